@@ -1,0 +1,1 @@
+"""The proof that Haulier keeps its promises."""

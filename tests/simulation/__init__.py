@@ -1,0 +1,1 @@
+"""The real engine under a seeded scheduler, clock and faults."""

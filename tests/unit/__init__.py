@@ -1,0 +1,1 @@
+"""Facts about single modules: no I/O, no sleep, a manual clock."""
