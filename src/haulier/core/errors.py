@@ -1,0 +1,421 @@
+"""The one error tree.
+
+```
+HaulierError
+├── RequestError            the caller's fault; nothing was changed unless the error says so
+│   ├── InvalidRequest          fields that are missing, malformed or out of bounds
+│   ├── Unauthenticated         no credentials, or bad ones
+│   ├── AccessDenied            known, but not allowed
+│   ├── CapsuleNotFound · UploadNotFound · RecordNotFound · AssetNotFound
+│   ├── UploadGone              aborted, expired or failed
+│   ├── UploadComplete          committed already
+│   ├── UploadBusy              somebody else is at it; try again
+│   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
+│   ├── OffsetMismatch · LengthExceeded
+│   ├── DigestMismatch · DigestMalformed
+│   ├── IdempotencyKeyReused
+│   ├── BodyCut                 the body ended before its announced end
+│   └── QuotaExceeded
+├── WaitTimeout             the deadline of a wait passed; the work goes on
+├── StorageError            our own back end; `retryable` says whether trying again can help
+│   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
+│   └── ServiceStopping         this process is about to end; what arrived is kept
+├── PeerError               a remote service or peer refused or broke its protocol
+│   ├── PeerRefused · PeerUnreachable
+│   └── PeerCorrupted           what it holds is not what was sent
+└── ConfigError             the operator's fault; the process does not start
+```
+
+Leaves carry fields; their text is built from the fields. Programming mistakes stay `TypeError` and
+`AssertionError`.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+class HaulierError(Exception):
+    """Root of everything Haulier raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call can succeed later without being changed."""
+
+
+class RequestError(HaulierError):
+    """The caller asked for something that cannot be done as asked."""
+
+
+class StorageError(HaulierError):
+    """Our own back end (disk, database) did not do its part."""
+
+
+class PeerError(HaulierError):
+    """A remote service or a peer refused, vanished or broke its protocol."""
+
+
+@dataclass(eq=False)
+class ConfigError(HaulierError):
+    """A setting that cannot work; raised before anything is started."""
+
+    setting: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.value!r} cannot be used: {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One field of a request and what is wrong with it, in words that name the cure."""
+
+    field: str
+    reason: str
+
+
+@dataclass(eq=False)
+class InvalidRequest(RequestError):
+    """One or more fields are missing, malformed or out of bounds."""
+
+    errors: tuple[FieldProblem, ...]
+
+    @classmethod
+    def of(cls, name: str, reason: str) -> "InvalidRequest":
+        """The common case: one field, one reason."""
+        return cls((FieldProblem(name, reason),))
+
+    def __str__(self) -> str:
+        return "; ".join(f"{problem.field}: {problem.reason}" for problem in self.errors)
+
+
+@dataclass(eq=False)
+class Unauthenticated(RequestError):
+    """No credentials were given, or they are not valid."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
+class AccessDenied(RequestError):
+    """The caller is known but may not do this."""
+
+    action: str
+
+    def __str__(self) -> str:
+        return f"not allowed: {self.action}"
+
+
+@dataclass(eq=False)
+class CapsuleNotFound(RequestError):
+    """No capsule of that name that the caller may know of."""
+
+    capsule: str
+
+    def __str__(self) -> str:
+        return f"there is no capsule {self.capsule!r}"
+
+
+@dataclass(eq=False)
+class UploadNotFound(RequestError):
+    """No upload of that id that the caller may know of."""
+
+    upload: str
+
+    def __str__(self) -> str:
+        return f"there is no upload {self.upload!r}"
+
+
+@dataclass(eq=False)
+class RecordNotFound(RequestError):
+    """No record of that id that the caller may know of."""
+
+    record: str
+
+    def __str__(self) -> str:
+        return f"there is no record {self.record!r}"
+
+
+@dataclass(eq=False)
+class AssetNotFound(RequestError):
+    """The record has no readable asset of that kind."""
+
+    record: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"record {self.record!r} has no asset {self.kind!r}"
+
+
+@dataclass(eq=False)
+class UploadGone(RequestError):
+    """The upload ended without a result: it was aborted, it expired, or it failed."""
+
+    upload: str
+    status: str
+    error: str | None = None
+
+    def __str__(self) -> str:
+        return f"upload {self.upload!r} is {self.status}" + (f": {self.error}" if self.error else "")
+
+
+@dataclass(eq=False)
+class UploadComplete(RequestError):
+    """The upload is committed; its bytes can no longer change."""
+
+    upload: str
+    record: str | None
+
+    def __str__(self) -> str:
+        return f"upload {self.upload!r} is complete; its record is {self.record!r}"
+
+
+@dataclass(eq=False)
+class UploadBusy(RequestError):
+    """Another request holds what this one needs, or took it over while this one ran."""
+
+    upload: str
+    reason: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"upload {self.upload!r} is busy: {self.reason}"
+
+
+@dataclass(eq=False)
+class ChunkConflict(RequestError):
+    """The index holds other bytes already; nothing was written."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"chunk {self.index} was accepted with other bytes"
+
+
+@dataclass(eq=False)
+class ChunkOutOfRange(RequestError):
+    """No such index in this upload."""
+
+    index: int
+    chunk_count: int
+
+    def __str__(self) -> str:
+        return f"chunk {self.index} is outside of this upload, whose chunks are 0 to {self.chunk_count - 1}"
+
+
+@dataclass(eq=False)
+class ChunkTooLong(RequestError):
+    """The body has more bytes than the chunk; nothing was accepted."""
+
+    index: int
+    expected: int
+
+    def __str__(self) -> str:
+        return f"chunk {self.index} must have exactly {self.expected} bytes; the body has more"
+
+
+@dataclass(eq=False)
+class ChunkTooShort(RequestError):
+    """The body ended, whole, before the chunk was full; nothing was accepted."""
+
+    index: int
+    expected: int
+    received: int
+
+    def __str__(self) -> str:
+        return f"chunk {self.index} must have exactly {self.expected} bytes; the body has {self.received}"
+
+
+@dataclass(eq=False)
+class BodyCut(RequestError):
+    """The body ended before its announced end; what may be kept is kept."""
+
+    received: int
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"the body ended early, after {self.received} bytes"
+
+
+@dataclass(eq=False)
+class ChunksMissing(RequestError):
+    """Finish was asked for before all bytes were there. `missing` are half-open byte ranges."""
+
+    missing: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        return f"{sum(stop - start for start, stop in self.missing)} bytes are still missing"
+
+
+@dataclass(eq=False)
+class OffsetMismatch(RequestError):
+    """An append did not start at the upload's end."""
+
+    expected: int
+    provided: int
+
+    def __str__(self) -> str:
+        return f"the upload continues at offset {self.expected}, not at {self.provided}"
+
+
+@dataclass(eq=False)
+class LengthExceeded(RequestError):
+    """More bytes than the upload, or the service, takes. Nothing past `limit` was stored."""
+
+    limit: int
+
+    def __str__(self) -> str:
+        return f"more bytes than the {self.limit} that are allowed"
+
+
+@dataclass(eq=False)
+class DigestMismatch(RequestError):
+    """Bytes arrived whole but are not the ones that the digest names (hex)."""
+
+    algorithm: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} is {self.actual}, expected {self.expected}"
+
+
+@dataclass(eq=False)
+class DigestMalformed(RequestError):
+    """A digest field that cannot be read."""
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+@dataclass(eq=False)
+class IdempotencyKeyReused(RequestError):
+    """The key names a live upload that was begun with another request."""
+
+    key: str
+
+    def __str__(self) -> str:
+        return f"idempotency key {self.key!r} belongs to a different request"
+
+
+@dataclass(eq=False)
+class QuotaExceeded(RequestError):
+    """The owner's sessions or the capsule's bytes are used up. `resource` is `sessions` or `bytes`."""
+
+    resource: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"the limit of {self.limit} {self.resource} is reached"
+
+
+@dataclass(eq=False)
+class WaitTimeout(HaulierError):
+    """The wait's deadline passed before the upload ended; the upload goes on."""
+
+    status: str
+    received: int
+    size: int | None
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"still {self.status} with {self.received} of {self.size} bytes"
+
+
+@dataclass(eq=False)
+class StorageFull(StorageError):
+    """No room: nothing of this request was accepted; the session stays usable."""
+
+    needed: int
+    available: int | None = None
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        room = "" if self.available is None else f", {self.available} are free"
+        return f"no room for {self.needed} bytes{room}"
+
+
+@dataclass(eq=False)
+class StorageUnavailable(StorageError):
+    """Disk or database failed for now; nothing half done is left."""
+
+    reason: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"storage is unavailable: {self.reason}"
+
+
+@dataclass(eq=False)
+class StorageNotWritable(StorageError):
+    """A directory refuses writes."""
+
+    directory: str
+    reason: str = field(default="permission denied")
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.directory} is not writable: {self.reason}"
+
+
+@dataclass(eq=False)
+class DirectoryNotCreatable(StorageError):
+    """A directory is missing and cannot be made."""
+
+    directory: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.directory} cannot be created: {self.reason}"
+
+
+@dataclass(eq=False)
+class ServiceStopping(StorageError):
+    """This process is about to end; what arrived is kept and the upload can be continued."""
+
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "the service is stopping; continue in a moment"
+
+
+@dataclass(eq=False)
+class PeerRefused(PeerError):
+    """The remote answered with a problem. `slug` is its problem type, `detail` its own words."""
+
+    status: int
+    slug: str
+    detail: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.slug}, {self.status})"
+
+
+@dataclass(eq=False)
+class PeerUnreachable(PeerError):
+    """No answer, after all retries."""
+
+    url: str
+    reason: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.url} cannot be reached: {self.reason}"
+
+
+@dataclass(eq=False)
+class PeerCorrupted(PeerError):
+    """What the remote holds, or sent, is not what the digest names."""
+
+    what: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"{self.what} has digest {self.actual}, expected {self.expected}"

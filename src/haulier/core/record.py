@@ -1,0 +1,115 @@
+"""What is left of an upload for good: a record and its assets, their states, and when it is complete."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final, NewType
+
+from haulier.core.digest import Digest
+
+RecordId = NewType("RecordId", str)
+"""A UUIDv7 in its usual text form; sorts by time of creation."""
+
+
+class AssetKind(StrEnum):
+    """One of the blobs a record can have."""
+
+    ORIGINAL = "original"
+    DISPLAY = "display"
+    THUMBNAIL = "thumbnail"
+    PLACEHOLDER = "placeholder"
+
+
+class RecordStatus(StrEnum):
+    """Where a record stands; being deleted is not a status but `deleted_at`."""
+
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+TRANSITIONS: Final[Mapping[RecordStatus, frozenset[RecordStatus]]] = {
+    RecordStatus.UPLOADING: frozenset(
+        {
+            RecordStatus.UPLOADED,
+            RecordStatus.COMPLETED,  # nothing is left to do
+            RecordStatus.CANCELLED,
+            RecordStatus.EXPIRED,
+            RecordStatus.FAILED,
+        }
+    ),
+    RecordStatus.UPLOADED: frozenset({RecordStatus.PROCESSING}),
+    RecordStatus.PROCESSING: frozenset({RecordStatus.COMPLETED, RecordStatus.FAILED}),
+    RecordStatus.COMPLETED: frozenset({RecordStatus.PROCESSING}),
+    RecordStatus.FAILED: frozenset({RecordStatus.PROCESSING}),
+    RecordStatus.CANCELLED: frozenset(),
+    RecordStatus.EXPIRED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One stored blob of a record. Sizes are bytes; width and height pixels, for images."""
+
+    kind: AssetKind
+    blob_key: str
+    size: int
+    digest: Digest | None
+    """None where the upload asked for no digest."""
+    content_type: str
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The durable entry of one received thing; times are seconds since the epoch, UTC."""
+
+    id: RecordId
+    capsule: str
+    owner: str
+    filename: str
+    path: str | None = None
+    """Relative, with `/`; for people, never a path on a disk."""
+    content_type: str
+    status: RecordStatus = RecordStatus.UPLOADING
+    size: int | None
+    digest: Digest | None = None
+    """Of the original."""
+    error: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_at: float
+    uploaded_at: float | None = None
+    finished_at: float | None = None
+    deleted_at: float | None = None
+    assets: tuple[Asset, ...] = ()
+
+    def complete(self, original: Asset, *, now: float) -> "Record":
+        """The original is committed and nothing is left to do."""
+        moved = self._move(RecordStatus.COMPLETED)
+        return replace(
+            moved,
+            assets=(*self.assets, original),
+            size=original.size,
+            digest=original.digest,
+            uploaded_at=now,
+            finished_at=now,
+        )
+
+    def end(self, status: RecordStatus, *, error: str | None, now: float) -> "Record":
+        """The upload of the original ended without a result."""
+        return replace(self._move(status), error=error, finished_at=now)
+
+    def asset(self, kind: AssetKind) -> Asset | None:
+        """Return the asset of that kind, if there is one."""
+        return next((asset for asset in self.assets if asset.kind is kind), None)
+
+    def _move(self, status: RecordStatus) -> "Record":
+        if status not in TRANSITIONS[self.status]:
+            message = f"record {self.id} cannot go from {self.status} to {status}"
+            raise AssertionError(message)
+        return replace(self, status=status)

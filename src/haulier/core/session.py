@@ -1,0 +1,286 @@
+"""One attempt to bring one file's bytes in: its value, its states, its legal steps.
+
+Rule 1: a session changes only through a method that returns the next value, or raises.
+Rule 2: `TRANSITIONS` is the whole state machine; nothing else decides what may follow what.
+Rule 3: a session knows no file names, digests, capsules or records; those are its opaque `details`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Generic, NewType, TypeVar
+
+from haulier.core.errors import ChunkOutOfRange, UploadBusy, UploadComplete, UploadGone
+from haulier.core.ranges import Ranges
+
+SessionId = NewType("SessionId", str)
+"""128 random bits, URL-safe; never derived from a client's file name."""
+
+D = TypeVar("D")
+
+MIB: Final = 1024 * 1024
+MIN_CHUNK: Final = 256 * 1024
+"""Smallest chunk a client may ask for. Precedent: tus-js-client and Google Drive use 256 KiB grids."""
+MAX_CLIENT_CHUNK: Final = 64 * MIB
+"""Largest chunk a client may ask for: what a slow line repeats at most after a cut."""
+MAX_CHUNK: Final = 1024 * MIB
+"""Largest chunk the server picks by itself, for files that need more than `MAX_CHUNKS` otherwise."""
+MAX_CHUNKS: Final = 10_000
+"""Most chunks of a session. Precedent: S3's limit of parts in a multipart upload."""
+
+
+class Mode(StrEnum):
+    """How a session's bytes come in; a session is continued only by its own mode."""
+
+    CHUNKS = "chunks"
+    """Numbered pieces of fixed size, in any order and in parallel."""
+    APPEND = "append"
+    """Bytes at the current end only."""
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands."""
+
+    OPEN = "open"
+    FINISHING = "finishing"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+    @property
+    def live(self) -> bool:
+        """Whether it still counts as active and may come to a result."""
+        return self in LIVE
+
+    @property
+    def gone(self) -> bool:
+        """Whether it ended without a result."""
+        return self in GONE
+
+
+LIVE: Final = frozenset({SessionStatus.OPEN, SessionStatus.FINISHING})
+GONE: Final = frozenset({SessionStatus.ABORTED, SessionStatus.EXPIRED, SessionStatus.FAILED})
+
+TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = {
+    SessionStatus.OPEN: frozenset(
+        {SessionStatus.FINISHING, SessionStatus.FAILED, SessionStatus.ABORTED, SessionStatus.EXPIRED}
+    ),
+    # Back to open: a wrong digest in mode chunks, whose chunks may then be replaced.
+    SessionStatus.FINISHING: frozenset(
+        {SessionStatus.COMMITTED, SessionStatus.OPEN, SessionStatus.FAILED}
+    ),
+    SessionStatus.COMMITTED: frozenset(),
+    SessionStatus.ABORTED: frozenset(),
+    SessionStatus.EXPIRED: frozenset(),
+    SessionStatus.FAILED: frozenset(),
+}
+
+
+def fit_chunk_size(asked: int | None, size: int | None, *, default: int) -> int:
+    """Return the chunk size of a new session, in bytes.
+
+    What a client asks for is clamped to `MIN_CHUNK` .. `MAX_CLIENT_CHUNK`; then it grows in whole MiB,
+    up to `MAX_CHUNK`, until `MAX_CHUNKS` chunks hold the file.
+    """
+    chosen = default if asked is None else min(max(asked, MIN_CHUNK), MAX_CLIENT_CHUNK)
+    if size is None or -(-size // chosen) <= MAX_CHUNKS:
+        return chosen
+    needed = -(-size // MAX_CHUNKS)
+    return min(-(-needed // MIB) * MIB, MAX_CHUNK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSpec:
+    """What a session is begun with."""
+
+    scope: str
+    """A space of idempotency keys; the caller's word, only compared."""
+    owner: str
+    key: str | None = None
+    """Idempotency key, unique among the live and committed sessions of (scope, owner)."""
+    request_hash: str
+    """Equal for equal requests; tells a repetition from a reuse of the key."""
+    mode: Mode
+    size: int | None
+    """Bytes; None while unknown, in mode append only."""
+    chunk_size: int
+    ttl_s: float
+    """Seconds since the last activity after which the session expires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """An accepted chunk. `fingerprint` tells a repetition from a conflict; 16 bytes."""
+
+    index: int
+    size: int
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Generic[D]):
+    """One upload session as stored; times are seconds since the epoch, UTC."""
+
+    id: SessionId
+    spec: SessionSpec
+    details: D
+    """What the layer above keeps with the session; opaque here."""
+    status: SessionStatus = SessionStatus.OPEN
+    size: int | None
+    """Bytes; differs from the spec's once an unknown size has been declared."""
+    received: Ranges = Ranges()
+    """Accepted bytes: durable as the service's level promises."""
+    tail_trusted: bool = False
+    """Mode append: whether bytes past `received` came without a digest of their own and count."""
+    boot_id: str = ""
+    """The machine's boot in which those bytes were written; after another boot they do not count."""
+    blob_key: str | None = None
+    """Where the bytes will be, or are, for good; written down before they go there."""
+    fence: int = 0
+    """Grows with every claim; a step that names an older one does nothing."""
+    holder: str | None = None
+    """The worker that finishes the session or appends to it."""
+    created_at: float
+    last_seen_at: float
+    expires_at: float
+    error: str | None = None
+    """Why it failed, or the mismatch that allows chunks to be replaced."""
+
+    @classmethod
+    def begin(cls, session_id: SessionId, spec: SessionSpec, details: D, *, now: float) -> "Session[D]":
+        """Return a new open session."""
+        return cls(
+            id=session_id,
+            spec=spec,
+            details=details,
+            size=spec.size,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + spec.ttl_s,
+        )
+
+    @property
+    def offset(self) -> int:
+        """Mode append: where the next byte goes."""
+        return self.received.prefix
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks of a session of known size; an empty file has none."""
+        return -(-(self.size or 0) // self.spec.chunk_size)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the size is known and every byte of it is here."""
+        return self.size is not None and self.received.covers(0, self.size)
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether accepted chunks may be replaced: only after the whole file's digest was wrong."""
+        return self.status is SessionStatus.OPEN and self.error is not None
+
+    def chunk_range(self, index: int) -> tuple[int, int]:
+        """Return the half-open byte range of chunk `index`.
+
+        Raises:
+            ChunkOutOfRange: there is no such chunk.
+        """
+        if not 0 <= index < self.chunk_count:
+            raise ChunkOutOfRange(index, self.chunk_count)
+        assert self.size is not None  # noqa: S101 - chunk_count is 0 without a size
+        start = index * self.spec.chunk_size
+        return start, min(start + self.spec.chunk_size, self.size)
+
+    def missing_chunks(self, limit: int) -> list[int]:
+        """Return the first `limit` indexes that are not accepted, ascending."""
+        missing: list[int] = []
+        for start, stop in self.received.missing(self.size or 0):
+            first = start // self.spec.chunk_size
+            last = -(-stop // self.spec.chunk_size)
+            missing.extend(range(first, min(last, first + limit - len(missing))))
+            if len(missing) >= limit:
+                break
+        return missing
+
+    def require_open(self) -> None:
+        """Raise what a caller that needs an open session must be told.
+
+        Raises:
+            UploadBusy: it is finishing.
+            UploadComplete: it is committed.
+            UploadGone: it ended without a result.
+        """
+        if self.status is SessionStatus.FINISHING:
+            raise UploadBusy(self.id, "it is being finished")
+        if self.status is SessionStatus.COMMITTED:
+            raise UploadComplete(self.id, None)
+        if self.status.gone:
+            raise UploadGone(self.id, self.status, self.error)
+
+    def seen(self, now: float) -> "Session[D]":
+        """Any activity moves the expiry on."""
+        return replace(self, last_seen_at=now, expires_at=now + self.spec.ttl_s)
+
+    def accept(self, index: int, *, now: float) -> "Session[D]":
+        """Chunk `index` is stored whole."""
+        self._require(SessionStatus.OPEN)
+        return replace(self.seen(now), received=self.received.add(*self.chunk_range(index)))
+
+    def forget(self, index: int, *, now: float) -> "Session[D]":
+        """Chunk `index` is about to be replaced and no longer counts."""
+        self._require(SessionStatus.OPEN)
+        return replace(self.seen(now), received=self.received.remove(*self.chunk_range(index)))
+
+    def claim(self, holder: str, *, now: float) -> "Session[D]":
+        """`holder` is the one that appends from here on."""
+        self._require(SessionStatus.OPEN)
+        return replace(self.seen(now), fence=self.fence + 1, holder=holder)
+
+    def advance(self, offset: int, *, tail_trusted: bool, boot_id: str, now: float) -> "Session[D]":
+        """Mode append: bytes up to `offset` are stored (a lost tail may make this smaller)."""
+        self._require(SessionStatus.OPEN)
+        received = Ranges(((0, offset),)) if offset else Ranges()
+        return replace(self.seen(now), received=received, tail_trusted=tail_trusted, boot_id=boot_id)
+
+    def declare_size(self, size: int) -> "Session[D]":
+        """Mode append: the unknown size becomes known."""
+        self._require(SessionStatus.OPEN)
+        return replace(self, size=size)
+
+    def finish(self, blob_key: str, holder: str, *, now: float) -> "Session[D]":
+        """All bytes are here and `holder` makes them final, under `blob_key`."""
+        moved = self._move(SessionStatus.FINISHING)
+        return replace(moved.seen(now), blob_key=blob_key, fence=self.fence + 1, holder=holder, error=None)
+
+    def take_finish(self, holder: str) -> "Session[D]":
+        """`holder` goes on where a dead one stopped."""
+        self._require(SessionStatus.FINISHING)
+        return replace(self, fence=self.fence + 1, holder=holder)
+
+    def commit(self, details: D, *, now: float) -> "Session[D]":
+        """The bytes are final."""
+        return replace(self._move(SessionStatus.COMMITTED).seen(now), details=details, holder=None)
+
+    def reopen(self, error: str, *, now: float) -> "Session[D]":
+        """Mode chunks: the whole file's digest was wrong; chunks may be replaced."""
+        moved = self._move(SessionStatus.OPEN)
+        return replace(moved.seen(now), error=error, blob_key=None, holder=None)
+
+    def end(self, status: SessionStatus, *, error: str | None, now: float) -> "Session[D]":
+        """It ends without a result."""
+        if not status.gone:
+            message = f"{status} is not an end without a result"
+            raise ValueError(message)
+        return replace(self._move(status), error=error, holder=None, last_seen_at=now)
+
+    def _move(self, status: SessionStatus) -> "Session[D]":
+        if status not in TRANSITIONS[self.status]:
+            message = f"session {self.id} cannot go from {self.status} to {status}"
+            raise AssertionError(message)
+        return replace(self, status=status)
+
+    def _require(self, status: SessionStatus) -> None:
+        if self.status is not status:
+            message = f"session {self.id} is {self.status}, not {status}"
+            raise AssertionError(message)

@@ -1,0 +1,143 @@
+"""What an upload keeps with its session, and the limits of every field a client may send.
+
+Rule 1: names and paths are for people; no disk path is ever built from them.
+Rule 2: every field has a bound and every refusal names the field and the cure.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from haulier.core.digest import Digest, DigestName
+from haulier.core.errors import FieldProblem, InvalidRequest
+from haulier.core.record import AssetKind, RecordId
+
+MAX_SIZE: Final = 2**63 - 1
+"""Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""
+MAX_FILENAME: Final = 255
+"""Bytes of UTF-8. Precedent: NAME_MAX of ext4, XFS, APFS (and NTFS in UTF-16 units)."""
+MAX_PATH: Final = 4096
+"""Bytes of UTF-8. Precedent: PATH_MAX of Linux."""
+MAX_CONTENT_TYPE: Final = 255
+"""Characters. Precedent: RFC 6838 section 4.2 allows 127 for each half."""
+MAX_METADATA_KEYS: Final = 64
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""Bytes of all keys and values. Precedent: usual header limits, through which tus sends them."""
+MAX_KEY: Final = 255
+"""Characters of an idempotency key. Precedent: Stripe's limit."""
+
+DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
+
+_MEDIA_TYPE: Final = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}([ \t]*;[\x20-\x7e\t]*)?", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadDetails:
+    """What the upload service keeps with a session."""
+
+    capsule: str
+    protocol: str
+    """Which front end began it: `native`, `tus`, `resumable`, `form`."""
+    filename: str
+    path: str | None = None
+    content_type: str = DEFAULT_CONTENT_TYPE
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    digest_name: DigestName
+    expected: Digest | None = None
+    """What the whole file must have; of any name, not only `digest_name`."""
+    record: RecordId | None
+    """None for a detached asset, which a record takes over later."""
+    asset: AssetKind = AssetKind.ORIGINAL
+    adds_to_record: bool = False
+    """Whether the record was there before and this upload only adds an asset to it."""
+    digest: Digest | None = None
+    """The result, once committed."""
+
+    @property
+    def makes_record(self) -> bool:
+        """Whether the record begins, and may end, with this upload."""
+        return self.record is not None and not self.adds_to_record
+
+
+def check_filename(name: str, *, field: str = "filename") -> Iterator[FieldProblem]:
+    """Yield what is wrong with a file name: one component, no control characters, no separators."""
+    if not name:
+        yield FieldProblem(field, "must not be empty")
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_FILENAME:
+        yield FieldProblem(field, f"must be at most {MAX_FILENAME} bytes of UTF-8")
+    elif name in {".", ".."}:
+        yield FieldProblem(field, "must not be '.' or '..'")
+    if "/" in name or "\\" in name:
+        yield FieldProblem(field, "must not contain '/' or '\\'; folders go into 'path'")
+    yield from _check_characters(name, field)
+
+
+def check_path(path: str, *, field: str = "path") -> Iterator[FieldProblem]:
+    """Yield what is wrong with a record's path: relative, `/`, NFC, no `.` or `..` components."""
+    if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
+        yield FieldProblem(field, f"must be at most {MAX_PATH} bytes of UTF-8")
+        return
+    if path.startswith("/") or "\\" in path:
+        yield FieldProblem(field, "must be relative and use '/'")
+    if any(part in {"", ".", ".."} for part in path.strip("/").split("/")):
+        yield FieldProblem(field, "must not have empty, '.' or '..' components")
+    if unicodedata.normalize("NFC", path) != path:
+        yield FieldProblem(field, "must be in Unicode normalisation form C")
+    yield from _check_characters(path, field)
+
+
+def _check_characters(text: str, field: str) -> Iterator[FieldProblem]:
+    # Cc: controls with NUL, CR and LF; Cs: lone surrogates, which no encoding can carry; Zl and Zp:
+    # line breaks by another name; the bidi overrides and isolates make names look like others.
+    for character in text:
+        category = unicodedata.category(character)
+        if category in {"Cc", "Cs", "Zl", "Zp"} or character in _BIDI:
+            yield FieldProblem(field, f"must not contain the character U+{ord(character):04X}")
+            return
+
+
+_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def check_content_type(text: str) -> Iterator[FieldProblem]:
+    """Yield what is wrong with a media type."""
+    if len(text) > MAX_CONTENT_TYPE or _MEDIA_TYPE.fullmatch(text) is None:
+        yield FieldProblem(
+            "content_type", f"must be a media type like 'image/png', at most {MAX_CONTENT_TYPE} characters"
+        )
+
+
+def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
+    """Yield what is wrong with free metadata."""
+    if len(metadata) > MAX_METADATA_KEYS:
+        yield FieldProblem("metadata", f"must have at most {MAX_METADATA_KEYS} keys")
+    texts = [text for item in metadata.items() for text in item]
+    if sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) > MAX_METADATA_BYTES:
+        yield FieldProblem("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all")
+    elif any("\0" in text or _has_surrogate(text) for text in texts):
+        yield FieldProblem("metadata", "must not contain NUL or lone surrogates")
+
+
+def _has_surrogate(text: str) -> bool:
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)  # noqa: PLR2004 - Unicode's range
+
+
+def check_key(key: str) -> Iterator[FieldProblem]:
+    """Yield what is wrong with an idempotency key."""
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
+        yield FieldProblem("Idempotency-Key", f"must be 1 to {MAX_KEY} printable ASCII characters")
+
+
+def require_valid(problems: Iterator[FieldProblem]) -> None:
+    """Raise all problems at once.
+
+    Raises:
+        InvalidRequest: there is at least one.
+    """
+    found = tuple(problems)
+    if found:
+        raise InvalidRequest(found)

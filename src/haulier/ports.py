@@ -1,0 +1,512 @@
+"""What the engine needs from the world, written by the engine.
+
+Rule 1: a port is as small as its user; optional powers are Protocols of their own.
+Rule 2: adapters translate their libraries' errors into the errors that a method lists here.
+Rule 3: every claim, acceptance and transition is one conditional statement; its boolean answer says
+        whether the condition held. Nobody checks first and acts later.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from haulier.core.digest import Buffer
+from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.session import Chunk, Session, SessionId, SessionStatus
+
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time as an argument; nothing else in core and engine reads a clock."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC; may step."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed point; never steps."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long; may be cancelled."""
+
+
+class Identifiers(Protocol):
+    """Randomness as an argument."""
+
+    def session_id(self) -> SessionId:
+        """Return 128 random bits, URL-safe."""
+        ...
+
+    def record_id(self) -> RecordId:
+        """Return a UUIDv7."""
+        ...
+
+    def blob_key(self) -> str:
+        """Return a key that no blob has; a random UUID."""
+        ...
+
+
+# --- bytes -------------------------------------------------------------------------------------------
+
+
+class BodyEnd(Enum):
+    """Why a body stopped giving bytes. Only `COMPLETE` is an announced end."""
+
+    COMPLETE = "complete"
+    CUT = "cut"
+    """The connection was lost, was silent for too long, or broke the rules of HTTP."""
+    STOPPED = "stopped"
+    """`Body.stop` was called: a newer request took over, or the service ends."""
+    LIMIT = "limit"
+    """There is more than was asked for; exactly the limit was delivered."""
+
+
+Deliver = Callable[[Buffer], Awaitable[None] | None]
+"""Takes the next piece. None: it was consumed before the call returned. An awaitable: the piece was
+copied, and the next one may be given only after it is done. Raises StorageError."""
+
+
+class Body(Protocol):
+    """Bytes on their way in, from whatever carries them."""
+
+    @property
+    def length(self) -> int | None:
+        """Announced bytes; None when the sender does not say."""
+        ...
+
+    async def receive(self, deliver: Deliver, *, limit: int | None = None) -> BodyEnd:
+        """Hand every piece to `deliver`, in order, until the body ends; to be called once.
+
+        At most `limit` bytes are delivered. What had arrived before a cut is delivered first. What
+        `deliver` raises comes out of here.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
+
+
+class RangeWriter(Protocol):
+    """A claimed byte range of a part; writes in order from its start.
+
+    No two writers of overlapping ranges exist at a time, in any process.
+    """
+
+    @property
+    def position(self) -> int:
+        """Where in the file the next byte goes."""
+        ...
+
+    def write(self, piece: Buffer) -> Awaitable[None] | None:
+        """Store the next piece; a `Deliver`.
+
+        Raises:
+            StorageFull: no room.
+            StorageUnavailable: the device failed.
+        """
+        ...
+
+    async def flush(self, *, durable: bool) -> int:
+        """Return the position up to which bytes survive this process (durable: a power loss)."""
+        ...
+
+    async def close(self) -> None:
+        """Release the range; harmless when it is released."""
+
+
+class ByteSink(Protocol):
+    """Where bytes live: as a part while they come in, as a blob for good.
+
+    Keys are ours, never a client's words. All methods may raise StorageUnavailable.
+    """
+
+    async def prepare(self, key: str, *, size: int | None) -> None:
+        """Make room for a part. `size`: reserve that much; None: it grows as it is written.
+
+        Raises:
+            StorageFull: not that much room beside what must stay free.
+        """
+
+    async def check(self, size: int | None) -> None:
+        """Check that writing is possible and that `size` bytes would fit, without keeping any.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+        """
+
+    async def open(self, key: str, start: int, stop: int | None) -> RangeWriter:
+        """Claim `[start, stop)` of a part (None: to the end of time) and return its writer.
+
+        A part that is missing is made. Raises as `check`, and:
+
+        Raises:
+            RangeBusy: somebody else holds a part of that range.
+        """
+        ...
+
+    async def extent(self, key: str) -> int:
+        """Return where a growing part ends; 0 when there is none."""
+        ...
+
+    async def truncate(self, key: str, size: int) -> None:
+        """Cut a growing part; one that is shorter or missing stays so."""
+
+    async def scan(self, key: str, start: int, stop: int, consume: Callable[[Buffer], None]) -> None:
+        """Hand a part's bytes `[start, stop)` to `consume`, in order, in one worker thread at a time.
+
+        For hashing: reading and consuming happen off the event loop.
+        """
+
+    async def commit(self, key: str, blob_key: str, *, size: int) -> None:
+        """Make a part the blob `blob_key`, durable against power loss when this returns.
+
+        May be repeated after a crash: a blob that is there already under `blob_key` is ours. The part
+        may stay beside it until `discard`.
+        """
+
+    async def discard(self, key: str) -> None:
+        """Remove a part; fine when there is none."""
+
+    def read(self, blob_key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield a blob's bytes `[start, stop)`.
+
+        Raises:
+            StorageUnavailable: the blob is missing or shorter.
+        """
+        ...
+
+    async def stat(self, blob_key: str) -> int | None:
+        """Return a blob's size, None when there is none."""
+        ...
+
+    async def delete(self, blob_key: str) -> None:
+        """Remove a blob; fine when there is none."""
+
+
+class RangeBusy(Exception):
+    """The range is claimed by somebody else; a signal between sink and engine, never shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A part or blob that the sink holds; `modified_at` in seconds since the epoch."""
+
+    key: str
+    modified_at: float
+
+
+class Sweeping(Protocol):
+    """A sink that can list what it holds, so that the janitor finds what nobody names."""
+
+    def parts(self) -> AsyncIterator[Stray]:
+        """Yield all parts."""
+        ...
+
+    def blobs(self) -> AsyncIterator[Stray]:
+        """Yield all blobs."""
+        ...
+
+    async def set_aside_part(self, key: str) -> None:
+        """Move a part to lost+found."""
+
+    async def set_aside_blob(self, blob_key: str) -> None:
+        """Move a blob to lost+found."""
+
+
+# --- rows --------------------------------------------------------------------------------------------
+
+
+class SessionStore(Protocol[D]):
+    """The session rows of one transaction. Booleans say whether a statement's condition held."""
+
+    async def insert(self, session: Session[D], *, max_live: int) -> None:
+        """Add an open session.
+
+        Raises:
+            KeyTaken: a live or committed session of this (scope, owner) has its key.
+            QuotaExceeded: the owner has `max_live` live sessions.
+        """
+
+    async def load(self, session_id: SessionId) -> Session[D] | None:
+        """Return the session with all it has received."""
+        ...
+
+    async def peek(self, session_id: SessionId) -> Session[D] | None:
+        """As `load`, but in mode chunks without `received`: one row, whatever the number of chunks."""
+        ...
+
+    async def find(self, scope: str, owner: str, key: str) -> Session[D] | None:
+        """Return the live or committed session with that idempotency key."""
+        ...
+
+    async def chunk(self, session_id: SessionId, index: int) -> Chunk | None:
+        """Return an accepted chunk."""
+        ...
+
+    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
+        """If the session is open and the index not accepted: accept it, and note the activity."""
+        ...
+
+    async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
+        """If the session is open and replaceable: drop an accepted chunk."""
+        ...
+
+    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
+        """If it is open: make `holder` the one that appends; return the new fence."""
+        ...
+
+    async def advance(
+        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+    ) -> bool:
+        """If it is open and the fence is still that one: store the offset, and note the activity."""
+        ...
+
+    async def declare_size(self, session_id: SessionId, size: int) -> bool:
+        """If it is open, its size unknown and its offset not beyond `size`: set it."""
+        ...
+
+    async def start_finish(
+        self, session_id: SessionId, blob_key: str, holder: str, *, now: float
+    ) -> Session[D] | None:
+        """If it is open and complete: move to finishing, and return it with its new fence."""
+        ...
+
+    async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Session[D] | None:
+        """If it is finishing under that fence: make `holder` the one that goes on; return it."""
+        ...
+
+    async def commit(self, session_id: SessionId, fence: int, details: D, *, now: float) -> bool:
+        """If it is finishing under that fence: move to committed; its chunks are forgotten."""
+        ...
+
+    async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
+        """If it is finishing under that fence: move back to open, with `error`."""
+        ...
+
+    async def end(
+        self, session_id: SessionId, fence: int | None, status: SessionStatus, *, error: str | None, now: float
+    ) -> bool:
+        """End without a result. `fence` None: if it is open; else: if it is finishing under that fence."""
+        ...
+
+    async def touch(self, session_id: SessionId, *, now: float) -> bool:
+        """If it is open: note the activity."""
+        ...
+
+    async def expire(
+        self, *, now: float, held: Collection[SessionId], limit: int
+    ) -> Sequence[Session[D]]:
+        """Move up to `limit` open sessions whose time is over to expired, except `held`; return them."""
+        ...
+
+    async def live(self) -> Sequence[Session[D]]:
+        """Return all open and finishing sessions, without `received` in mode chunks."""
+        ...
+
+    async def count_live(self, scope: str | None, owner: str) -> int:
+        """Count open and finishing sessions."""
+        ...
+
+    async def erase(self, session_id: SessionId) -> None:
+        """Remove the row and its chunks."""
+
+    async def purge(self, *, before: float, limit: int) -> int:
+        """Remove up to `limit` ended sessions last seen before that time; return how many."""
+        ...
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that a session names."""
+        ...
+
+
+class KeyTaken(Exception):
+    """The idempotency key is in use; a signal between store and engine, never shown."""
+
+
+class RecordStore(Protocol):
+    """The record and asset rows of one transaction."""
+
+    async def insert(self, record: Record) -> None:
+        """Add a record without assets."""
+
+    async def load(self, record_id: RecordId) -> Record | None:
+        """Return the record with its assets."""
+        ...
+
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
+        """If it is uploading: add its original and complete it."""
+        ...
+
+    async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
+        """If the record exists and has no asset of that kind: add it."""
+        ...
+
+    async def end(
+        self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float
+    ) -> bool:
+        """If it is uploading: end it without an original."""
+        ...
+
+    async def list(self, query: "RecordQuery") -> Sequence[Record]:
+        """Return a page, newest first, and one row more when there is a next page."""
+        ...
+
+    async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
+        """If it is not uploading and not deleted: mark it deleted."""
+        ...
+
+    async def restore(self, record_id: RecordId) -> bool:
+        """If it is deleted and still has its assets: clear the mark."""
+        ...
+
+    async def deleted_before(self, before: float, *, limit: int) -> Sequence[Record]:
+        """Return records deleted before that time that still have assets to remove."""
+        ...
+
+    async def erase(self, record_id: RecordId) -> None:
+        """Remove the row and its assets' rows."""
+
+    async def drop_assets(self, record_id: RecordId) -> None:
+        """Remove the assets' rows; their bytes are gone."""
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that an asset names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuery:
+    """Filters of a record list; all given ones must hold. Dates are seconds since the epoch."""
+
+    owner: str | None = None
+    capsule: str | None = None
+    statuses: frozenset[RecordStatus] = frozenset()
+    name: str | None = None
+    """Part of the file name, whatever its case."""
+    path_prefix: str | None = None
+    since: float | None = None
+    until: float | None = None
+    kind: str | None = None
+    """An asset kind that the record must have."""
+    deleted: bool = False
+    after: tuple[float, str] | None = None
+    """Keyset: (created_at, id) of the last row of the page before."""
+    limit: int = 50
+
+
+class CapsuleStore(Protocol):
+    """The capsule rows of one transaction, with the bytes that they hold."""
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a capsule."""
+        ...
+
+    async def reserve(self, name: str, size: int) -> None:
+        """Set `size` bytes aside.
+
+        Raises:
+            CapsuleNotFound · QuotaExceeded
+        """
+
+    async def release(self, name: str, size: int) -> None:
+        """Give reserved bytes back."""
+
+    async def use(self, name: str, *, reserved: int, size: int) -> None:
+        """Turn a reservation into used bytes (freeing them: a negative size)."""
+
+
+class Transaction(Protocol[D]):
+    """All rows, inside one transaction."""
+
+    @property
+    def sessions(self) -> SessionStore[D]:
+        """Upload sessions."""
+        ...
+
+    @property
+    def records(self) -> RecordStore:
+        """Records and assets."""
+        ...
+
+    @property
+    def capsules(self) -> CapsuleStore:
+        """Capsules and their bytes."""
+        ...
+
+
+class UnitOfWork(Protocol[D]):
+    """Transactions. `work` gets one, and may be run again: it has no other side effects.
+
+    What `work` raises rolls its transaction back and comes out of the call. Both may raise
+    StorageUnavailable, after retrying what is worth it.
+    """
+
+    async def read(self, work: Callable[[Transaction[D]], Awaitable[T]]) -> T:
+        """Run `work` on one consistent view."""
+        ...
+
+    async def write(self, work: Callable[[Transaction[D]], Awaitable[T]], *, durable: bool = False) -> T:
+        """Run `work` and commit before returning. `durable`: the commit survives a power loss."""
+        ...
+
+
+# --- claims ------------------------------------------------------------------------------------------
+
+
+class Claim(Protocol):
+    """Permission for one thing, held until it is released; releasing twice is harmless."""
+
+    def release(self) -> None:
+        """Let go; the longest waiting claimant is next."""
+
+    def on_asked(self, let_go: Callable[[], None]) -> None:
+        """Call `let_go` when somebody asks this holder to let go, at once when it was asked already."""
+
+
+class Claims(Protocol):
+    """Who may touch what: chunk indexes, the end of an append, a session as a whole."""
+
+    async def claim(self, session_id: SessionId, what: str, *, ask: bool = False) -> Claim:
+        """Wait for the claim. `ask`: its holder is asked to let go."""
+        ...
+
+    def ask_all(self, session_id: SessionId) -> None:
+        """Ask every holder of this session to let go."""
+
+    async def idle(self, session_id: SessionId) -> None:
+        """Wait until nobody holds anything of this session."""
+
+    def held(self) -> frozenset[SessionId]:
+        """Return the sessions of which anything is held."""
+        ...
+
+
+# --- access ------------------------------------------------------------------------------------------
+
+
+class Right(Enum):
+    """What a caller wants to do in a capsule; each includes the ones before it."""
+
+    READ = "reader"
+    WRITE = "writer"
+    OWN = "owner"
+
+
+class AccessPolicy(Protocol):
+    """Who may do what in which capsule."""
+
+    async def check(self, owner: str, capsule: str, right: Right) -> None:
+        """Pass, or raise.
+
+        Raises:
+            CapsuleNotFound: there is none that this caller may know of.
+            AccessDenied: the caller may know it, but not do this.
+        """
+
+    def may_know(self, caller: str, owner: str) -> bool:
+        """Whether `caller` may learn that a thing of `owner` exists."""
+        ...
