@@ -15,6 +15,17 @@ settings.register_profile(
 settings.load_profile("haulier")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--seeds`, which `make simulate SEEDS=...` passes on."""
+    parser.addoption("--seeds", type=int, default=200, help="how many schedules each simulation runs")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every simulation that asks for a `seed` its schedules, one a test, so that any of them replays alone."""
+    if "seed" in metafunc.fixturenames and ".simulation." in f".{metafunc.module.__name__}.":
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run every async test on asyncio, the only loop Haulier supports."""

@@ -1,0 +1,80 @@
+# The single front door: `make help` lists what can be done here.
+#
+# Rule 1: every target brings what it needs into .venv, and only that; nothing is installed elsewhere.
+# Rule 2: nothing is done twice: .venv carries a stamp for each set of packages that is in it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+FRAME := pyproject.toml uv.lock tools/bootstrap tools/uv
+SERVE_PACKAGES := .venv/.haulier-serve
+TEST_PACKAGES := .venv/.haulier-test
+
+# What mypy reads; benchmarks and tools are held to the same types as the source.
+TYPED := src tests $(wildcard benchmarks) $(wildcard tools/*.py)
+
+# A benchmark exists when its script does: benchmarks/p1_*.py is P1.
+bench_module = $(basename $(notdir $(firstword $(wildcard benchmarks/p$(1).py benchmarks/p$(1)_*.py))))
+BENCHES := $(foreach n,1 2 3 4 5 6 7 8 9 10 11 12,$(if $(call bench_module,$(n)),bench-p$(n)))
+
+# Options for `haulier serve`, pytest and the simulation: make serve ARGS="--port 9000".
+ARGS ?=
+SEEDS ?= 1000
+
+.PHONY: help serve test check fix bench docs simulate sbom packages $(BENCHES)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@$(foreach b,$(BENCHES),printf '  %-12s %s\n' $(b) 'Measure $(b:bench-p%=P%) alone';) :
+
+serve: $(SERVE_PACKAGES) ## Run the service on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(BIN)/haulier serve $(ARGS)
+
+test: packages ## Run every suite and the coverage gate (ARGS="-k word")
+	@tools/run-tests $(ARGS)
+
+check: $(TEST_PACKAGES) ## Check format, lint, types, layers, lock, licences, vulnerabilities, documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-logo
+	tools/check-lock
+	$(BIN)/python tools/check_licences.py
+	$(BIN)/python tools/audit.py
+	$(BIN)/python tools/check_docs.py
+
+fix: $(TEST_PACKAGES) ## Format, and repair what ruff can repair by itself
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: packages ## Run every benchmark against its peers, one table each
+	@failed=0; for bench in $(BENCHES); do \
+		$(MAKE) --no-print-directory $$bench || failed=1; \
+	done; exit $$failed
+
+$(BENCHES): bench-p%: packages
+	@$(BIN)/python -m benchmarks.$(call bench_module,$*) $(ARGS)
+
+docs: $(TEST_PACKAGES) ## Check the documents: links, and a page for every problem slug
+	$(BIN)/python tools/check_docs.py
+
+simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults
+	@$(BIN)/pytest tests/simulation --seeds $(SEEDS) -n auto $(ARGS)
+
+sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of a release
+	@tools/make-sbom dist/haulier.cdx.json
+
+# Not in the help: the Python and Debian packages of tests and benchmarks.
+packages: $(TEST_PACKAGES)
+	@tools/install-test-packages
+
+$(SERVE_PACKAGES): $(FRAME)
+	@tools/bootstrap --no-default-groups --extra server
+	@touch $@
+
+# The test packages include the server's, so `make serve` has nothing left to do afterwards.
+$(TEST_PACKAGES): $(FRAME)
+	@tools/bootstrap --all-extras
+	@touch $(SERVE_PACKAGES) $@
