@@ -1,0 +1,554 @@
+"""All rows in memory: the shipped fake of `UnitOfWork`, with faults on demand.
+
+Rule 1: rows are frozen values and change by the transitions of the core only.
+Rule 2: a transaction works on a draft; a commit swaps it in, a rollback forgets it.
+
+One module although it is long: the stores are three views of one state, and are read beside each other.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
+
+from haulier.adapters.folding import fold
+from haulier.core.errors import CapsuleNotFound, QuotaExceeded, StorageUnavailable
+from haulier.core.ranges import Ranges
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.ports import KeyTaken, RecordQuery
+
+D = TypeVar("D")
+T = TypeVar("T")
+
+Pause = Callable[[], Awaitable[None]]
+"""Awaited wherever a real database would wait."""
+
+
+async def _no_pause() -> None:
+    """Let a fake be as fast as it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Capsule:
+    """A capsule's bytes; no `quota`, no limit."""
+
+    quota: int | None = None
+    used: int = 0
+    reserved: int = 0
+
+    def move(self, *, used: int = 0, reserved: int = 0) -> "_Capsule":
+        """Add to both counts; below zero there is a bug in the caller."""
+        moved = replace(self, used=self.used + used, reserved=self.reserved + reserved)
+        if moved.used < 0 or moved.reserved < 0:
+            message = f"more bytes are given back than were taken: {moved}"
+            raise AssertionError(message)
+        return moved
+
+
+@dataclass(slots=True, kw_only=True)
+class _Rows(Generic[D]):
+    """One version of all rows; a committed one is never changed again."""
+
+    sessions: dict[SessionId, Session[D]] = field(default_factory=dict)
+    chunks: dict[SessionId, dict[int, Chunk]] = field(default_factory=dict)
+    records: dict[RecordId, Record] = field(default_factory=dict)
+    kept: frozenset[RecordId] = frozenset()
+    """Deleted records whose bytes outlive the trash."""
+    capsules: dict[str, _Capsule] = field(default_factory=dict)
+
+    def draft(self) -> "_Rows[D]":
+        """Return a version that may be changed."""
+        return _Rows(
+            sessions=dict(self.sessions),
+            chunks=dict(self.chunks),
+            records=dict(self.records),
+            kept=self.kept,
+            capsules=dict(self.capsules),
+        )
+
+
+class MemoryDatabase(Generic[D]):
+    """`UnitOfWork` without a database: the same answers, no I/O, and faults where a test wants them."""
+
+    def __init__(self, *, capsules: Mapping[str, int | None] | None = None) -> None:
+        """Start with these capsules.
+
+        Args:
+            capsules: quotas in bytes (None: no limit) by name; without it, `default` alone.
+        """
+        quotas = {"default": None} if capsules is None else capsules
+        self.pause: Pause = _no_pause
+        """Called at every await point, so that a simulation can interleave and crash."""
+        self._rows: _Rows[D] = _Rows(capsules={name: _Capsule(quota=quota) for name, quota in quotas.items()})
+        self._durable = self._rows
+        self._writing = asyncio.Lock()
+        self._life = 0
+        self._failures: list[Exception] = []
+        self._answers_to_lose = 0
+
+    def fail_next(self, error: Exception) -> None:
+        """Make the next transaction raise `error` instead of running; may be called several times."""
+        self._failures.append(error)
+
+    def lose_next_answer(self) -> None:
+        """Make the next write that commits raise `StorageUnavailable` after its commit."""
+        self._answers_to_lose += 1
+
+    def crash(self, *, power: bool = False) -> None:
+        """End this life: transactions that run never commit.
+
+        With `power`, commits after the last durable one are lost too.
+        """
+        self._life += 1
+        self._writing = asyncio.Lock()
+        if power:
+            self._rows = self._durable
+
+    async def read(self, work: "Callable[[MemoryTransaction[D]], Awaitable[T]]") -> T:
+        """Run `work` on what is committed now."""
+        self._raise_planned()
+        await self.pause()
+        return await work(MemoryTransaction(self._rows.draft(), self._pause_now))
+
+    async def write(
+        self, work: "Callable[[MemoryTransaction[D]], Awaitable[T]]", *, durable: bool = False
+    ) -> T:
+        """Run `work` and commit, alone among the writes."""
+        life = self._life
+        async with self._writing:
+            self._raise_planned()
+            draft = self._rows.draft()
+            result = await work(MemoryTransaction(draft, self._pause_now))
+            await self.pause()
+            self._commit(draft, life, durable=durable)
+        await self.pause()
+        self._lose_answer()
+        return result
+
+    async def close(self) -> None:
+        """Do what a real database does when it is let go: nothing here."""
+
+    async def _pause_now(self) -> None:
+        # Looked up at each call, so that a test may set `pause` in the middle of a transaction.
+        await self.pause()
+
+    def _commit(self, draft: _Rows[D], life: int, *, durable: bool) -> None:
+        if life != self._life:
+            raise StorageUnavailable("the database crashed before the commit")
+        self._rows = draft
+        if durable:
+            self._durable = draft
+
+    def _raise_planned(self) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+
+    def _lose_answer(self) -> None:
+        if self._answers_to_lose:
+            self._answers_to_lose -= 1
+            raise StorageUnavailable("the answer to a commit was lost")
+
+
+class MemoryTransaction(Generic[D]):
+    """All rows, inside one transaction."""
+
+    def __init__(self, rows: _Rows[D], pause: Pause) -> None:
+        self.sessions: MemorySessionStore[D] = MemorySessionStore(rows, pause)
+        self.records = MemoryRecordStore(rows, pause)
+        self.capsules = MemoryCapsuleStore(rows, pause)
+
+
+class MemorySessionStore(Generic[D]):
+    """`SessionStore` on a draft; contracts as in the port."""
+
+    def __init__(self, rows: _Rows[D], pause: Pause) -> None:
+        self._rows = rows
+        self._pause = pause
+
+    async def insert(self, session: Session[D], *, max_live: int) -> None:
+        """Add an open session, unless its key is taken or its owner has too many."""
+        await self._pause()
+        spec = session.spec
+        if spec.key is not None and self._keyed(spec.scope, spec.owner, spec.key) is not None:
+            raise KeyTaken
+        if self._count(None, spec.owner) >= max_live:
+            raise QuotaExceeded("sessions", max_live)
+        if session.id in self._rows.sessions or session.status is not SessionStatus.OPEN:
+            message = f"session {session.id} is not new"
+            raise AssertionError(message)
+        self._rows.sessions[session.id] = session
+
+    async def load(self, session_id: SessionId) -> Session[D] | None:
+        """Return the session with all it has received."""
+        await self._pause()
+        return self._rows.sessions.get(session_id)
+
+    async def peek(self, session_id: SessionId) -> Session[D] | None:
+        """Return the session, in mode chunks without `received`."""
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        return None if session is None else _without_chunks(session)
+
+    async def find(self, scope: str, owner: str, key: str) -> Session[D] | None:
+        """Return the live or committed session with that idempotency key."""
+        await self._pause()
+        return self._keyed(scope, owner, key)
+
+    async def chunk(self, session_id: SessionId, index: int) -> Chunk | None:
+        """Return an accepted chunk."""
+        await self._pause()
+        return self._rows.chunks.get(session_id, {}).get(index)
+
+    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
+        """Accept the chunk of an open session, unless its index is."""
+        session = await self._open(session_id)
+        accepted = self._rows.chunks.get(session_id, {})
+        if session is None or chunk.index in accepted:
+            return False
+        self._rows.chunks[session_id] = {**accepted, chunk.index: chunk}
+        return self._store(session.accept(chunk.index, now=now))
+
+    async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
+        """Drop an accepted chunk of a session whose chunks may be replaced."""
+        session = await self._open(session_id)
+        accepted = self._rows.chunks.get(session_id, {})
+        if session is None or not session.replaceable or index not in accepted:
+            return False
+        self._rows.chunks[session_id] = {key: chunk for key, chunk in accepted.items() if key != index}
+        return self._store(session.forget(index, now=now))
+
+    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
+        """Make `holder` the one that appends; return the new fence."""
+        session = await self._open(session_id)
+        if session is None:
+            return None
+        claimed = session.claim(holder, now=now)
+        self._store(claimed)
+        return claimed.fence
+
+    async def advance(
+        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+    ) -> bool:
+        """Store the offset, under the fence."""
+        session = await self._open(session_id)
+        if session is None or session.fence != fence:
+            return False
+        return self._store(session.advance(offset, tail_trusted=tail_trusted, boot_id=boot_id, now=now))
+
+    async def declare_size(self, session_id: SessionId, size: int) -> bool:
+        """Set an unknown size that is not below the offset."""
+        session = await self._open(session_id)
+        if session is None or session.size is not None or session.offset > size:
+            return False
+        return self._store(session.declare_size(size))
+
+    async def start_finish(
+        self, session_id: SessionId, blob_key: str, holder: str, *, now: float
+    ) -> Session[D] | None:
+        """Move a complete session to finishing."""
+        session = await self._open(session_id)
+        if session is None or not session.complete:
+            return None
+        finishing = session.finish(blob_key, holder, now=now)
+        self._store(finishing)
+        return finishing
+
+    async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Session[D] | None:
+        """Let `holder` go on with finishing."""
+        session = await self._finishing(session_id, fence)
+        if session is None:
+            return None
+        taken = session.take_finish(holder)
+        self._store(taken)
+        return taken
+
+    async def commit(self, session_id: SessionId, fence: int, details: D, *, now: float) -> bool:
+        """Move to committed and forget the chunks."""
+        session = await self._finishing(session_id, fence)
+        if session is None:
+            return False
+        self._rows.chunks.pop(session_id, None)
+        return self._store(session.commit(details, now=now))
+
+    async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
+        """Move back to open, with `error`."""
+        session = await self._finishing(session_id, fence)
+        return session is not None and self._store(session.reopen(error, now=now))
+
+    async def end(
+        self,
+        session_id: SessionId,
+        fence: int | None,
+        status: SessionStatus,
+        *,
+        error: str | None,
+        now: float,
+    ) -> bool:
+        """End an open session, or with a fence a finishing one, without a result."""
+        if fence is None:
+            session = await self._open(session_id)
+        else:
+            session = await self._finishing(session_id, fence)
+        return session is not None and self._store(session.end(status, error=error, now=now))
+
+    async def touch(self, session_id: SessionId, *, now: float) -> bool:
+        """Note the activity of an open session."""
+        session = await self._open(session_id)
+        return session is not None and self._store(session.seen(now))
+
+    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
+        """Expire the longest overdue open sessions that nobody holds."""
+        await self._pause()
+        overdue = (
+            session
+            for session in self._rows.sessions.values()
+            if session.status is SessionStatus.OPEN and session.expires_at <= now and session.id not in held
+        )
+        chosen = sorted(overdue, key=lambda session: (session.expires_at, session.id))[:limit]
+        expired = [session.end(SessionStatus.EXPIRED, error=None, now=now) for session in chosen]
+        for session in expired:
+            self._store(session)
+        return [_without_chunks(session) for session in expired]
+
+    async def live(self) -> Sequence[Session[D]]:
+        """Return all live sessions, oldest first, in mode chunks without `received`."""
+        await self._pause()
+        live = (session for session in self._rows.sessions.values() if session.status.live)
+        return [_without_chunks(it) for it in sorted(live, key=lambda it: (it.created_at, it.id))]
+
+    async def count_live(self, scope: str | None, owner: str) -> int:
+        """Count live sessions, in all scopes without `scope`."""
+        await self._pause()
+        return self._count(scope, owner)
+
+    async def erase(self, session_id: SessionId) -> None:
+        """Remove the row and its chunks."""
+        await self._pause()
+        self._drop(session_id)
+
+    async def purge(self, *, before: float, limit: int) -> int:
+        """Remove the sessions that ended longest ago."""
+        await self._pause()
+        ended = (
+            session
+            for session in self._rows.sessions.values()
+            if not session.status.live and session.last_seen_at < before
+        )
+        chosen = sorted(ended, key=lambda session: (session.last_seen_at, session.id))[:limit]
+        for session in chosen:
+            self._drop(session.id)
+        return len(chosen)
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that a session names."""
+        await self._pause()
+        return {
+            session.blob_key for session in self._rows.sessions.values() if session.blob_key is not None
+        } & set(keys)
+
+    async def _open(self, session_id: SessionId) -> Session[D] | None:
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        return session if session is not None and session.status is SessionStatus.OPEN else None
+
+    async def _finishing(self, session_id: SessionId, fence: int) -> Session[D] | None:
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        if session is None or session.status is not SessionStatus.FINISHING or session.fence != fence:
+            return None
+        return session
+
+    def _store(self, session: Session[D]) -> bool:
+        self._rows.sessions[session.id] = session
+        return True
+
+    def _drop(self, session_id: SessionId) -> None:
+        self._rows.sessions.pop(session_id, None)
+        self._rows.chunks.pop(session_id, None)
+
+    def _keyed(self, scope: str, owner: str, key: str) -> Session[D] | None:
+        return next(
+            (
+                session
+                for session in self._rows.sessions.values()
+                if (session.spec.scope, session.spec.owner, session.spec.key) == (scope, owner, key)
+                and not session.status.gone
+            ),
+            None,
+        )
+
+    def _count(self, scope: str | None, owner: str) -> int:
+        return sum(
+            session.status.live and session.spec.owner == owner and scope in {None, session.spec.scope}
+            for session in self._rows.sessions.values()
+        )
+
+
+class MemoryRecordStore:
+    """`RecordStore` on a draft; contracts as in the port."""
+
+    def __init__(self, rows: _Rows[Any], pause: Pause) -> None:
+        self._rows = rows
+        self._pause = pause
+
+    async def insert(self, record: Record) -> None:
+        """Add a record without assets."""
+        await self._pause()
+        if record.id in self._rows.records or record.assets:
+            message = f"record {record.id} is not new"
+            raise AssertionError(message)
+        self._rows.records[record.id] = record
+
+    async def load(self, record_id: RecordId) -> Record | None:
+        """Return the record with its assets."""
+        await self._pause()
+        return self._rows.records.get(record_id)
+
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
+        """Complete an uploading record that has no original yet."""
+        record = await self._uploading(record_id)
+        if record is None or record.asset(original.kind) is not None:
+            return False
+        return self._store(record.complete(original, now=now))
+
+    async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
+        """Add an asset of a kind that the record lacks."""
+        await self._pause()
+        record = self._rows.records.get(record_id)
+        if record is None or record.asset(asset.kind) is not None:
+            return False
+        return self._store(replace(record, assets=(*record.assets, asset)))
+
+    async def end(self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float) -> bool:
+        """End an uploading record without an original."""
+        record = await self._uploading(record_id)
+        return record is not None and self._store(record.end(status, error=error, now=now))
+
+    async def list(self, query: RecordQuery) -> Sequence[Record]:
+        """Return a page, newest first, and one row more when there is a next page."""
+        await self._pause()
+        found = [record for record in self._rows.records.values() if _matches(record, query)]
+        found.sort(key=lambda record: (record.created_at, record.id), reverse=True)
+        return found[: query.limit + 1]
+
+    async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
+        """Mark a record that has ended as deleted."""
+        await self._pause()
+        record = self._rows.records.get(record_id)
+        if record is None or record.status is RecordStatus.UPLOADING or record.deleted_at is not None:
+            return False
+        if keep_assets:
+            self._rows.kept |= {record_id}
+        return self._store(replace(record, deleted_at=now))
+
+    async def restore(self, record_id: RecordId) -> bool:
+        """Clear the mark, while there is something to come back to."""
+        await self._pause()
+        record = self._rows.records.get(record_id)
+        if record is None or record.deleted_at is None:
+            return False
+        if record.uploaded_at is not None and not record.assets:
+            return False
+        self._rows.kept -= {record_id}
+        return self._store(replace(record, deleted_at=None))
+
+    async def deleted_before(self, before: float, *, limit: int) -> Sequence[Record]:
+        """Return the records deleted longest ago whose assets are to be removed."""
+        await self._pause()
+        due = [
+            (record.deleted_at, record.id, record)
+            for record in self._rows.records.values()
+            if record.deleted_at is not None
+            and record.deleted_at < before
+            and record.assets
+            and record.id not in self._rows.kept
+        ]
+        return [record for _, _, record in sorted(due, key=lambda item: item[:2])[:limit]]
+
+    async def erase(self, record_id: RecordId) -> None:
+        """Remove the row and its assets' rows."""
+        await self._pause()
+        self._rows.records.pop(record_id, None)
+        self._rows.kept -= {record_id}
+
+    async def drop_assets(self, record_id: RecordId) -> None:
+        """Remove the assets' rows."""
+        await self._pause()
+        record = self._rows.records.get(record_id)
+        if record is not None:
+            self._store(replace(record, assets=()))
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that an asset names."""
+        await self._pause()
+        named = (asset.blob_key for record in self._rows.records.values() for asset in record.assets)
+        return set(keys).intersection(named)
+
+    async def _uploading(self, record_id: RecordId) -> Record | None:
+        await self._pause()
+        record = self._rows.records.get(record_id)
+        return record if record is not None and record.status is RecordStatus.UPLOADING else None
+
+    def _store(self, record: Record) -> bool:
+        assets = tuple(sorted(record.assets, key=lambda asset: _KINDS.index(asset.kind)))
+        self._rows.records[record.id] = replace(record, assets=assets)
+        return True
+
+
+class MemoryCapsuleStore:
+    """`CapsuleStore` on a draft; contracts as in the port."""
+
+    def __init__(self, rows: _Rows[Any], pause: Pause) -> None:
+        self._rows = rows
+        self._pause = pause
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a capsule."""
+        await self._pause()
+        return name in self._rows.capsules
+
+    async def reserve(self, name: str, size: int) -> None:
+        """Set `size` bytes aside, if the quota allows it."""
+        await self._pause()
+        capsule = self._rows.capsules.get(name)
+        if capsule is None:
+            raise CapsuleNotFound(name)
+        if capsule.quota is not None and capsule.used + capsule.reserved + size > capsule.quota:
+            raise QuotaExceeded("bytes", capsule.quota)
+        self._rows.capsules[name] = capsule.move(reserved=size)
+
+    async def release(self, name: str, size: int) -> None:
+        """Give reserved bytes back."""
+        await self.use(name, reserved=size, size=0)
+
+    async def use(self, name: str, *, reserved: int, size: int) -> None:
+        """Turn a reservation into used bytes."""
+        await self._pause()
+        capsule = self._rows.capsules.get(name)
+        if capsule is not None:
+            self._rows.capsules[name] = capsule.move(used=size, reserved=-reserved)
+
+
+_KINDS: Final = tuple(AssetKind)
+
+
+def _without_chunks(session: Session[D]) -> Session[D]:
+    return replace(session, received=Ranges()) if session.spec.mode is Mode.CHUNKS else session
+
+
+def _matches(record: Record, query: RecordQuery) -> bool:
+    return all(_conditions(record, query))
+
+
+def _conditions(record: Record, query: RecordQuery) -> Iterator[bool]:
+    yield query.deleted is (record.deleted_at is not None)
+    yield query.owner in {None, record.owner}
+    yield query.capsule in {None, record.capsule}
+    yield not query.statuses or record.status in query.statuses
+    yield query.name is None or fold(query.name) in fold(record.filename)
+    yield not query.path_prefix or (record.path or "").startswith(query.path_prefix)
+    yield query.since is None or record.created_at >= query.since
+    yield query.until is None or record.created_at < query.until
+    yield query.kind is None or any(asset.kind == query.kind for asset in record.assets)
+    yield query.after is None or (record.created_at, record.id) < query.after
