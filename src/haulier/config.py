@@ -1,0 +1,337 @@
+"""Settings of the service: flags > environment `HAULIER_*` > TOML file > defaults.
+
+Rule 1: this module is the only reader of the environment.
+Rule 2: a value that cannot work is refused before anything starts, by a `ConfigError` that names the key as
+        the operator wrote it, the value, and what is expected.
+Rule 3: an unknown key is an error: a misspelt limit must not be a limit that silently does not hold.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from haulier.core.digest import DigestName
+from haulier.core.errors import ConfigError
+from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
+from haulier.core.upload import MAX_SIZE
+
+PREFIX: Final = "HAULIER_"
+DAY_S: Final = 24 * 3600.0
+
+CLI_VARIABLES: Final = frozenset(
+    PREFIX + name
+    for name in (
+        # Options of the other commands, which share the environment with the service.
+        "CAPSULE", "CONFIG", "DERIVATIVES", "FORCE", "HOME", "JSON", "MINE", "NAME", "NOW", "OUTPUT", "PARALLEL",
+        "RECURSIVE", "SINCE", "STATUS", "TOKEN", "URL",
+    )
+)  # fmt: skip
+"""`HAULIER_` variables that the service leaves to the rest of the command line."""
+
+
+def _no_boolean(value: object) -> object:
+    # Python's True is an int; a TOML file that says `port = true` does not mean port 1.
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")  # noqa: TRY004 - pydantic reports ValueError only
+    return value
+
+
+def _split(value: object) -> object:
+    # The environment has no lists: there, commas or blanks separate the items.
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Seconds = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set on the service; frozen. Each description says what is expected.
+
+    Made by `load_settings`; tests and embedding programs may construct it, and then get pydantic's own
+    ValidationError for bad values.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=False
+    )
+
+    host: Annotated[str, Field(min_length=1, description="an address or name to listen on")] = "127.0.0.1"
+    port: Annotated[Whole, Field(ge=0, le=65535, description="a port, 0 (any free one) to 65535")] = 8000
+    data_dir: Annotated[Path, Field(description="a directory, made when it is missing")] = Path(".storage")
+    workers: Annotated[Whole, Field(ge=1, description="a number of processes, 1 or more")] = 1
+    cors_origin: Annotated[
+        Words, Field(description="origins like https://app.example or http://127.0.0.1:3000")
+    ] = ()
+    local_users: Annotated[bool, Field(description="true or false")] = False
+    open: Annotated[bool, Field(description="true or false")] = False
+    database_url: Annotated[str | None, Field(description="sqlite:///PATH")] = None
+    storage_url: Annotated[str | None, Field(description="file:///PATH")] = None
+    public_url: Annotated[str | None, Field(description="a URL like https://files.example")] = None
+    trusted_proxies: Annotated[Words, Field(description="addresses or networks of proxies")] = ()
+    jobs: Annotated[str, Field(description="in-process")] = "in-process"
+    durability: Annotated[Literal["process", "power"], Field(description="process or power")] = "process"
+    digest: Annotated[DigestName, Field(description=f"one of {', '.join(DigestName)}")] = DigestName.SHA_256
+    log: Annotated[Literal["console", "json"], Field(description="console or json")] = "console"
+    home: Annotated[Path | None, Field(description="a directory for remotes and the journal")] = None
+    session_ttl_s: Annotated[
+        Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
+    ] = DAY_S
+    max_active_sessions: Annotated[Whole, Field(ge=1, le=10**6, description="a number, 1 to 1000000")] = (
+        10_000
+    )
+    max_upload_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
+        5 * MIB * MIB
+    )
+    min_free_bytes: Annotated[Whole, Field(ge=0, le=MAX_SIZE, description=f"bytes, 0 to {MAX_SIZE}")] = (
+        100 * MIB
+    )
+    janitor_interval_s: Annotated[
+        Seconds, Field(ge=0.1, le=DAY_S, description="seconds, 0.1 to 86400 (a day)")
+    ] = 60.0
+    retention_s: Annotated[
+        Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
+    ] = 30 * DAY_S
+    trash_for_s: Annotated[
+        Seconds, Field(ge=0, le=36500 * DAY_S, description="seconds, 0 to 3153600000 (a century)")
+    ] = DAY_S
+    chunk_size: Annotated[
+        Whole,
+        Field(ge=MIN_CHUNK, le=MAX_CLIENT_CHUNK, description=f"bytes, {MIN_CHUNK} to {MAX_CLIENT_CHUNK}"),
+    ] = 8 * MIB
+    silent_body_s: Annotated[Seconds, Field(ge=0.1, le=3600, description="seconds, 0.1 to 3600")] = 60.0
+
+    @property
+    def root(self) -> Path:
+        """The data directory, absolute and without symlinks."""
+        return self.data_dir.expanduser().resolve()
+
+    @property
+    def database_file(self) -> Path:
+        """Where SQLite keeps its rows."""
+        if self.database_url is None:
+            return self.root / "haulier.db"
+        # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
+        return Path(unquote(self.database_url.removeprefix("sqlite:///"))).resolve()
+
+    @property
+    def storage_dir(self) -> Path:
+        """Where the disk sink keeps parts and blobs."""
+        if self.storage_url is None:
+            return self.root
+        return Path(unquote(urlsplit(self.storage_url).path)).resolve()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return is_loopback(self.host)
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, value: int) -> int:
+        if value > 1:
+            raise ConfigError("workers", str(value), "only 1 works so far; several workers come later")
+        return value
+
+    @field_validator("data_dir", "home")
+    @classmethod
+    def _usable_path(cls, value: Path | None) -> Path | None:
+        if value is not None and "\0" in str(value):
+            raise ValueError("a path has no NUL")
+        return value
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _canonical_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_origin(origin) for origin in value)
+
+    @field_validator("database_url")
+    @classmethod
+    def _only_sqlite(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if value.startswith("postgres"):
+            raise ConfigError(
+                "database_url", _without_secrets(value), "sqlite:///PATH; PostgreSQL comes later"
+            )
+        if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///").strip("/"):
+            raise ValueError("not a SQLite file")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _only_files(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if value.startswith("s3:"):
+            raise ConfigError("storage_url", _without_secrets(value), "file:///PATH; S3 comes later")
+        parts = urlsplit(value)
+        if parts.scheme != "file" or parts.netloc or not parts.path.strip("/"):
+            raise ValueError("not a local directory")
+        return value
+
+    @field_validator("jobs")
+    @classmethod
+    def _only_in_process(cls, value: str) -> str:
+        if value == "procrastinate":
+            raise ConfigError("jobs", value, "in-process; procrastinate comes later")
+        if value != "in-process":
+            raise ValueError("no such job queue")
+        return value
+
+    @model_validator(mode="after")
+    def _closed_services_need_tokens(self) -> "Settings":
+        # Open mode is safe because nobody else can reach it; these say that somebody else will.
+        needs = "leave it unset: it requires tokens, which do not exist yet"
+        if self.public_url is not None:
+            raise ConfigError("public_url", _without_secrets(self.public_url), needs)
+        if self.trusted_proxies:
+            raise ConfigError("trusted_proxies", " ".join(self.trusted_proxies), needs)
+        if not self.loopback and not self.open:
+            raise ConfigError(
+                "host",
+                self.host,
+                "127.0.0.1, ::1 or localhost; to let everybody who reaches this address read and write "
+                "everything, say --open",
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listening address is reached from this machine only; names but `localhost` are not trusted."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def canonical_origin(text: str) -> str:
+    """Return an origin as browsers write it: lower case, without the scheme's own port.
+
+    Raises:
+        ValueError: not an http or https origin; `*` and `null` are none.
+    """
+    parts = urlsplit(text)
+    port = parts.port
+    extra = parts.path.rstrip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in {"http", "https"} or not parts.hostname or extra:
+        raise ValueError("not an origin")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, usual} else "")
+
+
+def load_settings(flags: Mapping[str, object] | None = None, *, config: Path | None = None) -> Settings:
+    """Return the settings of this process.
+
+    Args:
+        flags: what the command line says, by setting name; None means that the flag was not given.
+        config: a TOML file whose keys are setting names.
+
+    Raises:
+        ConfigError: an unknown key, a value that cannot work, or a file that cannot be read.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    config = config or _config_from_environment()
+    file = {} if config is None else _read_file(config)
+    _refuse_unknown_variables(os.environ)  # noqa: TID251 - rule 1
+    try:
+        return _build(given, file)
+    except ConfigError as error:
+        raise ConfigError(_place(error.setting, given, config), error.value, error.expected) from None
+    except ValidationError as error:
+        raise _as_config_error(error, given, config) from None
+
+
+def _build(flags: Mapping[str, object], file: dict[str, Any]) -> Settings:
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(  # noqa: PLR0917 - pydantic's interface
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's interface
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's interface
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, file)
+
+    return cast("type[Any]", Layered)(**flags)  # type: ignore[no-any-return]  # keyword names are checked by pydantic
+
+
+def _config_from_environment() -> Path | None:
+    name = os.environ.get(PREFIX + "CONFIG")  # noqa: TID251 - rule 1
+    return Path(name) if name else None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("config", str(path), f"a file that can be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config", str(path), f"a TOML file ({error})") from error
+
+
+def _refuse_unknown_variables(environment: Collection[str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX) and variable not in known | CLI_VARIABLES:
+            raise ConfigError(variable, "***", _no_such(variable, known))
+
+
+def _no_such(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return "there is no such setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _as_config_error(error: ValidationError, flags: Mapping[str, object], config: Path | None) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    place = _place(name, flags, config)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(place, _shown(first["input"]), _no_such(name, Settings.model_fields))
+    description = Settings.model_fields[name].description
+    return ConfigError(place, _shown(first["input"]), f"expected {description}")
+
+
+def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:
+    """Return the setting as the operator wrote it."""
+    variable = PREFIX + name.upper()
+    if name in flags:
+        return "--" + name.replace("_", "-")
+    if os.environ.get(variable):  # noqa: TID251 - rule 1
+        return variable
+    return name if config is None else f"{name} in {config}"
+
+
+def _shown(value: object) -> str:
+    return _without_secrets(value) if isinstance(value, str) else str(value)
+
+
+def _without_secrets(url: str) -> str:
+    """Return a value that may be printed: what stands before the host of a URL may be a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(SplitResult(parts.scheme, "***@" + parts.netloc.rpartition("@")[2], *parts[2:]))
