@@ -17,6 +17,7 @@ HaulierError
 │   ├── BodyCut                 the body ended before its announced end
 │   └── QuotaExceeded
 ├── WaitTimeout             the deadline of a wait passed; the work goes on
+├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
 │   └── ServiceStopping         this process is about to end; what arrived is kept
@@ -325,6 +326,17 @@ class WaitTimeout(HaulierError):
 
     def __str__(self) -> str:
         return f"still {self.status} with {self.received} of {self.size} bytes"
+
+
+@dataclass(eq=False)
+class SourceChanged(HaulierError):
+    """A local file is not what it was when its upload began; two revisions are never mixed."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} changed while it was being sent: {self.reason}"
 
 
 @dataclass(eq=False)
