@@ -1,0 +1,195 @@
+"""A file brought over in chunks, in parallel, over cuts and restarts of either side.
+
+Rule 1: the service's state is the truth: it is asked before the first chunk and after every failed one, and
+        what it has acknowledged is never sent again.
+Rule 2: a chunk carries no digest of its own. The digest of the whole file, computed here from what is sent
+        and there from what is stored, is compared at the end and covers every byte; one for each chunk
+        would have to be known before its first byte is sent, so each chunk would be read twice.
+Rule 3: a body is never longer than a chunk, so an early refusal of the service (413, 507) is read, at the
+        latest, when the chunk has been handed over.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from haulier.client.ending import ask_state, finish, upload_path
+from haulier.client.following import FollowingDigest
+from haulier.client.order import Order, Report
+from haulier.client.plan import Chunk, missing_chunks
+from haulier.client.source import FileSource
+from haulier.client.tasks import tasks
+from haulier.client.values import Begun, Record, UploadState
+from haulier.client.wire import Wire
+from haulier.core.digest import Digest
+from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused, SourceChanged
+
+MAX_SESSIONS: Final = 3
+"""Uploads begun for one call: a session that is lost (expired, aborted) is replaced, but not for ever."""
+MAX_ROUNDS: Final = 3
+"""Times that `finish` may find chunks missing that had been acknowledged."""
+LOST_SLUGS: Final = frozenset({"upload-not-found", "upload-gone", "idempotency-key-reused"})
+"""Problems that mean: this key leads nowhere; begin anew with another one."""
+
+
+class Key:
+    """The idempotency key in use, and how to get another."""
+
+    def __init__(self, value: str, renew: Callable[[], str]) -> None:
+        self.value = value
+        self._renew = renew
+
+    async def renew(self) -> None:
+        """Replace it; the new one is on disk, where keys are kept, before it is used."""
+        self.value = await asyncio.to_thread(self._renew)
+
+
+class ChunkUpload:
+    """One file's upload; `run` is called once."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        source: FileSource,
+        order: Order,
+        *,
+        key: Key,
+        gate: asyncio.Semaphore,
+        parallel: int,
+        report: Report,
+    ) -> None:
+        self._wire = wire
+        self._source = source
+        self._order = order
+        self._key = key
+        self._gate = gate
+        self._parallel = parallel
+        self._report = report
+
+    async def run(self) -> Record:
+        """Bring the file over and return its verified record.
+
+        Raises:
+            SourceChanged: the file is not what it was; the upload has been aborted.
+            PeerCorrupted: what arrived is not what was sent; the upload has been aborted.
+            PeerRefused, PeerUnreachable: as `Wire.call`; the upload can be continued.
+        """
+        for _ in range(MAX_SESSIONS - 1):
+            try:
+                record = await self._session()
+                # An earlier run finished it and was killed before it could say so; then it was deleted.
+                if record.deleted_at is None:
+                    return record
+            except PeerRefused as error:
+                if error.slug not in LOST_SLUGS:
+                    raise
+            await self._key.renew()
+        return await self._session()
+
+    async def _session(self) -> Record:
+        begun = await self._begin()
+        try:
+            async with tasks() as group:
+                following = FollowingDigest(self._source, self._order.digest)
+                hashing = group.create_task(following.run())
+                return await self._bring_over(begun, following, hashing)
+        except (SourceChanged, PeerCorrupted):
+            await self._abort(begun.id)
+            raise
+
+    async def _begin(self) -> Begun:
+        answer = await self._wire.persevere(
+            lambda: self._wire.once(
+                "POST",
+                "/api/uploads",
+                json=self._order.document(mode="chunks", size=self._source.size),
+                headers={"Idempotency-Key": self._key.value},
+            ),
+            waiting=self._report.waiting,
+        )
+        return Begun.read(answer.json())
+
+    async def _bring_over(
+        self, begun: Begun, following: FollowingDigest, hashing: "asyncio.Task[Digest | None]"
+    ) -> Record:
+        for _ in range(MAX_ROUNDS):
+            state = await self._wire.persevere(lambda: ask_state(self._wire, begun.id))
+            _require_alive(state)
+            if state.status == "open":
+                await self._send_missing(begun, state, following)
+            following.allow(self._source.size)
+            digest = await hashing
+            await asyncio.to_thread(self._source.check)
+            try:
+                return await finish(self._wire, begun.id, digest=digest, size=self._source.size)
+            except PeerRefused as error:
+                if error.slug != "chunks-missing":
+                    raise
+        raise PeerRefused(409, "chunks-missing", "the service keeps losing acknowledged chunks")
+
+    async def _send_missing(self, begun: Begun, state: UploadState, following: FollowingDigest) -> None:
+        chunks = missing_chunks(self._source.size, begun.chunk_size, state.ranges)
+        self._report.acknowledged(self._source.size - sum(chunk.size for chunk in chunks))
+        queue = iter(chunks)
+        async with tasks() as group:
+            for _ in range(min(self._parallel, len(chunks))):
+                group.create_task(self._work(begun.id, queue, following))
+
+    async def _work(self, upload: str, queue: Iterator[Chunk], following: FollowingDigest) -> None:
+        for chunk in queue:
+            # Chunks are taken in order: all below this one are on their way or arrived.
+            following.allow(chunk.stop)
+            await self._send(upload, chunk)
+            await asyncio.to_thread(self._source.check)
+
+    async def _send(self, upload: str, chunk: Chunk) -> None:
+        tried = False
+
+        async def attempt() -> None:
+            nonlocal tried
+            if tried and await self._is_there(upload, chunk):
+                return
+            tried = True
+            async with self._gate:
+                await self._put(upload, chunk)
+
+        try:
+            await self._wire.persevere(attempt, mark=lambda: self._report.done, waiting=self._report.waiting)
+        except PeerRefused as error:
+            _require_harmless(error, self._source)
+        self._report.arrived(chunk.index, chunk.size)
+
+    async def _is_there(self, upload: str, chunk: Chunk) -> bool:
+        state = await ask_state(self._wire, upload)
+        _require_alive(state)
+        return state.status != "open" or state.ranges.covers(chunk.start, chunk.stop)
+
+    async def _put(self, upload: str, chunk: Chunk) -> None:
+        await self._wire.once(
+            "PUT",
+            f"{upload_path(upload)}/chunks/{chunk.index}",
+            content=self._source.pieces(
+                chunk.start, chunk.stop, moved=lambda sent: self._report.moving(chunk.index, sent)
+            ),
+            headers={"Content-Length": str(chunk.size), "Content-Type": "application/octet-stream"},
+        )
+
+    async def _abort(self, upload: str) -> None:
+        # Without it the session expires by itself, and the error that led here matters more.
+        with suppress(PeerError):
+            await self._wire.once("DELETE", upload_path(upload))
+
+
+def _require_alive(state: UploadState) -> None:
+    if state.gone:
+        detail = f"the upload is {state.status}" + (f": {state.error}" if state.error else "")
+        raise PeerRefused(410, "upload-gone", detail)
+
+
+def _require_harmless(error: PeerRefused, source: FileSource) -> None:
+    if error.slug == "chunk-conflict":
+        raise SourceChanged(str(source.path), "the service holds other bytes of this upload") from error
+    # Somebody with the same key has finished it: the state will say so.
+    if error.slug != "upload-complete":
+        raise error

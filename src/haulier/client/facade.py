@@ -1,0 +1,308 @@
+"""The client: every call of the native API that a program needs."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from platformdirs import user_state_path
+
+from haulier.client.chunks import ChunkUpload, Key
+from haulier.client.download import Download
+from haulier.client.ending import POLL_S, ask_state, upload_path
+from haulier.client.order import Order, Report
+from haulier.client.resume import Entry, Identity
+from haulier.client.source import FileSource
+from haulier.client.streams import StreamUpload
+from haulier.client.values import ProgressCallback, Record, RecordPage, UploadState
+from haulier.client.whole import WholeUpload
+from haulier.client.wire import Wire
+from haulier.core.digest import parse_digest_name
+from haulier.core.errors import PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.retry import RetryPolicy
+
+ONE_REQUEST: Final = 8 * 1024 * 1024
+"""Files below go in one request. The service's default chunk size: one chunk cannot be resumed anyway."""
+PAGE: Final = 200
+"""Records asked for at once: the largest page the service gives."""
+
+
+class Client:
+    """A Haulier service, from the other side.
+
+    ```python
+    async with Client("http://127.0.0.1:8000") as client:
+        record = await client.upload("film.mkv")
+        await client.download(record.id, "copy.mkv")
+    ```
+
+    One client may run any number of uploads and downloads at once; `parallel` bounds the bodies that are
+    sent at the same time by all of them. It belongs to one event loop.
+
+    Args:
+        url: where the service is.
+        token: sent as a bearer token.
+        capsule: where uploads go and lists look.
+        parallel: bodies at once, 1 or more.
+        retry: patience with a service that has answered before; the default outlasts a restart.
+        home: where the state that lets a killed upload go on is kept; the platform's user state
+            directory by default.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        token: str | None = None,
+        capsule: str = "default",
+        parallel: int = 4,
+        retry: RetryPolicy | None = None,
+        home: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if parallel < 1:
+            raise ValueError("parallel must be 1 or more")
+        self.capsule = capsule
+        self._parallel = parallel
+        self._gate = asyncio.Semaphore(parallel)
+        self._wire = Wire(url, token=token, connections=parallel, policy=retry or RetryPolicy())
+        root = user_state_path("haulier", appauthor=False) if home is None else Path(home)
+        self._resume_dir = root / "uploads"
+
+    @property
+    def url(self) -> str:
+        """The service's address, without a trailing slash."""
+        return self._wire.url
+
+    async def __aenter__(self) -> Self:
+        await self._wire.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._wire.__aexit__(*exception)
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str] | AsyncIterable[bytes],
+        *,
+        filename: str | None = None,
+        path: str | None = None,
+        digest: str = "sha-256",
+        key: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Record:
+        """Bring one file, or a stream of bytes, over and return its verified record.
+
+        A file is sent in parallel chunks. If this process dies, the next upload of the same unchanged file
+        to the same place goes on where it stopped. A cancel leaves the upload in that state, too. A stream
+        survives cuts and restarts of the service, but not the end of this process.
+
+        Args:
+            source: a path, or an async iterable of bytes of unknown length (which needs `filename`).
+            filename: the record's name; the file's own by default.
+            path: the record's relative path, with `/`, in Unicode form NFC.
+            digest: what both sides compute and compare: `sha-256`, `sha-512`, `blake3`, `crc32c`, `md5`
+                or `none`.
+            key: an idempotency key of your own; then nothing is kept on disk, and repeating the call with
+                the same key goes on with, or returns, the same upload.
+            content_type: guessed by the service when not given.
+            metadata: free pairs of text.
+            progress: called with how far it is.
+
+        Raises:
+            OSError: the file cannot be read, or `home` not be written to.
+            SourceChanged: the file changed while it was sent; the upload was aborted.
+            PeerCorrupted: what arrived is not what was sent; the upload was aborted.
+            PeerRefused: the service refuses (its `status`, `slug` and `detail` say why).
+            PeerUnreachable: no answer after all retries; a later call goes on from there.
+            RequestError: an argument is malformed.
+        """
+        order = Order(
+            filename=filename or _own_name(source),
+            capsule=self.capsule,
+            digest=parse_digest_name(digest, field="digest"),
+            path=path,
+            content_type=content_type,
+            metadata=metadata or {},
+        )
+        if isinstance(source, AsyncIterable):
+            report = Report(progress, None)
+            stream = StreamUpload(self._wire, source, order, key=key or _new_key(), report=report)
+            return await stream.run()
+        file = await asyncio.to_thread(FileSource.open, Path(source))
+        try:
+            return await self._upload_file(file, order, key, Report(progress, file.size))
+        finally:
+            file.close()
+
+    async def _upload_file(self, file: FileSource, order: Order, key: str | None, report: Report) -> Record:
+        if file.size < ONE_REQUEST and not order.metadata and key is None:
+            return await WholeUpload(self._wire, file, order, gate=self._gate, report=report).run()
+        async with self._key(file, key) as current:
+            upload = ChunkUpload(
+                self._wire,
+                file,
+                order,
+                key=current,
+                gate=self._gate,
+                parallel=self._parallel,
+                report=report,
+            )
+            return await upload.run()
+
+    @asynccontextmanager
+    async def _key(self, file: FileSource, given: str | None) -> AsyncIterator[Key]:
+        """Keep the key where a later run finds it, until the upload has come to an end."""
+        entry = None if given is not None else await asyncio.to_thread(self._entry, file)
+        if entry is None:
+            # The caller's own key, or another process sends the same file right now.
+            yield Key(given or _new_key(), _new_key)
+            return
+        try:
+            yield Key(entry.key, entry.renew)
+            entry.remove()
+        except (SourceChanged, PeerCorrupted):
+            entry.remove()
+            raise
+        finally:
+            entry.close()
+
+    def _entry(self, file: FileSource) -> Entry | None:
+        identity = Identity(
+            url=self._wire.url,
+            capsule=self.capsule,
+            path=str(file.path.absolute()),
+            size=file.size,
+            mtime_ns=file.fingerprint.mtime_ns,
+            inode=file.fingerprint.inode,
+        )
+        return Entry.open(self._resume_dir, identity)
+
+    async def list(
+        self, prefix: str = "", *, status: str | None = None, since: str | None = None, mine: bool = False
+    ) -> AsyncIterator[Record]:
+        """Yield the capsule's records, newest first; pages are fetched as they are needed.
+
+        Args:
+            prefix: only records whose path begins so.
+            status: only records of that status.
+            since: only records made at or after that ISO 8601 time.
+            mine: only the caller's own.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`.
+        """
+        given = {"path": prefix, "status": status, "from": since, "mine": "true" if mine else None}
+        params = {"capsule": self.capsule, "limit": str(PAGE), **{k: v for k, v in given.items() if v}}
+        cursor: str | None = ""
+        while cursor is not None:
+            page_params = {**params, "cursor": cursor} if cursor else params
+            answer = await self._wire.call("GET", "/api/records", params=page_params)
+            page = RecordPage.read(answer.json())
+            for item in page.items:
+                yield Record.read(item)
+            cursor = page.next
+
+    async def record(self, record_id: str) -> Record:
+        """Return the record.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
+        """
+        return Record.read((await self._wire.call("GET", f"/api/records/{record_id}")).json())
+
+    async def download(
+        self,
+        record_id: str,
+        target: str | os.PathLike[str],
+        *,
+        kind: str = "original",
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Path:
+        """Fetch an asset into the file `target`, verify it, and return the target.
+
+        The target appears only when it is whole and verified. What was fetched before a cut or a kill is
+        kept in a hidden file beside it and not fetched again, unless `resume` is false.
+
+        Raises:
+            FileExistsError: the target exists and `overwrite` is false.
+            PeerCorrupted: the bytes are not what the record says; none of them are kept.
+            PeerRefused, PeerUnreachable: as `upload`.
+            OSError: the target's folder cannot be written to.
+        """
+        record = await self.record(record_id)
+        asset = record.asset(kind)
+        report = Report(progress, None if asset is None else asset.size)
+        download = Download(self._wire, record, kind, Path(target), report=report)
+        return await download.run(resume=resume, overwrite=overwrite)
+
+    async def delete(self, record_id: str, *, now: bool = False) -> None:
+        """Delete the record; with `now` its bytes go at once, else it can be restored for a while.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
+        """
+        params = {"now": "true"} if now else None
+        await self._wire.call("DELETE", f"/api/records/{record_id}", params=params)
+
+    async def state(self, upload_id: str) -> UploadState:
+        """Return where the upload stands; disturbs nobody.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`; 404 `upload-not-found`.
+        """
+        return await self._wire.persevere(lambda: ask_state(self._wire, upload_id))
+
+    async def wait(self, upload_id: str, *, timeout_s: float | None = None) -> UploadState:
+        """Return the upload's state once it has ended, whenever that was.
+
+        Raises:
+            WaitTimeout: it has not ended within `timeout_s`.
+            PeerRefused, PeerUnreachable: as `state`.
+        """
+        state = await self.state(upload_id)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not state.ended:
+                    state = await self._wire.persevere(
+                        lambda: ask_state(self._wire, upload_id, wait_s=POLL_S)
+                    )
+        except TimeoutError:
+            raise WaitTimeout(state.status, state.received_bytes, state.size) from None
+        return state
+
+    async def abort(self, upload_id: str) -> None:
+        """End the upload and free its bytes; may be repeated.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`; 409 `upload-complete` when it is committed.
+        """
+        await self._wire.call("DELETE", upload_path(upload_id))
+
+    async def events(self, upload_id: str) -> AsyncIterator[UploadState]:
+        """Yield the upload's state now, on every change, and a last time when it has ended.
+
+        Raises:
+            PeerUnreachable: the stream of events was cut; asking again goes on.
+            PeerRefused: as `state`.
+        """
+        async with self._wire.events(f"{upload_path(upload_id)}/events") as source:
+            async for event in source:
+                if event.data:
+                    yield UploadState.read(event.json())
+
+
+def _own_name(source: str | os.PathLike[str] | AsyncIterable[bytes]) -> str:
+    if isinstance(source, AsyncIterable):
+        raise TypeError("a stream needs a filename")
+    return Path(source).name
+
+
+def _new_key() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,70 @@
+"""What is to be uploaded, and who is told how far it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from haulier.client.values import Progress, ProgressCallback
+from haulier.core.digest import DigestName
+from haulier.core.errors import HaulierError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the service is told about a file when its upload begins."""
+
+    filename: str
+    capsule: str
+    digest: DigestName
+    path: str | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self, *, mode: str, size: int | None) -> dict[str, object]:
+        """Return the JSON of a begin; what was not given is left to the service."""
+        given = {
+            "filename": self.filename,
+            "size": size,
+            "mode": mode,
+            "capsule": self.capsule,
+            "digest_name": str(self.digest),
+            "path": self.path,
+            "content_type": self.content_type,
+            "metadata": dict(self.metadata) or None,
+        }
+        return {name: value for name, value in given.items() if value is not None or name == "size"}
+
+
+class Report:
+    """Tells a callback how far one file is; counts what is under way by part, so that a retry goes back."""
+
+    def __init__(self, callback: ProgressCallback | None, size: int | None) -> None:
+        self._callback = callback
+        self._size = size
+        self._moving: dict[int, int] = {}
+        self.done = 0
+        """Bytes the service has acknowledged."""
+
+    def acknowledged(self, done: int) -> None:
+        """The service holds `done` bytes for good."""
+        self.done = done
+        self._tell(None)
+
+    def arrived(self, part: int, size: int) -> None:
+        """`part`, of `size` bytes, is acknowledged."""
+        self._moving.pop(part, None)
+        self.acknowledged(self.done + size)
+
+    def moving(self, part: int, sent: int) -> None:
+        """`sent` bytes of `part` have been handed to the connection."""
+        self._moving[part] = sent
+        self._tell(None)
+
+    def waiting(self, error: HaulierError) -> None:
+        """Nothing moves because of `error`; it will be tried again."""
+        self._moving.clear()
+        self._tell(str(error))
+
+    def _tell(self, waiting: str | None) -> None:
+        if self._callback is not None:
+            moving = sum(self._moving.values())
+            self._callback(Progress(done=self.done, moving=moving, size=self._size, waiting=waiting))

@@ -1,0 +1,112 @@
+"""A small file in one request, which may be repeated: its key makes every repetition the same upload.
+
+Rule 1: the digest is known before the first byte is sent, so the service itself refuses wrong bytes.
+Rule 2: what the service kept of a request that was cut is not sent again.
+"""
+
+import asyncio
+import secrets
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from haulier.client.ending import POLL_S, ask_state, corruption, require_equal
+from haulier.client.order import Order, Report
+from haulier.client.source import FileSource
+from haulier.client.values import Record
+from haulier.client.wire import Wire
+from haulier.core.digest import Digest, DigestName, format_digest_field, new_hasher
+from haulier.core.errors import PeerRefused
+
+MAX_SESSIONS: Final = 3
+"""As for chunks: keys tried when an upload is lost."""
+
+
+class WholeUpload:
+    """One small file's upload; `run` is called once."""
+
+    def __init__(
+        self, wire: Wire, source: FileSource, order: Order, *, gate: asyncio.Semaphore, report: Report
+    ) -> None:
+        self._wire = wire
+        self._source = source
+        self._order = order
+        self._gate = gate
+        self._report = report
+        self._key = secrets.token_hex(16)
+
+    async def run(self) -> Record:
+        """Send the file and return its verified record.
+
+        Raises:
+            SourceChanged, PeerCorrupted, PeerRefused, PeerUnreachable: as for an upload in chunks.
+        """
+        body = await asyncio.to_thread(self._source.read, 0, self._source.size)
+        await asyncio.to_thread(self._source.check)
+        digest = await asyncio.to_thread(_digest, self._order.digest, body)
+        for _ in range(MAX_SESSIONS - 1):
+            try:
+                return await self._session(body, digest)
+            except PeerRefused as error:
+                if error.slug not in {"upload-gone", "upload-not-found"}:
+                    raise
+            self._key = secrets.token_hex(16)
+        return await self._session(body, digest)
+
+    async def _session(self, body: bytes, digest: Digest | None) -> Record:
+        async def attempt() -> Record:
+            async with self._gate:
+                return await self._put(body, digest)
+
+        try:
+            record = await self._wire.persevere(attempt, waiting=self._report.waiting)
+        except PeerRefused as error:
+            raise corruption(error, self._order.filename) from error
+        self._report.acknowledged(len(body))
+        return require_equal(record, digest=digest, size=len(body))
+
+    async def _put(self, body: bytes, digest: Digest | None) -> Record:
+        try:
+            answer = await self._request(body, digest)
+        except PeerRefused as error:
+            location = error.fields.get("location")
+            if error.status != 409 or not isinstance(location, str):
+                raise
+            return await self._continue(location, body)
+        return Record.read(answer.json())
+
+    async def _request(self, body: bytes, digest: Digest | None) -> httpx2.Response:
+        order = self._order
+        params = {"capsule": order.capsule, "digest": str(order.digest)}
+        if order.path is not None:
+            params["path"] = order.path
+        headers = {"Idempotency-Key": self._key}
+        if order.content_type is not None:
+            headers["Content-Type"] = order.content_type
+        if digest is not None:
+            headers["Repr-Digest"] = format_digest_field(digest)
+        path = f"/api/files/{quote(order.filename, safe='')}"
+        return await self._wire.once("PUT", path, params=params, headers=headers, content=body)
+
+    async def _continue(self, location: str, body: bytes) -> Record:
+        """An earlier request with this key was cut; what it brought is kept, the rest follows."""
+        path = urlsplit(location).path
+        head = await self._wire.once("HEAD", path)
+        offset = int(head.headers["Upload-Offset"])
+        if offset < len(body):
+            await self._wire.once(
+                "PATCH", path, content=body[offset:], headers={"Upload-Offset": str(offset)}
+            )
+        state = await ask_state(self._wire, path.rsplit("/", 1)[-1], wait_s=POLL_S)
+        if state.result is None:
+            raise PeerRefused(423, "upload-busy", f"the upload is {state.status}")
+        return state.result
+
+
+def _digest(name: DigestName, body: bytes) -> Digest | None:
+    if name is DigestName.NONE:
+        return None
+    hasher = new_hasher(name)
+    hasher.update(body)
+    return Digest(name, hasher.digest())

@@ -1,0 +1,268 @@
+"""Calls to the service: one attempt, or as many as it takes; answers become values, problems errors.
+
+Rule 1: a call is repeated only when its caller knows that repeating it is harmless.
+Rule 2: until the service has answered once, patience is short: a wrong address should be told at once.
+        After that a silent service is taken for one that restarts.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+
+from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
+from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
+
+T = TypeVar("T")
+
+FIRST_CONTACT: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
+"""Patience with an address that has never answered."""
+CONNECT_TIMEOUT_S: Final = 10.0
+SILENCE_TIMEOUT_S: Final = 90.0
+"""How long one read or write may take. The service gives up on a silent body after 60 s and answers a
+finish after 25 s; whoever is silent for longer is gone."""
+TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed later."""
+BUSY_SLUGS: Final = frozenset({"upload-busy"})
+"""Problems that pass, whatever their status."""
+FINAL_SLUGS: Final = frozenset({"storage-not-writable", "directory-not-creatable"})
+"""Problems that wait for an operator, whatever their status."""
+
+Body = bytes | AsyncIterator[bytes]
+
+
+class Wire:
+    """The connections to one service. Enter it before use; leaving closes them."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        connections: int,
+        policy: RetryPolicy,
+        chance: Chance | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.url = check_url(url)
+        self._policy = policy
+        self._chance = random.Random().random if chance is None else chance
+        self._sleep = sleep
+        self._contact = False
+        headers = {"Accept": "application/json", "User-Agent": "haulier"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        self._http = httpx2.AsyncClient(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            # One more for control calls, so that asking for the state never waits behind bodies.
+            limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
+            # A proxy between this machine and itself is never meant, and the service refuses it.
+            trust_env=not is_loopback(self.url),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._http.aclose()
+
+    async def once(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        content: Body | None = None,
+    ) -> httpx2.Response:
+        """Send one request and read its whole answer.
+
+        Raises:
+            PeerUnreachable: no answer, or half of one.
+            PeerRefused: the answer is a problem, or a redirect.
+        """
+        with self._told_as_errors():
+            answer = await self._http.request(
+                method, path, params=params, headers=headers, json=json, content=content
+            )
+        self._contact = True
+        if answer.status_code >= 300:
+            raise refusal(answer)
+        return answer
+
+    async def call(self, method: str, path: str, **parts: Any) -> httpx2.Response:
+        """Send a request that may be repeated, as often as it takes.
+
+        Raises:
+            PeerUnreachable: no answer, after all retries.
+            PeerRefused: the answer is final, or the same after all retries.
+        """
+        return await self.persevere(lambda: self.once(method, path, **parts))
+
+    async def persevere(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        mark: Callable[[], object] = lambda: None,
+        waiting: Callable[[HaulierError], None] = lambda _: None,
+    ) -> T:
+        """Repeat `attempt` until it succeeds or fails for good.
+
+        Args:
+            attempt: asks for the true state itself, where that matters, before it repeats anything.
+            mark: tells progress; whenever it has changed, the budget starts anew.
+            waiting: told why, before each pause.
+        """
+        patience, met = self._patience(), self._contact
+        while True:
+            try:
+                return await attempt()
+            except (PeerRefused, PeerUnreachable) as error:
+                at_least = retry_delay(error)
+                if at_least is None:
+                    raise
+                if met is not self._contact:
+                    patience, met = self._patience(), self._contact
+                patience.progress(mark())
+                delay = patience.next_delay(at_least=at_least)
+                if delay is None:
+                    raise
+                waiting(error)
+            await self._sleep(delay)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """GET with an answer that the caller reads piece by piece.
+
+        Raises:
+            PeerUnreachable: no answer, or the connection was lost while reading it.
+            PeerRefused: the answer is a problem.
+        """
+        with self._told_as_errors():
+            async with self._http.stream("GET", path, headers=headers) as answer:
+                self._contact = True
+                if answer.status_code >= 300:
+                    await answer.aread()
+                    raise refusal(answer)
+                yield answer
+
+    @asynccontextmanager
+    async def events(self, path: str) -> AsyncIterator[httpx2.EventSource]:
+        """GET with server-sent events; raises as `stream` does."""
+        with self._told_as_errors():
+            async with self._http.sse(path) as source:
+                self._contact = True
+                if source.response.status_code >= 300:
+                    await source.response.aread()
+                    raise refusal(source.response)
+                yield source
+
+    def _patience(self) -> Patience:
+        return Patience(self._policy if self._contact else FIRST_CONTACT, self._chance)
+
+    def _told_as_errors(self) -> "_Translation":
+        return _Translation(self.url)
+
+
+class _Translation:
+    """Turns the library's errors into ours, in this one place."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, httpx2.TransportError):
+            reason = str(error) or type(error).__name__
+            raise PeerUnreachable(self._url, reason) from error
+        if isinstance(error, httpx2.DecodingError):
+            raise PeerRefused(200, "unreadable-answer", str(error)) from error
+
+
+def check_url(url: str) -> str:
+    """Return the base address without a trailing slash.
+
+    Raises:
+        InvalidRequest: it is not an http or https address.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError as error:
+        raise InvalidRequest.of("url", f"{url!r} is not an address: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidRequest.of("url", f"{url!r} must look like http://127.0.0.1:8000")
+    if parts.query or parts.fragment:
+        raise InvalidRequest.of("url", f"{url!r} must not have a query or fragment")
+    return url.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def refusal(answer: httpx2.Response) -> PeerRefused:
+    """Build the error that an answer tells, from its problem details where it has them.
+
+    Source: RFC 9457.
+    """
+    problem = _json_object(answer)
+    kind = problem.pop("type", None)
+    slug = kind.rsplit("/", 1)[-1] if isinstance(kind, str) and "/" in kind else f"http-{answer.status_code}"
+    detail = problem.pop("detail", None) or problem.pop("title", None) or _phrase(answer)
+    problem.pop("status", None)
+    delay = parse_retry_after(answer.headers.get("Retry-After"), date=answer.headers.get("Date"))
+    if delay:
+        problem["retry_after_s"] = delay
+    for name in ("Location", "Upload-Offset"):
+        if name in answer.headers:
+            problem[name.lower().replace("-", "_")] = answer.headers[name]
+    return PeerRefused(answer.status_code, slug, str(detail), problem)
+
+
+def retry_delay(error: HaulierError) -> float | None:
+    """Return the least delay after which the same request may succeed; None when it never will."""
+    if isinstance(error, PeerUnreachable):
+        return 0.0
+    if not isinstance(error, PeerRefused) or error.slug in FINAL_SLUGS:
+        return None
+    if error.status not in TRANSIENT and error.slug not in BUSY_SLUGS:
+        return None
+    asked = error.fields.get("retry_after_s", 0.0)
+    return asked if isinstance(asked, float) else 0.0
+
+
+def _json_object(answer: httpx2.Response) -> dict[str, object]:
+    try:
+        document = answer.json()
+    except ValueError:  # a proxy's page, or nothing at all; the status says enough
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _phrase(answer: httpx2.Response) -> str:
+    if answer.has_redirect_location:
+        return f"the address has moved to {answer.headers['Location']}"
+    try:
+        return HTTPStatus(answer.status_code).phrase
+    except ValueError:
+        return f"status {answer.status_code}"
