@@ -1,0 +1,503 @@
+"""HTTP/1.1 on uvicorn: its httptools protocol, with a body path that copies nothing.
+
+Rule 1: a body of known length whose `FastBody` is being received never meets the parser: slices of the
+        one receive buffer go to `deliver`. A fresh parser reads what follows it.
+Rule 2: whoever is answered can read the answer: a connection on which more may arrive is closed by
+        sending our end, discarding theirs for a while, and only then closing (RFC 9112 section 9.6).
+Rule 3: a trailer is never a header.
+Rule 4: every wait for the client has a limit: heads, bodies, the time between requests, the goodbye.
+Rule 5: an answer that is being given is never mixed with another: bytes that cannot be read as HTTP
+        behind a request that is being served only end the connection after its answer.
+
+What is relied on of uvicorn beyond its options is listed in tests/unit/server/test_uvicorn_internals.py.
+"""
+
+import asyncio
+import sys
+import weakref
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, ClassVar, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from haulier.core.digest import Buffer
+from haulier.server.asgi import (
+    BODY_EXTENSION,
+    BODY_SILENCE_S,
+    INTERIM_EXTENSION,
+    TRAILERS_EXTENSION,
+    FastBody,
+)
+from haulier.server.transport import Exit, Receiver, interim_response, refusal
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STOPPING_LINGER_S: Final = 2.0
+"""How long a goodbye may take when the whole server goes: less than its 10 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What one connection may take; sizes in bytes, times in seconds."""
+
+    head_bytes: int = 64 * 1024
+    """Request line, fields and trailers together; uvicorn's limit for h11, twice nginx's."""
+    head_fields: int = 100
+    """Fields and trailers together; Apache's LimitRequestFields."""
+    head_s: float = 30.0
+    """From the first byte of a head to its end; between Apache's 20 to 40 s."""
+    keep_alive_s: float = 65.0
+    """Between two requests; longer than the 60 s after which common balancers reuse no connection."""
+    body_silence_s: float = BODY_SILENCE_S
+    drain_bytes: int = 256 * 1024
+    """The rest of a body that is read and thrown away so that its connection lives on; one buffer."""
+    linger_silence_s: float = 5.0
+    """A client that sends nothing for so long has read the answer; nginx's lingering_timeout."""
+    linger_s: float = 30.0
+    """The longest goodbye; nginx's lingering_time."""
+
+
+class _Phase(Enum):
+    BETWEEN = auto()
+    """Nothing of a next request has arrived."""
+    HEAD = auto()
+    BODY = auto()
+    DEAF = auto()
+    """Nothing that arrives is read as HTTP any more."""
+
+
+class HaulierHttpProtocol(HttpToolsProtocol):
+    """One connection of our server; see the rules above."""
+
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._phase = _Phase.BETWEEN
+        self._since = 0.0
+        """When the phase began; in BODY and DEAF: when something arrived last."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._goodbye_until = 0.0
+        self._stopping = False
+        self._refusal = 400
+        self._replaying = False
+        self._head_bytes = 0
+        self._head_fields = 0
+        self._reported = False
+        """Whether the parser found the end of something in what it was fed last."""
+        self._unreported_bytes = 0
+        self._trailers: list[tuple[bytes, bytes]] = []
+        self._wants_keep_alive = False
+        self._body_left: int | None = 0
+        """Bytes of this body still to come; None while unknown (chunked)."""
+        self._direct: FastBody | None = None
+        self._messages: _Messages | None = None
+
+    # --- connection ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection over; its transport reads into our buffer from here on."""
+        self._exit = Exit(transport, self._close)
+        super().connection_made(self._exit)
+        # uvloop refuses a protocol that is both kinds, so the receiver is an object of its own.
+        transport.set_protocol(Receiver(self, _receive_buffer(self.loop)))
+        self._since = self.loop.time()
+        self._schedule(self._shortest_wait())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application what its client did; a `FastBody` first gets what had arrived."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.cut()
+
+    def shutdown(self) -> None:
+        """Close as soon as the request that is being served is answered."""
+        self._stopping = True
+        if self._serving():
+            super().shutdown()
+        else:
+            self._exit.close_now()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Leave it to our own timer, which knows bodies and heads in progress."""
+
+    def _serving(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
+        return cycle is not None and not cycle.response_complete
+
+    # --- bytes ---------------------------------------------------------------------------------------
+
+    def bytes_received(self, view: memoryview) -> None:
+        """Take what arrived; `view` is valid during this call only."""
+        if self._phase is _Phase.DEAF:
+            self._since = self.loop.time()
+            return
+        if self._direct is not None:
+            view = self._feed_direct(self._direct, view)
+        if view:
+            self._parse(view)
+
+    def _feed_direct(self, body: FastBody, view: memoryview) -> memoryview:
+        assert self._body_left is not None
+        self._since = self.loop.time()
+        piece = view[: self._body_left]
+        self._body_left -= len(piece)
+        body.feed(piece)
+        if not self._body_left:
+            self._direct = None
+            self._message_ended()
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+        return view[len(piece) :]
+
+    def _parse(self, view: memoryview) -> None:
+        self._reported = False
+        try:
+            self.parser.feed_data(view)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade()
+            self._parse(view[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._refusal)
+        else:
+            if self._phase is _Phase.BODY:
+                self._since = self.loop.time()
+            self._limit_unreported(len(view))
+
+    def _limit_unreported(self, more: int) -> None:
+        # The parser reports fields when they are whole, so endless ones (and chunk extensions) count here.
+        self._unreported_bytes = 0 if self._reported else self._unreported_bytes + more
+        if self._unreported_bytes > self.limits.head_bytes:
+            self._refuse(431)
+
+    def _ignore_upgrade(self) -> None:
+        """Go on with the request's body, which the parser takes for another protocol.
+
+        Source: RFC 9110 section 7.8: a server may ignore Upgrade. `curl --http2 -T` sends one.
+        """
+        framing = (
+            "transfer-encoding: chunked" if self._body_left is None else f"content-length: {self._body_left}"
+        )
+        self._renew_parser()
+        self._replaying = True
+        self.parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
+
+    def _renew_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+
+    # --- the parser's reports ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._replaying:
+            return
+        super().on_message_begin()
+        self._phase = _Phase.HEAD
+        self._since = self.loop.time()
+        self._reported = True
+        self._head_bytes = self._head_fields = 0
+        self._trailers = []
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
+        if not self._replaying:
+            self._count(len(url))
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field: a header, or after the head a trailer."""
+        if self._replaying:
+            return
+        self._head_fields += 1
+        self._count(len(name) + len(value))
+        if self._phase is _Phase.BODY:
+            self._trailers.append((name.lower(), value))
+        else:
+            super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.limits.head_bytes or self._head_fields > self.limits.head_fields:
+            self._refusal = 431
+            raise ValueError("the head is too large")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: hand the request to the application, with our extensions."""
+        if self._replaying:
+            self._replaying = False
+            return
+        self._reported = True
+        self._check_framing()
+        super().on_headers_complete()
+        cycle = self.cycle
+        self._phase = _Phase.BODY
+        self._since = self.loop.time()
+        self._wants_keep_alive = cycle.keep_alive
+        self._limit_keep_alive()
+        self._messages = _Messages(cycle)
+        cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]
+        self.scope["extensions"] = self._extensions(cycle)
+
+    def _check_framing(self) -> None:
+        """Take the body's length from the fields that the parser has judged.
+
+        Source: RFC 9112 sections 6.1 and 6.3.
+        """
+        self._body_left = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                self._body_left = int(value)
+            elif name == b"transfer-encoding":
+                self._body_left = None
+                if value.lower() != b"chunked":
+                    self._refusal = 501
+                    raise ValueError("no transfer coding but chunked is known")
+                if self.parser.get_http_version() == "1.0":
+                    raise ValueError("HTTP/1.0 has no transfer codings")
+
+    def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
+        extensions: dict[str, Any] = {TRAILERS_EXTENSION: self._trailers}
+        if self._body_left is not None:
+            extensions[BODY_EXTENSION] = FastBody(_BodyWire(self, cycle), self._body_left)
+        if self.scope["http_version"] == "1.1":
+            extensions[INTERIM_EXTENSION] = lambda status, headers: _send_interim(cycle, status, headers)
+        return extensions
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body that nobody receives directly."""
+        self._reported = True
+        if self._body_left is not None:
+            self._body_left -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self.parser.should_upgrade():
+            return
+        self._message_ended()
+        super().on_message_complete()
+
+    def _message_ended(self) -> None:
+        self._phase = _Phase.BETWEEN
+        self._since = self.loop.time()
+        self._limit_keep_alive()
+
+    def _limit_keep_alive(self) -> None:
+        """Announce the connection's end in an answer that comes before the end of the body (Rule 2)."""
+        cycle = self.cycle
+        if cycle.response_started or self._stopping:
+            return
+        if self._phase is _Phase.BODY:
+            drained = self._body_left is not None and self._body_left <= self.limits.drain_bytes
+            # Who waits for 100 and gets something else may send the body or not: nobody could tell.
+            cycle.keep_alive = self._wants_keep_alive and drained and not cycle.waiting_for_100_continue
+        else:
+            cycle.keep_alive = self._wants_keep_alive
+
+    # --- the direct way of a body --------------------------------------------------------------------
+
+    def attach(self, cycle: RequestResponseCycle, body: FastBody) -> Buffer:
+        """Route the rest of this request's body to `body`; return what had arrived before."""
+        ahead, cycle.body = cycle.body, bytearray()
+        if not cycle.more_body:
+            return ahead
+        assert cycle is self.cycle  # a later request is parsed only behind the end of this one
+        if cycle.disconnected or self._phase is not _Phase.BODY:
+            body.cut()
+            return ahead
+        if cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self._limit_keep_alive()
+            if not ahead:
+                self._exit.write(_CONTINUE)
+        self._direct = body
+        self._renew_parser()
+        return ahead
+
+    def detach(self, body: FastBody) -> None:
+        """Throw the rest of a body away that nobody wants, or leave it to the goodbye."""
+        if self._direct is not body:
+            return
+        self._limit_keep_alive()
+        if self.cycle.keep_alive:
+            self.flow.resume_reading()
+        else:
+            self.flow.pause_reading()
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    def _refuse(self, status: int) -> None:
+        """Answer what is not HTTP, or too much or too slow of it."""
+        if self._phase is _Phase.BODY and self._serving():
+            self._break_body()
+            return
+        self._phase = _Phase.DEAF
+        if self._serving():
+            self.cycle.keep_alive = False
+            return
+        self.logger.info("refused a request with %d", status)
+        self._exit.write(refusal(status, self.server_state.default_headers))
+        self._exit.close()
+
+    def _break_body(self) -> None:
+        """Let the application find its body cut; it may still answer."""
+        self._phase = _Phase.DEAF
+        self.cycle.keep_alive = False
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.cut()
+        assert self._messages is not None
+        self._messages.broken = True
+        self.cycle.message_event.set()
+
+    def _close(self) -> None:
+        """Close so that what was written last can be read (Rule 2); called by the transport."""
+        if self._phase is _Phase.BETWEEN and not self.flow.read_paused and not self.pipeline:
+            self._exit.close_now()
+            return
+        self._phase = _Phase.DEAF
+        self._direct = None
+        self._since = self.loop.time()
+        self._goodbye_until = self._since + (_STOPPING_LINGER_S if self._stopping else self.limits.linger_s)
+        self._exit.say_goodbye()
+        self.flow.resume_reading()
+        self._schedule(min(self.limits.linger_silence_s, self._goodbye_until - self._since))
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def _shortest_wait(self) -> float:
+        return min(self.limits.head_s, self.limits.keep_alive_s, self.limits.body_silence_s)
+
+    def _schedule(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(delay_s, self._check_time)
+
+    def _check_time(self) -> None:
+        # One lazy timer a connection: it looks at least once in every phase before that phase's limit.
+        now = self.loop.time()
+        if self._waits_for_us():
+            self._since = now
+        due = self._due()
+        if now >= due:
+            self._expire()
+        else:
+            self._schedule(min(due - now, self._shortest_wait()))
+
+    def _waits_for_us(self) -> bool:
+        if self._phase is _Phase.BODY:
+            return self.flow.read_paused or self.cycle.waiting_for_100_continue
+        return self._serving() or (self._phase is _Phase.DEAF and not self._exit.is_closing())
+
+    def _due(self) -> float:
+        match self._phase:
+            case _Phase.BETWEEN:
+                return self._since + self.limits.keep_alive_s
+            case _Phase.HEAD:
+                return self._since + self.limits.head_s
+            case _Phase.BODY:
+                return self._since + self.limits.body_silence_s
+            case _Phase.DEAF:
+                return min(self._since + self.limits.linger_silence_s, self._goodbye_until)
+
+    def _expire(self) -> None:
+        if self._phase is _Phase.HEAD:
+            self._refuse(408)
+        elif self._phase is _Phase.BODY and self._serving():
+            self._break_body()
+            self._schedule(self._shortest_wait())
+        else:
+            self._exit.abort()
+
+
+class _BodyWire:
+    """The `Wire` of one request's `FastBody`."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: HaulierHttpProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+
+    def attach(self, body: FastBody) -> Buffer:
+        return self._protocol.attach(self._cycle, body)
+
+    def detach(self, body: FastBody) -> None:
+        self._protocol.detach(body)
+
+    def pause_reading(self) -> None:
+        self._protocol.flow.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._protocol.flow.resume_reading()
+
+
+class _Messages:
+    """A request's `receive`. uvicorn's own forgets, at a disconnect, what had arrived before it."""
+
+    __slots__ = ("_cycle", "_ended", "_receive", "broken")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._receive = cycle.receive
+        self._ended = False
+        self.broken = False
+        """Whether the body broke HTTP's rules or was silent; the connection can still be answered."""
+
+    async def next(self) -> MutableMapping[str, Any]:
+        """Return the next message."""
+        cycle = self._cycle
+        if self.broken and not cycle.body:
+            return {"type": "http.disconnect"}
+        message: MutableMapping[str, Any] = dict(await self._receive())
+        if message["type"] == "http.disconnect" and self._something_left():
+            message = {"type": "http.request", "body": bytes(cycle.body), "more_body": cycle.more_body}
+            cycle.body = bytearray()
+        self._ended = self._ended or message.get("more_body") is False
+        return message
+
+    def _something_left(self) -> bool:
+        cycle = self._cycle
+        return not self._ended and not cycle.response_complete and bool(cycle.body or not cycle.more_body)
+
+
+def _send_interim(cycle: RequestResponseCycle, status: int, headers: Any) -> None:
+    if cycle.response_started:
+        raise RuntimeError("an interim response after the final one")
+    if not cycle.disconnected and not cycle.transport.is_closing():
+        cycle.transport.write(interim_response(status, headers))
+
+
+def protocol_with(limits: ConnectionLimits) -> type[HaulierHttpProtocol]:
+    """Return the protocol with these limits; uvicorn wants a class."""
+    return type("HaulierHttpProtocol", (HaulierHttpProtocol,), {"limits": limits})
+
+
+_BUFFER_SIZE: Final = 256 * 1024
+"""Fits a processor's cache, so that what was received is written on while it is there."""
+_buffers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _receive_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """Return the buffer of this loop: it is consumed before control returns to the loop."""
+    if sys.platform == "win32":  # the proactor fills buffers while other connections run
+        return memoryview(bytearray(_BUFFER_SIZE))
+    buffer = _buffers.get(loop)
+    if buffer is None:
+        buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_SIZE))
+    return buffer

@@ -1,0 +1,220 @@
+"""The server process: its socket, its signals, its end.
+
+Rule 1: SIGTERM and SIGINT are ours. The engine saves what is running first, then uvicorn closes.
+Rule 2: a graceful stop takes at most `STOPPING_S` twice and ends with 0; a second signal ends the waiting.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from haulier.core.errors import ConfigError
+from haulier.server.protocol import ConnectionLimits, protocol_with
+
+STOPPING_S: Final = 10
+"""For the application to save what is running, and again for connections to close; Docker kills after 10."""
+_BACKLOG: Final = 2048
+"""Connections that wait to be accepted; uvicorn's default, cut by the kernel to its own limit."""
+
+Ready = Callable[[int], None]
+"""Told, once, the real port when the server takes requests."""
+Stopping = Callable[[], Awaitable[None]]
+"""Awaited, once, when the service is told to stop and its running requests are to let go."""
+
+
+class HaulierServer(uvicorn.Server):
+    """uvicorn's server with our end; see the rules above."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Ready, on_stopping: Stopping) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_stopping = on_stopping
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._saving: asyncio.Timeout | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets=sockets)
+        if self.started and sockets:
+            self._on_ready(sockets[0].getsockname()[1])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Stop; the second time at once. uvicorn's own raises the signal again, which would not end with 0."""
+        if self.should_exit:
+            self.force_exit = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop_saving)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, let the application save what is running, then close."""
+        for server in self.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOPPING_S) as self._saving:
+                await self._on_stopping()
+        self._saving = None
+        await super().shutdown(sockets=sockets)
+
+    def _stop_saving(self) -> None:
+        if self._saving is not None and self._loop is not None:
+            self._saving.reschedule(self._loop.time())
+
+
+async def _nothing() -> None:
+    """Save nothing."""
+
+
+def serve(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    on_ready: Ready = lambda _port: None,
+    on_stopping: Stopping = _nothing,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - a frozen value
+) -> int:
+    """Serve `app` until a signal; return the exit code: 0 after a graceful stop, 1 after any other.
+
+    Args:
+        app: An ASGI application; its lifespan is run.
+        host: Where to listen: an address, or a name of which every address is taken.
+        port: 0 for a free one.
+        on_ready: Told the real port.
+        on_stopping: Awaited before connections are closed.
+        limits: What one connection may take.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    sockets = listen(host, port)
+    set_allocator()
+    config = uvicorn.Config(
+        app,
+        http=protocol_with(limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # who is behind a proxy is the application's to judge
+        server_header=False,
+        timeout_graceful_shutdown=STOPPING_S,
+        backlog=_BACKLOG,
+    )
+    server = HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping)
+    try:
+        server.run(sockets=sockets)
+    except SystemExit:  # uvicorn's word for a failed start, which it has logged
+        return 1
+    return 0 if server.started and not server.force_exit else 1
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return bound sockets for every address of `host`, all with one port; the caller closes them.
+
+    Raises:
+        ConfigError: the name is unknown, the address is not ours, or the port is taken.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError("host", host, f"it is no address to listen on ({error.strerror})") from error
+    sockets: list[socket.socket] = []
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            sockets.append(_bound(family, (address[0], port, *address[2:])))
+        except OSError as error:
+            for bound in sockets:
+                bound.close()
+            raise _not_listening(host, port, error) from error
+        port = sockets[0].getsockname()[1]
+    return sockets
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it would steal a port in use
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _not_listening(host: str, port: int, error: OSError) -> ConfigError:
+    holder = port_holder(port)
+    if holder is not None:
+        cure = f"{holder} listens there; stop it, or choose another port with --port (0: any free one)"
+        return ConfigError("port", str(port), cure)
+    if isinstance(error, PermissionError):
+        return ConfigError(
+            "port", str(port), "ports below 1024 need privileges; choose a higher one with --port"
+        )
+    reason = f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
+    return ConfigError("port", str(port), reason)
+
+
+def port_holder(port: int) -> str | None:
+    """Return who listens on a TCP port, as `process 123 (its command)`; None where that cannot be known.
+
+    Source: proc(5): state 0A in /proc/net/tcp is LISTEN, its inode is a link in the holder's /proc/PID/fd.
+    """
+    inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        if inodes.isdisjoint(_links(process / "fd")):
+            continue
+        command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return f"process {process.name} ({command[:200]})"
+    return "another user's process" if inodes else None
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with contextlib.suppress(OSError):
+            for line in table.read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]
+
+
+def _links(directory: Path) -> Sequence[str]:
+    try:
+        return [str(entry.readlink()) for entry in directory.iterdir()]
+    except OSError:  # not ours to see, or gone meanwhile
+        return []
+
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_MMAP_THRESHOLD: Final = 64 * 1024 * 1024
+_TRIM_THRESHOLD: Final = 16 * 1024 * 1024
+
+
+def set_allocator() -> bool:
+    """Have glibc reuse memory for buffers instead of mapping each anew; tell whether it does.
+
+    Mapping, faulting and unmapping 256 KiB buffers is the largest single cost of receiving through asyncio.
+    Source: mallopt(3), whose numbers these are; a no-op elsewhere.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))

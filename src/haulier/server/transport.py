@@ -1,0 +1,154 @@
+"""Both ends of a connection: the receiver in front of our protocol, the exit behind it."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from haulier.server.asgi import Headers
+
+_INTERIM_PHRASES: Final = {104: "Upload Resumption Supported"}
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Connection(Protocol):
+    """What a `Receiver` reports to."""
+
+    def bytes_received(self, view: memoryview) -> None:
+        """Take what arrived; `view` is valid during this call only."""
+
+    def eof_received(self) -> None:
+        """The client sends no more."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+
+
+class Receiver(asyncio.BufferedProtocol):
+    """Has the transport read into one buffer that all connections of an event loop share."""
+
+    def __init__(self, connection: Connection, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._connection = connection
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Return where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Have the bytes consumed before anything else can be read into the buffer."""
+        self._connection.bytes_received(self._buffer[:nbytes])
+
+    def eof_received(self) -> None:
+        """The client sends no more; like uvicorn, take it as its leave."""
+        self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._connection.resume_writing()
+
+
+class Exit(asyncio.Transport):
+    """A transport that asks how to close: at once, or so that the last answer can still be read.
+
+    A socket closed with unread bytes is reset, and a reset destroys what the client has not read yet.
+    """
+
+    def __init__(self, inner: asyncio.Transport, on_close: Callable[[], None]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._on_close = on_close
+        self._leaving = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known about the connection."""
+        return self._inner.get_extra_info(name, default)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, unless our end was sent already."""
+        if not self._leaving:
+            self._inner.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._leaving or self._inner.is_closing()
+
+    def close(self) -> None:
+        """Close the way that `on_close` decides; may be repeated."""
+        if not self.is_closing():
+            self._on_close()
+
+    def say_goodbye(self) -> None:
+        """Send our end and go on reading."""
+        self._leaving = True
+        if self._inner.can_write_eof():
+            self._inner.write_eof()
+
+    def close_now(self) -> None:
+        """Close without waiting for the client; what is written is still sent."""
+        self._leaving = True
+        self._inner.close()
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        self._leaving = True
+        self._inner.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        if not self._inner.is_closing():
+            self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self._inner.is_closing():
+            self._inner.resume_reading()
+
+
+def refusal(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the whole answer to what could not be read as a request, as a problem of RFC 9457."""
+    phrase = HTTPStatus(status).phrase
+    body = json.dumps({"type": "about:blank", "title": phrase, "status": status}).encode()
+    own = ((b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()))
+    fields = _lines([*headers, *own, (b"connection", b"close")])
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase.encode(), fields, body)
+
+
+def interim_response(status: int, headers: Headers) -> bytes:
+    """Return an interim response.
+
+    Source: RFC 9110 section 15.2; 101 is no interim one, and 100 sends itself.
+
+    Raises:
+        ValueError: not a status from 102 to 199, or a field that could end the head.
+    """
+    if not 102 <= status <= 199:
+        raise ValueError(f"{status} is no interim status")
+    phrase = _INTERIM_PHRASES.get(status, "")
+    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), _lines(headers))
+
+
+def _lines(headers: Headers) -> bytes:
+    lines = []
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"{name!r}: {value!r} is no field")
+        lines.append(b"%s: %s\r\n" % (name, value))
+    return b"".join(lines)
