@@ -275,6 +275,10 @@ class SessionStore(Protocol[D]):
         """If it is open and complete: move to finishing, and return it with its new fence."""
         ...
 
+    async def amend(self, session_id: SessionId, fence: int, details: D) -> Session[D] | None:
+        """If it is finishing under that fence: replace its details; return it."""
+        ...
+
     async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Session[D] | None:
         """If it is finishing under that fence: make `holder` the one that goes on; return it."""
         ...
@@ -288,7 +292,13 @@ class SessionStore(Protocol[D]):
         ...
 
     async def end(
-        self, session_id: SessionId, fence: int | None, status: SessionStatus, *, error: str | None, now: float
+        self,
+        session_id: SessionId,
+        fence: int | None,
+        status: SessionStatus,
+        *,
+        error: str | None,
+        now: float,
     ) -> bool:
         """End without a result. `fence` None: if it is open; else: if it is finishing under that fence."""
         ...
@@ -297,9 +307,7 @@ class SessionStore(Protocol[D]):
         """If it is open: note the activity."""
         ...
 
-    async def expire(
-        self, *, now: float, held: Collection[SessionId], limit: int
-    ) -> Sequence[Session[D]]:
+    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
         """Move up to `limit` open sessions whose time is over to expired, except `held`; return them."""
         ...
 
@@ -314,8 +322,8 @@ class SessionStore(Protocol[D]):
     async def erase(self, session_id: SessionId) -> None:
         """Remove the row and its chunks."""
 
-    async def purge(self, *, before: float, limit: int) -> int:
-        """Remove up to `limit` ended sessions last seen before that time; return how many."""
+    async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
+        """Remove up to `limit` ended sessions last seen before that time; return them."""
         ...
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
@@ -345,9 +353,7 @@ class RecordStore(Protocol):
         """If the record exists and has no asset of that kind: add it."""
         ...
 
-    async def end(
-        self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float
-    ) -> bool:
+    async def end(self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float) -> bool:
         """If it is uploading: end it without an original."""
         ...
 
@@ -370,8 +376,9 @@ class RecordStore(Protocol):
     async def erase(self, record_id: RecordId) -> None:
         """Remove the row and its assets' rows."""
 
-    async def drop_assets(self, record_id: RecordId) -> None:
-        """Remove the assets' rows; their bytes are gone."""
+    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
+        """If the record is deleted and its assets are not kept: remove their rows; return them."""
+        ...
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that an asset names."""
@@ -506,6 +513,10 @@ class AccessPolicy(Protocol):
             CapsuleNotFound: there is none that this caller may know of.
             AccessDenied: the caller may know it, but not do this.
         """
+
+    def only_owner(self, caller: str) -> str | None:
+        """Return the one owner whose things the caller may list; None: everybody's."""
+        ...
 
     def may_know(self, caller: str, owner: str) -> bool:
         """Whether `caller` may learn that a thing of `owner` exists."""

@@ -66,6 +66,8 @@ _HASHERS: Final[Mapping[DigestName, Callable[[], Hasher]]] = {
     DigestName.MD5: lambda: hashlib.md5(usedforsecurity=False),
 }
 _LENGTHS: Final = {name: len(make().digest()) for name, make in _HASHERS.items()}
+_BY_NAME: Final[Mapping[str, DigestName]] = {name.value: name for name in _HASHERS}
+"""The digests that have a value; `none` has not."""
 
 
 def new_hasher(name: DigestName) -> Hasher:
@@ -148,6 +150,8 @@ class OrderedDigest:
 
 MAX_FIELD: Final = 4096
 """Longest digest field that is read; a SHA-512 item takes about 100 characters."""
+MAX_PREFERENCE: Final = 10
+"""The RFC's own upper bound of a preference."""
 _MEMBER: Final = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):[ \t]*", re.ASCII)
 _WANT: Final = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)[ \t]*=[ \t]*([0-9]{1,2})[ \t]*", re.ASCII)
 
@@ -162,9 +166,9 @@ def parse_digest_field(field: str, text: str) -> tuple[Digest, ...]:
     """
     digests: dict[DigestName, Digest] = {}
     for name, value in _members(field, text, _MEMBER):
-        if name not in DigestName or name == DigestName.NONE:
+        known = _BY_NAME.get(name)
+        if known is None:
             continue
-        known = DigestName(name)
         try:
             raw = base64.b64decode(value, validate=True)
         except binascii.Error:
@@ -185,10 +189,10 @@ def parse_want_digest(field: str, text: str) -> tuple[DigestName, ...]:
     """
     wanted: dict[DigestName, int] = {}
     for name, value in _members(field, text, _WANT):
-        if int(value) > 10:  # noqa: PLR2004 - the RFC's own upper bound
-            raise DigestMalformed(field, f"the preference of {name} must be 0 to 10")
-        if name in DigestName and name != DigestName.NONE:
-            wanted[DigestName(name)] = int(value)
+        if int(value) > MAX_PREFERENCE:
+            raise DigestMalformed(field, f"the preference of {name} must be 0 to {MAX_PREFERENCE}")
+        if name in _BY_NAME:
+            wanted[_BY_NAME[name]] = int(value)
     return tuple(sorted((n for n, weight in wanted.items() if weight), key=lambda n: -wanted[n]))
 
 

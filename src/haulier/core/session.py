@@ -67,9 +67,7 @@ TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = {
         {SessionStatus.FINISHING, SessionStatus.FAILED, SessionStatus.ABORTED, SessionStatus.EXPIRED}
     ),
     # Back to open: a wrong digest in mode chunks, whose chunks may then be replaced.
-    SessionStatus.FINISHING: frozenset(
-        {SessionStatus.COMMITTED, SessionStatus.OPEN, SessionStatus.FAILED}
-    ),
+    SessionStatus.FINISHING: frozenset({SessionStatus.COMMITTED, SessionStatus.OPEN, SessionStatus.FAILED}),
     SessionStatus.COMMITTED: frozenset(),
     SessionStatus.ABORTED: frozenset(),
     SessionStatus.EXPIRED: frozenset(),
@@ -188,7 +186,7 @@ class Session(Generic[D]):
         """
         if not 0 <= index < self.chunk_count:
             raise ChunkOutOfRange(index, self.chunk_count)
-        assert self.size is not None  # noqa: S101 - chunk_count is 0 without a size
+        assert self.size is not None
         start = index * self.spec.chunk_size
         return start, min(start + self.spec.chunk_size, self.size)
 

@@ -123,7 +123,7 @@ def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)  # noqa: PLR2004 - Unicode's range
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def check_key(key: str) -> Iterator[FieldProblem]:

@@ -1,0 +1,328 @@
+"""Bytes at the current end of a session, with a true offset whatever happened before.
+
+Rule 1: one append at a time; a newer request asks the running one to let go, and gets the true offset.
+Rule 2: bytes count when the row says so; the row is written at least every `CHECKPOINT_BYTES` or
+        `CHECKPOINT_S`. Bytes past the row count only when their request had no digest to judge them
+        and the machine has not been down since; otherwise they are cut off before the next write.
+Rule 3: the row never reaches the session's size before the body came to its announced end; the
+        acceptance that does so starts the finish in the same transaction.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
+
+from haulier.core.digest import Buffer
+from haulier.core.errors import LengthExceeded, OffsetMismatch, RequestError, StorageError
+from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
+from haulier.engine.background import finish_anyway
+from haulier.engine.context import SessionContext
+from haulier.ports import Body, BodyEnd, RangeWriter, Transaction
+
+D = TypeVar("D")
+
+CHECKPOINT_BYTES: Final = 8 * MIB
+"""Most bytes without a row: what a client sends again at worst after the machine went down."""
+CHECKPOINT_S: Final = 1.0
+"""Longest time without a row while bytes come: how old the offset is that others see."""
+
+
+class BodyCheck(Protocol):
+    """Looks at every byte of one body, and judges it at its end."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether nothing of the body counts before it was judged."""
+        ...
+
+    def update(self, piece: Buffer) -> None:
+        """See the next piece."""
+
+    def verify(self) -> None:
+        """Judge the whole body. Raises DigestMismatch."""
+
+
+class NoCheck:
+    """The check of a body that came without a digest."""
+
+    strict = False
+
+    def update(self, piece: Buffer) -> None:
+        """Nothing to see."""
+
+    def verify(self) -> None:
+        """Nothing to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendHold(Generic[D]):
+    """The right to append to a session, under its newest fence."""
+
+    session: Session[D]
+    on_asked: Callable[[Callable[[], None]], None]
+    """Registers what to call when a newer request wants this one to let go."""
+
+    @property
+    def fence(self) -> int:
+        """What every row of this append names."""
+        return self.session.fence
+
+
+class AppendIntake(Generic[D]):
+    """The append half of the session engine.
+
+    `append` and `settle` return the session when it has become `finishing`; completing it is the
+    caller's part.
+    """
+
+    def __init__(self, context: SessionContext[D]) -> None:
+        self._context = context
+        self._work = context.ports.work
+        self._sink = context.ports.sink
+
+    @asynccontextmanager
+    async def hold(self, session_id: SessionId) -> AsyncIterator[AppendHold[D]]:
+        """Ask a running append to let go, then hold the end of the session, its tail made true.
+
+        Raises:
+            UploadNotFound · UploadBusy · UploadComplete · UploadGone: it is not an open append session.
+        """
+        session = await self._context.peek(session_id)
+        self._context.require_mode(session, Mode.APPEND)
+        self._context.require_open(session)
+        claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
+        try:
+            yield AppendHold(await self._take(session_id), claim.on_asked)
+        finally:
+            claim.release()
+
+    async def _take(self, session_id: SessionId) -> Session[D]:
+        """Move the fence, so that an older handler can write no row, and make the tail true."""
+        holder, now = self._context.ports.holder, self._context.now()
+        fence = await self._work.write(lambda tx: tx.sessions.claim(session_id, holder, now=now))
+        if fence is None:
+            await self._context.explain_refusal(session_id, "it changed in between")
+        session = await self._context.load(session_id)
+        offset = await self._true_offset(session)
+        if offset == session.offset:
+            return session
+        if offset < session.offset:
+            self._context.policy.rewound(session_id)
+        await self.save(session, offset, trusted=session.tail_trusted)
+        if offset > session.offset:
+            self._context.moved(session_id, session.offset, offset)
+        return await self._context.load(session_id)
+
+    async def _true_offset(self, session: Session[D]) -> int:
+        extent = await self._sink.extent(session.id)
+        if session.tail_trusted and session.boot_id == self._context.ports.boot_id:
+            return extent if session.size is None else min(extent, session.size)
+        if extent > session.offset:
+            await self._sink.truncate(session.id, session.offset)
+        return min(extent, session.offset)
+
+    async def save(self, session: Session[D], offset: int, *, trusted: bool) -> None:
+        """Write the row.
+
+        Raises:
+            UploadBusy · UploadGone: this append does not hold the session any more.
+        """
+        if not await self._advance(session, offset, trusted=trusted):
+            await self._context.explain_refusal(session.id, "a newer request took over")
+
+    async def _advance(self, session: Session[D], offset: int, *, trusted: bool) -> bool:
+        return await self._work.write(
+            partial(self._advance_in, session, offset, trusted), durable=self._context.limits.durable
+        )
+
+    async def _advance_in(
+        self,
+        session: Session[D],
+        offset: int,
+        trusted: bool,
+        tx: Transaction[D],
+    ) -> bool:
+        return await tx.sessions.advance(
+            session.id,
+            session.fence,
+            offset,
+            tail_trusted=trusted,
+            boot_id=self._context.ports.boot_id,
+            now=self._context.now(),
+        )
+
+    async def append(
+        self, hold: AppendHold[D], offset: int, body: Body, *, check: BodyCheck, final: bool
+    ) -> Session[D]:
+        """Take a body at `offset`; return the session, `finishing` when that was the last byte.
+
+        Raises:
+            OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
+        """
+        session = hold.session
+        if offset != session.offset:
+            raise OffsetMismatch(session.offset, offset)
+        room = None if session.size is None else session.size - offset
+        if room is not None and body.length is not None and body.length > room:
+            raise LengthExceeded(session.size or 0)
+        hold.on_asked(body.stop)
+        if session.tail_trusted and check.strict:
+            # From here on bytes past the row are not to be believed; the first checkpoint of a body
+            # without a digest makes them so again.
+            await self.save(session, offset, trusted=False)
+        async with self._context.writing(session.id, offset, session.size) as writer:
+            run = _Run(self, session, writer, body, check)
+            end = await run.receive(limit=room)
+            return await finish_anyway(self._settle(run, end, final=final))
+
+    async def _settle(self, run: "_Run[D]", end: BodyEnd, *, final: bool) -> Session[D]:
+        """Write down what a body brought, as the way it ended allows."""
+        session, start = run.session, run.session.offset
+        if run.lost:
+            await self._context.explain_refusal(session.id, "a newer request took over")
+        if end is BodyEnd.LIMIT:
+            await self._sink.truncate(session.id, run.saved)
+            raise LengthExceeded(session.size or 0)
+        if run.check.strict:
+            await self._judge(run, end)
+        position = await run.writer.flush(durable=self._context.limits.durable)
+        declared = final and end is BodyEnd.COMPLETE
+        settled = await self.settle(session, position, declares=declared)
+        self._context.moved(session.id, run.told, position)
+        if end is not BodyEnd.COMPLETE and settled.status is SessionStatus.OPEN:
+            await self._context.explain_cut(session.id, end, position - start)
+        return settled
+
+    async def _judge(self, run: "_Run[D]", end: BodyEnd) -> None:
+        """Keep a body that came with a digest only when it came whole and is what its digest names."""
+        session = run.session
+        try:
+            if end is not BodyEnd.COMPLETE:
+                await self._context.explain_cut(session.id, end, run.writer.position - session.offset)
+            run.check.verify()
+        except RequestError:
+            await self._sink.truncate(session.id, session.offset)
+            raise
+
+    async def settle(self, session: Session[D], offset: int, *, declares: bool) -> Session[D]:
+        """Store the offset and, if that completes the session, start the finish with it.
+
+        Raises:
+            UploadBusy · UploadGone: this append does not hold the session any more.
+        """
+        settled = await self._work.write(
+            partial(self._settle_in, session, offset, declares, self._context.ports.ids.blob_key()),
+            durable=self._context.limits.durable,
+        )
+        if settled is None:
+            await self._context.explain_refusal(session.id, "a newer request took over")
+        return settled
+
+    async def _settle_in(
+        self,
+        session: Session[D],
+        offset: int,
+        declares: bool,  # noqa: FBT001 - for partial
+        blob_key: str,
+        tx: Transaction[D],
+    ) -> Session[D] | None:
+        if not await self._advance_in(session, offset, True, tx):
+            return None
+        if declares:
+            await tx.sessions.declare_size(session.id, offset)
+        if declares or offset == session.size:
+            return await tx.sessions.start_finish(
+                session.id, blob_key, self._context.ports.holder, now=self._context.now()
+            )
+        return await tx.sessions.load(session.id)
+
+
+class _Run(Generic[D]):
+    """One body going into a range writer, with the row close behind."""
+
+    def __init__(
+        self,
+        intake: AppendIntake[D],
+        session: Session[D],
+        writer: RangeWriter,
+        body: Body,
+        check: BodyCheck,
+    ) -> None:
+        self.session = session
+        self.writer = writer
+        self.check = check
+        self.lost = False
+        """Whether another handler took over: neither row nor file may be written any more."""
+        self.saved = writer.position
+        """What the row says."""
+        self.told = writer.position
+        """What the policy knows."""
+        self._intake = intake
+        self._context = intake._context  # noqa: SLF001 - the two classes are one thing
+        self._body = body
+        self._due = asyncio.Event()
+        self._error: StorageError | None = None
+
+    async def receive(self, *, limit: int | None) -> BodyEnd:
+        """Take the whole body; return why it ended.
+
+        Raises:
+            StorageError: a byte, or the word of it, could not be stored; what the row says is stored.
+        """
+        saving = (
+            None
+            if self.check.strict
+            else self._context.background.start(self._keep_saving(limit), name=f"append {self.session.id}")
+        )
+        try:
+            end = await self._body.receive(self._deliver, limit=limit)
+        finally:
+            if saving is not None:
+                saving.cancel()
+                await asyncio.wait({saving})
+        if self._error is not None:
+            raise self._error
+        return end
+
+    def _deliver(self, piece: Buffer) -> Awaitable[None] | None:
+        self.check.update(piece)
+        written = self.writer.write(piece)
+        if self.writer.position - self.saved < CHECKPOINT_BYTES or self.check.strict:
+            return written
+        self._due.set()
+        held = self._context.policy.hold_back(self.session.id)
+        return written if held is None else _both(written, held)
+
+    async def _keep_saving(self, limit: int | None) -> None:
+        end = None if limit is None else self.writer.position + limit
+        while not (self.lost or self._error):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_S):
+                    await self._due.wait()
+            self._due.clear()
+            position = self.writer.position
+            if self.saved < position != end:
+                await self._save(position)
+
+    async def _save(self, position: int) -> None:
+        try:
+            if self._context.limits.durable:
+                position = await self.writer.flush(durable=True)
+            self.lost = not await self._intake._advance(self.session, position, trusted=True)  # noqa: SLF001
+        except StorageError as error:
+            self._error = error
+        if self.lost or self._error is not None:
+            self._body.stop()
+            return
+        self._context.moved(self.session.id, self.told, position)
+        self.saved = self.told = position
+
+
+async def _both(first: Awaitable[None] | None, second: Awaitable[None]) -> None:
+    if first is not None:
+        await first
+    await second

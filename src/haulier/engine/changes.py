@@ -1,0 +1,41 @@
+"""Who waits for what: a wake-up that cannot be missed.
+
+Rule 1: a watcher registers before it reads; so a change after the read wakes it, and a change before
+        the read is in what it reads. A wake-up carries no result; the row does.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from haulier.core.session import SessionId
+
+
+class Changes:
+    """Wakes the watchers of a session, inside one process."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[SessionId, set[asyncio.Event]] = {}
+
+    @contextmanager
+    def watching(self, session_id: SessionId) -> Iterator[asyncio.Event]:
+        """Return an event that every change sets; the watcher clears it before it reads."""
+        event = asyncio.Event()
+        self._watchers.setdefault(session_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            watchers = self._watchers[session_id]
+            watchers.discard(event)
+            if not watchers:
+                del self._watchers[session_id]
+
+    def notify(self, session_id: SessionId) -> None:
+        """Something about the session changed."""
+        for event in self._watchers.get(session_id, ()):
+            event.set()
+
+    def notify_all(self) -> None:
+        """Wake everybody, for instance because the service ends."""
+        for session_id in list(self._watchers):
+            self.notify(session_id)

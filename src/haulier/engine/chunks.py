@@ -1,0 +1,147 @@
+"""Numbered chunks on their way in, in any order and in parallel.
+
+Rule 1: a chunk counts only when all of it has arrived, with its exact length and, if it came with one,
+        its digest.
+Rule 2: an accepted index is read and compared, never written; the one exception is a replacement after
+        the whole file's digest was wrong, and that takes the acceptance back first.
+Rule 3: two puts of one index follow each other; different indexes never meet.
+"""
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import Generic, TypeVar
+
+import xxhash
+
+from haulier.core.digest import Buffer
+from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadNotFound
+from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.engine.appends import BodyCheck
+from haulier.engine.background import finish_anyway
+from haulier.engine.context import SessionContext
+from haulier.ports import Body, BodyEnd, Deliver, Transaction
+
+D = TypeVar("D")
+
+
+class ChunkIntake(Generic[D]):
+    """The chunk half of the session engine."""
+
+    def __init__(self, context: SessionContext[D]) -> None:
+        self._context = context
+        self._work = context.ports.work
+
+    async def put(
+        self, session_id: SessionId, index: int, body: Body, *, check: BodyCheck, replace: bool
+    ) -> None:
+        """Accept chunk `index`, or find it accepted with the same bytes; see `SessionService`."""
+        session = await self._context.peek(session_id)
+        self._context.require_mode(session, Mode.CHUNKS)
+        if session.status is not SessionStatus.FINISHING:
+            self._context.require_open(session)
+        _require_length(session, index, body)
+        claim = await self._context.ports.claims.claim(session_id, f"chunk {index}")
+        try:
+            claim.on_asked(body.stop)
+            await self._put_claimed(session_id, index, body, check, replace=replace)
+        finally:
+            claim.release()
+
+    async def _put_claimed(
+        self, session_id: SessionId, index: int, body: Body, check: BodyCheck, *, replace: bool
+    ) -> None:
+        held = self._context.policy.hold_back(session_id)
+        if held is not None:
+            await held
+        session, chunk = await self._work.read(partial(_find, session_id, index))
+        if chunk is not None and replace and session.replaceable:
+            await self._forget(session, index)
+            chunk = None
+        if chunk is not None:
+            await self._compare(session, chunk, body, check)
+        else:
+            self._context.require_open(session)
+            await self._store(session, index, body, check)
+
+    async def _forget(self, session: Session[D], index: int) -> None:
+        now = self._context.now()
+        forgotten = await self._work.write(
+            lambda tx: tx.sessions.forget_chunk(session.id, index, now=now),
+            durable=self._context.limits.durable,
+        )
+        if not forgotten:
+            await self._context.explain_refusal(session.id, "the chunk is being changed")
+        self._context.policy.rewound(session.id)
+
+    async def _compare(self, session: Session[D], chunk: Chunk, body: Body, check: BodyCheck) -> None:
+        fingerprint = xxhash.xxh3_128()
+
+        def deliver(piece: Buffer) -> None:
+            fingerprint.update(piece)
+            check.update(piece)
+
+        await self._receive(session, chunk.index, body, deliver)
+        check.verify()
+        if fingerprint.digest() != chunk.fingerprint:
+            raise ChunkConflict(chunk.index)
+
+    async def _store(self, session: Session[D], index: int, body: Body, check: BodyCheck) -> None:
+        fingerprint = xxhash.xxh3_128()
+        start, stop = session.chunk_range(index)
+        async with self._context.writing(session.id, start, stop) as writer:
+
+            def deliver(piece: Buffer) -> Awaitable[None] | None:
+                fingerprint.update(piece)
+                check.update(piece)
+                return writer.write(piece)
+
+            await self._receive(session, index, body, deliver)
+            check.verify()
+            await writer.flush(durable=self._context.limits.durable)
+            chunk = Chunk(index=index, size=stop - start, fingerprint=fingerprint.digest())
+            # The claim and the range are held until the row is written: whoever comes next sees it.
+            await finish_anyway(self._accept(session, chunk))
+
+    async def _accept(self, session: Session[D], chunk: Chunk) -> None:
+        now = self._context.now()
+        accepted = await self._work.write(
+            lambda tx: tx.sessions.accept_chunk(session.id, chunk, now=now),
+            durable=self._context.limits.durable,
+        )
+        if not accepted:
+            await self._context.explain_refusal(session.id, "the chunk was accepted by another request")
+        self._context.moved(session.id, *session.chunk_range(chunk.index))
+
+    async def _receive(self, session: Session[D], index: int, body: Body, deliver: Deliver) -> None:
+        """Take one chunk's body; return only when it came whole and exactly as long as the chunk."""
+        start, stop = session.chunk_range(index)
+        received = 0
+
+        def count(piece: Buffer) -> Awaitable[None] | None:
+            nonlocal received
+            received += len(piece)
+            return deliver(piece)
+
+        end = await body.receive(count, limit=stop - start)
+        if end is BodyEnd.LIMIT:
+            raise ChunkTooLong(index, stop - start)
+        if end is not BodyEnd.COMPLETE:
+            await self._context.explain_cut(session.id, end, received)
+        if received < stop - start:
+            raise ChunkTooShort(index, stop - start, received)
+
+
+def _require_length(session: Session[D], index: int, body: Body) -> None:
+    """Refuse by the announced length, before a byte is read."""
+    start, stop = session.chunk_range(index)
+    if body.length is not None and body.length > stop - start:
+        raise ChunkTooLong(index, stop - start)
+    if body.length is not None and body.length < stop - start:
+        raise ChunkTooShort(index, stop - start, body.length)
+
+
+async def _find(session_id: SessionId, index: int, tx: Transaction[D]) -> tuple[Session[D], Chunk | None]:
+    session = await tx.sessions.peek(session_id)
+    if session is None:
+        raise UploadNotFound(session_id)
+    return session, await tx.sessions.chunk(session_id, index)

@@ -1,0 +1,145 @@
+"""Whole-file digests that follow the accepted bytes, in worker threads.
+
+Rule 1: a digest reads what was accepted, from the sink, in file order; so rejected, repeated and foreign
+        bytes never reach it, and the order of arrival never changes it.
+Rule 2: hashing state cannot be saved; whoever finds none starts again at byte 0.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from haulier.core.digest import Buffer, Digest, DigestName, OrderedDigest
+from haulier.core.errors import StorageError
+from haulier.core.ranges import Ranges
+from haulier.core.session import MIB, SessionId
+from haulier.engine.background import Background
+from haulier.ports import ByteSink
+
+STEP: Final = 32 * MIB
+"""Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
+MAX_BEHIND: Final = 64 * MIB
+"""How far a digest may fall behind before its upload is held back: what a page cache keeps easily."""
+
+
+@dataclass(slots=True)
+class _Follower:
+    """One upload's digest on its way."""
+
+    digest: OrderedDigest
+    accepted: Ranges = Ranges()
+    task: "asyncio.Task[None] | None" = None
+
+    @property
+    def behind(self) -> int:
+        return self.accepted.prefix - self.digest.frontier
+
+
+class Digests:
+    """All followers of one process; `parallel` of them hash at a time."""
+
+    def __init__(
+        self,
+        sink: ByteSink,
+        background: Background,
+        *,
+        parallel: int,
+        progressed: Callable[[SessionId], None],
+    ) -> None:
+        self._sink = sink
+        self._background = background
+        self._turns = asyncio.Semaphore(parallel)
+        self._progressed = progressed
+        self._followers: dict[SessionId, _Follower] = {}
+
+    def follow(self, session_id: SessionId, name: DigestName, received: Ranges) -> None:
+        """Take up an upload with what it has already; harmless when it is followed."""
+        if name is not DigestName.NONE and session_id not in self._followers:
+            self._followers[session_id] = _Follower(OrderedDigest(name), received)
+            self._run(session_id)
+
+    def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
+        """`[start, stop)` of a followed upload has been accepted."""
+        follower = self._followers.get(session_id)
+        if follower is not None and start < stop:
+            follower.accepted = follower.accepted.add(start, stop)
+            self._run(session_id)
+
+    def followed(self, session_id: SessionId) -> bool:
+        """Whether this process follows that upload."""
+        return session_id in self._followers
+
+    def verified(self, session_id: SessionId) -> int:
+        """Return how many bytes, from byte 0 on, are in the digest."""
+        follower = self._followers.get(session_id)
+        return 0 if follower is None else follower.digest.frontier
+
+    def forget(self, session_id: SessionId) -> None:
+        """The upload ended, or its bytes will change."""
+        follower = self._followers.pop(session_id, None)
+        if follower is not None and follower.task is not None:
+            follower.task.cancel()
+
+    def caught_up(self, session_id: SessionId) -> "asyncio.Future[None] | None":
+        """Return what to await before more bytes are taken, None when the digest keeps up.
+
+        It never fails: a digest that cannot read is told to whoever asks for its value.
+        """
+        follower = self._followers.get(session_id)
+        if follower is None or follower.behind <= MAX_BEHIND or follower.task is None:
+            return None
+        return asyncio.ensure_future(self._wait(follower.task))
+
+    @staticmethod
+    async def _wait(task: "asyncio.Task[None]") -> None:
+        await asyncio.wait({task})
+
+    async def value(self, session_id: SessionId, name: DigestName, size: int) -> Digest:
+        """Return the digest of the whole file, of which all bytes are accepted.
+
+        Raises:
+            StorageError: the bytes cannot be read now; asking again starts again.
+        """
+        follower = self._followers.get(session_id)
+        if follower is None or follower.digest.name is not name:
+            return await self._compute(session_id, name, size)
+        if size:
+            self.accepted(session_id, 0, size)
+        if follower.task is not None:
+            await asyncio.shield(follower.task)
+        return follower.digest.value()
+
+    async def _compute(self, session_id: SessionId, name: DigestName, size: int) -> Digest:
+        digest = OrderedDigest(name)
+        await self._advance(session_id, digest, lambda: size)
+        return digest.value()
+
+    def _run(self, session_id: SessionId) -> None:
+        follower = self._followers[session_id]
+        if follower.task is None and follower.behind > 0:
+            follower.task = self._background.start(
+                self._catch_up(session_id, follower), name=f"digest {session_id}"
+            )
+
+    async def _catch_up(self, session_id: SessionId, follower: _Follower) -> None:
+        try:
+            await self._advance(session_id, follower.digest, lambda: follower.accepted.prefix)
+        except StorageError:
+            # Half a step may have been hashed: this follower's state cannot be used any more.
+            self._followers.pop(session_id, None)
+            raise
+        finally:
+            follower.task = None
+
+    async def _advance(self, session_id: SessionId, digest: OrderedDigest, target: Callable[[], int]) -> None:
+        while digest.frontier < (stop := target()):
+            stop = min(stop, digest.frontier + STEP)
+            async with self._turns:
+                await self._sink.scan(session_id, digest.frontier, stop, partial(_take, digest))
+            self._progressed(session_id)
+
+
+def _take(digest: OrderedDigest, piece: Buffer) -> None:
+    digest.update(digest.frontier, piece)

@@ -1,0 +1,206 @@
+"""How sessions end: committed, failed, aborted or expired; each once, and safe to go on with by others.
+
+Rule 1: a finish is `finishing` with a blob key in the row, then bytes judged, then the blob, then the row
+        `committed`; whoever finds it half way goes on from the start, and every step bears repeating.
+Rule 2: a step after the first names the fence; a holder that lost it changes nothing.
+Rule 3: bytes are freed after the row says that they are nobody's.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from haulier.core.errors import DigestMismatch, RequestError, StorageError, UploadComplete
+from haulier.core.session import Mode, Session, SessionId, SessionStatus
+from haulier.engine.context import SessionContext
+from haulier.ports import Transaction
+
+D = TypeVar("D")
+
+log = structlog.get_logger()
+
+FINISH_WAIT_S: Final = 25.0
+"""How long a finish keeps its caller waiting; below the 30 s after which many proxies give up."""
+BATCH: Final = 200
+"""Sessions that one statement expires or purges; keeps the write transaction short."""
+
+
+class Endings(Generic[D]):
+    """The last steps of sessions."""
+
+    def __init__(self, context: SessionContext[D]) -> None:
+        self._context = context
+        self._work = context.ports.work
+        self._sink = context.ports.sink
+        self._completions: dict[SessionId, asyncio.Task[None]] = {}
+
+    async def completed(self, session: Session[D], *, started: bool) -> Session[D]:
+        """Return the session once its finish, if there is one, has a result, or after a while.
+
+        `started`: this caller began the finish, so its fence is the newest.
+        """
+        if session.status.gone:
+            self._context.require_open(session)
+        if session.status is not SessionStatus.FINISHING:
+            return session
+        task = self.completing(session, take=not started)
+        done, _ = await asyncio.wait({task}, timeout=FINISH_WAIT_S)
+        if done:
+            task.result()
+        return await self._context.load(session.id)
+
+    def completing(self, session: Session[D], *, take: bool) -> "asyncio.Task[None]":
+        """Return the one task that completes this session here; it goes on without its request."""
+        task = self._completions.get(session.id)
+        if task is None:
+            task = self._context.background.start(
+                self._complete(session, take=take), name=f"finish {session.id}"
+            )
+            self._completions[session.id] = task
+        return task
+
+    async def _complete(self, session: Session[D], *, take: bool) -> None:
+        """Go the way from `finishing` to a result; after a crash it is gone again, from the start."""
+        try:
+            current: Session[D] | None = session
+            if take:
+                holder = self._context.ports.holder
+                current = await self._work.write(
+                    lambda tx: tx.sessions.take_finish(session.id, session.fence, holder)
+                )
+            if current is not None:
+                await self._verify_and_commit(current)
+        finally:
+            del self._completions[session.id]
+            self._context.changes.notify(session.id)
+
+    async def _verify_and_commit(self, session: Session[D]) -> None:
+        try:
+            details = await self._context.policy.verify(session)
+        except DigestMismatch as mismatch:
+            await self._reject(session, mismatch)
+            raise
+        blob_key, size = _final_name(session)
+        await self._sink.commit(session.id, blob_key, size=size)
+        try:
+            committed = await self._work.write(partial(self._commit_in, session, details), durable=True)
+        except RequestError as refusal:
+            await self._fail(session, str(refusal))
+            await self._sink.delete(blob_key)
+            raise
+        if committed:
+            self._context.left(session.id)
+            await self._sink.discard(session.id)
+        log.info("session.committed", session=session.id, size=size, committed=committed)
+
+    async def _commit_in(self, session: Session[D], details: D, tx: Transaction[D]) -> bool:
+        now = self._context.now()
+        if not await tx.sessions.commit(session.id, session.fence, details, now=now):
+            return False
+        await self._context.policy.committed(tx, session.commit(details, now=now))
+        return True
+
+    async def _reject(self, session: Session[D], mismatch: DigestMismatch) -> None:
+        """The whole file is not what it should be: chunks may be replaced, an append is over."""
+        if session.spec.mode is Mode.APPEND:
+            await self._fail(session, str(mismatch))
+            return
+        now = self._context.now()
+        await self._work.write(
+            lambda tx: tx.sessions.reopen(session.id, session.fence, str(mismatch), now=now)
+        )
+        self._context.policy.rewound(session.id)
+
+    async def _fail(self, session: Session[D], error: str) -> None:
+        await self._work.write(
+            partial(self._end_in, session, session.fence, SessionStatus.FAILED, error), durable=True
+        )
+        await self.free(session.id)
+
+    async def abort(self, session_id: SessionId) -> None:
+        """End the session and free its bytes; see `SessionService.abort`."""
+        while (session := await self._context.peek(session_id)).status.live:
+            if session.status is SessionStatus.FINISHING:
+                await self._await_finish(session)
+            elif await self._work.write(
+                partial(self._end_in, session, None, SessionStatus.ABORTED, None), durable=True
+            ):
+                await self.free(session_id)
+        if session.status is SessionStatus.COMMITTED:
+            raise UploadComplete(session_id, self._context.policy.result_of(session))
+
+    async def _await_finish(self, session: Session[D]) -> None:
+        task = self.completing(session, take=True)
+        await asyncio.wait({task})
+        if isinstance(error := task.exception(), StorageError):
+            raise error
+
+    async def _end_in(
+        self,
+        session: Session[D],
+        fence: int | None,
+        status: SessionStatus,
+        error: str | None,
+        tx: Transaction[D],
+    ) -> bool:
+        now = self._context.now()
+        if not await tx.sessions.end(session.id, fence, status, error=error, now=now):
+            return False
+        await self._context.policy.ended(tx, session.end(status, error=error, now=now))
+        return True
+
+    async def free(self, session_id: SessionId) -> None:
+        """Nobody may write to the session any more: let every handler go, then remove its bytes."""
+        claims = self._context.ports.claims
+        claims.ask_all(session_id)
+        await claims.idle(session_id)
+        await self._sink.discard(session_id)
+        self._context.left(session_id)
+
+    async def expire(self, now: float) -> int:
+        """End sessions whose time is over; see `SessionService.expire`."""
+        total = 0
+        while batch := await self._work.write(partial(self._expire_in, now)):
+            for session in batch:
+                await self.free(session.id)
+            total += len(batch)
+        return total
+
+    async def _expire_in(self, now: float, tx: Transaction[D]) -> Sequence[Session[D]]:
+        held = self._context.ports.claims.held()
+        batch = await tx.sessions.expire(now=now, held=held, limit=BATCH)
+        for session in batch:
+            await self._context.policy.ended(tx, session)
+        return batch
+
+    async def purge(self, *, before: float) -> int:
+        """Remove the rows of sessions that ended before then, and bytes that only they name."""
+        total = 0
+        while batch := await self._work.write(partial(self._purge_in, before)):
+            for session in batch:
+                if session.blob_key is not None and not self._context.policy.keeps_blob(session):
+                    await self._sink.delete(session.blob_key)
+            total += len(batch)
+        return total
+
+    async def _purge_in(self, before: float, tx: Transaction[D]) -> Sequence[Session[D]]:
+        batch = await tx.sessions.purge(before=before, limit=BATCH)
+        for session in batch:
+            await self._context.policy.purged(tx, session)
+        return batch
+
+    def is_left(self, session: Session[D]) -> bool:
+        """Whether a step of this live session was begun and nobody here goes on with it."""
+        if session.status is SessionStatus.FINISHING:
+            return session.id not in self._completions
+        return session.spec.mode is Mode.APPEND and session.complete
+
+
+def _final_name(session: Session[D]) -> tuple[str, int]:
+    if session.blob_key is None or session.size is None:
+        message = f"session {session.id} is finishing without a blob key or a size"
+        raise AssertionError(message)
+    return session.blob_key, session.size

@@ -1,0 +1,177 @@
+"""What repairs the service by itself: redo, expiry, trash, retention and strays.
+
+Rule 1: nothing is expired in the first interval after a start or a jump of the wall clock.
+Rule 2: a step that fails is logged and counted; the others go on, and it is tried again next time.
+Rule 3: what nobody names is set aside, never removed.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from haulier.core.errors import HaulierError
+from haulier.core.session import SessionId
+from haulier.core.upload import UploadDetails
+from haulier.engine.records import RecordService
+from haulier.engine.uploads import UploadService
+from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
+
+log = structlog.get_logger()
+
+JUMP_S: Final = 5.0
+"""A wall clock that differs this much from the monotonic one has been set, not slewed."""
+STRAY_AGE_S: Final = 24 * 3600.0
+"""Age at which something that nobody names is a stray and not a step between two rows."""
+STRAY_INTERVAL_S: Final = 6 * 3600.0
+"""How often all that is stored is compared with all rows; it reads every directory."""
+STRAY_BATCH: Final = 500
+
+
+class SweepingSink(ByteSink, Sweeping, Protocol):
+    """A sink that can list what it holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JanitorLimits:
+    """Settings of the janitor, in seconds."""
+
+    interval_s: float = 60.0
+    ttl_s: float = 24 * 3600.0
+    """Time to live of a session; after it a jump of the clock cannot mislead any more."""
+    trash_for_s: float = 24 * 3600.0
+    retention_s: float = 30 * 24 * 3600.0
+
+
+class JumpGuard:
+    """Notices when the wall clock is set, and shifts what may be thought old."""
+
+    def __init__(self, clock: Clock, *, ttl_s: float) -> None:
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._wall, self._monotonic = clock.now(), clock.monotonic()
+        self._shift = 0.0
+        self._shifted_at = self._monotonic
+
+    def look(self) -> bool:
+        """Return whether the clock was set since the last look."""
+        wall, monotonic = self._clock.now(), self._clock.monotonic()
+        jump = (wall - self._wall) - (monotonic - self._monotonic)
+        self._wall, self._monotonic = wall, monotonic
+        if monotonic - self._shifted_at > self._ttl_s:
+            self._shift = 0.0  # every session has been seen, or was to expire, since that jump
+        if abs(jump) <= JUMP_S:
+            return False
+        # Forward: rows written before the jump look older than they are. Backward: they look younger,
+        # which keeps them longer; only an earlier jump forward is taken back.
+        self._shift = max(0.0, self._shift + jump)
+        self._shifted_at = monotonic
+        log.warning("clock.jumped", seconds=round(jump, 3))
+        return True
+
+    def now(self) -> float:
+        """Return the time by which a session may be judged old."""
+        return self._clock.now() - self._shift
+
+
+class Janitor:
+    """Runs beside the service; `failures` counts steps that failed, by name."""
+
+    def __init__(
+        self,
+        uploads: UploadService,
+        records: RecordService,
+        sink: SweepingSink,
+        work: UnitOfWork[UploadDetails],
+        clock: Clock,
+        limits: JanitorLimits,
+    ) -> None:
+        self.failures: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self._uploads = uploads
+        self._records = records
+        self._sink = sink
+        self._work = work
+        self._clock = clock
+        self._limits = limits
+        self._jumps = JumpGuard(clock, ttl_s=limits.ttl_s)
+        self._next_strays = clock.monotonic()
+
+    async def run(self) -> None:
+        """Sweep after every interval, for ever; cancel it to end it."""
+        while True:
+            await self._clock.sleep(self._limits.interval_s)
+            await self.sweep(expire=not self._jumps.look())
+
+    async def sweep(self, *, expire: bool = True) -> None:
+        """Do every step once; `expire` False leaves out what depends on age."""
+        await self._step("redo", self._uploads.redo)
+        if not expire:
+            return
+        await self._step("expire", lambda: self._uploads.expire(now=self._jumps.now()))
+        await self._step(
+            "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))
+        )
+        await self._step("retention", lambda: self._uploads.purge(before=self._old(self._limits.retention_s)))
+        if self._clock.monotonic() >= self._next_strays:
+            self._next_strays = self._clock.monotonic() + STRAY_INTERVAL_S
+            await self._step("parts", self._sweep_parts)
+            await self._step("blobs", self._sweep_blobs)
+
+    def _old(self, age_s: float) -> float:
+        return self._jumps.now() - age_s
+
+    async def _step(self, name: str, work: Callable[[], Awaitable[int]]) -> None:
+        try:
+            count = await work()
+        except HaulierError as error:
+            self.failures[name] += 1
+            log.warning("janitor.failed", step=name, error=str(error))
+            return
+        self.done[name] += count
+        if count:
+            log.info("janitor.done", step=name, count=count)
+
+    async def _sweep_parts(self) -> int:
+        """Remove the parts of ended uploads; set aside old ones of no upload."""
+        count = 0
+        async for stray in self._sink.parts():
+            key = SessionId(stray.key)
+            session = await self._work.read(lambda tx, key=key: tx.sessions.peek(key))  # type: ignore[misc]
+            if session is not None and not session.status.live:
+                await self._sink.discard(stray.key)
+            elif session is None and stray.modified_at < self._old(STRAY_AGE_S):
+                await self._sink.set_aside_part(stray.key)
+            else:
+                continue
+            count += 1
+        return count
+
+    async def _sweep_blobs(self) -> int:
+        """Set aside old blobs that no upload and no asset names."""
+        count = 0
+        async for batch in _batches(self._sink.blobs()):
+            old = {stray.key for stray in batch if stray.modified_at < self._old(STRAY_AGE_S)}
+            for key in old - await self._named(old):
+                await self._sink.set_aside_blob(key)
+                count += 1
+        return count
+
+    async def _named(self, keys: Collection[str]) -> set[str]:
+        async def look(tx: Transaction[UploadDetails]) -> set[str]:
+            return await tx.sessions.blob_keys(keys) | await tx.records.blob_keys(keys)
+
+        return await self._work.read(look)
+
+
+async def _batches(strays: AsyncIterator[Stray]) -> AsyncIterator[list[Stray]]:
+    batch: list[Stray] = []
+    async for stray in strays:
+        batch.append(stray)
+        if len(batch) >= STRAY_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

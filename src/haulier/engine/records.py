@@ -1,0 +1,141 @@
+"""Records and their assets: listing, reading, deleting, and removing bytes for good."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.upload import UploadDetails
+from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Right, Transaction, UnitOfWork
+
+PURGE_BATCH: Final = 200
+"""Records whose bytes one round of the janitor removes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPage:
+    """A page of records, newest first; `next` is the keyset of the following page."""
+
+    items: Sequence[Record]
+    next: tuple[float, str] | None
+
+
+class RecordService:
+    """Records of every front end."""
+
+    def __init__(
+        self, work: UnitOfWork[UploadDetails], sink: ByteSink, access: AccessPolicy, clock: Clock
+    ) -> None:
+        self._work = work
+        self._sink = sink
+        self._access = access
+        self._clock = clock
+
+    async def list(self, query: RecordQuery, *, caller: str) -> RecordPage:
+        """Return a page of what the caller may know of.
+
+        Raises:
+            CapsuleNotFound · AccessDenied
+        """
+        if query.capsule is not None:
+            await self._access.check(caller, query.capsule, Right.READ)
+        query = replace(query, owner=self._access.only_owner(caller) or query.owner)
+        rows = await self._work.read(lambda tx: tx.records.list(query))
+        items = rows[: query.limit]
+        more = len(rows) > query.limit
+        return RecordPage(items=items, next=(items[-1].created_at, items[-1].id) if more else None)
+
+    async def get(self, record_id: RecordId, *, caller: str) -> Record:
+        """Return a record; one in the trash says so by `deleted_at`.
+
+        Raises:
+            RecordNotFound: there is none that the caller may know of.
+        """
+        record = await self._work.read(lambda tx: tx.records.load(record_id))
+        if record is None or not self._access.may_know(caller, record.owner):
+            raise RecordNotFound(record_id)
+        if record.deleted_at is not None and not record.assets:
+            raise RecordNotFound(record_id)  # its bytes are gone: nothing can bring it back
+        await self._access.check(caller, record.capsule, Right.READ)
+        return record
+
+    async def asset(self, record_id: RecordId, kind: AssetKind, *, caller: str) -> tuple[Record, Asset]:
+        """Return a record and one of its assets, to be read.
+
+        Raises:
+            RecordNotFound: none, or it is in the trash.
+            AssetNotFound: the record has no such asset.
+        """
+        record = await self.get(record_id, caller=caller)
+        if record.deleted_at is not None:
+            raise RecordNotFound(record_id)
+        asset = record.asset(kind)
+        if asset is None:
+            raise AssetNotFound(record_id, kind)
+        return record, asset
+
+    def read(self, asset: Asset, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield an asset's bytes `[start, stop)`. Raises StorageUnavailable when they are not there."""
+        return self._sink.read(asset.blob_key, start, stop)
+
+    async def delete(
+        self, record_id: RecordId, *, caller: str, at_once: bool = False, keep_assets: bool = False
+    ) -> None:
+        """Put a record into the trash; `at_once`: remove its bytes now. Repeating is harmless.
+
+        Raises:
+            RecordNotFound · AccessDenied
+            UploadBusy: its upload is still under way; abort that.
+        """
+        record = await self.get(record_id, caller=caller)
+        await self._access.check(caller, record.capsule, Right.OWN)
+        if record.status is RecordStatus.UPLOADING:
+            raise UploadBusy(record_id, "its upload is under way; abort the upload instead")
+        now = self._clock.now()
+        await self._work.write(
+            lambda tx: tx.records.delete(record_id, now=now, keep_assets=keep_assets), durable=True
+        )
+        if at_once:
+            await self._remove(record_id)
+
+    async def restore(self, record_id: RecordId, *, caller: str) -> Record:
+        """Take a record out of the trash. Repeating is harmless.
+
+        Raises:
+            RecordNotFound: none, or its bytes are gone.
+            AccessDenied
+        """
+        record = await self.get(record_id, caller=caller)
+        await self._access.check(caller, record.capsule, Right.OWN)
+        if record.deleted_at is not None:
+            restored = await self._work.write(lambda tx: tx.records.restore(record_id), durable=True)
+            if not restored:
+                raise RecordNotFound(record_id)
+        return await self.get(record_id, caller=caller)
+
+    async def purge(self, *, deleted_before: float) -> int:
+        """Remove the bytes of records that are in the trash since before then; return how many."""
+        total = 0
+        while batch := await self._work.read(
+            lambda tx: tx.records.deleted_before(deleted_before, limit=PURGE_BATCH)
+        ):
+            for record in batch:
+                await self._remove(record.id)
+            total += len(batch)
+        return total
+
+    async def _remove(self, record_id: RecordId) -> None:
+        # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves
+        # behind are strays, which the janitor finds.
+        for asset in await self._work.write(partial(_drop, record_id), durable=True):
+            await self._sink.delete(asset.blob_key)
+
+
+async def _drop(record_id: RecordId, tx: Transaction[UploadDetails]) -> Sequence[Asset]:
+    record = await tx.records.load(record_id)
+    dropped = await tx.records.drop_assets(record_id)
+    if record is not None and dropped:
+        await tx.capsules.use(record.capsule, reserved=0, size=-sum(asset.size for asset in dropped))
+    return dropped

@@ -1,0 +1,371 @@
+"""The generic session engine: bytes come in, are accepted, and become one blob.
+
+Rule 1: the row is the truth for what was accepted, the sink for the bytes; nothing is cached between.
+Rule 2: nothing is written without the claim of its range, and every later step names the fence.
+Rule 3: only finish, abort, expiry and a failed append end a session; everything else leaves it usable.
+Rule 4: a step that somebody else may have to go on with is written down before it starts.
+
+It knows no HTTP, capsule, digest, media type or record: those are its policy's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from haulier.core.errors import (
+    ChunksMissing,
+    InvalidRequest,
+    StorageError,
+    WaitTimeout,
+)
+from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
+from haulier.engine.appends import AppendIntake, BodyCheck, NoCheck
+from haulier.engine.background import Background, finish_anyway
+from haulier.engine.chunks import ChunkIntake
+from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
+from haulier.engine.endings import Endings
+from haulier.ports import Body, KeyTaken, Transaction
+
+D = TypeVar("D")
+
+log = structlog.get_logger()
+
+PROGRESS_S: Final = 0.25
+"""Least time between two reports to one watcher."""
+
+
+class SessionService(Generic[D]):
+    """Upload sessions over a store, a sink and a policy. All calls may run in parallel."""
+
+    def __init__(
+        self,
+        ports: SessionPorts[D],
+        policy: SessionPolicy[D],
+        background: Background,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._context = SessionContext(ports, policy, background, limits)
+        self._work = ports.work
+        self._sink = ports.sink
+        self._chunks = ChunkIntake(self._context)
+        self._appends = AppendIntake(self._context)
+        self._endings = Endings(self._context)
+
+    # --- begin ---------------------------------------------------------------------------------------
+
+    async def begin(self, spec: SessionSpec, details: D) -> tuple[Session[D], bool]:
+        """Return a new session and True, or the one that has its idempotency key and False.
+
+        The caller compares the found one's `request_hash`. An append session of size 0 is complete at
+        once.
+
+        Raises:
+            QuotaExceeded · StorageError, and what the policy refuses with.
+        """
+        self._context.refuse_when_stopping()
+        await self._sink.check(spec.size)
+        ids = self._context.ports.ids
+        session = Session.begin(ids.session_id(), spec, details, now=self._context.now())
+        found = await self._insert_or_find(session)
+        if found.id != session.id:
+            return found, False
+        await self._prepare(session)
+        if spec.mode is Mode.APPEND and session.complete:
+            return await self.finish(session.id), True
+        return session, True
+
+    async def _insert_or_find(self, session: Session[D]) -> Session[D]:
+        while True:
+            try:
+                return await self._work.write(partial(self._insert_or_find_in, session))
+            except KeyTaken:
+                log.debug("session.key_taken", session=session.id)  # faster by a moment: find that one
+
+    async def _insert_or_find_in(self, session: Session[D], tx: Transaction[D]) -> Session[D]:
+        spec = session.spec
+        if spec.key is not None:
+            found = await tx.sessions.find(spec.scope, spec.owner, spec.key)
+            if found is not None:
+                return found
+        await tx.sessions.insert(session, max_live=self._context.limits.max_live)
+        await self._context.policy.began(tx, session)
+        return session
+
+    async def _prepare(self, session: Session[D]) -> None:
+        reserved = session.size if session.spec.mode is Mode.CHUNKS else None
+        try:
+            await self._sink.prepare(session.id, size=reserved)
+        except StorageError:
+            await finish_anyway(self._work.write(partial(self._erase_in, session)))
+            raise
+        self._context.policy.found(session)
+
+    async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
+        await self._context.policy.erased(tx, session)
+        await tx.sessions.erase(session.id)
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    async def load(self, session_id: SessionId) -> Session[D]:
+        """Return the session with all it has received; disturbs nobody.
+
+        Raises:
+            UploadNotFound: there is none.
+        """
+        return await self._context.load(session_id)
+
+    async def peek(self, session_id: SessionId) -> Session[D]:
+        """Return the session without the chunks it has received: one row, whatever their number.
+
+        Raises:
+            UploadNotFound: there is none.
+        """
+        return await self._context.peek(session_id)
+
+    async def find_pending(self, scope: str, owner: str, key: str) -> Session[D] | None:
+        """Return the live session with that idempotency key; one that ended is not pending."""
+        found = await self._work.read(lambda tx: tx.sessions.find(scope, owner, key))
+        return found if found is not None and found.status.live else None
+
+    async def count_active_for(self, scope: str | None, owner: str) -> int:
+        """Count the owner's live sessions, in one scope or in all."""
+        return await self._work.read(lambda tx: tx.sessions.count_live(scope, owner))
+
+    async def probe(self) -> Sequence[Session[D]]:
+        """Return all live sessions, without the chunks they have received."""
+        return await self._work.read(lambda tx: tx.sessions.live())
+
+    def speed(self, session_id: SessionId) -> float:
+        """Return how fast bytes are accepted here, in bytes per second."""
+        return self._context.speed(session_id)
+
+    def notify(self, session_id: SessionId) -> None:
+        """Wake the watchers of a session: something that its policy knows has changed."""
+        self._context.changes.notify(session_id)
+
+    async def wait(self, session_id: SessionId, *, timeout_s: float) -> Session[D]:
+        """Return the session once it has ended, whenever that happened.
+
+        Raises:
+            UploadNotFound: at once, for an unknown id.
+            WaitTimeout: it is still live after `timeout_s` seconds.
+            ServiceStopping: this process ends; ask again.
+        """
+        with self._context.changes.watching(session_id) as changed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while (session := await self.load(session_id)).status.live:
+                        self._context.refuse_when_stopping()
+                        await changed.wait()
+                        changed.clear()
+            except TimeoutError:
+                session = await self.load(session_id)
+                if session.status.live:
+                    raise WaitTimeout(session.status, session.received.total, session.size) from None
+        return session
+
+    async def watch(self, session_id: SessionId) -> AsyncIterator[Session[D]]:
+        """Yield the session now and after changes, the last one ended; reports are `PROGRESS_S` apart.
+
+        Ends early, without an ended one, when the service stops.
+        """
+        with self._context.changes.watching(session_id) as changed:
+            while True:
+                changed.clear()
+                session = await self.load(session_id)
+                yield session
+                if not session.status.live or self._context.stopping:
+                    return
+                await changed.wait()
+                await self._context.ports.clock.sleep(PROGRESS_S)
+
+    # --- bytes ---------------------------------------------------------------------------------------
+
+    async def put_chunk(
+        self,
+        session_id: SessionId,
+        index: int,
+        body: Body,
+        *,
+        check: BodyCheck | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Accept chunk `index`, or find it accepted with the same bytes.
+
+        `replace` takes other bytes in place of accepted ones, after the whole file's digest was wrong.
+
+        Raises:
+            ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunkConflict · DigestMismatch · BodyCut
+            UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
+        """
+        self._context.refuse_when_stopping()
+        await self._chunks.put(session_id, index, body, check=check or NoCheck(), replace=replace)
+
+    async def append(
+        self,
+        session_id: SessionId,
+        offset: int,
+        body: Body,
+        *,
+        check: BodyCheck | None = None,
+        final: bool = False,
+    ) -> Session[D]:
+        """Take bytes at the session's end; complete it when they were the last ones.
+
+        What arrived before a cut is kept, unless the body came with a digest (`check.strict`). `final`:
+        the end of this body is the end of the file. Returns the session as it is afterwards.
+
+        Raises:
+            OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
+            UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
+        """
+        self._context.refuse_when_stopping()
+        async with self._appends.hold(session_id) as hold:
+            session = hold.session
+            if session.complete:  # a crash came between its last byte and its finish
+                session = await self._appends.settle(session, session.offset, declares=False)
+            else:
+                session = await self._appends.append(
+                    hold, offset, body, check=check or NoCheck(), final=final
+                )
+        return await self._endings.completed(session, started=True)
+
+    async def offset(self, session_id: SessionId) -> Session[D]:
+        """Ask a running append to let go; return the session with its true offset.
+
+        Raises:
+            UploadNotFound: there is none.
+        """
+        session = await self.load(session_id)
+        self._context.require_mode(session, Mode.APPEND)
+        if session.status is not SessionStatus.OPEN:
+            return session
+        async with self._appends.hold(session_id) as hold:
+            session = hold.session
+            if session.complete:
+                session = await self._appends.settle(session, session.offset, declares=False)
+        return await self._endings.completed(session, started=True)
+
+    # --- finish --------------------------------------------------------------------------------------
+
+    async def finish(
+        self,
+        session_id: SessionId,
+        *,
+        size: int | None = None,
+        amend: Callable[[D], D] | None = None,
+    ) -> Session[D]:
+        """Make the bytes final; return the session, committed, or still finishing after `FINISH_WAIT_S`.
+
+        The work goes on without its request; repeating this call, or waiting, gives the result. `size`
+        declares an unknown size, or must be the known one. `amend` changes the details first.
+
+        Raises:
+            ChunksMissing · DigestMismatch · InvalidRequest · UploadNotFound · UploadGone · StorageError
+        """
+        self._context.refuse_when_stopping()
+        session = await self.load(session_id)
+        if session.status is not SessionStatus.OPEN:
+            return await self._endings.completed(session, started=False)
+        if session.spec.mode is Mode.CHUNKS:
+            started = await self._start_finish(session, size, amend)
+        else:
+            async with self._appends.hold(session.id) as hold:
+                started = await self._start_finish(hold.session, size, amend)
+        if started is not None:
+            return await self._endings.completed(started, started=True)
+        session = await self.load(session_id)
+        if session.status is SessionStatus.OPEN:
+            raise ChunksMissing(session.received.missing(_agreed_size(session, size)))
+        return await self._endings.completed(session, started=False)
+
+    async def _start_finish(
+        self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
+    ) -> Session[D] | None:
+        blob_key = self._context.ports.ids.blob_key()
+        agreed = _agreed_size(session, size)
+        return await self._work.write(partial(self._start_finish_in, session, agreed, amend, blob_key))
+
+    async def _start_finish_in(
+        self,
+        session: Session[D],
+        size: int,
+        amend: Callable[[D], D] | None,
+        blob_key: str,
+        tx: Transaction[D],
+    ) -> Session[D] | None:
+        if session.size is None and session.offset == size:
+            await tx.sessions.declare_size(session.id, size)
+        now, holder = self._context.now(), self._context.ports.holder
+        started = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+        if started is None or amend is None:
+            return started
+        return await tx.sessions.amend(started.id, started.fence, amend(started.details))
+
+    # --- ends without a result -----------------------------------------------------------------------
+
+    async def abort(self, session_id: SessionId) -> None:
+        """End the session and free its bytes; harmless when it ended without a result already.
+
+        A finish that is under way is awaited: it may still fail.
+
+        Raises:
+            UploadNotFound · UploadComplete · StorageError
+        """
+        await self._endings.abort(session_id)
+
+    async def expire(self, *, now: float | None = None) -> int:
+        """End sessions whose last activity is longer ago than their time to live; return how many.
+
+        Never one that anybody holds, nor one that is finishing.
+        """
+        return await self._endings.expire(self._context.now() if now is None else now)
+
+    async def purge(self, *, before: float) -> int:
+        """Remove what is left of sessions that ended before then; return how many."""
+        return await self._endings.purge(before=before)
+
+    # --- start and stop ------------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """At start: take up every open session, so that what follows its bytes catches up at once."""
+        for session in await self.probe():
+            if session.status is SessionStatus.OPEN:
+                self._context.policy.found(await self.load(session.id))
+
+    async def redo(self) -> int:
+        """Go on with what a dead worker left half finished; return how many sessions that is."""
+        left = [session for session in await self.probe() if self._endings.is_left(session)]
+        for session in left:
+            if session.status is SessionStatus.FINISHING:
+                self._endings.completing(session, take=True)
+            else:
+                await self.offset(session.id)
+        return len(left)
+
+    async def stop(self) -> None:
+        """Take no more bytes; let every running body save what it has, and wake whoever waits."""
+        self._context.stopping = True
+        claims = self._context.ports.claims
+        for session_id in claims.held():
+            claims.ask_all(session_id)
+            await claims.idle(session_id)
+        self._context.changes.notify_all()
+
+
+def _agreed_size(session: Session[D], size: int | None) -> int:
+    """Return the size that session and finish agree on.
+
+    Raises:
+        InvalidRequest: they do not, or neither has one.
+    """
+    if session.size is None and size is None:
+        raise InvalidRequest.of("size", "must be given: this upload was begun without one")
+    if session.size is not None and size not in {None, session.size}:
+        raise InvalidRequest.of("size", f"must be {session.size}, the size this upload was begun with")
+    if session.size is None and size is not None and session.offset > size:
+        raise InvalidRequest.of("size", f"must be at least {session.offset}: so many bytes are here")
+    return session.size if session.size is not None else size or 0

@@ -1,0 +1,546 @@
+"""Uploads: what front ends call. Access, quotas, digests and records on top of the session engine.
+
+Rule 1: every call names its caller; what a caller may not know of does not exist.
+Rule 2: a record begins and ends with its upload, in the same transactions.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final
+
+from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
+from haulier.core.errors import (
+    FieldProblem,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    LengthExceeded,
+    RecordNotFound,
+    UploadNotFound,
+)
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.session import MIB, Mode, Session, SessionId, SessionSpec, SessionStatus, fit_chunk_size
+from haulier.core.upload import (
+    DEFAULT_CONTENT_TYPE,
+    MAX_SIZE,
+    UploadDetails,
+    check_content_type,
+    check_filename,
+    check_key,
+    check_metadata,
+    check_path,
+    require_valid,
+)
+from haulier.engine.appends import BodyCheck
+from haulier.engine.background import Background
+from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.digests import Digests
+from haulier.engine.sessions import SessionService
+from haulier.ports import AccessPolicy, Body, Right, Transaction
+
+Upload = Session[UploadDetails]
+
+DEFAULT_CHUNK: Final = 8 * MIB
+"""Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
+RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
+    SessionStatus.ABORTED: RecordStatus.CANCELLED,
+    SessionStatus.EXPIRED: RecordStatus.EXPIRED,
+    SessionStatus.FAILED: RecordStatus.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadLimits:
+    """Settings of the upload service; sizes in bytes, times in seconds."""
+
+    max_size: int = 5 * 1024 * 1024 * MIB
+    chunk_size: int = DEFAULT_CHUNK
+    ttl_s: float = 24 * 3600.0
+    digest: DigestName = DigestName.SHA_256
+    """For uploads that name none."""
+    sessions: SessionLimits = SessionLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginUpload:
+    """What a front end asks for; checked whole by `UploadService.begin`."""
+
+    filename: str
+    size: int | None
+    """Bytes; None while unknown, in mode append only."""
+    mode: Mode = Mode.CHUNKS
+    capsule: str = "default"
+    path: str | None = None
+    chunk_size: int | None = None
+    content_type: str | None = None
+    """None: guessed from the file's name."""
+    digest_name: DigestName | None = None
+    """None: the expected digest's name, else the service's default."""
+    expected: Digest | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    record: RecordId | None = None
+    """An existing record that gets one more asset."""
+    asset: AssetKind = AssetKind.ORIGINAL
+    lanes: bool = False
+    """Make no record: the asset stays detached until a record takes it."""
+    key: str | None = None
+    """Idempotency key."""
+    protocol: str = "native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An upload that can take bytes. `token` is derived, so a repeated begin returns the same one."""
+
+    upload: Upload
+    created: bool
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadState:
+    """An upload as others see it. `speed` is bytes per second, a moving average."""
+
+    upload: Upload
+    verified_bytes: int
+    speed: float
+
+
+class UploadService:
+    """Uploads of every front end. All calls may run in parallel and be repeated."""
+
+    def __init__(
+        self,
+        ports: SessionPorts[UploadDetails],
+        access: AccessPolicy,
+        background: Background,
+        *,
+        secret: bytes,
+        limits: UploadLimits,
+        hashers: int,
+    ) -> None:
+        self._ports = ports
+        self._access = access
+        self._secret = secret
+        self._limits = limits
+        self._digests = Digests(
+            ports.sink, background, parallel=hashers, progressed=lambda upload: self._sessions.notify(upload)
+        )
+        policy = _UploadPolicy(self._digests)
+        self._sessions: SessionService[UploadDetails] = SessionService(
+            ports, policy, background, limits.sessions
+        )
+
+    # --- begin ---------------------------------------------------------------------------------------
+
+    async def begin(self, request: BeginUpload, *, caller: str) -> Begun:
+        """Return a new upload, or the one of the same idempotency key and request.
+
+        Raises:
+            InvalidRequest · LengthExceeded · CapsuleNotFound · AccessDenied · RecordNotFound
+            QuotaExceeded · IdempotencyKeyReused · StorageFull · StorageError
+        """
+        require_valid(_check(request))
+        if request.size is not None and request.size > self._limits.max_size:
+            raise LengthExceeded(self._limits.max_size)
+        await self._access.check(caller, request.capsule, Right.WRITE)
+        spec, details = self._plan(request, caller)
+        if request.record is not None:
+            await self._check_target(request.record, details, caller)
+        upload, created = await self._sessions.begin(spec, details)
+        if upload.spec.request_hash != spec.request_hash:
+            raise IdempotencyKeyReused(request.key or "")
+        return Begun(upload=upload, created=created, token=self.token_of(upload))
+
+    def _plan(self, request: BeginUpload, caller: str) -> tuple[SessionSpec, UploadDetails]:
+        spec = SessionSpec(
+            scope=request.capsule,
+            owner=caller,
+            key=request.key,
+            request_hash=_request_hash(request),
+            mode=request.mode,
+            size=request.size,
+            chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
+            ttl_s=self._limits.ttl_s,
+        )
+        adds = request.record is not None
+        details = UploadDetails(
+            capsule=request.capsule,
+            protocol=request.protocol,
+            filename=request.filename,
+            path=request.path,
+            content_type=request.content_type or guess_content_type(request.filename),
+            metadata=dict(request.metadata),
+            digest_name=request.digest_name
+            or (request.expected.name if request.expected else self._limits.digest),
+            expected=request.expected,
+            record=None if request.lanes else request.record or self._ports.ids.record_id(),
+            asset=request.asset,
+            adds_to_record=adds,
+        )
+        return spec, details
+
+    async def _check_target(self, record_id: RecordId, details: UploadDetails, caller: str) -> None:
+        """Check early that a record can take one more asset; the commit's own statement decides."""
+        record = await self._ports.work.read(lambda tx: tx.records.load(record_id))
+        if record is None or record.deleted_at or not self._access.may_know(caller, record.owner):
+            raise RecordNotFound(record_id)
+        if record.capsule != details.capsule:
+            raise InvalidRequest.of("record", "is in another capsule")
+        if record.asset(details.asset) is not None:
+            raise InvalidRequest.of("asset", f"the record has its {details.asset} already")
+
+    def token_of(self, upload: Upload) -> str:
+        """Return the upload's own token: HMAC-SHA-256 of the server's secret, its id and owner."""
+        message = f"upload\n{upload.id}\n{upload.spec.owner}".encode()
+        mac = hmac.new(self._secret, message, hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    async def state(self, upload_id: SessionId, *, caller: str) -> UploadState:
+        """Return the upload as it is; disturbs nobody, works for ended ones.
+
+        Raises:
+            UploadNotFound: there is none that the caller may know of.
+        """
+        return self._state(self._known(await self._sessions.load(upload_id), caller))
+
+    async def wait(self, upload_id: SessionId, *, caller: str, timeout_s: float) -> UploadState:
+        """Return the ended upload, whenever it ended.
+
+        Raises:
+            UploadNotFound · ServiceStopping
+            WaitTimeout: it is still live after `timeout_s` seconds.
+        """
+        await self._require_known(upload_id, caller)
+        return self._state(await self._sessions.wait(upload_id, timeout_s=timeout_s))
+
+    async def watch(self, upload_id: SessionId, *, caller: str) -> AsyncIterator[UploadState]:
+        """Yield the upload now and after changes, the ended one last; progress is coalesced.
+
+        Raises:
+            UploadNotFound: there is none that the caller may know of.
+        """
+        await self._require_known(upload_id, caller)
+        async for upload in self._sessions.watch(upload_id):
+            yield self._state(upload)
+
+    async def find_pending(self, capsule: str, key: str, *, caller: str) -> Upload | None:
+        """Return the caller's live upload with that idempotency key."""
+        return await self._sessions.find_pending(capsule, caller, key)
+
+    async def count_active_for(self, capsule: str | None, *, caller: str) -> int:
+        """Count the caller's live uploads, in one capsule or in all."""
+        return await self._sessions.count_active_for(capsule, caller)
+
+    async def probe(self) -> Sequence[Upload]:
+        """Return all live uploads, for operators."""
+        return await self._sessions.probe()
+
+    def _state(self, upload: Upload) -> UploadState:
+        return UploadState(
+            upload=upload,
+            verified_bytes=self._verified(upload),
+            speed=self._sessions.speed(upload.id) if upload.status.live else 0.0,
+        )
+
+    def _verified(self, upload: Upload) -> int:
+        if upload.status is SessionStatus.COMMITTED:
+            return 0 if upload.details.digest is None else upload.size or 0
+        return self._digests.verified(upload.id)
+
+    def _known(self, upload: Upload, caller: str) -> Upload:
+        if not self._access.may_know(caller, upload.spec.owner):
+            raise UploadNotFound(upload.id)
+        return upload
+
+    async def _require_known(self, upload_id: SessionId, caller: str) -> Upload:
+        return self._known(await self._sessions.peek(upload_id), caller)
+
+    async def _require_writable(self, upload_id: SessionId, caller: str) -> Upload:
+        upload = await self._require_known(upload_id, caller)
+        await self._access.check(caller, upload.details.capsule, Right.WRITE)
+        return upload
+
+    # --- bytes ---------------------------------------------------------------------------------------
+
+    async def put_chunk(
+        self,
+        upload_id: SessionId,
+        index: int,
+        body: Body,
+        *,
+        caller: str,
+        digests: tuple[Digest, ...] = (),
+        replace: bool = False,
+    ) -> None:
+        """Accept a chunk; see `SessionService.put_chunk`. `digests` are this body's own."""
+        await self._require_writable(upload_id, caller)
+        await self._sessions.put_chunk(upload_id, index, body, check=_check_of(digests), replace=replace)
+
+    async def append(
+        self,
+        upload_id: SessionId,
+        offset: int,
+        body: Body,
+        *,
+        caller: str,
+        digests: tuple[Digest, ...] = (),
+        final: bool = False,
+    ) -> UploadState:
+        """Take bytes at the end; see `SessionService.append`. `digests` are this body's own."""
+        await self._require_writable(upload_id, caller)
+        upload = await self._sessions.append(upload_id, offset, body, check=_check_of(digests), final=final)
+        return self._state(upload)
+
+    async def offset(self, upload_id: SessionId, *, caller: str) -> Upload:
+        """Return the upload with its true offset, after a running append has let go.
+
+        Raises:
+            UploadNotFound · InvalidRequest: it takes chunks.
+        """
+        await self._require_known(upload_id, caller)
+        return await self._sessions.offset(upload_id)
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    async def finish(
+        self,
+        upload_id: SessionId,
+        *,
+        caller: str,
+        digest: Digest | None = None,
+        size: int | None = None,
+    ) -> UploadState:
+        """Make the upload final; see `SessionService.finish`. `digest` overrides the one from begin.
+
+        Asked again, of a committed upload, `digest` and `size` are compared with the result.
+        """
+        await self._require_writable(upload_id, caller)
+        amend = None if digest is None else _expecting(digest)
+        upload = await self._sessions.finish(upload_id, size=size, amend=amend)
+        if upload.status is SessionStatus.COMMITTED:
+            _require_same(upload, digest, size)
+        return self._state(upload)
+
+    async def abort(self, upload_id: SessionId, *, caller: str) -> None:
+        """End the upload and free its bytes; harmless when it is aborted, expired or failed.
+
+        Raises:
+            UploadNotFound · UploadComplete · AccessDenied · StorageError
+        """
+        await self._require_writable(upload_id, caller)
+        await self._sessions.abort(upload_id)
+
+    async def expire(self, *, now: float | None = None) -> int:
+        """End uploads that nobody has touched for their time to live; return how many."""
+        return await self._sessions.expire(now=now)
+
+    async def purge(self, *, before: float) -> int:
+        """Remove the rows of uploads that ended before then; their records stay."""
+        return await self._sessions.purge(before=before)
+
+    async def resume(self) -> None:
+        """At start: let digests of open uploads catch up."""
+        await self._sessions.resume()
+
+    async def redo(self) -> int:
+        """Go on with uploads that a dead worker left half finished; return how many."""
+        return await self._sessions.redo()
+
+    async def stop(self) -> None:
+        """Take no more bytes; save every running body."""
+        await self._sessions.stop()
+
+
+class _UploadPolicy:
+    """What uploads decide at the turning points of their sessions; see `SessionPolicy`."""
+
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
+
+    async def began(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        details = session.details
+        await tx.capsules.reserve(details.capsule, session.size or 0)
+        if details.makes_record:
+            await tx.records.insert(_new_record(session))
+
+    async def verify(self, session: Upload) -> UploadDetails:
+        details, size = session.details, session.size or 0
+        expected, digest = details.expected, None
+        if details.digest_name is not DigestName.NONE:
+            digest = await self._digests.value(session.id, details.digest_name, size)
+        if expected is not None:
+            same = digest is not None and digest.name is expected.name
+            actual = digest if same else await self._digests.value(session.id, expected.name, size)
+            assert actual is not None
+            expected.require(actual.value)
+            digest = digest or actual
+        return replace(details, digest=digest)
+
+    async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        details, asset = session.details, _asset_of(session)
+        await tx.capsules.use(details.capsule, reserved=session.spec.size or 0, size=asset.size)
+        if details.record is None:
+            return
+        if details.adds_to_record:
+            added = await tx.records.add_asset(details.record, asset)
+        else:
+            added = await tx.records.complete(details.record, asset, now=session.last_seen_at)
+        if not added:
+            raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
+
+    async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        details = session.details
+        await tx.capsules.release(details.capsule, session.spec.size or 0)
+        if details.makes_record and details.record is not None:
+            status = RECORD_ENDS[session.status]
+            await tx.records.end(details.record, status, error=session.error, now=session.last_seen_at)
+
+    async def erased(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        details = session.details
+        await tx.capsules.release(details.capsule, session.size or 0)
+        if details.makes_record and details.record is not None:
+            await tx.records.erase(details.record)
+
+    async def purged(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        if session.blob_key is not None and not self.keeps_blob(session):
+            await tx.capsules.use(session.details.capsule, reserved=0, size=-(session.size or 0))
+
+    def keeps_blob(self, session: Upload) -> bool:
+        return session.details.record is not None
+
+    def found(self, session: Upload) -> None:
+        self._digests.follow(session.id, session.details.digest_name, session.received)
+
+    def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
+        self._digests.accepted(session_id, start, stop)
+
+    def rewound(self, session_id: SessionId) -> None:
+        self._digests.forget(session_id)
+
+    def left(self, session_id: SessionId) -> None:
+        self._digests.forget(session_id)
+
+    def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
+        return self._digests.caught_up(session_id)
+
+    def result_of(self, session: Upload) -> str | None:
+        return session.details.record
+
+
+class _DigestCheck:
+    """Judges one body by the digests that came with it; see `BodyCheck`."""
+
+    strict = True
+
+    def __init__(self, digests: tuple[Digest, ...]) -> None:
+        self._pairs = [(digest, new_hasher(digest.name)) for digest in digests]
+
+    def update(self, piece: Buffer) -> None:
+        for _, hasher in self._pairs:
+            hasher.update(piece)
+
+    def verify(self) -> None:
+        for digest, hasher in self._pairs:
+            digest.require(hasher.digest())
+
+
+def _check_of(digests: tuple[Digest, ...]) -> BodyCheck | None:
+    return _DigestCheck(digests) if digests else None
+
+
+def guess_content_type(filename: str) -> str:
+    """Return the media type that a file name suggests."""
+    return mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
+
+
+def _expecting(digest: Digest) -> Callable[[UploadDetails], UploadDetails]:
+    return lambda details: replace(details, expected=digest)
+
+
+def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> None:
+    """A finish that is repeated with other words than those that were true must not look right."""
+    result = upload.details.digest
+    if digest is not None and result is not None and digest.name is result.name:
+        digest.require(result.value)
+    if size not in {None, upload.size}:
+        raise InvalidRequest.of("size", f"must be {upload.size}, the size of the committed upload")
+
+
+def _asset_of(session: Upload) -> Asset:
+    if session.blob_key is None or session.size is None:
+        message = f"upload {session.id} is committed without a blob key or a size"
+        raise AssertionError(message)
+    return Asset(
+        kind=session.details.asset,
+        blob_key=session.blob_key,
+        size=session.size,
+        digest=session.details.digest,
+        content_type=session.details.content_type,
+    )
+
+
+def _new_record(session: Upload) -> Record:
+    details = session.details
+    assert details.record is not None
+    return Record(
+        id=details.record,
+        capsule=details.capsule,
+        owner=session.spec.owner,
+        filename=details.filename,
+        path=details.path,
+        content_type=details.content_type,
+        size=session.size,
+        metadata=details.metadata,
+        created_at=session.created_at,
+    )
+
+
+def _request_hash(request: BeginUpload) -> str:
+    """Equal for equal requests, whatever the order of their members."""
+    text = json.dumps(asdict(replace(request, key=None)), sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _check(request: BeginUpload) -> Iterator[FieldProblem]:
+    yield from check_filename(request.filename)
+    if request.path is not None:
+        yield from check_path(request.path)
+    if request.content_type is not None:
+        yield from check_content_type(request.content_type)
+    yield from check_metadata(request.metadata)
+    if request.key is not None:
+        yield from check_key(request.key)
+    yield from _check_size(request)
+    yield from _check_asset(request)
+
+
+def _check_size(request: BeginUpload) -> Iterator[FieldProblem]:
+    if request.size is None and request.mode is Mode.CHUNKS:
+        yield FieldProblem("size", "must be given; only mode 'append' may leave it out")
+    if request.size is not None and not 0 <= request.size <= MAX_SIZE:
+        yield FieldProblem("size", f"must be 0 to {MAX_SIZE} bytes")
+    if request.chunk_size is not None and not 0 < request.chunk_size <= MAX_SIZE:
+        yield FieldProblem("chunk_size", f"must be 1 to {MAX_SIZE} bytes")
+    expected = request.expected
+    if expected is not None and request.digest_name not in {None, expected.name}:
+        yield FieldProblem("digest_name", f"must be {expected.name}, as the digest that is given")
+
+
+def _check_asset(request: BeginUpload) -> Iterator[FieldProblem]:
+    if request.lanes and request.record is not None:
+        yield FieldProblem("lanes", "cannot be combined with 'record'")
+    if request.record is not None and request.asset is AssetKind.ORIGINAL:
+        yield FieldProblem("asset", "must be another than 'original', which made the record")
+    if request.record is None and not request.lanes and request.asset is not AssetKind.ORIGINAL:
+        yield FieldProblem("asset", "needs 'record', the record that gets it, or 'lanes'")
