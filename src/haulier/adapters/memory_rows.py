@@ -254,6 +254,15 @@ class MemorySessionStore(Generic[D]):
         self._store(finishing)
         return finishing
 
+    async def amend(self, session_id: SessionId, fence: int, details: D) -> Session[D] | None:
+        """Replace the details of a finishing session."""
+        session = await self._finishing(session_id, fence)
+        if session is None:
+            return None
+        amended = replace(session, details=details)
+        self._store(amended)
+        return amended
+
     async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Session[D] | None:
         """Let `holder` go on with finishing."""
         session = await self._finishing(session_id, fence)
@@ -327,7 +336,7 @@ class MemorySessionStore(Generic[D]):
         await self._pause()
         self._drop(session_id)
 
-    async def purge(self, *, before: float, limit: int) -> int:
+    async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
         """Remove the sessions that ended longest ago."""
         await self._pause()
         ended = (
@@ -338,7 +347,7 @@ class MemorySessionStore(Generic[D]):
         chosen = sorted(ended, key=lambda session: (session.last_seen_at, session.id))[:limit]
         for session in chosen:
             self._drop(session.id)
-        return len(chosen)
+        return [_without_chunks(session) for session in chosen]
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that a session names."""
@@ -472,12 +481,14 @@ class MemoryRecordStore:
         self._rows.records.pop(record_id, None)
         self._rows.kept -= {record_id}
 
-    async def drop_assets(self, record_id: RecordId) -> None:
-        """Remove the assets' rows."""
+    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
+        """Remove the rows of a deleted record's assets, unless they are kept."""
         await self._pause()
         record = self._rows.records.get(record_id)
-        if record is not None:
-            self._store(replace(record, assets=()))
+        if record is None or record.deleted_at is None or record_id in self._rows.kept:
+            return ()
+        self._store(replace(record, assets=()))
+        return record.assets
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that an asset names."""

@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from haulier.core.digest import Buffer
@@ -136,15 +135,12 @@ class AppendIntake(Generic[D]):
 
     async def _advance(self, session: Session[D], offset: int, *, trusted: bool) -> bool:
         return await self._work.write(
-            partial(self._advance_in, session, offset, trusted), durable=self._context.limits.durable
+            lambda tx: self._advance_in(tx, session, offset, trusted=trusted),
+            durable=self._context.limits.durable,
         )
 
     async def _advance_in(
-        self,
-        session: Session[D],
-        offset: int,
-        trusted: bool,
-        tx: Transaction[D],
+        self, tx: Transaction[D], session: Session[D], offset: int, *, trusted: bool
     ) -> bool:
         return await tx.sessions.advance(
             session.id,
@@ -175,7 +171,7 @@ class AppendIntake(Generic[D]):
             # without a digest makes them so again.
             await self.save(session, offset, trusted=False)
         async with self._context.writing(session.id, offset, session.size) as writer:
-            run = _Run(self, session, writer, body, check)
+            run = _Run(self, session, writer, body=body, check=check)
             end = await run.receive(limit=room)
             return await finish_anyway(self._settle(run, end, final=final))
 
@@ -214,31 +210,22 @@ class AppendIntake(Generic[D]):
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
         """
-        settled = await self._work.write(
-            partial(self._settle_in, session, offset, declares, self._context.ports.ids.blob_key()),
-            durable=self._context.limits.durable,
-        )
+        blob_key = self._context.ports.ids.blob_key()
+
+        async def store(tx: Transaction[D]) -> Session[D] | None:
+            if not await self._advance_in(tx, session, offset, trusted=True):
+                return None
+            if declares:
+                await tx.sessions.declare_size(session.id, offset)
+            if not declares and offset != session.size:
+                return await tx.sessions.load(session.id)
+            holder, now = self._context.ports.holder, self._context.now()
+            return await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+
+        settled = await self._work.write(store, durable=self._context.limits.durable)
         if settled is None:
             await self._context.explain_refusal(session.id, "a newer request took over")
         return settled
-
-    async def _settle_in(
-        self,
-        session: Session[D],
-        offset: int,
-        declares: bool,  # noqa: FBT001 - for partial
-        blob_key: str,
-        tx: Transaction[D],
-    ) -> Session[D] | None:
-        if not await self._advance_in(session, offset, True, tx):
-            return None
-        if declares:
-            await tx.sessions.declare_size(session.id, offset)
-        if declares or offset == session.size:
-            return await tx.sessions.start_finish(
-                session.id, blob_key, self._context.ports.holder, now=self._context.now()
-            )
-        return await tx.sessions.load(session.id)
 
 
 class _Run(Generic[D]):
@@ -249,6 +236,7 @@ class _Run(Generic[D]):
         intake: AppendIntake[D],
         session: Session[D],
         writer: RangeWriter,
+        *,
         body: Body,
         check: BodyCheck,
     ) -> None:

@@ -6,7 +6,7 @@ Rule 2: hashing state cannot be saved; whoever finds none starts again at byte 0
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -82,7 +82,7 @@ class Digests:
         if follower is not None and follower.task is not None:
             follower.task.cancel()
 
-    def caught_up(self, session_id: SessionId) -> "asyncio.Future[None] | None":
+    def caught_up(self, session_id: SessionId) -> Awaitable[None] | None:
         """Return what to await before more bytes are taken, None when the digest keeps up.
 
         It never fails: a digest that cannot read is told to whoever asks for its value.
@@ -90,7 +90,7 @@ class Digests:
         follower = self._followers.get(session_id)
         if follower is None or follower.behind <= MAX_BEHIND or follower.task is None:
             return None
-        return asyncio.ensure_future(self._wait(follower.task))
+        return self._wait(follower.task)
 
     @staticmethod
     async def _wait(task: "asyncio.Task[None]") -> None:

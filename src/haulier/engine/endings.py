@@ -115,9 +115,7 @@ class Endings(Generic[D]):
         self._context.policy.rewound(session.id)
 
     async def _fail(self, session: Session[D], error: str) -> None:
-        await self._work.write(
-            partial(self._end_in, session, session.fence, SessionStatus.FAILED, error), durable=True
-        )
+        await self._end(session, session.fence, SessionStatus.FAILED, error)
         await self.free(session.id)
 
     async def abort(self, session_id: SessionId) -> None:
@@ -125,9 +123,7 @@ class Endings(Generic[D]):
         while (session := await self._context.peek(session_id)).status.live:
             if session.status is SessionStatus.FINISHING:
                 await self._await_finish(session)
-            elif await self._work.write(
-                partial(self._end_in, session, None, SessionStatus.ABORTED, None), durable=True
-            ):
+            elif await self._end(session, None, SessionStatus.ABORTED):
                 await self.free(session_id)
         if session.status is SessionStatus.COMMITTED:
             raise UploadComplete(session_id, self._context.policy.result_of(session))
@@ -138,19 +134,18 @@ class Endings(Generic[D]):
         if isinstance(error := task.exception(), StorageError):
             raise error
 
-    async def _end_in(
-        self,
-        session: Session[D],
-        fence: int | None,
-        status: SessionStatus,
-        error: str | None,
-        tx: Transaction[D],
+    async def _end(
+        self, session: Session[D], fence: int | None, status: SessionStatus, error: str | None = None
     ) -> bool:
         now = self._context.now()
-        if not await tx.sessions.end(session.id, fence, status, error=error, now=now):
-            return False
-        await self._context.policy.ended(tx, session.end(status, error=error, now=now))
-        return True
+
+        async def end(tx: Transaction[D]) -> bool:
+            if not await tx.sessions.end(session.id, fence, status, error=error, now=now):
+                return False
+            await self._context.policy.ended(tx, session.end(status, error=error, now=now))
+            return True
+
+        return await self._work.write(end, durable=True)
 
     async def free(self, session_id: SessionId) -> None:
         """Nobody may write to the session any more: let every handler go, then remove its bytes."""

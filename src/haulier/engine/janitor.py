@@ -83,6 +83,7 @@ class Janitor:
         self,
         uploads: UploadService,
         records: RecordService,
+        *,
         sink: SweepingSink,
         work: UnitOfWork[UploadDetails],
         clock: Clock,

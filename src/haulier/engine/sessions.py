@@ -285,25 +285,18 @@ class SessionService(Generic[D]):
     async def _start_finish(
         self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
     ) -> Session[D] | None:
-        blob_key = self._context.ports.ids.blob_key()
-        agreed = _agreed_size(session, size)
-        return await self._work.write(partial(self._start_finish_in, session, agreed, amend, blob_key))
+        agreed, blob_key = _agreed_size(session, size), self._context.ports.ids.blob_key()
+        holder, now = self._context.ports.holder, self._context.now()
 
-    async def _start_finish_in(
-        self,
-        session: Session[D],
-        size: int,
-        amend: Callable[[D], D] | None,
-        blob_key: str,
-        tx: Transaction[D],
-    ) -> Session[D] | None:
-        if session.size is None and session.offset == size:
-            await tx.sessions.declare_size(session.id, size)
-        now, holder = self._context.now(), self._context.ports.holder
-        started = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
-        if started is None or amend is None:
-            return started
-        return await tx.sessions.amend(started.id, started.fence, amend(started.details))
+        async def start(tx: Transaction[D]) -> Session[D] | None:
+            if session.size is None and session.offset == agreed:
+                await tx.sessions.declare_size(session.id, agreed)
+            started = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+            if started is None or amend is None:
+                return started
+            return await tx.sessions.amend(started.id, started.fence, amend(started.details))
+
+        return await self._work.write(start)
 
     # --- ends without a result -----------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class UploadLimits:
     ttl_s: float = 24 * 3600.0
     digest: DigestName = DigestName.SHA_256
     """For uploads that name none."""
-    sessions: SessionLimits = SessionLimits()
+    sessions: SessionLimits = field(default_factory=SessionLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +127,14 @@ class UploadService:
         self._access = access
         self._secret = secret
         self._limits = limits
-        self._digests = Digests(
-            ports.sink, background, parallel=hashers, progressed=lambda upload: self._sessions.notify(upload)
-        )
+        self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         policy = _UploadPolicy(self._digests)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
+
+    def _progressed(self, upload_id: SessionId) -> None:
+        self._sessions.notify(upload_id)
 
     # --- begin ---------------------------------------------------------------------------------------
 
