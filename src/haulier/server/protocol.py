@@ -13,10 +13,6 @@ What is relied on of uvicorn beyond its options is listed in tests/unit/server/t
 """
 
 import asyncio
-import sys
-import weakref
-from collections.abc import MutableMapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, ClassVar, Final
 
@@ -28,37 +24,17 @@ from uvicorn.server import ServerState
 from haulier.core.digest import Buffer
 from haulier.server.asgi import (
     BODY_EXTENSION,
-    BODY_SILENCE_S,
     INTERIM_EXTENSION,
     TRAILERS_EXTENSION,
     FastBody,
 )
-from haulier.server.transport import Exit, Receiver, interim_response, refusal
+from haulier.server.limits import ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.server.request import BodyWire, Messages, send_interim
+from haulier.server.transport import Exit, Receiver, receive_buffer, refusal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOPPING_LINGER_S: Final = 2.0
 """How long a goodbye may take when the whole server goes: less than its 10 s."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
-    """What one connection may take; sizes in bytes, times in seconds."""
-
-    head_bytes: int = 64 * 1024
-    """Request line, fields and trailers together; uvicorn's limit for h11, twice nginx's."""
-    head_fields: int = 100
-    """Fields and trailers together; Apache's LimitRequestFields."""
-    head_s: float = 30.0
-    """From the first byte of a head to its end; between Apache's 20 to 40 s."""
-    keep_alive_s: float = 65.0
-    """Between two requests; longer than the 60 s after which common balancers reuse no connection."""
-    body_silence_s: float = BODY_SILENCE_S
-    drain_bytes: int = 256 * 1024
-    """The rest of a body that is read and thrown away so that its connection lives on; one buffer."""
-    linger_silence_s: float = 5.0
-    """A client that sends nothing for so long has read the answer; nginx's lingering_timeout."""
-    linger_s: float = 30.0
-    """The longest goodbye; nginx's lingering_time."""
 
 
 class _Phase(Enum):
@@ -91,17 +67,13 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._stopping = False
         self._refusal = 400
         self._replaying = False
-        self._head_bytes = 0
-        self._head_fields = 0
-        self._reported = False
-        """Whether the parser found the end of something in what it was fed last."""
-        self._unreported_bytes = 0
+        self._meter = HeadMeter(self.limits)
         self._trailers: list[tuple[bytes, bytes]] = []
         self._wants_keep_alive = False
         self._body_left: int | None = 0
         """Bytes of this body still to come; None while unknown (chunked)."""
         self._direct: FastBody | None = None
-        self._messages: _Messages | None = None
+        self._messages: Messages | None = None
 
     # --- connection ----------------------------------------------------------------------------------
 
@@ -110,7 +82,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._exit = Exit(transport, self._close)
         super().connection_made(self._exit)
         # uvloop refuses a protocol that is both kinds, so the receiver is an object of its own.
-        transport.set_protocol(Receiver(self, _receive_buffer(self.loop)))
+        transport.set_protocol(Receiver(self, receive_buffer(self.loop)))
         self._since = self.loop.time()
         self._schedule(self._shortest_wait())
 
@@ -164,24 +136,19 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         return view[len(piece) :]
 
     def _parse(self, view: memoryview) -> None:
-        self._reported = False
         try:
             self.parser.feed_data(view)
+            self._meter.fed(len(view))
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade()
             self._parse(view[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(self._refusal)
+        except HeadTooLarge:
+            self._refuse(431)
+        except httptools.HttpParserError as error:
+            self._refuse(431 if isinstance(error.__context__, HeadTooLarge) else self._refusal)
         else:
             if self._phase is _Phase.BODY:
                 self._since = self.loop.time()
-            self._limit_unreported(len(view))
-
-    def _limit_unreported(self, more: int) -> None:
-        # The parser reports fields when they are whole, so endless ones (and chunk extensions) count here.
-        self._unreported_bytes = 0 if self._reported else self._unreported_bytes + more
-        if self._unreported_bytes > self.limits.head_bytes:
-            self._refuse(431)
 
     def _ignore_upgrade(self) -> None:
         """Go on with the request's body, which the parser takes for another protocol.
@@ -207,39 +174,31 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._phase = _Phase.HEAD
         self._since = self.loop.time()
-        self._reported = True
-        self._head_bytes = self._head_fields = 0
+        self._meter.begin()
         self._trailers = []
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target."""
         if not self._replaying:
-            self._count(len(url))
+            self._meter.count(len(url))
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field: a header, or after the head a trailer."""
         if self._replaying:
             return
-        self._head_fields += 1
-        self._count(len(name) + len(value))
+        self._meter.count(len(name) + len(value), fields=1)
         if self._phase is _Phase.BODY:
             self._trailers.append((name.lower(), value))
         else:
             super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.limits.head_bytes or self._head_fields > self.limits.head_fields:
-            self._refusal = 431
-            raise ValueError("the head is too large")
 
     def on_headers_complete(self) -> None:
         """The head is whole: hand the request to the application, with our extensions."""
         if self._replaying:
             self._replaying = False
             return
-        self._reported = True
+        self._meter.reported()
         self._check_framing()
         super().on_headers_complete()
         cycle = self.cycle
@@ -247,7 +206,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         self._wants_keep_alive = cycle.keep_alive
         self._limit_keep_alive()
-        self._messages = _Messages(cycle)
+        self._messages = Messages(cycle)
         cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]
         self.scope["extensions"] = self._extensions(cycle)
 
@@ -271,14 +230,14 @@ class HaulierHttpProtocol(HttpToolsProtocol):
     def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
         extensions: dict[str, Any] = {TRAILERS_EXTENSION: self._trailers}
         if self._body_left is not None:
-            extensions[BODY_EXTENSION] = FastBody(_BodyWire(self, cycle), self._body_left)
+            extensions[BODY_EXTENSION] = FastBody(BodyWire(self, cycle), self._body_left)
         if self.scope["http_version"] == "1.1":
-            extensions[INTERIM_EXTENSION] = lambda status, headers: _send_interim(cycle, status, headers)
+            extensions[INTERIM_EXTENSION] = lambda status, headers: send_interim(cycle, status, headers)
         return extensions
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body that nobody receives directly."""
-        self._reported = True
+        self._meter.reported()
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)
@@ -423,81 +382,6 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             self._exit.abort()
 
 
-class _BodyWire:
-    """The `Wire` of one request's `FastBody`."""
-
-    __slots__ = ("_cycle", "_protocol")
-
-    def __init__(self, protocol: HaulierHttpProtocol, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-
-    def attach(self, body: FastBody) -> Buffer:
-        return self._protocol.attach(self._cycle, body)
-
-    def detach(self, body: FastBody) -> None:
-        self._protocol.detach(body)
-
-    def pause_reading(self) -> None:
-        self._protocol.flow.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._protocol.flow.resume_reading()
-
-
-class _Messages:
-    """A request's `receive`. uvicorn's own forgets, at a disconnect, what had arrived before it."""
-
-    __slots__ = ("_cycle", "_ended", "_receive", "broken")
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._receive = cycle.receive
-        self._ended = False
-        self.broken = False
-        """Whether the body broke HTTP's rules or was silent; the connection can still be answered."""
-
-    async def next(self) -> MutableMapping[str, Any]:
-        """Return the next message."""
-        cycle = self._cycle
-        if self.broken and not cycle.body:
-            return {"type": "http.disconnect"}
-        message: MutableMapping[str, Any] = dict(await self._receive())
-        if message["type"] == "http.disconnect" and self._something_left():
-            message = {"type": "http.request", "body": bytes(cycle.body), "more_body": cycle.more_body}
-            cycle.body = bytearray()
-        self._ended = self._ended or message.get("more_body") is False
-        return message
-
-    def _something_left(self) -> bool:
-        cycle = self._cycle
-        return not self._ended and not cycle.response_complete and bool(cycle.body or not cycle.more_body)
-
-
-def _send_interim(cycle: RequestResponseCycle, status: int, headers: Any) -> None:
-    if cycle.response_started:
-        raise RuntimeError("an interim response after the final one")
-    if not cycle.disconnected and not cycle.transport.is_closing():
-        cycle.transport.write(interim_response(status, headers))
-
-
 def protocol_with(limits: ConnectionLimits) -> type[HaulierHttpProtocol]:
     """Return the protocol with these limits; uvicorn wants a class."""
     return type("HaulierHttpProtocol", (HaulierHttpProtocol,), {"limits": limits})
-
-
-_BUFFER_SIZE: Final = 256 * 1024
-"""Fits a processor's cache, so that what was received is written on while it is there."""
-_buffers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _receive_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    """Return the buffer of this loop: it is consumed before control returns to the loop."""
-    if sys.platform == "win32":  # the proactor fills buffers while other connections run
-        return memoryview(bytearray(_BUFFER_SIZE))
-    buffer = _buffers.get(loop)
-    if buffer is None:
-        buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_SIZE))
-    return buffer

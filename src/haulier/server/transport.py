@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import sys
+import weakref
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -152,3 +154,20 @@ def _lines(headers: Headers) -> bytes:
             raise ValueError(f"{name!r}: {value!r} is no field")
         lines.append(b"%s: %s\r\n" % (name, value))
     return b"".join(lines)
+
+
+_BUFFER_SIZE: Final = 256 * 1024
+"""Fits a processor's cache, so that what was received is written on while it is there."""
+_buffers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def receive_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """Return the buffer of this loop: it is consumed before control returns to the loop."""
+    if sys.platform == "win32":  # the proactor fills buffers while other connections run
+        return memoryview(bytearray(_BUFFER_SIZE))
+    buffer = _buffers.get(loop)
+    if buffer is None:
+        buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_SIZE))
+    return buffer

@@ -1,0 +1,74 @@
+"""What one connection may take."""
+
+from dataclasses import dataclass
+
+from haulier.server.asgi import BODY_SILENCE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What one connection may take; sizes in bytes, times in seconds."""
+
+    head_bytes: int = 64 * 1024
+    """Request line, fields and trailers together; uvicorn's limit for h11, twice nginx's."""
+    head_fields: int = 100
+    """Fields and trailers together; Apache's LimitRequestFields."""
+    head_s: float = 30.0
+    """From the first byte of a head to its end; between Apache's 20 to 40 s."""
+    keep_alive_s: float = 65.0
+    """Between two requests; longer than the 60 s after which common balancers reuse no connection."""
+    body_silence_s: float = BODY_SILENCE_S
+    drain_bytes: int = 256 * 1024
+    """The rest of a body that is read and thrown away so that its connection lives on; one buffer."""
+    linger_silence_s: float = 5.0
+    """A client that sends nothing for so long has read the answer; nginx's lingering_timeout."""
+    linger_s: float = 30.0
+    """The longest goodbye; nginx's lingering_time."""
+
+
+class HeadTooLarge(Exception):
+    """A head, its trailers or its chunk extensions pass the limits; answered with 431."""
+
+
+class HeadMeter:
+    """Counts what a connection makes us keep before the application sees it."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._bytes = 0
+        self._fields = 0
+        self._reported = False
+        self._unreported_bytes = 0
+
+    def begin(self) -> None:
+        """A request begins."""
+        self._bytes = self._fields = 0
+        self._reported = True
+
+    def count(self, size: int, *, fields: int = 0) -> None:
+        """Take note of a whole field, or of a part of the request target.
+
+        Raises:
+            HeadTooLarge: one byte or field too many.
+        """
+        self._bytes += size
+        self._fields += fields
+        if self._bytes > self._limits.head_bytes or self._fields > self._limits.head_fields:
+            raise HeadTooLarge
+
+    def reported(self) -> None:
+        """Take note that the parser found the end of a head, or some body."""
+        self._reported = True
+
+    def fed(self, size: int) -> None:
+        """Take note of what the parser was fed, after its reports.
+
+        It reports fields when they are whole; endless ones, and chunk extensions, are counted here.
+
+        Raises:
+            HeadTooLarge: too much without a report.
+        """
+        self._unreported_bytes = 0 if self._reported else self._unreported_bytes + size
+        self._reported = False
+        if self._unreported_bytes > self._limits.head_bytes:
+            raise HeadTooLarge
