@@ -1,0 +1,1 @@
+"""The rows of Haulier in a SQL database: SQLite now."""

@@ -1,0 +1,272 @@
+"""`UnitOfWork` on SQLite: one writer that commits in groups, readers beside it.
+
+Rule 1: one thread owns the only connection that writes; whatever waits when it becomes free is one transaction.
+Rule 2: nobody is answered before COMMIT has returned.
+Rule 3: within a group each job has a savepoint of its own, so that one which fails takes back only its own changes.
+Rule 4: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
+        a thread and its answer back, as aiosqlite does, costs twenty times the statement.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, Self, TypeVar
+
+import sqlalchemy as sa
+
+from haulier.adapters.sql.migrate import migrate
+from haulier.adapters.sql.sqlite import SqliteExecutor, connect, drive, translated
+from haulier.adapters.sql.stores import SqlTransaction
+from haulier.core.errors import ConfigError, StorageUnavailable
+
+T = TypeVar("T")
+Work = Callable[[SqlTransaction], Awaitable[T]]
+
+MAX_BATCH: Final = 128
+"""Jobs in one transaction: enough to share the price of a commit, few enough to keep its first job's wait short."""
+MAX_WAITING: Final = 10_000
+"""Jobs that wait for the writer; each stands for a request, and nobody serves more at once."""
+READERS: Final = 4
+"""Connections that read. Reads are short and Python runs one thread at a time; more only wait for each other."""
+BUSY_TIMEOUT_S: Final = 10.0
+"""How long another process may hold the lock: twice the driver's default, below what HTTP clients wait."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """One caller's work, and what came of it."""
+
+    work: Work[Any]
+    durable: bool
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell the caller, unless it has gone."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class SqlDatabase:
+    """All rows in one SQLite file; `UnitOfWork` for uploads.
+
+    Use it as an async context manager, or call `open` and `close`. A caller that is cancelled no longer hears of
+    its transaction, which is committed or rolled back as if it were there.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        """Take the place of the database; nothing is touched yet.
+
+        Raises:
+            ConfigError: `url` is not `sqlite:///PATH`.
+        """
+        self.path: Final = _path_of(url)
+        self._url = url
+        self._busy_timeout_s = busy_timeout_s
+        self._writer = _Writer(self.path, busy_timeout_s)
+        self._readers = _Readers(self.path, busy_timeout_s)
+
+    async def open(self) -> None:
+        """Create or migrate the tables and start; the directory must exist.
+
+        Raises:
+            ConfigError: the database was written by a newer version.
+            StorageUnavailable · StorageFull · StorageNotWritable
+        """
+        await asyncio.to_thread(migrate, self.path, self._url, lock_timeout_s=self._busy_timeout_s)
+        await asyncio.to_thread(self._writer.open)
+
+    async def close(self) -> None:
+        """Finish what waits, then let go; harmless when it is closed."""
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.close)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one consistent view, which has everything that was committed before the call."""
+        return await self._readers.run(work)
+
+    async def write(self, work: Work[T], *, durable: bool = False) -> T:
+        """Run `work` and commit before returning."""
+        job = _Job(work, durable, asyncio.get_running_loop().create_future())
+        self._writer.submit(job)
+        result: T = await job.future
+        return result
+
+
+def _path_of(url: str) -> Path:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise ConfigError("database_url", url, "expected sqlite:///PATH") from error
+    if parsed.drivername != "sqlite" or parsed.database in {None, "", ":memory:"} or parsed.query:
+        raise ConfigError("database_url", parsed.render_as_string(), "expected sqlite:///PATH")
+    return Path(str(parsed.database))
+
+
+class _Writer:
+    """The thread that owns the writing connection."""
+
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._gate = threading.Lock()
+        self._synchronous = ""
+
+    def open(self) -> None:
+        """Connect and start the thread."""
+        with translated(self._path):
+            connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
+        self._synchronous = ""
+        self._thread = threading.Thread(
+            target=self._run, args=(connection,), name="haulier-sql-writer", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Refuse new jobs, run those that wait, and end the thread."""
+        with self._gate:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._waiting.put(None)
+        if thread is not None:
+            thread.join()
+
+    def submit(self, job: _Job) -> None:
+        """Queue a job; it is settled on its own event loop."""
+        with self._gate:
+            if self._thread is None:
+                raise StorageUnavailable(f"{self._path} is closed")
+            if self._waiting.qsize() >= MAX_WAITING:
+                raise StorageUnavailable(f"{MAX_WAITING} transactions are waiting for {self._path}")
+            self._waiting.put(job)
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        going = True
+        while going:
+            batch, going = self._next_batch()
+            if batch:
+                self._run_batch(connection, batch)
+                _settle(batch)
+        connection.close()
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        batch: list[_Job] = []
+        while not batch or (len(batch) < MAX_BATCH and not self._waiting.empty()):
+            job = self._waiting.get()
+            if job is None:
+                return batch, False
+            batch.append(job)
+        return batch, True
+
+    def _run_batch(self, connection: sqlite3.Connection, batch: Sequence[_Job]) -> None:
+        try:
+            with translated(self._path):
+                self._set_synchronous(connection, "FULL" if any(job.durable for job in batch) else "NORMAL")
+                connection.execute("BEGIN IMMEDIATE")
+                transaction = SqlTransaction(SqliteExecutor(connection))
+                for job in batch:
+                    self._run_job(connection, transaction, job)
+                connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - every caller is told; the thread lives on for the others
+            _roll_back(connection)
+            for job in batch:
+                job.error = error
+
+    def _run_job(self, connection: sqlite3.Connection, transaction: SqlTransaction, job: _Job) -> None:
+        connection.execute("SAVEPOINT job")
+        try:
+            with translated(self._path):
+                job.result = drive(job.work, transaction)
+        except BaseException as error:  # whatever work raises belongs to its caller
+            if not connection.in_transaction:
+                # SQLite itself has rolled back everything, the jobs before this one too.
+                raise
+            job.error = error
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+
+    def _set_synchronous(self, connection: sqlite3.Connection, level: str) -> None:
+        if level != self._synchronous:
+            connection.execute(f"PRAGMA synchronous = {level}")
+            self._synchronous = level
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _settle(batch: Sequence[_Job]) -> None:
+    loops = {job.future.get_loop() for job in batch}
+    for loop in loops:
+        answered = [job for job in batch if job.future.get_loop() is loop]
+        try:
+            loop.call_soon_threadsafe(_settle_all, answered)
+        except RuntimeError:
+            # The loop was closed under its callers: nobody is left to be told.
+            continue
+
+
+def _settle_all(batch: Sequence[_Job]) -> None:
+    for job in batch:
+        job.settle()
+
+
+@dataclass(slots=True)
+class _Readers:
+    """A few threads that read, each transaction on a connection that nobody else uses."""
+
+    path: Path
+    busy_timeout_s: float
+    _idle: deque[sqlite3.Connection] = field(default_factory=deque)
+    _threads: ThreadPoolExecutor | None = None
+
+    async def run(self, work: Work[T]) -> T:
+        """Run `work` on one consistent view."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="haulier-sql-reader")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+
+    def close(self) -> None:
+        """Wait for what runs and close the connections."""
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+        while self._idle:
+            self._idle.pop().close()
+
+    def _read(self, work: Work[T]) -> T:
+        with translated(self.path):
+            connection = self._connection()
+            try:
+                connection.execute("BEGIN")
+                return drive(work, SqlTransaction(SqliteExecutor(connection)))
+            finally:
+                _roll_back(connection)
+                self._idle.append(connection)
+
+    def _connection(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return connect(self.path, busy_timeout_s=self.busy_timeout_s, read_only=True)

@@ -1,0 +1,208 @@
+"""The tables, as SQLAlchemy Core sees them; the migrations make exactly these.
+
+Rule 1: times are seconds since the epoch, UTC, as double precision: what `Clock.now()` gives comes back bit for
+        bit, and sorts and compares as it does in the core.
+Rule 2: a digest is two columns, its name and its raw bytes, both or neither.
+Rule 3: nothing here is peculiar to SQLite; its options only say how it stores the same.
+Rule 4: a condition that a partial index relies on stands here once, as text: SQLite uses such an index only for a
+        query that has the very same term.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import sqlalchemy as sa
+
+from haulier.core.record import AssetKind, RecordStatus
+from haulier.core.session import Mode, SessionStatus
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+DEFAULT_CAPSULE: Final = "default"
+DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
+"""The form of a UUIDv7, older than any real one."""
+
+IS_OPEN: Final = "status = 'open'"
+IS_FINISHING: Final = "status = 'finishing'"
+IS_LIVE: Final = "status IN ('open', 'finishing')"
+IS_ENDED: Final = "status IN ('committed', 'aborted', 'expired', 'failed')"
+HAS_KEY: Final = "idempotency_key IS NOT NULL"
+KEY_COUNTS: Final = "status IN ('open', 'finishing', 'committed')"
+IS_DELETED: Final = "deleted_at IS NOT NULL"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _both_or_neither(name: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"({name}_name IS NULL) = ({name}_value IS NULL)", name=f"{name}_whole")
+
+
+def _capsule() -> sa.Column[str]:
+    return sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id"), nullable=False)
+
+
+capsules: Final = sa.Table(
+    "capsules",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("quota_bytes", sa.BigInteger),
+    sa.Column("used_bytes", sa.BigInteger, nullable=False),
+    sa.Column("reserved_bytes", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("used_bytes >= 0", name="used_bytes_counted"),
+    sa.CheckConstraint("reserved_bytes >= 0", name="reserved_bytes_counted"),
+)
+
+uploads: Final = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _capsule(),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("request_hash", sa.Text, nullable=False),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("spec_size", sa.BigInteger, comment="as begun; `size` also knows what was declared later"),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("chunk_size", sa.BigInteger, nullable=False),
+    sa.Column("ttl_s", sa.Double, nullable=False),
+    sa.Column("protocol", sa.Text, nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("path", sa.Text),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False, comment="a JSON object of strings"),
+    sa.Column("digest_algorithm", sa.Text, nullable=False),
+    sa.Column("expected_name", sa.Text),
+    sa.Column("expected_value", sa.LargeBinary),
+    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_value", sa.LargeBinary),
+    # No foreign key: a repeated finish still names the record after that was erased.
+    sa.Column("record_id", sa.Text),
+    sa.Column("asset_kind", sa.Text, nullable=False),
+    sa.Column("adds_to_record", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False, comment="mode append: where the next byte goes"),
+    sa.Column("tail_trusted", sa.Boolean, nullable=False),
+    sa.Column("boot_id", sa.Text, nullable=False),
+    sa.Column("blob_key", sa.Text),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("holder", sa.Text),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("last_seen_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("error", sa.Text),
+    _one_of("mode", Mode),
+    _one_of("status", SessionStatus),
+    _one_of("asset_kind", AssetKind),
+    _both_or_neither("expected"),
+    _both_or_neither("digest"),
+    sa.CheckConstraint("size >= 0", name="size_counted"),
+    sa.CheckConstraint("size IS NOT NULL OR mode = 'append'", name="size_known"),
+    sa.CheckConstraint("chunk_size > 0", name="chunk_size_counted"),
+    sa.CheckConstraint('"offset" >= 0', name="offset_counted"),
+    sa.CheckConstraint("fence >= 0", name="fence_counted"),
+    sa.CheckConstraint(
+        "blob_key IS NOT NULL OR status NOT IN ('finishing', 'committed')", name="blob_key_known"
+    ),
+)
+sa.Index(
+    "uq_uploads_idempotency_key",
+    uploads.c.capsule_id,
+    uploads.c.owner,
+    uploads.c.idempotency_key,
+    unique=True,
+    sqlite_where=sa.text(f"{HAS_KEY} AND {KEY_COUNTS}"),
+    postgresql_where=sa.text(f"{HAS_KEY} AND {KEY_COUNTS}"),
+)
+for _name, _columns, _condition in (
+    ("live", ("owner", "capsule_id"), IS_LIVE),
+    ("open", ("expires_at", "id"), IS_OPEN),
+    ("ended", ("last_seen_at", "id"), IS_ENDED),
+    ("blob_key", ("blob_key",), "blob_key IS NOT NULL"),
+):
+    sa.Index(
+        f"ix_uploads_{_name}",
+        *(uploads.c[column] for column in _columns),
+        sqlite_where=sa.text(_condition),
+        postgresql_where=sa.text(_condition),
+    )
+
+chunks: Final = sa.Table(
+    "chunks",
+    metadata,
+    sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("xxh3", sa.LargeBinary, nullable=False),
+    sa.CheckConstraint('"index" >= 0', name="index_counted"),
+    sa.CheckConstraint("size > 0", name="size_counted"),
+    # One tree instead of two: the row lives in its key's index.
+    sqlite_with_rowid=False,
+)
+
+records: Final = sa.Table(
+    "records",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _capsule(),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("original_filename", sa.Text, nullable=False),
+    sa.Column("folded_filename", sa.Text, nullable=False, comment="for searches; databases fold ASCII only"),
+    sa.Column("path", sa.Text),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_value", sa.LargeBinary),
+    sa.Column("error", sa.Text),
+    sa.Column("metadata", sa.Text, nullable=False, comment="a JSON object of strings"),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("uploaded_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("deleted_at", sa.Double),
+    sa.Column("keeps_assets", sa.Boolean, nullable=False, comment="deleted, but its bytes outlive the trash"),
+    _one_of("status", RecordStatus),
+    _both_or_neither("digest"),
+    sa.CheckConstraint("size >= 0", name="size_counted"),
+    sa.CheckConstraint("deleted_at IS NULL OR status <> 'uploading'", name="deleted_at_after_upload"),
+)
+for _column in ("capsule_id", "owner", "status"):
+    sa.Index(f"ix_records_{_column}", records.c[_column], records.c.created_at, records.c.id)
+sa.Index("ix_records_created_at", records.c.created_at, records.c.id)
+sa.Index("ix_records_path", records.c.path)
+sa.Index(
+    "ix_records_deleted_at",
+    records.c.deleted_at,
+    records.c.id,
+    sqlite_where=sa.text(IS_DELETED),
+    postgresql_where=sa.text(IS_DELETED),
+)
+
+assets: Final = sa.Table(
+    "assets",
+    metadata,
+    sa.Column("record_id", sa.Text, sa.ForeignKey("records.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("blob_key", sa.Text, nullable=False, unique=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_value", sa.LargeBinary),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("width", sa.BigInteger),
+    sa.Column("height", sa.BigInteger),
+    _one_of("kind", AssetKind),
+    _both_or_neither("digest"),
+    sa.CheckConstraint("size >= 0", name="size_counted"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,229 @@
+"""How the core's values become rows, and rows become values again."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from haulier.adapters.folding import fold
+from haulier.core.digest import Digest, DigestName
+from haulier.core.ranges import Ranges
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
+from haulier.core.upload import UploadDetails
+
+Parameters = Mapping[str, Any]
+"""Values by name; plain ones that every driver takes."""
+
+
+class Row(Protocol):
+    """A row whose columns are found by name."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return the value of a column."""
+
+
+def session_parameters(session: Session[UploadDetails]) -> Parameters:
+    """Return all columns of a new session."""
+    spec = session.spec
+    return {
+        "id": session.id,
+        "capsule": spec.scope,
+        "owner": spec.owner,
+        "idempotency_key": spec.key,
+        "request_hash": spec.request_hash,
+        "mode": spec.mode.value,
+        "spec_size": spec.size,
+        "size": session.size,
+        "chunk_size": spec.chunk_size,
+        "ttl_s": spec.ttl_s,
+        **details_parameters(session.details),
+        "status": session.status.value,
+        "offset": session.offset,
+        "tail_trusted": session.tail_trusted,
+        "boot_id": session.boot_id,
+        "blob_key": session.blob_key,
+        "fence": session.fence,
+        "holder": session.holder,
+        "created_at": session.created_at,
+        "last_seen_at": session.last_seen_at,
+        "expires_at": session.expires_at,
+        "error": session.error,
+    }
+
+
+def details_parameters(details: UploadDetails) -> Parameters:
+    """Return the columns of what the upload service keeps; its capsule is the session's scope."""
+    return {
+        "protocol": details.protocol,
+        "filename": details.filename,
+        "path": details.path,
+        "content_type": details.content_type,
+        "metadata": _json(details.metadata),
+        "digest_algorithm": details.digest_name.value,
+        **_digest_parameters("expected", details.expected),
+        **_digest_parameters("digest", details.digest),
+        "record_id": details.record,
+        "asset_kind": details.asset.value,
+        "adds_to_record": details.adds_to_record,
+    }
+
+
+def session_of(row: Row, received: Ranges) -> Session[UploadDetails]:
+    """Return the session of a row; `received` is known from elsewhere."""
+    return Session(
+        id=SessionId(row["id"]),
+        spec=_spec_of(row),
+        details=_details_of(row),
+        status=SessionStatus(row["status"]),
+        size=row["size"],
+        received=received,
+        tail_trusted=bool(row["tail_trusted"]),
+        boot_id=row["boot_id"],
+        blob_key=row["blob_key"],
+        fence=row["fence"],
+        holder=row["holder"],
+        created_at=row["created_at"],
+        last_seen_at=row["last_seen_at"],
+        expires_at=row["expires_at"],
+        error=row["error"],
+    )
+
+
+def _spec_of(row: Row) -> SessionSpec:
+    return SessionSpec(
+        scope=row["capsule"],
+        owner=row["owner"],
+        key=row["idempotency_key"],
+        request_hash=row["request_hash"],
+        mode=Mode(row["mode"]),
+        size=row["spec_size"],
+        chunk_size=row["chunk_size"],
+        ttl_s=row["ttl_s"],
+    )
+
+
+def _details_of(row: Row) -> UploadDetails:
+    record = row["record_id"]
+    return UploadDetails(
+        capsule=row["capsule"],
+        protocol=row["protocol"],
+        filename=row["filename"],
+        path=row["path"],
+        content_type=row["content_type"],
+        metadata=_mapping(row["metadata"]),
+        digest_name=DigestName(row["digest_algorithm"]),
+        expected=_digest_of(row, "expected"),
+        record=None if record is None else RecordId(record),
+        asset=AssetKind(row["asset_kind"]),
+        adds_to_record=bool(row["adds_to_record"]),
+        digest=_digest_of(row, "digest"),
+    )
+
+
+def whole(size: int | None) -> Ranges:
+    """Return the ranges of a file that is here in full."""
+    return Ranges(((0, size),)) if size else Ranges()
+
+
+def ranges_of_runs(runs: Iterable[Row], *, chunk_size: int, size: int | None) -> Ranges:
+    """Return the bytes of runs of chunks, first and last inclusive; only the last chunk may be short."""
+    return Ranges(
+        tuple((run["first"] * chunk_size, min((run["last"] + 1) * chunk_size, size or 0)) for run in runs)
+    )
+
+
+def record_parameters(record: Record) -> Parameters:
+    """Return all columns of a new record."""
+    return {
+        "id": record.id,
+        "capsule": record.capsule,
+        "owner": record.owner,
+        "original_filename": record.filename,
+        "folded_filename": fold(record.filename),
+        "path": record.path,
+        "content_type": record.content_type,
+        "status": record.status.value,
+        "size": record.size,
+        **_digest_parameters("digest", record.digest),
+        "error": record.error,
+        "metadata": _json(record.metadata),
+        "created_at": record.created_at,
+        "uploaded_at": record.uploaded_at,
+        "finished_at": record.finished_at,
+        "deleted_at": record.deleted_at,
+        "keeps_assets": False,
+    }
+
+
+def record_of(row: Row, assets: Iterable[Asset]) -> Record:
+    """Return the record of a row, with its assets in the order of their kinds."""
+    return Record(
+        id=RecordId(row["id"]),
+        capsule=row["capsule"],
+        owner=row["owner"],
+        filename=row["original_filename"],
+        path=row["path"],
+        content_type=row["content_type"],
+        status=RecordStatus(row["status"]),
+        size=row["size"],
+        digest=_digest_of(row, "digest"),
+        error=row["error"],
+        metadata=_mapping(row["metadata"]),
+        created_at=row["created_at"],
+        uploaded_at=row["uploaded_at"],
+        finished_at=row["finished_at"],
+        deleted_at=row["deleted_at"],
+        assets=tuple(sorted(assets, key=lambda asset: _KINDS[asset.kind])),
+    )
+
+
+_KINDS = {kind: position for position, kind in enumerate(AssetKind)}
+
+
+def asset_parameters(record_id: RecordId, asset: Asset) -> Parameters:
+    """Return all columns of a new asset."""
+    return {
+        "record_id": record_id,
+        "kind": asset.kind.value,
+        "blob_key": asset.blob_key,
+        "size": asset.size,
+        **_digest_parameters("digest", asset.digest),
+        "content_type": asset.content_type,
+        "width": asset.width,
+        "height": asset.height,
+    }
+
+
+def asset_of(row: Row) -> Asset:
+    """Return the asset of a row."""
+    return Asset(
+        kind=AssetKind(row["kind"]),
+        blob_key=row["blob_key"],
+        size=row["size"],
+        digest=_digest_of(row, "digest"),
+        content_type=row["content_type"],
+        width=row["width"],
+        height=row["height"],
+    )
+
+
+def _digest_parameters(column: str, digest: Digest | None) -> Parameters:
+    if digest is None:
+        return {f"{column}_name": None, f"{column}_value": None}
+    return {f"{column}_name": digest.name.value, f"{column}_value": digest.value}
+
+
+def _digest_of(row: Row, column: str) -> Digest | None:
+    name = row[f"{column}_name"]
+    return None if name is None else Digest(DigestName(name), row[f"{column}_value"])
+
+
+def _json(texts: Mapping[str, str]) -> str:
+    return json.dumps(dict(texts), ensure_ascii=False, separators=(",", ":")) if texts else "{}"
+
+
+def _mapping(text: str) -> Mapping[str, str]:
+    if text == "{}":
+        return {}
+    texts: dict[str, str] = json.loads(text)
+    return texts

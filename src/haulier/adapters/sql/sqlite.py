@@ -1,0 +1,146 @@
+"""One SQLite connection: how it is opened, how statements run on it, what its errors mean.
+
+Rule 1: the driver never begins or commits by itself (`isolation_level=None`).
+Rule 2: a connection is used by one thread at a time.
+Rule 3: errors of the driver leave through `translated` only.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.dialects.sqlite import dialect
+
+from haulier.adapters.sql.rows import Parameters, Row
+from haulier.adapters.sql.statements import Statement
+from haulier.adapters.sql.stores import SqlTransaction
+from haulier.core.errors import StorageError, StorageFull, StorageNotWritable, StorageUnavailable
+
+T = TypeVar("T")
+
+PAGE: Final = 4096
+"""Bytes; SQLite's default page, and the least that a write which found no room has needed."""
+CACHED_STATEMENTS: Final = 256
+"""All of ours stay prepared; the driver's default of 128 would do for the fixed ones only."""
+MAX_WAL: Final = 64 * 1024 * 1024
+"""Bytes that the write-ahead log keeps on disk after a checkpoint; a long reader may have let it grow."""
+
+_DIALECT: Final = dialect(paramstyle="named")
+
+
+def connect(path: Path, *, busy_timeout_s: float, read_only: bool) -> sqlite3.Connection:
+    """Open a connection.
+
+    While another process holds the lock, SQLite asks again with growing pauses up to `busy_timeout_s`.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {MAX_WAL}")
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A statement as SQLite's text, with the parameters that SQLAlchemy made of its constants."""
+
+    text: str
+    constants: Parameters
+
+    def fill(self, parameters: Parameters) -> Parameters:
+        return {**self.constants, **parameters} if self.constants else parameters
+
+
+@cache
+def _compiled(statement: Statement) -> _Compiled:
+    # Statements are compared by identity, and there is a fixed number of them (see statements.py). Executing the
+    # text on the driver costs a quarter of what SQLAlchemy's own connection costs for each statement.
+    compiled = statement.compile(dialect=_DIALECT)
+    constants = {name: value for name, value in compiled.params.items() if value is not None}
+    return _Compiled(compiled.string, constants)
+
+
+class SqliteExecutor:
+    """Runs statements at once, on the thread that it is called on; nothing here ever waits."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, statement: Statement, parameters: Parameters) -> Sequence[Row]:
+        """Return all rows of the answer."""
+        return self._run(statement, parameters).fetchall()
+
+    async def row(self, statement: Statement, parameters: Parameters) -> Row | None:
+        """Return the only row of the answer."""
+        rows = self._run(statement, parameters).fetchall()
+        assert len(rows) <= 1
+        return rows[0] if rows else None
+
+    async def count(self, statement: Statement, parameters: Parameters) -> int:
+        """Return how many rows were changed."""
+        return self._run(statement, parameters).rowcount
+
+    def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
+        compiled = _compiled(statement)
+        return self._connection.execute(compiled.text, compiled.fill(parameters))
+
+
+def drive(work: Callable[[SqlTransaction], Awaitable[T]], transaction: SqlTransaction) -> T:
+    """Run `work` to its end on this thread.
+
+    Its only awaits are our stores' methods, and those never wait; so one step is all it takes. What waits for
+    anything else would hold up every other writer, and is refused.
+    """
+    steps: Iterator[Any] = iter(work(transaction).__await__())
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("a transaction's work may await nothing but the transaction's own methods")
+
+
+_STAYS_LOUD: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    sqlite3.NotSupportedError,
+)
+"""Mistakes of ours, not of the machine."""
+_NO_ROOM: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+"""The second is how a full disk shows when the index of the write-ahead log cannot grow."""
+_NOT_WRITABLE: Final = frozenset({"SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM"})
+
+
+def translate(error: sqlite3.Error, path: Path) -> StorageError:
+    """Return what a driver's error means to callers."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if name in _NO_ROOM:
+        return StorageFull(PAGE)
+    if name in _NOT_WRITABLE:
+        return StorageNotWritable(str(path), f"{name}: {error}")
+    return StorageUnavailable(f"{path}: {name}: {error}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the driver's errors into ours; the one place where that happens."""
+    try:
+        yield
+    except _STAYS_LOUD:
+        raise
+    except sqlite3.Error as error:
+        raise translate(error, path) from error

@@ -1,0 +1,342 @@
+"""Every statement, built once when this module is imported; the stores only fill in parameters.
+
+Rule 1: one conditional statement for each claim, acceptance and transition; its row count, or the row that it
+        returns, says whether the condition held.
+Rule 2: what a partial index relies on is a literal in the statement, never a parameter (see models.py).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from haulier.adapters.sql.models import (
+    HAS_KEY,
+    IS_DELETED,
+    IS_ENDED,
+    IS_FINISHING,
+    IS_LIVE,
+    IS_OPEN,
+    KEY_COUNTS,
+    assets,
+    capsules,
+    chunks,
+    records,
+    uploads,
+)
+
+Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
+"""What an executor takes; with what it returns, if it does (`UpdateBase.returning`)."""
+
+_bind = sa.bindparam
+
+
+def _all_binds(table: sa.Table, *, without: Sequence[str] = ()) -> dict[str, sa.BindParameter[Any]]:
+    return {column.name: _bind(column.name) for column in table.columns if column.name not in without}
+
+
+def _capsule_id() -> sa.ScalarSelect[Any]:
+    return sa.select(capsules.c.id).where(capsules.c.name == _bind("capsule")).scalar_subquery()
+
+
+def _capsule_name(table: sa.Table) -> sa.Label[Any]:
+    name = sa.select(capsules.c.name).where(capsules.c.id == table.c.capsule_id).correlate(table)
+    return name.scalar_subquery().label("capsule")
+
+
+# --- sessions ----------------------------------------------------------------------------------------
+
+_SESSION: Final = (*uploads.c, _capsule_name(uploads))
+_THIS: Final = uploads.c.id == _bind("id")
+_OPEN: Final = sa.text(IS_OPEN)
+_FINISHING: Final = sa.and_(sa.text(IS_FINISHING), uploads.c.fence == _bind("fence"))
+_LIVE: Final = sa.text(IS_LIVE)
+_SEEN: Final[dict[str, sa.ColumnElement[Any]]] = {
+    "last_seen_at": _bind("now"),
+    "expires_at": _bind("now") + uploads.c.ttl_s,
+}
+_NEXT_FENCE: Final = {"fence": uploads.c.fence + sa.literal_column("1"), "holder": _bind("holder")}
+_DETAILS: Final = (
+    "protocol", "filename", "path", "content_type", "metadata", "digest_algorithm", "expected_name",
+    "expected_value", "digest_name", "digest_value", "record_id", "asset_kind", "adds_to_record",
+)  # fmt: skip
+
+
+def _change(*conditions: sa.ColumnElement[Any] | sa.TextClause, **values: Any) -> sa.Update:
+    return sa.update(uploads).where(_THIS, *conditions).values(**values)
+
+
+_live_of_owner: Final = (
+    sa.select(sa.func.count().label("live"))
+    .select_from(uploads)
+    .where(uploads.c.owner == _bind("owner"), _LIVE)
+)
+INSERT_SESSION: Final = (
+    insert(uploads)
+    .from_select(
+        [column.name for column in uploads.columns],
+        sa.select(
+            *(
+                (_capsule_id() if column.name == "capsule_id" else _bind(column.name)).label(column.name)
+                for column in uploads.columns
+            )
+        ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
+    )
+    .on_conflict_do_nothing()
+)
+SESSION: Final = sa.select(*_SESSION).where(_THIS)
+SESSION_BY_KEY: Final = sa.select(*_SESSION).where(
+    uploads.c.capsule_id == _capsule_id(),
+    uploads.c.owner == _bind("owner"),
+    uploads.c.idempotency_key == _bind("key"),
+    sa.text(HAS_KEY),
+    sa.text(KEY_COUNTS),
+)
+SEEN: Final = _change(_OPEN, **_SEEN)
+CLAIM: Final = _change(_OPEN, **_SEEN, **_NEXT_FENCE).returning(uploads.c.fence)
+ADVANCE: Final = _change(
+    _OPEN,
+    uploads.c.fence == _bind("fence"),
+    **_SEEN,
+    offset=_bind("offset"),
+    tail_trusted=_bind("tail_trusted"),
+    boot_id=_bind("boot_id"),
+)
+DECLARE_SIZE: Final = _change(
+    _OPEN, uploads.c.size.is_(None), uploads.c.offset <= _bind("size"), size=_bind("size")
+)
+_arrived: Final = sa.case(
+    (uploads.c.mode == sa.literal_column("'append'"), uploads.c.offset),
+    else_=sa.select(sa.func.coalesce(sa.func.sum(chunks.c.size), sa.literal_column("0")))
+    .where(chunks.c.upload_id == uploads.c.id)
+    .correlate(uploads)
+    .scalar_subquery(),
+)
+START_FINISH: Final = _change(
+    _OPEN,
+    _arrived >= uploads.c.size,
+    **_SEEN,
+    **_NEXT_FENCE,
+    status=sa.literal_column("'finishing'"),
+    blob_key=_bind("blob_key"),
+    error=sa.null(),
+).returning(*_SESSION)
+TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*_SESSION)
+COMMIT: Final = _change(
+    _FINISHING,
+    **_SEEN,
+    **{name: _bind(name) for name in _DETAILS},
+    status=sa.literal_column("'committed'"),
+    holder=sa.null(),
+)
+REOPEN: Final = _change(
+    _FINISHING,
+    **_SEEN,
+    status=sa.literal_column("'open'"),
+    error=_bind("error"),
+    blob_key=sa.null(),
+    holder=sa.null(),
+)
+_END: Final = {
+    "status": _bind("status"),
+    "error": _bind("error"),
+    "holder": sa.null(),
+    "last_seen_at": _bind("now"),
+}
+END_OPEN: Final = _change(_OPEN, **_END)
+END_FINISHING: Final = _change(_FINISHING, **_END)
+OVERDUE: Final = (
+    sa.select(uploads.c.id)
+    .where(_OPEN, uploads.c.expires_at <= _bind("now"))
+    .order_by(uploads.c.expires_at, uploads.c.id)
+    .limit(_bind("limit"))
+)
+EXPIRE: Final = _change(
+    _OPEN,
+    uploads.c.expires_at <= _bind("now"),
+    status=sa.literal_column("'expired'"),
+    error=sa.null(),
+    holder=sa.null(),
+    last_seen_at=_bind("now"),
+).returning(*_SESSION)
+LIVE_SESSIONS: Final = sa.select(*_SESSION).where(_LIVE).order_by(uploads.c.created_at, uploads.c.id)
+COUNT_LIVE: Final = _live_of_owner
+COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
+ERASE_SESSION: Final = sa.delete(uploads).where(_THIS)
+PURGE_SESSIONS: Final = sa.delete(uploads).where(
+    uploads.c.id.in_(
+        sa.select(uploads.c.id)
+        .where(sa.text(IS_ENDED), uploads.c.last_seen_at < _bind("before"))
+        .order_by(uploads.c.last_seen_at, uploads.c.id)
+        .limit(_bind("limit"))
+    )
+)
+SESSION_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
+    uploads.c.blob_key == _bind("blob_key")
+)
+
+# --- chunks ------------------------------------------------------------------------------------------
+
+_THIS_CHUNK: Final = sa.and_(chunks.c.upload_id == _bind("id"), chunks.c.index == _bind("index"))
+CHUNK: Final = sa.select(chunks.c.size, chunks.c.xxh3).where(_THIS_CHUNK)
+ACCEPT_CHUNK: Final = (
+    insert(chunks)
+    .from_select(
+        ["upload_id", "index", "size", "xxh3"],
+        sa.select(uploads.c.id, _bind("index"), _bind("size"), _bind("xxh3")).where(_THIS, _OPEN),
+    )
+    .on_conflict_do_nothing()
+)
+FORGET_CHUNK: Final = sa.delete(chunks).where(
+    _THIS_CHUNK, sa.exists(sa.select(uploads.c.id).where(_THIS, _OPEN, uploads.c.error.is_not(None)))
+)
+FORGET_ALL_CHUNKS: Final = sa.delete(chunks).where(chunks.c.upload_id == _bind("id"))
+# Gaps and islands: neighbours have the same difference between index and rank, so each run is one row.
+_ranked: Final = (
+    sa.select(
+        chunks.c.index,
+        (chunks.c.index - sa.func.row_number().over(order_by=chunks.c.index)).label("island"),
+    )
+    .where(chunks.c.upload_id == _bind("id"))
+    .subquery("ranked")
+)
+RUNS_OF_CHUNKS: Final = (
+    sa.select(sa.func.min(_ranked.c.index).label("first"), sa.func.max(_ranked.c.index).label("last"))
+    .group_by(_ranked.c.island)
+    .order_by(sa.text("first"))
+)
+
+# --- records -----------------------------------------------------------------------------------------
+
+_RECORD: Final = (*records.c, _capsule_name(records))
+_THIS_RECORD: Final = records.c.id == _bind("id")
+_UPLOADING: Final = records.c.status == sa.literal_column("'uploading'")
+_HAS_ASSETS: Final = sa.exists(sa.select(assets.c.kind).where(assets.c.record_id == records.c.id))
+_HAS_ORIGINAL: Final = sa.exists(
+    sa.select(assets.c.kind).where(
+        assets.c.record_id == records.c.id, assets.c.kind == sa.literal_column("'original'")
+    )
+)
+INSERT_RECORD: Final = sa.insert(records).values(
+    **_all_binds(records, without=["capsule_id"]), capsule_id=_capsule_id()
+)
+RECORD: Final = sa.select(*_RECORD).where(_THIS_RECORD)
+COMPLETE_RECORD: Final = (
+    sa.update(records)
+    .where(_THIS_RECORD, _UPLOADING, sa.not_(_HAS_ORIGINAL))
+    .values(
+        status=sa.literal_column("'completed'"),
+        size=_bind("size"),
+        digest_name=_bind("digest_name"),
+        digest_value=_bind("digest_value"),
+        uploaded_at=_bind("now"),
+        finished_at=_bind("now"),
+    )
+)
+END_RECORD: Final = (
+    sa.update(records)
+    .where(_THIS_RECORD, _UPLOADING)
+    .values(status=_bind("status"), error=_bind("error"), finished_at=_bind("now"))
+)
+DELETE_RECORD: Final = (
+    sa.update(records)
+    .where(_THIS_RECORD, sa.not_(_UPLOADING), records.c.deleted_at.is_(None))
+    .values(deleted_at=_bind("now"), keeps_assets=_bind("keeps_assets"))
+)
+RESTORE_RECORD: Final = (
+    sa.update(records)
+    .where(
+        _THIS_RECORD,
+        records.c.deleted_at.is_not(None),
+        # What never had an original has nothing to miss.
+        sa.or_(records.c.uploaded_at.is_(None), _HAS_ASSETS),
+    )
+    .values(deleted_at=sa.null(), keeps_assets=sa.false())
+)
+DELETED_RECORDS: Final = (
+    sa.select(*_RECORD)
+    .where(
+        sa.text(IS_DELETED),
+        records.c.deleted_at < _bind("before"),
+        sa.not_(records.c.keeps_assets),
+        _HAS_ASSETS,
+    )
+    .order_by(records.c.deleted_at, records.c.id)
+    .limit(_bind("limit"))
+)
+ERASE_RECORD: Final = sa.delete(records).where(_THIS_RECORD)
+
+_FILTERS: Final[dict[str, sa.ColumnElement[bool]]] = {
+    "owner": records.c.owner == _bind("owner"),
+    "capsule": records.c.capsule_id == _capsule_id(),
+    "name": records.c.folded_filename.like(_bind("name"), escape="\\"),
+    "path_from": records.c.path >= _bind("path_from"),
+    "path_to": records.c.path < _bind("path_to"),
+    "since": records.c.created_at >= _bind("since"),
+    "until": records.c.created_at < _bind("until"),
+    "kind": sa.exists(
+        sa.select(assets.c.kind).where(assets.c.record_id == records.c.id, assets.c.kind == _bind("kind"))
+    ),
+    "after_id": sa.tuple_(records.c.created_at, records.c.id)
+    < sa.tuple_(_bind("after_at"), _bind("after_id")),
+}
+
+
+@cache
+def page_of_records(filters: frozenset[str], statuses: int, *, deleted: bool) -> sa.Select[Any]:
+    """Return the list statement with these filters and that many statuses; there are few such shapes."""
+    conditions = [_FILTERS[name] for name in sorted(filters & _FILTERS.keys())]
+    if statuses:
+        conditions.append(records.c.status.in_([_bind(f"status_{number}") for number in range(statuses)]))
+    return (
+        sa.select(*_RECORD)
+        .where(sa.text(IS_DELETED) if deleted else records.c.deleted_at.is_(None), *conditions)
+        .order_by(records.c.created_at.desc(), records.c.id.desc())
+        .limit(_bind("limit"))
+    )
+
+
+# --- assets ------------------------------------------------------------------------------------------
+
+INSERT_ASSET: Final = sa.insert(assets).values(**_all_binds(assets))
+ADD_ASSET: Final = (
+    insert(assets)
+    .from_select(
+        [column.name for column in assets.columns],
+        sa.select(records.c.id, *_all_binds(assets, without=["record_id"]).values()).where(
+            records.c.id == _bind("record_id")
+        ),
+    )
+    .on_conflict_do_nothing(index_elements=[assets.c.record_id, assets.c.kind])
+)
+ASSETS: Final = sa.select(assets).where(assets.c.record_id == _bind("record_id"))
+DROP_ASSETS: Final = sa.delete(assets).where(assets.c.record_id == _bind("record_id"))
+ASSET_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
+    assets.c.blob_key == _bind("blob_key")
+)
+
+# --- capsules ----------------------------------------------------------------------------------------
+
+_THIS_CAPSULE: Final = capsules.c.name == _bind("capsule")
+CAPSULE: Final = sa.select(capsules.c.quota_bytes).where(_THIS_CAPSULE)
+RESERVE: Final = (
+    sa.update(capsules)
+    .where(
+        _THIS_CAPSULE,
+        sa.or_(
+            capsules.c.quota_bytes.is_(None),
+            capsules.c.used_bytes + capsules.c.reserved_bytes + _bind("bytes") <= capsules.c.quota_bytes,
+        ),
+    )
+    .values(reserved_bytes=capsules.c.reserved_bytes + _bind("bytes"))
+)
+USE: Final = (
+    sa.update(capsules)
+    .where(_THIS_CAPSULE)
+    .values(
+        reserved_bytes=capsules.c.reserved_bytes - _bind("reserved"),
+        used_bytes=capsules.c.used_bytes + _bind("bytes"),
+    )
+)

@@ -1,0 +1,364 @@
+"""The stores of one transaction: each method is one conditional statement, judged by its answer."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from haulier.adapters.folding import fold
+from haulier.adapters.sql import statements as sql
+from haulier.adapters.sql.rows import (
+    Parameters,
+    Row,
+    asset_of,
+    asset_parameters,
+    details_parameters,
+    ranges_of_runs,
+    record_of,
+    record_parameters,
+    session_of,
+    session_parameters,
+    whole,
+)
+from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.ranges import Ranges
+from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
+from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
+from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.core.upload import UploadDetails
+from haulier.ports import KeyTaken, RecordQuery
+
+Upload = Session[UploadDetails]
+
+
+class Executor(Protocol):
+    """Runs statements inside one transaction."""
+
+    async def rows(self, statement: sql.Statement, parameters: Parameters) -> Sequence[Row]:
+        """Return all rows of the answer."""
+        ...
+
+    async def row(self, statement: sql.Statement, parameters: Parameters) -> Row | None:
+        """Return the only row of the answer."""
+        ...
+
+    async def count(self, statement: sql.Statement, parameters: Parameters) -> int:
+        """Return how many rows were changed."""
+        ...
+
+
+class SqlTransaction:
+    """All rows, inside one transaction."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.sessions = SqlSessionStore(executor)
+        self.records = SqlRecordStore(executor)
+        self.capsules = SqlCapsuleStore(executor)
+
+
+class SqlSessionStore:
+    """`SessionStore` for uploads; contracts as in the port. The scope of a session is its capsule."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._sql = executor
+
+    async def insert(self, session: Upload, *, max_live: int) -> None:
+        """Add an open session, unless its key is taken or its owner has too many."""
+        spec = session.spec
+        if session.status is not SessionStatus.OPEN or spec.scope != session.details.capsule:
+            message = f"session {session.id} is not new, or its scope is not its capsule"
+            raise AssertionError(message)
+        parameters = {**session_parameters(session), "max_live": max_live}
+        if await self._sql.count(sql.INSERT_SESSION, parameters):
+            return
+        if spec.key is not None and await self.find(spec.scope, spec.owner, spec.key) is not None:
+            raise KeyTaken
+        if await self.count_live(None, spec.owner) >= max_live:
+            raise QuotaExceeded("sessions", max_live)
+        message = f"there is a session {session.id} already"
+        raise AssertionError(message)
+
+    async def load(self, session_id: SessionId) -> Upload | None:
+        """Return the session with all it has received."""
+        row = await self._sql.row(sql.SESSION, {"id": session_id})
+        return None if row is None else session_of(row, await self._received(row))
+
+    async def peek(self, session_id: SessionId) -> Upload | None:
+        """Return the session, in mode chunks without `received`."""
+        row = await self._sql.row(sql.SESSION, {"id": session_id})
+        return None if row is None else _without_chunks(row)
+
+    async def find(self, scope: str, owner: str, key: str) -> Upload | None:
+        """Return the live or committed session with that idempotency key."""
+        row = await self._sql.row(sql.SESSION_BY_KEY, {"capsule": scope, "owner": owner, "key": key})
+        return None if row is None else session_of(row, await self._received(row))
+
+    async def chunk(self, session_id: SessionId, index: int) -> Chunk | None:
+        """Return an accepted chunk."""
+        row = await self._sql.row(sql.CHUNK, {"id": session_id, "index": index})
+        return None if row is None else Chunk(index=index, size=row["size"], fingerprint=row["xxh3"])
+
+    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
+        """Accept the chunk of an open session, unless its index is."""
+        accepted = await self._sql.count(
+            sql.ACCEPT_CHUNK,
+            {"id": session_id, "index": chunk.index, "size": chunk.size, "xxh3": chunk.fingerprint},
+        )
+        return accepted == 1 and await self.touch(session_id, now=now)
+
+    async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
+        """Drop an accepted chunk of a session whose chunks may be replaced."""
+        dropped = await self._sql.count(sql.FORGET_CHUNK, {"id": session_id, "index": index})
+        return dropped == 1 and await self.touch(session_id, now=now)
+
+    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
+        """Make `holder` the one that appends; return the new fence."""
+        row = await self._sql.row(sql.CLAIM, {"id": session_id, "holder": holder, "now": now})
+        return None if row is None else int(row["fence"])
+
+    async def advance(
+        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+    ) -> bool:
+        """Store the offset, under the fence."""
+        values = {"offset": offset, "tail_trusted": tail_trusted, "boot_id": boot_id}
+        return await self._held(sql.ADVANCE, session_id, fence=fence, now=now, **values)
+
+    async def declare_size(self, session_id: SessionId, size: int) -> bool:
+        """Set an unknown size that is not below the offset."""
+        return await self._held(sql.DECLARE_SIZE, session_id, size=size)
+
+    async def start_finish(
+        self, session_id: SessionId, blob_key: str, holder: str, *, now: float
+    ) -> Upload | None:
+        """Move a complete session to finishing."""
+        values = {"id": session_id, "blob_key": blob_key, "holder": holder, "now": now}
+        row = await self._sql.row(sql.START_FINISH, values)
+        return None if row is None else session_of(row, whole(row["size"]))
+
+    async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Upload | None:
+        """Let `holder` go on with finishing."""
+        row = await self._sql.row(sql.TAKE_FINISH, {"id": session_id, "fence": fence, "holder": holder})
+        return None if row is None else session_of(row, whole(row["size"]))
+
+    async def commit(self, session_id: SessionId, fence: int, details: UploadDetails, *, now: float) -> bool:
+        """Move to committed and forget the chunks."""
+        held = await self._held(sql.COMMIT, session_id, fence=fence, now=now, **details_parameters(details))
+        if held:
+            await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session_id})
+        return held
+
+    async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
+        """Move back to open, with `error`."""
+        return await self._held(sql.REOPEN, session_id, fence=fence, error=error, now=now)
+
+    async def end(
+        self,
+        session_id: SessionId,
+        fence: int | None,
+        status: SessionStatus,
+        *,
+        error: str | None,
+        now: float,
+    ) -> bool:
+        """End an open session, or with a fence a finishing one, without a result."""
+        before = SessionStatus.OPEN if fence is None else SessionStatus.FINISHING
+        if not status.gone or status not in SESSION_TRANSITIONS[before]:
+            message = f"session {session_id} cannot go from {before} to {status}"
+            raise AssertionError(message)
+        statement = sql.END_OPEN if fence is None else sql.END_FINISHING
+        return await self._held(statement, session_id, fence=fence, status=status.value, error=error, now=now)
+
+    async def touch(self, session_id: SessionId, *, now: float) -> bool:
+        """Note the activity of an open session."""
+        return await self._held(sql.SEEN, session_id, now=now)
+
+    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Upload]:
+        """Expire the longest overdue open sessions that nobody holds."""
+        # Enough candidates even if every held one is among them; each is judged again by its own statement.
+        overdue = await self._sql.rows(sql.OVERDUE, {"now": now, "limit": limit + len(held)})
+        chosen = [row["id"] for row in overdue if row["id"] not in held][:limit]
+        expired = [await self._sql.row(sql.EXPIRE, {"id": session_id, "now": now}) for session_id in chosen]
+        return [_without_chunks(row) for row in expired if row is not None]
+
+    async def live(self) -> Sequence[Upload]:
+        """Return all live sessions, oldest first, in mode chunks without `received`."""
+        return [_without_chunks(row) for row in await self._sql.rows(sql.LIVE_SESSIONS, {})]
+
+    async def count_live(self, scope: str | None, owner: str) -> int:
+        """Count live sessions, in all scopes without `scope`."""
+        if scope is None:
+            row = await self._sql.row(sql.COUNT_LIVE, {"owner": owner})
+        else:
+            row = await self._sql.row(sql.COUNT_LIVE_IN_CAPSULE, {"owner": owner, "capsule": scope})
+        return 0 if row is None else int(row["live"])
+
+    async def erase(self, session_id: SessionId) -> None:
+        """Remove the row and its chunks."""
+        await self._sql.count(sql.ERASE_SESSION, {"id": session_id})
+
+    async def purge(self, *, before: float, limit: int) -> int:
+        """Remove the sessions that ended longest ago."""
+        return await self._sql.count(sql.PURGE_SESSIONS, {"before": before, "limit": limit})
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that a session names."""
+        return await _named(self._sql, sql.SESSION_NAMES_BLOB, keys)
+
+    async def _held(self, statement: sql.Statement, session_id: SessionId, **values: Any) -> bool:
+        return await self._sql.count(statement, {"id": session_id, **values}) == 1
+
+    async def _received(self, row: Row) -> Ranges:
+        if row["mode"] == Mode.APPEND:
+            return whole(row["offset"])
+        if row["status"] in _COMPLETE:
+            return whole(row["size"])
+        runs = await self._sql.rows(sql.RUNS_OF_CHUNKS, {"id": row["id"]})
+        return ranges_of_runs(runs, chunk_size=row["chunk_size"], size=row["size"])
+
+
+_COMPLETE = frozenset({SessionStatus.FINISHING.value, SessionStatus.COMMITTED.value})
+"""Every chunk is here, and after the commit their rows are not."""
+
+
+def _without_chunks(row: Row) -> Upload:
+    return session_of(row, whole(row["offset"]) if row["mode"] == Mode.APPEND else Ranges())
+
+
+class SqlRecordStore:
+    """`RecordStore`; contracts as in the port."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._sql = executor
+
+    async def insert(self, record: Record) -> None:
+        """Add a record without assets."""
+        if record.assets:
+            message = f"record {record.id} is not new"
+            raise AssertionError(message)
+        await self._sql.count(sql.INSERT_RECORD, record_parameters(record))
+
+    async def load(self, record_id: RecordId) -> Record | None:
+        """Return the record with its assets."""
+        row = await self._sql.row(sql.RECORD, {"id": record_id})
+        return None if row is None else await self._with_assets(row)
+
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
+        """Complete an uploading record that has no original yet."""
+        asset = asset_parameters(record_id, original)
+        completed = await self._sql.count(sql.COMPLETE_RECORD, {**asset, "id": record_id, "now": now})
+        if completed:
+            await self._sql.count(sql.INSERT_ASSET, asset)
+        return completed == 1
+
+    async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
+        """Add an asset of a kind that the record lacks."""
+        return await self._sql.count(sql.ADD_ASSET, asset_parameters(record_id, asset)) == 1
+
+    async def end(self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float) -> bool:
+        """End an uploading record without an original."""
+        if status not in RECORD_TRANSITIONS[RecordStatus.UPLOADING]:
+            message = f"record {record_id} cannot go from {RecordStatus.UPLOADING} to {status}"
+            raise AssertionError(message)
+        values = {"id": record_id, "status": status.value, "error": error, "now": now}
+        return await self._sql.count(sql.END_RECORD, values) == 1
+
+    async def list(self, query: RecordQuery) -> Sequence[Record]:
+        """Return a page, newest first, and one row more when there is a next page."""
+        filters = _filters(query)
+        statuses = {f"status_{number}": status.value for number, status in enumerate(query.statuses)}
+        statement = sql.page_of_records(frozenset(filters), len(statuses), deleted=query.deleted)
+        rows = await self._sql.rows(statement, {**filters, **statuses, "limit": query.limit + 1})
+        return [await self._with_assets(row) for row in rows]
+
+    async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
+        """Mark a record that has ended as deleted."""
+        values = {"id": record_id, "now": now, "keeps_assets": keep_assets}
+        return await self._sql.count(sql.DELETE_RECORD, values) == 1
+
+    async def restore(self, record_id: RecordId) -> bool:
+        """Clear the mark, while there is something to come back to."""
+        return await self._sql.count(sql.RESTORE_RECORD, {"id": record_id}) == 1
+
+    async def deleted_before(self, before: float, *, limit: int) -> Sequence[Record]:
+        """Return the records deleted longest ago whose assets are to be removed."""
+        rows = await self._sql.rows(sql.DELETED_RECORDS, {"before": before, "limit": limit})
+        return [await self._with_assets(row) for row in rows]
+
+    async def erase(self, record_id: RecordId) -> None:
+        """Remove the row and its assets' rows."""
+        await self._sql.count(sql.ERASE_RECORD, {"id": record_id})
+
+    async def drop_assets(self, record_id: RecordId) -> None:
+        """Remove the assets' rows."""
+        await self._sql.count(sql.DROP_ASSETS, {"record_id": record_id})
+
+    async def blob_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that an asset names."""
+        return await _named(self._sql, sql.ASSET_NAMES_BLOB, keys)
+
+    async def _with_assets(self, row: Row) -> Record:
+        # One look-up a record: in the same process it costs less than a join that repeats the record's columns.
+        assets = await self._sql.rows(sql.ASSETS, {"record_id": row["id"]})
+        return record_of(row, [asset_of(asset) for asset in assets])
+
+
+class SqlCapsuleStore:
+    """`CapsuleStore`; contracts as in the port."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._sql = executor
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a capsule."""
+        return await self._sql.row(sql.CAPSULE, {"capsule": name}) is not None
+
+    async def reserve(self, name: str, size: int) -> None:
+        """Set `size` bytes aside, if the quota allows it."""
+        if await self._sql.count(sql.RESERVE, {"capsule": name, "bytes": size}):
+            return
+        capsule = await self._sql.row(sql.CAPSULE, {"capsule": name})
+        if capsule is None:
+            raise CapsuleNotFound(name)
+        raise QuotaExceeded("bytes", capsule["quota_bytes"])
+
+    async def release(self, name: str, size: int) -> None:
+        """Give reserved bytes back."""
+        await self.use(name, reserved=size, size=0)
+
+    async def use(self, name: str, *, reserved: int, size: int) -> None:
+        """Turn a reservation into used bytes."""
+        await self._sql.count(sql.USE, {"capsule": name, "reserved": reserved, "bytes": size})
+
+
+async def _named(executor: Executor, statement: sql.Statement, keys: Collection[str]) -> set[str]:
+    return {key for key in keys if await executor.row(statement, {"blob_key": key}) is not None}
+
+
+def _filters(query: RecordQuery) -> Mapping[str, Any]:
+    """Return the parameters of all filters that are set, but statuses, by their names in the statements."""
+    filters: dict[str, Any] = {
+        "owner": query.owner,
+        "capsule": query.capsule,
+        "name": None if query.name is None else f"%{_escape(fold(query.name))}%",
+        "path_from": query.path_prefix or None,
+        "path_to": _successor(query.path_prefix or ""),
+        "since": query.since,
+        "until": query.until,
+        "kind": query.kind,
+    }
+    if query.after is not None:
+        filters["after_at"], filters["after_id"] = query.after
+    return {name: value for name, value in filters.items() if value is not None}
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _successor(prefix: str) -> str | None:
+    """Return the first text after all that start with `prefix`, in the order of code points (and of UTF-8)."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    # Surrogates are no characters: the code point after U+D7FF that text can have is U+E000.
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
