@@ -1,0 +1,212 @@
+"""The directories of a disk: made, mended, proved writable.
+
+Rule 1: nothing is made, and nothing used, outside of the configured root; symbolic links and `..` are
+        resolved before that is judged.
+Rule 2: every directory that is made is logged: one that appears while running was lost before. (Not
+        louder than debug below `objects/`, where new ones are the rule.)
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from haulier.adapters.system_calls import (
+    DIRECTORY_MODE,
+    LOCKS,
+    RangeLocks,
+    SystemCalls,
+    directory_error,
+    write_error,
+)
+from haulier.core.errors import (
+    ConfigError,
+    DirectoryNotCreatable,
+    StorageError,
+    StorageFull,
+    StorageNotWritable,
+    StorageUnavailable,
+)
+from haulier.ports import RangeBusy
+
+INCOMING: Final = "incoming"
+OBJECTS: Final = "objects"
+LOST_AND_FOUND: Final = "lost+found"
+TREE: Final = (INCOMING, OBJECTS, LOST_AND_FOUND)
+
+MIN_FREE_BYTES: Final = 100 * 1024 * 1024
+"""What stays free beside a declared size: room for the database, its log, and an operator's shell."""
+PROBE_PREFIX: Final = ".probe-"
+"""Start of the names of files that only prove writability; no key of ours starts with a dot."""
+
+_OWNER: Final = stat.S_IRWXU
+
+log = structlog.get_logger(__name__)
+
+
+def require_inside(path: Path, root: Path) -> Path:
+    """Return `path` resolved (relative ones below `root`).
+
+    Raises:
+        DirectoryNotCreatable: it leads out of `root`.
+    """
+    resolved = (root / path).resolve()
+    if not resolved.is_relative_to(root.resolve()):
+        raise DirectoryNotCreatable(str(path), f"it leads to {resolved}, outside of {root}")
+    return resolved
+
+
+def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) -> None:
+    """Make `path` and its parents where they are missing, durably; give us access where that lacks.
+
+    `expected`: that it is missing tells nothing.
+
+    Raises:
+        DirectoryNotCreatable · StorageFull
+    """
+    missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
+    try:
+        for directory in reversed(missing):
+            _make_one(directory, calls, logging.DEBUG if expected else logging.INFO)
+        _mend(path)
+    except OSError as error:
+        raise directory_error(error, path) from error
+
+
+def _make_one(directory: Path, calls: SystemCalls, level: int) -> None:
+    try:
+        calls.make_directory(directory)
+    except FileExistsError:
+        if directory.is_dir():  # somebody else made it in this moment
+            return
+        raise
+    log.log(level, "directory.created", path=str(directory))
+    calls.sync_directory(directory.parent)
+
+
+def _mend(directory: Path) -> None:
+    """Widen a mode that shuts out its owner; a narrower one for others is an operator's choice."""
+    state = directory.stat()
+    if state.st_mode & _OWNER == _OWNER or state.st_uid != os.geteuid():
+        return
+    directory.chmod(DIRECTORY_MODE)
+    log.warning("directory.mended", path=str(directory), mode=f"{stat.S_IMODE(state.st_mode):04o}")
+
+
+def make_tree(root: Path, calls: SystemCalls, names: Iterable[str] = TREE) -> None:
+    """Make `root` and the directories `names` in it.
+
+    Raises:
+        DirectoryNotCreatable · StorageFull
+    """
+    make_directory(root, calls)
+    for name in names:
+        require_inside(Path(name), root)
+        make_directory(root / name, calls)
+
+
+def require_writable(directory: Path, calls: SystemCalls) -> None:
+    """Ask the kernel whether files can be made here.
+
+    Raises:
+        StorageNotWritable: they cannot.
+    """
+    if not calls.may_write(directory):
+        raise StorageNotWritable(str(directory))
+
+
+def require_room(directory: Path, size: int, *, min_free: int, calls: SystemCalls) -> None:
+    """Ask the file system whether `size` more bytes leave `min_free` bytes.
+
+    Raises:
+        StorageFull: they do not.
+        StorageUnavailable: it does not answer.
+    """
+    try:
+        available = calls.free_bytes(directory)
+    except OSError as error:
+        raise write_error(error, directory) from error
+    if available < size + min_free:
+        raise StorageFull(size + min_free, available)
+
+
+def probe(root: Path, calls: SystemCalls, locks: RangeLocks = LOCKS) -> None:
+    """Do once, with a small file, everything that an upload needs: lock, write, sync, link, remove.
+
+    Raises:
+        StorageFull · StorageNotWritable · StorageUnavailable
+    """
+    name = f"{PROBE_PREFIX}{os.getpid()}"
+    part, blob = root / INCOMING / name, root / OBJECTS / name
+    try:
+        for left_over in (part, blob):
+            left_over.unlink(missing_ok=True)
+        _write_probe(part, calls, locks)
+        calls.link(part, blob)
+        calls.sync_directory(blob.parent)
+        for path in (part, blob):
+            calls.unlink(path)
+    except OSError as error:
+        raise write_error(error, root, needed=1) from error
+
+
+def _write_probe(path: Path, calls: SystemCalls, locks: RangeLocks) -> None:
+    descriptor = calls.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            locks.take(descriptor, 0, None)
+        except RangeBusy:
+            raise StorageUnavailable("another process is just proving this directory") from None
+        calls.pwrite(descriptor, b"?", 0)
+        calls.sync(descriptor)
+    finally:
+        locks.free(descriptor)
+        os.close(descriptor)
+
+
+def prepare_tree(
+    root: Path,
+    *,
+    setting: str = "data_dir",
+    min_free: int = MIN_FREE_BYTES,
+    calls: SystemCalls | None = None,
+    locks: RangeLocks = LOCKS,
+) -> Path:
+    """Make a data directory ready before anything is started; return it absolute and resolved.
+
+    Little room is logged only: what is stored can still be read and deleted, and every upload asks
+    again before its first byte.
+
+    Raises:
+        ConfigError: it cannot be used; names `setting`, `root` and what is expected.
+    """
+    calls = calls or SystemCalls()
+    try:
+        make_tree(root.absolute(), calls)
+        resolved = root.resolve()
+        for name in TREE:
+            require_writable(resolved / name, calls)
+        _warn_when_full(resolved, min_free, calls)
+        probe(resolved, calls, locks)
+    except StorageError as error:
+        raise _config_error(setting, root, error) from error
+    return resolved
+
+
+def _warn_when_full(root: Path, min_free: int, calls: SystemCalls) -> None:
+    try:
+        require_room(root, 0, min_free=min_free, calls=calls)
+    except StorageFull as full:
+        log.warning("storage.low", path=str(root), needed=full.needed, available=full.available)
+
+
+def _config_error(setting: str, root: Path, error: StorageError) -> ConfigError:
+    expected = (
+        "expected a directory that can be created and written, on a local file system with hard links and "
+        f"byte-range locks; {error}"
+    )
+    return ConfigError(setting, str(root), expected)

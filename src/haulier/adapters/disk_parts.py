@@ -1,0 +1,215 @@
+"""Part files: reserved, locked, cut, and made blobs.
+
+Rule 1: nothing is written without the lock of its range; the kernel frees it when its holder dies.
+Rule 2: no writer leaves a hole: a range starts at or before the part's present end. So a part that was
+        lost and made anew can never again reach its session's size, and is never taken for whole.
+Rule 3: a blob is linked, never copied or replaced, when its bytes are on the device; then every
+        directory entry that leads to it is put there too.
+Rule 4: the kernel reports a failed write-back once, and a second sync then succeeds. A part that could
+        not be synced is set aside, and never committed.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from haulier.adapters.disk_tree import DiskTree, stat_or_none
+from haulier.adapters.disk_writer import PartWriter
+from haulier.core.errors import StorageUnavailable
+from haulier.ports import RangeBusy
+
+OPEN_ATTEMPTS: Final = 3
+"""Times that a part is opened again because it was removed between its opening and its locking."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenPart:
+    """A part whose range is locked, and how long it was then."""
+
+    descriptor: int
+    extent: int
+
+
+class PartFiles:
+    """What a disk sink does to part files. Its methods block; they are called in worker threads."""
+
+    def __init__(self, tree: DiskTree) -> None:
+        self._tree = tree
+        self._calls = tree.calls
+        self._locks = tree.tools.locks
+
+    def reserve(self, part: Path, size: int) -> None:
+        """Make a part of that size, with room set aside; one that is there already is kept.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable · StorageUnavailable
+        """
+        self._tree.require_writable()
+        self._tree.require_room(size)
+        with self._tree.writing_errors(size):
+            descriptor = self._tree.open_file(part, os.O_RDWR | os.O_CREAT)
+            try:
+                self._calls.reserve(descriptor, size)
+            except OSError:
+                self._tree.remove(part)
+                raise
+            finally:
+                os.close(descriptor)
+
+    def open_writer(
+        self, part: Path, start: int, stop: int | None, closed: Callable[[PartWriter], None]
+    ) -> PartWriter:
+        """Lock `[start, stop)` of a part, making a missing one; `closed` is told when it is released.
+
+        Raises:
+            RangeBusy · StorageFull · StorageNotWritable · DirectoryNotCreatable · StorageUnavailable
+        """
+        self._tree.require_writable()
+        with self._tree.writing_errors():
+            taken = self._take(part, start, stop)
+        try:
+            self._require_fit(taken, start, stop)
+        except BaseException:
+            self._release(taken.descriptor)
+            raise
+        return PartWriter(
+            self._tree.tools,
+            taken.descriptor,
+            path=part,
+            start=start,
+            stop=stop,
+            make_name_durable=lambda: self._tree.make_name_durable(part),
+            closed=closed,
+        )
+
+    def _require_fit(self, taken: TakenPart, start: int, stop: int | None) -> None:
+        if start > taken.extent:
+            raise StorageUnavailable(f"the stored bytes from {taken.extent} to {start} are lost")
+        if stop is None or stop > taken.extent:  # otherwise the room is reserved
+            self._tree.require_room(0 if stop is None else stop - taken.extent)
+
+    def _take(self, part: Path, start: int, stop: int | None) -> TakenPart:
+        for _ in range(OPEN_ATTEMPTS):
+            taken = self._try_take(part, start, stop, flags=os.O_RDWR | os.O_CREAT)
+            if taken is not None:
+                return taken
+        raise RangeBusy
+
+    def _try_take(self, part: Path, start: int, stop: int | None, *, flags: int) -> TakenPart | None:
+        """Return None when the part was removed before its lock was ours.
+
+        Raises:
+            RangeBusy · StorageUnavailable · OSError
+        """
+        descriptor = self._tree.open_file(part, flags)
+        try:
+            self._locks.take(descriptor, start, stop)
+            state, named = os.fstat(descriptor), stat_or_none(part)
+            if state.st_nlink > 1:
+                # A writer would change the blob, whose file this is.
+                raise StorageUnavailable(f"part {part.name} is committed and cannot be written any more")
+            if named is not None and os.path.samestat(state, named):
+                return TakenPart(descriptor, state.st_size)
+        except BaseException:
+            self._release(descriptor)
+            raise
+        self._release(descriptor)
+        return None
+
+    def _release(self, descriptor: int) -> None:
+        self._locks.free(descriptor)
+        os.close(descriptor)
+
+    @contextmanager
+    def _holding(self, part: Path, start: int, stop: int | None) -> Iterator[TakenPart | None]:
+        """Hold a range of an existing part; None when there is none.
+
+        Raises:
+            StorageUnavailable: somebody is writing there, or the disk failed.
+        """
+        try:
+            taken = self._try_take(part, start, stop, flags=os.O_RDWR)
+        except FileNotFoundError:
+            taken = None
+        except RangeBusy as busy:
+            raise StorageUnavailable(f"part {part.name} is being written") from busy
+        try:
+            yield taken
+        finally:
+            if taken is not None:
+                self._release(taken.descriptor)
+
+    def truncate(self, part: Path, size: int, *, ours: bool) -> None:
+        """Cut a part; one that is shorter or missing stays so. `ours`: we have its end locked already.
+
+        Raises:
+            StorageUnavailable: the disk failed, or somebody is writing behind `size`.
+        """
+        stop = size if ours else None
+        with self._tree.writing_errors(), self._holding(part, size, stop) as taken:
+            if taken is not None and taken.extent > size:
+                self._calls.truncate(taken.descriptor, size)
+
+    def commit(self, part: Path, blob: Path, size: int) -> None:
+        """Make a part a blob, durable when this returns; may be repeated after a crash at any point.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or the part is missing, short or being written.
+        """
+        with self._tree.writing_errors():
+            if not self._is_linked(part, blob, size):
+                self._sync_and_link(part, blob, size)
+            self._tree.make_object_directory(blob.parent)
+            self._calls.sync_directory(blob.parent)
+
+    @staticmethod
+    def _is_linked(part: Path, blob: Path, size: int) -> bool:
+        """Whether an earlier commit got as far as the link.
+
+        Raises:
+            StorageUnavailable: something else has that name.
+        """
+        state, named = stat_or_none(blob), stat_or_none(part)
+        if state is None:
+            return False
+        if state.st_size == size or (named is not None and os.path.samestat(state, named)):
+            return True
+        raise StorageUnavailable(f"blob {blob.name} has {state.st_size} bytes instead of {size}")
+
+    def _sync_and_link(self, part: Path, blob: Path, size: int) -> None:
+        if size == 0:
+            # An empty file has no bytes, so nobody needs to have written its part.
+            os.close(self._tree.open_file(part, os.O_RDWR | os.O_CREAT))
+        with self._holding(part, 0, None) as taken:
+            if taken is None or taken.extent < size:
+                extent = 0 if taken is None else taken.extent
+                raise StorageUnavailable(f"part {part.name} has {extent} bytes instead of {size}")
+            if taken.extent > size:
+                self._calls.truncate(taken.descriptor, size)  # a tail that was never accepted
+            self._sync(part, taken.descriptor)
+            self._link(part, blob)
+
+    def _sync(self, part: Path, descriptor: int) -> None:
+        try:
+            self._calls.sync(descriptor)
+        except OSError as error:
+            log.exception("part.not_synced", key=part.name)
+            self._tree.set_aside(part)
+            raise StorageUnavailable(f"part {part.name} did not reach the disk and is set aside") from error
+
+    def _link(self, part: Path, blob: Path) -> None:
+        self._tree.make_object_directory(blob.parent)
+        try:
+            self._calls.link(part, blob)
+        except FileNotFoundError:  # the directory vanished after we had seen it
+            self._tree.restore()
+            self._tree.make_object_directory(blob.parent)
+            self._calls.link(part, blob)

@@ -1,0 +1,68 @@
+"""Worker threads for the disk, waited for in a way that a cancel cannot cut.
+
+Rule 1: when a wait returns or raises, no thread touches what it was given any more. Otherwise a file
+        could be closed, and its number reused, under a thread that still writes to it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+DISK_THREADS: Final = 8
+"""Blocking calls at a time. More do not make a disk faster; fewer let one slow fsync hold up the rest."""
+
+
+async def wait_ended(*works: "Future[Any]") -> None:
+    """Wait until all have ended, however; a cancel is raised after that.
+
+    There is no deadline: a thread inside the kernel cannot be left, only waited for.
+    """
+    waiters = [asyncio.wrap_future(work) for work in works if not work.done()]
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [waiter for waiter in waiters if not waiter.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for waiter in waiters:
+        waiter.exception()  # marks it as seen; whoever wants the error has the work itself
+    if cancelled is not None:
+        raise cancelled
+
+
+async def wait_result(work: "Future[T]") -> T:
+    """Wait for the end and return the result; after a cancel the result is dropped."""
+    await wait_ended(work)
+    return work.result()
+
+
+class DiskThreads:
+    """A pool of threads that starts them when they are needed."""
+
+    def __init__(self, limit: int = DISK_THREADS) -> None:
+        self._pool = ThreadPoolExecutor(limit, thread_name_prefix="haulier-disk")
+
+    def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":
+        """Start `work` and return its future; whoever starts it has to see it end."""
+        return self._pool.submit(work, *arguments)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work` and return its result; returns or raises only after it has ended."""
+        return await wait_result(self.submit(work, *arguments))
+
+    async def acquire(self, work: Callable[..., T], *arguments: object, undo: Callable[[T], None]) -> T:
+        """As `run`, for work whose result must be given back: after a cancel `undo` does that."""
+        future = self.submit(work, *arguments)
+        try:
+            return await wait_result(future)
+        except asyncio.CancelledError:
+            if future.exception() is None:
+                undo(future.result())
+            raise
+
+    def close(self) -> None:
+        """End the idle threads; work that was started goes on to its end."""
+        self._pool.shutdown(wait=False)

@@ -1,0 +1,195 @@
+"""Where things are below a data directory, and what parts and blobs have in common there."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from haulier.adapters.directories import (
+    INCOMING,
+    LOST_AND_FOUND,
+    MIN_FREE_BYTES,
+    OBJECTS,
+    TREE,
+    make_directory,
+    make_tree,
+    require_room,
+    require_writable,
+)
+from haulier.adapters.disk_writer import DiskTools
+from haulier.adapters.system_calls import read_error, write_error
+from haulier.ports import Stray
+
+PART_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+BLOB_KEY: Final = re.compile(r"[A-Za-z0-9_-]{4,128}", re.ASCII)
+
+log = structlog.get_logger(__name__)
+
+
+def _require_key(key: str, pattern: re.Pattern[str]) -> str:
+    """Keys are ours; one that is not a plain name is a programming mistake, and must not be a path."""
+    if pattern.fullmatch(key) is None:
+        message = f"not a key of ours: {key!r}"
+        raise AssertionError(message)
+    return key
+
+
+def stat_or_none(path: Path) -> os.stat_result | None:
+    """Return the state of a file itself, None when it is not there."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class DiskTree:
+    """The directories of one disk sink. Its methods block; they are called in worker threads."""
+
+    def __init__(self, root: Path, *, min_free: int = MIN_FREE_BYTES, tools: DiskTools | None = None) -> None:
+        """Use `root`, whose directories are made when they are needed."""
+        self.root = root.absolute()
+        self.incoming = self.root / INCOMING
+        self.objects = self.root / OBJECTS
+        self.lost = self.root / LOST_AND_FOUND
+        self.tools = tools or DiskTools()
+        self.calls = self.tools.calls
+        self._min_free = min_free
+        self._durable: set[Path] = set()
+        """Parts and directories whose names are known to survive a power loss."""
+
+    def part(self, key: str) -> Path:
+        """Return the path of a part."""
+        return self.incoming / _require_key(key, PART_KEY)
+
+    def blob(self, blob_key: str) -> Path:
+        """Return the path of a blob."""
+        _require_key(blob_key, BLOB_KEY)
+        return self.objects / blob_key[:2] / blob_key[2:4] / blob_key
+
+    @contextmanager
+    def writing_errors(self, needed: int = 0) -> Iterator[None]:
+        """Translate what goes wrong while `needed` bytes are written."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(error, self.root, needed=needed) from error
+
+    def require_writable(self) -> None:
+        """Make the directories that vanished and check that files can be made in them.
+
+        Raises:
+            StorageNotWritable · DirectoryNotCreatable · StorageFull
+        """
+        if not all(os.path.isdir(path) for path in (self.incoming, self.objects, self.lost)):  # noqa: PTH112
+            self.restore()  # (pathlib would take four times as long, on every request)
+        for directory in (self.incoming, self.objects):
+            require_writable(directory, self.calls)
+
+    def require_room(self, size: int) -> None:
+        """Check that `size` more bytes leave free what must stay free.
+
+        Raises:
+            StorageFull · StorageUnavailable
+        """
+        require_room(self.incoming, size, min_free=self._min_free, calls=self.calls)
+
+    def restore(self) -> None:
+        """Make what is missing; what was known of vanished directories does not hold any more.
+
+        Raises:
+            DirectoryNotCreatable · StorageFull
+        """
+        self._durable.clear()
+        make_tree(self.root, self.calls, TREE)
+
+    def open_file(self, path: Path, flags: int) -> int:
+        """Open a part; a directory that vanished since it was checked is made again, once."""
+        try:
+            return self.calls.open(path, flags)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+        self.restore()
+        return self.calls.open(path, flags)
+
+    def make_name_durable(self, path: Path) -> None:
+        """Put the directory entry of `path` on the device, unless this process knows that it is there.
+
+        That it exists is no proof: whoever made it may have died before its sync.
+        """
+        if path not in self._durable:
+            with self.writing_errors():
+                self.calls.sync_directory(path.parent)
+            self._durable.add(path)
+
+    def make_object_directory(self, leaf: Path) -> None:
+        """Make `objects/ab/cd`, both names durable.
+
+        Raises:
+            DirectoryNotCreatable · StorageError
+        """
+        for directory in (leaf.parent, leaf):
+            if directory not in self._durable:
+                make_directory(directory, self.calls, expected=True)
+                self.make_name_durable(directory)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; fine when there is none."""
+        with self.writing_errors(), suppress(FileNotFoundError):
+            self.calls.unlink(path)
+        self._durable.discard(path)
+
+    def set_aside(self, path: Path) -> None:
+        """Move a file to lost+found; fine when there is none.
+
+        Link, then unlink: unlike a rename that never replaces what was set aside before.
+        """
+        with self.writing_errors():
+            make_directory(self.lost, self.calls)
+            target = self._link_aside(path)
+            if target is not None:
+                self.remove(path)
+                log.warning("file.set_aside", path=str(path), target=str(target))
+
+    def _link_aside(self, path: Path) -> Path | None:
+        number = 0
+        while True:
+            target = self.lost / (path.name if number == 0 else f"{path.name}.{number}")
+            try:
+                self.calls.link(path, target)
+            except FileExistsError:
+                number += 1
+            except FileNotFoundError:
+                return None
+            else:
+                return target
+
+    def list_directories(self, directory: Path) -> list[Path]:
+        """Return the directories in a directory; none when it is missing."""
+        return sorted(
+            Path(entry.path) for entry in _entries(directory) if entry.is_dir(follow_symlinks=False)
+        )
+
+    def list_files(self, directory: Path, pattern: re.Pattern[str]) -> list[Stray]:
+        """Return the files whose names match; one that vanishes meanwhile is left out."""
+        strays = []
+        for entry in _entries(directory):
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                state = stat_or_none(Path(entry.path))
+                if state is not None:
+                    strays.append(Stray(entry.name, state.st_mtime))
+        return strays
+
+
+def _entries(directory: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise read_error(error) from error

@@ -1,0 +1,193 @@
+"""Writes into one claimed range of a part file.
+
+Rule 1: a piece goes into the page cache while it is still in the CPU's cache: at once, on the event
+        loop. Handing it to a thread costs more than the write.
+Rule 2: unless the disk is slow. A write that took over `SLOW_WRITE_S` moves the writer to the thread
+        path, until writes there have been fast for a while.
+Rule 3: the lock is the descriptor's; nothing is written before it is taken, nor after it is closed.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from haulier.adapters.disk_threads import DiskThreads, wait_ended, wait_result
+from haulier.adapters.system_calls import LOCKS, RangeLocks, SystemCalls, write_error
+from haulier.core.digest import Buffer
+from haulier.core.errors import StorageUnavailable
+
+SLOW_WRITE_S: Final = 0.020
+"""A page-cache write of 256 KiB takes 0.1 ms; 20 ms means that the kernel throttles us (dirty pages)."""
+FAST_WRITES_TO_RETURN: Final = 16
+"""So many fast writes in a row, 4 MiB of full pieces, bring a writer back to the event loop."""
+WRITE_BACK_STEP: Final = 32 * 1024 * 1024
+"""Write-back is started every so many bytes, so that the sync of a finish finds only a tail to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskTools:
+    """What a disk sink and its writers work with; tests put in calls that fail and timers that jump."""
+
+    calls: SystemCalls = field(default_factory=SystemCalls)
+    locks: RangeLocks = LOCKS
+    threads: DiskThreads = field(default_factory=DiskThreads)
+    timer: Callable[[], float] = time.perf_counter
+    """Seconds; only differences count."""
+
+
+class PartWriter:
+    """The `RangeWriter` of a disk. One task at a time may use it."""
+
+    def __init__(
+        self,
+        tools: DiskTools,
+        descriptor: int,
+        *,
+        path: Path,
+        start: int,
+        stop: int | None,
+        make_name_durable: Callable[[], None],
+        closed: Callable[["PartWriter"], None],
+    ) -> None:
+        """Own `descriptor`, whose range is locked already.
+
+        `make_name_durable` syncs the directory that names the part; `closed` is told the end.
+        """
+        self._tools = tools
+        self._descriptor = descriptor
+        self._path = path
+        self._stop = stop
+        self._position = start
+        self._make_name_durable = make_name_durable
+        self._closed = closed
+        self._open = True
+        self._in_threads = 0
+        """Writes that still go to a thread; 0 on the event loop."""
+        self._writing: Future[None] | None = None
+        self._write_back: Future[None] | None = None
+        self._written_back = start
+
+    @property
+    def key(self) -> str:
+        """Of the part."""
+        return self._path.name
+
+    @property
+    def position(self) -> int:
+        """Where in the file the next byte goes."""
+        return self._position
+
+    def write(self, piece: Buffer) -> Awaitable[None] | None:
+        """Store the next piece; see `ports.Deliver`.
+
+        Raises:
+            StorageFull · StorageNotWritable · StorageUnavailable
+        """
+        self._require_right(len(piece))
+        if self._in_threads:
+            # The caller's buffer is reused as soon as it has it back.
+            self._writing = self._tools.threads.submit(self._put_timed, bytes(piece))
+            return asyncio.wrap_future(self._writing)
+        self._put_timed(piece)
+        return None
+
+    def _require_right(self, length: int) -> None:
+        if not self._open:
+            message = f"write to {self.key} after its range was released"
+            raise AssertionError(message)
+        if self._writing is not None and not self._writing.done():
+            message = f"write to {self.key} before the last one was done"
+            raise AssertionError(message)
+        if self._stop is not None and self._position + length > self._stop:
+            message = f"write to {self.key} past the claimed range, which ends at {self._stop}"
+            raise AssertionError(message)
+
+    def _put_timed(self, piece: Buffer) -> None:
+        started = self._tools.timer()
+        self._put(piece)
+        if self._tools.timer() - started > SLOW_WRITE_S:
+            self._in_threads = FAST_WRITES_TO_RETURN
+        elif self._in_threads:
+            self._in_threads -= 1
+        if self._position - self._written_back >= WRITE_BACK_STEP:
+            self._start_write_back()
+
+    def _put(self, piece: Buffer) -> None:
+        rest = memoryview(piece)
+        try:
+            while rest:
+                written = self._tools.calls.pwrite(self._descriptor, rest, self._position)
+                if written == 0:
+                    raise StorageUnavailable("the disk took no byte of a write")
+                self._position += written
+                rest = rest[written:]
+        except OSError as error:
+            raise write_error(error, self._path.parent, needed=len(rest)) from error
+
+    def _start_write_back(self) -> None:
+        """Start it for what came since the last time, unless the disk is still busy with that."""
+        if self._write_back is not None and not self._write_back.done():
+            return
+        self._raise_write_back_error()
+        start, self._written_back = self._written_back, self._position
+        self._write_back = self._tools.threads.submit(
+            self._tools.calls.start_write_back, self._descriptor, start, self._position - start
+        )
+
+    def _raise_write_back_error(self) -> None:
+        """Tell of a write-back that failed: the kernel may not tell again."""
+        if self._write_back is None or not self._write_back.done():
+            return
+        error = self._write_back.exception()
+        if isinstance(error, OSError):
+            raise write_error(error, self._path.parent) from error
+
+    async def flush(self, *, durable: bool) -> int:
+        """Return the position up to which bytes survive this process (durable: a power loss).
+
+        Raises:
+            StorageFull · StorageNotWritable · StorageUnavailable
+        """
+        if self._writing is not None:
+            await wait_result(self._writing)
+        self._raise_write_back_error()
+        if durable:
+            await self._tools.threads.run(self._sync)
+        return self._position
+
+    def _sync(self) -> None:
+        try:
+            self._tools.calls.sync(self._descriptor)
+        except OSError as error:
+            raise write_error(error, self._path.parent) from error
+        self._make_name_durable()
+
+    async def close(self) -> None:
+        """Release the range once no thread writes any more; harmless when it is released."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            # Their errors were told: by what `write` returned, and by the next write or flush.
+            await wait_ended(*(work for work in (self._writing, self._write_back) if work is not None))
+        finally:
+            self._closed(self)
+            self._close_file()
+
+    def abandon(self) -> None:
+        """Release the range of a writer that was never used."""
+        self._open = False
+        self._close_file()
+
+    def _close_file(self) -> None:
+        self._tools.locks.free(self._descriptor)
+        if os.fstat(self._descriptor).st_nlink:
+            os.close(self._descriptor)
+        else:
+            # Closing the last descriptor of a removed file frees its blocks: slow for a big one.
+            self._tools.threads.submit(os.close, self._descriptor)
