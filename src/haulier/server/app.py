@@ -1,0 +1,84 @@
+"""The HTTP service as one ASGI application, built from the use cases.
+
+Layers, outermost first: the request's id, log and counts; CORS headers; errors to problems; the guard of
+open mode; preflights; routes.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+import haulier
+from haulier.config import Settings
+from haulier.server.access import OpenModeGuard, OpenModeRules
+from haulier.server.cors import CorsHeaders, Preflights
+from haulier.server.files import FileRoutes
+from haulier.server.operators import OperatorRoutes
+from haulier.server.problems import ProblemAnswers
+from haulier.server.records import RecordRoutes
+from haulier.server.requests import RequestLog
+from haulier.server.services import Services
+from haulier.server.uploads import UploadRoutes
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+
+NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI would follow every request with spans, and send them where its own variables say."""
+
+
+def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | None = None) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        services: what it stands on; the caller starts and stops them, for instance in `lifespan`.
+        settings: of the guard, CORS and limits.
+        lifespan: an async context manager around the whole life of the application.
+    """
+    app = FastAPI(
+        title="Haulier",
+        version=haulier.__version__,
+        summary="Moves files and never loses one.",
+        # Interactive pages load their code from elsewhere; /openapi.json is for one's own tools.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
+        middleware=_layers(services, settings),
+        exception_handlers={HTTPException: _raise, RequestValidationError: _raise},
+    )
+    uploads = UploadRoutes(services, silence_s=settings.silent_body_s)
+    uploads.install(app)
+    FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
+        app
+    )
+    RecordRoutes(services).install(app)
+    OperatorRoutes(services).install(app)
+    return app
+
+
+def _layers(services: Services, settings: Settings) -> list[Middleware]:
+    rules = OpenModeRules(
+        origins=frozenset(settings.cors_origin),
+        local_users=settings.local_users,
+        anybody=settings.open,
+    )
+    return [
+        Middleware(RequestLog, clock=services.clock, metrics=services.metrics, new_id=services.new_id),
+        Middleware(CorsHeaders, origins=settings.cors_origin),
+        Middleware(ProblemAnswers, new_instance=services.new_id),
+        Middleware(OpenModeGuard, rules=rules),
+        Middleware(Preflights, origins=settings.cors_origin),
+    ]
+
+
+async def _raise(request: Request, error: Exception) -> Any:  # noqa: ARG001 - Starlette's shape
+    """Hand the frameworks' errors on to `ProblemAnswers`, which answers all of them."""
+    raise error

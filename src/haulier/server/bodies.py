@@ -1,0 +1,133 @@
+"""What a request brings: JSON read strictly, and the headers that describe raw bytes.
+
+Rule 1: a JSON body is read only under its own media type: a web page can send forms and plain text to
+        anybody without asking, JSON it cannot.
+Rule 2: a body that is not the whole and plain representation is refused, never stored as if it were.
+"""
+
+from typing import Final, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from haulier.core.digest import Digest, DigestName, format_digest_field, parse_digest_field, parse_want_digest
+from haulier.core.errors import BodyCut, InvalidRequest, LengthExceeded
+from haulier.core.session import MIB
+from haulier.core.upload import MAX_SIZE
+from haulier.ports import BodyEnd
+from haulier.server.addresses import header
+from haulier.server.asgi import open_body
+from haulier.server.errors import MediaTypeRefused
+from haulier.server.problems import field_problems
+
+MAX_JSON: Final = MIB
+"""Bytes. Metadata of 16 KiB and a path of 4 KiB, each byte escaped six-fold, fit eight times."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_json(request: Request, model: type[M], *, silence_s: float, empty: M | None = None) -> M:
+    """Read a JSON body.
+
+    Args:
+        request: whose body nobody has read.
+        model: what it must be.
+        silence_s: how long the body may be silent.
+        empty: what no body at all means; None: there must be one.
+
+    Raises:
+        MediaTypeRefused: it does not say that it is JSON.
+        LengthExceeded: longer than any valid one.
+        InvalidRequest: not JSON, or not what `model` wants.
+        BodyCut: it ended early.
+    """
+    body = open_body(request.scope, request.receive, silence_s=silence_s)
+    if empty is not None and body.length == 0:
+        return empty
+    media_type = header(request.scope, b"content-type")
+    if media_type is None or media_type.partition(";")[0].strip().lower() != "application/json":
+        raise MediaTypeRefused("application/json", media_type)
+    if body.length is not None and body.length > MAX_JSON:
+        raise LengthExceeded(MAX_JSON)
+    text = bytearray()
+    end = await body.receive(text.extend, limit=MAX_JSON)
+    if end is BodyEnd.LIMIT:
+        raise LengthExceeded(MAX_JSON)
+    if end is not BodyEnd.COMPLETE:
+        raise BodyCut(len(text))
+    try:
+        return model.model_validate_json(bytes(text))
+    except ValidationError as error:
+        problems = field_problems(error.errors(include_url=False, include_input=False, include_context=False))
+        raise InvalidRequest(tuple(problems)) from None
+
+
+def require_plain_body(request: Request) -> None:
+    """Refuse a body that is encoded or a part of something.
+
+    Source: RFC 9110 section 14.5 (a PUT with Content-Range stores nonsense where it is ignored) and
+    section 8.4 (415 for a content coding that is not understood).
+
+    Raises:
+        InvalidRequest: it has a Content-Range, as `curl -C` sends it.
+        MediaTypeRefused: it has a Content-Encoding.
+    """
+    if header(request.scope, b"content-range") is not None:
+        raise InvalidRequest.of("Content-Range", "must not be sent; continue with PATCH and Upload-Offset")
+    coding = header(request.scope, b"content-encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
+
+
+def body_digests(request: Request) -> tuple[Digest, ...]:
+    """Return what `Content-Digest` says about this body. Raises DigestMalformed."""
+    text = header(request.scope, b"content-digest")
+    return () if text is None else parse_digest_field("Content-Digest", text)
+
+
+def file_digests(request: Request) -> tuple[Digest, ...]:
+    """Return what `Repr-Digest` says about the whole file. Raises DigestMalformed."""
+    text = header(request.scope, b"repr-digest")
+    return () if text is None else parse_digest_field("Repr-Digest", text)
+
+
+def wanted_digests(request: Request) -> tuple[DigestName, ...]:
+    """Return what `Want-Repr-Digest` asks for. Raises DigestMalformed."""
+    text = header(request.scope, b"want-repr-digest")
+    return () if text is None else parse_want_digest("Want-Repr-Digest", text)
+
+
+def digest_header(digest: Digest | None, wanted: tuple[DigestName, ...]) -> dict[str, str]:
+    """Return `Repr-Digest` where the digest that we have is one that is wanted."""
+    if digest is None or digest.name not in wanted:
+        return {}
+    return {"Repr-Digest": format_digest_field(digest)}
+
+
+def whole_number(text: str | None, *, field: str) -> int:
+    """Read a non-negative decimal number.
+
+    Raises:
+        InvalidRequest: missing, not decimal, or beyond 2^63 - 1.
+    """
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_SIZE)):
+        raise InvalidRequest.of(field, "must be a non-negative decimal number")
+    if int(text) > MAX_SIZE:
+        raise InvalidRequest.of(field, f"must be at most {MAX_SIZE}")
+    return int(text)
+
+
+def last_segment(request: Request, prefix: str, *, field: str) -> str:
+    """Return what follows `prefix` in the path, percent-decoded.
+
+    Raises:
+        InvalidRequest: the bytes are not UTF-8. (Frameworks replace them, and two names become one.)
+    """
+    raw: bytes | None = request.scope.get("raw_path")
+    if raw is None:
+        return str(request.scope["path"]).partition(prefix)[2]
+    try:
+        return unquote_to_bytes(raw.partition(prefix.encode("ascii"))[2]).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest.of(field, "must be percent-encoded UTF-8") from None

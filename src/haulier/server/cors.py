@@ -1,0 +1,74 @@
+"""CORS for exactly the origins that the operator named; closed otherwise.
+
+Rule 1: whether a request may pass is the guard's to say; this only tells browsers about it.
+
+Source: the WHATWG Fetch standard, section "CORS protocol".
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from haulier.server.addresses import headers_named
+
+METHODS: Final = "GET, HEAD, PUT, PATCH, POST, DELETE"
+REQUEST_HEADERS: Final = (
+    "Content-Type, Content-Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Upload-Offset, Range, "
+    "If-None-Match, If-Range, X-Request-ID"
+)
+EXPOSED: Final = (
+    "Location, Upload-Offset, Upload-Length, Repr-Digest, ETag, Content-Range, Accept-Ranges, "
+    "Content-Disposition, Retry-After, X-Request-ID"
+)
+MAX_AGE_S: Final = 600
+"""How long browsers keep a preflight's answer; Chromium's cap is 7200."""
+
+
+class CorsHeaders:
+    """ASGI middleware, outside of the problems, so that pages may read those too."""
+
+    def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add what an allowed page needs to read the answer."""
+        if scope["type"] != "http" or not self._origins:
+            await self._app(scope, receive, send)
+            return
+        given = headers_named(scope, b"origin")
+        added = [(b"vary", b"Origin")]
+        if len(given) == 1 and given[0] in self._origins:
+            added.append((b"access-control-allow-origin", given[0].encode("ascii")))
+            added.append((b"access-control-expose-headers", EXPOSED.encode("ascii")))
+
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        await self._app(scope, receive, add)
+
+
+class Preflights:
+    """ASGI middleware, inside of the guard: answers what browsers ask before they ask."""
+
+    def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a preflight of an allowed origin; pass everything else on."""
+        asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if not asked or not headers_named(scope, b"access-control-request-method"):
+            await self._app(scope, receive, send)
+            return
+        allowed = self._origins.intersection(headers_named(scope, b"origin"))
+        headers = {
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": REQUEST_HEADERS,
+            "Access-Control-Max-Age": str(MAX_AGE_S),
+        }
+        await Response(status_code=204, headers=headers if allowed else {})(scope, receive, send)

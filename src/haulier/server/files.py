@@ -1,0 +1,185 @@
+"""One request, one file: `PUT /api/files/{filename}`, what `curl -T` sends.
+
+Rule 1: it is an append upload like any other; who knows its address (by an idempotency key, or by a 104)
+        goes on after a cut, and what nobody can go on with is given up at once.
+Rule 2: the body is the whole file, so the digests of body and file are the same promise.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
+from haulier.core.errors import HaulierError, OffsetMismatch
+from haulier.core.session import Mode, SessionId, SessionStatus
+from haulier.core.upload import check_filename, require_valid
+from haulier.engine.uploads import BeginUpload, UploadState
+from haulier.ports import Body
+from haulier.server.access import LOCAL
+from haulier.server.addresses import base_url, header
+from haulier.server.asgi import INTERIM_EXTENSION, Interim, open_body
+from haulier.server.bodies import (
+    body_digests,
+    digest_header,
+    file_digests,
+    last_segment,
+    require_plain_body,
+    wanted_digests,
+)
+from haulier.server.requests import note_upload, request_info
+from haulier.server.services import Services
+from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
+
+log = structlog.get_logger()
+
+PREFIX: Final = "/api/files/"
+INTEROP_VERSIONS: Final = frozenset({"3", "4", "5", "6", "7", "8"})
+"""Versions of the IETF's "Resumable Uploads for HTTP" whose clients read a 104."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A PUT, read and checked except for its body."""
+
+    begin: BeginUpload
+    digests: tuple[Digest, ...]
+    """What the body must have beside `begin.expected`."""
+    wanted: tuple[DigestName, ...]
+
+
+class FileRoutes:
+    """The one-request way."""
+
+    def __init__(
+        self, services: Services, uploads: UploadRoutes, *, default_digest: DigestName, silence_s: float
+    ) -> None:
+        self._services = services
+        self._uploads = services.uploads
+        self._presenter = uploads
+        self._default = default_digest
+        self._silence_s = silence_s
+
+    def install(self, app: FastAPI) -> None:
+        """Add the route; its name may have slashes, so that those are refused in words."""
+        app.add_route(PREFIX + "{filename:path}", self.put, methods=["PUT"])
+
+    async def put(self, request: Request) -> Response:
+        """Store a whole file."""
+        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        asked = self._read(request, body.length)
+        begun = await self._uploads.begin(asked.begin, caller=LOCAL)
+        note_upload(begun.upload.id)
+        if begun.upload.status is SessionStatus.OPEN:
+            offset = 0 if begun.created else await self._offset(request, begun.upload.id)
+            created = offset == 0
+        else:
+            created, offset = begun.created, None
+        if offset == 0:
+            state = await self._receive(request, begun.upload.id, asked, body)
+        else:
+            # Empty files, and repetitions of what is whole already: nothing is left to be received.
+            state = await self._uploads.finish(begun.upload.id, caller=LOCAL)
+        return await self._answer(request, state, asked, created=created)
+
+    async def _offset(self, request: Request, upload_id: SessionId) -> int | None:
+        """Return 0 when a repetition may send its body, None when nothing is left to be sent.
+
+        Raises:
+            OffsetMismatch: a part is here; it goes on at its end, by PATCH, never from the start.
+        """
+        upload = await self._uploads.offset(upload_id, caller=LOCAL)
+        if upload.status is not SessionStatus.OPEN:
+            return None
+        if upload.offset:
+            request_info(request.scope).problem_headers["Location"] = _address(request, upload_id)
+            raise OffsetMismatch(upload.offset, 0)
+        return 0
+
+    def _read(self, request: Request, length: int | None) -> _Asked:
+        require_plain_body(request)
+        filename = last_segment(request, PREFIX, field="filename")
+        require_valid(check_filename(filename))
+        query = request.query_params
+        named = query.get("digest")
+        name = None if named is None else parse_digest_name(named, field="digest")
+        expected, others = self._promises(name, {*file_digests(request), *body_digests(request)})
+        if length == 0:
+            # An empty upload is complete before it has a body that could be judged.
+            for digest in others:
+                digest.require(new_hasher(digest.name).digest())
+        begin = BeginUpload(
+            filename=filename,
+            size=length,
+            mode=Mode.APPEND,
+            capsule=query.get("capsule", "default"),
+            path=query.get("path"),
+            content_type=header(request.scope, b"content-type"),
+            digest_name=name,
+            expected=expected,
+            key=idempotency_key(request),
+        )
+        return _Asked(begin=begin, digests=others, wanted=wanted_digests(request))
+
+    def _promises(
+        self, name: DigestName | None, promised: set[Digest]
+    ) -> tuple[Digest | None, tuple[Digest, ...]]:
+        """Choose the digest that the whole upload is judged by; the others are the body's own.
+
+        The whole upload's is better: a body with a digest of its own keeps nothing when it is cut.
+        """
+        ordered = sorted(promised, key=lambda digest: (digest.name != (name or self._default), digest.name))
+        if ordered and name in {None, ordered[0].name}:
+            return ordered[0], tuple(ordered[1:])
+        return None, tuple(ordered)
+
+    async def _receive(
+        self, request: Request, upload_id: SessionId, asked: _Asked, body: Body
+    ) -> UploadState:
+        told = self._tell_address(request, upload_id)
+        try:
+            with self._services.metrics.receiving():
+                return await self._uploads.append(
+                    upload_id, 0, body, caller=LOCAL, digests=asked.digests, final=True
+                )
+        except HaulierError:
+            if not told and asked.begin.key is None:
+                await self._give_up(upload_id)
+            raise
+
+    async def _give_up(self, upload_id: SessionId) -> None:
+        """Free what nobody can continue. What fails here is left to the janitor."""
+        try:
+            await self._uploads.abort(upload_id, caller=LOCAL)
+        except HaulierError as error:
+            log.warning("upload.abandoned", error=repr(error))
+
+    @staticmethod
+    def _tell_address(request: Request, upload_id: SessionId) -> bool:
+        """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""
+        version = header(request.scope, b"upload-draft-interop-version")
+        interim: Interim | None = request.scope.get("extensions", {}).get(INTERIM_EXTENSION)
+        if interim is None or version not in INTEROP_VERSIONS:
+            return False
+        location = _address(request, upload_id).encode("ascii")
+        interim(104, [(b"location", location), (b"upload-draft-interop-version", version.encode("ascii"))])
+        return True
+
+    async def _answer(
+        self, request: Request, state: UploadState, asked: _Asked, *, created: bool
+    ) -> Response:
+        headers = {"Location": _address(request, state.upload.id)}
+        presented = await self._presenter.present(request, state)
+        if state.upload.status.live:
+            return json_answer(presented, HTTPStatus.ACCEPTED, headers=headers)
+        headers |= digest_header(state.upload.details.digest, asked.wanted)
+        status = HTTPStatus.CREATED if created else HTTPStatus.OK
+        return json_answer(presented.result or presented, status, headers=headers)
+
+
+def _address(request: Request, upload_id: SessionId) -> str:
+    return f"{base_url(request.scope)}/api/uploads/{upload_id}"

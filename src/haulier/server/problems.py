@@ -1,0 +1,352 @@
+"""Errors become RFC 9457 problem details here, and nowhere else.
+
+Rule 1: `TABLE` has a row for every leaf of the error tree that can leave by HTTP, `NEVER_BY_HTTP` names the
+        rest; a test walks the tree.
+Rule 2: what is not in the table answers 500 with an instance id and none of its text.
+Rule 3: no path of ours and no library's words leave the service; rows of storage errors have their own text.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from haulier.core.errors import (
+    AccessDenied,
+    AssetNotFound,
+    BodyCut,
+    CapsuleNotFound,
+    ChunkConflict,
+    ChunkOutOfRange,
+    ChunksMissing,
+    ChunkTooLong,
+    ChunkTooShort,
+    ConfigError,
+    DigestMalformed,
+    DigestMismatch,
+    DirectoryNotCreatable,
+    FieldProblem,
+    HaulierError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    LengthExceeded,
+    OffsetMismatch,
+    PeerCorrupted,
+    PeerRefused,
+    PeerUnreachable,
+    QuotaExceeded,
+    RecordNotFound,
+    ServiceStopping,
+    StorageFull,
+    StorageNotWritable,
+    StorageUnavailable,
+    Unauthenticated,
+    UploadBusy,
+    UploadComplete,
+    UploadGone,
+    UploadNotFound,
+    WaitTimeout,
+)
+from haulier.server.addresses import base_url
+from haulier.server.errors import (
+    HostRefused,
+    MediaTypeRefused,
+    MethodNotAllowed,
+    NotLocal,
+    RangeNotSatisfiable,
+    RouteNotFound,
+)
+from haulier.server.requests import request_info
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """How one kind of error is told."""
+
+    slug: str
+    status: int
+    title: str
+    fields: tuple[str, ...] = ()
+    """The error's attributes that become members."""
+    detail: str | None = None
+    """Said instead of the error's own text."""
+    retry_after_s: int | None = None
+
+
+INTERNAL: Final = Row(
+    slug="internal-error",
+    status=500,
+    title="Something went wrong on our side",
+    detail="The service failed in a way nobody planned for. Its log has the cause under this instance.",
+)
+
+TABLE: Final[Mapping[type[HaulierError], Row]] = {
+    InvalidRequest: Row(
+        slug="invalid-request", status=422, title="The request is not valid", fields=("errors",)
+    ),
+    Unauthenticated: Row(slug="unauthenticated", status=401, title="Who are you?"),
+    AccessDenied: Row(slug="access-denied", status=403, title="Not allowed", fields=("action",)),
+    CapsuleNotFound: Row(slug="capsule-not-found", status=404, title="No such capsule", fields=("capsule",)),
+    UploadNotFound: Row(slug="upload-not-found", status=404, title="No such upload", fields=("upload",)),
+    RecordNotFound: Row(slug="record-not-found", status=404, title="No such record", fields=("record",)),
+    AssetNotFound: Row(slug="asset-not-found", status=404, title="No such asset", fields=("record", "kind")),
+    UploadGone: Row(
+        slug="upload-gone",
+        status=410,
+        title="The upload ended without a result",
+        fields=("upload", "status", "error"),
+    ),
+    UploadComplete: Row(
+        slug="upload-complete", status=409, title="The upload is complete", fields=("upload", "record")
+    ),
+    UploadBusy: Row(
+        slug="upload-busy",
+        status=423,
+        title="The upload is busy",
+        fields=("upload", "reason"),
+        retry_after_s=1,
+    ),
+    ChunkConflict: Row(
+        slug="chunk-conflict", status=409, title="The chunk holds other bytes", fields=("index",)
+    ),
+    ChunkOutOfRange: Row(
+        slug="chunk-out-of-range", status=422, title="No such chunk", fields=("index", "chunk_count")
+    ),
+    ChunkTooLong: Row(
+        slug="chunk-too-long", status=413, title="More bytes than the chunk has", fields=("index", "expected")
+    ),
+    ChunkTooShort: Row(
+        slug="chunk-too-short",
+        status=400,
+        title="Fewer bytes than the chunk has",
+        fields=("index", "expected", "received"),
+    ),
+    ChunksMissing: Row(
+        slug="chunks-missing", status=409, title="Bytes are still missing", fields=("missing",)
+    ),
+    OffsetMismatch: Row(
+        slug="offset-mismatch",
+        status=409,
+        title="The upload continues elsewhere",
+        fields=("expected", "provided"),
+    ),
+    LengthExceeded: Row(
+        slug="length-exceeded", status=413, title="More bytes than allowed", fields=("limit",)
+    ),
+    DigestMismatch: Row(
+        slug="digest-mismatch",
+        status=422,
+        title="Other bytes than the digest says",
+        fields=("algorithm", "expected", "actual"),
+    ),
+    DigestMalformed: Row(
+        slug="digest-malformed", status=400, title="The digest cannot be read", fields=("field", "reason")
+    ),
+    IdempotencyKeyReused: Row(
+        slug="idempotency-key-reused",
+        status=422,
+        title="The key belongs to another request",
+        fields=("key",),
+    ),
+    BodyCut: Row(
+        slug="body-cut", status=408, title="The body ended early", fields=("received",), retry_after_s=1
+    ),
+    QuotaExceeded: Row(
+        slug="quota-exceeded",
+        status=429,
+        title="A limit is reached",
+        fields=("resource", "limit"),
+        retry_after_s=10,
+    ),
+    StorageFull: Row(
+        slug="storage-full", status=507, title="The storage is full", fields=("needed", "available")
+    ),
+    StorageUnavailable: Row(
+        slug="storage-unavailable",
+        status=503,
+        title="The storage is unavailable",
+        detail="Disk or database failed for now; nothing half done is left. Try again in a moment.",
+        retry_after_s=5,
+    ),
+    StorageNotWritable: Row(
+        slug="storage-not-writable",
+        status=503,
+        title="The storage refuses writes",
+        detail="A directory of the service cannot be written. Its operator finds which one in the log.",
+        retry_after_s=30,
+    ),
+    DirectoryNotCreatable: Row(
+        slug="directory-not-creatable",
+        status=500,
+        title="A directory cannot be made",
+        detail="A directory of the service is missing and cannot be made. Its operator finds which one in the log.",
+    ),
+    ServiceStopping: Row(
+        slug="service-stopping", status=503, title="The service is stopping", retry_after_s=2
+    ),
+    HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
+    NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),
+    RouteNotFound: Row(slug="route-not-found", status=404, title="Nothing is here"),
+    MethodNotAllowed: Row(
+        slug="method-not-allowed", status=405, title="Not with this method", fields=("allowed",)
+    ),
+    MediaTypeRefused: Row(
+        slug="type-not-accepted",
+        status=415,
+        title="The media type is not accepted",
+        fields=("expected", "provided"),
+    ),
+    RangeNotSatisfiable: Row(
+        slug="range-not-satisfiable", status=416, title="The range is outside", fields=("size",)
+    ),
+}
+
+NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
+    WaitTimeout: "a wait over HTTP answers with the state it came to",
+    ConfigError: "it ends the process before anything listens",
+    PeerRefused: "it is about a remote that we call",
+    PeerUnreachable: "it is about a remote that we call",
+    PeerCorrupted: "it is about a remote that we call",
+}
+"""Leaves of the tree without a row, and why; one that comes anyway is an internal error."""
+
+SLUGS: Final = frozenset(row.slug for row in TABLE.values()) | {INTERNAL.slug}
+"""Every problem type of this service; each has a page under docs/errors."""
+
+Headers: TypeAlias = dict[str, str]
+
+
+def row_of(error: BaseException) -> Row:
+    """Return how to tell an error."""
+    row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+    if isinstance(error, QuotaExceeded) and error.resource == "bytes":
+        # Waiting does not shrink what is stored.
+        return replace(row, status=413, retry_after_s=None)
+    return row
+
+
+def problem_response(
+    scope: Scope, error: BaseException, *, instance: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer that tells `error`."""
+    row = row_of(error)
+    document: dict[str, Any] = {
+        "type": f"{base_url(scope)}/errors/{row.slug}",
+        "title": row.title,
+        "status": row.status,
+        "detail": row.detail or str(error),
+        "instance": instance,
+    }
+    # A problem's `status` member is HTTP's: an upload's own status goes by another name.
+    members = {"upload_status" if name == "status" else name: getattr(error, name) for name in row.fields}
+    document |= {name: _plain(value) for name, value in members.items()}
+    return Response(
+        json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace"),
+        status_code=row.status,
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **_headers_of(error, row), **(headers or {})},
+    )
+
+
+def _headers_of(error: BaseException, row: Row) -> Headers:
+    headers: Headers = {}
+    if row.retry_after_s is not None:
+        headers["Retry-After"] = str(row.retry_after_s)
+    if isinstance(error, OffsetMismatch):
+        headers["Upload-Offset"] = str(error.expected)
+    elif isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    elif isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    elif isinstance(error, MediaTypeRefused):
+        headers["Accept"] = error.expected
+    return headers
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, FieldProblem):
+        return {"field": value.field, "reason": value.reason}
+    return value
+
+
+class ProblemAnswers:
+    """ASGI middleware: whatever is raised below becomes a problem, once, and is logged, once."""
+
+    def __init__(self, app: ASGIApp, *, new_instance: Callable[[], str]) -> None:
+        self._app = app
+        self._new_instance = new_instance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and answer what comes out as an error."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_start)
+        except Exception as error:
+            if started:
+                # Too late for words: the server cuts the connection, so that nobody takes it for whole.
+                raise
+            await self._answer(scope, receive, send, error)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+        error = _as_ours(scope, error)
+        row = row_of(error)
+        instance = f"urn:uuid:{self._new_instance()}"
+        info = request_info(scope)
+        info.problem, info.instance = row.slug, instance
+        if row.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error(
+                "request.failed", problem=row.slug, instance=instance, error=repr(error), exc_info=error
+            )
+        else:
+            log.info("request.refused", problem=row.slug, instance=instance, error=str(error))
+        await problem_response(scope, error, instance=instance, headers=info.problem_headers)(
+            scope, receive, send
+        )
+
+
+def _as_ours(scope: Scope, error: Exception) -> Exception:
+    """Translate the frameworks' own errors into the tree."""
+    if isinstance(error, RequestValidationError):
+        return InvalidRequest(tuple(field_problems(error.errors())))
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
+        return RouteNotFound(scope["path"])
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(scope["method"], tuple(_allowed_methods(scope)))
+    return error
+
+
+def field_problems(errors: Iterable[Mapping[str, Any]]) -> Iterator[FieldProblem]:
+    """Yield pydantic's findings in our words' shape: the field as the caller wrote it, and the reason."""
+    for error in errors:
+        place = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
+        yield FieldProblem(".".join(place) or "body", error["msg"])
+
+
+def _allowed_methods(scope: Scope) -> list[str]:
+    # Several routes share a path, one method each; a framework names the methods of the first only.
+    routes = (route for route in scope["app"].routes if isinstance(route, Route))
+    fitting = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in route.methods or ()})

@@ -1,0 +1,190 @@
+"""Records over HTTP: lists, one, trash, and the bytes of their assets."""
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from haulier.core.errors import AssetNotFound, InvalidRequest
+from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.ports import RecordQuery
+from haulier.server.access import LOCAL
+from haulier.server.addresses import base_url, header
+from haulier.server.bodies import digest_header, wanted_digests
+from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
+from haulier.server.schemas import RecordListOut, RecordOut
+from haulier.server.services import Services
+from haulier.server.uploads import json_answer
+
+MAX_LIMIT: Final = 200
+DEFAULT_LIMIT: Final = 50
+MAX_TEXT: Final = 4096
+"""Longest filter; no path is longer."""
+Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+
+
+class RecordRoutes:
+    """The operations on records and assets."""
+
+    def __init__(self, services: Services) -> None:
+        self._records = services.records
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes."""
+        one = "/api/records/{record_id}"
+        app.add_api_route(
+            "/api/records",
+            self.list,
+            methods=["GET"],
+            response_model=RecordListOut,
+            operation_id="listRecords",
+        )
+        app.add_api_route(one, self.get, methods=["GET"], response_model=RecordOut, operation_id="record")
+        app.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, operation_id="deleteRecord")
+        app.add_api_route(
+            f"{one}/restore",
+            self.restore,
+            methods=["POST"],
+            response_model=RecordOut,
+            operation_id="restoreRecord",
+        )
+        app.add_route(f"{one}/assets/{{kind}}", self.asset, methods=["GET"])
+
+    async def list(  # noqa: PLR0913, PLR0917 - one parameter a filter
+        self,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+        cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=256)] = None,
+        capsule: Text = None,
+        status: Annotated[
+            list[RecordStatus] | None, Query(description="May be repeated", examples=[["completed"]])
+        ] = None,
+        name: Annotated[Text, Query(description="Part of the file name, whatever its case")] = None,
+        path: Annotated[Text, Query(description="What the path begins with")] = None,
+        since: Annotated[
+            datetime | None, Query(alias="from", description="ISO 8601; UTC where it names no zone")
+        ] = None,
+        until: Annotated[
+            datetime | None, Query(alias="to", description="ISO 8601, exclusive; UTC where it names no zone")
+        ] = None,
+        kind: Annotated[AssetKind | None, Query(description="An asset that the record has")] = None,
+        mine: Annotated[bool, Query(description="Only the caller's own")] = False,  # noqa: FBT002
+        deleted: Annotated[bool, Query(description="The trash instead")] = False,  # noqa: FBT002
+    ) -> Response:
+        """List records, newest first."""
+        query = RecordQuery(
+            owner=LOCAL if mine else None,
+            capsule=capsule,
+            statuses=frozenset(status or ()),
+            name=name,
+            path_prefix=path,
+            since=_seconds(since),
+            until=_seconds(until),
+            kind=kind,
+            deleted=deleted,
+            after=None if cursor is None else read_cursor(cursor),
+            limit=limit,
+        )
+        page = await self._records.list(query, caller=LOCAL)
+        base = base_url(request.scope)
+        return json_answer(
+            RecordListOut(
+                items=[RecordOut.of(record, base) for record in page.items],
+                next=None if page.next is None else write_cursor(page.next),
+            )
+        )
+
+    async def get(self, request: Request, record_id: str) -> Response:
+        """Read one record; `deleted_at` says whether it is in the trash."""
+        wanted = wanted_digests(request)
+        record = await self._records.get(RecordId(record_id), caller=LOCAL)
+        return self._record(request, record, headers=digest_header(record.digest, wanted))
+
+    async def delete(
+        self,
+        record_id: str,
+        now: Annotated[bool, Query(description="Remove the bytes at once, not after a while")] = False,  # noqa: FBT002
+        assets: Annotated[
+            str,
+            Query(pattern="^(keep|drop)$", description="`keep`: the bytes stay when the record goes"),
+        ] = "drop",
+    ) -> Response:
+        """Put a record into the trash. May be repeated."""
+        await self._records.delete(
+            RecordId(record_id), caller=LOCAL, at_once=now, keep_assets=assets == "keep"
+        )
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def restore(self, request: Request, record_id: str) -> Response:
+        """Take a record out of the trash. May be repeated."""
+        return self._record(request, await self._records.restore(RecordId(record_id), caller=LOCAL))
+
+    async def asset(self, request: Request) -> Response:
+        """Send an asset's bytes."""
+        record_id, kind = RecordId(request.path_params["record_id"]), request.path_params["kind"]
+        wanted = wanted_digests(request)
+        if kind not in AssetKind:
+            raise AssetNotFound(record_id, kind)
+        record, asset = await self._records.asset(record_id, AssetKind(kind), caller=LOCAL)
+        tag = entity_tag(asset)
+        headers = {
+            "ETag": tag,
+            "Accept-Ranges": "bytes",
+            # Private: shared caches must not keep it. no-cache: ask whether it may still be read.
+            "Cache-Control": "private, no-cache",
+            **digest_header(asset.digest, wanted),
+        }
+        if is_known(header(request.scope, b"if-none-match"), tag):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        span = choose_span(
+            asset.size,
+            header(request.scope, b"range") if request.method == "GET" else None,
+            if_range=header(request.scope, b"if-range"),
+            tag=tag,
+        )
+        headers |= {**presentation(record.filename, asset.content_type), **span.headers}
+        status = HTTPStatus.PARTIAL_CONTENT if span.partial else HTTPStatus.OK
+        if request.method == "HEAD" or span.start == span.stop:
+            return Response(status_code=status, headers=headers)
+        pieces = self._records.read(asset, span.start, span.stop)
+        # Awaited here, so that bytes that cannot be read are a problem and not a cut answer.
+        first = await anext(pieces)
+        return StreamingResponse(chained(first, pieces), status, headers)
+
+    @staticmethod
+    def _record(request: Request, record: Record, *, headers: dict[str, str] | None = None) -> Response:
+        return json_answer(RecordOut.of(record, base_url(request.scope)), headers=headers)
+
+
+def _seconds(time: datetime | None) -> float | None:
+    if time is None:
+        return None
+    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
+
+
+def write_cursor(key: tuple[float, str]) -> str:
+    """Return a keyset as opaque, URL-safe text."""
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).rstrip(b"=").decode("ascii")
+
+
+def read_cursor(text: str) -> tuple[float, str]:
+    """Read what `write_cursor` wrote.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    try:
+        decoded = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        decoded = None
+    match decoded:
+        case [float(created_at), str(record_id)]:
+            return created_at, record_id
+        case _:
+            raise InvalidRequest.of("cursor", "must be the 'next' of a page")

@@ -1,0 +1,92 @@
+"""What is known about a request beside its own words: its id, its outcome, how long it took.
+
+Rule 1: one line a request, and never a query string, a token or a body in it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from haulier.ports import Clock
+from haulier.server.addresses import headers_named
+from haulier.server.metrics import Metrics
+
+log = structlog.get_logger()
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+"""What a caller's X-Request-ID may look like to be taken over; anything else could forge log lines."""
+_KEY: Final = "haulier.request"
+
+
+@dataclass(slots=True)
+class RequestInfo:
+    """Notes about one request, kept in its scope and shared by all layers that it passes."""
+
+    id: str
+    problem: str | None = None
+    """The slug of the problem that it was answered with."""
+    instance: str | None = None
+    problem_headers: dict[str, str] = field(default_factory=dict)
+    """Headers that a problem carries beside its own, for instance where an upload goes on."""
+
+
+def request_info(scope: Scope) -> RequestInfo:
+    """Return the notes about this request."""
+    info: RequestInfo = scope.setdefault(_KEY, RequestInfo(id=""))
+    return info
+
+
+def note_upload(upload_id: str) -> None:
+    """Name the upload in every log line of this request from here on."""
+    structlog.contextvars.bind_contextvars(upload=upload_id)
+
+
+class RequestLog:
+    """ASGI middleware, outermost: gives the request its id, counts it and logs it when it is over."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, metrics: Metrics, new_id: Callable[[], str]) -> None:
+        self._app = app
+        self._clock = clock
+        self._metrics = metrics
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; measure from here to its end."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = headers_named(scope, b"x-request-id")
+        info = RequestInfo(id=given[0] if given and _REQUEST_ID.fullmatch(given[0]) else self._new_id())
+        scope[_KEY] = info
+        status = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", info.id.encode("ascii"))]
+            await send(message)
+
+        started = self._clock.monotonic()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=info.id)
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            self._over(scope, info, status, self._clock.monotonic() - started)
+
+    def _over(self, scope: Scope, info: RequestInfo, status: int, duration_s: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self._metrics.answered(route, scope["method"], status, duration_s, problem=info.problem)
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status or None,
+            duration_ms=round(duration_s * 1000, 1),
+            **({"problem": info.problem} if info.problem else {}),
+        )

@@ -1,0 +1,439 @@
+"""The JSON of the native API: what clients send, strictly read, and what they get.
+
+Rule 1: what clients send has no unknown fields, no numbers as text and no booleans as numbers.
+Rule 2: times are ISO 8601 with `Z`, sizes bytes, hex digests lower case.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from haulier.core.digest import Digest, parse_digest_name
+from haulier.core.errors import InvalidRequest
+from haulier.core.record import Asset, AssetKind, Record, RecordId
+from haulier.core.session import Mode
+from haulier.core.upload import MAX_SIZE
+from haulier.engine.uploads import BeginUpload, Upload, UploadState
+
+MAX_MISSING_CHUNKS: Final = 1000
+"""Longest list of missing chunks in a state: what a client works on next, not the whole file."""
+
+_HEX: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
+_UPLOAD: Final = "3q2-7wEjRWeJq83vASNFZw"
+_RECORD: Final = "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"
+_TIME: Final = "2026-11-22T09:37:47.123Z"
+_BASE: Final = "http://127.0.0.1:8000"
+
+Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time as ISO 8601 with milliseconds and `Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _iso_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else iso_time(seconds)
+
+
+def _digest_object(digest: Digest | None) -> dict[str, str] | None:
+    return None if digest is None else {digest.name.value: digest.hex}
+
+
+def read_digest(given: Mapping[str, str] | None, *, field: str = "digest") -> Digest | None:
+    """Read `{"sha-256": "hex"}`.
+
+    Raises:
+        InvalidRequest: not exactly one member.
+        DigestMalformed: an unknown name, or a value that is not its hex.
+    """
+    if given is None:
+        return None
+    if len(given) != 1:
+        raise InvalidRequest.of(field, 'must have exactly one member, like {"sha-256": "hex"}')
+    ((name, value),) = given.items()
+    place = f"{field}.{name[:32]}"
+    return Digest.from_hex(parse_digest_name(name, field=field), value, field=place)
+
+
+class _In(BaseModel):
+    """What a client sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BeginIn(_In):
+    """The body of a begin."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "filename": "holiday.mp4",
+                    "size": 73400320,
+                    "digest": {"sha-256": _HEX},
+                    "path": "2026/rome",
+                }
+            ]
+        }
+    )
+
+    filename: str
+    size: Size | None = None
+    """Null, or absent, with mode append only: not known yet."""
+    mode: Mode = Mode.CHUNKS
+    capsule: str = Field(default="default", max_length=255)
+    path: str | None = None
+    chunk_size: Annotated[int, Field(ge=1, le=MAX_SIZE)] | None = None
+    """Clamped to what the service takes; the answer has the one that counts."""
+    content_type: str | None = None
+    digest: dict[str, str] | None = None
+    digest_name: str | None = None
+    metadata: dict[str, str] = {}
+    record: str | None = Field(default=None, max_length=255)
+    asset: AssetKind = AssetKind.ORIGINAL
+    lanes: bool = False
+
+    def request(self, *, key: str | None) -> BeginUpload:
+        """Return what the engine is asked; it checks the fields against each other and their bounds.
+
+        Raises:
+            InvalidRequest: not exactly one digest.
+            DigestMalformed: a digest or its name cannot be read.
+        """
+        name = self.digest_name
+        return BeginUpload(
+            filename=self.filename,
+            size=self.size,
+            mode=self.mode,
+            capsule=self.capsule,
+            path=self.path,
+            chunk_size=self.chunk_size,
+            content_type=self.content_type,
+            digest_name=None if name is None else parse_digest_name(name, field="digest_name"),
+            expected=read_digest(self.digest),
+            metadata=self.metadata,
+            record=None if self.record is None else RecordId(self.record),
+            asset=self.asset,
+            lanes=self.lanes,
+            key=key,
+        )
+
+
+class FinishIn(_In):
+    """The body of a finish; all of it may be left out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"digest": {"sha-256": _HEX}}]})
+
+    digest: dict[str, str] | None = None
+    size: Size | None = None
+
+
+class LinksOut(BaseModel):
+    """Where an upload goes on; absolute."""
+
+    self_: str = Field(serialization_alias="self")
+    chunks: str
+    """Before `/{index}`."""
+    finish: str
+    events: str
+
+    @classmethod
+    def of(cls, upload_id: str, base: str) -> Self:
+        """Build the links of an upload."""
+        own = f"{base}/api/uploads/{upload_id}"
+        return cls(self_=own, chunks=f"{own}/chunks", finish=f"{own}/finish", events=f"{own}/events")
+
+
+class BegunOut(BaseModel):
+    """The answer to a begin."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _UPLOAD,
+                    "record": _RECORD,
+                    "status": "open",
+                    "mode": "chunks",
+                    "size": 73400320,
+                    "chunk_size": 8388608,
+                    "chunk_count": 9,
+                    "expires_at": _TIME,
+                    "token": "c2VjcmV0",
+                    "links": {
+                        "self": f"{_BASE}/api/uploads/{_UPLOAD}",
+                        "chunks": f"{_BASE}/api/uploads/{_UPLOAD}/chunks",
+                        "finish": f"{_BASE}/api/uploads/{_UPLOAD}/finish",
+                        "events": f"{_BASE}/api/uploads/{_UPLOAD}/events",
+                    },
+                }
+            ]
+        }
+    )
+
+    id: str
+    record: str | None
+    status: str
+    mode: str
+    size: int | None
+    chunk_size: int
+    chunk_count: int
+    expires_at: str
+    token: str
+    links: LinksOut
+
+    @classmethod
+    def of(cls, upload: Upload, token: str, base: str) -> Self:
+        """Present an upload to the one who began it."""
+        return cls(
+            id=upload.id,
+            record=upload.details.record,
+            status=upload.status.value,
+            mode=upload.spec.mode.value,
+            size=upload.size,
+            chunk_size=upload.spec.chunk_size,
+            chunk_count=upload.chunk_count,
+            expires_at=iso_time(upload.expires_at),
+            token=token,
+            links=LinksOut.of(upload.id, base),
+        )
+
+
+class AssetOut(BaseModel):
+    """One stored blob of a record."""
+
+    kind: str
+    size: int
+    content_type: str
+    digest: dict[str, str] | None
+    width: int | None
+    height: int | None
+    url: str
+
+    @classmethod
+    def of(cls, asset: Asset, record_id: str, base: str) -> Self:
+        """Present an asset; where its bytes lie is nobody's business."""
+        return cls(
+            kind=asset.kind.value,
+            size=asset.size,
+            content_type=asset.content_type,
+            digest=_digest_object(asset.digest),
+            width=asset.width,
+            height=asset.height,
+            url=f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
+        )
+
+
+_RECORD_EXAMPLE: Final[dict[str, Any]] = {
+    "id": _RECORD,
+    "capsule": "default",
+    "filename": "holiday.mp4",
+    "path": "2026/rome",
+    "size": 73400320,
+    "content_type": "video/mp4",
+    "digest": {"sha-256": _HEX},
+    "status": "completed",
+    "error": None,
+    "created_at": _TIME,
+    "uploaded_at": _TIME,
+    "finished_at": _TIME,
+    "deleted_at": None,
+    "metadata": {},
+    "assets": [
+        {
+            "kind": "original",
+            "size": 73400320,
+            "content_type": "video/mp4",
+            "digest": {"sha-256": _HEX},
+            "width": None,
+            "height": None,
+            "url": f"{_BASE}/api/records/{_RECORD}/assets/original",
+        }
+    ],
+}
+
+
+class RecordOut(BaseModel):
+    """The durable entry of one received file."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_RECORD_EXAMPLE]})
+
+    id: str
+    capsule: str
+    filename: str
+    path: str | None
+    size: int | None
+    content_type: str
+    digest: dict[str, str] | None
+    status: str
+    error: str | None
+    created_at: str
+    uploaded_at: str | None
+    finished_at: str | None
+    deleted_at: str | None
+    metadata: dict[str, str]
+    assets: list[AssetOut]
+
+    @classmethod
+    def of(cls, record: Record, base: str) -> Self:
+        """Present a record."""
+        return cls(
+            id=record.id,
+            capsule=record.capsule,
+            filename=record.filename,
+            path=record.path,
+            size=record.size,
+            content_type=record.content_type,
+            digest=_digest_object(record.digest),
+            status=record.status.value,
+            error=record.error,
+            created_at=iso_time(record.created_at),
+            uploaded_at=_iso_or_none(record.uploaded_at),
+            finished_at=_iso_or_none(record.finished_at),
+            deleted_at=_iso_or_none(record.deleted_at),
+            metadata=dict(record.metadata),
+            assets=[AssetOut.of(asset, record.id, base) for asset in record.assets],
+        )
+
+
+class RecordListOut(BaseModel):
+    """A page of records, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"items": [_RECORD_EXAMPLE], "next": None, "total": None, "left_out": 0}]
+        }
+    )
+
+    items: list[RecordOut]
+    next: str | None
+    """Give it as `cursor` to get the next page; null on the last one."""
+    total: int | None = None
+    """Null: counting a million rows for each page is not worth it."""
+    left_out: int = 0
+
+
+class StateOut(BaseModel):
+    """Where an upload stands."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _UPLOAD,
+                    "record": _RECORD,
+                    "status": "open",
+                    "mode": "chunks",
+                    "size": 73400320,
+                    "chunk_size": 8388608,
+                    "chunk_count": 9,
+                    "received": [[0, 16777216]],
+                    "received_bytes": 16777216,
+                    "missing_chunks": [2, 3, 4, 5, 6, 7, 8],
+                    "verified_bytes": 16777216,
+                    "speed": 52428800.0,
+                    "expires_at": _TIME,
+                    "result": None,
+                    "error": None,
+                }
+            ]
+        }
+    )
+
+    id: str
+    record: str | None
+    status: str
+    mode: str
+    size: int | None
+    chunk_size: int
+    chunk_count: int
+    received: list[tuple[int, int]]
+    """Half-open byte ranges that are here for good."""
+    received_bytes: int
+    missing_chunks: list[int]
+    """The first 1000."""
+    verified_bytes: int
+    """How far the digest of the whole file has come."""
+    speed: float
+    """Bytes per second."""
+    expires_at: str
+    result: RecordOut | None
+    error: str | None
+
+    @classmethod
+    def of(cls, state: UploadState, result: RecordOut | None) -> Self:
+        """Present a state; `result` is the record of a committed upload."""
+        upload = state.upload
+        live = upload.status.live
+        chunked = upload.spec.mode is Mode.CHUNKS
+        return cls(
+            id=upload.id,
+            record=upload.details.record,
+            status=upload.status.value,
+            mode=upload.spec.mode.value,
+            size=upload.size,
+            chunk_size=upload.spec.chunk_size,
+            chunk_count=upload.chunk_count,
+            received=list(upload.received),
+            received_bytes=upload.received.total,
+            missing_chunks=upload.missing_chunks(MAX_MISSING_CHUNKS) if live and chunked else [],
+            verified_bytes=state.verified_bytes,
+            speed=round(state.speed, 1),
+            expires_at=iso_time(upload.expires_at),
+            result=result,
+            error=upload.error,
+        )
+
+
+class HealthOut(BaseModel):
+    """The process lives."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
+    status: str
+
+
+class ReadyOut(BaseModel):
+    """Whether the service can take uploads, and if not, why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready", "reasons": []}]})
+
+    status: str
+    reasons: list[str]
+
+
+class FieldProblemOut(BaseModel):
+    """One field of a request and what is wrong with it."""
+
+    field: str
+    reason: str
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457 problem details; each type has members of its own, told on its page."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": f"{_BASE}/errors/upload-not-found",
+                    "title": "No such upload",
+                    "status": 404,
+                    "detail": f"there is no upload '{_UPLOAD}'",
+                    "instance": "urn:uuid:0b8a3c1e-6c0f-4d55-9f0e-3d8f0f1c2a77",
+                    "upload": _UPLOAD,
+                }
+            ]
+        },
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldProblemOut] | None = None

@@ -1,0 +1,29 @@
+"""What the HTTP service stands on; built by whoever picks the adapters."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from haulier.engine.records import RecordService
+from haulier.engine.uploads import UploadService
+from haulier.ports import Clock
+from haulier.server.metrics import Metrics
+
+
+def _random_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The use cases that HTTP calls, and what it needs beside them."""
+
+    uploads: UploadService
+    records: RecordService
+    readiness: Callable[[], Awaitable[Sequence[str]]]
+    """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""
+    clock: Clock
+    metrics: Metrics = field(default_factory=Metrics)
+    """Shared with the engine's observers; one an app."""
+    new_id: Callable[[], str] = _random_id
+    """Names requests and problem instances."""
