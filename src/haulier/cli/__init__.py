@@ -1,0 +1,3 @@
+"""The `haulier` command."""
+
+from haulier.cli.main import main as main

@@ -1,0 +1,79 @@
+"""Which files `haulier put` sends, and where `haulier get` puts them.
+
+Rule 1: nothing is left out silently: what cannot be read is an error, a link to a folder is followed.
+Rule 2: two files never get one path; a path never leads out of the folder it is written to.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from haulier.core.errors import InvalidRequest
+from haulier.core.upload import check_path, require_valid
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file to send."""
+
+    source: Path
+    path: str | None
+    """Its record's path; None for a file that was named by itself."""
+
+
+def collect(names: list[Path], *, recursive: bool) -> list[Item]:
+    """Return what is to be sent, in order.
+
+    Raises:
+        InvalidRequest: a folder without `-r`, a circle of links, or two files with one path.
+        OSError: a folder cannot be read.
+    """
+    items: list[Item] = []
+    for name in names:
+        if not name.is_dir():
+            items.append(Item(name, None))
+        elif not recursive:
+            raise InvalidRequest.of("FILE", f"{name} is a folder; -r sends folders")
+        else:
+            items.extend(_walk(name, name.resolve().name, ()))
+    _require_distinct(items)
+    return items
+
+
+def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise InvalidRequest.of("FILE", f"{folder} is a link to a folder above it")
+    with os.scandir(folder) as entries:
+        children = sorted(entries, key=lambda entry: entry.name)
+    for child in children:
+        inner = f"{path}/{child.name}" if path else child.name
+        if child.is_dir():
+            yield from _walk(Path(child.path), inner, (*above, here))
+        else:
+            yield Item(Path(child.path), unicodedata.normalize("NFC", inner))
+
+
+def _require_distinct(items: list[Item]) -> None:
+    seen: dict[str, Path] = {}
+    for item in items:
+        if item.path is None:
+            continue
+        if item.path in seen:
+            raise InvalidRequest.of(
+                "FILE", f"{seen[item.path]} and {item.source} would both get the path {item.path!r}"
+            )
+        seen[item.path] = item.source
+
+
+def place_below(folder: Path, path: str) -> Path:
+    """Return where a record of that relative path goes.
+
+    Raises:
+        InvalidRequest: the service told a path that could lead out of the folder.
+    """
+    require_valid(check_path(path))
+    return folder.joinpath(*path.split("/"))

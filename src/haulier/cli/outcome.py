@@ -1,0 +1,134 @@
+"""How a command ends: one sentence for people, one number for scripts.
+
+Rule 1: 0 done, 1 something failed, 2 usage, 3 unreachable or wait timed out, 4 refused (access, quota),
+        130 interrupted.
+Rule 2: an error is told on stderr as what happened and what to do about it; never as a traceback.
+"""
+
+import asyncio
+import sys
+from collections.abc import Collection, Coroutine
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+import typer
+
+from haulier.core.errors import (
+    ConfigError,
+    DigestMalformed,
+    HaulierError,
+    InvalidRequest,
+    PeerCorrupted,
+    PeerRefused,
+    PeerUnreachable,
+    SourceChanged,
+    WaitTimeout,
+)
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+REFUSED: Final = 4
+INTERRUPTED: Final = 130
+
+REFUSING_STATUSES: Final = frozenset({401, 403, 413, 421, 429, 507})
+"""Access, and quotas of every kind: sessions, bytes, the disk."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the number that tells this error."""
+    if isinstance(error, PeerUnreachable | WaitTimeout):
+        return UNREACHABLE
+    if isinstance(error, PeerRefused) and error.status in REFUSING_STATUSES:
+        return REFUSED
+    if isinstance(error, ConfigError):
+        return USAGE
+    return FAILED
+
+
+def worst_code(codes: Collection[int]) -> int:
+    """Return the number for several files: theirs when they agree, else that something failed."""
+    failures = set(codes) - {DONE}
+    return DONE if not failures else failures.pop() if len(failures) == 1 else FAILED
+
+
+def explain(error: BaseException) -> str:
+    """Return what happened and, where there is something to do, what."""
+    return f"{_fact(error)}{_cure(error)}"
+
+
+def tell(text: str) -> None:
+    """Say something to people."""
+    print(f"haulier: {text}", file=sys.stderr)
+
+
+def run(work: Coroutine[Any, Any, int], *, interrupted: str = "interrupted") -> NoReturn:
+    """Run a command's coroutine and end the command with its number.
+
+    Args:
+        work: returns the exit code, or raises.
+        interrupted: what to say after Ctrl-C.
+    """
+    raise typer.Exit(_run(work, interrupted))
+
+
+def _run(work: Coroutine[Any, Any, int], interrupted: str) -> int:
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        tell(interrupted)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`haulier ls | head`). Nothing can be written any more,
+        # not even by the interpreter when it flushes at its end.
+        sys.stdout = None
+        return FAILED
+    except (HaulierError, OSError) as error:
+        tell(explain(error))
+        return exit_code(error)
+
+
+def load_extra(module: str, *, command: str, extra: str) -> ModuleType:
+    """Import a module of ours that stands on an extra; without the extra, name it and end the command."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "haulier":
+            raise
+        tell(f"'haulier {command}' needs {error.name}; install it with: pip install 'haulier[{extra}]'")
+        raise typer.Exit(FAILED) from error
+
+
+def _fact(error: BaseException) -> str:
+    if isinstance(error, InvalidRequest | DigestMalformed | PeerRefused) or not isinstance(error, OSError):
+        return str(error)
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _cure(error: BaseException) -> str:
+    if isinstance(error, PeerUnreachable):
+        return "; is the service running there (haulier serve), and is --url right?"
+    if isinstance(error, SourceChanged):
+        return "; nothing of it was kept, send it again when it is at rest"
+    if isinstance(error, PeerCorrupted):
+        return "; nothing of it was kept, try again, and check memory and disks if it happens twice"
+    if isinstance(error, FileExistsError):
+        return "; give another place with -o, or --force to replace it"
+    if isinstance(error, PeerRefused):
+        return _cure_of_refusal(error)
+    return ""
+
+
+def _cure_of_refusal(error: PeerRefused) -> str:
+    cures = {
+        401: "; give a valid token with --token or HAULIER_TOKEN",
+        403: "; this token or machine may not do it",
+        413: "; ask the operator for a higher limit, or send less",
+        421: "; use the address that the service printed when it started",
+        429: "; wait for other uploads to end, or ask the operator for a higher limit",
+        507: "; free space there, then run the same command again",
+    }
+    return cures.get(error.status, "")

@@ -1,0 +1,159 @@
+"""`haulier put`: files, folders and standard input to a service."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from haulier.cli.display import Bars, print_record
+from haulier.cli.folders import Item, collect
+from haulier.cli.options import DEFAULT_URL, Capsule, Home, Json, Parallel, Token, Url
+from haulier.cli.outcome import FAILED, exit_code, explain, run, tell, worst_code
+from haulier.cli.standard_input import read_descriptor
+from haulier.core.digest import DigestName
+from haulier.core.errors import HaulierError, InvalidRequest, PeerUnreachable
+
+if TYPE_CHECKING:
+    from haulier.client import Client
+
+
+class Derivatives(StrEnum):
+    """Who makes smaller pictures of a picture."""
+
+    SERVER = "server"
+    LOCAL = "local"
+    NONE = "none"
+
+
+STDIN = Path("-")
+
+
+def put(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="What to send; - is standard input.")],
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "-r",
+            "--recursive",
+            envvar="HAULIER_RECURSIVE",
+            help="Send folders, and keep their relative paths.",
+        ),
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    capsule: Capsule = "default",
+    parallel: Parallel = 4,
+    digest: Annotated[
+        DigestName,
+        typer.Option(envvar="HAULIER_DIGEST", help="What both sides compute and compare."),
+    ] = DigestName.SHA_256,
+    derivatives: Annotated[
+        Derivatives, typer.Option(envvar="HAULIER_DERIVATIVES", help="Who makes small pictures of pictures.")
+    ] = Derivatives.SERVER,
+    name: Annotated[
+        str, typer.Option(envvar="HAULIER_NAME", metavar="NAME", help="What standard input is called.")
+    ] = "stdin",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Send files, verified end to end.
+
+    Prints 'id  size  name' for each. A file whose sending was interrupted, even by kill -9, goes on where it
+    stopped when the same command is run again.
+    """
+    if derivatives is Derivatives.LOCAL:
+        raise typer.BadParameter(
+            "'local' is not there yet; use 'server' or 'none'", param_hint="--derivatives"
+        )
+    if STDIN in files and len(files) > 1:
+        raise typer.BadParameter("- stands alone: standard input is one stream", param_hint="FILE")
+    items = [] if files == [STDIN] else _collect(files, recursive=recursive)
+
+    async def work() -> int:
+        from haulier.client import Client
+
+        async with Client(url, token=token, capsule=capsule, parallel=parallel, home=home) as client:
+            if not items:
+                return await _put_stdin(client, name, digest, as_json=as_json)
+            return await _Batch(client, items, digest, as_json=as_json).run(parallel)
+
+    run(work(), interrupted=_hint(items))
+
+
+def _collect(files: list[Path], *, recursive: bool) -> list[Item]:
+    try:
+        return collect(files, recursive=recursive)
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.errors[0].reason, param_hint="FILE") from error
+    except OSError as error:
+        tell(explain(error))
+        raise typer.Exit(FAILED) from error
+
+
+def _hint(items: list[Item]) -> str:
+    if not items:
+        return "interrupted; nothing was kept, standard input cannot be read again"
+    hint = "interrupted; run the same command again and it goes on where it stopped"
+    return hint if len(items) == 1 else f"{hint}; leave out the files printed above, they are done"
+
+
+async def _put_stdin(client: "Client", name: str, digest: DigestName, *, as_json: bool) -> int:
+    with Bars(None) as bars, bars.file(name) as report:
+        record = await client.upload(
+            read_descriptor(sys.stdin.fileno()), filename=name, digest=digest, progress=report
+        )
+    print_record(record, as_json=as_json)
+    return 0
+
+
+class _Batch:
+    """Several files, a few at a time; one that fails does not keep the others from arriving."""
+
+    def __init__(self, client: "Client", items: list[Item], digest: DigestName, *, as_json: bool) -> None:
+        self._client = client
+        self._items = items
+        self._digest = digest
+        self._as_json = as_json
+        self._codes: set[int] = set()
+
+    async def run(self, parallel: int) -> int:
+        """Send all and return the exit code.
+
+        Raises:
+            PeerUnreachable: the service is gone; the other files need not be tried.
+        """
+        from haulier.client.tasks import tasks
+
+        queue = iter(self._items)
+        total = await asyncio.to_thread(_total, self._items)
+        with Bars(total) as bars:
+            async with tasks() as group:
+                for _ in range(min(parallel, len(self._items))):
+                    group.create_task(self._work(queue, bars))
+        return worst_code(self._codes)
+
+    async def _work(self, queue: Iterator[Item], bars: Bars) -> None:
+        for item in queue:
+            try:
+                await self._put(item, bars)
+            except PeerUnreachable:
+                raise
+            except (HaulierError, OSError) as error:
+                tell(f"{item.source}: {explain(error)}")
+                self._codes.add(exit_code(error))
+
+    async def _put(self, item: Item, bars: Bars) -> None:
+        with bars.file(item.path or item.source.name) as report:
+            record = await self._client.upload(
+                item.source, path=item.path, digest=self._digest, progress=report
+            )
+        print_record(record, as_json=self._as_json)
+
+
+def _total(items: list[Item]) -> int:
+    # Only for the bar; a file that cannot be read is told when its turn comes.
+    return sum(item.source.stat().st_size for item in items if item.source.is_file())

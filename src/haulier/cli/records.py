@@ -1,0 +1,190 @@
+"""`haulier ls`, `get` and `rm`: what the service holds."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from haulier.cli.display import Bars, print_json, print_record, printable
+from haulier.cli.folders import place_below
+from haulier.cli.options import DEFAULT_URL, Capsule, Json, Parallel, Token, Url
+from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, tell, worst_code
+from haulier.core.errors import HaulierError, PeerUnreachable
+from haulier.core.record import RecordStatus
+from haulier.core.upload import check_filename, require_valid
+
+if TYPE_CHECKING:
+    from haulier.client import Client, Record
+
+
+def ls(
+    prefix: Annotated[str, typer.Argument(help="Only records whose path begins so.")] = "",
+    mine: Annotated[bool, typer.Option("--mine", envvar="HAULIER_MINE", help="Only your own.")] = False,
+    status: Annotated[
+        RecordStatus | None, typer.Option(envvar="HAULIER_STATUS", help="Only records of this status.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HAULIER_SINCE",
+            metavar="T",
+            help="Only records made since this ISO 8601 time (UTC if bare).",
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    capsule: Capsule = "default",
+    as_json: Json = False,
+) -> None:
+    """List records, newest first."""
+    if since is not None:
+        _require_time(since)
+
+    async def work() -> int:
+        from haulier.client import Client
+
+        async with Client(url, token=token, capsule=capsule) as client:
+            heading = None if as_json else _HEADING
+            async for record in client.list(prefix, status=status, since=since, mine=mine):
+                if heading is not None:
+                    print(heading)
+                    heading = None
+                print_json(record.document) if as_json else print(_row(record))
+        return DONE
+
+    run(work())
+
+
+def get(
+    what: Annotated[
+        str, typer.Argument(metavar="RECORD|PREFIX/", help="A record's id, or the folder of its path.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", envvar="HAULIER_OUTPUT", metavar="FILE|DIR", help="Where to put it."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", envvar="HAULIER_FORCE", help="Replace files that exist.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    capsule: Capsule = "default",
+    parallel: Parallel = 4,
+    as_json: Json = False,
+) -> None:
+    """Fetch a record, or all below a folder, verified; goes on where an earlier fetch stopped."""
+
+    async def work() -> int:
+        from haulier.client import Client
+
+        async with Client(url, token=token, capsule=capsule, parallel=parallel) as client:
+            fetch = _Fetch(client, force=force, as_json=as_json)
+            if what.endswith("/"):
+                folder = Path(what.rstrip("/").rsplit("/", 1)[-1] or ".") if output is None else output
+                return await fetch.folder(what, folder, parallel)
+            return await fetch.one(what, output)
+
+    run(work(), interrupted="interrupted; run the same command again and it goes on where it stopped")
+
+
+def rm(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="The record's id.")],
+    now: Annotated[
+        bool, typer.Option("--now", envvar="HAULIER_NOW", help="Free the bytes at once; no way back.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a record; until its time in the trash is over it can be restored, unless --now."""
+
+    async def work() -> int:
+        from haulier.client import Client
+
+        async with Client(url, token=token) as client:
+            await client.delete(record, now=now)
+        print_json({"id": record, "deleted": True}) if as_json else print(f"deleted {printable(record)}")
+        return DONE
+
+    run(work())
+
+
+_HEADING = f"{'ID':36}  {'STATUS':10}  {'SIZE':>15}  {'CREATED':20}  NAME"
+
+
+def _row(record: "Record") -> str:
+    size = "-" if record.size is None else record.size
+    created = f"{record.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    name = printable(record.path or record.filename)
+    return f"{printable(record.id):36}  {printable(record.status):10}  {size:>15}  {created:20}  {name}"
+
+
+def _require_time(text: str) -> None:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a time like 2026-11-22 or 2026-11-22T10:00:00Z", param_hint="--since"
+        ) from error
+
+
+class _Fetch:
+    """One `haulier get`."""
+
+    def __init__(self, client: "Client", *, force: bool, as_json: bool) -> None:
+        self._client = client
+        self._force = force
+        self._as_json = as_json
+        self._codes: set[int] = set()
+
+    async def one(self, record_id: str, output: Path | None) -> int:
+        """Fetch one record into a file, or into a folder under its own name."""
+        record = await self._client.record(record_id)
+        target = output
+        if target is None or await asyncio.to_thread(target.is_dir):
+            # The name is the sender's word; only a plain name may be joined to a folder of ours.
+            require_valid(check_filename(record.filename))
+            target = (target or Path()) / record.filename
+        with Bars(record.size) as bars:
+            await self._fetch(record, target, bars)
+        return DONE
+
+    async def folder(self, prefix: str, folder: Path, parallel: int) -> int:
+        """Fetch the newest record of each path below `prefix`."""
+        from haulier.client.tasks import tasks
+
+        newest: dict[str, Record] = {}
+        async for record in self._client.list(prefix, status=RecordStatus.COMPLETED):
+            if record.path is not None and record.path.startswith(prefix):
+                newest.setdefault(record.path, record)
+        if not newest:
+            tell(f"there is no completed record with a path below {prefix}")
+            return FAILED
+        queue = iter(newest.items())
+        with Bars(sum(record.size or 0 for record in newest.values())) as bars:
+            async with tasks() as group:
+                for _ in range(min(parallel, len(newest))):
+                    group.create_task(self._work(queue, prefix, folder, bars))
+        return worst_code(self._codes)
+
+    async def _work(
+        self, queue: Iterator[tuple[str, "Record"]], prefix: str, folder: Path, bars: Bars
+    ) -> None:
+        for path, record in queue:
+            try:
+                target = place_below(folder, path.removeprefix(prefix))
+                await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+                await self._fetch(record, target, bars)
+            except PeerUnreachable:
+                raise
+            except (HaulierError, OSError) as error:
+                tell(f"{printable(path)}: {explain(error)}")
+                self._codes.add(exit_code(error))
+
+    async def _fetch(self, record: "Record", target: Path, bars: Bars) -> None:
+        with bars.file(target.name) as report:
+            saved = await self._client.download(record.id, target, overwrite=self._force, progress=report)
+        print_record(record, as_json=self._as_json, target=str(saved))
