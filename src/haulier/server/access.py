@@ -21,13 +21,12 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.server.addresses import headers_named
+from haulier.server.asgi import CONNECTION_EXTENSION
 from haulier.server.errors import HostRefused, NotLocal
 
 LOCAL: Final = "local"
 """The one caller of open mode."""
 EXEMPT: Final = frozenset({"/healthz", "/readyz"})
-CONNECTION_EXTENSION: Final = "haulier.connection"
-"""In `scope["extensions"]` on our own server: a dict that lives as long as the connection."""
 
 _NAMES: Final = frozenset({"127.0.0.1", "[::1]", "localhost"})
 _PORTS: Final = {"http": 80, "https": 443}

@@ -22,6 +22,8 @@ BODY_EXTENSION: Final = "haulier.body"
 """In `scope["extensions"]` on our own server, for a body of known length: its `FastBody`."""
 INTERIM_EXTENSION: Final = "haulier.interim"
 """In `scope["extensions"]` on our own server, for HTTP/1.1: an `Interim`."""
+CONNECTION_EXTENSION: Final = "haulier.connection"
+"""In `scope["extensions"]` on our own server: a dict that lives as long as the connection."""
 TRAILERS_EXTENSION: Final = "haulier.trailers"
 """In `scope["extensions"]` on our own server: the list of trailers, complete when the body is."""
 

@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from haulier.core.digest import Buffer
 from haulier.server.asgi import (
     BODY_EXTENSION,
+    CONNECTION_EXTENSION,
     INTERIM_EXTENSION,
     TRAILERS_EXTENSION,
     FastBody,
@@ -68,6 +69,8 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._refusal = 400
         self._replaying = False
         self._meter = HeadMeter(self.limits)
+        self._connection: dict[str, Any] = {}
+        """What the application remembers about this connection."""
         self._trailers: list[tuple[bytes, bytes]] = []
         self._wants_keep_alive = False
         self._body_left: int | None = 0
@@ -228,7 +231,10 @@ class HaulierHttpProtocol(HttpToolsProtocol):
                     raise ValueError("HTTP/1.0 has no transfer codings")
 
     def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
-        extensions: dict[str, Any] = {TRAILERS_EXTENSION: self._trailers}
+        extensions: dict[str, Any] = {
+            CONNECTION_EXTENSION: self._connection,
+            TRAILERS_EXTENSION: self._trailers,
+        }
         if self._body_left is not None:
             extensions[BODY_EXTENSION] = FastBody(BodyWire(self, cycle), self._body_left)
         if self.scope["http_version"] == "1.1":
