@@ -69,11 +69,19 @@ def _require_distinct(items: list[Item]) -> None:
         seen[item.path] = item.source
 
 
+def full_path(path: str, filename: str) -> str:
+    """Return a record's path with its file name; some senders' paths end with it, others' with its folder."""
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    if not path.endswith("/") and last == unicodedata.normalize("NFC", filename):
+        return path
+    return f"{path.rstrip('/')}/{filename}"
+
+
 def place_below(folder: Path, path: str) -> Path:
     """Return where a record of that relative path goes.
 
     Raises:
         InvalidRequest: the service told a path that could lead out of the folder.
     """
-    require_valid(check_path(path))
+    require_valid(check_path(unicodedata.normalize("NFC", path)))
     return folder.joinpath(*path.split("/"))

@@ -9,7 +9,22 @@ from haulier.core.errors import InvalidRequest
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-Url = Annotated[str, typer.Option("--url", envvar="HAULIER_URL", metavar="URL", help="Where the service is.")]
+
+def _check_url(url: str) -> str:
+    from haulier.client.wire import check_url
+
+    try:
+        return check_url(url)
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.errors[0].reason) from error
+
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="HAULIER_URL", metavar="URL", callback=_check_url, help="Where the service is."
+    ),
+]
 Token = Annotated[
     str | None,
     typer.Option(

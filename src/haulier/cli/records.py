@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from haulier.cli.display import Bars, print_json, print_record, printable
-from haulier.cli.folders import place_below
+from haulier.cli.folders import full_path, place_below
 from haulier.cli.options import DEFAULT_URL, Capsule, Json, Parallel, Token, Url
 from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, tell, worst_code
 from haulier.core.errors import HaulierError, PeerUnreachable
@@ -159,7 +159,7 @@ class _Fetch:
         newest: dict[str, Record] = {}
         async for record in self._client.list(prefix, status=RecordStatus.COMPLETED):
             if record.path is not None and record.path.startswith(prefix):
-                newest.setdefault(record.path, record)
+                newest.setdefault(full_path(record.path, record.filename), record)
         if not newest:
             tell(f"there is no completed record with a path below {prefix}")
             return FAILED

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from haulier.client.ending import ask_state, finish, upload_path
+from haulier.client.ending import LOST_SLUGS, MAX_SESSIONS, ask_state, finish, upload_path
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.plan import Chunk, missing_chunks
@@ -25,12 +25,8 @@ from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused, SourceChanged
 
-MAX_SESSIONS: Final = 3
-"""Uploads begun for one call: a session that is lost (expired, aborted) is replaced, but not for ever."""
 MAX_ROUNDS: Final = 3
 """Times that `finish` may find chunks missing that had been acknowledged."""
-LOST_SLUGS: Final = frozenset({"upload-not-found", "upload-gone", "idempotency-key-reused"})
-"""Problems that mean: this key leads nowhere; begin anew with another one."""
 
 
 class Key:

@@ -21,7 +21,7 @@ from haulier.client.order import Report
 from haulier.client.source import PIECE
 from haulier.client.values import Asset, Record
 from haulier.client.wire import Wire
-from haulier.core.digest import Digest, DigestName, OrderedDigest, parse_digest_name
+from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
 
 
@@ -123,14 +123,17 @@ class Download:
         """Fetch, verify and publish; return the target.
 
         Raises:
-            FileExistsError: the target exists and `overwrite` is not given.
+            FileExistsError: the target exists with other bytes and `overwrite` is not given.
             PeerCorrupted: the bytes are not what the record says.
             PeerRefused, PeerUnreachable: as `Wire.call`; the part stays for a later run.
             InvalidRequest: another process is fetching the same.
         """
-        if not overwrite and await asyncio.to_thread(os.path.lexists, self._target):
-            raise FileExistsError(errno.EEXIST, "exists already", str(self._target))
         expected = expected_digest(self._asset)
+        if not overwrite and await asyncio.to_thread(os.path.lexists, self._target):
+            # An earlier call may have put it there; the same bytes again are no conflict.
+            if await asyncio.to_thread(holds, self._target, self._asset.size, expected):
+                return self._target
+            raise FileExistsError(errno.EEXIST, "exists with other bytes", str(self._target))
         name = DigestName.NONE if expected is None else expected.name
         part = await asyncio.to_thread(Part.open, self._target, self._mark, name)
         try:
@@ -184,6 +187,17 @@ class Download:
 def _continues(answer: httpx2.Response, offset: int) -> bool:
     field = str(answer.headers.get("Content-Range", ""))
     return answer.status_code == 206 and field.startswith(f"bytes {offset}-")
+
+
+def holds(path: Path, size: int, expected: Digest | None) -> bool:
+    """Whether the file has these bytes; without a digest nobody can tell. Blocks."""
+    if expected is None or not path.is_file() or path.stat().st_size != size:
+        return False
+    hasher = new_hasher(expected.name)
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+    return hasher.digest() == expected.value
 
 
 def expected_digest(asset: Asset) -> Digest | None:

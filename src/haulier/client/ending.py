@@ -3,11 +3,20 @@
 from collections.abc import Mapping
 from typing import Final
 
+import httpx2
+
 from haulier.client.values import Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerRefused
 
+LOST_SLUGS: Final = frozenset(
+    # The answer to a HEAD has no body, so no slug of its own.
+    {"upload-not-found", "upload-gone", "idempotency-key-reused", "http-404", "http-410"}
+)
+"""Problems that mean: this key leads nowhere; begin anew with another one."""
+MAX_SESSIONS: Final = 3
+"""Uploads begun for one call: a session that is lost (expired, aborted) is replaced, but not for ever."""
 POLL_S: Final = 30
 """How long one question may wait at the service for an end; its own bound is 60."""
 
@@ -41,10 +50,9 @@ async def finish(wire: Wire, upload: str, *, digest: Digest | None, size: int) -
         document["digest"] = {str(digest.name): digest.hex}
 
     async def attempt() -> Record | None:
-        answer = await wire.once("POST", f"{upload_path(upload)}/finish", json=document)
-        if answer.status_code != 202:
-            return Record.read(answer.json())
-        return (await ask_state(wire, upload, wait_s=POLL_S)).result
+        return await read_result(
+            wire, await wire.once("POST", f"{upload_path(upload)}/finish", json=document)
+        )
 
     record = None
     try:
@@ -53,6 +61,27 @@ async def finish(wire: Wire, upload: str, *, digest: Digest | None, size: int) -
     except PeerRefused as error:
         raise corruption(error, upload) from error
     return require_equal(record, digest=digest, size=size)
+
+
+async def read_result(wire: Wire, answer: httpx2.Response) -> Record | None:
+    """Read the answer to a finish, or to a file in one request; waits for the end when it is not yet there.
+
+    Returns:
+        The record; None when the wait was too short, or when the request must be repeated to tell its error.
+
+    Raises:
+        PeerRefused: the upload has no record any more, or another final problem.
+        PeerUnreachable: as `Wire.once`.
+    """
+    document = answer.json()
+    if isinstance(document, dict) and "capsule" in document:
+        return Record.read(document)
+    state = UploadState.read(document)
+    if not state.ended:
+        state = await ask_state(wire, state.id, wait_s=POLL_S)
+    if state.status == "committed" and state.result is None:
+        raise PeerRefused(410, "upload-gone", "the upload is committed, but its record has been deleted")
+    return state.result
 
 
 def corruption(error: PeerRefused, upload: str) -> PeerRefused | PeerCorrupted:

@@ -16,7 +16,7 @@ from haulier.client.tasks import tasks
 from haulier.client.values import Begun, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest
-from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
+from haulier.core.errors import PeerCorrupted, PeerError
 
 SEGMENT: Final = 8 * 1024 * 1024
 """Bytes of one request. Three are kept at most: one on its way, one ready, one being filled. The size of
@@ -95,15 +95,9 @@ class StreamUpload:
         self._report.acknowledged(start + len(segment))
 
     async def _patch(self, offset: int, body: bytes) -> None:
-        try:
-            await self._wire.once(
-                "PATCH", upload_path(self._upload), content=body, headers={"Upload-Offset": str(offset)}
-            )
-        except PeerRefused as error:
-            if error.slug == "offset-mismatch":
-                # The next attempt asks for the offset; as any other cut it is bounded by the budget.
-                raise PeerRefused(423, "upload-busy", error.detail, error.fields) from error
-            raise
+        await self._wire.once(
+            "PATCH", upload_path(self._upload), content=body, headers={"Upload-Offset": str(offset)}
+        )
 
     async def _offset(self, lowest: int, highest: int) -> int:
         answer = await self._wire.once("HEAD", upload_path(self._upload))

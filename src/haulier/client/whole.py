@@ -6,21 +6,25 @@ Rule 2: what the service kept of a request that was cut is not sent again.
 
 import asyncio
 import secrets
-from typing import Final
 from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from haulier.client.ending import POLL_S, ask_state, corruption, require_equal
+from haulier.client.ending import (
+    LOST_SLUGS,
+    MAX_SESSIONS,
+    POLL_S,
+    ask_state,
+    corruption,
+    read_result,
+    require_equal,
+)
 from haulier.client.order import Order, Report
 from haulier.client.source import FileSource
 from haulier.client.values import Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, format_digest_field, new_hasher
 from haulier.core.errors import PeerRefused
-
-MAX_SESSIONS: Final = 3
-"""As for chunks: keys tried when an upload is lost."""
 
 
 class WholeUpload:
@@ -49,32 +53,34 @@ class WholeUpload:
             try:
                 return await self._session(body, digest)
             except PeerRefused as error:
-                if error.slug not in {"upload-gone", "upload-not-found"}:
+                if error.slug not in LOST_SLUGS:
                     raise
             self._key = secrets.token_hex(16)
         return await self._session(body, digest)
 
     async def _session(self, body: bytes, digest: Digest | None) -> Record:
-        async def attempt() -> Record:
+        async def attempt() -> Record | None:
             async with self._gate:
                 return await self._put(body, digest)
 
+        record = None
         try:
-            record = await self._wire.persevere(attempt, waiting=self._report.waiting)
+            while record is None:
+                record = await self._wire.persevere(attempt, waiting=self._report.waiting)
         except PeerRefused as error:
             raise corruption(error, self._order.filename) from error
         self._report.acknowledged(len(body))
         return require_equal(record, digest=digest, size=len(body))
 
-    async def _put(self, body: bytes, digest: Digest | None) -> Record:
+    async def _put(self, body: bytes, digest: Digest | None) -> Record | None:
         try:
             answer = await self._request(body, digest)
         except PeerRefused as error:
             location = error.fields.get("location")
-            if error.status != 409 or not isinstance(location, str):
+            if error.slug != "offset-mismatch" or not isinstance(location, str):
                 raise
             return await self._continue(location, body)
-        return Record.read(answer.json())
+        return await read_result(self._wire, answer)
 
     async def _request(self, body: bytes, digest: Digest | None) -> httpx2.Response:
         order = self._order
@@ -89,7 +95,7 @@ class WholeUpload:
         path = f"/api/files/{quote(order.filename, safe='')}"
         return await self._wire.once("PUT", path, params=params, headers=headers, content=body)
 
-    async def _continue(self, location: str, body: bytes) -> Record:
+    async def _continue(self, location: str, body: bytes) -> Record | None:
         """An earlier request with this key was cut; what it brought is kept, the rest follows."""
         path = urlsplit(location).path
         head = await self._wire.once("HEAD", path)
@@ -99,8 +105,6 @@ class WholeUpload:
                 "PATCH", path, content=body[offset:], headers={"Upload-Offset": str(offset)}
             )
         state = await ask_state(self._wire, path.rsplit("/", 1)[-1], wait_s=POLL_S)
-        if state.result is None:
-            raise PeerRefused(423, "upload-busy", f"the upload is {state.status}")
         return state.result
 
 

@@ -29,8 +29,8 @@ SILENCE_TIMEOUT_S: Final = 90.0
 finish after 25 s; whoever is silent for longer is gone."""
 TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
-BUSY_SLUGS: Final = frozenset({"upload-busy"})
-"""Problems that pass, whatever their status."""
+BUSY_SLUGS: Final = frozenset({"upload-busy", "offset-mismatch"})
+"""Problems that pass, whatever their status; whoever appends asks for the offset before the next try."""
 FINAL_SLUGS: Final = frozenset({"storage-not-writable", "directory-not-creatable"})
 """Problems that wait for an operator, whatever their status."""
 
