@@ -73,8 +73,8 @@ class SessionPolicy(Protocol[D]):
     def rewound(self, session_id: SessionId) -> None:
         """Accepted bytes are about to be replaced, or were lost."""
 
-    def left(self, session_id: SessionId) -> None:
-        """The session ended, with or without a result."""
+    def left(self, session_id: SessionId, status: SessionStatus) -> None:
+        """The session ended."""
 
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
         """Return what to await before more bytes are taken, if something falls behind."""
@@ -210,8 +210,8 @@ class SessionContext(Generic[D]):
         speed = self._speeds.get(session_id)
         return 0.0 if speed is None else speed.at(self.ports.clock.monotonic())
 
-    def left(self, session_id: SessionId) -> None:
+    def left(self, session_id: SessionId, status: SessionStatus) -> None:
         """The session ended: forget what was kept about it, and wake who waits."""
         self._speeds.pop(session_id, None)
-        self.policy.left(session_id)
+        self.policy.left(session_id, status)
         self.changes.notify(session_id)

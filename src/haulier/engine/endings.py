@@ -92,7 +92,7 @@ class Endings(Generic[D]):
             await self._sink.delete(blob_key)
             raise
         if committed:
-            self._context.left(session.id)
+            self._context.left(session.id, SessionStatus.COMMITTED)
             await self._sink.discard(session.id)
         log.info("session.committed", session=session.id, size=size, committed=committed)
 
@@ -116,7 +116,7 @@ class Endings(Generic[D]):
 
     async def _fail(self, session: Session[D], error: str) -> None:
         await self._end(session, session.fence, SessionStatus.FAILED, error)
-        await self.free(session.id)
+        await self.free(session.id, SessionStatus.FAILED)
 
     async def abort(self, session_id: SessionId) -> None:
         """End the session and free its bytes; see `SessionService.abort`."""
@@ -124,7 +124,7 @@ class Endings(Generic[D]):
             if session.status is SessionStatus.FINISHING:
                 await self._await_finish(session)
             elif await self._end(session, None, SessionStatus.ABORTED):
-                await self.free(session_id)
+                await self.free(session_id, SessionStatus.ABORTED)
         if session.status is SessionStatus.COMMITTED:
             raise UploadComplete(session_id, self._context.policy.result_of(session))
 
@@ -147,20 +147,20 @@ class Endings(Generic[D]):
 
         return await self._work.write(end, durable=True)
 
-    async def free(self, session_id: SessionId) -> None:
+    async def free(self, session_id: SessionId, status: SessionStatus) -> None:
         """Nobody may write to the session any more: let every handler go, then remove its bytes."""
         claims = self._context.ports.claims
         claims.ask_all(session_id)
         await claims.idle(session_id)
         await self._sink.discard(session_id)
-        self._context.left(session_id)
+        self._context.left(session_id, status)
 
     async def expire(self, now: float) -> int:
         """End sessions whose time is over; see `SessionService.expire`."""
         total = 0
         while batch := await self._work.write(partial(self._expire_in, now)):
             for session in batch:
-                await self.free(session.id)
+                await self.free(session.id, SessionStatus.EXPIRED)
             total += len(batch)
         return total
 

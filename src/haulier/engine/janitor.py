@@ -5,7 +5,6 @@ Rule 2: a step that fails is logged and counted; the others go on, and it is tri
 Rule 3: what nobody names is set aside, never removed.
 """
 
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -77,7 +76,7 @@ class JumpGuard:
 
 
 class Janitor:
-    """Runs beside the service; `failures` counts steps that failed, by name."""
+    """Runs beside the service."""
 
     def __init__(
         self,
@@ -88,9 +87,10 @@ class Janitor:
         work: UnitOfWork[UploadDetails],
         clock: Clock,
         limits: JanitorLimits,
+        swept: Callable[[str, int], None] = lambda _result, _count: None,
     ) -> None:
-        self.failures: Counter[str] = Counter()
-        self.done: Counter[str] = Counter()
+        """`swept` hears what each step did: its name, or its name and `-failed`, and how often."""
+        self._swept = swept
         self._uploads = uploads
         self._records = records
         self._sink = sink
@@ -128,11 +128,11 @@ class Janitor:
         try:
             count = await work()
         except HaulierError as error:
-            self.failures[name] += 1
+            self._swept(f"{name}-failed", 1)
             log.warning("janitor.failed", step=name, error=str(error))
             return
-        self.done[name] += count
         if count:
+            self._swept(name, count)
             log.info("janitor.done", step=name, count=count)
 
     async def _sweep_parts(self) -> int:

@@ -11,7 +11,7 @@ import json
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import (
@@ -110,6 +110,19 @@ class UploadState:
     speed: float
 
 
+class UploadObserver(Protocol):
+    """Hears, in this process and right after it happened, what operators count."""
+
+    def begun(self) -> None:
+        """An upload was begun."""
+
+    def accepted(self, count: int, /) -> None:
+        """So many bytes were accepted."""
+
+    def ended(self, status: SessionStatus, /) -> None:
+        """An upload came to its end."""
+
+
 class UploadService:
     """Uploads of every front end. All calls may run in parallel and be repeated."""
 
@@ -122,13 +135,15 @@ class UploadService:
         secret: bytes,
         limits: UploadLimits,
         hashers: int,
+        observer: UploadObserver | None = None,
     ) -> None:
         self._ports = ports
         self._access = access
         self._secret = secret
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
-        policy = _UploadPolicy(self._digests)
+        self._observer = observer
+        policy = _UploadPolicy(self._digests, observer)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -155,6 +170,8 @@ class UploadService:
         upload, created = await self._sessions.begin(spec, details)
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
+        if created and self._observer is not None:
+            self._observer.begun()
         return Begun(upload=upload, created=created, token=self.token_of(upload))
 
     def _plan(self, request: BeginUpload, caller: str) -> tuple[SessionSpec, UploadDetails]:
@@ -362,8 +379,9 @@ class UploadService:
 class _UploadPolicy:
     """What uploads decide at the turning points of their sessions; see `SessionPolicy`."""
 
-    def __init__(self, digests: Digests) -> None:
+    def __init__(self, digests: Digests, observer: UploadObserver | None) -> None:
         self._digests = digests
+        self._observer = observer
 
     async def began(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         details = session.details
@@ -421,12 +439,16 @@ class _UploadPolicy:
 
     def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
         self._digests.accepted(session_id, start, stop)
+        if self._observer is not None:
+            self._observer.accepted(stop - start)
 
     def rewound(self, session_id: SessionId) -> None:
         self._digests.forget(session_id)
 
-    def left(self, session_id: SessionId) -> None:
+    def left(self, session_id: SessionId, status: SessionStatus) -> None:
         self._digests.forget(session_id)
+        if self._observer is not None:
+            self._observer.ended(status)
 
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
         return self._digests.caught_up(session_id)
