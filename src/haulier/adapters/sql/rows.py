@@ -173,8 +173,13 @@ def record_of(row: Row, assets: Iterable[Asset]) -> Record:
         uploaded_at=row["uploaded_at"],
         finished_at=row["finished_at"],
         deleted_at=row["deleted_at"],
-        assets=tuple(sorted(assets, key=lambda asset: _KINDS[asset.kind])),
+        assets=in_order(assets),
     )
+
+
+def in_order(assets: Iterable[Asset]) -> tuple[Asset, ...]:
+    """Return assets in the order of their kinds."""
+    return tuple(sorted(assets, key=lambda asset: _KINDS[asset.kind]))
 
 
 _KINDS = {kind: position for position, kind in enumerate(AssetKind)}

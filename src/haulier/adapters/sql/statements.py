@@ -124,6 +124,7 @@ START_FINISH: Final = _change(
     error=sa.null(),
 ).returning(*_SESSION)
 TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*_SESSION)
+AMEND: Final = _change(_FINISHING, **{name: _bind(name) for name in _DETAILS}).returning(*_SESSION)
 COMMIT: Final = _change(
     _FINISHING,
     **_SEEN,
@@ -165,13 +166,11 @@ LIVE_SESSIONS: Final = sa.select(*_SESSION).where(_LIVE).order_by(uploads.c.crea
 COUNT_LIVE: Final = _live_of_owner
 COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
 ERASE_SESSION: Final = sa.delete(uploads).where(_THIS)
-PURGE_SESSIONS: Final = sa.delete(uploads).where(
-    uploads.c.id.in_(
-        sa.select(uploads.c.id)
-        .where(sa.text(IS_ENDED), uploads.c.last_seen_at < _bind("before"))
-        .order_by(uploads.c.last_seen_at, uploads.c.id)
-        .limit(_bind("limit"))
-    )
+ENDED: Final = (
+    sa.select(*_SESSION)
+    .where(sa.text(IS_ENDED), uploads.c.last_seen_at < _bind("before"))
+    .order_by(uploads.c.last_seen_at, uploads.c.id)
+    .limit(_bind("limit"))
 )
 SESSION_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
     uploads.c.blob_key == _bind("blob_key")
@@ -312,7 +311,20 @@ ADD_ASSET: Final = (
     .on_conflict_do_nothing(index_elements=[assets.c.record_id, assets.c.kind])
 )
 ASSETS: Final = sa.select(assets).where(assets.c.record_id == _bind("record_id"))
-DROP_ASSETS: Final = sa.delete(assets).where(assets.c.record_id == _bind("record_id"))
+DROP_ASSETS: Final = (
+    sa.delete(assets)
+    .where(
+        assets.c.record_id == _bind("record_id"),
+        sa.exists(
+            sa.select(records.c.id).where(
+                records.c.id == _bind("record_id"),
+                records.c.deleted_at.is_not(None),
+                sa.not_(records.c.keeps_assets),
+            )
+        ),
+    )
+    .returning(*assets.c)
+)
 ASSET_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
     assets.c.blob_key == _bind("blob_key")
 )

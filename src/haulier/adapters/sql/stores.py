@@ -11,6 +11,7 @@ from haulier.adapters.sql.rows import (
     asset_of,
     asset_parameters,
     details_parameters,
+    in_order,
     ranges_of_runs,
     record_of,
     record_parameters,
@@ -134,6 +135,13 @@ class SqlSessionStore:
         row = await self._sql.row(sql.START_FINISH, values)
         return None if row is None else session_of(row, whole(row["size"]))
 
+    async def amend(self, session_id: SessionId, fence: int, details: UploadDetails) -> Upload | None:
+        """Replace the details, under the fence."""
+        row = await self._sql.row(
+            sql.AMEND, {"id": session_id, "fence": fence, **details_parameters(details)}
+        )
+        return None if row is None else session_of(row, whole(row["size"]))
+
     async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Upload | None:
         """Let `holder` go on with finishing."""
         row = await self._sql.row(sql.TAKE_FINISH, {"id": session_id, "fence": fence, "holder": holder})
@@ -195,9 +203,13 @@ class SqlSessionStore:
         """Remove the row and its chunks."""
         await self._sql.count(sql.ERASE_SESSION, {"id": session_id})
 
-    async def purge(self, *, before: float, limit: int) -> int:
+    async def purge(self, *, before: float, limit: int) -> Sequence[Upload]:
         """Remove the sessions that ended longest ago."""
-        return await self._sql.count(sql.PURGE_SESSIONS, {"before": before, "limit": limit})
+        rows = await self._sql.rows(sql.ENDED, {"before": before, "limit": limit})
+        # What has ended stays so: nothing needs to be judged again.
+        for row in rows:
+            await self.erase(row["id"])
+        return [_without_chunks(row) for row in rows]
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that a session names."""
@@ -287,9 +299,10 @@ class SqlRecordStore:
         """Remove the row and its assets' rows."""
         await self._sql.count(sql.ERASE_RECORD, {"id": record_id})
 
-    async def drop_assets(self, record_id: RecordId) -> None:
-        """Remove the assets' rows."""
-        await self._sql.count(sql.DROP_ASSETS, {"record_id": record_id})
+    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
+        """Remove the assets' rows of a deleted record that does not keep them."""
+        dropped = await self._sql.rows(sql.DROP_ASSETS, {"record_id": record_id})
+        return in_order(asset_of(row) for row in dropped)
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that an asset names."""
