@@ -1,0 +1,23 @@
+"""For tests of code that uses Haulier: shipped fakes, a manual clock, and the contract suites of the ports.
+
+Needs pytest. The suites show values when an assertion fails only if pytest rewrites them, so this module
+says so before it imports them.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("haulier.testing.byte_sink_contract", "haulier.testing.unit_of_work_contract")
+
+from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
+from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402
+from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402
+from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402
+
+__all__ = [
+    "ByteSinkContract",
+    "ManualClock",
+    "MemoryDatabase",
+    "MemoryDisk",
+    "MemorySink",
+    "SeededIdentifiers",
+]
