@@ -1,0 +1,42 @@
+import re
+import uuid
+
+from haulier.adapters.clock import SystemClock, SystemIdentifiers, uuid7
+from haulier.testing import ManualClock
+
+
+async def test_the_system_clock_tells_a_time_after_this_was_written() -> None:
+    clock = SystemClock()
+    before = clock.monotonic()
+    await clock.sleep(0)
+    assert clock.now() > 1_750_000_000
+    assert clock.monotonic() >= before
+
+
+def test_session_ids_are_22_url_safe_characters_and_differ() -> None:
+    ids = SystemIdentifiers(SystemClock())
+    drawn = {ids.session_id() for _ in range(1000)}
+    assert len(drawn) == 1000
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{22}", one) for one in drawn)
+
+
+def test_blob_keys_are_random_uuids_in_hex() -> None:
+    ids = SystemIdentifiers(SystemClock())
+    drawn = {ids.blob_key() for _ in range(1000)}
+    assert len(drawn) == 1000
+    assert all(re.fullmatch(r"[0-9a-f]{32}", one) and uuid.UUID(one).version == 4 for one in drawn)
+
+
+def test_record_ids_are_uuids_of_version_7_and_carry_their_time() -> None:
+    # The example of RFC 9562, appendix A.6: 2022-02-22 19:22:22 UTC.
+    ids = SystemIdentifiers(ManualClock(1645557742.0))
+    record_id = uuid.UUID(ids.record_id())
+    assert (record_id.version, record_id.variant) == (7, uuid.RFC_4122)
+    assert str(record_id).startswith("017f22e2-79b0-7000-")
+
+
+def test_record_ids_sort_by_time_within_a_millisecond() -> None:
+    times = [1645557742.0 + microseconds / 1_000_000 for microseconds in range(0, 5000, 5)]
+    made = [uuid7(now, chance) for now, chance in zip(times, range(2**62 - 1, 0, -(2**50)), strict=False)]
+    assert len(made) == 1000
+    assert sorted(made) == made
