@@ -82,7 +82,8 @@ def parse_digest_name(text: str, *, field: str) -> DigestName:
         DigestMalformed: we do not know it.
     """
     try:
-        return DigestName(text.lower())
+        # Only ASCII has the upper case that is meant: the Kelvin sign's lower case is a "k", too.
+        return DigestName(text.lower() if text.isascii() else text)
     except ValueError:
         known = ", ".join(DigestName)
         raise DigestMalformed(field, f"{text[:64]!r} is not one of {known}") from None
@@ -152,31 +153,43 @@ MAX_FIELD: Final = 4096
 """Longest digest field that is read; a SHA-512 item takes about 100 characters."""
 MAX_PREFERENCE: Final = 10
 """The RFC's own upper bound of a preference."""
-_MEMBER: Final = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):[ \t]*", re.ASCII)
-_WANT: Final = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)[ \t]*=[ \t]*([0-9]{1,2})[ \t]*", re.ASCII)
+
+# RFC 9651 section 3. Parameters may have values of every type; a quoted one may hold commas, so members
+# cannot be told apart by splitting. Each type begins with another character: there is one way to match.
+_KEY: Final = r"[a-z*][a-z0-9_.*-]*"
+_BARE_ITEM: Final = (
+    r"(?:"
+    r":[A-Za-z0-9+/=]*:"  # Byte Sequence
+    r'|"(?:[ !#-\[\]-~]|\\["\\])*"'  # String
+    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*"'  # Display String
+    r"|-?[0-9]{1,12}\.[0-9]{1,3}|@?-?[0-9]{1,15}"  # Decimal, Date, Integer
+    r"|\?[01]"  # Boolean
+    r"|[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*"  # Token
+    r")"
+)
+_PARAMETERS: Final = rf"(?:; *{_KEY}(?:={_BARE_ITEM})?)*"
+# A comma promises another member; after the last one there is none.
+_END: Final = r"[ \t]*(?:,[ \t]*(?!\Z)|\Z)"
+_DIGEST_MEMBER: Final = re.compile(rf"({_KEY})=:([A-Za-z0-9+/=]*):{_PARAMETERS}{_END}")
+_WANT_MEMBER: Final = re.compile(rf"({_KEY})=(-?[0-9]{{1,15}}){_PARAMETERS}{_END}")
 
 
 def parse_digest_field(field: str, text: str) -> tuple[Digest, ...]:
-    """Read `Content-Digest` or `Repr-Digest`; unknown algorithms are left out.
+    """Read `Content-Digest` or `Repr-Digest`; unknown algorithms and parameters are left out.
 
-    Source: RFC 9530 sections 2 and 3; a Dictionary of Byte Sequences (RFC 9651).
+    Of several members of one name the last one counts. An empty field has no digests.
+
+    Source: RFC 9530 sections 2 and 3; a Dictionary of Byte Sequences (RFC 9651 section 4.2.2).
 
     Raises:
         DigestMalformed: not such a dictionary, or a value that is not of its algorithm's length.
     """
-    digests: dict[DigestName, Digest] = {}
-    for name, value in _members(field, text, _MEMBER):
-        known = _BY_NAME.get(name)
-        if known is None:
-            continue
-        try:
-            raw = base64.b64decode(value, validate=True)
-        except binascii.Error:
-            raise DigestMalformed(field, f"the value of {name} is not base64") from None
-        if len(raw) != _LENGTHS[known]:
-            raise DigestMalformed(field, f"{name} must be {_LENGTHS[known]} bytes, not {len(raw)}")
-        digests[known] = Digest(known, raw)
-    return tuple(digests.values())
+    members = _read_members(field, text, _DIGEST_MEMBER)
+    return tuple(
+        Digest(_BY_NAME[name], _decode_value(field, _BY_NAME[name], value))
+        for name, value in members.items()
+        if name in _BY_NAME
+    )
 
 
 def parse_want_digest(field: str, text: str) -> tuple[DigestName, ...]:
@@ -188,12 +201,13 @@ def parse_want_digest(field: str, text: str) -> tuple[DigestName, ...]:
         DigestMalformed: not a Dictionary of Integers from 0 to 10.
     """
     wanted: dict[DigestName, int] = {}
-    for name, value in _members(field, text, _WANT):
-        if int(value) > MAX_PREFERENCE:
-            raise DigestMalformed(field, f"the preference of {name} must be 0 to {MAX_PREFERENCE}")
-        if name in _BY_NAME:
-            wanted[_BY_NAME[name]] = int(value)
-    return tuple(sorted((n for n, weight in wanted.items() if weight), key=lambda n: -wanted[n]))
+    for name, value in _read_members(field, text, _WANT_MEMBER).items():
+        preference = int(value)
+        if not 0 <= preference <= MAX_PREFERENCE:
+            raise DigestMalformed(field, f"the preference of {name[:64]} must be 0 to {MAX_PREFERENCE}")
+        if name in _BY_NAME and preference:
+            wanted[_BY_NAME[name]] = preference
+    return tuple(sorted(wanted, key=lambda name: -wanted[name]))
 
 
 def format_digest_field(digest: Digest) -> str:
@@ -201,13 +215,30 @@ def format_digest_field(digest: Digest) -> str:
     return f"{digest.name}=:{base64.b64encode(digest.value).decode('ascii')}:"
 
 
-def _members(field: str, text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+def _read_members(field: str, text: str, pattern: re.Pattern[str]) -> dict[str, str]:
     if len(text) > MAX_FIELD:
         raise DigestMalformed(field, f"longer than {MAX_FIELD} characters")
-    found = []
-    for member in text.split(","):
-        match = pattern.fullmatch(member)
-        if match is None:
-            raise DigestMalformed(field, f"{member.strip()[:80]!r} is not a member of a digest dictionary")
-        found.append((match[1], match[2]))
-    return found
+    text = text.strip(" \t")
+    members: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        member = pattern.match(text, position)
+        if member is None:
+            shown = text[position : position + 80]
+            raise DigestMalformed(field, f"{shown!r} does not begin with a member of a digest dictionary")
+        members[member[1]] = member[2]
+        position = member.end()
+    return members
+
+
+def _decode_value(field: str, name: DigestName, value: str) -> bytes:
+    # RFC 9651 section 4.2.7: a reader should not fail because the padding is missing.
+    bare = value.rstrip("=")
+    padded = bare + "=" * (-len(bare) % 4)
+    try:
+        raw = base64.b64decode(padded if value == bare else value, validate=True)
+    except binascii.Error:
+        raise DigestMalformed(field, f"the value of {name} is not base64") from None
+    if len(raw) != _LENGTHS[name]:
+        raise DigestMalformed(field, f"{name} must be {_LENGTHS[name]} bytes, not {len(raw)}")
+    return raw
