@@ -53,9 +53,7 @@ class Ranges:
 
     def add(self, start: int, stop: int) -> "Ranges":
         """Return the set with `[start, stop)` in it."""
-        if not 0 <= start < stop:
-            message = f"not a range: [{start}, {stop})"
-            raise ValueError(message)
+        _require_range(start, stop)
         first = bisect_left(self.pairs, start, key=lambda pair: pair[1])
         after = bisect_right(self.pairs, stop, key=lambda pair: pair[0])
         touched = self.pairs[first:after]
@@ -66,6 +64,7 @@ class Ranges:
 
     def remove(self, start: int, stop: int) -> "Ranges":
         """Return the set without `[start, stop)`."""
+        _require_range(start, stop)
         kept: list[tuple[int, int]] = []
         for low, high in self.pairs:
             kept.extend(
@@ -93,3 +92,9 @@ class Ranges:
         if position < size:
             gaps.append((position, size))
         return tuple(gaps)
+
+
+def _require_range(start: int, stop: int) -> None:
+    if not 0 <= start < stop:
+        message = f"not a range: [{start}, {stop})"
+        raise ValueError(message)
