@@ -170,7 +170,9 @@ class UploadComplete(RequestError):
     record: str | None
 
     def __str__(self) -> str:
-        return f"upload {self.upload!r} is complete; its record is {self.record!r}"
+        return f"upload {self.upload!r} is complete" + (
+            f"; its record is {self.record!r}" if self.record else ""
+        )
 
 
 @dataclass(eq=False)
@@ -203,7 +205,7 @@ class ChunkOutOfRange(RequestError):
     chunk_count: int
 
     def __str__(self) -> str:
-        return f"chunk {self.index} is outside of this upload, whose chunks are 0 to {self.chunk_count - 1}"
+        return f"there is no chunk {self.index}: this upload has {self.chunk_count}, counted from 0"
 
 
 @dataclass(eq=False)
@@ -325,7 +327,8 @@ class WaitTimeout(HaulierError):
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:
-        return f"still {self.status} with {self.received} of {self.size} bytes"
+        size = "an unknown number of" if self.size is None else self.size
+        return f"still {self.status} with {self.received} of {size} bytes"
 
 
 @dataclass(eq=False)
@@ -368,7 +371,7 @@ class StorageNotWritable(StorageError):
     """A directory refuses writes."""
 
     directory: str
-    reason: str = field(default="permission denied")
+    reason: str = "permission denied"
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:
