@@ -20,6 +20,8 @@ from haulier.config import Settings
 from haulier.server.access import OpenModeGuard, OpenModeRules
 from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.files import FileRoutes
+from haulier.server.home import HomeRoutes
+from haulier.server.openapi import document_with
 from haulier.server.operators import OperatorRoutes
 from haulier.server.problems import ProblemAnswers
 from haulier.server.records import RecordRoutes
@@ -27,7 +29,7 @@ from haulier.server.requests import RequestLog
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
 NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI would follow every request with spans, and send them where its own variables say."""
@@ -49,7 +51,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan=None if lifespan is None else lambda _app: lifespan(),
         telemetry=NO_TELEMETRY,
         middleware=_layers(services, settings),
         exception_handlers={HTTPException: _raise, RequestValidationError: _raise},
@@ -61,6 +63,8 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     )
     RecordRoutes(services).install(app)
     OperatorRoutes(services).install(app)
+    HomeRoutes(services).install(app)
+    app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
 
 

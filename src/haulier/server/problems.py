@@ -225,6 +225,15 @@ NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
 SLUGS: Final = frozenset(row.slug for row in TABLE.values()) | {INTERNAL.slug}
 """Every problem type of this service; each has a page under docs/errors."""
 
+_REASONS: Final[Mapping[str, str]] = {
+    "extra_forbidden": "is not a field of this request",
+    "missing": "must be given",
+    "int_type": "must be a whole number, not text, a fraction or a boolean",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+}
+"""Our words for what pydantic says in its own."""
+
 Headers: TypeAlias = dict[str, str]
 
 
@@ -316,12 +325,12 @@ class ProblemAnswers:
         instance = f"urn:uuid:{self._new_instance()}"
         info = request_info(scope)
         info.problem, info.instance = row.slug, instance
-        if row.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error(
-                "request.failed", problem=row.slug, instance=instance, error=repr(error), exc_info=error
-            )
+        if row is INTERNAL:
+            log.error("request.failed", instance=instance, exc_info=error)
+        elif row.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("request.failed", problem=row.slug, instance=instance, error=repr(error))
         else:
-            log.info("request.refused", problem=row.slug, instance=instance, error=str(error))
+            info.error = str(error)
         await problem_response(scope, error, instance=instance, headers=info.problem_headers)(
             scope, receive, send
         )
@@ -342,7 +351,7 @@ def field_problems(errors: Iterable[Mapping[str, Any]]) -> Iterator[FieldProblem
     """Yield pydantic's findings in our words' shape: the field as the caller wrote it, and the reason."""
     for error in errors:
         place = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
-        yield FieldProblem(".".join(place) or "body", error["msg"])
+        yield FieldProblem(".".join(place)[:256] or "body", _REASONS.get(error["type"], error["msg"]))
 
 
 def _allowed_methods(scope: Scope) -> list[str]:

@@ -129,8 +129,8 @@ class RecordRoutes:
         """Send an asset's bytes."""
         record_id, kind = RecordId(request.path_params["record_id"]), request.path_params["kind"]
         wanted = wanted_digests(request)
-        if kind not in AssetKind:
-            raise AssetNotFound(record_id, kind)
+        if kind not in list(AssetKind):
+            raise AssetNotFound(record_id, kind[:32])
         record, asset = await self._records.asset(record_id, AssetKind(kind), caller=LOCAL)
         tag = entity_tag(asset)
         headers = {

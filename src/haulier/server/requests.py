@@ -30,6 +30,8 @@ class RequestInfo:
     problem: str | None = None
     """The slug of the problem that it was answered with."""
     instance: str | None = None
+    error: str | None = None
+    """What was refused and why, for the log."""
     problem_headers: dict[str, str] = field(default_factory=dict)
     """Headers that a problem carries beside its own, for instance where an upload goes on."""
 
@@ -67,7 +69,7 @@ class RequestLog:
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", info.id.encode("ascii"))]
             await send(message)
 
@@ -80,13 +82,22 @@ class RequestLog:
             self._over(scope, info, status, self._clock.monotonic() - started)
 
     def _over(self, scope: Scope, info: RequestInfo, status: int, duration_s: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        self._metrics.answered(route, scope["method"], status, duration_s, problem=info.problem)
+        self._metrics.answered(_template(scope), scope["method"], status, duration_s, problem=info.problem)
+        refusal = {"problem": info.problem, "instance": info.instance, "error": info.error}
         log.info(
             "request",
             method=scope["method"],
             path=scope["path"],
             status=status or None,
             duration_ms=round(duration_s * 1000, 1),
-            **({"problem": info.problem} if info.problem else {}),
+            **{name: value for name, value in refusal.items() if value is not None},
         )
+
+
+def _template(scope: Scope) -> str:
+    """Return the path of the route that answered; FastAPI names its own routes only."""
+    route = scope.get("route")
+    if route is None and "endpoint" in scope:
+        routes = scope["app"].routes
+        route = next((each for each in routes if each.endpoint == scope["endpoint"]), None)
+    return getattr(route, "path", "none")
