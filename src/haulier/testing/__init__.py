@@ -6,12 +6,19 @@ says so before it imports them.
 
 import pytest
 
-pytest.register_assert_rewrite("haulier.testing.byte_sink_contract", "haulier.testing.unit_of_work_contract")
+pytest.register_assert_rewrite(
+    "haulier.testing.byte_sink_contract",
+    "haulier.testing.record_rows_contract",
+    "haulier.testing.session_ends_contract",
+    "haulier.testing.session_rows_contract",
+    "haulier.testing.unit_of_work_contract",
+)
 
 from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
 from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402
 from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402
 from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402
+from haulier.testing.unit_of_work_contract import UnitOfWorkContract  # noqa: E402
 
 __all__ = [
     "ByteSinkContract",
@@ -20,4 +27,5 @@ __all__ = [
     "MemoryDisk",
     "MemorySink",
     "SeededIdentifiers",
+    "UnitOfWorkContract",
 ]

@@ -1,0 +1,335 @@
+"""What every `RecordStore` and `CapsuleStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.record import AssetKind, RecordId, RecordStatus
+from haulier.ports import RecordQuery
+from haulier.testing.rows import SHA_256, T0, Database, add_record, asset, record, see_record
+
+A = RecordId("a")
+NONE = RecordId("none")
+
+
+async def listed(database: Database, query: RecordQuery) -> list[str]:
+    """Return the ids of a page."""
+    return [row.id for row in await database.read(lambda tx: tx.records.list(query))]
+
+
+class RecordLifeContract:
+    """From begin to erasure."""
+
+    async def test_a_record_is_loaded_unchanged(self, database: Database) -> None:
+        """Every field comes back as it was."""
+        row = record(
+            "a",
+            filename="Größe 😀.txt",
+            path="x/ÿ/Größe 😀.txt",
+            size=None,
+            metadata={"größe": "5", "": '"\\'},
+        )
+        await add_record(database, row)
+        assert await see_record(database, "a") == row
+        assert await see_record(database, "none") is None
+
+    async def test_a_record_completes_with_its_original_once(self, database: Database) -> None:
+        """It takes size and digest from it."""
+        row = await add_record(database, record("a", size=None))
+        original = replace(asset("one", size=7), width=3, height=4)
+        assert await database.write(lambda tx: tx.records.complete(A, original, now=T0 + 2))
+        assert await see_record(database, "a") == row.complete(original, now=T0 + 2)
+        assert not await database.write(lambda tx: tx.records.complete(A, asset("two"), now=T0))
+        assert not await database.write(lambda tx: tx.records.complete(NONE, asset("two"), now=T0))
+        assert await see_record(database, "a") == row.complete(original, now=T0 + 2)
+
+    async def test_an_asset_without_digest_is_kept(self, database: Database) -> None:
+        """Uploads may ask for none."""
+        await add_record(database, record("a"))
+        plain = replace(asset("one"), digest=None)
+        await database.write(lambda tx: tx.records.complete(A, plain, now=T0))
+        row = await see_record(database, "a")
+        assert row is not None
+        assert (row.digest, row.assets) == (None, (plain,))
+
+    async def test_a_record_has_one_asset_of_a_kind(self, database: Database) -> None:
+        """In the order of their kinds, whenever they came."""
+        await add_record(database, record("a"))
+        kinds = [AssetKind.PLACEHOLDER, AssetKind.DISPLAY, AssetKind.DISPLAY]
+        added = [
+            await database.write(
+                lambda tx, n=n, kind=kind: tx.records.add_asset(A, asset(f"b{n}", kind))  # type: ignore[misc]
+            )
+            for n, kind in enumerate(kinds)
+        ]
+        assert added == [True, True, False]
+        await database.write(lambda tx: tx.records.complete(A, asset("one"), now=T0))
+        row = await see_record(database, "a")
+        assert row is not None
+        assert [(it.kind.value, it.blob_key) for it in row.assets] == [
+            ("original", "one"),
+            ("display", "b1"),
+            ("placeholder", "b0"),
+        ]
+        assert row.digest == SHA_256
+        assert not await database.write(lambda tx: tx.records.add_asset(NONE, asset("b9")))
+
+    async def test_an_upload_without_result_ends_its_record(self, database: Database) -> None:
+        """Once."""
+        row = await add_record(database, record("a"))
+
+        async def end(status: RecordStatus) -> bool:
+            return await database.write(lambda tx: tx.records.end(A, status, error="why", now=T0 + 2))
+
+        assert await end(RecordStatus.EXPIRED)
+        assert not await end(RecordStatus.FAILED)
+        assert await see_record(database, "a") == row.end(RecordStatus.EXPIRED, error="why", now=T0 + 2)
+        assert not await database.write(lambda tx: tx.records.complete(A, asset("one"), now=T0))
+
+    async def test_only_what_has_ended_is_deleted_once(self, database: Database) -> None:
+        """Its status stays."""
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"))
+
+        async def delete(name: str) -> bool:
+            return await database.write(
+                lambda tx: tx.records.delete(RecordId(name), now=T0 + 5, keep_assets=False)
+            )
+
+        assert [await delete(name) for name in ("a", "a", "b", "none")] == [True, False, False, False]
+        row = await see_record(database, "a")
+        assert row is not None
+        assert (row.status, row.deleted_at) == (RecordStatus.COMPLETED, T0 + 5)
+
+    async def test_a_deleted_record_is_restored_while_its_assets_are_there(self, database: Database) -> None:
+        """Afterwards there is nothing to come back to."""
+        await add_record(database, record("a"), original="one")
+        before = await see_record(database, "a")
+        assert not await database.write(lambda tx: tx.records.restore(A))
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert await database.write(lambda tx: tx.records.restore(A))
+        assert await see_record(database, "a") == before
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert await database.write(lambda tx: tx.records.drop_assets(A)) == (asset("one"),)
+        assert not await database.write(lambda tx: tx.records.restore(A))
+        assert not await database.write(lambda tx: tx.records.restore(NONE))
+
+    async def test_a_record_that_never_had_an_original_is_restored(self, database: Database) -> None:
+        """It misses nothing."""
+        await add_record(database, record("a"))
+        await database.write(lambda tx: tx.records.end(A, RecordStatus.FAILED, error=None, now=T0))
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert await database.write(lambda tx: tx.records.restore(A))
+
+    async def test_trash_is_what_was_deleted_long_ago_and_is_not_kept(self, database: Database) -> None:
+        """The longest deleted first; without assets there is nothing to remove."""
+        for number, name in enumerate("abcd"):
+            await add_record(database, record(name), original=name)
+            await database.write(
+                lambda tx, name=name, number=number: tx.records.delete(  # type: ignore[misc]
+                    RecordId(name), now=T0 + 10 - number, keep_assets=name == "b"
+                )
+            )
+        await add_record(database, record("e"), original="e")
+        await database.write(lambda tx: tx.records.drop_assets(RecordId("d")))
+
+        async def trash(before: float, limit: int) -> list[str]:
+            rows = await database.read(lambda tx: tx.records.deleted_before(before, limit=limit))
+            return [row.id for row in rows]
+
+        assert await trash(T0 + 8, 9) == []
+        assert await trash(T0 + 8.5, 9) == ["c"]
+        assert await trash(T0 + 100, 9) == ["c", "a"]
+        assert await trash(T0 + 100, 1) == ["c"]
+
+    async def test_assets_are_dropped_only_in_the_trash(self, database: Database) -> None:
+        """Not those of a record that is there, was restored, or keeps them."""
+        await add_record(database, record("a"), original="one")
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == []
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=True))
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == []
+        await database.write(lambda tx: tx.records.restore(A))
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == [asset("one")]
+        assert list(await database.write(lambda tx: tx.records.drop_assets(NONE))) == []
+
+    async def test_an_erased_record_leaves_nothing(self, database: Database) -> None:
+        """Erasing it again does nothing."""
+        await add_record(database, record("a"), original="one")
+        assert await database.read(lambda tx: tx.records.blob_keys(["one", "two"])) == {"one"}
+        await database.write(lambda tx: tx.records.erase(A))
+        await database.write(lambda tx: tx.records.erase(A))
+        assert await see_record(database, "a") is None
+        assert await database.read(lambda tx: tx.records.blob_keys(["one"])) == set()
+        await add_record(database, record("a"), original="one")
+
+
+class RecordListContract:
+    """Pages and filters."""
+
+    async def test_a_page_is_newest_first_with_one_row_more(self, database: Database) -> None:
+        """Rows of the same moment are ordered by their ids."""
+        for name, begun_at in (("a", T0), ("c", T0 + 1), ("b", T0 + 1), ("d", T0 - 1)):
+            await add_record(database, record(name, begun_at=begun_at))
+        assert await listed(database, RecordQuery()) == ["c", "b", "a", "d"]
+        assert await listed(database, RecordQuery(limit=2)) == ["c", "b", "a"]
+        assert await listed(database, RecordQuery(limit=2, after=(T0 + 1, "b"))) == ["a", "d"]
+        assert await listed(database, RecordQuery(limit=2, after=(T0 + 1, "c"))) == ["b", "a", "d"]
+        assert await listed(database, RecordQuery(after=(T0 - 1, "d"))) == []
+
+    async def test_pages_are_stable_while_rows_are_added(self, database: Database) -> None:
+        """Every row that was there at first is seen exactly once."""
+        for number in range(20):
+            await add_record(database, record(f"r{number:02}", begun_at=T0 + number // 3))
+        seen: list[str] = []
+        query = RecordQuery(limit=3)
+        while True:
+            rows = await database.read(lambda tx, query=query: tx.records.list(query))  # type: ignore[misc]
+            page = rows[: query.limit]
+            seen += [row.id for row in page]
+            if len(rows) <= query.limit:
+                break
+            query = replace(query, after=(page[-1].created_at, page[-1].id))
+            await add_record(database, record(f"new{len(seen)}", begun_at=T0 + 100 + len(seen)))
+        assert seen == [f"r{number:02}" for number in reversed(range(20))]
+
+    async def test_a_list_shows_records_with_their_assets(self, database: Database) -> None:
+        """As loading them does."""
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"))
+        rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
+        assert list(rows) == [await see_record(database, "b"), await see_record(database, "a")]
+
+    async def test_owner_capsule_and_status_filter(self, database: Database) -> None:
+        """All given ones must hold; any of several statuses will do."""
+        await add_record(database, record("a", owner="user:x"))
+        await add_record(database, record("b", capsule="other"))
+        await add_record(database, record("c"), original="one")
+        await add_record(database, record("d", owner="user:x", capsule="other"), original="two")
+        uploading, completed = RecordStatus.UPLOADING, RecordStatus.COMPLETED
+        assert await listed(database, RecordQuery(owner="user:x")) == ["d", "a"]
+        assert await listed(database, RecordQuery(capsule="other")) == ["d", "b"]
+        assert await listed(database, RecordQuery(statuses=frozenset({uploading}))) == ["b", "a"]
+        assert await listed(database, RecordQuery(statuses=frozenset(RecordStatus))) == ["d", "c", "b", "a"]
+        both = frozenset({completed, RecordStatus.FAILED})
+        assert await listed(database, RecordQuery(owner="user:x", capsule="other", statuses=both)) == ["d"]
+        assert await listed(database, RecordQuery(owner="nobody")) == []
+        assert await listed(database, RecordQuery(capsule="nowhere")) == []
+
+    async def test_a_part_of_the_name_is_found_whatever_its_case(self, database: Database) -> None:
+        """In any script; composed or not; and no character is a wildcard."""
+        names = ["GRÖSSE.txt", "große.txt", "Gro\u0308sse.TXT", "100%_\\.bin", "ΣΑΣ", "100-.bin"]
+        for number, name in enumerate(names):
+            await add_record(database, record(f"r{number}", filename=name))
+
+        async def find(part: str) -> list[str]:
+            return await listed(database, RecordQuery(name=part))
+
+        assert await find("größe") == ["r2", "r0"]
+        assert await find("SSE.t") == ["r2", "r1", "r0"]
+        assert await find("σας") == ["r4"]
+        assert await find("%") == ["r3"]
+        assert await find("0%_\\.") == ["r3"]
+        assert await find("_") == ["r3"]
+        assert await find("o") == ["r1"]
+        assert await find("") == ["r5", "r4", "r3", "r2", "r1", "r0"]
+
+    async def test_a_path_is_found_by_its_beginning(self, database: Database) -> None:
+        """Case counts; no prefix means all, also those without a path."""
+        paths = ["a/b", "a/b/c", "A/b", "a/\u00ff", "a0", None, "a/b\U0010ffff", "\ud7ff/x", "\ue000/x"]
+        for number, path in enumerate(paths):
+            await add_record(database, record(f"r{number}", path=path))
+
+        async def find(prefix: str) -> list[str]:
+            return await listed(database, RecordQuery(path_prefix=prefix))
+
+        assert await find("a/") == ["r6", "r3", "r1", "r0"]
+        assert await find("a/b") == ["r6", "r1", "r0"]
+        assert await find("a/b\U0010ffff") == ["r6"]
+        assert await find("\ud7ff") == ["r7"]
+        assert await find("\U0010ffff") == []
+        assert await find("%") == []
+        assert len(await find("")) == 9
+
+    async def test_dates_are_half_open(self, database: Database) -> None:
+        """From `since` on, before `until`."""
+        for number in range(4):
+            await add_record(database, record(f"r{number}", begun_at=T0 + number))
+        assert await listed(database, RecordQuery(since=T0 + 1, until=T0 + 3)) == ["r2", "r1"]
+        assert await listed(database, RecordQuery(since=T0 + 3)) == ["r3"]
+        assert await listed(database, RecordQuery(until=T0)) == []
+
+    async def test_a_kind_is_one_that_the_record_has(self, database: Database) -> None:
+        """Whatever else it has."""
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"))
+        await database.write(
+            lambda tx: tx.records.add_asset(RecordId("b"), asset("two", AssetKind.THUMBNAIL))
+        )
+        assert await listed(database, RecordQuery(kind="original")) == ["a"]
+        assert await listed(database, RecordQuery(kind="thumbnail")) == ["b"]
+        assert await listed(database, RecordQuery(kind="display")) == []
+
+    async def test_deleted_records_are_in_a_list_of_their_own(self, database: Database) -> None:
+        """Until they are restored."""
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"))
+        await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert await listed(database, RecordQuery()) == ["b"]
+        assert await listed(database, RecordQuery(deleted=True)) == ["a"]
+        await database.write(lambda tx: tx.records.restore(A))
+        assert await listed(database, RecordQuery()) == ["b", "a"]
+
+
+class CapsuleRowsContract:
+    """Bytes of a capsule; `small` has a quota of 1000."""
+
+    async def test_capsules_are_known_by_name(self, database: Database) -> None:
+        """`default` is there from the start."""
+        names = ["default", "other", "small", "none", "Default"]
+        known = [await database.read(lambda tx, n=n: tx.capsules.exists(n)) for n in names]  # type: ignore[misc]
+        assert known == [True, True, True, False, False]
+
+    async def test_reserved_and_used_bytes_count_against_the_quota(self, database: Database) -> None:
+        """To the last byte; what is refused takes nothing."""
+        await database.write(lambda tx: tx.capsules.reserve("small", 600))
+        await database.write(lambda tx: tx.capsules.use("small", reserved=600, size=500))
+        with pytest.raises(QuotaExceeded) as refused:
+            await database.write(lambda tx: tx.capsules.reserve("small", 501))
+        assert (refused.value.resource, refused.value.limit) == ("bytes", 1000)
+        await database.write(lambda tx: tx.capsules.reserve("small", 500))
+        with pytest.raises(QuotaExceeded):
+            await database.write(lambda tx: tx.capsules.reserve("small", 1))
+        await database.write(lambda tx: tx.capsules.release("small", 500))
+        await database.write(lambda tx: tx.capsules.use("small", reserved=0, size=-500))
+        await database.write(lambda tx: tx.capsules.reserve("small", 1000))
+
+    async def test_without_a_quota_any_size_fits(self, database: Database) -> None:
+        """An exbibyte, for instance."""
+        await database.write(lambda tx: tx.capsules.reserve("default", 2**60))
+        await database.write(lambda tx: tx.capsules.release("default", 2**60))
+
+    async def test_an_unknown_capsule_has_no_room(self, database: Database) -> None:
+        """Reserving tells; giving back does nothing."""
+        with pytest.raises(CapsuleNotFound):
+            await database.write(lambda tx: tx.capsules.reserve("none", 1))
+        await database.write(lambda tx: tx.capsules.release("none", 1))
+        await database.write(lambda tx: tx.capsules.use("none", reserved=1, size=1))
+
+    async def test_reservations_never_pass_the_quota_under_concurrency(self, database: Database) -> None:
+        """A hundred at once, ten fit."""
+
+        async def reserve(_: int) -> bool:
+            try:
+                await database.write(lambda tx: tx.capsules.reserve("small", 100))
+            except QuotaExceeded:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*map(reserve, range(100)))) == 10
+
+
+class RecordRowsContract(RecordLifeContract, RecordListContract, CapsuleRowsContract):
+    """All of it."""

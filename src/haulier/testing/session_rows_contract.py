@@ -1,0 +1,304 @@
+"""What every `SessionStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from haulier.core.errors import QuotaExceeded
+from haulier.core.ranges import Ranges
+from haulier.core.record import AssetKind, RecordId
+from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.ports import KeyTaken
+from haulier.testing.rows import (
+    SHA_256,
+    T0,
+    TTL_S,
+    Database,
+    add_finishing,
+    add_upload,
+    chunk,
+    see,
+    upload,
+)
+from haulier.testing.session_ends_contract import ExpiryContract, FinishContract
+
+A = SessionId("a")
+NONE = SessionId("none")
+FULL = Ranges(((0, 2 * MIB + 5),))
+
+
+class BeginContract:
+    """`insert`, and the ways to find a session again."""
+
+    async def test_what_is_inserted_is_loaded_unchanged(self, database: Database) -> None:
+        """Every field comes back as it was."""
+        session = upload(
+            "a",
+            key="key",
+            filename="Größe 😀.txt",
+            path="x/ÿ/Größe 😀.txt",
+            metadata={"größe": "5", "": "\u2028"},
+            expected=SHA_256,
+            record=RecordId("r"),
+            asset=AssetKind.DISPLAY,
+            adds_to_record=True,
+        )
+        await add_upload(database, session)
+        assert await see(database, "a") == session
+        assert await database.read(lambda tx: tx.sessions.peek(A)) == session
+
+    async def test_an_append_of_unknown_size_is_loaded_unchanged(self, database: Database) -> None:
+        """None stays None."""
+        session = upload("a", mode=Mode.APPEND, size=None)
+        await add_upload(database, session)
+        assert await see(database, "a") == session
+
+    async def test_an_unknown_session_is_none(self, database: Database) -> None:
+        """No error, no row."""
+        assert await see(database, "none") is None
+        assert await database.read(lambda tx: tx.sessions.peek(NONE)) is None
+        assert await database.read(lambda tx: tx.sessions.chunk(NONE, 0)) is None
+        assert await database.read(lambda tx: tx.sessions.find("default", "local", "key")) is None
+
+    async def test_a_key_of_a_live_session_is_taken(self, database: Database) -> None:
+        """For the same scope and owner only."""
+        await add_upload(database, upload("a", key="key"))
+        with pytest.raises(KeyTaken):
+            await add_upload(database, upload("b", key="key"))
+        await add_upload(database, upload("c", key="key", owner="user:x"))
+        await add_upload(database, upload("d", key="key", scope="other"))
+        await add_upload(database, upload("e"))
+        await add_upload(database, upload("f"))
+        found = await database.read(lambda tx: tx.sessions.find("default", "local", "key"))
+        assert found is not None
+        assert found.id == "a"
+
+    async def test_a_key_is_taken_even_at_the_limit(self, database: Database) -> None:
+        """Whoever repeats a request is told so, not that there is no room."""
+        await add_upload(database, upload("a", key="key"))
+        with pytest.raises(KeyTaken):
+            await database.write(lambda tx: tx.sessions.insert(upload("b", key="key"), max_live=1))
+
+    async def test_a_key_of_a_committed_session_is_taken(self, database: Database) -> None:
+        """The repetition gets the result."""
+        session = await add_finishing(database, upload("a", key="key"))
+        await database.write(lambda tx: tx.sessions.commit(A, session.fence, session.details, now=T0))
+        with pytest.raises(KeyTaken):
+            await add_upload(database, upload("b", key="key"))
+        found = await database.read(lambda tx: tx.sessions.find("default", "local", "key"))
+        assert found is not None
+        assert found.received == FULL
+
+    @pytest.mark.parametrize("status", [SessionStatus.ABORTED, SessionStatus.EXPIRED, SessionStatus.FAILED])
+    async def test_a_key_of_a_session_without_result_is_free(
+        self, database: Database, status: SessionStatus
+    ) -> None:
+        """It may be used anew."""
+        await add_upload(database, upload("a", key="key"))
+        await database.write(lambda tx: tx.sessions.end(A, None, status, error=None, now=T0))
+        assert await database.read(lambda tx: tx.sessions.find("default", "local", "key")) is None
+        await add_upload(database, upload("b", key="key"))
+
+    async def test_an_owner_has_at_most_so_many_live_sessions(self, database: Database) -> None:
+        """Counted over all capsules; ended ones and others' do not count."""
+        await add_upload(database, upload("a"))
+        await add_upload(database, upload("b", scope="other"))
+        await add_upload(database, upload("c", owner="user:x"))
+        with pytest.raises(QuotaExceeded) as refused:
+            await database.write(lambda tx: tx.sessions.insert(upload("d"), max_live=2))
+        assert (refused.value.resource, refused.value.limit) == ("sessions", 2)
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        await database.write(lambda tx: tx.sessions.insert(upload("d"), max_live=2))
+
+    async def test_the_limit_holds_under_concurrency(self, database: Database) -> None:
+        """A hundred at once, five may."""
+
+        async def begin(number: int) -> bool:
+            try:
+                await database.write(lambda tx: tx.sessions.insert(upload(f"s{number}"), max_live=5))
+            except QuotaExceeded:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*map(begin, range(100)))) == 5
+        assert await database.read(lambda tx: tx.sessions.count_live(None, "local")) == 5
+
+    async def test_live_sessions_are_counted_by_owner_and_scope(self, database: Database) -> None:
+        """Open and finishing ones are live."""
+        await add_finishing(database, upload("a"))
+        await add_upload(database, upload("b", scope="other"))
+        await add_upload(database, upload("c", owner="user:x"))
+
+        async def counts(owner: str) -> list[int]:
+            return [
+                await database.read(lambda tx, scope=scope: tx.sessions.count_live(scope, owner))  # type: ignore[misc]
+                for scope in (None, "default", "other")
+            ]
+
+        assert await counts("local") == [2, 1, 1]
+        assert await counts("user:x") == [1, 1, 0]
+        assert await counts("nobody") == [0, 0, 0]
+
+    async def test_live_sessions_are_listed_oldest_first(self, database: Database) -> None:
+        """Without what they have received in mode chunks, with it in mode append."""
+        await add_upload(database, upload("b", begun_at=T0 + 1), chunks=1)
+        await add_finishing(database, upload("a", begun_at=T0 + 2))
+        await add_upload(database, upload("c", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.claim(SessionId("c"), "w", now=T0))
+        await database.write(
+            lambda tx: tx.sessions.advance(SessionId("c"), 1, 7, tail_trusted=False, boot_id="", now=T0)
+        )
+        await add_upload(database, upload("d"))
+        await database.write(
+            lambda tx: tx.sessions.end(SessionId("d"), None, SessionStatus.ABORTED, error=None, now=T0)
+        )
+        live = await database.read(lambda tx: tx.sessions.live())
+        assert [(session.id, session.received) for session in live] == [
+            ("c", Ranges(((0, 7),))),
+            ("b", Ranges()),
+            ("a", Ranges()),
+        ]
+
+
+class ChunksContract:
+    """Acceptance of chunks."""
+
+    async def test_an_accepted_chunk_is_received_and_activity(self, database: Database) -> None:
+        """In any order; the last one is short."""
+        session = await add_upload(database, upload("a"))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(2, 5), now=T0 + 1.5))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0 + 2.5))
+        assert await see(database, "a") == session.accept(2, now=T0 + 1.5).accept(0, now=T0 + 2.5)
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 2)) == chunk(2, 5)
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 1)) is None
+
+    async def test_a_peek_leaves_the_chunks_out(self, database: Database) -> None:
+        """Everything else is there."""
+        await add_upload(database, upload("a"), chunks=2)
+        peeked = await database.read(lambda tx: tx.sessions.peek(A))
+        loaded = await see(database, "a")
+        assert loaded is not None
+        assert peeked == replace(loaded, received=Ranges())
+
+    async def test_an_index_is_accepted_once(self, database: Database) -> None:
+        """The first one stays, and the second one is no activity."""
+        await add_upload(database, upload("a"), chunks=1)
+        second = chunk(0, fill=b"y")
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, second, now=T0 + 9))
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) == chunk(0)
+        session = await see(database, "a")
+        assert session is not None
+        assert session.last_seen_at == T0
+
+    async def test_one_of_a_hundred_acceptances_of_one_index_holds(self, database: Database) -> None:
+        """Whatever their order, the stored bytes are the accepted ones."""
+        await add_upload(database, upload("a"))
+
+        async def accept(number: int) -> bool:
+            mine = chunk(0, fill=bytes([number]))
+            return await database.write(lambda tx: tx.sessions.accept_chunk(A, mine, now=T0))
+
+        accepted = await asyncio.gather(*map(accept, range(100)))
+        stored = await database.read(lambda tx: tx.sessions.chunk(A, 0))
+        assert stored == chunk(0, fill=bytes([accepted.index(True)]))
+        assert sum(accepted) == 1
+
+    async def test_a_hundred_acceptances_of_different_indexes_hold(self, database: Database) -> None:
+        """None disturbs another."""
+        await add_upload(database, upload("a", size=100 * MIB))
+
+        async def accept(index: int) -> bool:
+            return await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(index), now=T0))
+
+        assert all(await asyncio.gather(*(accept(index) for index in (*range(1, 100, 2), *range(0, 100, 2)))))
+        session = await see(database, "a")
+        assert session is not None
+        assert session.received == Ranges(((0, 100 * MIB),))
+
+    async def test_only_an_open_session_accepts(self, database: Database) -> None:
+        """Neither an ended nor an unknown one."""
+        await add_upload(database, upload("a"))
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(NONE, chunk(0), now=T0))
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
+
+    async def test_a_chunk_is_forgotten_only_after_a_mismatch(self, database: Database) -> None:
+        """And then accepted anew."""
+        await add_upload(database, upload("a"), chunks=3)
+        assert not await database.write(lambda tx: tx.sessions.forget_chunk(A, 0, now=T0))
+        await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0))
+        assert not await database.write(lambda tx: tx.sessions.forget_chunk(A, 0, now=T0))
+        assert await database.write(lambda tx: tx.sessions.reopen(A, 1, "wrong digest", now=T0))
+        assert await database.write(lambda tx: tx.sessions.forget_chunk(A, 1, now=T0 + 5))
+        assert not await database.write(lambda tx: tx.sessions.forget_chunk(A, 1, now=T0 + 6))
+        session = await see(database, "a")
+        assert session is not None
+        assert session.received == Ranges(((0, MIB), (2 * MIB, 2 * MIB + 5)))
+        assert session.expires_at == T0 + 5 + TTL_S
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(1, fill=b"y"), now=T0))
+
+
+class AppendsContract:
+    """The offset of an append, under its fence."""
+
+    async def test_each_claim_has_a_higher_fence(self, database: Database) -> None:
+        """The latest one holds."""
+        await add_upload(database, upload("a", mode=Mode.APPEND))
+        assert await database.write(lambda tx: tx.sessions.claim(A, "one", now=T0 + 1)) == 1
+        assert await database.write(lambda tx: tx.sessions.claim(A, "two", now=T0 + 2)) == 2
+        session = await see(database, "a")
+        assert session is not None
+        assert (session.fence, session.holder, session.last_seen_at) == (2, "two", T0 + 2)
+        assert await database.write(lambda tx: tx.sessions.claim(NONE, "one", now=T0)) is None
+
+    async def test_an_older_fence_moves_no_offset(self, database: Database) -> None:
+        """A newer one does, in both directions."""
+        session = await add_upload(database, upload("a", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.claim(A, "one", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(A, "two", now=T0))
+
+        async def advance(fence: int, offset: int) -> bool:
+            return await database.write(
+                lambda tx: tx.sessions.advance(A, fence, offset, tail_trusted=True, boot_id="b", now=T0 + 3)
+            )
+
+        assert not await advance(1, 10)
+        assert await advance(2, 10)
+        assert await advance(2, 4)
+        expected = session.claim("one", now=T0).claim("two", now=T0)
+        assert await see(database, "a") == expected.advance(4, tail_trusted=True, boot_id="b", now=T0 + 3)
+        assert await advance(2, 0)
+        emptied = await see(database, "a")
+        assert emptied is not None
+        assert emptied.received == Ranges()
+
+    async def test_an_unknown_size_is_declared_once(self, database: Database) -> None:
+        """And never below the offset."""
+        await add_upload(database, upload("a", mode=Mode.APPEND, size=None))
+        await database.write(lambda tx: tx.sessions.claim(A, "w", now=T0))
+        await database.write(lambda tx: tx.sessions.advance(A, 1, 10, tail_trusted=False, boot_id="", now=T0))
+        assert not await database.write(lambda tx: tx.sessions.declare_size(A, 9))
+        assert await database.write(lambda tx: tx.sessions.declare_size(A, 10))
+        assert not await database.write(lambda tx: tx.sessions.declare_size(A, 11))
+        session = await see(database, "a")
+        assert session is not None
+        assert (session.size, session.spec.size, session.complete) == (10, None, True)
+
+    async def test_an_append_finishes_when_its_offset_is_its_size(self, database: Database) -> None:
+        """Not before, and not while the size is unknown."""
+        await add_upload(database, upload("a", mode=Mode.APPEND, size=None))
+        assert await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0)) is None
+        await database.write(lambda tx: tx.sessions.declare_size(A, 3))
+        assert await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0)) is None
+        await database.write(lambda tx: tx.sessions.claim(A, "w", now=T0))
+        await database.write(lambda tx: tx.sessions.advance(A, 1, 3, tail_trusted=False, boot_id="", now=T0))
+        finishing = await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0))
+        assert finishing == await see(database, "a")
+        assert finishing is not None
+        assert (finishing.fence, finishing.received) == (2, Ranges(((0, 3),)))
+
+
+class SessionRowsContract(BeginContract, ChunksContract, AppendsContract, FinishContract, ExpiryContract):
+    """All of it."""
