@@ -1,0 +1,299 @@
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from haulier.adapters import disk_writer
+from haulier.adapters.disk import DiskSink
+from haulier.adapters.disk_writer import FAST_WRITES_TO_RETURN, DiskTools, PartWriter
+from haulier.core.errors import StorageFull, StorageNotWritable, StorageUnavailable
+from haulier.ports import RangeBusy
+from tests.support.faulty_calls import FaultyCalls
+
+
+class Stopwatch:
+    """A timer by which every write lasts as long as it is told."""
+
+    def __init__(self) -> None:
+        self.write_s = 0.0
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += self.write_s
+        return self._now
+
+
+class ShortCalls(FaultyCalls):
+    """A disk that takes at most `most` bytes a write."""
+
+    most = 3
+
+    def pwrite(self, descriptor: int, piece: bytes | bytearray | memoryview, offset: int) -> int:
+        return os.pwrite(descriptor, piece[: self.most], offset)
+
+
+@pytest.fixture
+def calls() -> FaultyCalls:
+    return FaultyCalls()
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    return Stopwatch()
+
+
+@pytest.fixture
+async def sink(tmp_path: Path, calls: FaultyCalls, stopwatch: Stopwatch) -> AsyncIterator[DiskSink]:
+    sink = DiskSink(tmp_path, tools=DiskTools(calls=calls, timer=stopwatch))
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+async def writer(sink: DiskSink) -> AsyncIterator[PartWriter]:
+    writer = await sink.open("part", 0, None)
+    yield writer
+    await writer.close()
+
+
+def stored(tmp_path: Path) -> bytes:
+    return (tmp_path / "incoming" / "part").read_bytes()
+
+
+async def store(writer: PartWriter, piece: bytes) -> None:
+    pending = writer.write(piece)
+    if pending is not None:
+        await pending
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+async def test_fast_writes_stay_on_the_event_loop(writer: PartWriter, calls: FaultyCalls) -> None:
+    for _ in range(50):
+        assert writer.write(b"x") is None
+    assert calls.threads("pwrite") == [False] * 50
+
+
+async def test_a_slow_write_moves_the_writer_to_threads_until_writes_are_fast_again(
+    writer: PartWriter, calls: FaultyCalls, stopwatch: Stopwatch, tmp_path: Path
+) -> None:
+    stopwatch.write_s = 0.021
+    assert writer.write(b"a") is None
+    stopwatch.write_s = 0.0
+    for _ in range(FAST_WRITES_TO_RETURN - 1):
+        pending = writer.write(b"b")
+        assert pending is not None
+        await pending
+    stopwatch.write_s = 0.5
+    pending = writer.write(b"c")  # slow again: the count starts anew
+    assert pending is not None
+    await pending
+    stopwatch.write_s = 0.0
+    for _ in range(FAST_WRITES_TO_RETURN):
+        pending = writer.write(b"d")
+        assert pending is not None
+        await pending
+    assert writer.write(b"e") is None
+    assert calls.threads("pwrite") == [False] + [True] * (2 * FAST_WRITES_TO_RETURN) + [False]
+    assert (
+        stored(tmp_path)
+        == b"a" + b"b" * (FAST_WRITES_TO_RETURN - 1) + b"c" + b"d" * FAST_WRITES_TO_RETURN + b"e"
+    )
+
+
+async def test_closing_waits_for_a_write_whose_caller_was_cancelled(
+    writer: PartWriter, calls: FaultyCalls, stopwatch: Stopwatch, sink: DiskSink, tmp_path: Path
+) -> None:
+    stopwatch.write_s = 1.0
+    writer.write(b"a")
+    gate = calls.stall("pwrite")
+    pending = writer.write(b"b")
+    assert isinstance(pending, asyncio.Future)
+    pending.cancel()
+    closing = asyncio.get_running_loop().create_task(writer.close())
+    for _ in range(3):
+        await asyncio.sleep(0)
+        closing.cancel()
+    assert not closing.done()
+    assert is_open(writer._descriptor)
+    with pytest.raises(RangeBusy):
+        await sink.open("part", 0, None)
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert stored(tmp_path) == b"ab"
+    await (await sink.open("part", 0, None)).close()
+
+
+async def test_flush_counts_a_write_whose_caller_was_cancelled(
+    writer: PartWriter, calls: FaultyCalls, stopwatch: Stopwatch
+) -> None:
+    stopwatch.write_s = 1.0
+    writer.write(b"a")
+    gate = calls.stall("pwrite")
+    pending = writer.write(b"b")
+    assert isinstance(pending, asyncio.Future)
+    pending.cancel()
+    with pytest.raises(AssertionError):
+        writer.write(b"c")
+    gate.set()
+    assert await writer.flush(durable=False) == 2
+
+
+async def test_short_writes_are_continued(tmp_path: Path) -> None:
+    sink = DiskSink(tmp_path, tools=DiskTools(calls=ShortCalls()))
+    writer = await sink.open("part", 0, None)
+    writer.write(memoryview(b"0123456789"))
+    assert writer.position == 10
+    await writer.close()
+    assert stored(tmp_path) == b"0123456789"
+    sink.close()
+
+
+async def test_a_disk_that_takes_nothing_is_unavailable(tmp_path: Path) -> None:
+    calls = ShortCalls()
+    calls.most = 0
+    sink = DiskSink(tmp_path, tools=DiskTools(calls=calls))
+    writer = await sink.open("part", 0, None)
+    with pytest.raises(StorageUnavailable):
+        writer.write(b"hello")
+    await writer.close()
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EFBIG, StorageFull),
+        (errno.EIO, StorageUnavailable),
+        (errno.ESTALE, StorageUnavailable),
+        (errno.EROFS, StorageNotWritable),
+    ],
+)
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_failed_write_says_why_and_leaves_the_writer_usable(
+    writer: PartWriter,
+    calls: FaultyCalls,
+    stopwatch: Stopwatch,
+    tmp_path: Path,
+    code: int,
+    expected: type[Exception],
+    slow: bool,
+) -> None:
+    stopwatch.write_s = 1.0 if slow else 0.0
+    assert writer.write(b"he") is None
+    calls.fail("pwrite", code)
+    with pytest.raises(expected) as caught:
+        await store(writer, b"llo")
+    assert isinstance(caught.value.__cause__, OSError)
+    if isinstance(caught.value, StorageFull):
+        assert caught.value.needed == 3
+    await store(writer, b"llo")
+    assert await writer.flush(durable=True) == 5
+    assert stored(tmp_path) == b"hello"
+
+
+async def test_flush_tells_of_a_thread_write_that_nobody_awaited(
+    writer: PartWriter, calls: FaultyCalls, stopwatch: Stopwatch
+) -> None:
+    stopwatch.write_s = 1.0
+    writer.write(b"a")
+    calls.fail("pwrite", errno.EIO)
+    pending = writer.write(b"b")
+    with pytest.raises(StorageUnavailable):
+        await writer.flush(durable=False)
+    assert isinstance(pending, asyncio.Future)
+    with pytest.raises(StorageUnavailable):
+        await pending
+
+
+async def test_a_durable_flush_syncs_the_bytes_and_once_the_name(
+    writer: PartWriter, calls: FaultyCalls
+) -> None:
+    calls.made.clear()
+    writer.write(b"a")
+    await writer.flush(durable=False)
+    assert calls.names() == ["pwrite"]
+    await writer.flush(durable=True)
+    await writer.flush(durable=True)
+    assert calls.names() == ["pwrite", "sync", "sync_directory", "sync"]
+    assert calls.threads("sync") == [True, True]
+
+
+@pytest.mark.parametrize("operation", ["sync", "sync_directory"])
+async def test_a_flush_that_fails_says_so(writer: PartWriter, calls: FaultyCalls, operation: str) -> None:
+    writer.write(b"a")
+    calls.fail(operation, errno.EIO)
+    with pytest.raises(StorageUnavailable):
+        await writer.flush(durable=True)
+    assert await writer.flush(durable=True) == 1
+
+
+async def test_write_back_is_started_in_a_thread_after_each_step(
+    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 10)
+    for _ in range(4):
+        writer.write(b"12345")
+        if writer._write_back is not None:
+            writer._write_back.result(10)
+    assert calls.names().count("start_write_back") == 2
+    assert calls.threads("start_write_back") == [True, True]
+
+
+async def test_write_back_is_not_started_while_the_disk_is_busy_with_it(
+    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 10)
+    gate = calls.stall("start_write_back")
+    for _ in range(6):
+        writer.write(b"12345")
+    gate.set()
+    await writer.close()
+    assert calls.names().count("start_write_back") == 1
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_failed_write_back_is_told_by_the_next_flush(
+    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 5)
+    calls.fail("start_write_back", errno.EIO)
+    writer.write(b"12345")
+    assert writer._write_back is not None
+    writer._write_back.exception(10)
+    with pytest.raises(StorageUnavailable):
+        await writer.flush(durable=durable)
+
+
+async def test_a_failed_write_back_is_told_before_the_next_one(
+    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 5)
+    calls.fail("start_write_back", errno.ENOSPC)
+    writer.write(b"12345")
+    assert writer._write_back is not None
+    writer._write_back.exception(10)
+    with pytest.raises(StorageFull):
+        writer.write(b"12345")
+
+
+async def test_the_file_of_a_discarded_part_is_closed_in_a_thread(sink: DiskSink) -> None:
+    writer = await sink.open("part", 0, None)
+    writer.write(b"hello")
+    await sink.discard("part")
+    await writer.close()
+    async with asyncio.timeout(10):
+        while is_open(writer._descriptor):  # noqa: ASYNC110 - nobody is told of this end
+            await asyncio.sleep(0)
