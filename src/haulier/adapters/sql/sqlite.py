@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
 
@@ -103,12 +103,13 @@ def drive(work: Callable[[SqlTransaction], Awaitable[T]], transaction: SqlTransa
     Its only awaits are our stores' methods, and those never wait; so one step is all it takes. What waits for
     anything else would hold up every other writer, and is refused.
     """
-    steps: Iterator[Any] = iter(work(transaction).__await__())
+    steps = work(transaction).__await__()
     try:
         next(steps)
     except StopIteration as end:
         result: T = end.value
         return result
+    steps.close()
     raise AssertionError("a transaction's work may await nothing but the transaction's own methods")
 
 

@@ -1,0 +1,553 @@
+"""What is peculiar to the database on disk: crashes, locks, full disks, schema, groups of commits."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import sqlite
+
+from haulier.adapters.sql import statements
+from haulier.adapters.sql.database import MAX_WAITING, SqlDatabase
+from haulier.adapters.sql.migrate import alembic_config
+from haulier.adapters.sql.models import metadata
+from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
+from haulier.core.record import RecordStatus
+from haulier.core.session import SessionId
+from haulier.ports import RecordQuery
+from haulier.testing.rows import (
+    T0,
+    add_record,
+    add_upload,
+    chunk,
+    record,
+    see,
+    see_record,
+    upload,
+)
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "haulier.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[SqlDatabase]:
+    async with SqlDatabase(url_of(path), busy_timeout_s=0.2) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file as another program would."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def schema_of(path: Path) -> dict[str, list[str]]:
+    """Return each table's and index's definition, line by line; the order of constraints means nothing."""
+    with looking_into(path) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+        )
+        return {name: sorted(line.strip(" ,\t") for line in text.splitlines()) for name, text in rows}
+
+
+class Gate:
+    """Work that keeps the writer's thread busy until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    async def __call__(self, _: Any) -> None:
+        self.entered.set()
+        assert self.opened.wait(30)
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://localhost/haulier",
+            "sqlite://",
+            "sqlite:///:memory:",
+            "sqlite:///x?mode=ro",
+            "haulier.db",
+            "",
+        ],
+    )
+    def test_another_place_than_a_file_is_refused(self, url: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            SqlDatabase(url)
+        assert refused.value.setting == "database_url"
+
+    async def test_a_missing_directory_is_unavailable(self, tmp_path: Path) -> None:
+        with pytest.raises(StorageUnavailable, match="No such file"):
+            await SqlDatabase(url_of(tmp_path / "none" / "haulier.db")).open()
+
+    async def test_what_is_no_database_is_unavailable(self, path: Path) -> None:
+        path.write_bytes(  # noqa: ASYNC240 - nothing else runs yet
+            b"this is not a database" * 100
+        )
+        with pytest.raises(StorageUnavailable, match="NOTADB"):
+            await SqlDatabase(url_of(path)).open()
+
+    async def test_a_closed_database_refuses_and_opens_again(self, path: Path) -> None:
+        database = SqlDatabase(url_of(path))
+        await database.close()
+        async with database:
+            await add_upload(database, upload("a"))
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await add_upload(database, upload("b"))
+        async with database:
+            assert await see(database, "a") == upload("a")
+
+
+class TestSchema:
+    async def test_the_migrations_make_exactly_the_models(
+        self, database: SqlDatabase, path: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "models.db"
+        engine = sa.create_engine(url_of(other), poolclass=sa.NullPool)
+        metadata.create_all(engine)
+        assert schema_of(path) == schema_of(other)
+
+    async def test_alembic_finds_nothing_to_change(self, database: SqlDatabase, path: Path) -> None:
+        with sa.create_engine(url_of(path), poolclass=sa.NullPool).connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+    def test_the_first_migration_can_be_taken_back(self, path: Path) -> None:
+        with sa.create_engine(url_of(path), poolclass=sa.NullPool).begin() as connection:
+            command.upgrade(alembic_config(connection), "head")
+            command.downgrade(alembic_config(connection), "base")
+        assert schema_of(path) == {}
+
+    async def test_opening_again_changes_nothing(self, path: Path) -> None:
+        async with SqlDatabase(url_of(path)) as database:
+            await add_upload(database, upload("a"))
+        before = schema_of(path)
+        async with SqlDatabase(url_of(path)) as database:
+            assert await see(database, "a") == upload("a")
+        assert schema_of(path) == before
+
+    async def test_a_database_of_a_newer_version_is_refused_untouched(self, path: Path) -> None:
+        async with SqlDatabase(url_of(path)):
+            pass
+        with looking_into(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(ConfigError, match="9999 is newer"):
+            await SqlDatabase(url_of(path)).open()
+
+    async def test_a_migration_that_fails_leaves_the_database_as_it_was(self, path: Path) -> None:
+        with looking_into(path) as connection:
+            connection.execute("CREATE TABLE uploads (mine)")
+        with pytest.raises(StorageUnavailable, match="already exists"):
+            await SqlDatabase(url_of(path)).open()
+        assert schema_of(path) == {"uploads": ["CREATE TABLE uploads (mine)"]}
+
+    async def test_the_default_capsule_is_there_after_the_first_start(
+        self, database: SqlDatabase, path: Path
+    ) -> None:
+        with looking_into(path) as connection:
+            rows = connection.execute("SELECT name, quota_bytes, used_bytes, reserved_bytes FROM capsules")
+            assert rows.fetchall() == [("default", None, 0, 0)]
+
+    def test_four_processes_start_at_once_on_a_new_database(self, path: Path) -> None:
+        starts = [
+            subprocess.Popen(
+                [sys.executable, "-c", STARTER, url_of(path), f"s{number}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(4)
+        ]
+        for start in starts:
+            assert start.stdout is not None
+            assert start.stdout.readline() == "imported\n"
+        # All of them go on from here, as close together as processes can.
+        for start in starts:
+            assert start.stdin is not None
+            start.stdin.close()
+        for start in starts:
+            with start:
+                assert start.wait(60) == 0
+        with looking_into(path) as connection:
+            assert connection.execute("SELECT id FROM uploads ORDER BY id").fetchall() == [
+                ("s0",),
+                ("s1",),
+                ("s2",),
+                ("s3",),
+            ]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE uploads SET status = 'odd'",
+            "UPDATE uploads SET status = 'finishing'",
+            "UPDATE uploads SET mode = 'odd'",
+            "UPDATE uploads SET size = -1",
+            "UPDATE uploads SET size = NULL",
+            "UPDATE uploads SET expected_name = 'md5'",
+            "UPDATE uploads SET owner = NULL",
+            "UPDATE uploads SET capsule_id = 'none'",
+            "UPDATE capsules SET reserved_bytes = -1",
+            "UPDATE capsules SET used_bytes = -1",
+            "UPDATE records SET deleted_at = 1",
+            "UPDATE records SET status = 'odd'",
+            "INSERT INTO chunks VALUES ('none', 0, 1, x'00')",
+            "INSERT INTO assets SELECT 'none', 'display', 'b', 1, NULL, NULL, 'x/y', NULL, NULL",
+        ],
+    )
+    async def test_rows_that_make_no_sense_are_refused(
+        self, database: SqlDatabase, path: Path, change: str
+    ) -> None:
+        await add_upload(database, upload("a"))
+        await add_record(database, record("r"))
+        with looking_into(path) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            with pytest.raises(sqlite3.IntegrityError):
+                connection.execute(change)
+
+
+STARTER = """
+import asyncio, sys
+from haulier.adapters.sql.database import SqlDatabase
+from haulier.testing.rows import add_upload, upload
+
+async def main():
+    async with SqlDatabase(sys.argv[1]) as database:
+        await add_upload(database, upload(sys.argv[2]))
+
+print("imported", flush=True)
+sys.stdin.read()
+asyncio.run(main())
+"""
+
+
+class TestPlans:
+    """Which index answers: a list may cost the same at row 1 000 000 as at row 1."""
+
+    @staticmethod
+    def plan(path: Path, statement: statements.Statement) -> str:
+        compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
+        parameters = {name: compiled.params.get(name) for name in compiled.params}
+        with looking_into(path) as connection:
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {compiled.string}", parameters).fetchall()
+        return "\n".join(row[3] for row in rows)
+
+    @pytest.mark.parametrize(
+        ("name", "index"),
+        [
+            ("SESSION_BY_KEY", "uq_uploads_idempotency_key"),
+            ("COUNT_LIVE", "ix_uploads_live"),
+            ("COUNT_LIVE_IN_CAPSULE", "ix_uploads_live"),
+            ("INSERT_SESSION", "ix_uploads_live"),
+            ("OVERDUE", "ix_uploads_open"),
+            ("ENDED", "ix_uploads_ended"),
+            ("SESSION_NAMES_BLOB", "ix_uploads_blob_key"),
+            ("ASSET_NAMES_BLOB", "sqlite_autoindex_assets"),
+            ("DELETED_RECORDS", "ix_records_deleted_at"),
+        ],
+    )
+    async def test_a_statement_uses_its_index(
+        self, database: SqlDatabase, path: Path, name: str, index: str
+    ) -> None:
+        plan = self.plan(path, getattr(statements, name))
+        assert index in plan
+        assert "TEMP B-TREE" not in plan
+
+    @pytest.mark.parametrize(
+        ("filters", "statuses", "index"),
+        [
+            (set(), 0, "ix_records_created_at"),
+            ({"after_id"}, 0, "ix_records_created_at"),
+            ({"since", "until"}, 0, "ix_records_created_at"),
+            ({"owner"}, 0, "ix_records_owner"),
+            ({"owner", "after_id"}, 0, "ix_records_owner"),
+            ({"capsule"}, 0, "ix_records_capsule_id"),
+            (set(), 1, "ix_records_status"),
+        ],
+    )
+    async def test_a_page_comes_from_an_index_in_its_order(
+        self, database: SqlDatabase, path: Path, filters: set[str], statuses: int, index: str
+    ) -> None:
+        plan = self.plan(path, statements.page_of_records(frozenset(filters), statuses, deleted=False))
+        assert index in plan
+        assert "TEMP B-TREE" not in plan
+
+
+class TestGroups:
+    async def test_what_waits_while_the_writer_is_busy_is_one_commit(
+        self, database: SqlDatabase, path: Path
+    ) -> None:
+        gate = Gate()
+        busy = asyncio.gather(database.write(gate))
+        await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = asyncio.gather(*(add_upload(database, upload(f"s{number}")) for number in range(10)))
+        await asyncio.sleep(0)
+        with looking_into(path) as connection:
+            # Counts commits by other connections.
+            before = connection.execute("PRAGMA data_version").fetchone()
+            gate.opened.set()
+            await busy
+            await waiting
+            assert connection.execute("SELECT count(*) FROM uploads").fetchone() == (10,)
+            assert connection.execute("PRAGMA data_version").fetchone() != before
+
+    async def test_nobody_is_answered_before_the_commit(self, database: SqlDatabase, path: Path) -> None:
+        async def begin(number: int) -> None:
+            await add_upload(database, upload(f"s{number}"))
+            with looking_into(path) as connection:
+                found = connection.execute("SELECT 1 FROM uploads WHERE id = ?", (f"s{number}",))
+                assert found.fetchone() == (1,)
+
+        await asyncio.gather(*map(begin, range(40)))
+
+    async def test_a_durable_commit_is_synchronous_and_others_are_not(self, database: SqlDatabase) -> None:
+        levels: list[int] = []
+
+        def job(sessions: Any) -> Any:
+            async def work(tx: Any) -> None:
+                connection = tx.sessions._sql._connection
+                levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+            return work
+
+        for durable in (False, True, True, False):
+            await database.write(job(None), durable=durable)
+        normal, full = 1, 2
+        assert levels == [normal, full, full, normal]
+
+    async def test_a_crowd_with_one_durable_job_is_durable(self, database: SqlDatabase) -> None:
+        levels: list[int] = []
+
+        async def look(tx: Any) -> None:
+            levels.append(tx.sessions._sql._connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        gate = Gate()
+        busy = asyncio.gather(database.write(gate))
+        await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = asyncio.gather(database.write(look), database.write(look, durable=True))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await busy
+        await waiting
+        assert levels == [2, 2]
+
+    async def test_closing_finishes_what_waits(self, path: Path) -> None:
+        async with SqlDatabase(url_of(path)) as database:
+            jobs = [asyncio.ensure_future(add_upload(database, upload(f"s{n}"))) for n in range(30)]  # noqa: TID251
+            await asyncio.sleep(0)
+        await asyncio.gather(*jobs)
+        with looking_into(path) as connection:
+            assert connection.execute("SELECT count(*) FROM uploads").fetchone() == (30,)
+
+    async def test_the_queue_of_the_writer_is_bounded(self, database: SqlDatabase) -> None:
+        async def work(_: Any) -> None:
+            """Do nothing."""
+
+        gate = Gate()
+        busy = asyncio.gather(database.write(gate))
+        await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = asyncio.gather(
+            *(database.write(work) for _ in range(MAX_WAITING + 1)), return_exceptions=True
+        )
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await busy
+        results = await waiting
+        assert results[:-1] == [None] * MAX_WAITING
+        assert isinstance(results[-1], StorageUnavailable)
+
+    async def test_work_that_waits_for_something_else_is_refused(self, database: SqlDatabase) -> None:
+        async def work(tx: Any) -> None:
+            await tx.sessions.insert(upload("a"), max_live=9)
+            await asyncio.sleep(0)
+
+        with pytest.raises(AssertionError, match="may await nothing but"):
+            await database.write(work)
+        with pytest.raises(AssertionError, match="may await nothing but"):
+            await database.read(lambda _: asyncio.sleep(0))
+        assert await see(database, "a") is None
+
+    async def test_a_read_writes_nothing(self, database: SqlDatabase) -> None:
+        with pytest.raises(StorageNotWritable):
+            await database.read(lambda tx: tx.sessions.insert(upload("a"), max_live=9))
+
+    async def test_mistakes_of_ours_stay_loud(self, database: SqlDatabase) -> None:
+        await add_record(database, record("r"))
+        with pytest.raises(sqlite3.IntegrityError):
+            await add_record(database, record("r"))
+        with pytest.raises(sqlite3.IntegrityError):
+            await database.write(lambda tx: tx.capsules.release("default", 1))
+        with pytest.raises(sqlite3.IntegrityError):
+            await add_upload(database, upload("a", scope="none"))
+        await add_upload(database, upload("a"))
+        with pytest.raises(AssertionError, match="already"):
+            await add_upload(database, upload("a"))
+        with pytest.raises(AssertionError, match="cannot go"):
+            await database.write(
+                lambda tx: tx.records.end(record("r").id, RecordStatus.PROCESSING, error=None, now=T0)
+            )
+
+
+class TestOtherProcesses:
+    async def test_a_short_lock_is_waited_out(self, path: Path) -> None:
+        async with SqlDatabase(url_of(path)) as database:
+            with looking_into(path) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                write = asyncio.gather(add_upload(database, upload("a")))
+                # Readers see the last commit, lock or not.
+                assert await see(database, "a") is None
+                connection.execute("COMMIT")
+            await write
+            assert await see(database, "a") == upload("a")
+
+    async def test_a_long_lock_is_unavailable_and_harms_nothing(
+        self, database: SqlDatabase, path: Path
+    ) -> None:
+        with looking_into(path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            jobs = (add_upload(database, upload(f"s{n}")) for n in range(5))
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+            assert [type(result) for result in results] == [StorageUnavailable] * 5
+            assert "SQLITE_BUSY" in str(results[0])
+            connection.execute("ROLLBACK")
+        await add_upload(database, upload("a"))
+        assert await see(database, "a") == upload("a")
+
+    async def test_a_start_waits_for_another_one_only_so_long(self, path: Path) -> None:
+        with path.with_name(f"{path.name}.lock").open("ab") as file:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(StorageUnavailable, match="held by another start"):
+                await SqlDatabase(url_of(path), busy_timeout_s=0.1).open()
+
+    async def test_a_killed_process_leaves_only_whole_commits(self, path: Path) -> None:
+        async with SqlDatabase(url_of(path)):
+            pass
+        acknowledged = await asyncio.to_thread(_write_until_killed, url_of(path))
+        async with SqlDatabase(url_of(path)) as database:
+            with looking_into(path) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+            live = await database.read(lambda tx: tx.sessions.live())
+            assert {session.id for session in live} >= set(acknowledged)
+            for session in live:
+                loaded = await see(database, session)
+                assert loaded is not None
+                assert loaded.complete
+                assert await see_record(database, session.id) is not None
+
+
+WRITER = """
+import asyncio, sys
+from haulier.adapters.sql.database import SqlDatabase
+from haulier.testing.rows import record, upload, chunk
+
+async def main():
+    async with SqlDatabase(sys.argv[1]) as database:
+        async def begin(number):
+            session = upload(f"s{number}")
+            async def work(tx):
+                await tx.sessions.insert(session, max_live=10**9)
+                for index in range(3):
+                    start, stop = session.chunk_range(index)
+                    await tx.sessions.accept_chunk(session.id, chunk(index, stop - start), now=1.0)
+                await tx.records.insert(record(session.id))
+            await database.write(work, durable=number % 7 == 0)
+            print(session.id, flush=True)
+        for first in range(0, 10**9, 16):
+            await asyncio.gather(*(begin(first + number) for number in range(16)))
+
+asyncio.run(main())
+"""
+
+
+def _write_until_killed(url: str) -> list[str]:
+    """Let another process write in crowds; kill it when it has had 200 answers; return those."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        answers = [next(writer.stdout).strip() for _ in range(200)]
+        writer.send_signal(signal.SIGKILL)
+        # The last line may be cut.
+        return answers + [line.strip() for line in writer.stdout if line.endswith("\n")]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tiny file system needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+class TestFullDisk:
+    async def test_a_full_disk_is_told_and_the_database_goes_on_afterwards(self, tiny_disk: Path) -> None:
+        async with SqlDatabase(url_of(tiny_disk / "haulier.db")) as database:
+            await add_upload(database, upload("a", size=2**30))
+            ballast = tiny_disk / "ballast"
+            _fill(ballast)
+            accepted, refusal = await _accept_until_full(database)
+            assert isinstance(refusal, StorageFull)
+            session = await see(database, "a")
+            assert session is not None
+            assert session.missing_chunks(1) == [accepted]
+            ballast.unlink()
+            assert await database.write(
+                lambda tx: tx.sessions.accept_chunk(SessionId("a"), chunk(accepted), now=T0)
+            )
+            rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
+            assert list(rows) == []
+
+    async def test_a_start_on_a_full_disk_is_told(self, tiny_disk: Path) -> None:
+        _fill(tiny_disk / "ballast")
+        with pytest.raises((StorageFull, StorageUnavailable)) as refused:
+            await SqlDatabase(url_of(tiny_disk / "haulier.db")).open()
+        assert isinstance(refused.value, StorageFull), refused.value
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+async def _accept_until_full(database: SqlDatabase) -> tuple[int, Exception]:
+    """Accept chunks one by one; return how many were accepted, and the refusal of the next."""
+    for index in range(1000):
+        try:
+            await database.write(
+                lambda tx, index=index: tx.sessions.accept_chunk(SessionId("a"), chunk(index), now=T0)  # type: ignore[misc]
+            )
+        except Exception as refusal:  # noqa: BLE001 - its type is what the test judges
+            return index, refusal
+    raise AssertionError("the disk was never full")
