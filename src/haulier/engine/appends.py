@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+import structlog
+
 from haulier.core.digest import Buffer
-from haulier.core.errors import LengthExceeded, OffsetMismatch, RequestError, StorageError
+from haulier.core.errors import HaulierError, LengthExceeded, OffsetMismatch, RequestError, StorageError
 from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
@@ -28,6 +30,11 @@ CHECKPOINT_BYTES: Final = 8 * MIB
 """Most bytes without a row: what a client sends again at worst after the machine went down."""
 CHECKPOINT_S: Final = 1.0
 """Longest time without a row while bytes come: how old the offset is that others see."""
+
+SETTLE_S: Final = 10.0
+"""Longest time that a cancelled request goes on, to write down what it brought."""
+
+log = structlog.get_logger()
 
 
 class BodyCheck(Protocol):
@@ -172,8 +179,20 @@ class AppendIntake(Generic[D]):
             await self.save(session, offset, trusted=False)
         async with self._context.writing(session.id, offset, session.size) as writer:
             run = _Run(self, session, writer, body=body, check=check)
-            end = await run.receive(limit=room)
+            try:
+                end = await run.receive(limit=room)
+            except asyncio.CancelledError:
+                await self._keep_cancelled(run)
+                raise
             return await finish_anyway(self._settle(run, end, final=final))
+
+    async def _keep_cancelled(self, run: "_Run[D]") -> None:
+        """Write down what a cancelled request brought, as if its connection had been cut."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self._settle(run, BodyEnd.CUT, final=False)
+        except (HaulierError, TimeoutError) as error:
+            log.info("append.cancelled", session=run.session.id, result=repr(error))
 
     async def _settle(self, run: "_Run[D]", end: BodyEnd, *, final: bool) -> Session[D]:
         """Write down what a body brought, as the way it ended allows."""

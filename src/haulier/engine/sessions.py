@@ -71,6 +71,7 @@ class SessionService(Generic[D]):
         session = Session.begin(ids.session_id(), spec, details, now=self._context.now())
         found = await self._insert_or_find(session)
         if found.id != session.id:
+            await self._prepare_again(found)
             return found, False
         await self._prepare(session)
         if spec.mode is Mode.APPEND and session.complete:
@@ -102,6 +103,11 @@ class SessionService(Generic[D]):
             await finish_anyway(self._work.write(partial(self._erase_in, session)))
             raise
         self._context.policy.found(session)
+
+    async def _prepare_again(self, session: Session[D]) -> None:
+        # A crash may have come between the row and the part. Preparing twice changes nothing.
+        if session.status is SessionStatus.OPEN and session.spec.mode is Mode.CHUNKS:
+            await self._sink.prepare(session.id, size=session.size)
 
     async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
         await self._context.policy.erased(tx, session)

@@ -1,0 +1,147 @@
+"""The real engine on the shipped fakes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from haulier.adapters.access import OpenAccess
+from haulier.adapters.claims import LocalClaims
+from haulier.core.session import Mode, SessionId, SessionStatus
+from haulier.core.upload import UploadDetails
+from haulier.engine.background import Background
+from haulier.engine.context import SessionPorts
+from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.records import RecordService
+from haulier.engine.uploads import BeginUpload, Upload, UploadLimits, UploadService
+from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
+
+CHUNK = 256 * 1024
+"""The smallest chunk; tests of several chunks use it."""
+ME = "local"
+
+
+class Counts:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.uploads = 0
+        self.bytes = 0
+        self.ends: list[SessionStatus] = []
+
+    def begun(self) -> None:
+        """Count an upload."""
+        self.uploads += 1
+
+    def accepted(self, count: int, /) -> None:
+        """Count bytes."""
+        self.bytes += count
+
+    def ended(self, status: SessionStatus, /) -> None:
+        """Remember an end."""
+        self.ends.append(status)
+
+
+class Engine:
+    """One service process on a world that outlives it; `restart` kills it and starts another."""
+
+    def __init__(
+        self,
+        *,
+        database: "MemoryDatabase[UploadDetails] | None" = None,
+        disk: MemoryDisk | None = None,
+        clock: ManualClock | None = None,
+        boot_id: str = "boot 1",
+        seed: int = 0,
+        limits: UploadLimits | None = None,
+    ) -> None:
+        self.clock = clock or ManualClock()
+        self.database: MemoryDatabase[UploadDetails] = database or MemoryDatabase()
+        self.disk = disk or MemoryDisk(clock=self.clock)
+        self.sink = MemorySink(self.disk)
+        self.claims = LocalClaims()
+        self.background = Background()
+        self.counts = Counts()
+        self.seed = seed
+        self.limits = limits or UploadLimits(chunk_size=CHUNK)
+        access = OpenAccess(self.database)
+        self.uploads = UploadService(
+            SessionPorts(
+                work=self.database,
+                sink=self.sink,
+                claims=self.claims,
+                clock=self.clock,
+                ids=SeededIdentifiers(self.clock, seed),
+                holder=f"worker {seed}",
+                boot_id=boot_id,
+            ),
+            access,
+            self.background,
+            secret=b"s" * 32,
+            limits=self.limits,
+            hashers=2,
+            observer=self.counts,
+        )
+        self.records = RecordService(self.database, self.sink, access, self.clock)
+        self.swept: list[tuple[str, int]] = []
+        self.janitor = Janitor(
+            self.uploads,
+            self.records,
+            sink=self.sink,
+            work=self.database,
+            clock=self.clock,
+            limits=JanitorLimits(),
+            swept=lambda result, count: self.swept.append((result, count)),
+        )
+
+    async def restart(self, *, boot_id: str = "boot 1") -> "Engine":
+        """Kill this process and return a new one on the same database and disk."""
+        self.sink.die()
+        self.database.crash()
+        await self.background.stop(grace_s=0)
+        return Engine(
+            database=self.database,
+            disk=self.disk,
+            clock=self.clock,
+            boot_id=boot_id,
+            seed=self.seed + 1,
+            limits=self.limits,
+        )
+
+    async def begin(self, size: int | None = None, **request: Any) -> Upload:
+        """Begin an upload named `a.bin`."""
+        asked = BeginUpload(**{"filename": "a.bin", "size": size, **request})
+        return (await self.uploads.begin(asked, caller=ME)).upload
+
+    async def begin_append(self, size: int | None = None, **request: Any) -> Upload:
+        """Begin an append upload."""
+        return await self.begin(size, mode=Mode.APPEND, **request)
+
+    async def state(self, upload_id: SessionId) -> Upload:
+        """Return the upload as it is stored."""
+        return (await self.uploads.state(upload_id, caller=ME)).upload
+
+    async def content(self, upload: Upload) -> bytes:
+        """Return the bytes of a committed upload."""
+        assert upload.blob_key is not None
+        size = upload.size or 0
+        return b"".join([piece async for piece in self.sink.read(upload.blob_key, 0, size)])
+
+
+@asynccontextmanager
+async def engine(**world: Any) -> AsyncIterator[Engine]:
+    """Yield an engine; at the end nothing of it is still running."""
+    one = Engine(**world)
+    try:
+        yield one
+    finally:
+        await one.background.stop(grace_s=0)
+
+
+async def until(condition: Any, *, turns: int = 1000) -> None:
+    """Let others run until `condition()` holds; a test's deadline without a clock."""
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the condition never held")

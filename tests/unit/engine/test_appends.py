@@ -1,0 +1,388 @@
+"""Appends: a true offset whatever happened, and one writer at a time."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from haulier.core.digest import Digest, DigestName
+from haulier.core.errors import (
+    BodyCut,
+    DigestMismatch,
+    InvalidRequest,
+    LengthExceeded,
+    OffsetMismatch,
+    ServiceStopping,
+    StorageFull,
+    StorageUnavailable,
+    UploadBusy,
+    UploadComplete,
+    UploadGone,
+)
+from haulier.core.session import MIB, SessionId, SessionStatus
+from haulier.engine.appends import CHECKPOINT_BYTES
+from haulier.engine.context import SessionLimits
+from haulier.engine.uploads import UploadLimits
+from haulier.ports import BodyEnd
+from tests.support.bodies import FakeBody
+from tests.support.engine import ME, Engine, engine, until
+
+DATA = bytes(range(256)) * 8
+
+
+def sha256(data: bytes) -> Digest:
+    return Digest(DigestName.SHA_256, hashlib.sha256(data).digest())
+
+
+async def append(one: Engine, upload_id: SessionId, offset: int, body: FakeBody, **more: object) -> int:
+    state = await one.uploads.append(upload_id, offset, body, caller=ME, **more)  # type: ignore[arg-type]
+    return state.upload.offset
+
+
+async def test_the_append_that_brings_the_last_byte_commits() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        assert await append(one, upload.id, 0, FakeBody(DATA[:1000])) == 1000
+        state = await one.uploads.append(upload.id, 1000, FakeBody(DATA[1000:]), caller=ME)
+        assert state.upload.status is SessionStatus.COMMITTED
+        assert state.upload.details.digest == sha256(DATA)
+        assert await one.content(state.upload) == DATA
+        assert one.disk.parts == {}
+
+
+async def test_an_empty_upload_is_complete_at_once() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(0)
+        assert upload.status is SessionStatus.COMMITTED
+        assert await one.content(upload) == b""
+        assert upload.details.digest == sha256(b"")
+
+
+async def test_an_offset_that_is_not_the_end_is_refused_with_the_right_one() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:10]))
+        with pytest.raises(OffsetMismatch) as raised:
+            await append(one, upload.id, 5, FakeBody(DATA[5:]))
+        assert (raised.value.expected, raised.value.provided) == (10, 5)
+
+
+async def test_what_arrived_before_a_cut_is_kept() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        with pytest.raises(BodyCut) as raised:
+            await append(one, upload.id, 0, FakeBody(DATA[:700], end=BodyEnd.CUT, length=len(DATA)))
+        assert raised.value.received == 700
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 700
+        assert await append(one, upload.id, 700, FakeBody(DATA[700:])) == len(DATA)
+
+
+async def test_a_cut_behind_the_last_byte_of_a_known_size_completes() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        state = await one.uploads.append(
+            upload.id, 0, FakeBody(DATA, end=BodyEnd.CUT, announced=False), caller=ME
+        )
+        assert state.upload.status is SessionStatus.COMMITTED
+
+
+async def test_a_cut_body_is_never_the_end_of_an_unknown_size() -> None:
+    async with engine() as one:
+        upload = await one.begin_append()
+        with pytest.raises(BodyCut):
+            await append(one, upload.id, 0, FakeBody(DATA, end=BodyEnd.CUT, announced=False), final=True)
+        assert (await one.state(upload.id)).status is SessionStatus.OPEN
+        assert await append(one, upload.id, len(DATA), FakeBody(b"end", announced=False), final=True) == 2051
+        state = await one.state(upload.id)
+        assert (state.status, state.size) == (SessionStatus.COMMITTED, 2051)
+
+
+async def test_a_body_that_announces_too_much_stores_nothing() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(10)
+        with pytest.raises(LengthExceeded):
+            await append(one, upload.id, 0, FakeBody(DATA))
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 0
+
+
+async def test_a_body_that_turns_out_too_long_stores_nothing_past_the_size() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(10)
+        with pytest.raises(LengthExceeded) as raised:
+            await append(one, upload.id, 0, FakeBody(b"12345", b"6789012345", announced=False))
+        assert raised.value.limit == 10
+        found = await one.uploads.offset(upload.id, caller=ME)
+        assert (found.offset, found.status) == (0, SessionStatus.OPEN)
+        assert await append(one, upload.id, 0, FakeBody(b"0123456789")) == 10
+
+
+async def test_a_body_with_a_wrong_digest_stores_nothing() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:10]))
+        with pytest.raises(DigestMismatch):
+            await append(one, upload.id, 10, FakeBody(DATA[10:]), digests=(sha256(b"other"),))
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 10
+        assert await append(one, upload.id, 10, FakeBody(DATA[10:]), digests=(sha256(DATA[10:]),)) == 2048
+
+
+async def test_a_cut_body_with_a_digest_acknowledges_nothing() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        with pytest.raises(BodyCut):
+            cut = FakeBody(DATA[:100], end=BodyEnd.CUT, length=len(DATA))
+            await append(one, upload.id, 0, cut, digests=(sha256(DATA),))
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 0
+
+
+async def test_bytes_of_a_killed_request_count_when_it_had_no_digest() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b" * 77, b"", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        two = await one.restart()
+        running.cancel()
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES + 77
+        await two.background.stop(grace_s=0)
+
+
+async def test_bytes_past_the_row_do_not_count_after_the_machine_was_down() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b" * 77, b"", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        two = await one.restart(boot_id="boot 2")
+        running.cancel()
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES
+        assert len(two.disk.parts[upload.id].data) == CHECKPOINT_BYTES
+        await two.background.stop(grace_s=0)
+
+
+async def test_bytes_of_a_killed_request_with_a_digest_never_count() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        first = b"a" * CHECKPOINT_BYTES
+        with pytest.raises(BodyCut):  # without a digest: from here on the tail is trusted
+            await append(one, upload.id, 0, FakeBody(first, b"b" * 10, end=BodyEnd.CUT, announced=False))
+        body = FakeBody(b"c" * 100, b"", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, CHECKPOINT_BYTES + 10, body, digests=(sha256(b""),)))
+        await body.reached.wait()
+        two = await one.restart()
+        running.cancel()
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES + 10
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_part_that_lost_its_bytes_goes_back_to_where_it_ends() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:1000]))
+        del one.disk.parts[upload.id].data[600:]
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 600
+        state = await one.uploads.append(upload.id, 600, FakeBody(DATA[600:]), caller=ME)
+        assert state.upload.details.digest == sha256(DATA)
+
+
+async def test_a_newer_request_takes_over_without_losing_a_byte() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        body = FakeBody(DATA[:500], DATA[500:], held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 500
+        with pytest.raises(UploadBusy):
+            await running
+        assert await append(one, upload.id, 500, FakeBody(DATA[500:])) == len(DATA)
+
+
+async def test_an_abort_takes_over_too() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        body = FakeBody(DATA[:500], DATA[500:], held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        await one.uploads.abort(upload.id, caller=ME)
+        with pytest.raises(UploadGone):
+            await running
+        assert one.disk.parts == {}
+
+
+async def test_a_handler_that_lost_its_fence_writes_no_row_any_more() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        await until(lambda: one.counts.bytes == CHECKPOINT_BYTES)
+        await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
+        body.release()
+        with pytest.raises(UploadBusy):
+            await running
+        assert (await one.state(upload.id)).offset == CHECKPOINT_BYTES
+
+
+async def test_a_checkpoint_that_finds_the_fence_lost_stops_the_body() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        piece = b"a" * CHECKPOINT_BYTES
+        body = FakeBody(piece, piece, b"", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await until(lambda: one.counts.bytes == CHECKPOINT_BYTES or body.reached.is_set())
+        await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
+        with pytest.raises(UploadBusy):
+            await running
+        assert (await one.state(upload.id)).offset <= 2 * CHECKPOINT_BYTES
+
+
+async def test_a_checkpoint_that_fails_ends_the_request_and_keeps_the_bytes() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
+        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await until(lambda: bool(one.disk.parts.get(upload.id)) and one.disk.parts[upload.id].data)
+        one.database.fail_next(StorageUnavailable("no"))
+        with pytest.raises(StorageUnavailable):
+            await running
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset in {0, CHECKPOINT_BYTES}
+
+
+async def test_a_full_disk_keeps_what_was_stored() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:5]))
+        one.sink.fail_next("write", StorageFull(1, 0))
+        with pytest.raises(StorageFull):
+            await append(one, upload.id, 5, FakeBody(DATA[5:]))
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 5
+        assert await append(one, upload.id, 5, FakeBody(DATA[5:])) == len(DATA)
+
+
+async def test_power_durability_syncs_before_it_says_so() -> None:
+    limits = UploadLimits(sessions=SessionLimits(durable=True))
+    async with engine(limits=limits) as one:
+        upload = await one.begin_append(2 * CHECKPOINT_BYTES)
+        one.sink.fail_next("sync", StorageUnavailable("no"))
+        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
+        with pytest.raises(StorageUnavailable):
+            await append(one, upload.id, 0, body)
+        assert (await one.state(upload.id)).offset == 0
+
+
+async def test_a_finish_declares_an_unknown_size() -> None:
+    async with engine() as one:
+        upload = await one.begin_append()
+        await append(one, upload.id, 0, FakeBody(DATA))
+        with pytest.raises(InvalidRequest):
+            await one.uploads.finish(upload.id, caller=ME)
+        with pytest.raises(InvalidRequest):
+            await one.uploads.finish(upload.id, caller=ME, size=10)
+        done = (await one.uploads.finish(upload.id, caller=ME, size=len(DATA))).upload
+        assert done.status is SessionStatus.COMMITTED
+        assert await one.content(done) == DATA
+
+
+async def test_an_append_whose_whole_is_wrong_has_failed() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA), expected=sha256(b"other"))
+        with pytest.raises(DigestMismatch):
+            await append(one, upload.id, 0, FakeBody(DATA))
+        state = await one.state(upload.id)
+        assert state.status is SessionStatus.FAILED
+        assert one.disk.parts == {}
+        assert one.counts.ends == [SessionStatus.FAILED]
+        with pytest.raises(UploadGone):
+            await append(one, upload.id, 0, FakeBody(DATA))
+
+
+async def test_the_offset_of_a_committed_upload_is_its_size() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA))
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == len(DATA)
+        with pytest.raises(UploadComplete):
+            await append(one, upload.id, 0, FakeBody(DATA))
+
+
+async def test_a_chunked_upload_has_no_offset() -> None:
+    async with engine() as one:
+        upload = await one.begin(10)
+        with pytest.raises(InvalidRequest):
+            await one.uploads.offset(upload.id, caller=ME)
+        with pytest.raises(InvalidRequest):
+            await append(one, upload.id, 0, FakeBody(b"0123456789"))
+
+
+@pytest.mark.parametrize("ask", ["offset", "append", "redo"])
+async def test_an_open_upload_at_full_size_is_finished_by_whoever_finds_it(ask: str) -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:2000]))
+        # What a crash between the last byte and its row leaves behind.
+        one.disk.parts[upload.id].data.extend(DATA[2000:])
+        if ask == "offset":
+            assert (await one.uploads.offset(upload.id, caller=ME)).status is SessionStatus.COMMITTED
+        elif ask == "append":
+            assert await append(one, upload.id, 2000, FakeBody()) == len(DATA)
+        else:
+            await one.database.write(
+                lambda tx: tx.sessions.advance(
+                    upload.id, upload.fence + 1, len(DATA), tail_trusted=True, boot_id="boot 1", now=1.0
+                )
+            )
+            assert await one.uploads.redo() == 1
+        done = await one.state(upload.id)
+        assert done.status is SessionStatus.COMMITTED
+        assert await one.content(done) == DATA
+
+
+async def test_a_session_that_ends_while_its_append_waits_is_told_so() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        claim = await one.claims.claim(upload.id, "append")
+        waiting = asyncio.ensure_future(append(one, upload.id, 0, FakeBody(DATA)))
+        await asyncio.sleep(0.01)
+        await one.database.write(
+            lambda tx: tx.sessions.end(upload.id, None, SessionStatus.EXPIRED, error=None, now=1.0)
+        )
+        claim.release()
+        with pytest.raises(UploadGone):
+            await waiting
+
+
+async def test_a_stopping_service_saves_running_appends() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        body = FakeBody(DATA[:500], DATA[500:], held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        await one.uploads.stop()
+        with pytest.raises(ServiceStopping):
+            await running
+        assert (await one.state(upload.id)).offset == 500
+
+
+async def test_a_cancelled_append_keeps_what_the_sink_has() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        body = FakeBody(DATA[:500], DATA[500:], held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await one.state(upload.id)).offset == 500
+
+
+async def test_time_alone_writes_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haulier.engine.appends.CHECKPOINT_S", 0.0)
+    async with engine() as one:
+        upload = await one.begin_append(MIB)
+        body = FakeBody(b"a" * 1000, b"b", held=True)
+        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        await body.reached.wait()
+        await until(lambda: one.counts.bytes == 1000)
+        assert (await one.state(upload.id)).offset == 1000
+        body.release()
+        await running

@@ -1,0 +1,342 @@
+"""Chunks: accepted whole and once, compared afterwards, replaced only after a wrong whole."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from haulier.core.digest import Digest, DigestName
+from haulier.core.errors import (
+    BodyCut,
+    ChunkConflict,
+    ChunkOutOfRange,
+    ChunksMissing,
+    ChunkTooLong,
+    ChunkTooShort,
+    DigestMismatch,
+    InvalidRequest,
+    ServiceStopping,
+    StorageFull,
+    UploadBusy,
+    UploadComplete,
+    UploadGone,
+    UploadNotFound,
+)
+from haulier.core.session import Chunk, SessionId, SessionStatus
+from haulier.ports import BodyEnd, RangeBusy
+from tests.support.bodies import FakeBody
+from tests.support.engine import CHUNK, ME, engine, until
+
+A, B, C = b"a" * CHUNK, b"b" * CHUNK, b"c" * 10
+WHOLE = A + B + C
+
+
+def sha256(data: bytes) -> Digest:
+    return Digest(DigestName.SHA_256, hashlib.sha256(data).digest())
+
+
+async def test_chunks_in_any_order_become_the_file() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(WHOLE))
+        for index, data in ((2, C), (0, A), (1, B)):
+            await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert done.status is SessionStatus.COMMITTED
+        assert await one.content(done) == WHOLE
+        assert done.details.digest == sha256(WHOLE)
+        assert one.disk.parts == {}
+        assert (one.counts.uploads, one.counts.bytes) == (1, len(WHOLE))
+        assert one.counts.ends == [SessionStatus.COMMITTED]
+
+
+async def test_received_ranges_are_exactly_the_accepted_chunks() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(WHOLE))
+        await one.uploads.put_chunk(upload.id, 2, FakeBody(C), caller=ME)
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        state = await one.state(upload.id)
+        assert state.received.pairs == ((0, CHUNK), (2 * CHUNK, 2 * CHUNK + 10))
+        assert state.missing_chunks(10) == [1]
+
+
+async def test_the_same_bytes_again_succeed_and_write_nothing() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        one.sink.fail_next("write", AssertionError("written"))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        assert one.counts.bytes == len(A)
+
+
+async def test_other_bytes_for_an_accepted_index_conflict_and_change_nothing() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        with pytest.raises(ChunkConflict) as raised:
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(B), caller=ME)
+        assert raised.value.index == 0
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert await one.content(done) == A
+
+
+async def test_replace_without_a_wrong_whole_is_an_ordinary_duplicate() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        with pytest.raises(ChunkConflict):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(B), caller=ME, replace=True)
+
+
+async def test_two_puts_of_one_index_at_once_store_the_accepted_bytes() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        results = await asyncio.gather(
+            one.uploads.put_chunk(upload.id, 0, FakeBody(A[:99], A[99:]), caller=ME),
+            one.uploads.put_chunk(upload.id, 0, FakeBody(B[:77], B[77:]), caller=ME),
+            return_exceptions=True,
+        )
+        assert results[0] is None
+        assert isinstance(results[1], ChunkConflict)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert await one.content(done) == A
+
+
+async def test_a_second_put_waits_for_the_first_and_is_compared() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        first, second = FakeBody(A[:5], A[5:], held=True), FakeBody(A)
+        puts = [asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, b, caller=ME)) for b in (first, second)]
+        await first.reached.wait()
+        assert second.receives == 0
+        first.release()
+        await asyncio.gather(*puts)
+        assert second.receives == 1
+        assert one.counts.bytes == len(A)
+
+
+async def test_a_wrong_whole_reopens_and_a_replaced_chunk_makes_it_right() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(WHOLE), expected=sha256(WHOLE))
+        for index, data in enumerate((A, A, C)):
+            await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+        with pytest.raises(DigestMismatch) as raised:
+            await one.uploads.finish(upload.id, caller=ME)
+        assert raised.value.expected == sha256(WHOLE).hex
+        assert raised.value.actual == sha256(A + A + C).hex
+        state = await one.state(upload.id)
+        assert state.status is SessionStatus.OPEN
+        assert state.error is not None
+        await one.uploads.put_chunk(upload.id, 1, FakeBody(B), caller=ME, replace=True)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert done.status is SessionStatus.COMMITTED
+        assert done.error is None
+        assert await one.content(done) == WHOLE
+
+
+async def test_a_replacement_that_is_cut_leaves_the_chunk_missing() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A), expected=sha256(B))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload.id, caller=ME)
+        with pytest.raises(BodyCut):
+            cut = FakeBody(B[:9], end=BodyEnd.CUT, length=len(B))
+            await one.uploads.put_chunk(upload.id, 0, cut, caller=ME, replace=True)
+        with pytest.raises(ChunksMissing) as raised:
+            await one.uploads.finish(upload.id, caller=ME)
+        assert raised.value.missing == ((0, CHUNK),)
+
+
+async def test_a_replacement_that_lost_against_a_finish_is_told_so() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A), expected=sha256(B))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload.id, caller=ME)
+        real = one.database.write
+        turns = iter(range(100))
+
+        async def finish_first(work, **kwargs):  # type: ignore[no-untyped-def]
+            if next(turns) == 0:
+                await real(lambda tx: tx.sessions.start_finish(upload.id, "b" * 32, "worker 0", now=1.0))
+            return await real(work, **kwargs)
+
+        one.database.write = finish_first  # type: ignore[method-assign]
+        with pytest.raises(UploadBusy):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(B), caller=ME, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (FakeBody(A + b"x"), ChunkTooLong),
+        (FakeBody(A, b"x", announced=False), ChunkTooLong),
+        (FakeBody(A[1:]), ChunkTooShort),
+        (FakeBody(A[1:], announced=False), ChunkTooShort),
+        (FakeBody(), ChunkTooShort),
+    ],
+)
+async def test_a_body_of_another_length_than_the_chunk_is_refused(body: FakeBody, error: type[Exception]) -> None:
+    async with engine() as one:
+        upload = await one.begin(len(WHOLE))
+        with pytest.raises(error):
+            await one.uploads.put_chunk(upload.id, 0, body, caller=ME)
+        assert not (await one.state(upload.id)).received
+
+
+async def test_a_cut_body_accepts_nothing_but_counts_as_activity() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        one.clock.advance(100)
+        with pytest.raises(BodyCut) as raised:
+            cut = FakeBody(A[:100], end=BodyEnd.CUT, length=len(A))
+            await one.uploads.put_chunk(upload.id, 0, cut, caller=ME)
+        assert raised.value.received == 100
+        state = await one.state(upload.id)
+        assert not state.received
+        assert state.last_seen_at == one.clock.now()
+
+
+async def test_a_chunk_whose_own_digest_is_wrong_is_not_accepted() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        with pytest.raises(DigestMismatch):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME, digests=(sha256(B),))
+        assert not (await one.state(upload.id)).received
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME, digests=(sha256(A),))
+        with pytest.raises(DigestMismatch):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME, digests=(sha256(B),))
+
+
+async def test_indexes_outside_of_the_upload_are_refused() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(WHOLE))
+        for index in (-1, 3, 10**30):
+            with pytest.raises(ChunkOutOfRange):
+                await one.uploads.put_chunk(upload.id, index, FakeBody(A), caller=ME)
+
+
+async def test_unknown_ended_and_committed_uploads_take_no_chunks() -> None:
+    async with engine() as one:
+        with pytest.raises(UploadNotFound):
+            await one.uploads.put_chunk(SessionId("nobody"), 0, FakeBody(A), caller=ME)
+        aborted = await one.begin(len(A))
+        await one.uploads.abort(aborted.id, caller=ME)
+        with pytest.raises(UploadGone):
+            await one.uploads.put_chunk(aborted.id, 0, FakeBody(A), caller=ME)
+        done = await one.begin(len(A))
+        await one.uploads.put_chunk(done.id, 0, FakeBody(A), caller=ME)
+        await one.uploads.finish(done.id, caller=ME)
+        with pytest.raises(UploadComplete) as raised:
+            await one.uploads.put_chunk(done.id, 0, FakeBody(A), caller=ME)
+        assert raised.value.record == done.details.record
+
+
+async def test_an_append_upload_takes_no_chunks() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(A))
+        with pytest.raises(InvalidRequest):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+
+
+async def test_a_finishing_upload_compares_and_accepts_nothing_new() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        await one.database.write(
+            lambda tx: tx.sessions.start_finish(upload.id, "b" * 32, "worker 0", now=1.0)
+        )
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        with pytest.raises(ChunkConflict):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(B), caller=ME)
+
+
+async def test_an_abort_ends_a_running_put_and_frees_the_bytes() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        body = FakeBody(A[:5], A[5:], held=True)
+        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await body.reached.wait()
+        await one.uploads.abort(upload.id, caller=ME)
+        with pytest.raises(UploadGone):
+            await put
+        assert one.disk.parts == {}
+
+
+async def test_an_acceptance_that_comes_after_the_end_does_not_count() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        real = one.sink.open
+
+        async def end_first(key, start, stop):  # type: ignore[no-untyped-def]
+            await one.database.write(
+                lambda tx: tx.sessions.end(upload.id, None, SessionStatus.EXPIRED, error=None, now=1.0)
+            )
+            return await real(key, start, stop)
+
+        one.sink.open = end_first  # type: ignore[method-assign]
+        with pytest.raises(UploadGone):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+
+
+async def test_an_acceptance_that_another_process_was_faster_with_is_busy() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        real = one.sink.open
+
+        async def accept_first(key, start, stop):  # type: ignore[no-untyped-def]
+            chunk = Chunk(index=0, size=len(A), fingerprint=b"f" * 16)
+            await one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0))
+            return await real(key, start, stop)
+
+        one.sink.open = accept_first  # type: ignore[method-assign]
+        with pytest.raises(UploadBusy):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+
+
+async def test_a_range_that_another_process_holds_is_busy() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        one.sink.fail_next("open", RangeBusy())
+        with pytest.raises(UploadBusy):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+
+
+async def test_a_full_disk_refuses_the_chunk_and_the_session_goes_on() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        one.sink.fail_next("write", StorageFull(len(A), 0))
+        with pytest.raises(StorageFull):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert await one.content(done) == A
+
+
+async def test_a_cancelled_put_accepts_nothing_and_releases_its_range() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        body = FakeBody(A[:5], A[5:], held=True)
+        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await body.reached.wait()
+        put.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await put
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        assert one.claims.held() == frozenset()
+
+
+async def test_a_stopping_service_ends_running_chunks_and_takes_no_more() -> None:
+    async with engine() as one:
+        upload = await one.begin(2 * len(A))
+        body, behind = FakeBody(A[:5], A[5:], held=True), FakeBody(A)
+        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await body.reached.wait()
+        waiting = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, behind, caller=ME))
+        await until(lambda: waiting.done() or one.claims.held())
+        await one.uploads.stop()
+        for ended in (put, waiting):
+            with pytest.raises(ServiceStopping):
+                await ended
+        with pytest.raises(ServiceStopping):
+            await one.uploads.put_chunk(upload.id, 1, FakeBody(A), caller=ME)

@@ -1,0 +1,238 @@
+"""How uploads end: once, for everybody, and with nothing left behind."""
+
+import asyncio
+
+import pytest
+
+from haulier.core.errors import StorageUnavailable, UploadComplete, UploadNotFound
+from haulier.core.record import RecordStatus
+from haulier.core.session import SessionId, SessionStatus
+from haulier.engine import endings
+from haulier.engine.uploads import Upload
+from haulier.ports import RecordQuery
+from tests.support.bodies import FakeBody
+from tests.support.engine import CHUNK, ME, Engine, engine
+
+DAY_S = 24 * 3600.0
+DATA = b"12345"
+
+
+async def ready(one: Engine, **request: object) -> Upload:
+    """Begin an upload and bring all its bytes."""
+    upload = await one.begin(len(DATA), **request)
+    await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+    return upload
+
+
+async def test_an_abort_may_be_repeated_and_frees_the_bytes() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        await one.uploads.abort(upload.id, caller=ME)
+        await one.uploads.abort(upload.id, caller=ME)
+        state = await one.state(upload.id)
+        assert state.status is SessionStatus.ABORTED
+        assert one.disk.parts == {}
+        assert one.counts.ends == [SessionStatus.ABORTED]
+        record = await one.database.read(lambda tx: tx.records.load(upload.details.record))  # type: ignore[arg-type]
+        assert record is not None
+        assert record.status is RecordStatus.CANCELLED
+
+
+async def test_a_committed_upload_cannot_be_aborted() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        await one.uploads.finish(upload.id, caller=ME)
+        with pytest.raises(UploadComplete) as raised:
+            await one.uploads.abort(upload.id, caller=ME)
+        assert raised.value.record == upload.details.record
+
+
+async def test_an_abort_waits_for_a_finish_that_is_under_way() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        go = asyncio.Event()
+        real = one.sink.commit
+
+        async def commit_later(*args, **kwargs):  # type: ignore[no-untyped-def]
+            await go.wait()
+            await real(*args, **kwargs)
+
+        one.sink.commit = commit_later  # type: ignore[method-assign]
+        finish = asyncio.ensure_future(one.uploads.finish(upload.id, caller=ME))
+        await asyncio.sleep(0.01)
+        abort = asyncio.ensure_future(one.uploads.abort(upload.id, caller=ME))
+        await asyncio.sleep(0.01)
+        assert not abort.done()
+        go.set()
+        await finish
+        with pytest.raises(UploadComplete):
+            await abort
+
+
+async def test_an_abort_says_when_the_finish_cannot_end() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("no"))
+        one.sink.fail_next("commit", StorageUnavailable("no"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.abort(upload.id, caller=ME)
+
+
+async def test_silence_expires_an_upload_and_activity_does_not() -> None:
+    async with engine() as one:
+        silent, active = await one.begin(5), await one.begin(2 * CHUNK)
+        one.clock.advance(DAY_S / 2)
+        await one.uploads.put_chunk(active.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
+        one.clock.advance(DAY_S / 2 + 1)
+        assert await one.uploads.expire() == 1
+        assert (await one.state(silent.id)).status is SessionStatus.EXPIRED
+        assert (await one.state(active.id)).status is SessionStatus.OPEN
+        assert list(one.disk.parts) == [active.id]
+        record = await one.database.read(lambda tx: tx.records.load(silent.details.record))  # type: ignore[arg-type]
+        assert record is not None
+        assert record.status is RecordStatus.EXPIRED
+
+
+async def test_an_upload_that_somebody_holds_is_not_expired() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(DATA))
+        body = FakeBody(DATA[:1], DATA[1:], held=True)
+        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await body.reached.wait()
+        one.clock.advance(10 * DAY_S)
+        assert await one.uploads.expire() == 0
+        body.release()
+        await put
+
+
+async def test_a_finishing_upload_is_not_expired() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("no"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        one.clock.advance(10 * DAY_S)
+        assert await one.uploads.expire() == 0
+
+
+async def test_many_expire_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "BATCH", 2)
+    async with engine() as one:
+        for _ in range(5):
+            await one.begin(5)
+        one.clock.advance(2 * DAY_S)
+        assert await one.uploads.expire() == 5
+
+
+async def test_what_is_left_of_ended_uploads_is_purged_and_their_records_stay() -> None:
+    async with engine() as one:
+        upload, detached = await ready(one), await ready(one, lanes=True)
+        for each in (upload, detached):
+            await one.uploads.finish(each.id, caller=ME)
+        failed = await one.begin(5)
+        await one.uploads.abort(failed.id, caller=ME)
+        assert len(one.disk.blobs) == 2
+        one.clock.advance(1)
+        assert await one.uploads.purge(before=one.clock.now()) == 3
+        assert len(one.disk.blobs) == 1
+        for each in (upload, detached, failed):
+            with pytest.raises(UploadNotFound):
+                await one.state(each.id)
+        page = await one.records.list(RecordQuery(), caller=ME)
+        assert [record.id for record in page.items if record.status is RecordStatus.COMPLETED] == [
+            upload.details.record
+        ]
+
+
+async def crash_while_finishing(one: Engine, upload_id: SessionId, operation: str) -> Engine:
+    """Kill the process when the finish reaches that operation of the sink."""
+    reached = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    setattr(one.sink, operation, never)
+    finish = asyncio.ensure_future(one.uploads.finish(upload_id, caller=ME))
+    await reached.wait()
+    two = await one.restart()
+    finish.cancel()
+    return two
+
+
+@pytest.mark.parametrize("operation", ["commit", "discard"])
+async def test_a_finish_that_a_crash_cut_is_gone_on_with(operation: str) -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await crash_while_finishing(one, upload.id, operation)
+        await two.uploads.redo()
+        state = await two.uploads.wait(upload.id, caller=ME, timeout_s=5)
+        assert state.upload.status is SessionStatus.COMMITTED
+        assert await two.content(state.upload) == DATA
+        await two.janitor.sweep()
+        assert two.disk.parts == {}
+        assert len(two.disk.blobs) == 1
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_repeated_finish_goes_on_where_a_dead_worker_stopped() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await crash_while_finishing(one, upload.id, "commit")
+        state = await two.uploads.finish(upload.id, caller=ME)
+        assert state.upload.status is SessionStatus.COMMITTED
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_holder_that_was_taken_over_changes_nothing() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        real = one.sink.commit
+
+        async def lose_the_fence(*args, **kwargs):  # type: ignore[no-untyped-def]
+            await real(*args, **kwargs)
+            session = await one.state(upload.id)
+            await one.database.write(
+                lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another")
+            )
+
+        one.sink.commit = lose_the_fence  # type: ignore[method-assign]
+        state = await one.uploads.finish(upload.id, caller=ME)
+        assert (state.upload.status, state.upload.holder) == (SessionStatus.FINISHING, "another")
+        assert one.counts.ends == []
+
+
+async def test_a_takeover_that_comes_too_late_does_nothing() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await crash_while_finishing(one, upload.id, "commit")
+        stale = await two.state(upload.id)
+        await two.database.write(lambda tx: tx.sessions.take_finish(upload.id, stale.fence, "another"))
+        await two.uploads._sessions._endings.completing(stale, take=True)
+        assert (await two.state(upload.id)).holder == "another"
+        await two.background.stop(grace_s=0)
+
+
+async def test_open_uploads_are_hashed_again_after_a_restart() -> None:
+    async with engine() as one:
+        upload = await one.begin(2 * CHUNK)
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
+        two = await one.restart()
+        await two.uploads.resume()
+        await asyncio.sleep(0.01)
+        assert (await two.uploads.state(upload.id, caller=ME)).verified_bytes == CHUNK
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_finishing_upload_is_not_resumed_but_redone() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await crash_while_finishing(one, upload.id, "commit")
+        await two.uploads.resume()
+        assert (await two.state(upload.id)).status is SessionStatus.FINISHING
+        assert await two.uploads.redo() == 1
+        assert await two.uploads.redo() == 0
+        await two.uploads.wait(upload.id, caller=ME, timeout_s=5)
+        await two.background.stop(grace_s=0)
