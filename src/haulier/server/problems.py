@@ -45,6 +45,7 @@ from haulier.core.errors import (
     QuotaExceeded,
     RecordNotFound,
     ServiceStopping,
+    SourceChanged,
     StorageFull,
     StorageNotWritable,
     StorageUnavailable,
@@ -219,6 +220,7 @@ NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     PeerRefused: "it is about a remote that we call",
     PeerUnreachable: "it is about a remote that we call",
     PeerCorrupted: "it is about a remote that we call",
+    SourceChanged: "it is about a file that our client sends",
 }
 """Leaves of the tree without a row, and why; one that comes anyway is an internal error."""
 

@@ -1,0 +1,105 @@
+"""The HTTP service on in-memory adapters, called in this process."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from haulier.adapters.access import OpenAccess
+from haulier.adapters.claims import LocalClaims
+from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.memory import MemorySink
+from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.config import Settings
+from haulier.core.upload import UploadDetails
+from haulier.engine.background import Background
+from haulier.engine.context import SessionPorts
+from haulier.engine.records import RecordService
+from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.ports import Clock
+from haulier.server.app import create_app
+from haulier.server.metrics import Metrics
+from haulier.server.services import Services
+
+ORIGIN = "http://127.0.0.1:8000"
+
+
+@dataclass(kw_only=True)
+class MemoryService:
+    """A service whose rows and bytes are in memory, with handles on all that a test may turn."""
+
+    limits: UploadLimits = field(default_factory=UploadLimits)
+    clock: Clock = field(default_factory=SystemClock)
+    sink: MemorySink = field(default_factory=MemorySink)
+    database: MemoryDatabase[UploadDetails] = field(default_factory=MemoryDatabase)
+    background: Background = field(default_factory=Background)
+    metrics: Metrics = field(default_factory=Metrics)
+    reasons: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        access = OpenAccess(self.database)
+        ports = SessionPorts(
+            work=self.database,
+            sink=self.sink,
+            claims=LocalClaims(),
+            clock=self.clock,
+            ids=SystemIdentifiers(self.clock),
+            holder="test",
+            boot_id="boot",
+        )
+        self.uploads = UploadService(
+            ports,
+            access,
+            self.background,
+            secret=b"secret",
+            limits=self.limits,
+            hashers=2,
+            observer=self.metrics,
+        )
+        self.records = RecordService(self.database, self.sink, access, self.clock)
+
+    async def readiness(self) -> Sequence[str]:
+        return self.reasons
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.uploads.stop()
+            await self.background.stop(grace_s=1)
+
+    def app(self, **settings: Any) -> Any:
+        services = Services(
+            uploads=self.uploads,
+            records=self.records,
+            readiness=self.readiness,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        return create_app(services, Settings(**settings), lifespan=self.lifespan)
+
+    @asynccontextmanager
+    async def client(self, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+        """Call the application in this process, as its own user would on its own name."""
+        async with served(self.app(local_users=True, **settings)) as client, self.lifespan():
+            yield client
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """Call an ASGI application without a socket; what it lets out is raised here."""
+    transport = httpx2.ASGITransport(app=with_server(app))
+    async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN) as client:
+        yield client
+
+
+def with_server(app: Any) -> Any:
+    """Give requests the socket's address, which a transport without sockets does not know."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "server": ("127.0.0.1", 8000)}, receive, send)
+
+    return call

@@ -1,0 +1,212 @@
+"""Settings: their layers, and how bad ones are told."""
+
+from pathlib import Path
+
+import pytest
+
+from haulier.config import Settings, load_settings
+from haulier.core.digest import DigestName
+from haulier.core.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):  # noqa: TID251 - the fixture is about the environment
+        if name.startswith("HAULIER_"):
+            monkeypatch.delenv(name)
+
+
+def refusal(flags: dict[str, object] | None = None, *, config: Path | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags, config=config)
+    return caught.value
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert settings.root == Path(".storage").resolve()
+    assert settings.database_file == settings.root / "haulier.db"
+    assert settings.storage_dir == settings.root
+    assert settings.digest is DigestName.SHA_256
+    assert (settings.durability, settings.log) == ("process", "console")
+    assert settings.session_ttl_s == 86_400
+    assert settings.max_upload_bytes == 5 * 1024**4
+    assert settings.min_free_bytes == 100 * 1024**2
+    assert settings.chunk_size == 8 * 1024**2
+    assert settings.retention_s == 30 * 86_400
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "haulier.toml"
+    file.write_text("port = 1\nworkers = 1\nchunk_size = 262144\n")
+    assert load_settings(config=file).port == 1
+    monkeypatch.setenv("HAULIER_PORT", "2")
+    assert load_settings(config=file).port == 2
+    assert load_settings({"port": 3}, config=file).port == 3
+    assert load_settings(config=file).chunk_size == 262_144
+
+
+def test_a_flag_that_was_not_given_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULIER_LOCAL_USERS", "1")
+    assert load_settings({"local_users": None}).local_users
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "haulier.toml"
+    file.write_text("port = 4\n")
+    monkeypatch.setenv("HAULIER_CONFIG", str(file))
+    assert load_settings().port == 4
+
+
+def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULIER_PUBLIC_URL", "")
+    assert load_settings().public_url is None
+
+
+@pytest.mark.parametrize(
+    "text", ["http://a.example, http://b.example:3000", "http://a.example http://B.example:3000/"]
+)
+def test_lists_in_the_environment_are_separated_by_commas_or_blanks(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAULIER_CORS_ORIGIN", text)
+    assert load_settings().cors_origin == ("http://a.example", "http://b.example:3000")
+
+
+def test_an_origin_is_kept_as_browsers_write_it() -> None:
+    settings = load_settings({"cors_origin": ["HTTPS://App.Example:443/", "http://[::1]:80"]})
+    assert settings.cors_origin == ("https://app.example", "http://[::1]")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["null", "*", "app.example", "ftp://app.example", "https://app.example/path", "https://u@app.example"],
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    assert refusal({"cors_origin": [origin]}).setting == "--cors-origin"
+
+
+def test_a_misspelt_variable_is_an_error_that_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULIER_MAX_UPLOAD_BYTE", "1")
+    error = refusal()
+    assert error.setting == "HAULIER_MAX_UPLOAD_BYTE"
+    assert "HAULIER_MAX_UPLOAD_BYTES" in error.expected
+
+
+def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "haulier.toml"
+    file.write_text("prot = 1\n")
+    error = refusal(config=file)
+    assert error.setting == f"prot in {file}"
+    assert "did you mean port?" in error.expected
+
+
+def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULIER_URL", "http://127.0.0.1:9000")
+    monkeypatch.setenv("HAULIER_TOKEN", "secret")
+    assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 65_536),
+        ("port", -1),
+        ("port", "http"),
+        ("port", True),
+        ("workers", 0),
+        ("data_dir", "a\0b"),
+        ("open", "perhaps"),
+        ("durability", "sometimes"),
+        ("digest", "sha-1"),
+        ("log", "loud"),
+        ("session_ttl_s", 0),
+        ("session_ttl_s", float("nan")),
+        ("session_ttl_s", float("inf")),
+        ("max_active_sessions", 0),
+        ("max_upload_bytes", 2**63),
+        ("min_free_bytes", -1),
+        ("janitor_interval_s", 0),
+        ("retention_s", -1),
+        ("trash_for_s", -1),
+        ("chunk_size", 262_143),
+        ("chunk_size", 67_108_865),
+        ("silent_body_s", 0),
+        ("database_url", "mysql://h/x"),
+        ("database_url", "sqlite://"),
+        ("database_url", "sqlite:///"),
+        ("storage_url", "/data"),
+        ("storage_url", "file://host/data"),
+        ("jobs", "celery"),
+        ("host", ""),
+    ],
+)
+def test_a_bad_value_is_told_with_its_key_and_what_is_expected(name: str, value: object) -> None:
+    error = refusal({name: value})
+    assert error.setting == "--" + name.replace("_", "-")
+    assert str(value) in str(error.value)
+    assert error.expected
+
+
+def test_a_bad_variable_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULIER_PORT", "eighty")
+    error = refusal()
+    assert (error.setting, error.value) == ("HAULIER_PORT", "eighty")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("database_url", "postgresql://u:secret@h/x", "PostgreSQL comes later"),
+        ("storage_url", "s3://bucket", "S3 comes later"),
+        ("jobs", "procrastinate", "procrastinate comes later"),
+        ("workers", 2, "several workers come later"),
+        ("public_url", "https://files.example", "tokens, which do not exist yet"),
+        ("trusted_proxies", ["10.0.0.1"], "tokens, which do not exist yet"),
+    ],
+)
+def test_what_comes_later_says_so(name: str, value: object, word: str) -> None:
+    assert word in refusal({name: value}).expected
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    assert "secret" not in str(refusal({"database_url": "postgresql://u:secret@h/x"}))
+    assert "secret" not in str(refusal({"public_url": "https://u:secret@files.example"}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_needs_no_flag(host: str) -> None:
+    assert load_settings({"host": host}).loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "files.example"])
+def test_listening_elsewhere_needs_open_in_so_many_words(host: str) -> None:
+    assert "--open" in refusal({"host": host}).expected
+    assert not load_settings({"host": host, "open": True}).loopback
+
+
+def test_urls_name_files_relative_or_absolute(tmp_path: Path) -> None:
+    absolute = load_settings({"database_url": f"sqlite:///{tmp_path}/my%20rows.db"})
+    assert absolute.database_file == tmp_path / "my rows.db"
+    assert load_settings({"database_url": "sqlite:///rows.db"}).database_file == Path("rows.db").resolve()
+    assert load_settings({"storage_url": f"file://{tmp_path}/b%C3%A4r"}).storage_dir == tmp_path / "bär"
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    assert refusal(config=tmp_path / "missing.toml").setting == "config"
+    broken = tmp_path / "broken.toml"
+    broken.write_text("port =")
+    assert "TOML" in refusal(config=broken).expected
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'host = "\xe4"')
+    assert "TOML" in refusal(config=latin).expected
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
