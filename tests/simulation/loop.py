@@ -8,7 +8,7 @@ Rule 3: a call belongs to the process in whose context it was scheduled; the cal
 import asyncio
 import random
 from asyncio.events import _set_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
@@ -29,13 +29,6 @@ class Process:
         self.dead = False
         self.context = copy_context()
         self.context.run(_process.set, self)
-        self.tasks: list[asyncio.Task[Any]] = []
-
-    @property
-    def running(self) -> list[asyncio.Task[Any]]:
-        """Tasks that have not ended."""
-        self.tasks = [task for task in self.tasks if not task.done()]
-        return self.tasks
 
 
 _process: ContextVar[Process | None] = ContextVar("_process", default=None)
@@ -80,6 +73,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Call]] = []
         self._count = 0
         self._names = 0
+        self._tasks: list[tuple[asyncio.Task[Any], Process | None]] = []
+        self._many = 100
+        self._unwinding = False
         self._limbo: list[_Call] = []
         self._running = False
         self._closed = False
@@ -112,14 +108,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         call = self._ready.pop()
         if call.cancelled():
             return
-        if (process := call.process) is not None and process.dead:
+        if (process := call.process) is not None and process.dead and not self._unwinding:
             self._limbo.append(call)  # kept, so that nothing of it is finalised either
             return
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise Stalled(f"still running after {MAX_STEPS} steps")
         call.run()
-        if self._errors:
+        if self._errors and not self._unwinding:
             raise self._errors[0]
         self.after_step()
 
@@ -136,17 +132,23 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Let none of its calls run again."""
         process.dead = True
 
-    def bury(self, process: Process) -> None:
-        """Unwind what a killed process left, after the scenario: its coroutines must not end as garbage."""
-        process.dead = False
+    def running(self, process: Process | None) -> list[asyncio.Task[Any]]:
+        """Return the tasks of a process that have not ended."""
+        return [task for task, owner in self._tasks if owner is process and not task.done()]
+
+    def unwind(self) -> None:
+        """After the scenario, end whatever has not ended, in killed processes too, and close the loop.
+
+        Coroutines that end as garbage would run their clean-up anywhere and complain.
+        """
         self.after_step = lambda: None
+        self._unwinding = True
         self._ready += self._limbo
-        self._limbo.clear()
-        while tasks := process.running:
+        while tasks := [task for task, _ in self._tasks if not task.done()]:
             for task in tasks:
                 task.cancel()
             self.run_until_complete(asyncio.wait(tasks, timeout=1.0))
-        self._errors.clear()
+        self.close()
 
     # --- what asyncio asks of a loop -----------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return self._now
 
     def call_soon(
-        self, callback: Callable[[Unpack[A]], object], *args: Unpack[A], context: Context | None = None
+        self, callback: Callable[[Unpack[A]], object], *args: *A, context: Context | None = None
     ) -> _Call:
         """Run `callback` at this time."""
         call = _Call(self._now, callback, args, self, context)
@@ -168,7 +170,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[A]], object],
-        *args: Unpack[A],
+        *args: *A,
         context: Context | None = None,
     ) -> _Call:
         """Run `callback` at a virtual time."""
@@ -181,7 +183,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self,
         delay: float,
         callback: Callable[[Unpack[A]], object],
-        *args: Unpack[A],
+        *args: *A,
         context: Context | None = None,
     ) -> _Call:
         """Run `callback` after `delay` virtual seconds."""
@@ -202,13 +204,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         task: asyncio.Task[Any] = asyncio.Task(
             coro, loop=self, name=name or f"task {self._names}", context=context, **options
         )
-        process = _process.get() if context is None else context.get(_process)
-        if process is not None:
-            process.tasks.append(task)
+        self._tasks.append((task, _process.get() if context is None else context.get(_process)))
+        if len(self._tasks) > self._many:
+            self._tasks = [pair for pair in self._tasks if not pair[0].done()]
+            self._many = 2 * len(self._tasks) + 100
         return task
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[A]], T], *args: Unpack[A]
+        self, executor: Executor | None, func: Callable[[Unpack[A]], T], *args: *A
     ) -> "asyncio.Future[T]":
         """Run `func` in one step of its own, some time: a thread that nobody can watch."""
         done: asyncio.Future[T] = self.create_future()
