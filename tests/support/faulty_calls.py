@@ -33,12 +33,14 @@ class FaultyCalls(SystemCalls):
 
         self._faults[operation].extend([strike] * times)
 
-    def stall(self, operation: str) -> threading.Event:
-        """Let the next call of `operation` wait until the event that is returned is set."""
+    def stall(self, operation: str, code: int = 0) -> threading.Event:
+        """Let the next call of `operation` wait until the event that is returned is set, then perhaps fail."""
         gate = threading.Event()
 
         def wait() -> None:
             assert gate.wait(30), f"nobody let {operation} go on"
+            if code:
+                raise OSError(code, os.strerror(code))
 
         self._faults[operation].append(wait)
         return gate

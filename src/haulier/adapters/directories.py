@@ -61,9 +61,10 @@ def require_inside(path: Path, root: Path) -> Path:
 
 
 def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) -> None:
-    """Make `path` and its parents where they are missing, durably; give us access where that lacks.
+    """Make `path` and its parents where they are missing; give us access where that lacks.
 
-    `expected`: that it is missing tells nothing.
+    `expected`: it is no news that it is missing, and the caller puts its name on the device; else that
+    is done here.
 
     Raises:
         DirectoryNotCreatable · StorageFull
@@ -71,21 +72,24 @@ def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) ->
     missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
     try:
         for directory in reversed(missing):
-            _make_one(directory, calls, logging.DEBUG if expected else logging.INFO)
+            if _make_one(directory, calls):
+                log.log(logging.DEBUG if expected else logging.INFO, "directory.created", path=str(directory))
+                if not expected:
+                    calls.sync_directory(directory.parent)
         _mend(path)
     except OSError as error:
         raise directory_error(error, path) from error
 
 
-def _make_one(directory: Path, calls: SystemCalls, level: int) -> None:
+def _make_one(directory: Path, calls: SystemCalls) -> bool:
+    """Return False when somebody else made it in this moment."""
     try:
         calls.make_directory(directory)
     except FileExistsError:
-        if directory.is_dir():  # somebody else made it in this moment
-            return
+        if directory.is_dir():
+            return False
         raise
-    log.log(level, "directory.created", path=str(directory))
-    calls.sync_directory(directory.parent)
+    return True
 
 
 def _mend(directory: Path) -> None:

@@ -92,7 +92,8 @@ class PartWriter:
         if self._in_threads:
             # The caller's buffer is reused as soon as it has it back.
             self._writing = self._tools.threads.submit(self._put_timed, bytes(piece))
-            return asyncio.wrap_future(self._writing)
+            # Shielded, since a cancel would skip a write that has not started and leave a hole.
+            return asyncio.shield(asyncio.wrap_future(self._writing))
         self._put_timed(piece)
         return None
 
