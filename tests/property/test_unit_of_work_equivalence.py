@@ -1,0 +1,404 @@
+"""The database on disk and the one in memory answer alike, whatever is asked in whatever order."""
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.sql.database import SqlDatabase
+from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.record import AssetKind, RecordId, RecordStatus
+from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.upload import UploadDetails
+from haulier.ports import KeyTaken, RecordQuery
+from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload
+
+Step = Callable[[Any], Awaitable[Any]]
+"""One call of a store, given the transaction."""
+
+CAPSULES = {"default": None, "other": None, "small": 1000}
+CHUNKED = ("c1", "c2", "c3")
+APPENDED = ("p1", "p2")
+RECORDS = ("r1", "r2", "r3")
+BLOBS = ("b1", "b2", "b3", "b4")
+
+moments = st.integers(0, 400).map(lambda quarter: T0 + quarter / 4)
+owners = st.sampled_from(["local", "user:x"])
+keys = st.sampled_from([None, "k1", "k2"])
+scopes = st.sampled_from(["default", "other"])
+# What the core lets into names: no controls, no surrogates. Few letters, so that searches find something.
+names = st.text(st.sampled_from("aAäÄ\u0308ßSs%_\\ςΣ"), min_size=1, max_size=6) | st.text(
+    st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=6
+)
+paths = st.none() | st.text(st.sampled_from("aAb/\ud7ff\U0010ffff"), min_size=1, max_size=5)
+sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED)])
+record_ids = st.sampled_from([RecordId(name) for name in RECORDS])
+kinds = st.sampled_from(AssetKind)
+
+
+class Rollback(Exception):
+    """Raised at the end of a transaction that is to leave nothing."""
+
+
+@cache
+def template() -> Path:
+    """Return a fresh database with our capsules; made once, copied for each example."""
+    path = Path(tempfile.mkdtemp()) / "template.db"
+
+    async def make() -> None:
+        async with SqlDatabase(f"sqlite:///{path}"):
+            with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+                for name, quota in list(CAPSULES.items())[1:]:
+                    connection.execute("INSERT INTO capsules VALUES (?, ?, ?, 0, 0)", (name, name, quota))
+
+    asyncio.run(make())
+    return path
+
+
+async def outcome(call: Awaitable[Any]) -> tuple[str, Any]:
+    """Return what came of a call, in words that both databases share."""
+    try:
+        result = await call
+    except (QuotaExceeded, CapsuleNotFound) as refusal:
+        return type(refusal).__name__, str(refusal)
+    except (KeyTaken, Rollback) as refusal:
+        return type(refusal).__name__, None
+    except (AssertionError, sqlite3.IntegrityError):
+        return "mistake", None
+    return "answer", list(result) if isinstance(result, list | tuple) else result
+
+
+class BothDatabases(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.directory = tempfile.TemporaryDirectory()
+        path = Path(self.directory.name) / "haulier.db"
+        shutil.copy(template(), path)
+        self.sql = SqlDatabase(f"sqlite:///{path}")
+        self.memory: MemoryDatabase[UploadDetails] = MemoryDatabase(capsules=CAPSULES)
+        self.runner.run(self.sql.open())
+
+    def teardown(self) -> None:
+        self.runner.run(self.sql.close())
+        self.runner.close()
+        self.directory.cleanup()
+
+    def do(self, *steps: Step, rolled_back: bool = False, durable: bool = False) -> Any:
+        """Run the steps in one transaction of each database; they must come to the same."""
+
+        async def work(tx: Any) -> list[Any]:
+            answers = [await step(tx) for step in steps]
+            if rolled_back:
+                raise Rollback
+            return [list(it) if isinstance(it, list | tuple) else it for it in answers]
+
+        async def both() -> tuple[Any, Any]:
+            return (
+                await outcome(self.sql.write(work, durable=durable)),
+                await outcome(self.memory.write(work, durable=durable)),
+            )
+
+        mine, expected = self.runner.run(both())
+        assert mine == expected
+        return mine
+
+    def see(self, step: Step) -> Any:
+        """Read the same from both."""
+
+        async def both() -> tuple[Any, Any]:
+            return await outcome(self.sql.read(step)), await outcome(self.memory.read(step))
+
+        mine, expected = self.runner.run(both())
+        assert mine == expected
+        return mine[1]
+
+    def fence_of(self, session_id: SessionId, back: int) -> int:
+        session = self.see(lambda tx: tx.sessions.peek(session_id))
+        return 0 if session is None else max(session.fence - back, 0)
+
+    # --- sessions ------------------------------------------------------------------------------------
+
+    @rule(
+        name=st.sampled_from(CHUNKED),
+        owner=owners,
+        key=keys,
+        scope=scopes,
+        size=st.sampled_from([0, 5, MIB, 2 * MIB + 5]),
+        max_live=st.integers(1, 4),
+        now=moments,
+        filename=names,
+        rolled_back=st.booleans(),
+    )
+    def begin_chunks(self, name: str, max_live: int, now: float, rolled_back: bool, **fields: Any) -> None:
+        session = upload(name, begun_at=now, **fields)
+        self.do(lambda tx: tx.sessions.insert(session, max_live=max_live), rolled_back=rolled_back)
+
+    @rule(
+        name=st.sampled_from(APPENDED), owner=owners, key=keys, size=st.sampled_from([None, 5]), now=moments
+    )
+    def begin_append(self, name: str, now: float, **fields: Any) -> None:
+        session = upload(name, begun_at=now, mode=Mode.APPEND, **fields)
+        self.do(lambda tx: tx.sessions.insert(session, max_live=3))
+
+    @rule(name=st.sampled_from(CHUNKED), data=st.data(), fill=st.binary(min_size=1, max_size=1), now=moments)
+    def accept(self, name: str, data: Any, fill: bytes, now: float) -> None:
+        session = self.see(lambda tx: tx.sessions.peek(SessionId(name)))
+        if session is None or not session.chunk_count:
+            self.do(lambda tx: tx.sessions.accept_chunk(SessionId("none"), chunk(0), now=now))
+            return
+        index = data.draw(st.integers(0, session.chunk_count - 1))
+        start, stop = session.chunk_range(index)
+        accepted = chunk(index, stop - start, fill=fill)
+        self.do(lambda tx: tx.sessions.accept_chunk(session.id, accepted, now=now))
+
+    @rule(name=st.sampled_from(CHUNKED), index=st.integers(0, 2), now=moments)
+    def forget(self, name: str, index: int, now: float) -> None:
+        self.do(lambda tx: tx.sessions.forget_chunk(SessionId(name), index, now=now))
+
+    @rule(name=st.sampled_from(APPENDED), now=moments)
+    def claim(self, name: str, now: float) -> None:
+        self.do(lambda tx: tx.sessions.claim(SessionId(name), "holder", now=now))
+
+    @rule(
+        name=st.sampled_from(APPENDED),
+        back=st.integers(0, 1),
+        offset=st.integers(0, 5),
+        trusted=st.booleans(),
+        now=moments,
+    )
+    def advance(self, name: str, back: int, offset: int, trusted: bool, now: float) -> None:
+        session = self.see(lambda tx: tx.sessions.peek(SessionId(name)))
+        if session is not None and session.size is not None:
+            offset = min(offset, session.size)
+        fence = self.fence_of(SessionId(name), back)
+        self.do(
+            lambda tx: tx.sessions.advance(
+                SessionId(name), fence, offset, tail_trusted=trusted, boot_id="boot", now=now
+            )
+        )
+
+    @rule(name=st.sampled_from(APPENDED), size=st.integers(0, 5))
+    def declare_size(self, name: str, size: int) -> None:
+        self.do(lambda tx: tx.sessions.declare_size(SessionId(name), size))
+
+    @rule(session_id=sessions_ids, blob_key=st.sampled_from(BLOBS), now=moments, rolled_back=st.booleans())
+    def start_finish(self, session_id: SessionId, blob_key: str, now: float, rolled_back: bool) -> None:
+        self.do(
+            lambda tx: tx.sessions.start_finish(session_id, blob_key, "worker", now=now),
+            rolled_back=rolled_back,
+        )
+
+    @rule(session_id=sessions_ids, now=moments)
+    def fill_and_finish(self, session_id: SessionId, now: float) -> None:
+        """Without this, few sessions would ever be complete."""
+        session = self.see(lambda tx: tx.sessions.peek(session_id))
+        if session is None or session.spec.mode is Mode.APPEND or session.status is not SessionStatus.OPEN:
+            return
+
+        async def fill(tx: Any) -> None:
+            for index in range(session.chunk_count):
+                start, stop = session.chunk_range(index)
+                await tx.sessions.accept_chunk(session_id, chunk(index, stop - start), now=now)
+
+        self.do(fill, lambda tx: tx.sessions.start_finish(session_id, "b1", "worker", now=now))
+
+    @rule(session_id=sessions_ids, back=st.integers(0, 1))
+    def take_finish(self, session_id: SessionId, back: int) -> None:
+        fence = self.fence_of(session_id, back)
+        self.do(lambda tx: tx.sessions.take_finish(session_id, fence, "another"))
+
+    @rule(session_id=sessions_ids, back=st.integers(0, 1), now=moments, filename=names)
+    def commit_or_amend(self, session_id: SessionId, back: int, now: float, filename: str) -> None:
+        session = self.see(lambda tx: tx.sessions.peek(session_id))
+        if session is None:
+            return
+        fence = self.fence_of(session_id, back)
+        amended = replace(session.details, filename=filename, expected=SHA_256)
+        committed = replace(amended, digest=SHA_256, record=RecordId("r1"))
+        self.do(
+            lambda tx: tx.sessions.amend(session_id, fence, amended),
+            lambda tx: tx.sessions.commit(session_id, fence, committed, now=now),
+            durable=True,
+        )
+
+    @rule(session_id=sessions_ids, back=st.integers(0, 1), now=moments, rolled_back=st.booleans())
+    def reopen(self, session_id: SessionId, back: int, now: float, rolled_back: bool) -> None:
+        fence = self.fence_of(session_id, back)
+        self.do(
+            lambda tx: tx.sessions.reopen(session_id, fence, "wrong digest", now=now), rolled_back=rolled_back
+        )
+
+    @rule(
+        session_id=sessions_ids,
+        status=st.sampled_from([SessionStatus.ABORTED, SessionStatus.EXPIRED, SessionStatus.FAILED]),
+        now=moments,
+    )
+    def end_open(self, session_id: SessionId, status: SessionStatus, now: float) -> None:
+        self.do(lambda tx: tx.sessions.end(session_id, None, status, error="why", now=now))
+
+    @rule(session_id=sessions_ids, back=st.integers(0, 1), now=moments)
+    def fail_finishing(self, session_id: SessionId, back: int, now: float) -> None:
+        fence = self.fence_of(session_id, back)
+        self.do(lambda tx: tx.sessions.end(session_id, fence, SessionStatus.FAILED, error=None, now=now))
+
+    @rule(session_id=sessions_ids, now=moments)
+    def touch(self, session_id: SessionId, now: float) -> None:
+        self.do(lambda tx: tx.sessions.touch(session_id, now=now))
+
+    @rule(now=moments, held=st.sets(sessions_ids), limit=st.integers(1, 3))
+    def expire(self, now: float, held: set[SessionId], limit: int) -> None:
+        self.do(lambda tx: tx.sessions.expire(now=now, held=held, limit=limit))
+
+    @rule(before=moments, limit=st.integers(1, 3))
+    def purge(self, before: float, limit: int) -> None:
+        self.do(lambda tx: tx.sessions.purge(before=before, limit=limit))
+
+    @rule(session_id=sessions_ids)
+    def erase_session(self, session_id: SessionId) -> None:
+        self.do(lambda tx: tx.sessions.erase(session_id))
+
+    # --- records -------------------------------------------------------------------------------------
+
+    @rule(
+        name=st.sampled_from(RECORDS),
+        now=moments,
+        owner=owners,
+        capsule=scopes,
+        filename=names,
+        path=paths,
+        rolled_back=st.booleans(),
+    )
+    def insert_record(self, name: str, now: float, rolled_back: bool, **fields: Any) -> None:
+        row = record(name, begun_at=now, **fields)
+        self.do(lambda tx: tx.records.insert(row), rolled_back=rolled_back)
+
+    def blob_is_free(self, blob_key: str) -> bool:
+        # Keys of blobs are random UUIDs: the same one twice is a mistake that only the database on disk notices.
+        return not self.see(lambda tx: tx.records.blob_keys([blob_key]))
+
+    @rule(record_id=record_ids, blob_key=st.sampled_from(BLOBS), now=moments)
+    def complete_record(self, record_id: RecordId, blob_key: str, now: float) -> None:
+        if self.blob_is_free(blob_key):
+            self.do(lambda tx: tx.records.complete(record_id, asset(blob_key), now=now))
+
+    @rule(record_id=record_ids, blob_key=st.sampled_from(BLOBS), kind=kinds)
+    def add_asset(self, record_id: RecordId, blob_key: str, kind: AssetKind) -> None:
+        if self.blob_is_free(blob_key):
+            self.do(lambda tx: tx.records.add_asset(record_id, asset(blob_key, kind)))
+
+    @rule(
+        record_id=record_ids,
+        status=st.sampled_from([RecordStatus.CANCELLED, RecordStatus.FAILED]),
+        now=moments,
+    )
+    def end_record(self, record_id: RecordId, status: RecordStatus, now: float) -> None:
+        self.do(lambda tx: tx.records.end(record_id, status, error="why", now=now))
+
+    @rule(record_id=record_ids, now=moments, keep_assets=st.booleans())
+    def delete_record(self, record_id: RecordId, now: float, keep_assets: bool) -> None:
+        self.do(lambda tx: tx.records.delete(record_id, now=now, keep_assets=keep_assets))
+
+    @rule(record_id=record_ids, rolled_back=st.booleans())
+    def restore_record(self, record_id: RecordId, rolled_back: bool) -> None:
+        self.do(lambda tx: tx.records.restore(record_id), rolled_back=rolled_back)
+
+    @rule(record_id=record_ids)
+    def drop_assets(self, record_id: RecordId) -> None:
+        self.do(lambda tx: tx.records.drop_assets(record_id))
+
+    @rule(record_id=record_ids)
+    def erase_record(self, record_id: RecordId) -> None:
+        self.do(lambda tx: tx.records.erase(record_id))
+
+    @rule(before=moments, limit=st.integers(1, 3))
+    def look_into_the_trash(self, before: float, limit: int) -> None:
+        self.see(lambda tx: tx.records.deleted_before(before, limit=limit))
+
+    @rule(
+        query=st.builds(
+            RecordQuery,
+            owner=st.none() | owners,
+            capsule=st.none() | scopes,
+            statuses=st.frozensets(st.sampled_from(RecordStatus), max_size=2),
+            name=st.none() | names,
+            path_prefix=st.none() | st.text(st.sampled_from("aAb/\ud7ff\U0010ffff"), max_size=2),
+            since=st.none() | moments,
+            until=st.none() | moments,
+            kind=st.none() | kinds,
+            deleted=st.booleans(),
+            after=st.none() | st.tuples(moments, st.sampled_from(RECORDS)),
+            limit=st.integers(1, 3),
+        )
+    )
+    def filtered_list(self, query: RecordQuery) -> None:
+        self.see(lambda tx: tx.records.list(query))
+
+    # --- capsules ------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(["default", "small", "none"]), size=st.integers(0, 700))
+    def reserve(self, name: str, size: int) -> None:
+        self.do(lambda tx: tx.capsules.reserve(name, size))
+
+    @rule(
+        name=st.sampled_from(["default", "small", "none"]),
+        reserved=st.integers(0, 700),
+        size=st.integers(-700, 700),
+    )
+    def use(self, name: str, reserved: int, size: int) -> None:
+        self.do(lambda tx: tx.capsules.use(name, reserved=reserved, size=size))
+
+    # --- after every step ----------------------------------------------------------------------------
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        for step in _everything():
+            self.see(step)
+
+
+def _everything() -> Iterator[Step]:
+    """Yield every way to look at the rows."""
+
+    async def sessions(tx: Any) -> list[Any]:
+        ids = [SessionId(name) for name in (*CHUNKED, *APPENDED)]
+        return [
+            [await tx.sessions.load(it) for it in ids],
+            [await tx.sessions.peek(it) for it in ids],
+            [await tx.sessions.chunk(it, index) for it in ids for index in range(3)],
+            list(await tx.sessions.live()),
+            [await tx.sessions.count_live(scope, "local") for scope in (None, "default", "other")],
+            [
+                await tx.sessions.find(scope, owner, key)
+                for scope in ("default", "other")
+                for owner in ("local", "user:x")
+                for key in ("k1", "k2")
+            ],
+            await tx.sessions.blob_keys(BLOBS),
+        ]
+
+    async def records(tx: Any) -> list[Any]:
+        return [
+            [await tx.records.load(RecordId(name)) for name in RECORDS],
+            list(await tx.records.list(RecordQuery())),
+            list(await tx.records.list(RecordQuery(deleted=True))),
+            list(await tx.records.deleted_before(T0 + 1000, limit=9)),
+            await tx.records.blob_keys(BLOBS),
+        ]
+
+    yield sessions
+    yield records
+
+
+BothDatabases.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+TestBothDatabases = BothDatabases.TestCase
