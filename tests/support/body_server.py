@@ -68,18 +68,20 @@ class Application:
         self.changed = asyncio.Condition()
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.bodies: dict[str, tuple[Body, Bucket]] = {}
+        self.handlers = {
+            "/results": self._result,
+            "/open": self._open,
+            "/stop": self._stop,
+            "/size": self._size,
+            "/known": self._known,
+        }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
         query = dict(parse_qsl(scope["query_string"].decode()))
-        handler = {
-            "/results": self._result,
-            "/open": self._open,
-            "/stop": self._stop,
-            "/size": self._size,
-        }.get(scope["path"])
+        handler = self.handlers.get(scope["path"])
         if handler is not None:
             await _answer(send, 200, await handler(query))
         elif "unread" in query:
@@ -140,6 +142,9 @@ class Application:
 
     async def _size(self, query: dict[str, str]) -> Any:
         return self.bodies[query["id"]][1].size if query["id"] in self.bodies else 0
+
+    async def _known(self, query: dict[str, str]) -> Any:
+        return query["id"] in self.bodies
 
     async def stop_all(self) -> None:
         """Ask every body to let go, as the engine does."""

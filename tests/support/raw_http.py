@@ -142,8 +142,8 @@ def _link(entry: Path) -> str:
 
 
 @contextmanager
-def served(module: str, *arguments: str) -> Iterator[Served]:
-    """Run a module that prints its port; it must end with 0 on SIGTERM."""
+def served(module: str, *arguments: str, expected: int = 0) -> Iterator[Served]:
+    """Run a module that prints its port; on SIGTERM it must end with `expected`."""
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -152,4 +152,4 @@ def served(module: str, *arguments: str) -> Iterator[Served]:
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(DEADLINE_S)
-    assert code == 0
+    assert code == expected

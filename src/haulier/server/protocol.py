@@ -29,8 +29,8 @@ from haulier.server.asgi import (
     TRAILERS_EXTENSION,
     FastBody,
 )
+from haulier.server.exchange import BodyWire, Messages, send_interim
 from haulier.server.limits import ConnectionLimits, HeadMeter, HeadTooLarge
-from haulier.server.request import BodyWire, Messages, send_interim
 from haulier.server.transport import Exit, Receiver, receive_buffer, refusal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -2,15 +2,18 @@
 
 Rule 1: SIGTERM and SIGINT are ours. The engine saves what is running first, then uvicorn closes.
 Rule 2: a graceful stop takes at most `STOPPING_S` twice and ends with 0; a second signal ends the waiting.
+        A second one within `REPEAT_S` is the first again: a wrapper passes on what its group got too.
 """
 
 import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -23,6 +26,8 @@ from haulier.server.protocol import protocol_with
 
 STOPPING_S: Final = 10
 """For the application to save what is running, and again for connections to close; Docker kills after 10."""
+REPEAT_S: Final = 0.5
+"""Longer than any wrapper takes to pass a signal on, shorter than a person takes to insist."""
 _BACKLOG: Final = 2048
 """Connections that wait to be accepted; uvicorn's default, cut by the kernel to its own limit."""
 
@@ -41,6 +46,7 @@ class HaulierServer(uvicorn.Server):
         self._on_stopping = on_stopping
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Timeout | None = None
+        self._told_at = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
@@ -51,11 +57,14 @@ class HaulierServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop; the second time at once. uvicorn's own raises the signal again, which would not end with 0."""
-        if self.should_exit:
+        now = time.monotonic()
+        if not self.should_exit:
+            self.should_exit = True
+            self._told_at = now
+        elif now - self._told_at > REPEAT_S:
             self.force_exit = True
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._stop_saving)
-        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing more, let the application save what is running, then close."""
@@ -87,6 +96,9 @@ def serve(
 ) -> int:
     """Serve `app` until a signal; return the exit code: 0 after a graceful stop, 1 after any other.
 
+    To be called in the main thread, once: the process is expected to end when this returns, and SIGTERM
+    and SIGINT do nothing any more.
+
     Args:
         app: An ASGI application; its lifespan is run.
         host: Where to listen: an address, or a name of which every address is taken.
@@ -113,6 +125,9 @@ def serve(
         backlog=_BACKLOG,
     )
     server = HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping)
+    # uvicorn handles signals while its loop runs; before and after that they would kill.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, server.handle_exit)
     try:
         server.run(sockets=sockets)
     except SystemExit:  # uvicorn's word for a failed start, which it has logged
@@ -193,11 +208,13 @@ def _listening_inodes(port: int) -> Iterator[str]:
                     yield fields[9]
 
 
-def _links(directory: Path) -> Sequence[str]:
-    try:
-        return [str(entry.readlink()) for entry in directory.iterdir()]
-    except OSError:  # not ours to see, or gone meanwhile
-        return []
+def _links(directory: Path) -> set[str]:
+    links = set()
+    with contextlib.suppress(OSError):  # not ours to see, or the process is gone
+        for entry in directory.iterdir():
+            with contextlib.suppress(OSError):  # closed since it was listed
+                links.add(str(entry.readlink()))
+    return links
 
 
 _M_TRIM_THRESHOLD: Final = -1
