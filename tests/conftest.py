@@ -16,8 +16,19 @@ settings.load_profile("haulier")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--seeds`, which `make simulate SEEDS=...` passes on."""
+    """Add `--seeds` and `--long`, which `make simulate SEEDS=...` passes on."""
     parser.addoption("--seeds", type=int, default=200, help="how many schedules each simulation runs")
+    parser.addoption("--long", action="store_true", help="run what takes minutes by nature, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`, unless asked for: each has a short form that always runs."""
+    left_out = (
+        [] if config.getoption("--long") else [item for item in items if item.get_closest_marker("long")]
+    )
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
