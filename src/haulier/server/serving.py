@@ -61,10 +61,9 @@ class HaulierServer(uvicorn.Server):
         if not self.should_exit:
             self.should_exit = True
             self._told_at = now
-        elif now - self._told_at > REPEAT_S:
+        elif self._loop is not None and now - self._told_at > REPEAT_S:
             self.force_exit = True
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stop_saving)
+            self._loop.call_soon_threadsafe(self._stop_saving)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing more, let the application save what is running, then close."""
@@ -75,6 +74,7 @@ class HaulierServer(uvicorn.Server):
                 await self._on_stopping()
         self._saving = None
         await super().shutdown(sockets=sockets)
+        self._loop = None  # from here on nothing is left to be hurried
 
     def _stop_saving(self) -> None:
         if self._saving is not None and self._loop is not None:
