@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from haulier.adapters.disk_tree import DiskTree, stat_or_none
 from haulier.adapters.disk_writer import PartWriter
 from haulier.core.errors import StorageUnavailable
@@ -25,8 +23,6 @@ from haulier.ports import RangeBusy
 
 OPEN_ATTEMPTS: Final = 3
 """Times that a part is opened again because it was removed between its opening and its locking."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +197,6 @@ class PartFiles:
         try:
             self._calls.sync(descriptor)
         except OSError as error:
-            log.exception("part.not_synced", key=part.name)
             self._tree.set_aside(part)
             raise StorageUnavailable(f"part {part.name} did not reach the disk and is set aside") from error
 
