@@ -171,7 +171,6 @@ class Service:
 def upload_limits(settings: Settings) -> UploadLimits:
     """Return the engine's limits as they are set."""
     return UploadLimits(
-        max_size=settings.max_upload_bytes,
         chunk_size=settings.chunk_size,
         ttl_s=settings.session_ttl_s,
         digest=settings.digest,

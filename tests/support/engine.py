@@ -1,9 +1,9 @@
 """The real engine on the shipped fakes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
@@ -15,6 +15,8 @@ from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import BeginUpload, Upload, UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
+
+T = TypeVar("T")
 
 CHUNK = 256 * 1024
 """The smallest chunk; tests of several chunks use it."""
@@ -108,6 +110,30 @@ class Engine:
             limits=self.limits,
         )
 
+    def before_write(self, action: Callable[[], Awaitable[object]], *, nth: int = 1) -> None:
+        """Run `action` just before the `nth` write from now on: somebody else was faster by a moment."""
+        real, count = self.database.write, 0
+
+        async def write(work: Any, *, durable: bool = False) -> Any:
+            nonlocal count
+            count += 1
+            if count == nth:
+                self.database.write = real  # type: ignore[method-assign]
+                await action()
+            return await real(work, durable=durable)
+
+        self.database.write = write  # type: ignore[method-assign]
+
+    def before_sink(self, operation: str, action: Callable[[], Awaitable[object]]) -> None:
+        """Run `action` before each call of that operation of the sink."""
+        real = getattr(self.sink, operation)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await action()
+            return await real(*args, **kwargs)
+
+        setattr(self.sink, operation, call)
+
     async def begin(self, size: int | None = None, **request: Any) -> Upload:
         """Begin an upload named `a.bin`."""
         asked = BeginUpload(**{"filename": "a.bin", "size": size, **request})
@@ -136,6 +162,11 @@ async def engine(**world: Any) -> AsyncIterator[Engine]:
         yield one
     finally:
         await one.background.stop(grace_s=0)
+
+
+def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """Run `work` beside the test, which awaits or cancels it."""
+    return asyncio.get_running_loop().create_task(work)
 
 
 async def until(condition: Any, *, turns: int = 1000) -> None:

@@ -40,10 +40,8 @@ log = structlog.get_logger()
 class BodyCheck(Protocol):
     """Looks at every byte of one body, and judges it at its end."""
 
-    @property
-    def strict(self) -> bool:
-        """Whether nothing of the body counts before it was judged."""
-        ...
+    strict: bool
+    """Whether nothing of the body counts before it was judged."""
 
     def update(self, piece: Buffer) -> None:
         """See the next piece."""
@@ -72,11 +70,6 @@ class AppendHold(Generic[D]):
     on_asked: Callable[[Callable[[], None]], None]
     """Registers what to call when a newer request wants this one to let go."""
 
-    @property
-    def fence(self) -> int:
-        """What every row of this append names."""
-        return self.session.fence
-
 
 class AppendIntake(Generic[D]):
     """The append half of the session engine.
@@ -102,6 +95,7 @@ class AppendIntake(Generic[D]):
         self._context.require_open(session)
         claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
         try:
+            self._context.refuse_when_stopping()  # it may have waited for long
             yield AppendHold(await self._take(session_id), claim.on_asked)
         finally:
             claim.release()
@@ -166,12 +160,14 @@ class AppendIntake(Generic[D]):
         Raises:
             OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
         """
-        session = hold.session
+        session = await self.settle_complete(hold.session)
+        if session.status is SessionStatus.FINISHING:
+            return session
         if offset != session.offset:
             raise OffsetMismatch(session.offset, offset)
-        room = None if session.size is None else session.size - offset
-        if room is not None and body.length is not None and body.length > room:
-            raise LengthExceeded(session.size or 0)
+        bound = self._bound(session)
+        if body.length is not None and body.length > bound - offset:
+            raise LengthExceeded(bound)
         hold.on_asked(body.stop)
         if session.tail_trusted and check.strict:
             # From here on bytes past the row are not to be believed; the first checkpoint of a body
@@ -180,11 +176,14 @@ class AppendIntake(Generic[D]):
         async with self._context.writing(session.id, offset, session.size) as writer:
             run = _Run(self, session, writer, body=body, check=check)
             try:
-                end = await run.receive(limit=room)
+                end = await run.receive(limit=bound - offset)
             except asyncio.CancelledError:
                 await self._keep_cancelled(run)
                 raise
             return await finish_anyway(self._settle(run, end, final=final))
+
+    def _bound(self, session: Session[D]) -> int:
+        return self._context.limits.max_size if session.size is None else session.size
 
     async def _keep_cancelled(self, run: "_Run[D]") -> None:
         """Write down what a cancelled request brought, as if its connection had been cut."""
@@ -201,7 +200,7 @@ class AppendIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "a newer request took over")
         if end is BodyEnd.LIMIT:
             await self._sink.truncate(session.id, run.saved)
-            raise LengthExceeded(session.size or 0)
+            raise LengthExceeded(self._bound(session))
         if run.check.strict:
             await self._judge(run, end)
         position = await run.writer.flush(durable=self._context.limits.durable)
@@ -222,6 +221,10 @@ class AppendIntake(Generic[D]):
         except RequestError:
             await self._sink.truncate(session.id, session.offset)
             raise
+
+    async def settle_complete(self, session: Session[D]) -> Session[D]:
+        """Start the finish of a session that a crash left open with all its bytes; others stay as they are."""
+        return await self.settle(session, session.offset, declares=False) if session.complete else session
 
     async def settle(self, session: Session[D], offset: int, *, declares: bool) -> Session[D]:
         """Store the offset and, if that completes the session, start the finish with it.
@@ -274,7 +277,7 @@ class _Run(Generic[D]):
         self._due = asyncio.Event()
         self._error: StorageError | None = None
 
-    async def receive(self, *, limit: int | None) -> BodyEnd:
+    async def receive(self, *, limit: int) -> BodyEnd:
         """Take the whole body; return why it ended.
 
         Raises:
@@ -302,10 +305,10 @@ class _Run(Generic[D]):
             return written
         self._due.set()
         held = self._context.policy.hold_back(self.session.id)
-        return written if held is None else _both(written, held)
+        return _both(written, held) if written and held else written or held
 
-    async def _keep_saving(self, limit: int | None) -> None:
-        end = None if limit is None else self.writer.position + limit
+    async def _keep_saving(self, limit: int) -> None:
+        end = self.writer.position + limit
         while not (self.lost or self._error):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
@@ -329,7 +332,6 @@ class _Run(Generic[D]):
         self.saved = self.told = position
 
 
-async def _both(first: Awaitable[None] | None, second: Awaitable[None]) -> None:
-    if first is not None:
-        await first
+async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
+    await first
     await second

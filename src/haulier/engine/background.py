@@ -15,17 +15,17 @@ class Background:
     """Owns tasks. What one raises is logged here unless somebody awaits it first."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def start(self, work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
         """Run `work` beside everything else; the returned task may be awaited by many."""
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("background.failed", task=task.get_name(), error=repr(error))
 

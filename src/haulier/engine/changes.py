@@ -15,18 +15,19 @@ class Changes:
     """Wakes the watchers of a session, inside one process."""
 
     def __init__(self) -> None:
-        self._watchers: dict[SessionId, set[asyncio.Event]] = {}
+        self._watchers: dict[SessionId, dict[asyncio.Event, None]] = {}
+        # Dicts, not sets: the order of waking is the order of asking, so that schedules can be replayed.
 
     @contextmanager
     def watching(self, session_id: SessionId) -> Iterator[asyncio.Event]:
         """Return an event that every change sets; the watcher clears it before it reads."""
         event = asyncio.Event()
-        self._watchers.setdefault(session_id, set()).add(event)
+        self._watchers.setdefault(session_id, {})[event] = None
         try:
             yield event
         finally:
             watchers = self._watchers[session_id]
-            watchers.discard(event)
+            del watchers[event]
             if not watchers:
                 del self._watchers[session_id]
 

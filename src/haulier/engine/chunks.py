@@ -42,6 +42,7 @@ class ChunkIntake(Generic[D]):
         _require_length(session, index, body)
         claim = await self._context.ports.claims.claim(session_id, f"chunk {index}")
         try:
+            self._context.refuse_when_stopping()  # it may have waited for long
             claim.on_asked(body.stop)
             await self._put_claimed(session_id, index, body, check, replace=replace)
         finally:

@@ -1,6 +1,6 @@
 """What the parts of the session engine share: its ports, its policy, and the words they have in common."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, NoReturn, Protocol, TypeVar
@@ -14,7 +14,7 @@ from haulier.core.errors import (
     UploadGone,
     UploadNotFound,
 )
-from haulier.core.session import Mode, Session, SessionId, SessionStatus
+from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
 from haulier.core.speed import Speed
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.changes import Changes
@@ -76,6 +76,10 @@ class SessionPolicy(Protocol[D]):
     def left(self, session_id: SessionId, status: SessionStatus) -> None:
         """The session ended."""
 
+    def remembered(self) -> Collection[SessionId]:
+        """Return the sessions about which something is kept in this process."""
+        ...
+
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
         """Return what to await before more bytes are taken, if something falls behind."""
         ...
@@ -91,6 +95,8 @@ class SessionLimits:
 
     max_live: int = 10_000
     """Live sessions of one owner."""
+    max_size: int = 5 * 1024 * 1024 * MIB
+    """Bytes that one session may have."""
     durable: bool = False
     """Whether an acceptance survives a power loss, not only a kill."""
 
@@ -209,6 +215,16 @@ class SessionContext(Generic[D]):
         """Return how fast bytes are accepted here, in bytes per second."""
         speed = self._speeds.get(session_id)
         return 0.0 if speed is None else speed.at(self.ports.clock.monotonic())
+
+    def remembered(self) -> set[SessionId]:
+        """Return the sessions about which something is kept here."""
+        return {*self._speeds, *self.policy.remembered()}
+
+    def forget(self, session_id: SessionId) -> None:
+        """Keep nothing about a session that may have ended, and wake who waits: the row knows."""
+        self._speeds.pop(session_id, None)
+        self.policy.rewound(session_id)
+        self.changes.notify(session_id)
 
     def left(self, session_id: SessionId, status: SessionStatus) -> None:
         """The session ended: forget what was kept about it, and wake who waits."""

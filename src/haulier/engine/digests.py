@@ -6,7 +6,7 @@ Rule 2: hashing state cannot be saved; whoever finds none starts again at byte 0
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -70,6 +70,10 @@ class Digests:
     def followed(self, session_id: SessionId) -> bool:
         """Whether this process follows that upload."""
         return session_id in self._followers
+
+    def followed_uploads(self) -> Collection[SessionId]:
+        """Return the uploads that this process follows."""
+        return self._followers.keys()
 
     def verified(self, session_id: SessionId) -> int:
         """Return how many bytes, from byte 0 on, are in the digest."""

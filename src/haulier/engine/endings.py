@@ -93,7 +93,7 @@ class Endings(Generic[D]):
             raise
         if committed:
             self._context.left(session.id, SessionStatus.COMMITTED)
-            await self._sink.discard(session.id)
+            await self._discard(session.id)
         log.info("session.committed", session=session.id, size=size, committed=committed)
 
     async def _commit_in(self, session: Session[D], details: D, tx: Transaction[D]) -> bool:
@@ -125,8 +125,12 @@ class Endings(Generic[D]):
                 await self._await_finish(session)
             elif await self._end(session, None, SessionStatus.ABORTED):
                 await self.free(session_id, SessionStatus.ABORTED)
+                return
         if session.status is SessionStatus.COMMITTED:
             raise UploadComplete(session_id, self._context.policy.result_of(session))
+        # It had ended before; but perhaps with a lost answer, so that its bytes are still there.
+        await self._let_go(session_id)
+        await self._discard(session_id)
 
     async def _await_finish(self, session: Session[D]) -> None:
         task = self.completing(session, take=True)
@@ -145,15 +149,29 @@ class Endings(Generic[D]):
             await self._context.policy.ended(tx, session.end(status, error=error, now=now))
             return True
 
-        return await self._work.write(end, durable=True)
+        try:
+            return await self._work.write(end, durable=True)
+        except StorageError:
+            self._context.forget(session.id)  # it may have ended: whoever waits looks at the row
+            raise
 
     async def free(self, session_id: SessionId, status: SessionStatus) -> None:
         """Nobody may write to the session any more: let every handler go, then remove its bytes."""
+        await self._let_go(session_id)
+        self._context.left(session_id, status)
+        await self._discard(session_id)
+
+    async def _let_go(self, session_id: SessionId) -> None:
         claims = self._context.ports.claims
         claims.ask_all(session_id)
         await claims.idle(session_id)
-        await self._sink.discard(session_id)
-        self._context.left(session_id, status)
+
+    async def _discard(self, session_id: SessionId) -> None:
+        """Remove a part that nobody needs any more; one that resists is left for the janitor."""
+        try:
+            await self._sink.discard(session_id)
+        except StorageError as error:
+            log.warning("part.kept", session=session_id, error=str(error))
 
     async def expire(self, now: float) -> int:
         """End sessions whose time is over; see `SessionService.expire`."""

@@ -155,7 +155,7 @@ class Janitor:
         count = 0
         async for batch in _batches(self._sink.blobs()):
             old = {stray.key for stray in batch if stray.modified_at < self._old(STRAY_AGE_S)}
-            for key in old - await self._named(old):
+            for key in sorted(old - await self._named(old)):
                 await self._sink.set_aside_blob(key)
                 count += 1
         return count

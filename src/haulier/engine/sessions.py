@@ -230,13 +230,7 @@ class SessionService(Generic[D]):
         """
         self._context.refuse_when_stopping()
         async with self._appends.hold(session_id) as hold:
-            session = hold.session
-            if session.complete:  # a crash came between its last byte and its finish
-                session = await self._appends.settle(session, session.offset, declares=False)
-            else:
-                session = await self._appends.append(
-                    hold, offset, body, check=check or NoCheck(), final=final
-                )
+            session = await self._appends.append(hold, offset, body, check=check or NoCheck(), final=final)
         return await self._endings.completed(session, started=True)
 
     async def offset(self, session_id: SessionId) -> Session[D]:
@@ -250,9 +244,7 @@ class SessionService(Generic[D]):
         if session.status is not SessionStatus.OPEN:
             return session
         async with self._appends.hold(session_id) as hold:
-            session = hold.session
-            if session.complete:
-                session = await self._appends.settle(session, session.offset, declares=False)
+            session = await self._appends.settle_complete(hold.session)
         return await self._endings.completed(session, started=True)
 
     # --- finish --------------------------------------------------------------------------------------
@@ -337,7 +329,12 @@ class SessionService(Generic[D]):
 
     async def redo(self) -> int:
         """Go on with what a dead worker left half finished; return how many sessions that is."""
-        left = [session for session in await self.probe() if self._endings.is_left(session)]
+        remembered = self._context.remembered()
+        live = await self.probe()
+        # What was remembered before the rows were read and is not live has ended, with a lost answer.
+        for session_id in remembered.difference(session.id for session in live):
+            self._context.forget(session_id)
+        left = [session for session in live if self._endings.is_left(session)]
         for session in left:
             if session.status is SessionStatus.FINISHING:
                 self._endings.completing(session, take=True)
@@ -349,8 +346,10 @@ class SessionService(Generic[D]):
         """Take no more bytes; let every running body save what it has, and wake whoever waits."""
         self._context.stopping = True
         claims = self._context.ports.claims
-        for session_id in claims.held():
+        held = sorted(claims.held())
+        for session_id in held:
             claims.ask_all(session_id)
+        for session_id in held:
             await claims.idle(session_id)
         self._context.changes.notify_all()
 

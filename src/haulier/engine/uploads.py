@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Protocol
 
@@ -57,7 +57,6 @@ RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
 class UploadLimits:
     """Settings of the upload service; sizes in bytes, times in seconds."""
 
-    max_size: int = 5 * 1024 * 1024 * MIB
     chunk_size: int = DEFAULT_CHUNK
     ttl_s: float = 24 * 3600.0
     digest: DigestName = DigestName.SHA_256
@@ -161,8 +160,9 @@ class UploadService:
             QuotaExceeded · IdempotencyKeyReused · StorageFull · StorageError
         """
         require_valid(_check(request))
-        if request.size is not None and request.size > self._limits.max_size:
-            raise LengthExceeded(self._limits.max_size)
+        max_size = self._limits.sessions.max_size
+        if request.size is not None and request.size > max_size:
+            raise LengthExceeded(max_size)
         await self._access.check(caller, request.capsule, Right.WRITE)
         spec, details = self._plan(request, caller)
         if request.record is not None:
@@ -449,6 +449,9 @@ class _UploadPolicy:
         self._digests.forget(session_id)
         if self._observer is not None:
             self._observer.ended(status)
+
+    def remembered(self) -> Collection[SessionId]:
+        return self._digests.followed_uploads()
 
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
         return self._digests.caught_up(session_id)

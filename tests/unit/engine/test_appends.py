@@ -20,14 +20,19 @@ from haulier.core.errors import (
     UploadGone,
 )
 from haulier.core.session import MIB, SessionId, SessionStatus
-from haulier.engine.appends import CHECKPOINT_BYTES
 from haulier.engine.context import SessionLimits
 from haulier.engine.uploads import UploadLimits
 from haulier.ports import BodyEnd
 from tests.support.bodies import FakeBody
-from tests.support.engine import ME, Engine, engine, until
+from tests.support.engine import ME, Engine, beside, engine, until
 
 DATA = bytes(range(256)) * 8
+CHECKPOINT = 64 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _small_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haulier.engine.appends.CHECKPOINT_BYTES", CHECKPOINT)
 
 
 def sha256(data: bytes) -> Digest:
@@ -129,49 +134,49 @@ async def test_a_body_with_a_wrong_digest_stores_nothing() -> None:
 async def test_a_cut_body_with_a_digest_acknowledges_nothing() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
+        cut = FakeBody(DATA[:100], end=BodyEnd.CUT, length=len(DATA))
         with pytest.raises(BodyCut):
-            cut = FakeBody(DATA[:100], end=BodyEnd.CUT, length=len(DATA))
             await append(one, upload.id, 0, cut, digests=(sha256(DATA),))
         assert (await one.uploads.offset(upload.id, caller=ME)).offset == 0
 
 
 async def test_bytes_of_a_killed_request_count_when_it_had_no_digest() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b" * 77, b"", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b" * 77, b"", held=True)
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         two = await one.restart()
         running.cancel()
-        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES + 77
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT + 77
         await two.background.stop(grace_s=0)
 
 
 async def test_bytes_past_the_row_do_not_count_after_the_machine_was_down() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b" * 77, b"", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b" * 77, b"", held=True)
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         two = await one.restart(boot_id="boot 2")
         running.cancel()
-        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES
-        assert len(two.disk.parts[upload.id].data) == CHECKPOINT_BYTES
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT
+        assert len(two.disk.parts[upload.id].data) == CHECKPOINT
         await two.background.stop(grace_s=0)
 
 
 async def test_bytes_of_a_killed_request_with_a_digest_never_count() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        first = b"a" * CHECKPOINT_BYTES
+        upload = await one.begin_append(4 * CHECKPOINT)
+        first = b"a" * CHECKPOINT
         with pytest.raises(BodyCut):  # without a digest: from here on the tail is trusted
             await append(one, upload.id, 0, FakeBody(first, b"b" * 10, end=BodyEnd.CUT, announced=False))
         body = FakeBody(b"c" * 100, b"", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, CHECKPOINT_BYTES + 10, body, digests=(sha256(b""),)))
+        running = beside(append(one, upload.id, CHECKPOINT + 10, body, digests=(sha256(b""),)))
         await body.reached.wait()
         two = await one.restart()
         running.cancel()
-        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT_BYTES + 10
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT + 10
         await two.background.stop(grace_s=0)
 
 
@@ -189,7 +194,7 @@ async def test_a_newer_request_takes_over_without_losing_a_byte() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
         body = FakeBody(DATA[:500], DATA[500:], held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         assert (await one.uploads.offset(upload.id, caller=ME)).offset == 500
         with pytest.raises(UploadBusy):
@@ -201,7 +206,7 @@ async def test_an_abort_takes_over_too() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
         body = FakeBody(DATA[:500], DATA[500:], held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         await one.uploads.abort(upload.id, caller=ME)
         with pytest.raises(UploadGone):
@@ -211,41 +216,41 @@ async def test_an_abort_takes_over_too() -> None:
 
 async def test_a_handler_that_lost_its_fence_writes_no_row_any_more() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b", held=True)
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
-        await until(lambda: one.counts.bytes == CHECKPOINT_BYTES)
+        await until(lambda: one.counts.bytes == CHECKPOINT)
         await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
         body.release()
         with pytest.raises(UploadBusy):
             await running
-        assert (await one.state(upload.id)).offset == CHECKPOINT_BYTES
+        assert (await one.state(upload.id)).offset == CHECKPOINT
 
 
 async def test_a_checkpoint_that_finds_the_fence_lost_stops_the_body() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        piece = b"a" * CHECKPOINT_BYTES
+        upload = await one.begin_append(4 * CHECKPOINT)
+        piece = b"a" * CHECKPOINT
         body = FakeBody(piece, piece, b"", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
-        await until(lambda: one.counts.bytes == CHECKPOINT_BYTES or body.reached.is_set())
+        running = beside(append(one, upload.id, 0, body))
+        await until(lambda: one.counts.bytes == CHECKPOINT or body.reached.is_set())
         await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
         with pytest.raises(UploadBusy):
             await running
-        assert (await one.state(upload.id)).offset <= 2 * CHECKPOINT_BYTES
+        assert (await one.state(upload.id)).offset <= 2 * CHECKPOINT
 
 
 async def test_a_checkpoint_that_fails_ends_the_request_and_keeps_the_bytes() -> None:
     async with engine() as one:
-        upload = await one.begin_append(4 * CHECKPOINT_BYTES)
-        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b", held=True)
+        running = beside(append(one, upload.id, 0, body))
         await until(lambda: bool(one.disk.parts.get(upload.id)) and one.disk.parts[upload.id].data)
         one.database.fail_next(StorageUnavailable("no"))
         with pytest.raises(StorageUnavailable):
             await running
-        assert (await one.uploads.offset(upload.id, caller=ME)).offset in {0, CHECKPOINT_BYTES}
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset in {0, CHECKPOINT}
 
 
 async def test_a_full_disk_keeps_what_was_stored() -> None:
@@ -262,9 +267,9 @@ async def test_a_full_disk_keeps_what_was_stored() -> None:
 async def test_power_durability_syncs_before_it_says_so() -> None:
     limits = UploadLimits(sessions=SessionLimits(durable=True))
     async with engine(limits=limits) as one:
-        upload = await one.begin_append(2 * CHECKPOINT_BYTES)
+        upload = await one.begin_append(2 * CHECKPOINT)
         one.sink.fail_next("sync", StorageUnavailable("no"))
-        body = FakeBody(b"a" * CHECKPOINT_BYTES, b"b", held=True)
+        body = FakeBody(b"a" * CHECKPOINT, b"b", held=True)
         with pytest.raises(StorageUnavailable):
             await append(one, upload.id, 0, body)
         assert (await one.state(upload.id)).offset == 0
@@ -341,7 +346,7 @@ async def test_a_session_that_ends_while_its_append_waits_is_told_so() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
         claim = await one.claims.claim(upload.id, "append")
-        waiting = asyncio.ensure_future(append(one, upload.id, 0, FakeBody(DATA)))
+        waiting = beside(append(one, upload.id, 0, FakeBody(DATA)))
         await asyncio.sleep(0.01)
         await one.database.write(
             lambda tx: tx.sessions.end(upload.id, None, SessionStatus.EXPIRED, error=None, now=1.0)
@@ -355,7 +360,7 @@ async def test_a_stopping_service_saves_running_appends() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
         body = FakeBody(DATA[:500], DATA[500:], held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         await one.uploads.stop()
         with pytest.raises(ServiceStopping):
@@ -367,7 +372,7 @@ async def test_a_cancelled_append_keeps_what_the_sink_has() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
         body = FakeBody(DATA[:500], DATA[500:], held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -380,9 +385,40 @@ async def test_time_alone_writes_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -
     async with engine() as one:
         upload = await one.begin_append(MIB)
         body = FakeBody(b"a" * 1000, b"b", held=True)
-        running = asyncio.ensure_future(append(one, upload.id, 0, body))
+        running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         await until(lambda: one.counts.bytes == 1000)
         assert (await one.state(upload.id)).offset == 1000
+        await asyncio.sleep(0.01)  # several checkpoints pass that have nothing to write
+        assert one.counts.bytes == 1000
         body.release()
         await running
+
+
+async def test_a_hold_that_is_lost_before_the_first_byte_takes_none() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        with pytest.raises(BodyCut):
+            await append(one, upload.id, 0, FakeBody(DATA[:10], end=BodyEnd.CUT, length=len(DATA)))
+        body = FakeBody(DATA[10:])
+        # The first write is the claim, the second distrusts the tail.
+        one.before_write(
+            lambda: one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0)), nth=2
+        )
+        with pytest.raises(UploadBusy):
+            await append(one, upload.id, 10, body, digests=(sha256(DATA[10:]),))
+        assert body.receives == 0
+
+
+async def test_a_digest_that_falls_behind_holds_the_bytes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haulier.engine.digests.MAX_BEHIND", 0)
+    size = 3 * CHECKPOINT
+    for slow in (False, True):
+        async with engine() as one:
+            if slow:
+                one.sink.pause = lambda: asyncio.sleep(0)
+            one.before_sink("scan", lambda: asyncio.sleep(0.001))
+            upload = await one.begin_append(size)
+            pieces = [bytes([number]) * (CHECKPOINT // 2) for number in range(6)]
+            state = await one.uploads.append(upload.id, 0, FakeBody(*pieces), caller=ME)
+            assert state.upload.details.digest == sha256(b"".join(pieces))

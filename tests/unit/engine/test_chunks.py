@@ -25,7 +25,7 @@ from haulier.core.errors import (
 from haulier.core.session import Chunk, SessionId, SessionStatus
 from haulier.ports import BodyEnd, RangeBusy
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, engine, until
+from tests.support.engine import CHUNK, ME, beside, engine, until
 
 A, B, C = b"a" * CHUNK, b"b" * CHUNK, b"c" * 10
 WHOLE = A + B + C
@@ -105,7 +105,7 @@ async def test_a_second_put_waits_for_the_first_and_is_compared() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
         first, second = FakeBody(A[:5], A[5:], held=True), FakeBody(A)
-        puts = [asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, b, caller=ME)) for b in (first, second)]
+        puts = [beside(one.uploads.put_chunk(upload.id, 0, b, caller=ME)) for b in (first, second)]
         await first.reached.wait()
         assert second.receives == 0
         first.release()
@@ -139,8 +139,8 @@ async def test_a_replacement_that_is_cut_leaves_the_chunk_missing() -> None:
         await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
         with pytest.raises(DigestMismatch):
             await one.uploads.finish(upload.id, caller=ME)
+        cut = FakeBody(B[:9], end=BodyEnd.CUT, length=len(B))
         with pytest.raises(BodyCut):
-            cut = FakeBody(B[:9], end=BodyEnd.CUT, length=len(B))
             await one.uploads.put_chunk(upload.id, 0, cut, caller=ME, replace=True)
         with pytest.raises(ChunksMissing) as raised:
             await one.uploads.finish(upload.id, caller=ME)
@@ -153,15 +153,11 @@ async def test_a_replacement_that_lost_against_a_finish_is_told_so() -> None:
         await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
         with pytest.raises(DigestMismatch):
             await one.uploads.finish(upload.id, caller=ME)
-        real = one.database.write
-        turns = iter(range(100))
-
-        async def finish_first(work, **kwargs):  # type: ignore[no-untyped-def]
-            if next(turns) == 0:
-                await real(lambda tx: tx.sessions.start_finish(upload.id, "b" * 32, "worker 0", now=1.0))
-            return await real(work, **kwargs)
-
-        one.database.write = finish_first  # type: ignore[method-assign]
+        one.before_write(
+            lambda: one.database.write(
+                lambda tx: tx.sessions.start_finish(upload.id, "b" * 32, "worker 0", now=1.0)
+            )
+        )
         with pytest.raises(UploadBusy):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(B), caller=ME, replace=True)
 
@@ -176,7 +172,9 @@ async def test_a_replacement_that_lost_against_a_finish_is_told_so() -> None:
         (FakeBody(), ChunkTooShort),
     ],
 )
-async def test_a_body_of_another_length_than_the_chunk_is_refused(body: FakeBody, error: type[Exception]) -> None:
+async def test_a_body_of_another_length_than_the_chunk_is_refused(
+    body: FakeBody, error: type[Exception]
+) -> None:
     async with engine() as one:
         upload = await one.begin(len(WHOLE))
         with pytest.raises(error):
@@ -188,8 +186,8 @@ async def test_a_cut_body_accepts_nothing_but_counts_as_activity() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
         one.clock.advance(100)
+        cut = FakeBody(A[:100], end=BodyEnd.CUT, length=len(A))
         with pytest.raises(BodyCut) as raised:
-            cut = FakeBody(A[:100], end=BodyEnd.CUT, length=len(A))
             await one.uploads.put_chunk(upload.id, 0, cut, caller=ME)
         assert raised.value.received == 100
         state = await one.state(upload.id)
@@ -255,7 +253,7 @@ async def test_an_abort_ends_a_running_put_and_frees_the_bytes() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
         body = FakeBody(A[:5], A[5:], held=True)
-        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        put = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
         await body.reached.wait()
         await one.uploads.abort(upload.id, caller=ME)
         with pytest.raises(UploadGone):
@@ -266,15 +264,12 @@ async def test_an_abort_ends_a_running_put_and_frees_the_bytes() -> None:
 async def test_an_acceptance_that_comes_after_the_end_does_not_count() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
-        real = one.sink.open
-
-        async def end_first(key, start, stop):  # type: ignore[no-untyped-def]
-            await one.database.write(
+        one.before_sink(
+            "open",
+            lambda: one.database.write(
                 lambda tx: tx.sessions.end(upload.id, None, SessionStatus.EXPIRED, error=None, now=1.0)
-            )
-            return await real(key, start, stop)
-
-        one.sink.open = end_first  # type: ignore[method-assign]
+            ),
+        )
         with pytest.raises(UploadGone):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
 
@@ -282,14 +277,11 @@ async def test_an_acceptance_that_comes_after_the_end_does_not_count() -> None:
 async def test_an_acceptance_that_another_process_was_faster_with_is_busy() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
-        real = one.sink.open
-
-        async def accept_first(key, start, stop):  # type: ignore[no-untyped-def]
-            chunk = Chunk(index=0, size=len(A), fingerprint=b"f" * 16)
-            await one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0))
-            return await real(key, start, stop)
-
-        one.sink.open = accept_first  # type: ignore[method-assign]
+        chunk = Chunk(index=0, size=len(A), fingerprint=b"f" * 16)
+        one.before_sink(
+            "open",
+            lambda: one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0)),
+        )
         with pytest.raises(UploadBusy):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
 
@@ -317,7 +309,7 @@ async def test_a_cancelled_put_accepts_nothing_and_releases_its_range() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
         body = FakeBody(A[:5], A[5:], held=True)
-        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        put = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
         await body.reached.wait()
         put.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -330,9 +322,9 @@ async def test_a_stopping_service_ends_running_chunks_and_takes_no_more() -> Non
     async with engine() as one:
         upload = await one.begin(2 * len(A))
         body, behind = FakeBody(A[:5], A[5:], held=True), FakeBody(A)
-        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        put = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
         await body.reached.wait()
-        waiting = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, behind, caller=ME))
+        waiting = beside(one.uploads.put_chunk(upload.id, 0, behind, caller=ME))
         await until(lambda: waiting.done() or one.claims.held())
         await one.uploads.stop()
         for ended in (put, waiting):
@@ -340,3 +332,32 @@ async def test_a_stopping_service_ends_running_chunks_and_takes_no_more() -> Non
                 await ended
         with pytest.raises(ServiceStopping):
             await one.uploads.put_chunk(upload.id, 1, FakeBody(A), caller=ME)
+
+
+async def test_an_upload_that_vanishes_while_its_put_waits_does_not_exist() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        claim = await one.claims.claim(upload.id, "chunk 0")
+        waiting = beside(one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME))
+        await asyncio.sleep(0.01)
+        await one.database.write(lambda tx: tx.sessions.erase(upload.id))
+        claim.release()
+        with pytest.raises(UploadNotFound):
+            await waiting
+
+
+async def test_a_digest_that_falls_behind_holds_the_next_chunk_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haulier.engine.digests.MAX_BEHIND", 0)
+    async with engine() as one:
+        upload = await one.begin(2 * CHUNK)
+        go = asyncio.Event()
+        one.before_sink("scan", go.wait)
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        body = FakeBody(B)
+        put = beside(one.uploads.put_chunk(upload.id, 1, body, caller=ME))
+        await asyncio.sleep(0.01)
+        assert body.receives == 0
+        go.set()
+        await put
+        await until(lambda: one.uploads._digests.verified(upload.id) == 2 * CHUNK)
+        assert (await one.uploads.state(upload.id, caller=ME)).verified_bytes == 2 * CHUNK

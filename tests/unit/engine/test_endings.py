@@ -11,7 +11,7 @@ from haulier.engine import endings
 from haulier.engine.uploads import Upload
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, engine
+from tests.support.engine import CHUNK, ME, Engine, beside, engine
 
 DAY_S = 24 * 3600.0
 DATA = b"12345"
@@ -51,16 +51,10 @@ async def test_an_abort_waits_for_a_finish_that_is_under_way() -> None:
     async with engine() as one:
         upload = await ready(one)
         go = asyncio.Event()
-        real = one.sink.commit
-
-        async def commit_later(*args, **kwargs):  # type: ignore[no-untyped-def]
-            await go.wait()
-            await real(*args, **kwargs)
-
-        one.sink.commit = commit_later  # type: ignore[method-assign]
-        finish = asyncio.ensure_future(one.uploads.finish(upload.id, caller=ME))
+        one.before_sink("commit", go.wait)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
         await asyncio.sleep(0.01)
-        abort = asyncio.ensure_future(one.uploads.abort(upload.id, caller=ME))
+        abort = beside(one.uploads.abort(upload.id, caller=ME))
         await asyncio.sleep(0.01)
         assert not abort.done()
         go.set()
@@ -77,6 +71,14 @@ async def test_an_abort_says_when_the_finish_cannot_end() -> None:
         with pytest.raises(StorageUnavailable):
             await one.uploads.finish(upload.id, caller=ME)
         with pytest.raises(StorageUnavailable):
+            await one.uploads.abort(upload.id, caller=ME)
+
+
+async def test_an_abort_that_a_finish_was_faster_than_is_told_the_result() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.before_write(lambda: one.uploads.finish(upload.id, caller=ME))
+        with pytest.raises(UploadComplete):
             await one.uploads.abort(upload.id, caller=ME)
 
 
@@ -99,7 +101,7 @@ async def test_an_upload_that_somebody_holds_is_not_expired() -> None:
     async with engine() as one:
         upload = await one.begin(len(DATA))
         body = FakeBody(DATA[:1], DATA[1:], held=True)
-        put = asyncio.ensure_future(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        put = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
         await body.reached.wait()
         one.clock.advance(10 * DAY_S)
         assert await one.uploads.expire() == 0
@@ -155,7 +157,7 @@ async def crash_while_finishing(one: Engine, upload_id: SessionId, operation: st
         await asyncio.Event().wait()
 
     setattr(one.sink, operation, never)
-    finish = asyncio.ensure_future(one.uploads.finish(upload_id, caller=ME))
+    finish = beside(one.uploads.finish(upload_id, caller=ME))
     await reached.wait()
     two = await one.restart()
     finish.cancel()
@@ -189,16 +191,12 @@ async def test_a_repeated_finish_goes_on_where_a_dead_worker_stopped() -> None:
 async def test_a_holder_that_was_taken_over_changes_nothing() -> None:
     async with engine() as one:
         upload = await ready(one)
-        real = one.sink.commit
 
-        async def lose_the_fence(*args, **kwargs):  # type: ignore[no-untyped-def]
-            await real(*args, **kwargs)
+        async def lose_the_fence() -> None:
             session = await one.state(upload.id)
-            await one.database.write(
-                lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another")
-            )
+            await one.database.write(lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another"))
 
-        one.sink.commit = lose_the_fence  # type: ignore[method-assign]
+        one.before_sink("commit", lose_the_fence)
         state = await one.uploads.finish(upload.id, caller=ME)
         assert (state.upload.status, state.upload.holder) == (SessionStatus.FINISHING, "another")
         assert one.counts.ends == []

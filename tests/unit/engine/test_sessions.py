@@ -1,6 +1,7 @@
 """Beginning, reading and waiting; ends that everybody can read."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,9 @@ from haulier.core.errors import (
 from haulier.core.session import SessionId, SessionStatus
 from haulier.engine.context import SessionLimits
 from haulier.engine.uploads import BeginUpload, UploadLimits
+from haulier.ports import KeyTaken, RecordQuery
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, engine, until
+from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
 
 NOBODY = SessionId("nobody")
 
@@ -66,8 +68,6 @@ async def test_begins_with_one_key_at_once_make_one_upload() -> None:
 
 
 async def test_a_begin_that_was_faster_by_a_moment_is_found() -> None:
-    from haulier.ports import KeyTaken
-
     async with engine() as one:
         first = await one.begin(5, key="k")
         one.database.fail_next(KeyTaken())
@@ -109,14 +109,8 @@ async def test_a_begin_that_does_not_fit_leaves_nothing() -> None:
             await one.begin(50, lanes=True)
         assert list(await one.uploads.probe()) == []
         assert await one.database.read(lambda tx: tx.capsules.exists("default"))
-        page = await one.records.list(_everything(), caller=ME)
+        page = await one.records.list(RecordQuery(), caller=ME)
         assert list(page.items) == []
-
-
-def _everything():  # type: ignore[no-untyped-def]
-    from haulier.ports import RecordQuery
-
-    return RecordQuery()
 
 
 async def test_an_owner_has_so_many_live_uploads_and_no_more() -> None:
@@ -147,9 +141,7 @@ async def test_pending_and_active_are_the_live_ones() -> None:
 async def test_waits_before_and_after_the_end_give_the_same_result() -> None:
     async with engine() as one:
         upload = await one.begin(5)
-        waits = [
-            asyncio.ensure_future(one.uploads.wait(upload.id, caller=ME, timeout_s=60)) for _ in range(5)
-        ]
+        waits = [beside(one.uploads.wait(upload.id, caller=ME, timeout_s=60)) for _ in range(5)]
         await asyncio.sleep(0.01)
         await put_and_finish(one, upload.id, b"12345")
         results = [await wait for wait in waits]
@@ -187,7 +179,7 @@ async def test_a_result_that_comes_as_the_deadline_passes_is_not_lost() -> None:
         real = one.database.read
         reads = 0
 
-        async def finish_before_the_last_look(work):  # type: ignore[no-untyped-def]
+        async def finish_before_the_last_look(work: Any) -> Any:
             nonlocal reads
             reads += 1
             if reads == 3:  # peek for access, the first look, and now the look after the deadline
@@ -202,7 +194,7 @@ async def test_a_result_that_comes_as_the_deadline_passes_is_not_lost() -> None:
 async def test_a_stopping_service_wakes_waits_and_watchers_and_begins_nothing() -> None:
     async with engine() as one:
         upload = await one.begin(5)
-        wait = asyncio.ensure_future(one.uploads.wait(upload.id, caller=ME, timeout_s=60))
+        wait = beside(one.uploads.wait(upload.id, caller=ME, timeout_s=60))
         states = []
 
         async def watch() -> None:
@@ -210,7 +202,7 @@ async def test_a_stopping_service_wakes_waits_and_watchers_and_begins_nothing() 
                 states.append(state)
                 one.clock.advance(1)
 
-        watching = asyncio.ensure_future(watch())
+        watching = beside(watch())
         await until(lambda: len(states) == 1)
         await asyncio.sleep(0)
         await one.uploads.stop()
@@ -228,13 +220,13 @@ async def test_a_stopping_service_wakes_waits_and_watchers_and_begins_nothing() 
 async def test_a_watcher_sees_progress_and_the_end_last() -> None:
     async with engine() as one:
         upload = await one.begin(2 * CHUNK)
-        seen = []
+        seen: list[tuple[SessionStatus, int]] = []
 
         async def watch() -> None:
             async for state in one.uploads.watch(upload.id, caller=ME):
-                seen.append((state.upload.status, state.upload.received.total))
+                seen.append((state.upload.status, state.upload.received.total))  # noqa: PERF401 - it waits
 
-        watching = asyncio.ensure_future(watch())
+        watching = beside(watch())
         await until(lambda: len(seen) == 1)
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
         await until(lambda: one.clock.sleepers > 0)
@@ -297,13 +289,7 @@ async def test_a_finish_that_takes_long_is_answered_and_goes_on(monkeypatch: pyt
         upload = await one.begin(5)
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"12345"), caller=ME)
         go = asyncio.Event()
-        real = one.sink.commit
-
-        async def commit_later(*args, **kwargs):  # type: ignore[no-untyped-def]
-            await go.wait()
-            await real(*args, **kwargs)
-
-        one.sink.commit = commit_later  # type: ignore[method-assign]
+        one.before_sink("commit", go.wait)
         state = await one.uploads.finish(upload.id, caller=ME)
         assert state.upload.status is SessionStatus.FINISHING
         go.set()
@@ -324,14 +310,7 @@ async def test_a_finish_that_is_overtaken_by_an_abort_says_so() -> None:
     async with engine() as one:
         upload = await one.begin(5)
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"12345"), caller=ME)
-        real = one.database.write
-
-        async def abort_first(work, **kwargs):  # type: ignore[no-untyped-def]
-            one.database.write = real  # type: ignore[method-assign]
-            await one.uploads.abort(upload.id, caller=ME)
-            return await real(work, **kwargs)
-
-        one.database.write = abort_first  # type: ignore[method-assign]
+        one.before_write(lambda: one.uploads.abort(upload.id, caller=ME))
         with pytest.raises(UploadGone):
             await one.uploads.finish(upload.id, caller=ME)
 

@@ -1,0 +1,160 @@
+"""The janitor: repairs by itself, and never takes what is still somebody's."""
+
+
+import pytest
+
+from haulier.core.errors import StorageUnavailable
+from haulier.core.session import SessionId, SessionStatus
+from haulier.engine import janitor
+from haulier.engine.janitor import STRAY_AGE_S, STRAY_INTERVAL_S, JumpGuard
+from haulier.testing import ManualClock
+from tests.support.bodies import FakeBody
+from tests.support.engine import ME, Engine, beside, engine, until
+
+DAY_S = 24 * 3600.0
+DATA = b"12345"
+
+
+async def test_nothing_is_expired_in_the_first_interval_after_a_jump() -> None:
+    async with engine() as one:
+        await one.begin(5)
+        running = beside(one.janitor.run())
+        await until(lambda: one.clock.sleepers > 0)
+        one.clock.step_wall(2 * DAY_S)
+        one.clock.advance(60)
+        await until(lambda: one.clock.sleepers > 0)
+        assert one.swept == []
+        running.cancel()
+
+
+async def test_a_jump_forward_does_not_make_uploads_old() -> None:
+    async with engine() as one:
+        upload = await one.begin(5)
+        running = beside(one.janitor.run())
+        await until(lambda: one.clock.sleepers > 0)
+        one.clock.step_wall(2 * DAY_S)
+        for _ in range(5):
+            one.clock.advance(60)
+            await until(lambda: one.clock.sleepers > 0)
+        assert (await one.state(upload.id)).status is SessionStatus.OPEN
+        running.cancel()
+
+
+async def test_without_a_jump_silence_expires() -> None:
+    async with engine() as one:
+        upload = await one.begin(5)
+        running = beside(one.janitor.run())
+        await until(lambda: one.clock.sleepers > 0)
+        one.clock.advance(2 * DAY_S)
+        await until(lambda: one.clock.sleepers > 0)
+        assert (await one.state(upload.id)).status is SessionStatus.EXPIRED
+        assert ("expire", 1) in one.swept
+        running.cancel()
+
+
+def test_the_guard_shifts_forward_jumps_takes_them_back_and_forgets() -> None:
+    clock = ManualClock(1000.0)
+    guard = JumpGuard(clock, ttl_s=DAY_S)
+    clock.advance(60)
+    assert not guard.look()
+    clock.step_wall(4)
+    assert not guard.look()
+    clock.step_wall(1000)
+    assert guard.look()
+    assert guard.now() == clock.now() - 1000
+    clock.step_wall(-400)
+    assert guard.look()
+    assert guard.now() == clock.now() - 600
+    clock.step_wall(-5000)
+    assert guard.look()
+    assert guard.now() == clock.now()
+    clock.step_wall(1000)
+    assert guard.look()
+    clock.advance(DAY_S + 1)
+    assert not guard.look()
+    assert guard.now() == clock.now()
+
+
+async def test_a_step_that_fails_is_counted_and_the_others_go_on() -> None:
+    async with engine() as one:
+        await one.begin(5)
+        one.clock.advance(2 * DAY_S)
+        one.database.fail_next(StorageUnavailable("no"))
+        await one.janitor.sweep()
+        assert ("redo-failed", 1) in one.swept
+        assert ("expire", 1) in one.swept
+
+
+async def test_trash_and_retention_are_emptied() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        await one.uploads.finish(upload.id, caller=ME)
+        assert upload.details.record is not None
+        await one.records.delete(upload.details.record, caller=ME)
+        one.clock.advance(DAY_S + 1)
+        await one.janitor.sweep()
+        assert one.disk.blobs == {}
+        one.clock.advance(30 * DAY_S)
+        await one.janitor.sweep()
+        assert ("trash", 1) in one.swept
+        assert ("retention", 1) in one.swept
+
+
+async def stray(one: Engine, key: str) -> None:
+    writer = await one.sink.open(key, 0, None)
+    written = writer.write(b"stray")
+    assert written is None
+    await writer.close()
+
+
+async def test_old_parts_of_nobody_are_set_aside_and_young_ones_are_not() -> None:
+    async with engine() as one:
+        await stray(one, "old")
+        one.clock.advance(STRAY_AGE_S + 1)
+        await stray(one, "young")
+        await one.janitor.sweep()
+        assert list(one.disk.parts) == ["young"]
+        assert list(one.disk.lost_and_found.values()) == [b"stray"]
+        assert ("parts", 1) in one.swept
+
+
+async def test_parts_of_ended_uploads_are_removed_and_of_live_ones_kept() -> None:
+    async with engine() as one:
+        live, ended = await one.begin(5), await one.begin(5)
+        await one.uploads.abort(ended.id, caller=ME)
+        await stray(one, ended.id)
+        await one.janitor.sweep()
+        assert list(one.disk.parts) == [live.id]
+        assert one.disk.lost_and_found == {}
+
+
+async def test_old_blobs_of_nobody_are_set_aside_and_named_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(janitor, "STRAY_BATCH", 1)
+    async with engine() as one:
+        upload = await one.begin(len(DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        await stray(one, "a")
+        await one.sink.commit("a", "f" * 32, size=5)
+        await one.sink.discard("a")
+        one.clock.advance(STRAY_AGE_S + 1)
+        await one.janitor.sweep()
+        assert list(one.disk.blobs) == [done.blob_key]
+        assert len(one.disk.lost_and_found) == 1
+        monkeypatch.setattr(janitor, "STRAY_BATCH", 500)
+        one.clock.advance(STRAY_INTERVAL_S)
+        await one.janitor.sweep()
+        assert list(one.disk.blobs) == [done.blob_key]
+
+
+async def test_strays_are_looked_for_at_intervals() -> None:
+    async with engine() as one:
+        await one.janitor.sweep()
+        await stray(one, SessionId("old"))
+        one.clock.advance(STRAY_AGE_S + 1)
+        one.janitor._next_strays = one.clock.monotonic() + 1
+        await one.janitor.sweep()
+        assert list(one.disk.parts) == ["old"]

@@ -1,0 +1,124 @@
+"""Records: listed, read, put into the trash, brought back, and removed for good."""
+
+import pytest
+
+from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
+from haulier.core.record import AssetKind, RecordId
+from haulier.engine import records
+from haulier.ports import RecordQuery
+from tests.support.bodies import FakeBody
+from tests.support.engine import ME, Engine, engine
+
+DATA = b"12345"
+
+
+async def commit(one: Engine, **request: object) -> RecordId:
+    upload = await one.begin(len(DATA), **request)
+    await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+    await one.uploads.finish(upload.id, caller=ME)
+    assert upload.details.record is not None
+    return upload.details.record
+
+
+async def test_pages_are_newest_first_and_end() -> None:
+    async with engine() as one:
+        made = []
+        for number in range(5):
+            one.clock.advance(1)
+            made.append(await commit(one, filename=f"{number}.bin"))
+        first = await one.records.list(RecordQuery(limit=3), caller=ME)
+        assert [record.id for record in first.items] == made[:1:-1]
+        assert first.next is not None
+        second = await one.records.list(RecordQuery(limit=3, after=first.next), caller=ME)
+        assert [record.id for record in second.items] == made[1::-1]
+        assert second.next is None
+        page = await one.records.list(RecordQuery(capsule="default", limit=5), caller=ME)
+        assert (len(page.items), page.next) == (5, None)
+
+
+async def test_an_asset_is_read_in_ranges() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        record, asset = await one.records.asset(record_id, AssetKind.ORIGINAL, caller=ME)
+        assert (record.id, asset.size) == (record_id, 5)
+        assert b"".join([piece async for piece in one.records.read(asset, 1, 4)]) == b"234"
+        with pytest.raises(AssetNotFound):
+            await one.records.asset(record_id, AssetKind.DISPLAY, caller=ME)
+
+
+async def test_unknown_and_foreign_records_do_not_exist() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        with pytest.raises(RecordNotFound):
+            await one.records.get(RecordId("nobody"), caller=ME)
+        one.records._access.may_know = lambda caller, owner: caller == owner  # type: ignore[method-assign]
+        with pytest.raises(RecordNotFound):
+            await one.records.get(record_id, caller="stranger")
+
+
+async def test_the_trash_gives_back_until_it_is_emptied() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        await one.records.delete(record_id, caller=ME)
+        await one.records.delete(record_id, caller=ME)
+        assert (await one.records.get(record_id, caller=ME)).deleted_at == one.clock.now()
+        assert list((await one.records.list(RecordQuery(), caller=ME)).items) == []
+        with pytest.raises(RecordNotFound):
+            await one.records.asset(record_id, AssetKind.ORIGINAL, caller=ME)
+        restored = await one.records.restore(record_id, caller=ME)
+        assert restored.deleted_at is None
+        assert (await one.records.restore(record_id, caller=ME)).id == record_id
+        await one.records.delete(record_id, caller=ME)
+        one.clock.advance(1)
+        assert await one.records.purge(deleted_before=one.clock.now()) == 1
+        assert one.disk.blobs == {}
+        with pytest.raises(RecordNotFound):
+            await one.records.restore(record_id, caller=ME)
+
+
+async def test_deleting_now_removes_the_bytes_now() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        await one.records.delete(record_id, caller=ME, at_once=True)
+        assert one.disk.blobs == {}
+        with pytest.raises(RecordNotFound):
+            await one.records.get(record_id, caller=ME)
+
+
+async def test_kept_assets_outlive_the_trash() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        await one.records.delete(record_id, caller=ME, keep_assets=True)
+        one.clock.advance(10**9)
+        assert await one.records.purge(deleted_before=one.clock.now()) == 0
+        assert len(one.disk.blobs) == 1
+
+
+async def test_a_record_whose_upload_is_under_way_cannot_be_deleted() -> None:
+    async with engine() as one:
+        upload = await one.begin(5)
+        assert upload.details.record is not None
+        with pytest.raises(UploadBusy):
+            await one.records.delete(upload.details.record, caller=ME)
+
+
+async def test_a_restore_that_lost_against_the_purge_finds_nothing() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        await one.records.delete(record_id, caller=ME)
+        one.before_write(lambda: one.records._remove(record_id))
+        with pytest.raises(RecordNotFound):
+            await one.records.restore(record_id, caller=ME)
+
+
+async def test_two_purges_free_the_bytes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "PURGE_BATCH", 1)
+    async with engine() as one:
+        made = [await commit(one), await commit(one)]
+        for record_id in made:
+            await one.records.delete(record_id, caller=ME)
+        one.clock.advance(1)
+        assert await one.records.purge(deleted_before=one.clock.now()) == 2
+        await one.records._remove(made[0])
+        await one.records._remove(RecordId("nobody"))
+        assert one.database._rows.capsules["default"].used == 0
