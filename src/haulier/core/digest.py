@@ -155,21 +155,21 @@ MAX_PREFERENCE: Final = 10
 """The RFC's own upper bound of a preference."""
 
 # RFC 9651 section 3. Parameters may have values of every type; a quoted one may hold commas, so members
-# cannot be told apart by splitting. Each type begins with another character: there is one way to match.
-_KEY: Final = r"[a-z*][a-z0-9_.*-]*"
+# cannot be told apart by splitting. Repeats are possessive (`*+`): there is one way to match.
+_KEY: Final = r"[a-z*][a-z0-9_.*-]*+"
 _BARE_ITEM: Final = (
     r"(?:"
     r":[A-Za-z0-9+/=]*:"  # Byte Sequence
-    r'|"(?:[ !#-\[\]-~]|\\["\\])*"'  # String
-    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*"'  # Display String
+    r'|"(?:[ !#-\[\]-~]|\\["\\])*+"'  # String
+    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*+"'  # Display String
     r"|-?[0-9]{1,12}\.[0-9]{1,3}|@?-?[0-9]{1,15}"  # Decimal, Date, Integer
     r"|\?[01]"  # Boolean
-    r"|[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*"  # Token
+    r"|[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*+"  # Token
     r")"
 )
-_PARAMETERS: Final = rf"(?:; *{_KEY}(?:={_BARE_ITEM})?)*"
+_PARAMETERS: Final = rf"(?:; *+{_KEY}(?:={_BARE_ITEM})?)*+"
 # A comma promises another member; after the last one there is none.
-_END: Final = r"[ \t]*(?:,[ \t]*(?!\Z)|\Z)"
+_END: Final = r"[ \t]*+(?:,[ \t]*+(?!\Z)|\Z)"
 _DIGEST_MEMBER: Final = re.compile(rf"({_KEY})=:([A-Za-z0-9+/=]*):{_PARAMETERS}{_END}")
 _WANT_MEMBER: Final = re.compile(rf"({_KEY})=(-?[0-9]{{1,15}}){_PARAMETERS}{_END}")
 
