@@ -222,12 +222,12 @@ class Session(Generic[D]):
 
     def accept(self, index: int, *, now: float) -> "Session[D]":
         """Chunk `index` is stored whole."""
-        self._require(SessionStatus.OPEN)
+        self._require(SessionStatus.OPEN, Mode.CHUNKS)
         return replace(self.seen(now), received=self.received.add(*self.chunk_range(index)))
 
     def forget(self, index: int, *, now: float) -> "Session[D]":
         """Chunk `index` is about to be replaced and no longer counts."""
-        self._require(SessionStatus.OPEN)
+        self._require(SessionStatus.OPEN, Mode.CHUNKS)
         return replace(self.seen(now), received=self.received.remove(*self.chunk_range(index)))
 
     def claim(self, holder: str, *, now: float) -> "Session[D]":
@@ -237,17 +237,20 @@ class Session(Generic[D]):
 
     def advance(self, offset: int, *, tail_trusted: bool, boot_id: str, now: float) -> "Session[D]":
         """Mode append: bytes up to `offset` are stored (a lost tail may make this smaller)."""
-        self._require(SessionStatus.OPEN)
+        self._require(SessionStatus.OPEN, Mode.APPEND)
         received = Ranges(((0, offset),)) if offset else Ranges()
         return replace(self.seen(now), received=received, tail_trusted=tail_trusted, boot_id=boot_id)
 
     def declare_size(self, size: int) -> "Session[D]":
-        """Mode append: the unknown size becomes known."""
-        self._require(SessionStatus.OPEN)
+        """Mode append: the unknown size becomes known; it holds what is there."""
+        self._require(SessionStatus.OPEN, Mode.APPEND)
+        assert self.size is None, f"session {self.id} has its size already"
+        assert self.offset <= size, f"session {self.id} has more than {size} bytes"
         return replace(self, size=size)
 
     def finish(self, blob_key: str, holder: str, *, now: float) -> "Session[D]":
         """All bytes are here and `holder` makes them final, under `blob_key`."""
+        assert self.complete, f"session {self.id} is not complete"
         moved = self._move(SessionStatus.FINISHING)
         return replace(moved.seen(now), blob_key=blob_key, fence=self.fence + 1, holder=holder, error=None)
 
@@ -262,6 +265,7 @@ class Session(Generic[D]):
 
     def reopen(self, error: str, *, now: float) -> "Session[D]":
         """Mode chunks: the whole file's digest was wrong; chunks may be replaced."""
+        self._require(SessionStatus.FINISHING, Mode.CHUNKS)
         moved = self._move(SessionStatus.OPEN)
         return replace(moved.seen(now), error=error, blob_key=None, holder=None)
 
@@ -278,7 +282,10 @@ class Session(Generic[D]):
             raise AssertionError(message)
         return replace(self, status=status)
 
-    def _require(self, status: SessionStatus) -> None:
+    def _require(self, status: SessionStatus, mode: Mode | None = None) -> None:
         if self.status is not status:
             message = f"session {self.id} is {self.status}, not {status}"
+            raise AssertionError(message)
+        if mode not in {None, self.spec.mode}:
+            message = f"session {self.id} takes {self.spec.mode}, not {mode}"
             raise AssertionError(message)
