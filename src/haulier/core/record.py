@@ -49,6 +49,8 @@ TRANSITIONS: Final[Mapping[RecordStatus, frozenset[RecordStatus]]] = {
     RecordStatus.CANCELLED: frozenset(),
     RecordStatus.EXPIRED: frozenset(),
 }
+ENDS: Final = frozenset({RecordStatus.CANCELLED, RecordStatus.EXPIRED, RecordStatus.FAILED})
+"""How the upload of an original ends without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,9 @@ class Record:
 
     def end(self, status: RecordStatus, *, error: str | None, now: float) -> "Record":
         """The upload of the original ended without a result."""
+        if status not in ENDS:
+            message = f"{status} is not an end without a result"
+            raise ValueError(message)
         return replace(self._move(status), error=error, finished_at=now)
 
     def asset(self, kind: AssetKind) -> Asset | None:
