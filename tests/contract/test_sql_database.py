@@ -117,6 +117,8 @@ class TestPlace:
             await add_upload(database, upload("a"))
         with pytest.raises(StorageUnavailable, match="closed"):
             await add_upload(database, upload("b"))
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await see(database, "a")
         async with database:
             assert await see(database, "a") == upload("a")
 
@@ -408,6 +410,54 @@ class TestGroups:
             await database.write(
                 lambda tx: tx.records.end(record("r").id, RecordStatus.PROCESSING, error=None, now=T0)
             )
+
+
+class TestBrokenConnections:
+    async def test_a_broken_connection_is_replaced(self, database: SqlDatabase) -> None:
+        async def destroy(tx: Any) -> None:
+            tx.sessions._sql._connection.close()
+
+        with pytest.raises(sqlite3.ProgrammingError):
+            await database.write(destroy)
+        for _ in range(2):
+            await database.read(destroy)
+        await add_upload(database, upload("a"))
+        assert await see(database, "a") == upload("a")
+
+    async def test_a_rollback_by_sqlite_itself_is_told_to_the_whole_crowd(
+        self, database: SqlDatabase
+    ) -> None:
+        async def roll_back(tx: Any) -> None:
+            tx.sessions._sql._connection.execute("ROLLBACK")
+            raise LookupError
+
+        gate = Gate()
+        busy = asyncio.gather(database.write(gate))
+        await asyncio.to_thread(gate.entered.wait, 30)
+        crowd = asyncio.gather(
+            add_upload(database, upload("a")),
+            database.write(roll_back),
+            add_upload(database, upload("b")),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await busy
+        assert [type(result) for result in await crowd] == [LookupError] * 3
+        assert await see(database, "a") is None
+        assert await see(database, "b") is None
+
+    async def test_callers_whose_loop_has_gone_hold_nobody_up(self, database: SqlDatabase) -> None:
+        gate = Gate()
+
+        async def leave() -> None:
+            asyncio.ensure_future(database.write(gate))  # noqa: RUF006, TID251 - abandoned on purpose
+            await asyncio.to_thread(gate.entered.wait, 30)
+
+        await asyncio.to_thread(asyncio.run, leave())
+        gate.opened.set()
+        await add_upload(database, upload("a"))
+        assert await see(database, "a") == upload("a")
 
 
 class TestOtherProcesses:

@@ -86,6 +86,7 @@ class SqlDatabase:
         """
         await asyncio.to_thread(migrate, self.path, self._url, lock_timeout_s=self._busy_timeout_s)
         await asyncio.to_thread(self._writer.open)
+        self._readers.open()
 
     async def close(self) -> None:
         """Finish what waits, then let go; harmless when it is closed."""
@@ -130,16 +131,14 @@ class _Writer:
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._gate = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
         self._synchronous = ""
 
     def open(self) -> None:
         """Connect and start the thread."""
         with translated(self._path):
-            connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
-        self._synchronous = ""
-        self._thread = threading.Thread(
-            target=self._run, args=(connection,), name="haulier-sql-writer", daemon=True
-        )
+            self._connect()
+        self._thread = threading.Thread(target=self._run, name="haulier-sql-writer", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -160,14 +159,22 @@ class _Writer:
                 raise StorageUnavailable(f"{MAX_WAITING} transactions are waiting for {self._path}")
             self._waiting.put(job)
 
-    def _run(self, connection: sqlite3.Connection) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._synchronous = ""
+            self._connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
+        return self._connection
+
+    def _run(self) -> None:
         going = True
         while going:
             batch, going = self._next_batch()
             if batch:
-                self._run_batch(connection, batch)
+                self._run_batch(batch)
                 _settle(batch)
-        connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
         batch: list[_Job] = []
@@ -178,9 +185,10 @@ class _Writer:
             batch.append(job)
         return batch, True
 
-    def _run_batch(self, connection: sqlite3.Connection, batch: Sequence[_Job]) -> None:
+    def _run_batch(self, batch: Sequence[_Job]) -> None:
         try:
             with translated(self._path):
+                connection = self._connect()
                 self._set_synchronous(connection, "FULL" if any(job.durable for job in batch) else "NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 transaction = SqlTransaction(SqliteExecutor(connection))
@@ -188,7 +196,7 @@ class _Writer:
                     self._run_job(connection, transaction, job)
                 connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - every caller is told; the thread lives on for the others
-            _roll_back(connection)
+            self._connection = _usable(self._connection)
             for job in batch:
                 job.error = error
 
@@ -211,9 +219,19 @@ class _Writer:
             self._synchronous = level
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+    """End the transaction, if there is one; return None for a connection that cannot even do that."""
+    if connection is None:
+        return None
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        # Whatever is wrong has been raised by the transaction itself. A fresh connection replaces this one, and
+        # what it had not committed is rolled back with it.
+        connection.close()
+        return None
+    return connection
 
 
 def _settle(batch: Sequence[_Job]) -> None:
@@ -244,8 +262,12 @@ class _Readers:
     async def run(self, work: Work[T]) -> T:
         """Run `work` on one consistent view."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="haulier-sql-reader")
+            raise StorageUnavailable(f"{self.path} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+
+    def open(self) -> None:
+        """Start the threads; they connect when they are needed."""
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="haulier-sql-reader")
 
     def close(self) -> None:
         """Wait for what runs and close the connections."""
@@ -262,8 +284,9 @@ class _Readers:
                 connection.execute("BEGIN")
                 return drive(work, SqlTransaction(SqliteExecutor(connection)))
             finally:
-                _roll_back(connection)
-                self._idle.append(connection)
+                usable = _usable(connection)
+                if usable is not None:
+                    self._idle.append(usable)
 
     def _connection(self) -> sqlite3.Connection:
         try:
