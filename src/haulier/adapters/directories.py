@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +70,7 @@ def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) ->
     Raises:
         DirectoryNotCreatable · StorageFull
     """
-    missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
+    missing = list(takewhile(lambda directory: not directory.is_dir(), (path, *path.parents)))
     try:
         for directory in reversed(missing):
             if _make_one(directory, calls):
