@@ -127,6 +127,8 @@ class ByteSink(Protocol):
     async def prepare(self, key: str, *, size: int | None) -> None:
         """Make room for a part. `size`: reserve that much; None: it grows as it is written.
 
+        May be repeated while nothing was accepted; after that it would give a lost part its size back.
+
         Raises:
             StorageFull: not that much room beside what must stay free.
         """
@@ -141,10 +143,12 @@ class ByteSink(Protocol):
     async def open(self, key: str, start: int, stop: int | None) -> RangeWriter:
         """Claim `[start, stop)` of a part (None: to the end of time) and return its writer.
 
-        A part that is missing is made. Raises as `check`, and:
+        A part that is missing is made. No hole is: a part that was lost and made anew never comes to its
+        size again, so it is never taken for whole. Raises as `check`, and:
 
         Raises:
             RangeBusy: somebody else holds a part of that range.
+            StorageUnavailable: `start` is beyond the part's present end, or the part is committed.
         """
         ...
 
@@ -153,7 +157,13 @@ class ByteSink(Protocol):
         ...
 
     async def truncate(self, key: str, size: int) -> None:
-        """Cut a growing part; one that is shorter or missing stays so."""
+        """Cut a growing part; one that is shorter or missing stays so.
+
+        Whoever has a writer of the part's end may cut it under that writer.
+
+        Raises:
+            StorageUnavailable: another process is writing behind `size`.
+        """
 
     async def scan(self, key: str, start: int, stop: int, consume: Callable[[Buffer], None]) -> None:
         """Hand a part's bytes `[start, stop)` to `consume`, in order, in one worker thread at a time.
@@ -165,7 +175,10 @@ class ByteSink(Protocol):
         """Make a part the blob `blob_key`, durable against power loss when this returns.
 
         May be repeated after a crash: a blob that is there already under `blob_key` is ours. The part
-        may stay beside it until `discard`.
+        may stay beside it until `discard`. Bytes of the part beyond `size` were never accepted, and go.
+
+        Raises:
+            StorageUnavailable: the part is missing, short, still being written, or did not reach the disk.
         """
 
     async def discard(self, key: str) -> None:
@@ -308,7 +321,10 @@ class SessionStore(Protocol[D]):
         ...
 
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
-        """Move up to `limit` open sessions whose time is over to expired, except `held`; return them."""
+        """Move up to `limit` open sessions whose time is over to expired, except `held`; return them.
+
+        Those that have been over for longest go first; in mode chunks without `received`.
+        """
         ...
 
     async def live(self) -> Sequence[Session[D]]:
@@ -323,7 +339,7 @@ class SessionStore(Protocol[D]):
         """Remove the row and its chunks."""
 
     async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
-        """Remove up to `limit` ended sessions last seen before that time; return them."""
+        """Remove up to `limit` ended sessions last seen before that time; return them, as `expire` does."""
         ...
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
@@ -396,10 +412,13 @@ class RecordQuery:
     """Part of the file name, whatever its case."""
     path_prefix: str | None = None
     since: float | None = None
+    """Begun then or later."""
     until: float | None = None
+    """Begun before."""
     kind: str | None = None
     """An asset kind that the record must have."""
     deleted: bool = False
+    """Whether to list the deleted ones, instead of the others."""
     after: tuple[float, str] | None = None
     """Keyset: (created_at, id) of the last row of the page before."""
     limit: int = 50
