@@ -465,8 +465,9 @@ class Transaction(Protocol[D]):
 
 
 class UnitOfWork(Protocol[D]):
-    """Transactions. `work` gets one, and may be run again, in another thread: it awaits the methods of its
-    transaction only, and has no other effect.
+    """Transactions. `work` gets one, and may be run again, in another thread.
+
+    It awaits the methods of its transaction only, since every other writer waits meanwhile, and has no other effect.
 
     What `work` raises rolls its transaction back and comes out of the call. Both may raise
     StorageUnavailable, after retrying what is worth it.
