@@ -30,9 +30,22 @@ MAX_KEY: Final = 255
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 
-_MEDIA_TYPE: Final = re.compile(
-    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}([ \t]*;[\x20-\x7e\t]*)?", re.ASCII
-)
+_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates, which make a name look like another one. The plain marks of
+right-to-left scripts (U+200E, U+200F, U+061C) and the joiners of emoji are ordinary and stay."""
+_UNSAFE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Controls with NUL, CR and LF; lone surrogates, which no encoding can carry; line breaks by other names."""
+
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+"""What no database and no encoding takes: NUL and lone surrogates."""
+
+# RFC 6838 section 4.2 for the names, RFC 9110 section 5.6.6 for the parameters, which may be empty.
+# Repeats are possessive (`*+`): white space before and after an empty parameter could be shared out in
+# exponentially many ways otherwise.
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
+_QUOTED: Final = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*+"'
+_MEDIA_TYPE: Final = re.compile(rf"{_NAME}/{_NAME}(?:[ \t]*+;[ \t]*+(?:{_ATOM}=(?:{_ATOM}|{_QUOTED}))?+)*+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,44 +76,42 @@ class UploadDetails:
         return self.record is not None and not self.adds_to_record
 
 
-def check_filename(name: str, *, field: str = "filename") -> Iterator[FieldProblem]:
+def check_filename(name: str) -> Iterator[FieldProblem]:
     """Yield what is wrong with a file name: one component, no control characters, no separators."""
-    if not name:
-        yield FieldProblem(field, "must not be empty")
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_FILENAME:
-        yield FieldProblem(field, f"must be at most {MAX_FILENAME} bytes of UTF-8")
-    elif name in {".", ".."}:
-        yield FieldProblem(field, "must not be '.' or '..'")
+    if _length(name) > MAX_FILENAME:
+        yield FieldProblem("filename", f"must be at most {MAX_FILENAME} bytes of UTF-8")
+        return
+    if name in {"", ".", ".."}:
+        yield FieldProblem("filename", "must not be empty, '.' or '..'")
     if "/" in name or "\\" in name:
-        yield FieldProblem(field, "must not contain '/' or '\\'; folders go into 'path'")
-    yield from _check_characters(name, field)
+        yield FieldProblem("filename", "must not contain '/' or '\\'; folders go into 'path'")
+    yield from _check_characters("filename", name)
 
 
-def check_path(path: str, *, field: str = "path") -> Iterator[FieldProblem]:
-    """Yield what is wrong with a record's path: relative, `/`, NFC, no `.` or `..` components."""
-    if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
-        yield FieldProblem(field, f"must be at most {MAX_PATH} bytes of UTF-8")
+def check_path(path: str) -> Iterator[FieldProblem]:
+    """Yield what is wrong with a record's path: relative, `/`, NFC, no empty, `.` or `..` components."""
+    if _length(path) > MAX_PATH:
+        yield FieldProblem("path", f"must be at most {MAX_PATH} bytes of UTF-8")
         return
     if path.startswith("/") or "\\" in path:
-        yield FieldProblem(field, "must be relative and use '/'")
-    if any(part in {"", ".", ".."} for part in path.strip("/").split("/")):
-        yield FieldProblem(field, "must not have empty, '.' or '..' components")
-    if unicodedata.normalize("NFC", path) != path:
-        yield FieldProblem(field, "must be in Unicode normalisation form C")
-    yield from _check_characters(path, field)
+        yield FieldProblem("path", "must be relative and use '/'")
+    if any(part in {"", ".", ".."} for part in path.removeprefix("/").split("/")):
+        yield FieldProblem("path", "must not have empty, '.' or '..' components")
+    if not unicodedata.is_normalized("NFC", path):
+        yield FieldProblem("path", "must be in Unicode normalisation form C")
+    yield from _check_characters("path", path)
 
 
-def _check_characters(text: str, field: str) -> Iterator[FieldProblem]:
-    # Cc: controls with NUL, CR and LF; Cs: lone surrogates, which no encoding can carry; Zl and Zp:
-    # line breaks by another name; the bidi overrides and isolates make names look like others.
+def _length(text: str) -> int:
+    """Return the bytes that `text` takes; it may come from JSON with lone surrogates."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _check_characters(field_name: str, text: str) -> Iterator[FieldProblem]:
     for character in text:
-        category = unicodedata.category(character)
-        if category in {"Cc", "Cs", "Zl", "Zp"} or character in _BIDI:
-            yield FieldProblem(field, f"must not contain the character U+{ord(character):04X}")
+        if unicodedata.category(character) in _UNSAFE or character in _BIDI:
+            yield FieldProblem(field_name, f"must not contain the character U+{ord(character):04X}")
             return
-
-
-_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def check_content_type(text: str) -> Iterator[FieldProblem]:
@@ -116,14 +127,10 @@ def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
     if len(metadata) > MAX_METADATA_KEYS:
         yield FieldProblem("metadata", f"must have at most {MAX_METADATA_KEYS} keys")
     texts = [text for item in metadata.items() for text in item]
-    if sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) > MAX_METADATA_BYTES:
+    if sum(map(_length, texts)) > MAX_METADATA_BYTES:
         yield FieldProblem("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all")
-    elif any("\0" in text or _has_surrogate(text) for text in texts):
+    elif any(_UNSTORABLE.search(text) for text in texts):
         yield FieldProblem("metadata", "must not contain NUL or lone surrogates")
-
-
-def _has_surrogate(text: str) -> bool:
-    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def check_key(key: str) -> Iterator[FieldProblem]:
