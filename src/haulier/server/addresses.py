@@ -29,8 +29,14 @@ def header(scope: Scope, name: bytes) -> str | None:
 def base_url(scope: Scope) -> str:
     """Return what stands before our paths, without a slash at its end."""
     hosts = headers_named(scope, b"host")
-    host = hosts[0] if len(hosts) == 1 and _HOST.fullmatch(hosts[0]) else server_address(scope)
-    return f"{scope.get('scheme', 'http')}://{host}{quote(scope.get('root_path', ''))}"
+    if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
+        return socket_url(scope)
+    return f"{scope.get('scheme', 'http')}://{hosts[0]}{quote(scope.get('root_path', ''))}"
+
+
+def socket_url(scope: Scope) -> str:
+    """Return what stands before our paths by the socket's own address, whatever the client says."""
+    return f"{scope.get('scheme', 'http')}://{server_address(scope)}{quote(scope.get('root_path', ''))}"
 
 
 def server_address(scope: Scope) -> str:

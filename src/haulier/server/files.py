@@ -5,6 +5,7 @@ Rule 1: it is an append upload like any other; who knows its address (by an idem
 Rule 2: the body is the whole file, so the digests of body and file are the same promise.
 """
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +14,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import HaulierError, OffsetMismatch
@@ -65,8 +67,10 @@ class FileRoutes:
         self._silence_s = silence_s
 
     def install(self, app: FastAPI) -> None:
-        """Add the route; its name may have slashes, so that those are refused in words."""
-        app.add_route(PREFIX + "{filename:path}", self.put, methods=["PUT"])
+        """Add the route; its name may have slashes and line ends, so that those are refused in words."""
+        route = Route(PREFIX + "{filename:path}", self.put, methods=["PUT"])
+        route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+        app.router.routes.append(route)
 
     async def put(self, request: Request) -> Response:
         """Store a whole file."""

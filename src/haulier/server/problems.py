@@ -56,7 +56,7 @@ from haulier.core.errors import (
     UploadNotFound,
     WaitTimeout,
 )
-from haulier.server.addresses import base_url
+from haulier.server.addresses import base_url, socket_url
 from haulier.server.errors import (
     HostRefused,
     MediaTypeRefused,
@@ -253,8 +253,10 @@ def problem_response(
 ) -> Response:
     """Return the answer that tells `error`."""
     row = row_of(error)
+    # A name that was refused is not repeated as if it were ours.
+    base = socket_url(scope) if isinstance(error, HostRefused) else base_url(scope)
     document: dict[str, Any] = {
-        "type": f"{base_url(scope)}/errors/{row.slug}",
+        "type": f"{base}/errors/{row.slug}",
         "title": row.title,
         "status": row.status,
         "detail": row.detail or str(error),

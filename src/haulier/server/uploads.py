@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from haulier.core.errors import InvalidRequest, RecordNotFound, WaitTimeout
 from haulier.core.session import SessionId, SessionStatus
@@ -73,7 +74,9 @@ class UploadRoutes:
         app.add_route(one, self.append, methods=["PATCH"])
         app.add_route(one, self.offset, methods=["HEAD"])
         app.add_route(f"{one}/chunks/{{index}}", self.put_chunk, methods=["PUT"])
-        app.add_route(f"{one}/events", self.events, methods=["GET"])
+        events = Route(f"{one}/events", self.events, methods=["GET"])
+        events.methods = {"GET"}  # a HEAD, which Starlette adds, would wait for the end to say nothing
+        app.router.routes.append(events)
 
     async def begin(self, request: Request) -> Response:
         """Begin an upload. The same `Idempotency-Key` with the same request answers the same upload."""
