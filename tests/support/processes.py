@@ -97,6 +97,16 @@ class ServeProcess:
 
     def start(self) -> None:
         """Start it and wait for its first line."""
+        process = self.spawn()
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+        line = process.stdout.readline() if readable else ""
+        found = re.fullmatch(r"haulier serve ready on http://127\.0\.0\.1:(\d+)\n", line)
+        assert found is not None, f"{line!r}; {self.log}"
+        assert int(found[1]) == self.port
+
+    def spawn(self) -> "subprocess.Popen[str]":
+        """Start it only: it may not live to say that it is ready."""
         assert self._process is None
         arguments = ["serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with self._log.open("a") as log:
@@ -110,12 +120,7 @@ class ServeProcess:
                 **self._options,
             )
         self._process = process
-        assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
-        line = process.stdout.readline() if readable else ""
-        found = re.fullmatch(r"haulier serve ready on http://127\.0\.0\.1:(\d+)\n", line)
-        assert found is not None, f"{line!r}; {self.log}"
-        assert int(found[1]) == self.port
+        return process
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -1,0 +1,122 @@
+"""Every way a command ends has its number and one sentence; never a traceback."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.files import MIB, make_file
+from tests.support.processes import Commands, ServeProcess, serving
+
+
+def test_a_service_that_is_not_there_is_3(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: nobody else gets the port
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        haulier = Commands(url, tmp_path / "work")
+        make_file(haulier.folder / "a.txt", 5)
+        for arguments in (["put", "a.txt"], ["ls"], ["get", "x"], ["rm", "x"]):
+            ran = haulier.run(*arguments)
+            assert ran.code == 3
+            assert ran.err.startswith(f"haulier: {url} cannot be reached")
+            assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["put"], "Missing argument"),
+        (["put", "folder"], "-r"),
+        (["put", "a.txt", "--digest", "sha-3"], "--digest"),
+        (["put", "a.txt", "--derivatives", "local"], "not there yet"),
+        (["put", "-", "a.txt"], "stands alone"),
+        (["put", "a.txt", "--parallel", "0"], "--parallel"),
+        (["put", "a.txt", "--url", "ftp://example"], "http://"),
+        (["ls", "--since", "yesterday"], "--since"),
+        (["ls", "--status", "odd"], "--status"),
+        (["get"], "Missing argument"),
+        (["nonsense"], "nonsense"),
+        (["serve", "--port", "70000"], "--port"),
+        (["serve", "--workers", "2"], "--workers"),
+        (["serve", "--host", "0.0.0.0"], "--open"),
+    ],
+)
+def test_usage_is_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    haulier = Commands("http://127.0.0.1:9", tmp_path / "work")
+    (haulier.folder / "folder").mkdir()
+    make_file(haulier.folder / "a.txt", 5)
+    ran = haulier.run(*arguments, COLUMNS="200")
+    assert ran.code == 2, ran.err
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_what_is_missing_is_1(haulier: Commands) -> None:
+    missing = haulier.run("put", "missing.txt")
+    assert (missing.code, missing.err) == (
+        1,
+        "haulier: missing.txt: missing.txt: No such file or directory\n",
+    )
+    for arguments in (["get", "0"], ["rm", "0"], ["get", "nowhere/"]):
+        ran = haulier.run(*arguments)
+        assert ran.code == 1
+        assert ran.err.startswith("haulier: ")
+        assert ran.err.count("\n") == 1
+
+
+def test_one_bad_file_keeps_no_other_from_arriving(haulier: Commands) -> None:
+    make_file(haulier.folder / "good.txt", 5)
+    ran = haulier.run("put", "missing.txt", "good.txt")
+    assert ran.code == 1
+    assert [row["filename"] for row in haulier.run("ls", "--json").documents] == ["good.txt"]
+
+
+def test_what_exists_is_not_replaced_unless_forced(haulier: Commands) -> None:
+    make_file(haulier.folder / "a.txt", 5)
+    record = haulier.run("put", "a.txt", "--json").documents[0]["id"]
+    (haulier.folder / "a.txt").write_text("mine")
+    refused = haulier.run("get", record)
+    assert refused.code == 1
+    assert "--force" in refused.err
+    assert (haulier.folder / "a.txt").read_text() == "mine"
+    assert haulier.run("get", record, "--force").code == 0
+    assert (haulier.folder / "a.txt").stat().st_size == 5
+
+
+def test_what_exceeds_a_quota_is_4(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", {"HAULIER_MAX_UPLOAD_BYTES": str(10 * MIB)}) as service:
+        haulier = Commands(service.url, tmp_path / "work")
+        make_file(haulier.folder / "large.bin", 11 * MIB)
+        ran = haulier.run("put", "large.bin")
+        assert ran.code == 4, ran.err
+        assert ran.err.count("\n") == 1
+        piped = haulier.run("put", "-", given=b"x" * (11 * MIB))
+        assert piped.code == 4, piped.err
+
+
+def test_a_full_disk_is_4_and_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", {"HAULIER_MIN_FREE_BYTES": str(2**60)}) as service:
+        haulier = Commands(service.url, tmp_path / "work")
+        for size in (5, 9 * MIB):
+            make_file(haulier.folder / "a.bin", size)
+            ran = haulier.run("put", "a.bin")
+            assert ran.code == 4, ran.err
+            assert "storage-full" in ran.err
+
+
+def test_doctor_tells_what_is_right_and_what_is_wrong(tmp_path: Path) -> None:
+    haulier = Commands("http://127.0.0.1:9", tmp_path / "work")
+    settings = {"HAULIER_PORT": "0"}
+    right = haulier.run("doctor", "--data-dir", "data", **settings)
+    assert right.code == 0, right.out + right.err
+    assert all(line.startswith("ok ") for line in right.out.splitlines())
+    (haulier.folder / "file").write_text("no folder")
+    wrong = haulier.run("doctor", "--data-dir", "file", **settings)
+    assert wrong.code == 1
+    assert any(line.startswith("WRONG") for line in wrong.out.splitlines())
+
+
+def test_doctor_names_a_service_that_runs_on_the_directory(service: ServeProcess, haulier: Commands) -> None:
+    ran = haulier.run("doctor", "--data-dir", haulier.folder.parent / "data", HAULIER_PORT=str(service.port))
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
