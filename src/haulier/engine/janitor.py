@@ -15,7 +15,6 @@ from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.upload import UploadDetails
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import UploadService
 from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
 
 log = structlog.get_logger()
@@ -27,6 +26,22 @@ STRAY_AGE_S: Final = 24 * 3600.0
 STRAY_INTERVAL_S: Final = 6 * 3600.0
 """How often all that is stored is compared with all rows; it reads every directory."""
 STRAY_BATCH: Final = 500
+
+
+class Repairs(Protocol):
+    """The steps that a service of sessions offers; each returns how many it dealt with."""
+
+    async def redo(self) -> int:
+        """Go on with what a dead worker left half finished."""
+        ...
+
+    async def expire(self, *, now: float | None = None) -> int:
+        """End what nobody has touched for its time to live."""
+        ...
+
+    async def purge(self, *, before: float) -> int:
+        """Remove what is left of sessions that ended before then."""
+        ...
 
 
 class SweepingSink(ByteSink, Sweeping, Protocol):
@@ -80,7 +95,7 @@ class Janitor:
 
     def __init__(
         self,
-        uploads: UploadService,
+        sessions: Repairs,
         records: RecordService,
         *,
         sink: SweepingSink,
@@ -91,7 +106,7 @@ class Janitor:
     ) -> None:
         """`swept` hears what each step did: its name, or its name and `-failed`, and how often."""
         self._swept = swept
-        self._uploads = uploads
+        self._sessions = sessions
         self._records = records
         self._sink = sink
         self._work = work
@@ -108,14 +123,16 @@ class Janitor:
 
     async def sweep(self, *, expire: bool = True) -> None:
         """Do every step once; `expire` False leaves out what depends on age."""
-        await self._step("redo", self._uploads.redo)
+        await self._step("redo", self._sessions.redo)
         if not expire:
             return
-        await self._step("expire", lambda: self._uploads.expire(now=self._jumps.now()))
+        await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))
         await self._step(
             "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))
         )
-        await self._step("retention", lambda: self._uploads.purge(before=self._old(self._limits.retention_s)))
+        await self._step(
+            "retention", lambda: self._sessions.purge(before=self._old(self._limits.retention_s))
+        )
         if self._clock.monotonic() >= self._next_strays:
             self._next_strays = self._clock.monotonic() + STRAY_INTERVAL_S
             await self._step("parts", self._sweep_parts)

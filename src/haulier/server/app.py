@@ -6,6 +6,7 @@ open mode; preflights; routes.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -15,7 +16,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-import haulier
 from haulier.config import Settings
 from haulier.server.access import OpenModeGuard, OpenModeRules
 from haulier.server.cors import CorsHeaders, Preflights
@@ -45,7 +45,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     """
     app = FastAPI(
         title="Haulier",
-        version=haulier.__version__,
+        version=version("haulier"),
         summary="Moves files and never loses one.",
         # Interactive pages load their code from elsewhere; /openapi.json is for one's own tools.
         docs_url=None,
