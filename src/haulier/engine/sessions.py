@@ -105,9 +105,12 @@ class SessionService(Generic[D]):
         self._context.policy.found(session)
 
     async def _prepare_again(self, session: Session[D]) -> None:
-        # A crash may have come between the row and the part. Preparing twice changes nothing.
+        # A crash may have come between the row and the part. Only while nothing was received: a part that
+        # was lost with accepted bytes must not come back as zeros.
         if session.status is SessionStatus.OPEN and session.spec.mode is Mode.CHUNKS:
-            await self._sink.prepare(session.id, size=session.size)
+            current = await self.load(session.id)
+            if current.status is SessionStatus.OPEN and not current.received:
+                await self._sink.prepare(session.id, size=session.size)
 
     async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
         await self._context.policy.erased(tx, session)

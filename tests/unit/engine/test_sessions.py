@@ -96,6 +96,16 @@ async def test_a_part_that_a_crash_left_unmade_is_made_by_the_repeated_begin() -
         assert await one.content(done) == b"a" * CHUNK + b"b" * CHUNK
 
 
+async def test_a_part_that_was_lost_with_accepted_bytes_does_not_come_back_as_zeros() -> None:
+    async with engine() as one:
+        upload = await one.begin(2 * CHUNK, key="k")
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
+        await one.sink.discard(upload.id)
+        await one.begin(2 * CHUNK, key="k")
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.put_chunk(upload.id, 1, FakeBody(b"b" * CHUNK), caller=ME)
+
+
 async def test_a_begin_that_does_not_fit_leaves_nothing() -> None:
     async with engine() as one:
         one.disk.capacity = 100
