@@ -14,7 +14,7 @@ from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
 from haulier.core.record import Asset, AssetKind, Record, RecordId
 from haulier.core.session import Mode
-from haulier.core.upload import MAX_SIZE
+from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE
 from haulier.engine.uploads import BeginUpload, Upload, UploadState
 
 MAX_MISSING_CHUNKS: Final = 1000
@@ -80,18 +80,18 @@ class BeginIn(_In):
         }
     )
 
-    filename: str
+    filename: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_FILENAME})
     size: Size | None = None
     """Null, or absent, with mode append only: not known yet."""
     mode: Mode = Mode.CHUNKS
     capsule: str = Field(default="default", max_length=255)
-    path: str | None = None
+    path: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_PATH})
     chunk_size: Annotated[int, Field(ge=1, le=MAX_SIZE)] | None = None
     """Clamped to what the service takes; the answer has the one that counts."""
-    content_type: str | None = None
+    content_type: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_CONTENT_TYPE})
     digest: dict[str, str] | None = None
     digest_name: str | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": MAX_METADATA_KEYS})
     record: str | None = Field(default=None, max_length=255)
     asset: AssetKind = AssetKind.ORIGINAL
     lanes: bool = False

@@ -38,7 +38,8 @@ SCOPE: Any = {
 
 
 def leaves(kind: type[HaulierError] = HaulierError) -> Iterator[type[HaulierError]]:
-    below = [each for each in kind.__subclasses__() if each.__module__.startswith("haulier.")]
+    ours = (each for each in kind.__subclasses__() if each.__module__.startswith("haulier."))
+    below = [each for each in ours if not each.__module__.startswith("haulier.testing")]
     if not below:
         yield kind
     for each in below:
