@@ -1,0 +1,166 @@
+"""The error tree: as it is drawn, what its leaves say, which calls are worth repeating."""
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from haulier.core import errors
+from haulier.core.errors import (
+    AccessDenied,
+    AssetNotFound,
+    BodyCut,
+    CapsuleNotFound,
+    ChunkConflict,
+    ChunkOutOfRange,
+    ChunksMissing,
+    ChunkTooLong,
+    ChunkTooShort,
+    ConfigError,
+    DigestMalformed,
+    DigestMismatch,
+    DirectoryNotCreatable,
+    FieldProblem,
+    HaulierError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    LengthExceeded,
+    OffsetMismatch,
+    PeerCorrupted,
+    PeerRefused,
+    PeerUnreachable,
+    QuotaExceeded,
+    RecordNotFound,
+    ServiceStopping,
+    SourceChanged,
+    StorageFull,
+    StorageNotWritable,
+    StorageUnavailable,
+    Unauthenticated,
+    UploadBusy,
+    UploadComplete,
+    UploadGone,
+    UploadNotFound,
+    WaitTimeout,
+)
+
+# Each leaf once, with the words that it must say.
+SAID: list[tuple[HaulierError, str]] = [
+    (ConfigError("port", "x", "a number"), "port='x' cannot be used: a number"),
+    (
+        InvalidRequest((FieldProblem("size", "must be given"), FieldProblem("path", "must be relative"))),
+        "size: must be given; path: must be relative",
+    ),
+    (Unauthenticated("the token has expired"), "the token has expired"),
+    (AccessDenied("write to capsule 'attic'"), "not allowed: write to capsule 'attic'"),
+    (CapsuleNotFound("attic"), "there is no capsule 'attic'"),
+    (UploadNotFound("u1"), "there is no upload 'u1'"),
+    (RecordNotFound("r1"), "there is no record 'r1'"),
+    (AssetNotFound("r1", "display"), "record 'r1' has no asset 'display'"),
+    (UploadGone("u1", "expired"), "upload 'u1' is expired"),
+    (UploadGone("u1", "failed", "wrong digest"), "upload 'u1' is failed: wrong digest"),
+    (UploadComplete("u1", "r1"), "upload 'u1' is complete; its record is 'r1'"),
+    (UploadComplete("u1", None), "upload 'u1' is complete"),
+    (UploadBusy("u1", "it is being finished"), "upload 'u1' is busy: it is being finished"),
+    (ChunkConflict(3), "chunk 3 was accepted with other bytes"),
+    (ChunkOutOfRange(7, 4), "there is no chunk 7: this upload has 4, counted from 0"),
+    (ChunkTooLong(3, 100), "chunk 3 must have exactly 100 bytes; the body has more"),
+    (ChunkTooShort(3, 100, 99), "chunk 3 must have exactly 100 bytes; the body has 99"),
+    (BodyCut(17), "the body ended early, after 17 bytes"),
+    (ChunksMissing(((0, 10), (20, 25))), "15 bytes are still missing"),
+    (OffsetMismatch(10, 12), "the upload continues at offset 10, not at 12"),
+    (LengthExceeded(100), "more bytes than the 100 that are allowed"),
+    (DigestMismatch("md5", "aa", "bb"), "md5 is bb, expected aa"),
+    (DigestMalformed("Repr-Digest", "is odd"), "Repr-Digest: is odd"),
+    (IdempotencyKeyReused("k"), "idempotency key 'k' belongs to a different request"),
+    (QuotaExceeded("sessions", 100), "the limit of 100 sessions is reached"),
+    (WaitTimeout("open", 5, 10), "still open with 5 of 10 bytes"),
+    (WaitTimeout("open", 5, None), "still open with 5 of an unknown number of bytes"),
+    (
+        SourceChanged("a.bin", "its size is 7, it was 5"),
+        "a.bin changed while it was being sent: its size is 7, it was 5",
+    ),
+    (StorageFull(100), "no room for 100 bytes"),
+    (StorageFull(100, 7), "no room for 100 bytes, 7 are free"),
+    (StorageUnavailable("EIO"), "storage is unavailable: EIO"),
+    (StorageNotWritable("/data"), "/data is not writable: permission denied"),
+    (StorageNotWritable("/data", "read-only"), "/data is not writable: read-only"),
+    (DirectoryNotCreatable("/data", "a file is there"), "/data cannot be created: a file is there"),
+    (ServiceStopping(), "the service is stopping; continue in a moment"),
+    (PeerRefused(404, "upload-not-found", "no such upload"), "no such upload (upload-not-found, 404)"),
+    (PeerUnreachable("http://127.0.0.1:1", "refused"), "http://127.0.0.1:1 cannot be reached: refused"),
+    (PeerCorrupted("record 'r1'", "aa", "bb"), "record 'r1' has digest bb, expected aa"),
+]
+RETRYABLE = {
+    "BodyCut",
+    "PeerUnreachable",
+    "ServiceStopping",
+    "StorageFull",
+    "StorageNotWritable",
+    "StorageUnavailable",
+    "UploadBusy",
+    "WaitTimeout",
+}
+
+
+def tree(root: type[HaulierError]) -> Iterator[type[HaulierError]]:
+    """All classes of errors.py itself; a server's own leaves live elsewhere."""
+    if root.__module__ == errors.__name__:
+        yield root
+        for child in root.__subclasses__():
+            yield from tree(child)
+
+
+def leaves() -> set[type[HaulierError]]:
+    return {error for error in tree(HaulierError) if not any(it for it in tree(error) if it is not error)}
+
+
+def drawn_parents() -> dict[str, str]:
+    """Read the drawing: which class hangs under which."""
+    drawing = (inspect.getdoc(errors) or "").split("```")[1]
+    parents: dict[str, str] = {}
+    above: list[str] = []
+    for line in drawing.strip().splitlines():
+        depth = (len(line) - len(line.lstrip("│├└─ "))) // 4
+        names = re.match(r"\w+(?: · \w+)*", line.lstrip("│├└─ "))
+        assert names is not None, line
+        for name in names[0].split(" · "):
+            if depth:
+                parents[name] = above[depth - 1]
+        above[depth:] = [names[0]]
+    return parents
+
+
+@pytest.mark.parametrize(("error", "text"), SAID, ids=[text for _, text in SAID])
+def test_a_leaf_says_its_fields(error: HaulierError, text: str) -> None:
+    assert str(error) == text
+
+
+def test_every_leaf_has_words() -> None:
+    assert {type(error) for error, _ in SAID} == leaves()
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    real = {error.__name__: error.__bases__[0].__name__ for error in tree(HaulierError)}
+    assert real.pop("HaulierError") == "Exception"
+    assert drawn_parents() == real
+
+
+def test_only_what_time_can_cure_is_retryable() -> None:
+    assert {error.__name__ for error in tree(HaulierError) if error.retryable} == RETRYABLE
+
+
+def test_one_problem_makes_a_request_invalid() -> None:
+    assert InvalidRequest.of("size", "must be given").errors == (FieldProblem("size", "must be given"),)
+
+
+def test_an_error_is_itself_only_and_can_be_kept_in_a_set() -> None:
+    assert ChunkConflict(3) != ChunkConflict(3)
+    assert len({ChunkConflict(3), ChunkConflict(3)}) == 2
+
+
+def test_what_a_peer_said_is_not_shared_between_errors() -> None:
+    first = PeerRefused(404, "upload-not-found", "no such upload")
+    first.fields["upload"] = "u1"
+    assert PeerRefused(404, "upload-not-found", "no such upload").fields == {}

@@ -1,0 +1,91 @@
+"""Records: their states, their assets, and when they are complete."""
+
+from dataclasses import replace
+
+import pytest
+
+from haulier.core.digest import Digest, DigestName
+from haulier.core.record import ENDS, TRANSITIONS, Asset, AssetKind, Record, RecordId, RecordStatus
+
+UPLOADING = Record(
+    id=RecordId("019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"),
+    capsule="default",
+    owner="local",
+    filename="holiday.mp4",
+    content_type="video/mp4",
+    size=None,
+    created_at=1000.0,
+)
+ORIGINAL = Asset(
+    kind=AssetKind.ORIGINAL,
+    blob_key="0b8a3c1e",
+    size=5,
+    digest=Digest(DigestName.MD5, bytes(16)),
+    content_type="video/mp4",
+)
+
+
+def in_status(status: RecordStatus) -> Record:
+    return replace(UPLOADING, status=status)
+
+
+def test_the_state_machine_is_this_one() -> None:
+    assert {status: sorted(TRANSITIONS[status]) for status in RecordStatus} == {
+        "uploading": ["cancelled", "completed", "expired", "failed", "uploaded"],
+        "uploaded": ["processing"],
+        "processing": ["completed", "failed"],
+        "completed": ["processing"],
+        "failed": ["processing"],
+        "cancelled": [],
+        "expired": [],
+    }
+
+
+def test_a_new_record_is_uploading_and_has_nothing() -> None:
+    assert UPLOADING.status is RecordStatus.UPLOADING
+    assert UPLOADING.assets == ()
+    assert UPLOADING.metadata == {}
+    assert (UPLOADING.path, UPLOADING.digest, UPLOADING.error) == (None, None, None)
+    assert (UPLOADING.uploaded_at, UPLOADING.finished_at, UPLOADING.deleted_at) == (None, None, None)
+
+
+def test_completing_takes_size_and_digest_from_the_original() -> None:
+    assert UPLOADING.complete(ORIGINAL, now=1007.0) == replace(
+        UPLOADING,
+        status=RecordStatus.COMPLETED,
+        assets=(ORIGINAL,),
+        size=5,
+        digest=Digest(DigestName.MD5, bytes(16)),
+        uploaded_at=1007.0,
+        finished_at=1007.0,
+    )
+
+
+@pytest.mark.parametrize("end", sorted(ENDS))
+def test_an_end_without_result_keeps_its_reason(end: RecordStatus) -> None:
+    ended = UPLOADING.end(end, error="gone", now=1007.0)
+    assert ended == replace(UPLOADING, status=end, error="gone", finished_at=1007.0)
+
+
+@pytest.mark.parametrize("status", sorted(set(RecordStatus) - ENDS))
+def test_only_an_end_ends_a_record(status: RecordStatus) -> None:
+    with pytest.raises(ValueError, match="not an end without a result"):
+        UPLOADING.end(status, error=None, now=1007.0)
+
+
+@pytest.mark.parametrize(
+    "status", sorted(set(RecordStatus) - {RecordStatus.UPLOADING, RecordStatus.PROCESSING})
+)
+def test_only_what_runs_can_end_or_complete(status: RecordStatus) -> None:
+    record = in_status(status)
+    for end in ENDS:
+        with pytest.raises(AssertionError, match=f"cannot go from {status} to {end}"):
+            record.end(end, error=None, now=1007.0)
+    with pytest.raises(AssertionError, match=f"cannot go from {status} to completed"):
+        record.complete(ORIGINAL, now=1007.0)
+
+
+def test_an_asset_is_found_by_its_kind() -> None:
+    record = UPLOADING.complete(ORIGINAL, now=1007.0)
+    assert record.asset(AssetKind.ORIGINAL) is ORIGINAL
+    assert record.asset(AssetKind.THUMBNAIL) is None
