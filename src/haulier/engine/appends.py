@@ -286,7 +286,9 @@ class _Run(Generic[D]):
         saving = (
             None
             if self.check.strict
-            else self._context.background.start(self._keep_saving(limit), name=f"append {self.session.id}")
+            else self._context.background.start(
+                self._keep_saving(self.writer.position + limit), name=f"append {self.session.id}"
+            )
         )
         try:
             end = await self._body.receive(self._deliver, limit=limit)
@@ -307,25 +309,27 @@ class _Run(Generic[D]):
         held = self._context.policy.hold_back(self.session.id)
         return _both(written, held) if written and held else written or held
 
-    async def _keep_saving(self, limit: int) -> None:
-        end = self.writer.position + limit
+    async def _keep_saving(self, end: int) -> None:
         while not (self.lost or self._error):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._due.wait()
             self._due.clear()
-            position = self.writer.position
-            if self.saved < position != end:
-                await self._save(position)
+            if self.saved < self.writer.position != end:
+                await self._save(end)
 
-    async def _save(self, position: int) -> None:
+    async def _save(self, end: int) -> None:
         try:
-            if self._context.limits.durable:
-                position = await self.writer.flush(durable=True)
-            self.lost = not await self._intake._advance(self.session, position, trusted=True)  # noqa: SLF001
+            position = await self.writer.flush(durable=self._context.limits.durable)
+            if position != end:  # else the last bytes came meanwhile, and the body's end decides about them
+                await self._store(position)
         except StorageError as error:
             self._error = error
-        if self.lost or self._error is not None:
+            self._body.stop()
+
+    async def _store(self, position: int) -> None:
+        self.lost = not await self._intake._advance(self.session, position, trusted=True)  # noqa: SLF001
+        if self.lost:
             self._body.stop()
             return
         self._context.moved(self.session.id, self.told, position)
