@@ -17,6 +17,7 @@ from haulier.core.errors import (
     LengthExceeded,
     OffsetMismatch,
     RequestError,
+    UploadBusy,
     UploadComplete,
     UploadGone,
     UploadNotFound,
@@ -161,6 +162,8 @@ class Client:
             return
         self._require(not isinstance(error, UploadNotFound), f"{self.truth.id} is not found")
         row = self._row(self.truth.id)
+        foreign = isinstance(error, UploadBusy) and error.reason.startswith("another process")
+        self._require(not foreign, "the only process stands in its own way")
         if isinstance(error, UploadGone):
             self._require(row.status.gone, f"{self.truth.id} is said to be gone, but is {row.status}")
         if isinstance(error, UploadComplete):
@@ -349,7 +352,10 @@ class AppendClient(Client):
         return [*super()._actions(), *[self._append] * 8, self._append_too_much, *[self._offset] * 2]
 
     async def _offset(self) -> int | None:
+        asked_at = self._world.loop.time()
         upload = await self._ask("offset", lambda server: server.uploads.offset(self._truth.id, caller=LOCAL))
+        took = self._world.loop.time() - asked_at
+        self._require(took < LATE_S, f"a running append took {took} s to let go")
         if upload is None:
             return None
         self._acknowledged(upload)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from haulier.core.errors import StorageError, StorageFull, StorageUnavailable
+from tests.simulation.server import INTERVAL_S
 from tests.simulation.world import World
 
 SINK_OPERATIONS: Final = (
@@ -115,6 +116,9 @@ class Nemesis:
         self._world.loss = self._rng.choice((0.0, 0.2, 0.5))
 
     def _set_clock(self) -> None:
+        """Set the wall; once between two looks of the janitor, which sees the sum of several only."""
+        if self._world.loop.time() < self._world.clock.jumped_at + 2 * INTERVAL_S:
+            return
         step = self._rng.choice((-HOUR_S, -10.0, 10.0, HOUR_S, 48 * HOUR_S))
         self._world.trace.note("nemesis", f"the clock is set by {step} s")
         self._world.clock.jump(step)

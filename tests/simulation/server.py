@@ -1,22 +1,26 @@
 """One life of the service: the real engine in a process that can be killed."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
-from haulier.adapters.memory import MemoryDisk, MemorySink
+from haulier.adapters.memory import MemoryDisk
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.core.upload import UploadDetails
 from haulier.engine.background import Background
-from haulier.engine.context import SessionPorts
+from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock, Identifiers
 from tests.simulation.loop import Process
+from tests.simulation.sink import LossySink
 
 TTL_S: Final = 300.0
+INTERVAL_S: Final = 20.0
+"""Between two sweeps of the janitor."""
 CHUNK: Final = 8
 """Bytes; a file of a few dozen bytes is big here."""
 
@@ -33,12 +37,14 @@ class Server:
         clock: Clock,
         ids: Identifiers,
         pause: Callable[[], Awaitable[None]],
+        rng: random.Random,
+        durable: bool,
     ) -> None:
         self.process = Process(f"server {number}")
         self.ready = False
         self.background = Background()
         self.claims = LocalClaims()
-        self.sink = MemorySink(disk, pause=pause)
+        self.sink = LossySink(disk, pause=pause, rng=rng)
         self._disk = disk
         access = OpenAccess(database)
         self.uploads = UploadService(
@@ -54,7 +60,7 @@ class Server:
             access,
             self.background,
             secret=b"simulated",
-            limits=UploadLimits(chunk_size=CHUNK, ttl_s=TTL_S),
+            limits=UploadLimits(chunk_size=CHUNK, ttl_s=TTL_S, sessions=SessionLimits(durable=durable)),
             hashers=2,
         )
         self.records = RecordService(database, self.sink, access, clock)
@@ -66,7 +72,7 @@ class Server:
             sink=self.sink,
             work=database,
             clock=clock,
-            limits=JanitorLimits(interval_s=20.0, ttl_s=TTL_S),
+            limits=JanitorLimits(interval_s=INTERVAL_S, ttl_s=TTL_S),
             swept=self._swept,
         )
 
@@ -99,7 +105,7 @@ class Server:
             "counts of claims": self.claims._counts,
             "events of idleness": self.claims._idle,
             "background tasks": self.background._tasks,
-            "writers": self.sink._writers,
+            "writers": self.sink.writers,
             "ranges": self._disk.ranges._claims,
         }
         return [f"{name}: {things}" for name, things in kept.items() if things]

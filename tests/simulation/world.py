@@ -32,7 +32,7 @@ class SimClock:
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
         self.shift = 1_800_000_000.0
-        self.jumped_at = -1.0
+        self.jumped_at = float("-inf")
 
     def now(self) -> float:
         """Return the wall's time."""
@@ -80,6 +80,8 @@ class World:
         self._ids = SeededIdentifiers(self.clock, seed)
         self._pauses = self.random("pauses")
         self._network = self.random("network")
+        self._losses = self.random("losses")
+        self._durable = self._losses.random() < 0.3
         self._replies: dict[asyncio.Future[Any], None] = {}
 
     def random(self, name: str) -> random.Random:
@@ -98,7 +100,14 @@ class World:
     def _start(self) -> None:
         self.lives += 1
         server = Server(
-            self.lives, self.database, self.disk, clock=self.clock, ids=self._ids, pause=self._pause
+            self.lives,
+            self.database,
+            self.disk,
+            clock=self.clock,
+            ids=self._ids,
+            pause=self._pause,
+            rng=self._losses,
+            durable=self._durable,
         )
         self.server, self.started_at = server, self.loop.time()
         self.trace.note("world", f"{server.process.name} starts")
