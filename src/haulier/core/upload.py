@@ -13,6 +13,7 @@ from typing import Final
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import AssetKind, RecordId
+from haulier.core.session import Session
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""
@@ -74,6 +75,10 @@ class UploadDetails:
     def makes_record(self) -> bool:
         """Whether the record begins, and may end, with this upload."""
         return self.record is not None and not self.adds_to_record
+
+
+Upload = Session[UploadDetails]
+"""A session with what the upload service keeps with it."""
 
 
 def check_filename(name: str) -> Iterator[FieldProblem]:

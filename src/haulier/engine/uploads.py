@@ -1,7 +1,6 @@
 """Uploads: what front ends call. Access, quotas, digests and records on top of the session engine.
 
 Rule 1: every call names its caller; what a caller may not know of does not exist.
-Rule 2: a record begins and ends with its upload, in the same transactions.
 """
 
 import base64
@@ -9,11 +8,11 @@ import hashlib
 import hmac
 import json
 import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
-from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
+from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     FieldProblem,
     IdempotencyKeyReused,
@@ -22,11 +21,12 @@ from haulier.core.errors import (
     RecordNotFound,
     UploadNotFound,
 )
-from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
-from haulier.core.session import MIB, Mode, Session, SessionId, SessionSpec, SessionStatus, fit_chunk_size
+from haulier.core.record import AssetKind, RecordId
+from haulier.core.session import MIB, Mode, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
     MAX_SIZE,
+    Upload,
     UploadDetails,
     check_content_type,
     check_filename,
@@ -35,22 +35,15 @@ from haulier.core.upload import (
     check_path,
     require_valid,
 )
-from haulier.engine.appends import BodyCheck
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
+from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Right, Transaction
-
-Upload = Session[UploadDetails]
+from haulier.ports import AccessPolicy, Body, Right
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
-RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
-    SessionStatus.ABORTED: RecordStatus.CANCELLED,
-    SessionStatus.EXPIRED: RecordStatus.EXPIRED,
-    SessionStatus.FAILED: RecordStatus.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +102,6 @@ class UploadState:
     speed: float
 
 
-class UploadObserver(Protocol):
-    """Hears, in this process and right after it happened, what operators count."""
-
-    def begun(self) -> None:
-        """An upload was begun."""
-
-    def accepted(self, count: int, /) -> None:
-        """So many bytes were accepted."""
-
-    def ended(self, status: SessionStatus, /) -> None:
-        """An upload came to its end."""
-
-
 class UploadService:
     """Uploads of every front end. All calls may run in parallel and be repeated."""
 
@@ -142,7 +122,7 @@ class UploadService:
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
-        policy = _UploadPolicy(self._digests, observer)
+        policy = UploadPolicy(self._digests, observer)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -376,109 +356,8 @@ class UploadService:
         await self._sessions.stop()
 
 
-class _UploadPolicy:
-    """What uploads decide at the turning points of their sessions; see `SessionPolicy`."""
-
-    def __init__(self, digests: Digests, observer: UploadObserver | None) -> None:
-        self._digests = digests
-        self._observer = observer
-
-    async def began(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        details = session.details
-        await tx.capsules.reserve(details.capsule, session.size or 0)
-        if details.makes_record:
-            await tx.records.insert(_new_record(session))
-
-    async def verify(self, session: Upload) -> UploadDetails:
-        details, size = session.details, session.size or 0
-        expected, digest = details.expected, None
-        if details.digest_name is not DigestName.NONE:
-            digest = await self._digests.value(session.id, details.digest_name, size)
-        if expected is not None:
-            same = digest is not None and digest.name is expected.name
-            actual = digest if same else await self._digests.value(session.id, expected.name, size)
-            assert actual is not None
-            expected.require(actual.value)
-            digest = digest or actual
-        return replace(details, digest=digest)
-
-    async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        details, asset = session.details, _asset_of(session)
-        await tx.capsules.use(details.capsule, reserved=session.spec.size or 0, size=asset.size)
-        if details.record is None:
-            return
-        if details.adds_to_record:
-            added = await tx.records.add_asset(details.record, asset)
-        else:
-            added = await tx.records.complete(details.record, asset, now=session.last_seen_at)
-        if not added:
-            raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
-
-    async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        details = session.details
-        await tx.capsules.release(details.capsule, session.spec.size or 0)
-        if details.makes_record and details.record is not None:
-            status = RECORD_ENDS[session.status]
-            await tx.records.end(details.record, status, error=session.error, now=session.last_seen_at)
-
-    async def erased(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        details = session.details
-        await tx.capsules.release(details.capsule, session.size or 0)
-        if details.makes_record and details.record is not None:
-            await tx.records.erase(details.record)
-
-    async def purged(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        if session.blob_key is not None and not self.keeps_blob(session):
-            await tx.capsules.use(session.details.capsule, reserved=0, size=-(session.size or 0))
-
-    def keeps_blob(self, session: Upload) -> bool:
-        return session.details.record is not None
-
-    def found(self, session: Upload) -> None:
-        self._digests.follow(session.id, session.details.digest_name, session.received)
-
-    def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
-        self._digests.accepted(session_id, start, stop)
-        if self._observer is not None:
-            self._observer.accepted(stop - start)
-
-    def rewound(self, session_id: SessionId) -> None:
-        self._digests.forget(session_id)
-
-    def left(self, session_id: SessionId, status: SessionStatus) -> None:
-        self._digests.forget(session_id)
-        if self._observer is not None:
-            self._observer.ended(status)
-
-    def remembered(self) -> Collection[SessionId]:
-        return self._digests.followed_uploads()
-
-    def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
-        return self._digests.caught_up(session_id)
-
-    def result_of(self, session: Upload) -> str | None:
-        return session.details.record
-
-
-class _DigestCheck:
-    """Judges one body by the digests that came with it; see `BodyCheck`."""
-
-    strict = True
-
-    def __init__(self, digests: tuple[Digest, ...]) -> None:
-        self._pairs = [(digest, new_hasher(digest.name)) for digest in digests]
-
-    def update(self, piece: Buffer) -> None:
-        for _, hasher in self._pairs:
-            hasher.update(piece)
-
-    def verify(self) -> None:
-        for digest, hasher in self._pairs:
-            digest.require(hasher.digest())
-
-
-def _check_of(digests: tuple[Digest, ...]) -> BodyCheck | None:
-    return _DigestCheck(digests) if digests else None
+def _check_of(digests: tuple[Digest, ...]) -> DigestCheck | None:
+    return DigestCheck(digests) if digests else None
 
 
 def guess_content_type(filename: str) -> str:
@@ -497,35 +376,6 @@ def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> No
         digest.require(result.value)
     if size not in {None, upload.size}:
         raise InvalidRequest.of("size", f"must be {upload.size}, the size of the committed upload")
-
-
-def _asset_of(session: Upload) -> Asset:
-    if session.blob_key is None or session.size is None:
-        message = f"upload {session.id} is committed without a blob key or a size"
-        raise AssertionError(message)
-    return Asset(
-        kind=session.details.asset,
-        blob_key=session.blob_key,
-        size=session.size,
-        digest=session.details.digest,
-        content_type=session.details.content_type,
-    )
-
-
-def _new_record(session: Upload) -> Record:
-    details = session.details
-    assert details.record is not None
-    return Record(
-        id=details.record,
-        capsule=details.capsule,
-        owner=session.spec.owner,
-        filename=details.filename,
-        path=details.path,
-        content_type=details.content_type,
-        size=session.size,
-        metadata=details.metadata,
-        created_at=session.created_at,
-    )
 
 
 def _request_hash(request: BeginUpload) -> str:

@@ -14,8 +14,8 @@ from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
 from haulier.core.record import Asset, AssetKind, Record, RecordId
 from haulier.core.session import Mode
-from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE
-from haulier.engine.uploads import BeginUpload, Upload, UploadState
+from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE, Upload
+from haulier.engine.uploads import BeginUpload, UploadState
 
 MAX_MISSING_CHUNKS: Final = 1000
 """Longest list of missing chunks in a state: what a client works on next, not the whole file."""

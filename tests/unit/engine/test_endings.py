@@ -7,8 +7,8 @@ import pytest
 from haulier.core.errors import StorageUnavailable, UploadComplete, UploadNotFound
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId, SessionStatus
+from haulier.core.upload import Upload
 from haulier.engine import endings
-from haulier.engine.uploads import Upload
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine

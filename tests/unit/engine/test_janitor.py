@@ -1,6 +1,5 @@
 """The janitor: repairs by itself, and never takes what is still somebody's."""
 
-
 import pytest
 
 from haulier.core.errors import StorageUnavailable

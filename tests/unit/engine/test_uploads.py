@@ -17,8 +17,9 @@ from haulier.core.errors import (
 )
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, SessionStatus
+from haulier.core.upload import Upload
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import BeginUpload, Upload, UploadLimits, guess_content_type
+from haulier.engine.uploads import BeginUpload, UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, engine
 
@@ -302,13 +303,13 @@ async def test_content_types_are_guessed_from_names() -> None:
 
 async def test_what_cannot_be_a_commit_is_a_programming_mistake() -> None:
     from haulier.engine.endings import _final_name
-    from haulier.engine.uploads import _asset_of
+    from haulier.engine.policy import asset_of
 
     async with engine() as one:
         upload = await one.begin(5)
         for broken in (upload, replace(upload, blob_key="b", size=None)):
             with pytest.raises(AssertionError):
-                _asset_of(broken)
+                asset_of(broken)
             with pytest.raises(AssertionError):
                 _final_name(broken)
 

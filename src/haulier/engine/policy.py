@@ -1,0 +1,183 @@
+"""What uploads decide at the turning points of their sessions: quotas, digests, records.
+
+Rule 1: a record begins and ends with its upload, in the same transactions.
+"""
+
+from collections.abc import Awaitable, Collection, Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
+from haulier.core.errors import InvalidRequest
+from haulier.core.record import Asset, Record, RecordStatus
+from haulier.core.session import SessionId, SessionStatus
+from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.digests import Digests
+from haulier.ports import Transaction
+
+RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
+    SessionStatus.ABORTED: RecordStatus.CANCELLED,
+    SessionStatus.EXPIRED: RecordStatus.EXPIRED,
+    SessionStatus.FAILED: RecordStatus.FAILED,
+}
+
+
+class UploadObserver(Protocol):
+    """Hears, in this process and right after it happened, what operators count."""
+
+    def begun(self) -> None:
+        """An upload was begun."""
+
+    def accepted(self, count: int, /) -> None:
+        """Let the digest follow."""
+        """So many bytes were accepted."""
+
+    def ended(self, status: SessionStatus, /) -> None:
+        """An upload came to its end."""
+
+
+class UploadPolicy:
+    """What uploads decide at the turning points of their sessions; see `SessionPolicy`, which says what each call means."""
+
+    def __init__(self, digests: Digests, observer: UploadObserver | None) -> None:
+        self._digests = digests
+        self._observer = observer
+
+    async def began(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Reserve the bytes and, if the upload makes one, add the record."""
+        details = session.details
+        await tx.capsules.reserve(details.capsule, session.size or 0)
+        if details.makes_record:
+            await tx.records.insert(_new_record(session))
+
+    async def verify(self, session: Upload) -> UploadDetails:
+        """Compute what was asked for, and compare it with what was promised."""
+        details, size = session.details, session.size or 0
+        expected, digest = details.expected, None
+        if details.digest_name is not DigestName.NONE:
+            digest = await self._digests.value(session.id, details.digest_name, size)
+        if expected is not None:
+            same = digest is not None and digest.name is expected.name
+            actual = digest if same else await self._digests.value(session.id, expected.name, size)
+            assert actual is not None
+            expected.require(actual.value)
+            digest = digest or actual
+        return replace(details, digest=digest)
+
+    async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Give the record its asset, and turn reserved bytes into used ones."""
+        details, asset = session.details, asset_of(session)
+        await tx.capsules.use(details.capsule, reserved=session.spec.size or 0, size=asset.size)
+        if details.record is None:
+            return
+        if details.adds_to_record:
+            added = await tx.records.add_asset(details.record, asset)
+        else:
+            added = await tx.records.complete(details.record, asset, now=session.last_seen_at)
+        if not added:
+            raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
+
+    async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Give the bytes back, and end the record that the upload made."""
+        details = session.details
+        await tx.capsules.release(details.capsule, session.spec.size or 0)
+        if details.makes_record and details.record is not None:
+            status = RECORD_ENDS[session.status]
+            await tx.records.end(details.record, status, error=session.error, now=session.last_seen_at)
+
+    async def erased(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Take the reservation and the record back."""
+        details = session.details
+        await tx.capsules.release(details.capsule, session.size or 0)
+        if details.makes_record and details.record is not None:
+            await tx.records.erase(details.record)
+
+    async def purged(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Free the bytes of an asset that no record took."""
+        if session.blob_key is not None and not self.keeps_blob(session):
+            await tx.capsules.use(session.details.capsule, reserved=0, size=-(session.size or 0))
+
+    def keeps_blob(self, session: Upload) -> bool:
+        """Whether a record names the blob."""
+        return session.details.record is not None
+
+    def found(self, session: Upload) -> None:
+        """Let the digest catch up with what is here."""
+        self._digests.follow(session.id, session.details.digest_name, session.received)
+
+    def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
+        """Let the digest follow."""
+        self._digests.accepted(session_id, start, stop)
+        if self._observer is not None:
+            self._observer.accepted(stop - start)
+
+    def rewound(self, session_id: SessionId) -> None:
+        """Drop the digest: what it has read will change."""
+        self._digests.forget(session_id)
+
+    def left(self, session_id: SessionId, status: SessionStatus) -> None:
+        """Drop the digest, and tell who counts."""
+        self._digests.forget(session_id)
+        if self._observer is not None:
+            self._observer.ended(status)
+
+    def remembered(self) -> Collection[SessionId]:
+        """Return the uploads whose digest is kept."""
+        return self._digests.followed_uploads()
+
+    def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
+        """Wait for a digest that has fallen behind."""
+        return self._digests.caught_up(session_id)
+
+    def result_of(self, session: Upload) -> str | None:
+        """Return the record's id."""
+        return session.details.record
+
+
+class DigestCheck:
+    """Judges one body by the digests that came with it; see `BodyCheck`."""
+
+    strict = True
+
+    def __init__(self, digests: tuple[Digest, ...]) -> None:
+        self._pairs = [(digest, new_hasher(digest.name)) for digest in digests]
+
+    def update(self, piece: Buffer) -> None:
+        """See the next piece."""
+        for _, hasher in self._pairs:
+            hasher.update(piece)
+
+    def verify(self) -> None:
+        """Judge the whole body. Raises DigestMismatch."""
+        for digest, hasher in self._pairs:
+            digest.require(hasher.digest())
+
+
+def asset_of(session: Upload) -> Asset:
+    """Return the asset that a committed upload is."""
+    if session.blob_key is None or session.size is None:
+        message = f"upload {session.id} is committed without a blob key or a size"
+        raise AssertionError(message)
+    return Asset(
+        kind=session.details.asset,
+        blob_key=session.blob_key,
+        size=session.size,
+        digest=session.details.digest,
+        content_type=session.details.content_type,
+    )
+
+
+def _new_record(session: Upload) -> Record:
+    details = session.details
+    assert details.record is not None
+    return Record(
+        id=details.record,
+        capsule=details.capsule,
+        owner=session.spec.owner,
+        filename=details.filename,
+        path=details.path,
+        content_type=details.content_type,
+        size=session.size,
+        metadata=details.metadata,
+        created_at=session.created_at,
+    )
