@@ -19,7 +19,7 @@ from benchmarks.harness import (
     take_turns,
     upload,
 )
-from benchmarks.programs import Program, haulier, make_source, nginx, workspace
+from benchmarks.programs import Program, ballast, haulier, make_source, nginx, workspace
 
 ROUNDS = 5
 SIZE = GIB
@@ -28,9 +28,10 @@ Start = Callable[[Path], AbstractContextManager[Program]]
 
 
 def run(start: Start, target: str, directory: Path, source: Path) -> Measure:
-    with start(directory) as program:
+    with ballast(directory, SIZE + WARM_UP) as held, start(directory) as program:
         upload(program, source, [request(target.format("warm-up"), length=WARM_UP)])
         plan = [request(target.format("file"), length=SIZE)]
+        held.unlink()
         measure = measured(program, lambda: upload(program, source, plan))
         check(program.directory, source)
     return measure
