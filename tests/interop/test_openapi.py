@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import given, settings
+from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from haulier.server.openapi import PROBLEMS
@@ -31,11 +32,24 @@ def api(service: ServeProcess) -> Any:
     return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
 
 
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
-def test_an_operation_keeps_its_word(api: Any, name: str) -> None:
+NEGATABLE = ("append", "begin", "deleteRecord", "finish", "listRecords", "putChunk", "putFile", "state")
+"""Operations of which something can be sent that does not fit the document."""
+
+
+def attack(operation: Any, mode: GenerationMode) -> None:
     @settings(max_examples=25)
-    @given(case=api.find_operation_by_id(name).as_strategy())
+    @given(case=operation.as_strategy(generation_mode=mode))
     def attempt(case: Any) -> None:
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
     attempt()
+
+
+@pytest.mark.parametrize("name", sorted(PROBLEMS))
+def test_what_fits_the_document_is_answered_as_it_says(api: Any, name: str) -> None:
+    attack(api.find_operation_by_id(name), GenerationMode.POSITIVE)
+
+
+@pytest.mark.parametrize("name", NEGATABLE)
+def test_what_does_not_fit_the_document_is_refused_as_it_says(api: Any, name: str) -> None:
+    attack(api.find_operation_by_id(name), GenerationMode.NEGATIVE)
