@@ -1,0 +1,41 @@
+"""Draws the state machines of docs/explanation/architecture.md from the tables that decide them."""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from generated import ROOT, GeneratedPart
+
+from haulier.core import record, session
+
+S = TypeVar("S", bound=StrEnum)
+
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
+SCRIPT = "tools/draw_states.py"
+
+
+def draw(table: Mapping[S, frozenset[S]]) -> str:
+    """Return a Mermaid diagram of the table; its first state is where everything begins."""
+    return "\n".join(["```mermaid", "stateDiagram-v2", *_lines(table), "```"])
+
+
+def _lines(table: Mapping[S, frozenset[S]]) -> Iterator[str]:
+    yield f"    [*] --> {next(iter(table)).value}"
+    for state, successors in table.items():
+        # A set has no order; the table's own is the one that people wrote.
+        for successor in table:
+            if successor in successors:
+                yield f"    {state.value} --> {successor.value}"
+        if not successors:
+            yield f"    {state.value} --> [*]"
+
+
+PARTS = (
+    GeneratedPart(PAGE, "states of an upload", SCRIPT, lambda: draw(session.TRANSITIONS)),
+    GeneratedPart(PAGE, "states of a record", SCRIPT, lambda: draw(record.TRANSITIONS)),
+)
+
+
+if __name__ == "__main__":
+    for part in PARTS:
+        part.write()

@@ -1,0 +1,92 @@
+"""Writes the table of docs/reference/settings.md from the settings that the service reads.
+
+Rule 1: name, flag, default and what is expected come from the code; what a setting does is told here, and a
+        setting without words here is an error.
+"""
+
+import inspect
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from generated import ROOT, GeneratedPart
+
+from haulier.cli.serve import serve
+from haulier.config import PREFIX, Settings
+
+PAGE = ROOT / "docs" / "reference" / "settings.md"
+SCRIPT = "tools/write_settings.py"
+
+MEANING = {
+    "host": "Where to listen. Anything but a loopback address is refused without `open`.",
+    "port": "The TCP port. `0` takes any free one; the first line of output names it.",
+    "data_dir": "Where files, rows and the secret are kept; see [data directory](data-directory.md).",
+    "workers": "How many processes serve. This version serves with one; more is refused.",
+    "cors_origin": "Web origins whose pages may call the service; see "
+    "[use from a web page](../howto/use-from-a-web-page.md).",
+    "local_users": "Whether other users of this machine may call. Only Linux can tell users apart.",
+    "open": "Listen beyond this machine without asking who calls; see [open mode](../explanation/open-mode.md).",
+    "database_url": "Another place for the SQLite file. Three slashes begin a relative path, four an absolute one. "
+    "Unset: `haulier.db` in the data directory.",
+    "storage_url": "Another place for the bytes. Unset: the data directory.",
+    "public_url": "Not yet: it requires tokens, so any value is refused.",
+    "trusted_proxies": "Not yet: it requires tokens, so any value is refused.",
+    "jobs": "Where background work runs; there is one answer.",
+    "durability": "What an accepted chunk survives; see [durability](../explanation/durability.md).",
+    "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",
+    "log": "How log lines look on standard error.",
+    "home": "Where the commands that send files keep what lets them go on. The service keeps nothing there.",
+    "session_ttl_s": "How long an upload lives after its last activity.",
+    "max_active_sessions": "How many uploads of one owner may be open or finishing at once.",
+    "max_upload_bytes": "The largest upload.",
+    "min_free_bytes": "What must stay free on the file system beyond the size that an upload declares.",
+    "janitor_interval_s": "How often the janitor looks for what to redo, expire and remove.",
+    "retention_s": "How long the state of an ended upload can still be asked for.",
+    "trash_for_s": "How long a deleted record can be restored.",
+    "chunk_size": "The chunk size of uploads that ask for none.",
+    "silent_body_s": "How long a request's body may be silent before it counts as cut.",
+}
+
+
+def table() -> str:
+    """Return the table of all settings."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield "| key | environment | flag | default | expected | what it does |"
+    yield "|---|---|---|---|---|---|"
+    flags = {name.rstrip("_") for name in inspect.signature(serve).parameters}
+    unknown = MEANING.keys() ^ Settings.model_fields.keys()
+    if unknown:
+        message = f"{SCRIPT} and haulier.config disagree about {', '.join(sorted(unknown))}"
+        raise ValueError(message)
+    for name, field in Settings.model_fields.items():
+        flag = f"`--{name.replace('_', '-')}`" if name in flags else ""
+        yield (
+            f"| `{name}` | `{PREFIX}{name.upper()}` | {flag} | {_shown(field.default)} | {field.description} "
+            f"| {MEANING[name]} |"
+        )
+
+
+def _shown(default: object) -> str:
+    match default:
+        case None | ():
+            return ""
+        case bool():
+            return f"`{str(default).lower()}`"
+        case float() if default.is_integer():
+            return f"`{int(default)}`"
+        case StrEnum() | Path() | str() | int() | float():
+            return f"`{default}`"
+        case _:
+            message = f"no way to show {default!r}"
+            raise TypeError(message)
+
+
+PARTS = (GeneratedPart(PAGE, "all settings", SCRIPT, table),)
+
+
+if __name__ == "__main__":
+    for part in PARTS:
+        part.write()
