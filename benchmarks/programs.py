@@ -54,6 +54,12 @@ class Program:
             text = response.read()
         return response.status, json.loads(text) if text else None
 
+    def metric(self, name: str) -> float:
+        """Return one of the service's own metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return float(next(line.split()[1] for line in lines if line.split()[0] == name))
+
 
 @contextmanager
 def workspace(disk: Path = RAM_DISK) -> Iterator[Path]:
