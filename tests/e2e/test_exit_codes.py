@@ -106,12 +106,11 @@ def test_a_full_disk_is_4_and_says_so(tmp_path: Path) -> None:
 
 def test_doctor_tells_what_is_right_and_what_is_wrong(tmp_path: Path) -> None:
     haulier = Commands("http://127.0.0.1:9", tmp_path / "work")
-    settings = {"HAULIER_PORT": "0"}
-    right = haulier.run("doctor", "--data-dir", "data", **settings)
+    right = haulier.run("doctor", "--data-dir", "data", HAULIER_PORT="0")
     assert right.code == 0, right.out + right.err
     assert all(line.startswith("ok ") for line in right.out.splitlines())
     (haulier.folder / "file").write_text("no folder")
-    wrong = haulier.run("doctor", "--data-dir", "file", **settings)
+    wrong = haulier.run("doctor", "--data-dir", "file", HAULIER_PORT="0")
     assert wrong.code == 1
     assert any(line.startswith("WRONG") for line in wrong.out.splitlines())
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
+import httpx2
 from platformdirs import user_state_path
 
 from haulier.client.chunks import ChunkUpload, Key
@@ -50,6 +51,8 @@ class Client:
         retry: patience with a service that has answered before; the default outlasts a restart.
         home: where the state that lets a killed upload go on is kept; the platform's user state
             directory by default.
+        transport: another way to the service than sockets, for one in the same process
+            (`httpx2.ASGITransport`).
     """
 
     def __init__(
@@ -61,13 +64,16 @@ class Client:
         parallel: int = 4,
         retry: RetryPolicy | None = None,
         home: str | os.PathLike[str] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         if parallel < 1:
             raise ValueError("parallel must be 1 or more")
         self.capsule = capsule
         self._parallel = parallel
         self._gate = asyncio.Semaphore(parallel)
-        self._wire = Wire(url, token=token, connections=parallel, policy=retry or RetryPolicy())
+        self._wire = Wire(
+            url, token=token, connections=parallel, policy=retry or RetryPolicy(), transport=transport
+        )
         root = user_state_path("haulier", appauthor=False) if home is None else Path(home)
         self._resume_dir = root / "uploads"
 

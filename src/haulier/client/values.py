@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from haulier.core.errors import PeerRefused
 from haulier.core.ranges import Ranges
@@ -30,13 +37,18 @@ class Value(BaseModel):
             PeerRefused: it is not what the native API promises.
         """
         try:
-            value = cls.model_validate(document)
+            return cls.model_validate(document)
         except ValidationError as error:
             where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
             detail = f"the answer is not a {cls.__name__} of this service's API: {where}"
             raise PeerRefused(200, "unreadable-answer", detail) from error
-        assert isinstance(document, dict)  # model_validate takes nothing else from JSON
-        value._document = document  # noqa: SLF001 - our own
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_document(cls, given: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        value = build(given)
+        if isinstance(given, dict):
+            value._document = given  # noqa: SLF001 - our own
         return value
 
     @property

@@ -49,6 +49,7 @@ class Wire:
         policy: RetryPolicy,
         chance: Chance | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = check_url(url)
         self._policy = policy
@@ -66,6 +67,7 @@ class Wire:
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
             # A proxy between this machine and itself is never meant, and the service refuses it.
             trust_env=not is_loopback(self.url),
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,63 @@
+"""Errors as numbers and sentences."""
+
+import pytest
+
+from haulier.cli.display import printable
+from haulier.cli.outcome import exit_code, explain, worst_code
+from haulier.core.errors import (
+    ConfigError,
+    HaulierError,
+    PeerCorrupted,
+    PeerRefused,
+    PeerUnreachable,
+    SourceChanged,
+    WaitTimeout,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PeerUnreachable("http://x", "no route"), 3),
+        (WaitTimeout("open", 1, 2), 3),
+        (PeerRefused(401, "unauthenticated", ""), 4),
+        (PeerRefused(403, "access-denied", ""), 4),
+        (PeerRefused(413, "quota-exceeded", ""), 4),
+        (PeerRefused(429, "quota-exceeded", ""), 4),
+        (PeerRefused(507, "storage-full", ""), 4),
+        (PeerRefused(404, "record-not-found", ""), 1),
+        (PeerRefused(500, "internal-error", ""), 1),
+        (PeerCorrupted("a", "b", "c"), 1),
+        (SourceChanged("a", "b"), 1),
+        (ConfigError("port", "x", "a number"), 2),
+        (FileNotFoundError(), 1),
+    ],
+)
+def test_every_error_has_its_number(error: Exception, code: int) -> None:
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [([], 0), ([0, 0], 0), ([0, 4], 4), ([4, 4], 4), ([4, 1], 1), ([3, 0, 4], 1)]
+)
+def test_several_files_share_a_number_when_they_agree(codes: list[int], code: int) -> None:
+    assert worst_code(codes) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PeerUnreachable("http://x", "no route"), ["http://x cannot be reached", "haulier serve"]),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), ["a.txt: No such file or directory"]),
+        (FileExistsError(17, "exists", "a.txt"), ["a.txt: exists", "--force"]),
+        (PeerRefused(401, "unauthenticated", "no token"), ["no token", "--token"]),
+        (SourceChanged("a.txt", "it is gone"), ["a.txt changed", "at rest"]),
+    ],
+)
+def test_sentences_name_the_cure(error: HaulierError | OSError, words: list[str]) -> None:
+    assert all(word in explain(error) for word in words)
+
+
+def test_strangers_names_cannot_steer_a_terminal() -> None:
+    assert printable("a\x1b[31mb\nc\u202ed") == "a\ufffd[31mb\ufffdc\ufffdd"
+    assert printable("été 日本 🚚") == "été 日本 🚚"

@@ -1,0 +1,89 @@
+"""A local file while it is sent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from haulier.client.source import PIECE, FileSource
+from haulier.core.errors import InvalidRequest, SourceChanged
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "file"
+    made.write_bytes(b"0123456789")
+    return made
+
+
+def test_any_range_is_read(path: Path) -> None:
+    source = FileSource.open(path)
+    assert source.size == 10
+    assert source.read(0, 10) == b"0123456789"
+    assert source.read(3, 5) == b"34"
+    assert source.read(4, 4) == b""
+    source.close()
+
+
+def test_an_unchanged_file_passes(path: Path) -> None:
+    source = FileSource.open(path)
+    source.check()
+    source.close()
+
+
+def test_a_shorter_file_is_a_changed_one(path: Path) -> None:
+    source = FileSource.open(path)
+    path.write_bytes(b"012")
+    with pytest.raises(SourceChanged, match="ends at byte 3"):
+        source.read(0, 10)
+    with pytest.raises(SourceChanged, match="had 10 bytes and has 3"):
+        source.check()
+    source.close()
+
+
+def test_a_file_written_to_is_a_changed_one(path: Path) -> None:
+    source = FileSource.open(path)
+    os.utime(path, ns=(5, 5))
+    with pytest.raises(SourceChanged, match="written to"):
+        source.check()
+    source.close()
+
+
+def test_another_file_in_its_place_is_a_changed_one(path: Path) -> None:
+    source = FileSource.open(path)
+    other = path.with_name("other")
+    other.write_bytes(b"0123456789")
+    other.rename(path)
+    with pytest.raises(SourceChanged, match="taken its place"):
+        source.check()
+    source.close()
+
+
+def test_a_file_that_is_gone_is_a_changed_one(path: Path) -> None:
+    source = FileSource.open(path)
+    path.unlink()
+    with pytest.raises(SourceChanged, match="gone"):
+        source.check()
+    source.close()
+
+
+def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(InvalidRequest, match="regular file"):
+            FileSource.open(name)
+
+
+@pytest.fixture
+def long_path(path: Path) -> Path:
+    path.write_bytes(bytes(PIECE) + b"tail")
+    return path
+
+
+async def test_pieces_are_whole_and_counted(long_path: Path) -> None:
+    source = FileSource.open(long_path)
+    moved: list[int] = []
+    pieces = [piece async for piece in source.pieces(1, source.size, moved=moved.append)]
+    assert [len(piece) for piece in pieces] == [PIECE, 3]
+    assert moved == [PIECE, PIECE + 3]
+    source.close()

@@ -1,0 +1,102 @@
+"""What answers mean: problems, delays, addresses."""
+
+import httpx2
+import pytest
+
+from haulier.client.wire import check_url, is_loopback, refusal, retry_delay
+from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
+
+
+def problem(status: int, slug: str, **more: object) -> httpx2.Response:
+    document = {"type": f"http://127.0.0.1/errors/{slug}", "title": "T", "status": status, **more}
+    return httpx2.Response(status, json=document)
+
+
+def test_a_problem_keeps_its_slug_its_words_and_its_fields() -> None:
+    error = refusal(problem(409, "offset-mismatch", detail="at 5", expected=5, provided=0))
+    assert (error.status, error.slug, error.detail) == (409, "offset-mismatch", "at 5")
+    assert error.fields["expected"] == 5
+    assert str(error) == "at 5 (offset-mismatch, 409)"
+
+
+def test_a_problem_without_details_has_its_title() -> None:
+    assert refusal(problem(404, "upload-not-found")).detail == "T"
+
+
+def test_a_proxys_page_is_told_by_its_status() -> None:
+    error = refusal(httpx2.Response(502, text="<html>"))
+    assert (error.slug, error.detail) == ("http-502", "Bad Gateway")
+
+
+def test_a_status_that_nobody_knows_has_words_too() -> None:
+    assert refusal(httpx2.Response(599)).detail == "status 599"
+
+
+def test_a_redirect_names_the_new_address() -> None:
+    error = refusal(httpx2.Response(301, headers={"Location": "https://elsewhere/"}))
+    assert error.detail == "the address has moved to https://elsewhere/"
+
+
+def test_headers_that_matter_later_are_kept() -> None:
+    answer = httpx2.Response(409, headers={"Location": "/api/uploads/x", "Upload-Offset": "7"})
+    assert refusal(answer).fields == {"location": "/api/uploads/x", "upload_offset": "7"}
+
+
+@pytest.mark.parametrize("status", [408, 423, 425, 429, 500, 502, 503, 504])
+def test_states_that_pass_are_tried_again(status: int) -> None:
+    assert retry_delay(PeerRefused(status, "any", "")) == 0.0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 415, 421, 422, 501, 505, 507])
+def test_refusals_are_final(status: int) -> None:
+    assert retry_delay(PeerRefused(status, "any", "")) is None
+
+
+@pytest.mark.parametrize("slug", ["upload-busy", "offset-mismatch"])
+def test_conflicts_that_pass_are_tried_again(slug: str) -> None:
+    assert retry_delay(PeerRefused(409, slug, "")) == 0.0
+
+
+def test_what_waits_for_an_operator_is_final() -> None:
+    assert retry_delay(PeerRefused(503, "storage-not-writable", "")) is None
+
+
+def test_the_service_sets_the_least_delay() -> None:
+    answer = httpx2.Response(503, headers={"Retry-After": "4"})
+    assert retry_delay(refusal(answer)) == 4.0
+
+
+def test_silence_is_tried_again_and_corruption_is_not() -> None:
+    assert retry_delay(PeerUnreachable("http://x", "gone")) == 0.0
+    assert retry_delay(PeerCorrupted("a", "b", "c")) is None
+
+
+def test_an_address_loses_its_last_slash() -> None:
+    assert check_url("http://127.0.0.1:8000/") == "http://127.0.0.1:8000"
+    assert check_url("https://files.example/haulier/") == "https://files.example/haulier"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x:99999", "http://x?q", "http://x#f", "http://[x"],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("http://127.0.0.1:8000", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:1", True),
+        ("http://localhost", True),
+        ("http://app.localhost", True),
+        ("http://notlocalhost", False),
+        ("http://192.0.2.1", False),
+        ("https://files.example", False),
+    ],
+)
+def test_this_machines_own_addresses_are_known(url: str, own: bool) -> None:
+    assert is_loopback(url) is own
