@@ -1,0 +1,160 @@
+"""What must hold for every text a parser may ever get; Hypothesis and the fuzzer ask the same questions.
+
+Each `check_...` takes any text, lets the parser refuse it with the one error it promises, and asserts that
+whatever it takes is safe. Every other exception is a bug and comes out.
+"""
+
+import math
+import re
+import unicodedata
+
+from haulier.core.digest import (
+    Digest,
+    DigestName,
+    format_digest_field,
+    new_hasher,
+    parse_digest_field,
+    parse_digest_name,
+    parse_want_digest,
+)
+from haulier.core.errors import DigestMalformed, InvalidRequest
+from haulier.core.retry import MAX_RETRY_AFTER_S, parse_retry_after
+from haulier.core.upload import check_content_type, check_filename, check_key, check_metadata, check_path
+from haulier.server.content import Span, choose_span
+from haulier.server.errors import RangeNotSatisfiable
+from haulier.server.records import read_cursor, write_cursor
+
+VALUED = sorted(set(DigestName) - {DigestName.NONE})
+"""Digests that have a value."""
+LENGTHS = {name: len(new_hasher(name).digest()) for name in VALUED}
+
+# Written out again, and differently from the source: two spellings of one rule rarely share a mistake.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # controls, line breaks, bidi overrides and isolates, lone surrogates
+_LONGEST_REFUSAL = 1000
+"""Characters. A refusal goes into an answer and a log line: of its input it shows 80 characters at most, each
+of which may be written as an escape of 10."""
+
+
+def _require_short(error: Exception) -> None:
+    assert len(str(error)) <= _LONGEST_REFUSAL, len(str(error))
+
+
+def check_digest_field(text: str) -> None:
+    """`Content-Digest`, `Repr-Digest`: whole digests, each name once, and they survive being written."""
+    try:
+        digests = parse_digest_field("Repr-Digest", text)
+    except DigestMalformed as error:
+        _require_short(error)
+        return
+    assert len({digest.name for digest in digests}) == len(digests)
+    for digest in digests:
+        assert len(digest.value) == LENGTHS[digest.name]
+    written = ", ".join(map(format_digest_field, digests))
+    assert parse_digest_field("Repr-Digest", written) == digests
+
+
+def check_want_digest(text: str) -> None:
+    """`Want-Repr-Digest`: names that have a value, each once."""
+    try:
+        wanted = parse_want_digest("Want-Repr-Digest", text)
+    except DigestMalformed as error:
+        _require_short(error)
+        return
+    assert len(set(wanted)) == len(wanted)
+    assert set(wanted) <= set(VALUED)
+
+
+def check_digest_name(text: str) -> None:
+    """A name is ASCII and ours; hex is exactly the digest's."""
+    try:
+        name = parse_digest_name(text, field="digest")
+        assert text.lower() == name
+        assert text.isascii()
+    except DigestMalformed as error:
+        _require_short(error)
+    for name in DigestName:
+        try:
+            digest = Digest.from_hex(name, text, field="digest")
+        except DigestMalformed as error:
+            _require_short(error)
+        else:
+            assert digest.hex == text.lower()
+            assert len(digest.value) == LENGTHS[name]
+
+
+def check_names(text: str) -> None:
+    """A file name or path that is taken can be shown, logged, sent in a header and cut at its slashes."""
+    if not [*check_filename(text)]:
+        assert 1 <= len(text.encode()) <= 255
+        assert text not in {".", ".."}
+        assert not set(text) & set("/\\")
+        assert _UNSAFE.search(text) is None
+    if not [*check_path(text)]:
+        assert 1 <= len(text.encode()) <= 4096
+        assert "\\" not in text
+        assert not set(text.split("/")) & {"", ".", ".."}
+        assert _UNSAFE.search(text) is None
+        assert unicodedata.normalize("NFC", text) == text
+    for problem in (*check_filename(text), *check_path(text)):
+        assert len(problem.reason) <= _LONGEST_REFUSAL
+
+
+def check_media_type(text: str) -> None:
+    """A media type that is taken is one line of ASCII with a type and a subtype."""
+    if [*check_content_type(text)]:
+        return
+    assert 3 <= len(text) <= 255
+    assert text.isascii()
+    assert text.replace("\t", " ").isprintable()
+    essence = text.partition(";")[0].rstrip(" \t")
+    assert re.fullmatch(r"[!-~]+/[!-~]+", essence)
+    assert essence.count("/") == 1
+
+
+def check_free_text(text: str) -> None:
+    """Metadata that is taken can be stored; an idempotency key that is taken can be a header."""
+    for metadata in ({"key": text}, {text: "value"}):
+        if not [*check_metadata(metadata)]:
+            assert "\0" not in text
+            assert len(text.encode()) <= 16 * 1024
+    if not [*check_key(text)]:
+        assert re.fullmatch(r"[ -~]{1,255}", text)
+
+
+def check_retry_after(text: str) -> None:
+    """`Retry-After` is a wait within bounds, whatever the other side says."""
+    for date in (None, text, "Sun, 22 Nov 2026 10:00:00 GMT"):
+        assert 0.0 <= parse_retry_after(text, date=date) <= MAX_RETRY_AFTER_S
+    assert 0.0 <= parse_retry_after("Sun, 22 Nov 2026 10:00:00 GMT", date=text) <= MAX_RETRY_AFTER_S
+
+
+def check_byte_range(text: str) -> None:
+    """`Range` gives bytes that are there, or all of them, or an error that names the size."""
+    for size in (0, 1, 1000, 2**63 - 1):
+        span = _span(size, text)
+        if span.partial:
+            assert 0 <= span.start < span.stop <= size
+        else:
+            assert span == Span(0, size, size, partial=False)
+
+
+def _span(size: int, text: str) -> Span:
+    try:
+        return choose_span(size, text, if_range=None, tag='"t"')
+    except RangeNotSatisfiable as error:
+        return Span(0, error.size, error.size, partial=False)
+
+
+def check_cursor(text: str) -> None:
+    """A cursor that is taken is a time and an id that a database can compare."""
+    try:
+        created_at, record_id = read_cursor(text)
+    except InvalidRequest as error:
+        _require_short(error)
+        return
+    assert math.isfinite(created_at)
+    record_id.encode()
+    assert "\0" not in record_id
+    assert read_cursor(write_cursor((created_at, record_id))) == (created_at, record_id)
