@@ -21,6 +21,8 @@ class Delivery:
     """Whether the length is told before."""
     stall_s: float = 0.0
     """Silence before the last piece."""
+    slow_s: float = 0.0
+    """Silence before every piece."""
 
 
 PROMPT: Final = Delivery()
@@ -36,7 +38,7 @@ class SimBody:
         self._announced = len(data) if delivery.announced else None
         self._data = data if delivery.cut_after is None else data[: delivery.cut_after]
         self._end = BodyEnd.COMPLETE if delivery.cut_after is None else BodyEnd.CUT
-        self._stall_s = delivery.stall_s
+        self._delivery = delivery
         self._rng = rng
         self._stopped = asyncio.Event()
 
@@ -65,7 +67,8 @@ class SimBody:
 
     async def _arrive(self, *, last: bool) -> BodyEnd | None:
         """Wait for the next piece; return why there is none."""
-        delay = self._rng.choice((0.0, 0.0, 0.001, 0.05, 0.7)) + (self._stall_s if last else 0.0)
+        delay = self._rng.choice((0.0, 0.0, 0.001, 0.05, 0.7)) + self._delivery.slow_s
+        delay += self._delivery.stall_s if last else 0.0
         try:
             async with asyncio.timeout(min(delay, SILENT_S)):
                 await self._stopped.wait()

@@ -56,6 +56,10 @@ class Client:
         self._contents = make_contents(self._rng, self._rng.choice((0, 1, 7, 8, 9, 24, 37, 60)))
         self._begin = self._request()
         self.truth: Truth | None = None
+        self._ids: set[SessionId] = set()
+        """Uploads that were begun for it; without a key each begin makes one."""
+        self._begins = 0
+        """Begins under way."""
 
     def _request(self) -> BeginUpload:
         content = self._rng.choice((None, None, self._contents[RIGHT], self._contents[OTHER]))
@@ -74,7 +78,7 @@ class Client:
         """Begin, behave badly, then do everything right and look at the result."""
         await self._pause()
         await self._begin_until_known()
-        for _ in range(self._rng.randint(2, 7)):
+        for _ in range(self._rng.randint(3, 14)):
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._rng.randint(1, 4)):
                     group.create_task(self._misbehave())
@@ -92,15 +96,33 @@ class Client:
             await self._pause()
 
     async def _begin_once(self) -> None:
-        begun = await self._ask("begin", lambda server: server.uploads.begin(self._begin, caller=LOCAL))
-        if begun is None:
+        self._begins += 1
+        try:
+            begun = await self._world.request(
+                self.name, "begin", lambda server: server.uploads.begin(self._begin, caller=LOCAL)
+            )
+        except (HaulierError, ConnectionLost) as error:
+            self._judge(error)
             return
+        else:
+            self._ids.add(begun.upload.id)
+        finally:
+            self._begins -= 1
+            self._look_for_orphans()
         if self.truth is None:
             self.truth = Truth(id=begun.upload.id, mode=self.mode, contents=self._contents, chunk_size=CHUNK)
             self._world.ledger.uploads[begun.upload.id] = self.truth
         elif self._begin.key is not None:
             gone = self._row(self.truth.id).status.gone
             self._require(gone or begun.upload.id == self.truth.id, "a key began two uploads")
+
+    def _look_for_orphans(self) -> None:
+        """A begin that was refused leaves nothing, where its answer cannot have been lost."""
+        if self._begins or self._world.forgetful:
+            return
+        rows = self._world.database._rows.sessions.values()
+        mine = {row.id for row in rows if row.details.filename == self._begin.filename and row.status.live}
+        self._require(mine <= self._ids, "a begin that was refused left a row")
 
     async def _misbehave(self) -> None:
         await self._pause()
@@ -193,7 +215,8 @@ class Client:
         return Delivery(
             cut_after=self._rng.randrange(size) if size and luck < 0.2 else None,
             announced=self._rng.random() < 0.7,
-            stall_s=self._rng.choice((30.0, 100.0)) if luck > 0.95 else 0.0,
+            stall_s=self._rng.choice((30.0, 100.0)) if 0.92 < luck < 0.96 else 0.0,
+            slow_s=self._rng.choice((1.0, 59.0)) if luck > 0.96 else 0.0,
         )
 
     # --- what every upload can do --------------------------------------------------------------------
@@ -204,7 +227,7 @@ class Client:
     async def _wait(self) -> UploadState | None:
         timeout_s, asked_at = self._rng.choice((0.0, 5.0, 40.0)), self._world.loop.time()
         try:
-            return await self._world.request(
+            state = await self._world.request(
                 self.name,
                 f"wait {timeout_s}",
                 lambda server: server.uploads.wait(self._truth.id, caller=LOCAL, timeout_s=timeout_s),
@@ -215,7 +238,10 @@ class Client:
         except (HaulierError, ConnectionLost) as error:
             self._judge(error)
         else:
-            raise AssertionError
+            ended_at = self._invariants.ended_at[self._truth.id]
+            late = self._world.loop.time() - max(asked_at, ended_at)
+            self._require(late < LATE_S, f"a wait was told of a result {late} s after it came")
+            return state
         return None
 
     async def _watch(self) -> None:
@@ -253,9 +279,20 @@ class Client:
         luck = self._rng.random()
         if luck < 0.25:
             self._truth.aborting = True
-            await self._ask("abort", lambda server: server.uploads.abort(self._truth.id, caller=LOCAL))
+            await self._abort()
         elif luck < 0.35:
             await asyncio.sleep(2 * TTL_S)
+
+    async def _abort(self) -> None:
+        try:
+            await self._world.request(
+                self.name, "abort", lambda server: server.uploads.abort(self._truth.id, caller=LOCAL)
+            )
+        except (HaulierError, ConnectionLost) as error:
+            self._judge(error)
+        else:
+            freed = self._truth.id not in self._world.disk.parts
+            self._require(freed or self._world.faulty, "an abort left bytes behind")
 
 
 class ChunkClient(Client):

@@ -37,8 +37,8 @@ class Nemesis:
 
     async def run(self) -> None:
         """Do it, for some minutes of virtual time."""
-        for _ in range(self._rng.randint(1, 15)):
-            await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.0, 4.0, 15.0, 60.0)))
+        for _ in range(self._rng.randint(1, 25)):
+            await asyncio.sleep(self._rng.choice((0.01, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)))
             if self._kinds:
                 await self._strike()
         self._heal()
@@ -71,18 +71,18 @@ class Nemesis:
         await self._come_back()
 
     async def _come_back(self) -> None:
-        await asyncio.sleep(self._rng.choice((0.0, 0.5, 30.0)))
+        await asyncio.sleep(self._rng.choice((0.0, 0.0, 0.5, 30.0)))
         await self._world.start()
 
     # --- back ends -----------------------------------------------------------------------------------
 
     def _fail_rows(self) -> None:
-        self._world.faulty = True
+        self._world.faulty = self._world.forgetful = True
         for _ in range(self._rng.choice((1, 1, 3))):
             self._world.database.fail_next(StorageUnavailable("the database is away"))
 
     def _lose_commit(self) -> None:
-        self._world.faulty = True
+        self._world.faulty = self._world.forgetful = True
         self._world.database.lose_next_answer()
 
     def _fail_bytes(self) -> None:
@@ -113,6 +113,7 @@ class Nemesis:
     # --- network and clock ---------------------------------------------------------------------------
 
     def _lose_replies(self) -> None:
+        self._world.forgetful = True
         self._world.loss = self._rng.choice((0.0, 0.2, 0.5))
 
     def _set_clock(self) -> None:

@@ -34,6 +34,7 @@ class Invariants:
         self._rows = world.database._rows
         self._seen: dict[SessionId, tuple[Upload, bytes, Truth | None, object]] = {}
         self._active_at: dict[SessionId, float] = {}
+        self._held_since: dict[SessionId, float] = {}
         self.ended_at: dict[SessionId, float] = {}
         """Virtual time at which the row got its result."""
         self.results: dict[SessionId, Upload] = {}
@@ -43,6 +44,7 @@ class Invariants:
         """Look at everything that may have changed, and pass on what a client has found."""
         if self._world.trace.violation is not None:
             raise self._world.trace.violation
+        self._watch_claims()
         rows = self._world.database._rows
         if rows is not self._rows:
             before, self._rows = self._rows, rows
@@ -55,6 +57,11 @@ class Invariants:
             if session.status.live:
                 self._check_bytes(session, rows.chunks.get(session.id, {}))
         self._check_blobs()
+
+    def _watch_claims(self) -> None:
+        server, now = self._world.server, self._world.loop.time()
+        held = server.claims._counts if server is not None else ()
+        self._held_since = {session_id: self._held_since.get(session_id, now) for session_id in held}
 
     # --- rows ----------------------------------------------------------------------------------------
 
@@ -110,6 +117,8 @@ class Invariants:
         active, world = self._active_at.get(new.id, 0.0), self._world
         hidden = active < world.started_at and active < world.clock.jumped_at
         age = world.loop.time() - active
+        held_for = world.loop.time() - self._held_since.get(new.id, world.loop.time())
+        self._require(held_for < EARLY_S, f"{new.id} expired although it is held since {held_for} s")
         self._require(hidden or age > TTL_S - EARLY_S, f"{new.id} expired {age} s after it was active")
 
     def _check_committed(self, new: Upload, truth: Truth | None) -> None:

@@ -18,7 +18,7 @@ from haulier.ports import Clock, Identifiers
 from tests.simulation.loop import Process
 from tests.simulation.sink import LossySink
 
-TTL_S: Final = 300.0
+TTL_S: Final = 120.0
 INTERVAL_S: Final = 20.0
 """Between two sweeps of the janitor."""
 CHUNK: Final = 8

@@ -12,7 +12,7 @@ class LossyWriter:
 
     def __init__(self, sink: "LossySink", inner: MemoryWriter) -> None:
         self.inner = inner
-        self.flushed = inner.position
+        self.start = self.flushed = inner.position
         self._sink = sink
 
     @property
@@ -31,7 +31,7 @@ class LossyWriter:
 
     async def close(self) -> None:
         """Release the range."""
-        self._sink.writers.pop(self, None)
+        self._sink.closed(self)
         await self.inner.close()
 
 
@@ -42,16 +42,32 @@ class LossySink(MemorySink):
         super().__init__(disk, pause=pause)
         self.writers: dict[LossyWriter, None] = {}
         self._rng = rng
+        self._sized: set[str] = set()
+        self._doubtful: dict[tuple[str, int], LossyWriter] = {}
+        """Writers of sized parts that were closed without a flush, until somebody else writes their range."""
+
+    async def prepare(self, key: str, *, size: int | None) -> None:
+        """Make room for a part."""
+        await super().prepare(key, size=size)
+        if size is not None:
+            self._sized.add(key)
 
     async def open(self, key: str, start: int, stop: int | None) -> LossyWriter:  # type: ignore[override]
         """Claim a range; the writer stands in for the one of the memory sink."""
         writer = LossyWriter(self, await super().open(key, start, stop))
         self.writers[writer] = None
+        self._doubtful.pop((key, start), None)
         return writer
+
+    def closed(self, writer: LossyWriter) -> None:
+        """Remember what nobody was told to rely on. Of growing parts, `extent` told."""
+        self.writers.pop(writer, None)
+        if writer.flushed < writer.position and writer.inner.key in self._sized:
+            self._doubtful[writer.inner.key, writer.start] = writer
 
     def die(self) -> None:
         """Lose all claims, and some of what was not flushed."""
-        for writer in self.writers:
+        for writer in (*self.writers, *self._doubtful.values()):
             self._lose(writer)
         self.writers.clear()
         super().die()
@@ -61,7 +77,7 @@ class LossySink(MemorySink):
         if part is None:
             return
         kept, end = self._rng.randint(writer.flushed, writer.position), writer.position
-        if end == len(part.data):
+        if writer.inner.key not in self._sized and end == len(part.data):
             del part.data[kept:]
         else:
             part.data[kept:end] = b"\xdd" * (end - kept)

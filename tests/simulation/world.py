@@ -73,6 +73,8 @@ class World:
         """Set when nothing bad happens any more."""
         self.faulty = False
         """Whether back ends were ever made to fail."""
+        self.forgetful = False
+        """Whether the service or a client may ever have missed an answer."""
         self.slow_s = 0.0
         """Longest wait at a slow back end."""
         self.loss = 0.0
@@ -126,6 +128,7 @@ class World:
         server, self.server = self.server, None
         if server is None:
             return
+        self.forgetful = True
         self.trace.note("world", f"{server.process.name} is killed")
         self.loop.kill(server.process)
         self.database.crash()
