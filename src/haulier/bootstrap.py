@@ -303,7 +303,10 @@ def configure_logging(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if not console else _as_it_is,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
             if console
             else structlog.processors.JSONRenderer(),
         ],
