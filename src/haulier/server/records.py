@@ -1,8 +1,9 @@
 """Records over HTTP: lists, one, trash, and the bytes of their assets."""
 
 import base64
-import binascii
 import json
+import math
+import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -27,6 +28,8 @@ DEFAULT_LIMIT: Final = 50
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
 Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+_ID: Final = re.compile(r"[!-~]{1,64}")
+"""What an id in a cursor may look like: ours are UUIDs."""
 
 
 class RecordRoutes:
@@ -181,10 +184,11 @@ def read_cursor(text: str) -> tuple[float, str]:
     """
     try:
         decoded = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):
         decoded = None
     match decoded:
-        case [float(created_at), str(record_id)]:
+        # JSON knows times that no number compares with, and texts that no database takes.
+        case [float(created_at), str(record_id)] if math.isfinite(created_at) and _ID.fullmatch(record_id):
             return created_at, record_id
         case _:
             raise InvalidRequest.of("cursor", "must be the 'next' of a page")

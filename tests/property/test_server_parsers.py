@@ -1,0 +1,56 @@
+"""The server's own small parsers under any text: ranges and cursors."""
+
+import base64
+import json
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from haulier.server.content import Span, choose_span
+from haulier.server.records import read_cursor, write_cursor
+from tests.support.oracles import check_byte_range, check_cursor
+
+RANGES = st.lists(
+    st.sampled_from(["bytes", "BYTES", "=", "-", ",", " ", "\t", "0", "999", "1000", "9" * 19, "items", "\u0661"]),
+    max_size=10,
+).map("".join)  # fmt: skip
+KEYS = st.tuples(st.floats(allow_nan=False, allow_infinity=False), st.uuids().map(str))
+
+
+@given(st.text() | RANGES | RANGES.map(lambda rest: "bytes=" + rest))
+@example("bytes=0-" + "9" * 65_536)
+@example("bytes=" + "0-0," * 16_384)
+@example(" " * 65_536)
+def test_no_range_leads_out_of_the_file(text: str) -> None:
+    check_byte_range(text)
+
+
+@given(size=st.integers(1, 10**6), first=st.integers(0, 10**6), length=st.integers(1, 10**6))
+def test_a_range_inside_is_given_exactly(size: int, first: int, length: int) -> None:
+    first %= size
+    span = choose_span(size, f"bytes={first}-{first + length - 1}", if_range=None, tag='"t"')
+    assert span == Span(first, min(first + length, size), size, partial=True)
+
+
+@given(KEYS)
+def test_cursors_come_back(key: tuple[float, str]) -> None:
+    assert read_cursor(write_cursor(key)) == key
+
+
+@given(
+    st.text()
+    | st.text(st.sampled_from("abAB01-_="), max_size=40)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
+    ).map(lambda it: base64.urlsafe_b64encode(json.dumps(it).encode()).decode().rstrip("="))
+)
+@example("W05hTiwiYSJd")  # [NaN,"a"]
+@example("WzFlOTk5LCJhIl0")  # [1e999,"a"]
+@example("WzEuMCwiXHVkODAwIl0")  # [1.0,"\ud800"]
+@example("WzEuMCwiXHUwMDAwIl0")  # [1.0,"\u0000"]
+@example("WzEuMCwiYSJd=====")
+@example("A" * 65_536)
+@example("W1tb" * 1024)  # [[[[...
+def test_no_cursor_that_is_taken_breaks_the_database(text: str) -> None:
+    check_cursor(text)
