@@ -1,0 +1,6 @@
+"""Fuzz names of digests, and their hex."""
+
+from tests.fuzz.harness import fuzz
+
+if __name__ == "__main__":
+    fuzz("digest_name")
