@@ -221,9 +221,7 @@ class Commands:
         """Start and return the process; the caller waits for it."""
         return subprocess.Popen(
             [HAULIER, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             cwd=self.folder,
             env=self._environment,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )

@@ -68,6 +68,9 @@ class Bars(AbstractContextManager["Bars"]):
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
             transient=True,
+            # Rich would send what we print to the bars' console, and so results to stderr. On one terminal
+            # that is what keeps lines and bars apart; anywhere else it would steal the results.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._all = self._bars.add_task("total", total=total)
 
@@ -101,7 +104,7 @@ class FileBar(AbstractContextManager[Report]):
 
     def _report(self, progress: "Progress") -> None:
         moved = progress.done + progress.moving
-        # A retry may move back; Rich clamps nothing, the total follows.
+        # May be negative: what a cut lost is sent again.
         self._bars.advance(self._all, moved - self._moved)
         self._moved = moved
         why = "" if progress.waiting is None else f"  (waiting: {printable(progress.waiting)})"

@@ -1,0 +1,62 @@
+"""The command line as a whole: its flags, its environment, and what it costs to start."""
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from haulier.cli.main import app
+from haulier.config import CLI_VARIABLES, Settings
+
+PROMISED = {
+    "serve": {
+        "--host", "--port", "--data-dir", "--workers", "--config", "--no-transfers", "--cors-origin",
+        "--local-users", "--open",
+    },
+    "put": {"-r", "--url", "--token", "--capsule", "--parallel", "--digest", "--derivatives", "--json"},
+    "ls": {"--mine", "--status", "--since", "--url", "--json"},
+    "get": {"-o", "--url", "--json"},
+    "rm": {"--url", "--json"},
+    "doctor": {"--data-dir"},
+}  # fmt: skip
+
+
+def flags(command: str) -> set[str]:
+    group = typer.main.get_group(app)
+    return {name for parameter in group.commands[command].params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("command", PROMISED)
+def test_every_promised_flag_is_there(command: str) -> None:
+    assert PROMISED[command] <= flags(command)
+
+
+def test_the_service_tolerates_every_variable_of_the_commands() -> None:
+    group = typer.main.get_group(app)
+    used = {
+        parameter.envvar
+        for command in group.commands.values()
+        for parameter in command.params
+        if parameter.envvar is not None
+    }
+    assert used <= CLI_VARIABLES | {f"HAULIER_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("statement", ["import haulier", "import haulier.cli"])
+@pytest.mark.parametrize("module", ["httpx2", "pydantic", "fastapi", "sqlalchemy", "uvicorn"])
+def test_starting_loads_no_library_that_only_some_commands_need(statement: str, module: str) -> None:
+    code = f"{statement}; import sys; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_client_is_a_public_name() -> None:
+    code = "from haulier import Client, Progress, Record, Asset, UploadState; Client('http://127.0.0.1:1')"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_other_name_is_public() -> None:
+    import haulier
+
+    with pytest.raises(AttributeError, match="Server"):
+        _ = haulier.Server
