@@ -24,6 +24,9 @@ from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
 
+NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems without hard links (FAT, some network and FUSE ones) answer."""
+
 
 class Part:
     """The locked part file and the digest of what is in it. Its methods block."""
@@ -83,14 +86,25 @@ class Part:
         if overwrite:
             self.path.replace(target)
         else:
-            # A link never replaces; a rename would.
-            target.hardlink_to(self.path)
-            self.path.unlink()
+            self._publish_new(target)
         directory = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _publish_new(self, target: Path) -> None:
+        # A link never replaces; a rename would.
+        try:
+            target.hardlink_to(self.path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            # The name is taken first, so that the rename replaces nothing but our own empty file.
+            target.touch(exist_ok=False)
+            self.path.replace(target)
+        else:
+            self.path.unlink()
 
     def close(self) -> None:
         """Close it, and leave nothing behind when nothing was fetched."""
