@@ -178,7 +178,8 @@ class ByteSink(Protocol):
         may stay beside it until `discard`. Bytes of the part beyond `size` were never accepted, and go.
 
         Raises:
-            StorageUnavailable: the part is missing, short, still being written, or did not reach the disk.
+            StorageUnavailable: the part is missing, short or still being written; with `lost`, it did not
+                reach the disk and never will.
         """
 
     async def discard(self, key: str) -> None:

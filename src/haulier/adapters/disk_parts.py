@@ -42,12 +42,14 @@ class PartFiles:
         self._locks = tree.tools.locks
 
     def reserve(self, part: Path, size: int) -> None:
-        """Make a part of that size, with room set aside; one that is there already is kept.
+        """Make a part of that size, with room set aside; one that is there already is kept, room and all.
 
         Raises:
             StorageFull · StorageNotWritable · DirectoryNotCreatable · StorageUnavailable
         """
         self._tree.require_writable()
+        if _has_its_room(part, size):
+            return
         self._tree.require_room(size)
         with self._tree.writing_errors(size):
             descriptor = self._tree.open_file(part, os.O_RDWR | os.O_CREAT)
@@ -198,7 +200,8 @@ class PartFiles:
             self._calls.sync(descriptor)
         except OSError as error:
             self._tree.set_aside(part)
-            raise StorageUnavailable(f"part {part.name} did not reach the disk and is set aside") from error
+            reason = f"part {part.name} did not reach the disk and is set aside"
+            raise StorageUnavailable(reason, lost=True) from error
 
     def _link(self, part: Path, blob: Path) -> None:
         self._tree.make_object_directory(blob.parent)
@@ -208,3 +211,9 @@ class PartFiles:
             self._tree.restore()
             self._tree.make_object_directory(blob.parent)
             self._calls.link(part, blob)
+
+
+def _has_its_room(part: Path, size: int) -> bool:
+    """Whether a part of that size is there, and its blocks with it. Source: stat(2): blocks are of 512 bytes."""
+    state = stat_or_none(part)
+    return state is not None and state.st_size >= size and state.st_blocks * 512 >= size

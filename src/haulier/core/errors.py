@@ -360,6 +360,8 @@ class StorageUnavailable(StorageError):
     """Disk or database failed for now; nothing half done is left."""
 
     reason: str
+    lost: bool = False
+    """Whether bytes that had been taken are gone, so that what needs them can never succeed."""
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:

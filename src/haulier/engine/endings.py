@@ -13,7 +13,13 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
-from haulier.core.errors import DigestMismatch, RequestError, StorageError, UploadComplete
+from haulier.core.errors import (
+    DigestMismatch,
+    RequestError,
+    StorageError,
+    StorageUnavailable,
+    UploadComplete,
+)
 from haulier.core.session import Mode, Session, SessionId, SessionStatus
 from haulier.engine.context import SessionContext
 from haulier.ports import Transaction
@@ -84,7 +90,7 @@ class Endings(Generic[D]):
             await self._reject(session, mismatch)
             raise
         blob_key, size = _final_name(session)
-        await self._sink.commit(session.id, blob_key, size=size)
+        await self._make_blob(session, blob_key, size)
         try:
             committed = await self._work.write(partial(self._commit_in, session, details), durable=True)
         except RequestError as refusal:
@@ -95,6 +101,14 @@ class Endings(Generic[D]):
             self._context.left(session.id, SessionStatus.COMMITTED)
             await self._discard(session.id)
         log.info("session.committed", session=session.id, size=size, committed=committed)
+
+    async def _make_blob(self, session: Session[D], blob_key: str, size: int) -> None:
+        try:
+            await self._sink.commit(session.id, blob_key, size=size)
+        except StorageUnavailable as error:
+            if error.lost:  # trying again can only fail, for ever
+                await self._fail(session, str(error))
+            raise
 
     async def _commit_in(self, session: Session[D], details: D, tx: Transaction[D]) -> bool:
         now = self._context.now()

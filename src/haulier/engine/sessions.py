@@ -66,7 +66,7 @@ class SessionService(Generic[D]):
             QuotaExceeded · StorageError, and what the policy refuses with.
         """
         self._context.refuse_when_stopping()
-        await self._sink.check(spec.size)
+        await self._check_room(spec)
         ids = self._context.ports.ids
         session = Session.begin(ids.session_id(), spec, details, now=self._context.now())
         found = await self._insert_or_find(session)
@@ -77,6 +77,17 @@ class SessionService(Generic[D]):
         if spec.mode is Mode.APPEND and session.complete:
             return await self.finish(session.id), True
         return session, True
+
+    async def _check_room(self, spec: SessionSpec) -> None:
+        try:
+            await self._sink.check(spec.size)
+        except StorageError:
+            # What was begun has its room already; on a disk that it has filled it must still be found.
+            key = spec.key
+            if key is None or not await self._work.read(
+                lambda tx: tx.sessions.find(spec.scope, spec.owner, key)
+            ):
+                raise
 
     async def _insert_or_find(self, session: Session[D]) -> Session[D]:
         while True:

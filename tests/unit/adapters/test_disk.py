@@ -137,6 +137,16 @@ async def test_a_reserved_range_is_opened_on_a_full_disk(tmp_path: Path) -> None
     full.close()
 
 
+async def test_a_part_that_has_its_room_is_prepared_again_on_a_full_disk(tmp_path: Path) -> None:
+    roomy, full = DiskSink(tmp_path, min_free=0), DiskSink(tmp_path, min_free=2**62)
+    await roomy.prepare("part", size=5)
+    await full.prepare("part", size=5)
+    with pytest.raises(StorageFull):
+        await full.prepare("part", size=6)
+    roomy.close()
+    full.close()
+
+
 async def test_a_reservation_that_fails_leaves_nothing(
     sink: DiskSink, calls: FaultyCalls, data: Path
 ) -> None:

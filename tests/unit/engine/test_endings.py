@@ -234,3 +234,19 @@ async def test_a_finishing_upload_is_not_resumed_but_redone() -> None:
         assert await two.uploads.redo() == 0
         await two.uploads.wait(upload.id, caller=ME, timeout_s=5)
         await two.background.stop(grace_s=0)
+
+
+async def test_a_finish_whose_bytes_the_disk_has_lost_fails_for_good() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("not synced", lost=True))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        state = await one.state(upload.id)
+        assert (state.status, state.error) == (
+            SessionStatus.FAILED,
+            "storage is unavailable: not synced",
+        )
+        record = await one.database.read(lambda tx: tx.records.load(upload.details.record))  # type: ignore[arg-type]
+        assert record is not None
+        assert record.status is RecordStatus.FAILED

@@ -106,6 +106,17 @@ async def test_a_part_that_was_lost_with_accepted_bytes_does_not_come_back_as_ze
             await one.uploads.put_chunk(upload.id, 1, FakeBody(b"b" * CHUNK), caller=ME)
 
 
+async def test_a_key_finds_its_upload_when_there_is_no_room_for_another() -> None:
+    async with engine() as one:
+        upload = await one.begin(5, key="k")
+        one.sink.fail_next("check", StorageFull(5))
+        assert (await one.begin(5, key="k")).id == upload.id
+        for key in ("another", None):
+            one.sink.fail_next("check", StorageFull(5))
+            with pytest.raises(StorageFull):
+                await one.begin(5, key=key)
+
+
 async def test_a_begin_that_does_not_fit_leaves_nothing() -> None:
     async with engine() as one:
         one.disk.capacity = 100
