@@ -1,5 +1,6 @@
 """A way to a service on which chosen requests go wrong, as networks and proxies make them."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
@@ -28,6 +29,21 @@ async def flip_byte(request: httpx2.Request, send: Send) -> httpx2.Response:
     return await send(
         httpx2.Request(request.method, request.url, headers=request.headers, content=bytes(body))
     )
+
+
+async def cut_body(request: httpx2.Request, send: Send) -> httpx2.Response:
+    """The service gets half of the body, over a connection of its own, which is then lost."""
+    body = await request.aread()
+    head = f"{request.method} {request.url.raw_path.decode()} HTTP/1.1\r\n".encode()
+    head += b"".join(name + b": " + value + b"\r\n" for name, value in request.headers.raw)
+    reader, writer = await asyncio.open_connection(request.url.host, request.url.port)
+    writer.write(head + b"\r\n" + body[: len(body) // 2])
+    await writer.drain()
+    writer.write_eof()
+    await reader.read()  # the service has seen the end
+    writer.close()
+    await writer.wait_closed()
+    raise httpx2.WriteError("connection reset")
 
 
 def answer(status: int, slug: str, **headers: str) -> Fault:
