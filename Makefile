@@ -43,7 +43,7 @@ check: $(TEST_PACKAGES) ## Check format, lint, types, layers, lock, licences, vu
 	tools/check-lock
 	$(BIN)/python tools/check_licences.py
 	$(BIN)/python tools/audit.py
-	$(BIN)/python tools/check_docs.py
+	$(BIN)/python -m tools.check_docs
 
 fix: $(TEST_PACKAGES) ## Format, and repair what ruff can repair by itself
 	$(BIN)/ruff check --fix-only .
@@ -57,8 +57,8 @@ bench: packages ## Run every benchmark against its peers, one table each
 $(BENCHES): bench-p%: packages
 	@$(BIN)/python -m benchmarks.$(call bench_module,$*) $(ARGS)
 
-docs: $(TEST_PACKAGES) ## Check the documents: links, and a page for every problem slug
-	$(BIN)/python tools/check_docs.py
+docs: $(TEST_PACKAGES) ## Check the documents: links, pages of problems, generated parts
+	$(BIN)/python -m tools.check_docs
 
 simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults
 	@$(BIN)/pytest tests/simulation --seeds $(SEEDS) -n auto $(ARGS)

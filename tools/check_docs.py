@@ -1,8 +1,9 @@
-"""Checks the documents: relative links lead somewhere, and every problem slug has its page.
+"""Checks the documents: links lead somewhere, every problem has its page, and generated parts are current.
 
 Rule 1: only what is in the checkout is judged; addresses elsewhere are not fetched.
 Rule 2: a problem's `type` is the address of a page that the service serves from docs/errors, so a slug without
     a page, or a page without a slug, is a broken promise.
+Rule 3: what is written from the code is compared with what the code says now.
 """
 
 import importlib
@@ -11,7 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tools import draw_states, list_errors, write_settings
+from tools.generated import ROOT
+
+GENERATED = (*draw_states.PARTS, *list_errors.PARTS, *write_settings.PARTS)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|!\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)")
 CODE = re.compile(r"^(```|~~~).*?^\1\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
@@ -27,8 +31,15 @@ def main() -> int:
         print("docs: slugs NOT CHECKED, haulier.server.problems has no SLUGS yet")
     else:
         faults += _slug_faults(slugs)
+    faults += [
+        f"docs: '{part.name}' of {part.page.relative_to(ROOT)} is old; run .venv/bin/python -m {part.module}"
+        for part in GENERATED
+        if not part.is_current()
+    ]
     print(
-        "\n".join(faults) or f"docs: {len(pages)} pages, {len(slugs or ())} slugs, every link leads somewhere"
+        "\n".join(faults)
+        or f"docs: {len(pages)} pages, {len(slugs or ())} slugs, every link leads somewhere, "
+        f"{len(GENERATED)} generated parts are current"
     )
     return 1 if faults else 0
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from generated import ROOT, GeneratedPart
-
 from haulier.core import record, session
+from tools.generated import ROOT, GeneratedPart
 
 S = TypeVar("S", bound=StrEnum)
 

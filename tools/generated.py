@@ -22,6 +22,11 @@ class GeneratedPart:
     render: Callable[[], str]
     """Returns the part without its comments, with no line end at its ends."""
 
+    @property
+    def module(self) -> str:
+        """What to give to `python -m`."""
+        return self.script.removesuffix(".py").replace("/", ".")
+
     def is_current(self) -> bool:
         """Whether the page says what the code says."""
         text = self.page.read_text(encoding="utf-8")

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from generated import ROOT, GeneratedPart
-
 from haulier.cli.serve import serve
 from haulier.config import PREFIX, Settings
+from tools.generated import ROOT, GeneratedPart
 
 PAGE = ROOT / "docs" / "reference" / "settings.md"
 SCRIPT = "tools/write_settings.py"
