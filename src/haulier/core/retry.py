@@ -86,7 +86,7 @@ def _parse_date(text: str | None) -> datetime | None:
         return None
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date; one whose numbers no machine word holds
         return None
     # "-0000" parses as a time without a zone; subtracting it from one with a zone is a TypeError.
     return date if date.tzinfo is not None else None

@@ -96,6 +96,8 @@ def test_seconds_are_read_and_nonsense_is_no_delay(text: str | None, seconds: fl
         ("Mon, 23 Nov 2026 10:00:00 GMT", "Sun, 22 Nov 2026 10:00:00 GMT", MAX_RETRY_AFTER_S),
         ("Sun, 22 Nov 2026 10:00:30 GMT", None, 0.0),
         ("Sun, 22 Nov 2026 10:00:30 GMT", "nonsense", 0.0),
+        ("Sun, 22 Nov 99999999999999999999 10:00:30 GMT", "Sun, 22 Nov 2026 10:00:00 GMT", 0.0),
+        ("Sun, 22 Nov 2026 10:00:30 GMT", "Sun, 22 Nov 2026 10:00:00 +99999999999999999999", 0.0),
         ("Sun, 22 Nov 2026 10:00:30 -0000", "Sun, 22 Nov 2026 10:00:00 GMT", 0.0),
     ],
 )
