@@ -11,8 +11,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from haulier.server.inputs import BeginIn, FinishIn
 from haulier.server.problems import MEDIA_TYPE, SLUGS, TABLE, Row
-from haulier.server.schemas import BeginIn, FinishIn, ProblemOut, RecordOut, StateOut
+from haulier.server.schemas import ProblemOut, RecordOut, StateOut
 
 Json = dict[str, Any]
 

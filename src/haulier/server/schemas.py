@@ -1,32 +1,28 @@
-"""The JSON of the native API: what clients send, strictly read, and what they get.
+"""The JSON that clients get from the native API.
 
-Rule 1: what clients send has no unknown fields, no numbers as text and no booleans as numbers.
-Rule 2: times are ISO 8601 with `Z`, sizes bytes, hex digests lower case.
+Rule 1: times are ISO 8601 with `Z`, sizes bytes, hex digests lower case.
+Rule 2: what is not listed here, as where a blob lies, is nobody's business.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from haulier.core.digest import Digest, parse_digest_name
-from haulier.core.errors import InvalidRequest
-from haulier.core.record import Asset, AssetKind, Record, RecordId
+from haulier.core.digest import Digest
+from haulier.core.record import Asset, Record
 from haulier.core.session import Mode
-from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE, Upload
-from haulier.engine.uploads import BeginUpload, UploadState
+from haulier.core.upload import Upload
+from haulier.engine.uploads import UploadState
 
 MAX_MISSING_CHUNKS: Final = 1000
 """Longest list of missing chunks in a state: what a client works on next, not the whole file."""
 
-_HEX: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
+HEX_EXAMPLE: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
 _UPLOAD: Final = "3q2-7wEjRWeJq83vASNFZw"
 _RECORD: Final = "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"
 _TIME: Final = "2026-11-22T09:37:47.123Z"
 _BASE: Final = "http://127.0.0.1:8000"
-
-Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 
 
 def iso_time(seconds: float) -> str:
@@ -40,95 +36,6 @@ def _iso_or_none(seconds: float | None) -> str | None:
 
 def _digest_object(digest: Digest | None) -> dict[str, str] | None:
     return None if digest is None else {digest.name.value: digest.hex}
-
-
-def read_digest(given: Mapping[str, str] | None, *, field: str = "digest") -> Digest | None:
-    """Read `{"sha-256": "hex"}`.
-
-    Raises:
-        InvalidRequest: not exactly one member.
-        DigestMalformed: an unknown name, or a value that is not its hex.
-    """
-    if given is None:
-        return None
-    if len(given) != 1:
-        raise InvalidRequest.of(field, 'must have exactly one member, like {"sha-256": "hex"}')
-    ((name, value),) = given.items()
-    place = f"{field}.{name[:32]}"
-    return Digest.from_hex(parse_digest_name(name, field=field), value, field=place)
-
-
-class _In(BaseModel):
-    """What a client sends."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class BeginIn(_In):
-    """The body of a begin."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "filename": "holiday.mp4",
-                    "size": 73400320,
-                    "digest": {"sha-256": _HEX},
-                    "path": "2026/rome",
-                }
-            ]
-        }
-    )
-
-    filename: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_FILENAME})
-    size: Size | None = None
-    """Null, or absent, with mode append only: not known yet."""
-    mode: Mode = Mode.CHUNKS
-    capsule: str = Field(default="default", max_length=255)
-    path: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_PATH})
-    chunk_size: Annotated[int, Field(ge=1, le=MAX_SIZE)] | None = None
-    """Clamped to what the service takes; the answer has the one that counts."""
-    content_type: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_CONTENT_TYPE})
-    digest: dict[str, str] | None = None
-    digest_name: str | None = None
-    metadata: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": MAX_METADATA_KEYS})
-    record: str | None = Field(default=None, max_length=255)
-    asset: AssetKind = AssetKind.ORIGINAL
-    lanes: bool = False
-
-    def request(self, *, key: str | None) -> BeginUpload:
-        """Return what the engine is asked; it checks the fields against each other and their bounds.
-
-        Raises:
-            InvalidRequest: not exactly one digest.
-            DigestMalformed: a digest or its name cannot be read.
-        """
-        name = self.digest_name
-        return BeginUpload(
-            filename=self.filename,
-            size=self.size,
-            mode=self.mode,
-            capsule=self.capsule,
-            path=self.path,
-            chunk_size=self.chunk_size,
-            content_type=self.content_type,
-            digest_name=None if name is None else parse_digest_name(name, field="digest_name"),
-            expected=read_digest(self.digest),
-            metadata=self.metadata,
-            record=None if self.record is None else RecordId(self.record),
-            asset=self.asset,
-            lanes=self.lanes,
-            key=key,
-        )
-
-
-class FinishIn(_In):
-    """The body of a finish; all of it may be left out."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"digest": {"sha-256": _HEX}}]})
-
-    digest: dict[str, str] | None = None
-    size: Size | None = None
 
 
 class LinksOut(BaseModel):
@@ -234,7 +141,7 @@ _RECORD_EXAMPLE: Final[dict[str, Any]] = {
     "path": "2026/rome",
     "size": 73400320,
     "content_type": "video/mp4",
-    "digest": {"sha-256": _HEX},
+    "digest": {"sha-256": HEX_EXAMPLE},
     "status": "completed",
     "error": None,
     "created_at": _TIME,
@@ -247,7 +154,7 @@ _RECORD_EXAMPLE: Final[dict[str, Any]] = {
             "kind": "original",
             "size": 73400320,
             "content_type": "video/mp4",
-            "digest": {"sha-256": _HEX},
+            "digest": {"sha-256": HEX_EXAMPLE},
             "width": None,
             "height": None,
             "url": f"{_BASE}/api/records/{_RECORD}/assets/original",

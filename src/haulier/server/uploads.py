@@ -29,8 +29,9 @@ from haulier.server.bodies import (
     whole_number,
 )
 from haulier.server.events import EventStream
+from haulier.server.inputs import BeginIn, FinishIn, read_digest
 from haulier.server.requests import note_upload
-from haulier.server.schemas import BeginIn, BegunOut, FinishIn, RecordOut, StateOut, read_digest
+from haulier.server.schemas import BegunOut, RecordOut, StateOut
 from haulier.server.services import Services
 
 MAX_WAIT_S: Final = 60.0

@@ -1,0 +1,108 @@
+"""The JSON that clients send to the native API, strictly read.
+
+Rule 1: no unknown fields, no numbers as text, no booleans as numbers.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from haulier.core.digest import Digest, parse_digest_name
+from haulier.core.errors import InvalidRequest
+from haulier.core.record import AssetKind, RecordId
+from haulier.core.session import Mode
+from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE
+from haulier.engine.uploads import BeginUpload
+from haulier.server.schemas import HEX_EXAMPLE
+
+Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+
+
+def read_digest(given: Mapping[str, str] | None, *, field: str = "digest") -> Digest | None:
+    """Read `{"sha-256": "hex"}`.
+
+    Raises:
+        InvalidRequest: not exactly one member.
+        DigestMalformed: an unknown name, or a value that is not its hex.
+    """
+    if given is None:
+        return None
+    if len(given) != 1:
+        raise InvalidRequest.of(field, 'must have exactly one member, like {"sha-256": "hex"}')
+    ((name, value),) = given.items()
+    place = f"{field}.{name[:32]}"
+    return Digest.from_hex(parse_digest_name(name, field=field), value, field=place)
+
+
+class _In(BaseModel):
+    """What a client sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BeginIn(_In):
+    """The body of a begin."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "filename": "holiday.mp4",
+                    "size": 73400320,
+                    "digest": {"sha-256": HEX_EXAMPLE},
+                    "path": "2026/rome",
+                }
+            ]
+        }
+    )
+
+    filename: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_FILENAME})
+    size: Size | None = None
+    """Null, or absent, with mode append only: not known yet."""
+    mode: Mode = Mode.CHUNKS
+    capsule: str = Field(default="default", max_length=255)
+    path: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_PATH})
+    chunk_size: Annotated[int, Field(ge=1, le=MAX_SIZE)] | None = None
+    """Clamped to what the service takes; the answer has the one that counts."""
+    content_type: str | None = Field(default=None, json_schema_extra={"maxLength": MAX_CONTENT_TYPE})
+    digest: dict[str, str] | None = None
+    digest_name: str | None = None
+    metadata: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": MAX_METADATA_KEYS})
+    record: str | None = Field(default=None, max_length=255)
+    asset: AssetKind = AssetKind.ORIGINAL
+    lanes: bool = False
+
+    def request(self, *, key: str | None) -> BeginUpload:
+        """Return what the engine is asked; it checks the fields against each other and their bounds.
+
+        Raises:
+            InvalidRequest: not exactly one digest.
+            DigestMalformed: a digest or its name cannot be read.
+        """
+        name = self.digest_name
+        return BeginUpload(
+            filename=self.filename,
+            size=self.size,
+            mode=self.mode,
+            capsule=self.capsule,
+            path=self.path,
+            chunk_size=self.chunk_size,
+            content_type=self.content_type,
+            digest_name=None if name is None else parse_digest_name(name, field="digest_name"),
+            expected=read_digest(self.digest),
+            metadata=self.metadata,
+            record=None if self.record is None else RecordId(self.record),
+            asset=self.asset,
+            lanes=self.lanes,
+            key=key,
+        )
+
+
+class FinishIn(_In):
+    """The body of a finish; all of it may be left out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"digest": {"sha-256": HEX_EXAMPLE}}]})
+
+    digest: dict[str, str] | None = None
+    size: Size | None = None
