@@ -46,6 +46,9 @@ class Client:
     """One upload, from its begin to its result."""
 
     mode: Mode
+    sizes: tuple[int, ...] = (0, 1, 7, 8, 9, 24, 37, 60)
+    slow_s: tuple[float, ...] = (0.5, 0.5, 59.0)
+    """Silences before each piece of a slow body; the longest make a chunk last longer than an upload lives."""
 
     def __init__(self, world: World, invariants: Invariants, name: str) -> None:
         self.name = name
@@ -53,7 +56,7 @@ class Client:
         self._invariants = invariants
         self._require = world.trace.require
         self._rng = world.random(name)
-        self._contents = make_contents(self._rng, self._rng.choice((0, 1, 7, 8, 9, 24, 37, 60)))
+        self._contents = make_contents(self._rng, self._rng.choice(self.sizes))
         self._begin = self._request()
         self.truth: Truth | None = None
         self._ids: set[SessionId] = set()
@@ -216,7 +219,7 @@ class Client:
             cut_after=self._rng.randrange(size) if size and luck < 0.2 else None,
             announced=self._rng.random() < 0.7,
             stall_s=self._rng.choice((30.0, 100.0)) if 0.92 < luck < 0.96 else 0.0,
-            slow_s=self._rng.choice((1.0, 59.0)) if luck > 0.96 else 0.0,
+            slow_s=self._rng.choice(self.slow_s) if luck > 0.96 else 0.0,
         )
 
     # --- what every upload can do --------------------------------------------------------------------
@@ -385,6 +388,8 @@ class AppendClient(Client):
     """Appends, is cut, comes back, and takes over from itself."""
 
     mode = Mode.APPEND
+    sizes = (0, 1, 9, 37, 60, 120, 120)
+    slow_s = (0.5, 2.0)
 
     def _actions(self) -> list[Callable[[], Coroutine[Any, Any, object]]]:
         return [*super()._actions(), *[self._append] * 8, self._append_too_much, *[self._offset] * 2]
@@ -416,8 +421,8 @@ class AppendClient(Client):
         if self._rng.random() < 0.1:
             offset = self._rng.randint(0, self._truth.size)
         left = self._truth.size - offset
-        length = self._rng.choice((left, left, self._rng.randint(0, max(left, 0)))) if left > 0 else 0
-        variant = self._rng.choice((RIGHT, RIGHT, RIGHT, OTHER, WRONG))
+        length = self._rng.choice((left, self._rng.randint(0, left))) if left > 0 else 0
+        variant = self._rng.choice((RIGHT, RIGHT, OTHER, WRONG))
         await self._send(offset, length, variant, delivery=self._delivery(length))
 
     async def _append_too_much(self) -> None:

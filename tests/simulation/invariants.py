@@ -91,6 +91,14 @@ class Invariants:
         legal = new.status is old.status or new.status in TRANSITIONS[old.status]
         self._require(legal, f"{old.id} went from {old.status} to {new.status}")
         self._require(new.fence >= old.fence, f"the fence of {old.id} went back")
+        if old.status is SessionStatus.FINISHING and new.status is SessionStatus.OPEN:
+            self._check_rejected(new)
+
+    def _check_rejected(self, new: Upload) -> None:
+        """Let a whole be called wrong only for the bytes that are there."""
+        part = self._world.disk.parts.get(new.id)
+        actual = hashlib.sha256(b"" if part is None else part.data[: new.size]).hexdigest()
+        self._require(f"is {actual}" in (new.error or ""), f"{new.id} was rejected for other bytes")
 
     def _check_end(self, new: Upload) -> None:
         """Let nothing but finish, abort, expiry and a failed append end an upload."""
