@@ -23,6 +23,8 @@ def doctor(
     except ConfigError as error:
         tell(explain(error))
         raise typer.Exit(FAILED) from error
+    # What the checks log goes to standard error; the verdicts stand alone on standard output.
+    bootstrap.configure_logging(settings)
     checks = bootstrap.check_service(settings)
     for check in checks:
         print(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.detail}")
