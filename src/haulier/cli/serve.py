@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from haulier.cli.outcome import USAGE, explain, load_extra, tell
-from haulier.core.errors import ConfigError
+from haulier.cli.outcome import exit_code, explain, load_extra, tell
+from haulier.core.errors import HaulierError
 
 
 def serve(
@@ -49,8 +49,8 @@ def serve(
     from haulier.config import load_settings
 
     try:
-        settings = load_settings(flags, config=config)
-    except ConfigError as error:
+        code = bootstrap.run_service(load_settings(flags, config=config))
+    except HaulierError as error:
         tell(explain(error))
-        raise typer.Exit(USAGE) from error
-    raise typer.Exit(bootstrap.run_service(settings))
+        raise typer.Exit(exit_code(error)) from error
+    raise typer.Exit(code)
