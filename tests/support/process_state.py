@@ -1,0 +1,47 @@
+"""What a running process uses, as Linux tells it: memory, descriptors, tasks."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.accidents import Accidents
+from tests.support.processes import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Resources of a process at one moment; memory in bytes."""
+
+    memory: int
+    peak: int
+    """The most memory since `forget_peak`."""
+    descriptors: int
+    threads: int
+
+
+def usage_of(pid: int) -> Usage:
+    """Look at a process. Source: proc(5), /proc/PID/status."""
+    lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    status = {name: value.split()[0] for name, _, value in lines if value.strip()}
+    return Usage(
+        memory=int(status["VmRSS"]) * 1024,
+        peak=int(status["VmHWM"]) * 1024,
+        descriptors=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208 - names only
+        threads=int(status["Threads"]),
+    )
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak begin at the present memory. Source: proc(5), /proc/PID/clear_refs, 5."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def tasks_of(pid: int, accidents: Accidents) -> int:
+    """Return how many asyncio tasks an unlucky service has."""
+    accidents.directory.mkdir(exist_ok=True)
+    told = accidents.directory / "tasks"
+    told.unlink(missing_ok=True)
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(told.exists, "the service has counted its tasks")
+    return int(told.read_text())
