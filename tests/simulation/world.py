@@ -140,6 +140,7 @@ class World:
         server = self.server
         if server is None:
             return
+        self.forgetful = True
         self.trace.note("world", f"{server.process.name} stops")
         task = self.loop.create_task(server.stop(), context=server.process.context.copy())
         await asyncio.wait({task}, timeout=20.0)
