@@ -22,6 +22,7 @@ BENCHES := $(foreach n,1 2 3 4 5 6 7 8 9 10 11 12,$(if $(call bench_module,$(n))
 # Options for `haulier serve`, pytest and the simulation: make serve ARGS="--port 9000".
 ARGS ?=
 SEEDS ?= 1000
+LONG ?=
 
 .PHONY: help serve test check fix bench docs simulate sbom packages $(BENCHES)
 
@@ -60,8 +61,9 @@ $(BENCHES): bench-p%: packages
 docs: $(TEST_PACKAGES) ## Check the documents: links, pages of problems, generated parts
 	$(BIN)/python -m tools.check_docs
 
-simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults
+simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults (LONG=1: and real processes for an hour)
 	@$(BIN)/pytest tests/simulation --seeds $(SEEDS) -n auto $(ARGS)
+	@$(if $(LONG),$(BIN)/pytest tests/e2e -m long --long $(ARGS))
 
 sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of a release
 	@tools/make-sbom dist/haulier.cdx.json
