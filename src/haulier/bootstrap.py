@@ -174,7 +174,11 @@ def upload_limits(settings: Settings) -> UploadLimits:
         chunk_size=settings.chunk_size,
         ttl_s=settings.session_ttl_s,
         digest=settings.digest,
-        sessions=SessionLimits(max_live=settings.max_active_sessions, durable=settings.durability == "power"),
+        sessions=SessionLimits(
+            max_live=settings.max_active_sessions,
+            max_size=settings.max_upload_bytes,
+            durable=settings.durability == "power",
+        ),
     )
 
 

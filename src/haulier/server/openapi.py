@@ -178,7 +178,7 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
         [
             _parameter("filename", "path", {"type": "string"}, "holiday.mp4"),
             _parameter("capsule", "query", {"type": "string"}, "default"),
-            _parameter("path", "query", {"type": "string"}, "2026/rome"),
+            _parameter("path", "query", {"type": "string"}, "2026/rome/holiday.mp4"),
             _parameter("digest", "query", {"type": "string"}, "sha-256", "Which digest the record gets"),
             _CONTENT_DIGEST,
             _REPR_DIGEST,

@@ -138,7 +138,7 @@ _RECORD_EXAMPLE: Final[dict[str, Any]] = {
     "id": _RECORD,
     "capsule": "default",
     "filename": "holiday.mp4",
-    "path": "2026/rome",
+    "path": "2026/rome/holiday.mp4",
     "size": 73400320,
     "content_type": "video/mp4",
     "digest": {"sha-256": HEX_EXAMPLE},
