@@ -132,7 +132,8 @@ class Session(Generic[D]):
     tail_trusted: bool = False
     """Mode append: whether bytes past `received` came without a digest of their own and count."""
     boot_id: str = ""
-    """The machine's boot in which those bytes were written; after another boot they do not count."""
+    """The machine's boot in which the session began, or was last appended to: what was accepted in another
+    one may be gone, and what was not is."""
     blob_key: str | None = None
     """Where the bytes will be, or are, for good; written down before they go there."""
     fence: int = 0
@@ -146,13 +147,16 @@ class Session(Generic[D]):
     """Why it failed, or the mismatch that allows chunks to be replaced."""
 
     @classmethod
-    def begin(cls, session_id: SessionId, spec: SessionSpec, details: D, *, now: float) -> "Session[D]":
+    def begin(
+        cls, session_id: SessionId, spec: SessionSpec, details: D, *, now: float, boot_id: str = ""
+    ) -> "Session[D]":
         """Return a new open session."""
         return cls(
             id=session_id,
             spec=spec,
             details=details,
             size=spec.size,
+            boot_id=boot_id,
             created_at=now,
             last_seen_at=now,
             expires_at=now + spec.ttl_s,

@@ -4,6 +4,8 @@ Rule 1: a finish is `finishing` with a blob key in the row, then bytes judged, t
         `committed`; whoever finds it half way goes on from the start, and every step bears repeating.
 Rule 2: a step after the first names the fence; a holder that lost it changes nothing.
 Rule 3: bytes are freed after the row says that they are nobody's.
+Rule 4: an acceptance may outlive its bytes when the power fails, unless it was durable; so a session that
+        saw another boot of the machine is compared with its chunks' fingerprints before it is committed.
 """
 
 import asyncio
@@ -12,14 +14,17 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 import structlog
+import xxhash
 
 from haulier.core.errors import (
+    ChunksMissing,
     DigestMismatch,
     RequestError,
     StorageError,
     StorageUnavailable,
     UploadComplete,
 )
+from haulier.core.ranges import Ranges
 from haulier.core.session import Mode, Session, SessionId, SessionStatus
 from haulier.engine.context import SessionContext
 from haulier.ports import Transaction
@@ -84,6 +89,7 @@ class Endings(Generic[D]):
             self._context.changes.notify(session.id)
 
     async def _verify_and_commit(self, session: Session[D]) -> None:
+        await self._require_survived(session)
         try:
             details = await self._context.policy.verify(session)
         except DigestMismatch as mismatch:
@@ -101,6 +107,43 @@ class Endings(Generic[D]):
             self._context.left(session.id, SessionStatus.COMMITTED)
             await self._discard(session.id)
         log.info("session.committed", session=session.id, size=size, committed=committed)
+
+    async def _require_survived(self, session: Session[D]) -> None:
+        """After a halt of the machine, compare accepted chunks with what is on disk (Rule 4).
+
+        Raises:
+            ChunksMissing: some are gone; they no longer count, and the session is open again.
+        """
+        if session.spec.mode is Mode.APPEND or session.boot_id == self._context.ports.boot_id:
+            return
+        extent = await self._sink.extent(session.id)
+        indexes = range(session.chunk_count)
+        lost = [index for index in indexes if not await self._survived(session, index, extent)]
+        if not lost:
+            return
+        gone = Ranges.of(session.chunk_range(index) for index in lost)
+        now, error = self._context.now(), f"{gone.total} accepted bytes were lost when the machine went down"
+
+        async def give_up(tx: Transaction[D]) -> None:
+            if await tx.sessions.reopen(session.id, session.fence, error, now=now):
+                for index in lost:
+                    await tx.sessions.forget_chunk(session.id, index, now=now)
+
+        await self._work.write(give_up, durable=True)
+        # Zeros where the part is shorter now: what they stand for does not count any more.
+        await self._sink.prepare(session.id, size=session.size)
+        self._context.policy.rewound(session.id)
+        log.warning("session.bytes_lost", session=session.id, size=gone.total)
+        raise ChunksMissing(gone.pairs)
+
+    async def _survived(self, session: Session[D], index: int, extent: int) -> bool:
+        start, stop = session.chunk_range(index)
+        chunk = await self._work.read(lambda tx: tx.sessions.chunk(session.id, index))
+        if chunk is None or stop > extent:
+            return False
+        fingerprint = xxhash.xxh3_128()
+        await self._sink.scan(session.id, start, stop, fingerprint.update)
+        return fingerprint.digest() == chunk.fingerprint
 
     async def _make_blob(self, session: Session[D], blob_key: str, size: int) -> None:
         try:

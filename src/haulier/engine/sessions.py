@@ -68,7 +68,8 @@ class SessionService(Generic[D]):
         self._context.refuse_when_stopping()
         await self._check_room(spec)
         ids = self._context.ports.ids
-        session = Session.begin(ids.session_id(), spec, details, now=self._context.now())
+        boot_id, now = self._context.ports.boot_id, self._context.now()
+        session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id)
         found = await self._insert_or_find(session)
         if found.id != session.id:
             await self._prepare_again(found)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from haulier.core.errors import StorageUnavailable, UploadComplete, UploadNotFound
+from haulier.core.errors import ChunksMissing, StorageUnavailable, UploadComplete, UploadNotFound
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload
@@ -211,6 +211,59 @@ async def test_a_takeover_that_comes_too_late_does_nothing() -> None:
         await two.uploads._sessions._endings.completing(stale, take=True)
         assert (await two.state(upload.id)).holder == "another"
         await two.background.stop(grace_s=0)
+
+
+async def test_chunks_that_a_power_loss_took_back_are_missing_at_the_finish() -> None:
+    async with engine() as one:
+        upload = await one.begin(3 * CHUNK)
+        for index, data in enumerate((b"a" * CHUNK, b"b" * CHUNK, b"c" * CHUNK)):
+            await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+        # What a file system may show after a halt: a block that never reached the disk, and a shorter file.
+        part = one.disk.parts[upload.id].data
+        part[CHUNK + 5] = 0
+        del part[3 * CHUNK - 1 :]
+        two = await one.restart(boot_id="boot 2")
+        await two.uploads.resume()
+        with pytest.raises(ChunksMissing) as raised:
+            await two.uploads.finish(upload.id, caller=ME)
+        assert raised.value.missing == ((CHUNK, 3 * CHUNK),)
+        assert (await two.state(upload.id)).received.pairs == ((0, CHUNK),)
+        for index, data in ((1, b"b" * CHUNK), (2, b"c" * CHUNK)):
+            await two.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+        done = (await two.uploads.finish(upload.id, caller=ME)).upload
+        assert done.status is SessionStatus.COMMITTED
+        assert await two.content(done) == b"a" * CHUNK + b"b" * CHUNK + b"c" * CHUNK
+        await two.background.stop(grace_s=0)
+
+
+async def test_chunks_that_survived_a_halt_are_committed() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await one.restart(boot_id="boot 2")
+        done = (await two.uploads.finish(upload.id, caller=ME)).upload
+        assert done.status is SessionStatus.COMMITTED
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_redo_that_was_overtaken_takes_nothing_back() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        two = await crash_while_finishing(one, upload.id, "commit")
+        three = await two.restart(boot_id="boot 2")
+        three.disk.parts[upload.id].data[0] = 0
+
+        async def lose_the_fence() -> None:
+            session = await three.state(upload.id)
+            await three.database.write(
+                lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another")
+            )
+
+        three.before_sink("scan", lose_the_fence)
+        with pytest.raises(ChunksMissing):
+            await three.uploads.finish(upload.id, caller=ME)
+        state = await three.state(upload.id)
+        assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
+        await three.background.stop(grace_s=0)
 
 
 async def test_open_uploads_are_hashed_again_after_a_restart() -> None:
