@@ -63,7 +63,7 @@ docs: $(TEST_PACKAGES) ## Check the documents: links, pages of problems, generat
 
 simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults (LONG=1: and real processes for an hour)
 	@$(BIN)/pytest tests/simulation --seeds $(SEEDS) -n auto $(ARGS)
-	@$(if $(LONG),$(BIN)/pytest tests/e2e -m long --long $(ARGS))
+	@$(if $(LONG),$(BIN)/pytest tests/e2e -m long --long -o faulthandler_timeout=7200 $(ARGS))
 
 sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of a release
 	@tools/make-sbom dist/haulier.cdx.json
