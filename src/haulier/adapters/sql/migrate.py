@@ -6,6 +6,7 @@ Rule 2: a database of a newer version is refused, never touched.
 """
 
 import fcntl
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def migrate(path: Path, url: str, *, lock_timeout_s: float) -> None:
         StorageUnavailable: it cannot be opened, or another start takes too long.
     """
     with _locked(path.with_name(f"{path.name}.lock"), lock_timeout_s), translated(path):
+        # Names and metadata are their owner's; SQLite gives its log the mode that the file has.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = connect(path, busy_timeout_s=lock_timeout_s, read_only=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
