@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from haulier.core.errors import LengthExceeded, ServiceStopping, StorageUnavailable
+from haulier.core.errors import LengthExceeded, ServiceStopping, StorageFull, StorageUnavailable
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.engine import appends
 from haulier.engine.context import SessionLimits
@@ -17,6 +17,26 @@ DATA = b"12345"
 
 def remembered(one: Engine) -> set[SessionId]:
     return one.uploads._sessions._context.remembered()
+
+
+async def test_a_begin_that_fails_never_takes_back_what_another_begin_with_its_key_was_told() -> None:
+    async with engine() as one:
+        preparing, go = asyncio.Event(), asyncio.Event()
+
+        async def hold_up() -> None:
+            preparing.set()
+            await go.wait()
+
+        one.before_sink("prepare", hold_up)
+        one.sink.fail_next("prepare", StorageFull(len(DATA), 0))
+        first = beside(one.begin(len(DATA), key="k"))
+        await preparing.wait()
+        second = beside(one.begin(len(DATA), key="k"))
+        await until(lambda: any(place.waiters for place in one.claims._places.values()) or second.done())
+        go.set()
+        with pytest.raises(StorageFull):
+            await first
+        assert (await one.state((await second).id)).status is SessionStatus.OPEN
 
 
 async def test_an_abort_whose_part_cannot_be_removed_succeeds_and_keeps_nothing_in_memory() -> None:

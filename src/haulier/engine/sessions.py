@@ -70,14 +70,37 @@ class SessionService(Generic[D]):
         ids = self._context.ports.ids
         boot_id, now = self._context.ports.boot_id, self._context.now()
         session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id)
-        found = await self._insert_or_find(session)
-        if found.id != session.id:
-            await self._prepare_again(found)
-            return found, False
-        await self._prepare(session)
+        while (found := await self._make_or_find(session)).id != session.id:
+            if await self._is_still_there(found):
+                return found, False
         if spec.mode is Mode.APPEND and session.complete:
             return await self.finish(session.id), True
         return session, True
+
+    async def _make_or_find(self, session: Session[D]) -> Session[D]:
+        """Return the session with its part made, or the one that has its key.
+
+        The claim tells whoever finds the row that its begin may still take it back.
+        """
+        claim = await self._context.ports.claims.claim(session.id, "begin")
+        try:
+            found = await self._insert_or_find(session)
+            if found.id == session.id:
+                await self._prepare(session)
+            return found
+        finally:
+            claim.release()
+
+    async def _is_still_there(self, found: Session[D]) -> bool:
+        """Wait for a begin that may fail; return whether its session can be continued."""
+        claim = await self._context.ports.claims.claim(found.id, "begin")
+        try:
+            current = await self._work.read(lambda tx: tx.sessions.load(found.id))
+            if current is not None:
+                await self._prepare_again(current)
+            return current is not None
+        finally:
+            claim.release()
 
     async def _check_room(self, spec: SessionSpec) -> None:
         try:
@@ -119,10 +142,9 @@ class SessionService(Generic[D]):
     async def _prepare_again(self, session: Session[D]) -> None:
         # A crash may have come between the row and the part. Only while nothing was received: a part that
         # was lost with accepted bytes must not come back as zeros.
-        if session.status is SessionStatus.OPEN and session.spec.mode is Mode.CHUNKS:
-            current = await self.load(session.id)
-            if current.status is SessionStatus.OPEN and not current.received:
-                await self._sink.prepare(session.id, size=session.size)
+        chunked = session.spec.mode is Mode.CHUNKS
+        if chunked and session.status is SessionStatus.OPEN and not session.received:
+            await self._sink.prepare(session.id, size=session.size)
 
     async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
         await self._context.policy.erased(tx, session)
