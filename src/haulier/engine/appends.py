@@ -275,6 +275,7 @@ class _Run(Generic[D]):
         self._context = intake._context  # noqa: SLF001 - the two classes are one thing
         self._body = body
         self._due = asyncio.Event()
+        self._ended = False
         self._error: StorageError | None = None
 
     async def receive(self, *, limit: int) -> BodyEnd:
@@ -294,7 +295,10 @@ class _Run(Generic[D]):
             end = await self._body.receive(self._deliver, limit=limit)
         finally:
             if saving is not None:
-                saving.cancel()
+                # Not cancelled: a row that is being written gets written, and `saved` must be what it says,
+                # since a body that turns out too long is cut back to that.
+                self._ended = True
+                self._due.set()
                 await asyncio.wait({saving})
         if self._error is not None:
             raise self._error
@@ -310,12 +314,12 @@ class _Run(Generic[D]):
         return _both(written, held) if written and held else written or held
 
     async def _keep_saving(self, end: int) -> None:
-        while not (self.lost or self._error):
+        while not (self.lost or self._error or self._ended):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._due.wait()
             self._due.clear()
-            if self.saved < self.writer.position != end:
+            if self.saved < self.writer.position != end and not self._ended:
                 await self._save(end)
 
     async def _save(self, end: int) -> None:
@@ -328,7 +332,7 @@ class _Run(Generic[D]):
             self._body.stop()
 
     async def _store(self, position: int) -> None:
-        self.lost = not await self._intake._advance(self.session, position, trusted=True)  # noqa: SLF001
+        self.lost = not await self._intake._advance(self.session, position, trusted=True)  # noqa: SLF001 - one thing
         if self.lost:
             self._body.stop()
             return

@@ -17,6 +17,7 @@ import structlog
 
 from haulier.core.errors import (
     ChunksMissing,
+    HaulierError,
     InvalidRequest,
     StorageError,
     WaitTimeout,
@@ -365,7 +366,10 @@ class SessionService(Generic[D]):
                 self._context.policy.found(await self.load(session.id))
 
     async def redo(self) -> int:
-        """Go on with what a dead worker left half finished; return how many sessions that is."""
+        """Go on with what a dead worker left half finished; return how many sessions that is.
+
+        Finishes are begun here, not awaited: how they end is in their rows.
+        """
         remembered = self._context.remembered()
         live = await self.probe()
         # What was remembered before the rows were read and is not live has ended, with a lost answer.
@@ -373,11 +377,22 @@ class SessionService(Generic[D]):
             self._context.forget(session_id)
         left = [session for session in live if self._endings.is_left(session)]
         for session in left:
-            if session.status is SessionStatus.FINISHING:
-                self._endings.completing(session, take=True)
-            else:
-                await self.offset(session.id)
+            await self._go_on(session)
         return len(left)
+
+    async def _go_on(self, session: Session[D]) -> None:
+        """Start the finish that is left; one session that cannot be helped must not keep the others waiting."""
+        if session.status is SessionStatus.FINISHING:
+            self._endings.completing(session, take=True)
+            return
+        try:
+            async with self._appends.hold(session.id) as hold:
+                settled = await self._appends.settle_complete(hold.session)
+        except HaulierError as error:
+            log.warning("session.not_redone", session=session.id, error=str(error))
+            return
+        if settled.status is SessionStatus.FINISHING:
+            self._endings.completing(settled, take=False)
 
     async def stop(self) -> None:
         """Take no more bytes; let every running body save what it has, and wake whoever waits."""

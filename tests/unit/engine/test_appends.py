@@ -337,6 +337,7 @@ async def test_an_open_upload_at_full_size_is_finished_by_whoever_finds_it(ask: 
                 )
             )
             assert await one.uploads.redo() == 1
+            await one.uploads.wait(upload.id, caller=ME, timeout_s=5)
         done = await one.state(upload.id)
         assert done.status is SessionStatus.COMMITTED
         assert await one.content(done) == DATA
@@ -422,3 +423,57 @@ async def test_a_digest_that_falls_behind_holds_the_bytes_back(monkeypatch: pyte
             pieces = [bytes([number]) * (CHECKPOINT // 2) for number in range(6)]
             state = await one.uploads.append(upload.id, 0, FakeBody(*pieces), caller=ME)
             assert state.upload.details.digest == sha256(b"".join(pieces))
+
+
+async def left_open_at_full_size(one: Engine, **request: object) -> SessionId:
+    """Begin an append upload whose last row says that all is here, but not that it is being finished."""
+    upload = await one.begin_append(len(DATA), **request)
+    await append(one, upload.id, 0, FakeBody(DATA[:10]))
+    one.disk.parts[upload.id].data.extend(DATA[10:])
+    fence = upload.fence + 1
+    advanced = await one.database.write(
+        lambda tx: tx.sessions.advance(
+            upload.id, fence, len(DATA), tail_trusted=True, boot_id="boot 1", now=1.0
+        )
+    )
+    assert advanced
+    return upload.id
+
+
+async def test_one_upload_that_cannot_be_redone_does_not_keep_the_others_waiting() -> None:
+    async with engine() as one:
+        broken, wrong = (
+            await left_open_at_full_size(one),
+            await left_open_at_full_size(one, expected=sha256(b"")),
+        )
+        right = await left_open_at_full_size(one)
+        real = one.sink.extent
+
+        async def extent(key: str) -> int:
+            if key == broken:
+                raise StorageUnavailable("a bad sector")
+            return await real(key)
+
+        one.sink.extent = extent  # type: ignore[method-assign]  # one part fails, and only one
+        assert await one.uploads.redo() == 3
+        assert (
+            await one.uploads.wait(right, caller=ME, timeout_s=5)
+        ).upload.status is SessionStatus.COMMITTED
+        assert (await one.uploads.wait(wrong, caller=ME, timeout_s=5)).upload.status is SessionStatus.FAILED
+        assert (await one.state(broken)).status is SessionStatus.OPEN
+
+
+async def test_a_body_that_turns_out_too_long_during_a_checkpoint_is_cut_to_what_the_row_says() -> None:
+    for turns in range(12):
+        async with engine() as one:
+            upload = await one.begin_append(2 * CHECKPOINT)
+            body = FakeBody(b"a" * CHECKPOINT, b"b" * (CHECKPOINT + 1), announced=False, held=True)
+            running = beside(append(one, upload.id, 0, body))
+            await body.reached.wait()
+            one.database.pause = lambda: asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            body.release()
+            with pytest.raises(LengthExceeded):
+                await running
+            assert (await one.state(upload.id)).offset == len(one.disk.parts[upload.id].data)
