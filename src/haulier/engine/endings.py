@@ -103,10 +103,12 @@ class Endings(Generic[D]):
             await self._fail(session, str(refusal))
             await self._sink.delete(blob_key)
             raise
-        if committed:
-            self._context.left(session.id, SessionStatus.COMMITTED)
-            await self._discard(session.id)
-        log.info("session.committed", session=session.id, size=size, committed=committed)
+        if not committed:
+            log.warning("session.taken_over", session=session.id)
+            return
+        self._context.left(session.id, SessionStatus.COMMITTED)
+        await self._discard(session.id)
+        log.info("session.committed", session=session.id, size=size)
 
     async def _require_survived(self, session: Session[D]) -> None:
         """After a halt of the machine, compare accepted chunks with what is on disk (Rule 4).
@@ -192,7 +194,8 @@ class Endings(Generic[D]):
     async def _await_finish(self, session: Session[D]) -> None:
         task = self.completing(session, take=True)
         await asyncio.wait({task})
-        if isinstance(error := task.exception(), StorageError):
+        # A RequestError has moved the session on; after any other one asking again would go round for ever.
+        if (error := task.exception()) is not None and not isinstance(error, RequestError):
             raise error
 
     async def _end(

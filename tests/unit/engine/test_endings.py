@@ -74,6 +74,18 @@ async def test_an_abort_says_when_the_finish_cannot_end() -> None:
             await one.uploads.abort(upload.id, caller=ME)
 
 
+async def test_an_abort_does_not_go_round_for_ever_when_the_finish_crashes() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", AssertionError("a mistake of ours"))
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await asyncio.wait({finish})
+        one.sink.fail_next("commit", AssertionError("a mistake of ours"))
+        with pytest.raises(AssertionError, match="a mistake of ours"):
+            await one.uploads.abort(upload.id, caller=ME)
+        assert isinstance(finish.exception(), AssertionError)
+
+
 async def test_an_abort_that_a_finish_was_faster_than_is_told_the_result() -> None:
     async with engine() as one:
         upload = await ready(one)
