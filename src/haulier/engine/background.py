@@ -6,13 +6,15 @@ from typing import Any, TypeVar
 
 import structlog
 
+from haulier.core.errors import HaulierError
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
 class Background:
-    """Owns tasks. What one raises is logged here unless somebody awaits it first."""
+    """Owns tasks. What one raises is logged here, and is there for whoever awaits it."""
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], None] = {}
@@ -26,8 +28,13 @@ class Background:
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, HaulierError):
             log.warning("background.failed", task=task.get_name(), error=repr(error))
+        else:
+            # A mistake of ours. Nobody may be waiting for this task: without its traceback it would be silent.
+            log.error("background.crashed", task=task.get_name(), exc_info=error)
 
     async def stop(self, *, grace_s: float) -> None:
         """Let the tasks end by themselves for `grace_s` seconds, then cancel and await the rest."""

@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
+from haulier.core.errors import StorageUnavailable
 from haulier.engine.background import Background, finish_anyway
 from tests.support.engine import beside
 
@@ -93,3 +95,27 @@ async def test_an_uncancelled_write_gives_its_result_or_its_error() -> None:
     assert await finish_anyway(five()) == 5
     with pytest.raises(ValueError, match="no"):
         await finish_anyway(fail())
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "event"),
+    [
+        (StorageUnavailable("no"), "warning", "background.failed"),
+        (AssertionError("never"), "error", "background.crashed"),
+    ],
+)
+async def test_what_nobody_awaits_is_logged_and_a_mistake_of_ours_with_its_traceback(
+    error: Exception, level: str, event: str
+) -> None:
+    background = Background()
+
+    async def fail() -> None:
+        raise error
+
+    with capture_logs() as logs:
+        task = background.start(fail(), name="fail")
+        await asyncio.wait({task})
+        await asyncio.sleep(0)
+    (logged,) = logs
+    assert (logged["log_level"], logged["event"]) == (level, event)
+    assert logged.get("exc_info") is (error if level == "error" else None)
