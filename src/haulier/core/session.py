@@ -205,8 +205,11 @@ class Session(Generic[D]):
                 break
         return missing
 
-    def require_open(self) -> None:
+    def require_open(self, *, result: str | None = None) -> None:
         """Raise what a caller that needs an open session must be told.
+
+        Args:
+            result: the name of what it became, should it be committed.
 
         Raises:
             UploadBusy: it is finishing.
@@ -216,7 +219,7 @@ class Session(Generic[D]):
         if self.status is SessionStatus.FINISHING:
             raise UploadBusy(self.id, "it is being finished")
         if self.status is SessionStatus.COMMITTED:
-            raise UploadComplete(self.id, None)
+            raise UploadComplete(self.id, result)
         if self.status.gone:
             raise UploadGone(self.id, self.status, self.error)
 

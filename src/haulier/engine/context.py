@@ -10,8 +10,6 @@ from haulier.core.errors import (
     InvalidRequest,
     ServiceStopping,
     UploadBusy,
-    UploadComplete,
-    UploadGone,
     UploadNotFound,
 )
 from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
@@ -161,19 +159,8 @@ class SessionContext(Generic[D]):
             )
 
     def require_open(self, session: Session[D]) -> None:
-        """Raise what the caller of a session that is not open must be told.
-
-        Raises:
-            UploadBusy: it is finishing.
-            UploadComplete: it is committed.
-            UploadGone: it ended without a result.
-        """
-        if session.status is SessionStatus.FINISHING:
-            raise UploadBusy(session.id, "it is being finished")
-        if session.status is SessionStatus.COMMITTED:
-            raise UploadComplete(session.id, self.policy.result_of(session))
-        if session.status.gone:
-            raise UploadGone(session.id, session.status, session.error)
+        """Raise as `Session.require_open`, with the name of a committed one's result."""
+        session.require_open(result=self.policy.result_of(session))
 
     async def explain_refusal(self, session_id: SessionId, otherwise: str) -> NoReturn:
         """Raise why a conditional statement on an open session did not hold."""

@@ -132,8 +132,9 @@ def test_an_open_session_may_be_used() -> None:
 def test_a_caller_who_comes_too_late_is_told_why() -> None:
     with pytest.raises(UploadBusy, match="being finished"):
         in_status(SessionStatus.FINISHING).require_open()
-    with pytest.raises(UploadComplete):
-        in_status(SessionStatus.COMMITTED).require_open()
+    with pytest.raises(UploadComplete) as raised:
+        in_status(SessionStatus.COMMITTED).require_open(result="record 1")
+    assert raised.value.record == "record 1"
     for status in GONE:
         with pytest.raises(UploadGone, match=f"is {status}: why"):
             replace(in_status(status), error="why").require_open()
