@@ -67,10 +67,6 @@ class Digests:
             follower.accepted = follower.accepted.add(start, stop)
             self._run(session_id)
 
-    def followed(self, session_id: SessionId) -> bool:
-        """Whether this process follows that upload."""
-        return session_id in self._followers
-
     def followed_uploads(self) -> Collection[SessionId]:
         """Return the uploads that this process follows."""
         return self._followers.keys()

@@ -7,13 +7,14 @@ Rule 3: what nobody names is set aside, never removed.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
-from haulier.core.upload import UploadDetails
+from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.records import RecordService
 from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
 
@@ -157,7 +158,7 @@ class Janitor:
         count = 0
         async for stray in self._sink.parts():
             key = SessionId(stray.key)
-            session = await self._work.read(lambda tx, key=key: tx.sessions.peek(key))  # type: ignore[misc]
+            session = await self._work.read(partial(_peek, key))
             if session is not None and not session.status.live:
                 await self._sink.discard(stray.key)
             elif session is None and stray.modified_at < self._old(STRAY_AGE_S):
@@ -182,6 +183,10 @@ class Janitor:
             return await tx.sessions.blob_keys(keys) | await tx.records.blob_keys(keys)
 
         return await self._work.read(look)
+
+
+async def _peek(key: SessionId, tx: Transaction[UploadDetails]) -> Upload | None:
+    return await tx.sessions.peek(key)
 
 
 async def _batches(strays: AsyncIterator[Stray]) -> AsyncIterator[list[Stray]]:

@@ -29,7 +29,6 @@ class UploadObserver(Protocol):
         """An upload was begun."""
 
     def accepted(self, count: int, /) -> None:
-        """Let the digest follow."""
         """So many bytes were accepted."""
 
     def ended(self, status: SessionStatus, /) -> None:
@@ -37,7 +36,7 @@ class UploadObserver(Protocol):
 
 
 class UploadPolicy:
-    """What uploads decide at the turning points of their sessions; see `SessionPolicy`, which says what each call means."""
+    """What uploads decide; `SessionPolicy` says when each call comes and what it means."""
 
     def __init__(self, digests: Digests, observer: UploadObserver | None) -> None:
         self._digests = digests
