@@ -468,9 +468,9 @@ async def test_a_body_that_turns_out_too_long_during_a_checkpoint_is_cut_to_what
         async with engine() as one:
             upload = await one.begin_append(2 * CHECKPOINT)
             body = FakeBody(b"a" * CHECKPOINT, b"b" * (CHECKPOINT + 1), announced=False, held=True)
+            one.database.pause = lambda: asyncio.sleep(0)
             running = beside(append(one, upload.id, 0, body))
             await body.reached.wait()
-            one.database.pause = lambda: asyncio.sleep(0)
             for _ in range(turns):
                 await asyncio.sleep(0)
             body.release()
