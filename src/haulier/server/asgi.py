@@ -92,7 +92,7 @@ class AsgiBody:
     def stop(self) -> None:
         """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
         self._stopped = True
-        if self._wait is not None:
+        if self._wait is not None and not self._wait.expired():  # else it is ending already
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def _next(self) -> MutableMapping[str, Any] | BodyEnd:

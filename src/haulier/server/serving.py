@@ -77,7 +77,7 @@ class HaulierServer(uvicorn.Server):
         self._loop = None  # from here on nothing is left to be hurried
 
     def _stop_saving(self) -> None:
-        if self._saving is not None and self._loop is not None:
+        if self._saving is not None and self._loop is not None and not self._saving.expired():
             self._saving.reschedule(self._loop.time())
 
 

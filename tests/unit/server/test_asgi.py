@@ -242,6 +242,17 @@ class TestAsgiBody:
         assert await receiving is BodyEnd.STOPPED
         body.stop()
 
+    @pytest.mark.parametrize("turns", range(4))
+    async def test_stop_may_be_repeated_while_the_wait_is_ending(self, turns: int) -> None:
+        body = AsgiBody(scope(3), Messages(part(b"ab")))
+        receiving = asyncio.get_running_loop().create_task(body.receive(Store()))
+        await settle()
+        body.stop()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        body.stop()
+        assert await receiving is BodyEnd.STOPPED
+
     async def test_the_limit_splits_a_message(self) -> None:
         store = Store()
         body = AsgiBody(scope(), Messages(part(b"abc"), part(b"def", more=False)))
