@@ -63,7 +63,7 @@ class Wire:
             base_url=self.url,
             headers=headers,
             timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            # One more for control calls, so that asking for the state never waits behind bodies.
+            # Control calls have connections of their own: asking for the state never waits behind bodies.
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
             # A proxy between this machine and itself is never meant, and the service refuses it.
             trust_env=not is_loopback(self.url),

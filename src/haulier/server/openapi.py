@@ -13,7 +13,14 @@ from pydantic.json_schema import models_json_schema
 
 from haulier.server.inputs import BeginIn, FinishIn
 from haulier.server.problems import MEDIA_TYPE, SLUGS, TABLE, Row
-from haulier.server.schemas import ProblemOut, RecordOut, StateOut
+from haulier.server.schemas import (
+    HEX_EXAMPLE,
+    RECORD_EXAMPLE,
+    UPLOAD_EXAMPLE,
+    ProblemOut,
+    RecordOut,
+    StateOut,
+)
 
 Json = dict[str, Any]
 
@@ -57,7 +64,6 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Which problems an operation can answer, beside those that any can."""
 
-_HEX: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
 _DIGEST: Final = "sha-256=:mDSHbc+wXLFnpcJJU+uljErImxrfV/KPL50JrxB+6PA=:"
 
 
@@ -74,8 +80,8 @@ def _parameter(  # noqa: PLR0917 - the parts of a line of a table
     }
 
 
-_UPLOAD: Final = _parameter("upload_id", "path", {"type": "string"}, "3q2-7wEjRWeJq83vASNFZw")
-_RECORD: Final = _parameter("record_id", "path", {"type": "string"}, "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11")
+_UPLOAD: Final = _parameter("upload_id", "path", {"type": "string"}, UPLOAD_EXAMPLE)
+_RECORD: Final = _parameter("record_id", "path", {"type": "string"}, RECORD_EXAMPLE)
 _KIND: Final = _parameter("kind", "path", {"type": "string"}, "original")
 _CONTENT_DIGEST: Final = _parameter(
     "Content-Digest", "header", {"type": "string"}, _DIGEST, "Of this body (RFC 9530)"
@@ -166,7 +172,7 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
                 content={
                     "text/event-stream": {
                         "schema": {"type": "string"},
-                        "example": 'event: progress\ndata: {"id": "3q2-7wEjRWeJq83vASNFZw", "status": "open"}\n\n',
+                        "example": f'event: progress\ndata: {{"id": "{UPLOAD_EXAMPLE}", "status": "open"}}\n\n',
                     }
                 },
             )
@@ -199,8 +205,8 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
             _RECORD,
             _KIND,
             _parameter("Range", "header", {"type": "string"}, "bytes=0-1048575"),
-            _parameter("If-Range", "header", {"type": "string"}, f'"sha-256-{_HEX}"'),
-            _parameter("If-None-Match", "header", {"type": "string"}, f'"sha-256-{_HEX}"'),
+            _parameter("If-Range", "header", {"type": "string"}, f'"sha-256-{HEX_EXAMPLE}"'),
+            _parameter("If-None-Match", "header", {"type": "string"}, f'"sha-256-{HEX_EXAMPLE}"'),
             _WANT,
         ],
         _asset_answers({"*/*": {"schema": _BYTES, "example": "the bytes"}})

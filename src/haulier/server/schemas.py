@@ -19,8 +19,8 @@ MAX_MISSING_CHUNKS: Final = 1000
 """Longest list of missing chunks in a state: what a client works on next, not the whole file."""
 
 HEX_EXAMPLE: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
-_UPLOAD: Final = "3q2-7wEjRWeJq83vASNFZw"
-_RECORD: Final = "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"
+UPLOAD_EXAMPLE: Final = "3q2-7wEjRWeJq83vASNFZw"
+RECORD_EXAMPLE: Final = "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"
 _TIME: Final = "2026-11-22T09:37:47.123Z"
 _BASE: Final = "http://127.0.0.1:8000"
 
@@ -61,8 +61,8 @@ class BegunOut(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "id": _UPLOAD,
-                    "record": _RECORD,
+                    "id": UPLOAD_EXAMPLE,
+                    "record": RECORD_EXAMPLE,
                     "status": "open",
                     "mode": "chunks",
                     "size": 73400320,
@@ -71,10 +71,10 @@ class BegunOut(BaseModel):
                     "expires_at": _TIME,
                     "token": "c2VjcmV0",
                     "links": {
-                        "self": f"{_BASE}/api/uploads/{_UPLOAD}",
-                        "chunks": f"{_BASE}/api/uploads/{_UPLOAD}/chunks",
-                        "finish": f"{_BASE}/api/uploads/{_UPLOAD}/finish",
-                        "events": f"{_BASE}/api/uploads/{_UPLOAD}/events",
+                        "self": f"{_BASE}/api/uploads/{UPLOAD_EXAMPLE}",
+                        "chunks": f"{_BASE}/api/uploads/{UPLOAD_EXAMPLE}/chunks",
+                        "finish": f"{_BASE}/api/uploads/{UPLOAD_EXAMPLE}/finish",
+                        "events": f"{_BASE}/api/uploads/{UPLOAD_EXAMPLE}/events",
                     },
                 }
             ]
@@ -134,8 +134,8 @@ class AssetOut(BaseModel):
         )
 
 
-_RECORD_EXAMPLE: Final[dict[str, Any]] = {
-    "id": _RECORD,
+_RECORD_OBJECT: Final[dict[str, Any]] = {
+    "id": RECORD_EXAMPLE,
     "capsule": "default",
     "filename": "holiday.mp4",
     "path": "2026/rome/holiday.mp4",
@@ -157,7 +157,7 @@ _RECORD_EXAMPLE: Final[dict[str, Any]] = {
             "digest": {"sha-256": HEX_EXAMPLE},
             "width": None,
             "height": None,
-            "url": f"{_BASE}/api/records/{_RECORD}/assets/original",
+            "url": f"{_BASE}/api/records/{RECORD_EXAMPLE}/assets/original",
         }
     ],
 }
@@ -166,7 +166,7 @@ _RECORD_EXAMPLE: Final[dict[str, Any]] = {
 class RecordOut(BaseModel):
     """The durable entry of one received file."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_RECORD_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_RECORD_OBJECT]})
 
     id: str
     capsule: str
@@ -211,7 +211,7 @@ class RecordListOut(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"items": [_RECORD_EXAMPLE], "next": None, "total": None, "left_out": 0}]
+            "examples": [{"items": [_RECORD_OBJECT], "next": None, "total": None, "left_out": 0}]
         }
     )
 
@@ -230,8 +230,8 @@ class StateOut(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "id": _UPLOAD,
-                    "record": _RECORD,
+                    "id": UPLOAD_EXAMPLE,
+                    "record": RECORD_EXAMPLE,
                     "status": "open",
                     "mode": "chunks",
                     "size": 73400320,
@@ -330,9 +330,9 @@ class ProblemOut(BaseModel):
                     "type": f"{_BASE}/errors/upload-not-found",
                     "title": "No such upload",
                     "status": 404,
-                    "detail": f"there is no upload '{_UPLOAD}'",
+                    "detail": f"there is no upload '{UPLOAD_EXAMPLE}'",
                     "instance": "urn:uuid:0b8a3c1e-6c0f-4d55-9f0e-3d8f0f1c2a77",
-                    "upload": _UPLOAD,
+                    "upload": UPLOAD_EXAMPLE,
                 }
             ]
         },
