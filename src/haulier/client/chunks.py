@@ -19,7 +19,7 @@ from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.plan import Chunk, missing_chunks
 from haulier.client.source import FileSource
-from haulier.client.tasks import tasks
+from haulier.client.tasks import in_thread, tasks
 from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
@@ -38,7 +38,7 @@ class Key:
 
     async def renew(self) -> None:
         """Replace it; the new one is on disk, where keys are kept, before it is used."""
-        self.value = await asyncio.to_thread(self._renew)
+        self.value = await in_thread(self._renew)
 
 
 class ChunkUpload:

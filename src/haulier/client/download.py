@@ -11,6 +11,7 @@ import asyncio
 import errno
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,6 +20,7 @@ import httpx2
 from haulier.client.locks import is_at, open_locked
 from haulier.client.order import Report
 from haulier.client.source import PIECE
+from haulier.client.tasks import in_thread
 from haulier.client.values import Asset, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
@@ -53,10 +55,11 @@ class Part:
             raise InvalidRequest.of("target", f"{target} is being fetched by another process")
         return cls(path, descriptor, name)
 
-    def take_over(self) -> None:
-        """Read and hash what an earlier run left."""
-        while piece := os.pread(self._descriptor, PIECE, self.size):
-            self._count(piece)
+    def take_over(self) -> bool:
+        """Read and hash the next `PIECE` of what an earlier run left; return whether there was any."""
+        piece = os.pread(self._descriptor, PIECE, self.size)
+        self._count(piece)
+        return bool(piece)
 
     def write(self, piece: bytes) -> None:
         """Append."""
@@ -149,24 +152,32 @@ class Download:
                 return self._target
             raise FileExistsError(errno.EEXIST, "exists with other bytes", str(self._target))
         name = DigestName.NONE if expected is None else expected.name
-        part = await asyncio.to_thread(Part.open, self._target, self._mark, name)
+        part = await in_thread(Part.open, self._target, self._mark, name, undo=Part.close)
         try:
-            await asyncio.to_thread(part.take_over if resume else part.clear)
+            await self._prepare(part, resume=resume)
             await self._fetch_right(part, expected)
-            await asyncio.to_thread(part.publish, self._target, overwrite=overwrite)
+            await in_thread(partial(part.publish, self._target, overwrite=overwrite))
         finally:
-            await asyncio.to_thread(part.close)
+            await in_thread(part.close)
         return self._target
+
+    @staticmethod
+    async def _prepare(part: Part, *, resume: bool) -> None:
+        if not resume:
+            await in_thread(part.clear)
+            return
+        while await in_thread(part.take_over):
+            pass
 
     async def _fetch_right(self, part: Part, expected: Digest | None) -> None:
         resumed = part.size > 0
         await self._fetch(part)
         if resumed and not self._right(part, expected):
-            await asyncio.to_thread(part.clear)
+            await in_thread(part.clear)
             await self._fetch(part)
         if not self._right(part, expected):
             actual = part.digest()
-            await asyncio.to_thread(part.clear)
+            await in_thread(part.clear)
             wanted = str(self._asset.size) if expected is None else expected.hex
             raise PeerCorrupted(self._mark, wanted, "" if actual is None else actual.hex)
 
@@ -175,7 +186,7 @@ class Download:
 
     async def _fetch(self, part: Part) -> None:
         if part.size > self._asset.size:
-            await asyncio.to_thread(part.clear)
+            await in_thread(part.clear)
         self._report.acknowledged(part.size)
         while part.size < self._asset.size:
             await self._wire.persevere(
@@ -188,11 +199,11 @@ class Download:
             self._path, headers={**headers, "Accept-Encoding": "identity"}
         ) as answer:
             if part.size and not _continues(answer, part.size):
-                await asyncio.to_thread(part.clear)
+                await in_thread(part.clear)
             async for piece in answer.aiter_raw(PIECE):
                 if part.size + len(piece) > self._asset.size:
                     raise PeerCorrupted(self._mark, f"{self._asset.size} bytes", "more")
-                await asyncio.to_thread(part.write, piece)
+                await in_thread(part.write, piece)
                 self._report.acknowledged(part.size)
         if part.size < self._asset.size:
             raise PeerUnreachable(self._wire.url, f"the answer ended at byte {part.size}")

@@ -18,6 +18,7 @@ from haulier.client.order import Order, Report
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload
+from haulier.client.tasks import in_thread
 from haulier.client.values import ProgressCallback, Record, RecordPage, UploadState
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import Wire
@@ -139,7 +140,7 @@ class Client:
             report = Report(progress, None)
             stream = StreamUpload(self._wire, source, order, key=key or _new_key(), report=report)
             return await stream.run()
-        file = await asyncio.to_thread(FileSource.open, Path(source))
+        file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
         try:
             return await self._upload_file(file, order, key, Report(progress, file.size))
         finally:
@@ -163,7 +164,7 @@ class Client:
     @asynccontextmanager
     async def _key(self, file: FileSource, given: str | None) -> AsyncIterator[Key]:
         """Keep the key where a later run finds it, until the upload has come to an end."""
-        entry = None if given is not None else await asyncio.to_thread(self._entry, file)
+        entry = None if given is not None else await in_thread(self._entry, file, undo=_close)
         if entry is None:
             # The caller's own key, or another process sends the same file right now.
             yield Key(given or _new_key(), _new_key)
@@ -308,6 +309,11 @@ def _own_name(source: str | os.PathLike[str] | AsyncIterable[bytes]) -> str:
     if isinstance(source, AsyncIterable):
         raise TypeError("a stream needs a filename")
     return Path(source).name
+
+
+def _close(entry: Entry | None) -> None:
+    if entry is not None:
+        entry.close()
 
 
 def _new_key() -> str:

@@ -10,6 +10,7 @@ import asyncio
 from typing import Final
 
 from haulier.client.source import FileSource
+from haulier.client.tasks import in_thread
 from haulier.core.digest import Digest, DigestName, OrderedDigest
 
 STEP: Final = 4 * 1024 * 1024
@@ -43,7 +44,7 @@ class FollowingDigest:
         while digest.frontier < self._source.size:
             self._moved.clear()
             if digest.frontier < self._allowed:
-                await asyncio.to_thread(self._step, digest, min(digest.frontier + STEP, self._allowed))
+                await in_thread(self._step, digest, min(digest.frontier + STEP, self._allowed))
             else:
                 await self._moved.wait()
         return digest.value()

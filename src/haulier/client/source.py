@@ -4,7 +4,6 @@ Rule 1: two revisions are never mixed: size, time of change and identity are com
         before the end; a short read is a change too.
 """
 
-import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from haulier.client.tasks import in_thread
 from haulier.core.errors import InvalidRequest, SourceChanged
 
 PIECE: Final = 1024 * 1024
@@ -104,7 +104,7 @@ class FileSource:
             SourceChanged: as `read`.
         """
         for low in range(start, stop, PIECE):
-            piece = await asyncio.to_thread(self.read, low, min(low + PIECE, stop))
+            piece = await in_thread(self.read, low, min(low + PIECE, stop))
             yield piece
             moved(low + len(piece) - start)
 

@@ -1,8 +1,17 @@
-"""Tasks that belong together: the first error ends them all and comes out as itself."""
+"""Tasks that belong together, and work in threads that a cancel does not leave behind.
+
+Rule 1: the first error of a group ends all its tasks and comes out as itself.
+Rule 2: when a wait for a thread returns or raises, the thread touches nothing any more. Otherwise a file could
+        be closed, and its number reused, under a thread that still writes to it.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -22,3 +31,24 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def in_thread(
+    work: Callable[..., T], *arguments: object, undo: Callable[[T], None] = lambda _: None
+) -> T:
+    """Run blocking `work` in a thread and return its result; a cancel is raised after its end.
+
+    `undo` gives back the result that a cancelled caller never gets.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return future.result()
+    if future.exception() is None:
+        undo(future.result())
+    raise cancelled

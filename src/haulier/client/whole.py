@@ -21,6 +21,7 @@ from haulier.client.ending import (
 )
 from haulier.client.order import Order, Report
 from haulier.client.source import FileSource
+from haulier.client.tasks import in_thread
 from haulier.client.values import Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, format_digest_field, new_hasher
@@ -46,7 +47,7 @@ class WholeUpload:
         Raises:
             SourceChanged, PeerCorrupted, PeerRefused, PeerUnreachable: as for an upload in chunks.
         """
-        body = await asyncio.to_thread(self._source.read, 0, self._source.size)
+        body = await in_thread(self._source.read, 0, self._source.size)
         await asyncio.to_thread(self._source.check)
         digest = await asyncio.to_thread(_digest, self._order.digest, body)
         for _ in range(MAX_SESSIONS - 1):
