@@ -18,7 +18,7 @@ from typing import Final
 
 from haulier.adapters.disk_tree import DiskTree, stat_or_none
 from haulier.adapters.disk_writer import PartWriter
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import RangeBusy
 
 OPEN_ATTEMPTS: Final = 3
@@ -83,6 +83,7 @@ class PartFiles:
             path=part,
             start=start,
             stop=stop,
+            write_back=self._tree.write_back(part),
             make_name_durable=lambda: self._tree.make_name_durable(part),
             closed=closed,
         )
@@ -197,8 +198,9 @@ class PartFiles:
 
     def _sync(self, part: Path, descriptor: int) -> None:
         try:
+            self._tree.write_back(part).raise_error()
             self._calls.sync(descriptor)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             self._tree.set_aside(part)
             reason = f"part {part.name} did not reach the disk and is set aside"
             raise StorageUnavailable(reason, lost=True) from error

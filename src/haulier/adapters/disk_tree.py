@@ -20,6 +20,7 @@ from haulier.adapters.directories import (
     require_room,
     require_writable,
 )
+from haulier.adapters.disk_write_back import WriteBack
 from haulier.adapters.disk_writer import DiskTools
 from haulier.adapters.system_calls import read_error, write_error
 from haulier.ports import Stray
@@ -58,8 +59,13 @@ class DiskTree:
         self.tools = tools or DiskTools()
         self.calls = self.tools.calls
         self._min_free = min_free
+        self._write_backs: dict[Path, WriteBack] = {}
         self._durable: set[Path] = set()
         """Parts and directories whose names are known to survive a power loss."""
+
+    def write_back(self, part: Path) -> WriteBack:
+        """Return the write-back of a part, which is kept until the part is removed."""
+        return self._write_backs.setdefault(part, WriteBack(self.calls, self.tools.threads, part))
 
     def part(self, key: str) -> Path:
         """Return the path of a part."""
@@ -142,6 +148,7 @@ class DiskTree:
         with self.writing_errors(), suppress(FileNotFoundError):
             self.calls.unlink(path)
         self._durable.discard(path)
+        self._write_backs.pop(path, None)
 
     def set_aside(self, path: Path) -> None:
         """Move a file to lost+found; fine when there is none.

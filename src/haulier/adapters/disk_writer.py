@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from haulier.adapters.disk_threads import DiskThreads, wait_ended, wait_result
+from haulier.adapters.disk_write_back import WriteBack
 from haulier.adapters.system_calls import LOCKS, RangeLocks, SystemCalls, write_error
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageUnavailable
@@ -25,8 +26,6 @@ SLOW_WRITE_S: Final = 0.020
 """A page-cache write of 256 KiB takes 0.1 ms; 20 ms means that the kernel throttles us (dirty pages)."""
 FAST_WRITES_TO_RETURN: Final = 16
 """So many fast writes in a row, 4 MiB of full pieces, bring a writer back to the event loop."""
-WRITE_BACK_STEP: Final = 32 * 1024 * 1024
-"""Write-back is started every so many bytes, so that the sync of a finish finds only a tail to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +50,7 @@ class PartWriter:
         path: Path,
         start: int,
         stop: int | None,
+        write_back: WriteBack,
         make_name_durable: Callable[[], None],
         closed: Callable[["PartWriter"], None],
     ) -> None:
@@ -63,14 +63,13 @@ class PartWriter:
         self._path = path
         self._stop = stop
         self._position = start
+        self._write_back = write_back
         self._make_name_durable = make_name_durable
         self._closed = closed
         self._open = True
         self._in_threads = 0
         """Writes that still go to a thread; 0 on the event loop."""
         self._writing: Future[None] | None = None
-        self._write_back: Future[None] | None = None
-        self._written_back = start
 
     @property
     def key(self) -> str:
@@ -89,13 +88,14 @@ class PartWriter:
             StorageFull · StorageNotWritable · StorageUnavailable
         """
         self._require_right(len(piece))
+        self._write_back.raise_error()
         if self._in_threads:
             # The caller's buffer is reused as soon as it has it back.
             self._writing = self._tools.threads.submit(self._put_timed, bytes(piece))
             # Shielded, since a cancel would skip a write that has not started and leave a hole.
             return asyncio.shield(asyncio.wrap_future(self._writing))
         self._put_timed(piece)
-        return None
+        return self._write_back.full()
 
     def _require_right(self, length: int) -> None:
         if not self._open:
@@ -115,8 +115,6 @@ class PartWriter:
             self._in_threads = FAST_WRITES_TO_RETURN
         elif self._in_threads:
             self._in_threads -= 1
-        if self._position - self._written_back >= WRITE_BACK_STEP:
-            self._start_write_back()
 
     def _put(self, piece: Buffer) -> None:
         rest = memoryview(piece)
@@ -127,26 +125,9 @@ class PartWriter:
                     raise StorageUnavailable("the disk took no byte of a write")
                 self._position += written
                 rest = rest[written:]
+            self._write_back.wrote(self._descriptor, len(piece))
         except OSError as error:
             raise write_error(error, self._path.parent, needed=len(rest)) from error
-
-    def _start_write_back(self) -> None:
-        """Start it for what came since the last time, unless the disk is still busy with that."""
-        if self._write_back is not None and not self._write_back.done():
-            return
-        self._raise_write_back_error()
-        start, self._written_back = self._written_back, self._position
-        self._write_back = self._tools.threads.submit(
-            self._tools.calls.start_write_back, self._descriptor, start, self._position - start
-        )
-
-    def _raise_write_back_error(self) -> None:
-        """Tell of a write-back that failed: the kernel may not tell again."""
-        if self._write_back is None or not self._write_back.done():
-            return
-        error = self._write_back.exception()
-        if isinstance(error, OSError):
-            raise write_error(error, self._path.parent) from error
 
     async def flush(self, *, durable: bool) -> int:
         """Return the position up to which bytes survive this process (durable: a power loss).
@@ -156,7 +137,7 @@ class PartWriter:
         """
         if self._writing is not None:
             await wait_result(self._writing)
-        self._raise_write_back_error()
+        self._write_back.raise_error()
         if durable:
             await self._tools.threads.run(self._sync)
         return self._position
@@ -174,8 +155,9 @@ class PartWriter:
             return
         self._open = False
         try:
-            # Their errors were told: by what `write` returned, and by the next write or flush.
-            await wait_ended(*(work for work in (self._writing, self._write_back) if work is not None))
+            # Its error was told by what `write` returned.
+            if self._writing is not None:
+                await wait_ended(self._writing)
         finally:
             self._closed(self)
             self._close_file()

@@ -33,8 +33,8 @@ DIRECTORY_MODE: Final = 0o755
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _CANNOT_RESERVE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
-_SYNC_FILE_RANGE_WRITE: Final = 2
-"""Start writing dirty pages, wait for nothing. Source: sync_file_range(2)."""
+_SYNC_FILE_RANGE_ALL: Final = 1 | 2 | 4
+"""Wait for what is being written, write what is dirty, wait for that. Source: sync_file_range(2)."""
 
 
 def write_error(error: OSError, directory: Path, *, needed: int = 0) -> StorageError:
@@ -112,11 +112,11 @@ class SystemCalls:
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
 
-    def start_write_back(self, descriptor: int, offset: int, size: int) -> None:
-        """Ask the kernel to begin writing that range to the device; may block, so call it in a thread."""
+    def write_back(self, descriptor: int) -> None:
+        """Have a file's bytes written to the device and wait; does not make them durable, as `sync` does."""
         if _sync_file_range is not None:
-            start, count = ctypes.c_int64(offset), ctypes.c_int64(size)
-            _call(_sync_file_range, descriptor, start, count, _SYNC_FILE_RANGE_WRITE)
+            whole = ctypes.c_int64(0)  # from the start, and to the end
+            _call(_sync_file_range, descriptor, whole, whole, _SYNC_FILE_RANGE_ALL)
 
     def sync(self, descriptor: int) -> None:
         """Wait until a file's bytes, and what is needed to read them, are on the device."""

@@ -120,12 +120,12 @@ class Janitor:
         """Sweep after every interval, for ever; cancel it to end it."""
         while True:
             await self._clock.sleep(self._limits.interval_s)
-            await self.sweep(expire=not self._jumps.look())
+            await self.sweep()
 
-    async def sweep(self, *, expire: bool = True) -> None:
-        """Do every step once; `expire` False leaves out what depends on age."""
+    async def sweep(self) -> None:
+        """Do every step once, but after a jump of the clock none that depends on age."""
         await self._step("redo", self._sessions.redo)
-        if not expire:
+        if self._jumps.look():
             return
         await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))
         await self._step(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters import disk_writer
+from haulier.adapters import disk_write_back
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk_writer import FAST_WRITES_TO_RETURN, DiskTools, PartWriter
 from haulier.core.errors import StorageFull, StorageNotWritable, StorageUnavailable
@@ -240,53 +240,89 @@ async def test_a_flush_that_fails_says_so(writer: PartWriter, calls: FaultyCalls
     assert await writer.flush(durable=True) == 1
 
 
+@pytest.fixture
+def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_write_back, "STEP", 10)
+
+
+@pytest.mark.usefixtures("_small_steps")
 async def test_write_back_is_started_in_a_thread_after_each_step(
-    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
+    writer: PartWriter, calls: FaultyCalls
 ) -> None:
-    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 10)
     for _ in range(4):
-        writer.write(b"12345")
-        if writer._write_back is not None:
-            writer._write_back.result(10)
-    assert calls.names().count("start_write_back") == 2
-    assert calls.threads("start_write_back") == [True, True]
+        held = writer.write(b"12345")
+        if held is not None:
+            await held
+        await until_written_back(writer)
+    assert calls.names().count("write_back") == 2
+    assert calls.threads("write_back") == [True, True]
 
 
-async def test_write_back_is_not_started_while_the_disk_is_busy_with_it(
-    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("_small_steps")
+async def test_the_writers_of_a_part_count_together(sink: DiskSink, calls: FaultyCalls) -> None:
+    await sink.prepare("part", size=12)
+    for start in (0, 6):
+        writer = await sink.open("part", start, start + 6)
+        writer.write(b"123456")
+        await writer.close()
+    await until_written_back(writer)
+    assert calls.names().count("write_back") == 1
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_who_is_two_steps_ahead_of_the_disk_waits_for_it(
+    writer: PartWriter, calls: FaultyCalls
 ) -> None:
-    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 10)
-    gate = calls.stall("start_write_back")
-    for _ in range(6):
-        writer.write(b"12345")
+    gate = calls.stall("write_back")
+    assert [writer.write(b"12345") for _ in range(3)] == [None, None, None]
+    held = writer.write(b"12345")
+    assert held is not None
     gate.set()
-    await writer.close()
-    assert calls.names().count("start_write_back") == 1
+    await held
+    assert writer.write(b"1") is None
+    await until_written_back(writer)
+    assert calls.names().count("write_back") == 2
 
 
+@pytest.mark.usefixtures("_small_steps")
 @pytest.mark.parametrize("durable", [False, True])
-async def test_a_failed_write_back_is_told_by_the_next_flush(
-    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch, durable: bool
+async def test_a_failed_write_back_is_told_by_every_flush(
+    writer: PartWriter, calls: FaultyCalls, durable: bool
 ) -> None:
-    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 5)
-    calls.fail("start_write_back", errno.EIO)
-    writer.write(b"12345")
-    assert writer._write_back is not None
-    writer._write_back.exception(10)
-    with pytest.raises(StorageUnavailable):
-        await writer.flush(durable=durable)
+    calls.fail("write_back", errno.EIO)
+    writer.write(b"1234567890")
+    await until_written_back(writer)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await writer.flush(durable=durable)
 
 
-async def test_a_failed_write_back_is_told_before_the_next_one(
-    writer: PartWriter, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk_writer, "WRITE_BACK_STEP", 5)
-    calls.fail("start_write_back", errno.ENOSPC)
-    writer.write(b"12345")
-    assert writer._write_back is not None
-    writer._write_back.exception(10)
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_failed_write_back_is_told_by_the_next_write(writer: PartWriter, calls: FaultyCalls) -> None:
+    calls.fail("write_back", errno.ENOSPC)
+    writer.write(b"1234567890")
+    await until_written_back(writer)
     with pytest.raises(StorageFull):
         writer.write(b"12345")
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_part_whose_write_back_failed_is_never_committed(sink: DiskSink, calls: FaultyCalls) -> None:
+    writer = await sink.open("part", 0, None)
+    calls.fail("write_back", errno.EIO)
+    writer.write(b"1234567890")
+    await until_written_back(writer)
+    await writer.close()
+    with pytest.raises(StorageUnavailable) as caught:
+        await sink.commit("part", "b" * 32, size=10)
+    assert caught.value.lost
+    assert await sink.extent("part") == 0
+
+
+async def until_written_back(writer: PartWriter) -> None:
+    running = writer._write_back._running
+    if running is not None:
+        await asyncio.wrap_future(running)
 
 
 async def test_the_file_of_a_discarded_part_is_closed_in_a_thread(sink: DiskSink) -> None:

@@ -93,7 +93,7 @@ def test_a_call_is_repeated_when_a_signal_interrupts_it() -> None:
 
 def test_a_call_that_fails_raises_its_errno() -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        SystemCalls().start_write_back(-1, 0, 10)
+        SystemCalls().write_back(-1)
     assert caught.value.errno == errno.EBADF
 
 
@@ -110,7 +110,7 @@ def test_platforms_without_these_calls_get_sparse_files_and_no_early_write_back(
     monkeypatch.setattr(system_calls, "_sync_file_range", None)
     calls = SystemCalls()
     calls.reserve(descriptors[0], 1_000_000)
-    calls.start_write_back(descriptors[0], 0, 1_000_000)
+    calls.write_back(descriptors[0])
     state = os.fstat(descriptors[0])
     assert (state.st_size, state.st_blocks) == (1_000_000, 0)
 
@@ -124,7 +124,7 @@ def test_a_longer_file_is_never_cut_by_a_reservation(descriptors: tuple[int, int
 
 def test_write_back_of_written_bytes_is_started(descriptors: tuple[int, int]) -> None:
     os.pwrite(descriptors[0], b"hello", 0)
-    SystemCalls().start_write_back(descriptors[0], 0, 5)
+    SystemCalls().write_back(descriptors[0])
 
 
 def test_opened_files_are_not_inherited(tmp_path: Path) -> None:
