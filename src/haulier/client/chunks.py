@@ -11,19 +11,18 @@ Rule 3: a body is never longer than a chunk, so an early refusal of the service 
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Final
 
-from haulier.client.ending import LOST_SLUGS, MAX_SESSIONS, ask_state, finish, upload_path
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.plan import Chunk, missing_chunks
+from haulier.client.resource import LOST_SLUGS, MAX_SESSIONS, abandon, ask_state, finish, upload_path
 from haulier.client.source import FileSource
 from haulier.client.tasks import in_thread, tasks
 from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
-from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused, SourceChanged
+from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
 
 MAX_ROUNDS: Final = 3
 """Times that `finish` may find chunks missing that had been acknowledged."""
@@ -91,7 +90,7 @@ class ChunkUpload:
                 hashing = group.create_task(following.run())
                 return await self._bring_over(begun, following, hashing)
         except (SourceChanged, PeerCorrupted):
-            await self._abort(begun.id)
+            await abandon(self._wire, begun.id)
             raise
 
     async def _begin(self) -> Begun:
@@ -170,11 +169,6 @@ class ChunkUpload:
             ),
             headers={"Content-Length": str(chunk.size), "Content-Type": "application/octet-stream"},
         )
-
-    async def _abort(self, upload: str) -> None:
-        # Without it the session expires by itself, and the error that led here matters more.
-        with suppress(PeerError):
-            await self._wire.once("DELETE", upload_path(upload))
 
 
 def _require_alive(state: UploadState) -> None:

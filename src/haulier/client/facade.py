@@ -13,8 +13,8 @@ from platformdirs import user_state_path
 
 from haulier.client.chunks import ChunkUpload, Key
 from haulier.client.download import Download
-from haulier.client.ending import POLL_S, ask_state, upload_path
 from haulier.client.order import Order, Report
+from haulier.client.resource import POLL_S, ask_state, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload

@@ -7,16 +7,15 @@ Rule 3: a segment carries no digest of its own, so the service keeps what arrive
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import suppress
 from typing import Final
 
-from haulier.client.ending import finish, upload_path
 from haulier.client.order import Order, Report
+from haulier.client.resource import abandon, append, ask_offset, finish
 from haulier.client.tasks import tasks
 from haulier.client.values import Begun, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest
-from haulier.core.errors import PeerCorrupted, PeerError
+from haulier.core.errors import PeerCorrupted
 
 SEGMENT: Final = 8 * 1024 * 1024
 """Bytes of one request. Three are kept at most: one on its way, one ready, one being filled. The size of
@@ -56,7 +55,7 @@ class StreamUpload:
             return await finish(self._wire, self._upload, digest=self._digest(), size=size)
         except BaseException:
             # Nobody can go on with it: the bytes that were read are gone. Also after a cancel.
-            await asyncio.shield(self._abort())
+            await asyncio.shield(abandon(self._wire, self._upload))
             raise
 
     async def _send_all(self) -> int:
@@ -89,19 +88,13 @@ class StreamUpload:
                 self._report.acknowledged(position)
             sure = False
             if position < start + len(segment):
-                await self._patch(position, segment[position - start :])
+                await append(self._wire, self._upload, position, segment[position - start :])
 
         await self._wire.persevere(attempt, mark=lambda: position, waiting=self._report.waiting)
         self._report.acknowledged(start + len(segment))
 
-    async def _patch(self, offset: int, body: bytes) -> None:
-        await self._wire.once(
-            "PATCH", upload_path(self._upload), content=body, headers={"Upload-Offset": str(offset)}
-        )
-
     async def _offset(self, lowest: int, highest: int) -> int:
-        answer = await self._wire.once("HEAD", upload_path(self._upload))
-        offset = int(answer.headers["Upload-Offset"])
+        offset = await ask_offset(self._wire, self._upload)
         if not lowest <= offset <= highest:
             # Acknowledged bytes are lost, or bytes appeared that we never sent: neither can be mended.
             raise PeerCorrupted(f"upload {self._upload} (its offset)", f"{lowest} to {highest}", str(offset))
@@ -109,10 +102,6 @@ class StreamUpload:
 
     def _digest(self) -> Digest | None:
         return None if self._hash is None else self._hash.value()
-
-    async def _abort(self) -> None:
-        with suppress(PeerError):
-            await self._wire.once("DELETE", upload_path(self._upload))
 
 
 async def segments(stream: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:

@@ -10,16 +10,18 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from haulier.client.ending import (
+from haulier.client.order import Order, Report
+from haulier.client.resource import (
     LOST_SLUGS,
     MAX_SESSIONS,
     POLL_S,
+    append,
+    ask_offset,
     ask_state,
     corruption,
     read_result,
     require_equal,
 )
-from haulier.client.order import Order, Report
 from haulier.client.source import FileSource
 from haulier.client.tasks import in_thread
 from haulier.client.values import Record
@@ -98,14 +100,11 @@ class WholeUpload:
 
     async def _continue(self, location: str, body: bytes) -> Record | None:
         """An earlier request with this key was cut; what it brought is kept, the rest follows."""
-        path = urlsplit(location).path
-        head = await self._wire.once("HEAD", path)
-        offset = int(head.headers["Upload-Offset"])
+        upload = urlsplit(location).path.rsplit("/", 1)[-1]
+        offset = await ask_offset(self._wire, upload)
         if offset < len(body):
-            await self._wire.once(
-                "PATCH", path, content=body[offset:], headers={"Upload-Offset": str(offset)}
-            )
-        state = await ask_state(self._wire, path.rsplit("/", 1)[-1], wait_s=POLL_S)
+            await append(self._wire, upload, offset, body[offset:])
+        state = await ask_state(self._wire, upload, wait_s=POLL_S)
         return state.result
 
 

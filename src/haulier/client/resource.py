@@ -1,6 +1,7 @@
-"""The end of an upload: finish it, wait for its result, and compare that with what was sent."""
+"""An upload's own resource, as every way of sending uses it: its state, its end, and its verified result."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import httpx2
@@ -8,7 +9,7 @@ import httpx2
 from haulier.client.values import Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
-from haulier.core.errors import PeerCorrupted, PeerRefused
+from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
 
 LOST_SLUGS: Final = frozenset(
     # The answer to a HEAD has no body, so no slug of its own.
@@ -35,6 +36,36 @@ async def ask_state(wire: Wire, upload: str, *, wait_s: int = 0) -> UploadState:
     params = {"wait": str(wait_s)} if wait_s else None
     answer = await wire.once("GET", upload_path(upload), params=params)
     return UploadState.read(answer.json())
+
+
+async def ask_offset(wire: Wire, upload: str) -> int:
+    """Ask once where an append goes on; a request that still runs is asked to let go.
+
+    Raises:
+        PeerUnreachable, PeerRefused: as `Wire.once`.
+    """
+    answer = await wire.once("HEAD", upload_path(upload))
+    field = answer.headers.get("Upload-Offset", "")
+    if not field.isascii() or not field.isdigit():
+        raise PeerRefused(
+            answer.status_code, "unreadable-answer", f"Upload-Offset is {field!r}, not a number"
+        )
+    return int(field)
+
+
+async def append(wire: Wire, upload: str, offset: int, body: bytes) -> None:
+    """Send bytes for the upload's end, once.
+
+    Raises:
+        PeerUnreachable, PeerRefused: as `Wire.once`.
+    """
+    await wire.once("PATCH", upload_path(upload), content=body, headers={"Upload-Offset": str(offset)})
+
+
+async def abandon(wire: Wire, upload: str) -> None:
+    """Try once to abort an upload that failed. Else it expires by itself, and its error matters more."""
+    with suppress(PeerError):
+        await wire.once("DELETE", upload_path(upload))
 
 
 async def finish(wire: Wire, upload: str, *, digest: Digest | None, size: int) -> Record:
