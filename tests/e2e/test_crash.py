@@ -6,6 +6,7 @@ what must hold does not.
 """
 
 import random
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 from tests.support.content import Content
-from tests.support.data_directory import require_one_file, take_inventory
+from tests.support.data_directory import Inventory, require_one_file, take_inventory
 from tests.support.files import make_file
 from tests.support.outsider import NO_ANSWER, Outsider, Wire, pieces_of
 from tests.support.processes import DEADLINE_S, Commands, ServeProcess, serving, wait_until
+
+pytestmark = pytest.mark.slow
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -239,9 +242,35 @@ def test_bytes_after_the_last_checkpoint_of_a_killed_service_are_kept(service: S
 
 
 BOTH_SCALES = [
-    pytest.param(Scale(192 * MIB, 8 * MIB, 6), id="192 MiB"),
+    pytest.param(Scale(512 * MIB, 8 * MIB, 6), id="512 MiB"),
     pytest.param(Scale(2048 * MIB, 8 * MIB, 40), id="2 GiB", marks=pytest.mark.long),
 ]
+
+
+class Putting:
+    """`haulier put`, which may be killed and run again."""
+
+    def __init__(self, commands: Commands, source: Path) -> None:
+        self._commands = commands
+        self._source = source
+        self._process = self._run()
+
+    def _run(self) -> "subprocess.Popen[bytes]":
+        return self._commands.start("put", self._source, "--parallel", str(WORKERS), "--json")
+
+    def kill(self) -> None:
+        """Kill and reap it; harmless when it has ended."""
+        self._process.kill()
+        self._process.communicate()
+
+    def run_again(self) -> None:
+        """Run the same command once more, after a kill."""
+        self._process = self._run()
+
+    def result(self) -> tuple[int, bytes, bytes]:
+        """Wait for its end; return its code and both outputs."""
+        out, err = self._process.communicate(timeout=10 * DEADLINE_S)
+        return self._process.returncode, out, err
 
 
 @pytest.mark.parametrize("scale", BOTH_SCALES)
@@ -250,24 +279,44 @@ def test_a_put_with_8_parallel_chunks_survives_kill_9_of_the_service_and_of_itse
 ) -> None:
     chance, content = random.Random(3), Content(scale.size)
     commands = Commands(service.url, tmp_path / "work")
-    source = make_file(commands.folder / "large.bin", scale.size)
-    chunks = scale.size // scale.chunk_size
+    putting = Putting(commands, make_file(commands.folder / "large.bin", scale.size))
     # Each kill comes while chunks are missing; how many more arrive before it, chance decides.
-    moments = sorted(chance.choices(range(chunks - 2 * WORKERS), k=scale.kills))
-    putting = commands.start("put", source, "--parallel", str(WORKERS), "--json")
-    for accepted in moments:
-        wait_until(lambda: take_inventory(service.data_dir).chunks >= accepted, f"{accepted} chunks")  # noqa: B023
-        victims = chance.choice(["service", "client", "both"])
-        if victims != "service":
-            putting.kill()
-            putting.communicate()
-        if victims != "client":
-            service.kill()
-            service.start()
-        if victims != "service":
-            putting = commands.start("put", source, "--parallel", str(WORKERS), "--json")
-    out, err = putting.communicate()
-    assert putting.returncode == 0, err
+    # Never before the first: a service that has never answered is not waited for.
+    moments = sorted(chance.choices(range(1, scale.size // scale.chunk_size - 2 * WORKERS), k=scale.kills))
+    kills = 0
+    try:
+        for moment in moments:
+            if not await_chunks(service, moment):
+                break
+            victims = chance.choice([("service",), ("client",), ("client", "service")])
+            if "client" in victims:
+                putting.kill()
+            if "service" in victims:
+                service.kill()
+                service.start()
+            if "client" in victims:
+                putting.run_again()
+            kills += 1
+        code, out, err = putting.result()
+    finally:
+        putting.kill()
+    assert kills > 0
+    assert code == 0, err
     assert b'"completed"' in out
     (record,) = Outsider(service.port).records()
     require_right_record(service, record, content)
+
+
+def await_chunks(service: ServeProcess, wanted: int) -> bool:
+    """Wait until so many chunks are accepted; return whether there is more to come."""
+
+    def look() -> bool:
+        found = take_inventory(service.data_dir)
+        return found.chunks >= wanted or ended(found)
+
+    wait_until(look, f"{wanted} chunks are accepted")
+    return not ended(take_inventory(service.data_dir))
+
+
+def ended(found: Inventory) -> bool:
+    return "committed" in found.uploads or "finishing" in found.uploads
