@@ -11,21 +11,36 @@ Rule 3: a body is never longer than a chunk, so an early refusal of the service 
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
-from haulier.client.plan import Chunk, missing_chunks
 from haulier.client.resource import LOST_SLUGS, MAX_SESSIONS, abandon, ask_state, finish, upload_path
 from haulier.client.source import FileSource
 from haulier.client.tasks import in_thread, tasks
 from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
+from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
 
 MAX_ROUNDS: Final = 3
 """Times that `finish` may find chunks missing that had been acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Chunk `index` of a file: its bytes `[start, stop)`."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stop - self.start
 
 
 class Key:
@@ -124,7 +139,9 @@ class ChunkUpload:
         raise PeerRefused(409, "chunks-missing", "the service keeps losing acknowledged chunks")
 
     async def _send_missing(self, begun: Begun, state: UploadState, following: FollowingDigest) -> None:
-        chunks = missing_chunks(self._source.size, begun.chunk_size, state.ranges)
+        grid = ChunkGrid(self._source.size, begun.chunk_size)
+        # One of which a part is held is sent whole: the service accepts chunks, not parts of them.
+        chunks = [Chunk(index, *grid.span(index)) for index in grid.missing(state.ranges)]
         self._report.acknowledged(self._source.size - sum(chunk.size for chunk in chunks))
         queue = iter(chunks)
         async with tasks() as group:

@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ModelWrapValidatorHandler,
+    PositiveInt,
     PrivateAttr,
     ValidationError,
     model_validator,
@@ -138,7 +139,7 @@ class Begun(Value):
     record: str | None = None
     status: str
     size: int | None = None
-    chunk_size: int
+    chunk_size: PositiveInt
 
 
 class RecordPage(Value):

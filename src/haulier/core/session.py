@@ -8,9 +8,11 @@ Rule 3: a session knows no file names, digests, capsules or records; those are i
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Final, Generic, NewType, TypeVar
 
-from haulier.core.errors import ChunkOutOfRange, UploadBusy, UploadComplete, UploadGone
+from haulier.core.chunks import ChunkGrid
+from haulier.core.errors import UploadBusy, UploadComplete, UploadGone
 from haulier.core.ranges import Ranges
 
 SessionId = NewType("SessionId", str)
@@ -168,9 +170,14 @@ class Session(Generic[D]):
         return self.received.prefix
 
     @property
+    def grid(self) -> ChunkGrid:
+        """Its chunks; none while the size is unknown."""
+        return ChunkGrid(self.size or 0, self.spec.chunk_size)
+
+    @property
     def chunk_count(self) -> int:
         """Chunks of a session of known size; an empty file has none."""
-        return -(-(self.size or 0) // self.spec.chunk_size)
+        return self.grid.count
 
     @property
     def complete(self) -> bool:
@@ -188,22 +195,11 @@ class Session(Generic[D]):
         Raises:
             ChunkOutOfRange: there is no such chunk.
         """
-        if not 0 <= index < self.chunk_count:
-            raise ChunkOutOfRange(index, self.chunk_count)
-        assert self.size is not None
-        start = index * self.spec.chunk_size
-        return start, min(start + self.spec.chunk_size, self.size)
+        return self.grid.span(index)
 
     def missing_chunks(self, limit: int) -> list[int]:
         """Return the first `limit` indexes that are not accepted, ascending."""
-        missing: list[int] = []
-        for start, stop in self.received.missing(self.size or 0):
-            first = start // self.spec.chunk_size
-            last = -(-stop // self.spec.chunk_size)
-            missing.extend(range(first, min(last, first + limit - len(missing))))
-            if len(missing) >= limit:
-                break
-        return missing
+        return list(islice(self.grid.missing(self.received), limit))
 
     def require_open(self, *, result: str | None = None) -> None:
         """Raise what a caller that needs an open session must be told.

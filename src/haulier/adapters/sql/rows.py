@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from haulier.adapters.folding import fold
+from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
@@ -127,9 +128,8 @@ def whole(size: int | None) -> Ranges:
 
 def ranges_of_runs(runs: Iterable[Row], *, chunk_size: int, size: int | None) -> Ranges:
     """Return the bytes of runs of chunks, first and last inclusive; only the last chunk may be short."""
-    return Ranges(
-        tuple((run["first"] * chunk_size, min((run["last"] + 1) * chunk_size, size or 0)) for run in runs)
-    )
+    grid = ChunkGrid(size or 0, chunk_size)
+    return Ranges(tuple((grid.span(run["first"])[0], grid.span(run["last"])[1]) for run in runs))
 
 
 def record_parameters(record: Record) -> Parameters:
