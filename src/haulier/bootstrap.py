@@ -40,8 +40,6 @@ from haulier.server.metrics import Metrics
 from haulier.server.services import Services
 from haulier.server.serving import listen, serve
 
-log = structlog.get_logger(__name__)
-
 SECRET_BYTES: Final = 32
 """Length of the server's secret: what HMAC-SHA-256 makes use of."""
 STOP_GRACE_S: Final = 5.0
@@ -259,10 +257,8 @@ def only_service(root: Path) -> Iterator[None]:
 def check_service(settings: Settings) -> Sequence[Check]:
     """Run every check of a start, without starting; each on its own, so that all faults show at once."""
     checks: Sequence[tuple[str, Callable[[], str]]] = (
-        (
-            "data directory",
-            lambda: f"{prepare_tree(settings.root, min_free=settings.min_free_bytes)} is writable",
-        ),
+        ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
+        ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
         ("single service", lambda: _check_single(settings.root)),
         ("secret", lambda: f"{len(load_secret(settings.root))} bytes, readable by its owner only"),
         ("database", lambda: _check_database(settings)),
@@ -276,6 +272,10 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, ok=True, detail=look())
     except (HaulierError, OSError) as error:
         return Check(name=name, ok=False, detail=str(error))
+
+
+def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
+    return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
 
 
 def _check_single(root: Path) -> str:
