@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from haulier.adapters.folding import fold
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded, StorageUnavailable
 from haulier.core.ranges import Ranges
-from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.ports import KeyTaken, RecordQuery
 

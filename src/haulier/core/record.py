@@ -1,5 +1,6 @@
 """What is left of an upload for good: a record and its assets, their states, and when it is complete."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -9,6 +10,15 @@ from haulier.core.digest import Digest
 
 RecordId = NewType("RecordId", str)
 """A UUIDv7 in its usual text form; sorts by time of creation."""
+
+
+def fold(name: str) -> str:
+    """Return the form in which names that differ only in case or composition are equal, for searches.
+
+    Source: Unicode Standard, section 3.13, D145 (canonical caseless matching); composed at the end, so that
+    a search for a bare letter does not find its accented siblings.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 class AssetKind(StrEnum):

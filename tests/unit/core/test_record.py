@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from haulier.core.digest import Digest, DigestName
-from haulier.core.record import ENDS, TRANSITIONS, Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.record import ENDS, TRANSITIONS, Asset, AssetKind, Record, RecordId, RecordStatus, fold
 
 UPLOADING = Record(
     id=RecordId("019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"),
@@ -89,3 +89,26 @@ def test_an_asset_is_found_by_its_kind() -> None:
     record = UPLOADING.complete(ORIGINAL, now=1007.0)
     assert record.asset(AssetKind.ORIGINAL) is ORIGINAL
     assert record.asset(AssetKind.THUMBNAIL) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Report.PDF", "report.pdf"),
+        ("GRÖSSE", "größe"),
+        ("Größe", "Gro\u0308ße"),
+        ("ΣΑΣ", "σας"),
+        ("\u0345\u0301", "\u0301\u0345"),
+    ],
+)
+def test_equal_names_fold_alike(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("o", "ö"), ("a", "b"), ("a", "a ")])
+def test_different_names_stay_different(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+def test_a_bare_letter_is_no_part_of_its_accented_sibling() -> None:
+    assert fold("o") not in fold("Gro\u0308ße")

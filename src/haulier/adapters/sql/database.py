@@ -271,9 +271,9 @@ class _Readers:
 
     def close(self) -> None:
         """Wait for what runs and close the connections."""
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
         while self._idle:
             self._idle.pop().close()
 

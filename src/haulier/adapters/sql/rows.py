@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from haulier.adapters.folding import fold
 from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName
 from haulier.core.ranges import Ranges
-from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import UploadDetails
 

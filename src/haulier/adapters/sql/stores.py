@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from haulier.adapters.folding import fold
 from haulier.adapters.sql import statements as sql
 from haulier.adapters.sql.rows import (
     Parameters,
@@ -22,7 +21,7 @@ from haulier.adapters.sql.rows import (
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
-from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.record import Asset, Record, RecordId, RecordStatus, fold
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
