@@ -4,6 +4,8 @@ Rule 1: a port is as small as its user; optional powers are Protocols of their o
 Rule 2: adapters translate their libraries' errors into the errors that a method lists here.
 Rule 3: every claim, acceptance and transition is one conditional statement; its boolean answer says
         whether the condition held. Nobody checks first and acts later.
+
+One module although it is long: it is all that an adapter's author has to read, and most of it is contracts.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -468,7 +470,8 @@ class Transaction(Protocol[D]):
 class UnitOfWork(Protocol[D]):
     """Transactions. `work` gets one, and may be run again, in another thread.
 
-    It awaits the methods of its transaction only, since every other writer waits meanwhile, and has no other effect.
+    It awaits the methods of its transaction only, since every other writer waits meanwhile, and has no
+    other effect.
 
     What `work` raises rolls its transaction back and comes out of the call. Both may raise
     StorageUnavailable, after retrying what is worth it.

@@ -28,7 +28,7 @@ HaulierError
 ```
 
 Leaves carry fields; their text is built from the fields. Programming mistakes stay `TypeError` and
-`AssertionError`.
+`AssertionError`. One module although it is long: it is the tree above, leaf by leaf.
 """
 
 from dataclasses import dataclass, field

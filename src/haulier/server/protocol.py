@@ -80,7 +80,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
 
     # --- connection ----------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows what asyncio gives
         """Take the connection over; its transport reads into our buffer from here on."""
         self._exit = Exit(transport, self._close)
         super().connection_made(self._exit)
@@ -210,7 +210,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._wants_keep_alive = cycle.keep_alive
         self._limit_keep_alive()
         self._messages = Messages(cycle)
-        cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]
+        cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]  # uvicorn offers no hook
         self.scope["extensions"] = self._extensions(cycle)
 
     def _check_framing(self) -> None:

@@ -77,8 +77,8 @@ class RecordRoutes:
             datetime | None, Query(alias="to", description="ISO 8601, exclusive; UTC where it names no zone")
         ] = None,
         kind: Annotated[AssetKind | None, Query(description="An asset that the record has")] = None,
-        mine: Annotated[bool, Query(description="Only the caller's own")] = False,  # noqa: FBT002
-        deleted: Annotated[bool, Query(description="The trash instead")] = False,  # noqa: FBT002
+        mine: Annotated[bool, Query(description="Only the caller's own")] = False,  # noqa: FBT002 - a query parameter
+        deleted: Annotated[bool, Query(description="The trash instead")] = False,  # noqa: FBT002 - a query parameter
     ) -> Response:
         """List records, newest first."""
         query = RecordQuery(
@@ -112,7 +112,7 @@ class RecordRoutes:
     async def delete(
         self,
         record_id: str,
-        now: Annotated[bool, Query(description="Remove the bytes at once, not after a while")] = False,  # noqa: FBT002
+        now: Annotated[bool, Query(description="Remove the bytes at once, not after a while")] = False,  # noqa: FBT002 - a query parameter
         assets: Annotated[
             str,
             Query(pattern="^(keep|drop)$", description="`keep`: the bytes stay when the record goes"),

@@ -15,10 +15,10 @@ pytest.register_assert_rewrite(
 )
 
 from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
-from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402
-from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402
-from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402
-from haulier.testing.unit_of_work_contract import UnitOfWorkContract  # noqa: E402
+from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402 - as above
+from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402 - as above
+from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402 - as above
+from haulier.testing.unit_of_work_contract import UnitOfWorkContract  # noqa: E402 - as above
 
 __all__ = [
     "ByteSinkContract",

@@ -60,7 +60,7 @@ class RecordLifeContract:
         kinds = [AssetKind.PLACEHOLDER, AssetKind.DISPLAY, AssetKind.DISPLAY]
         added = [
             await database.write(
-                lambda tx, n=n, kind=kind: tx.records.add_asset(A, asset(f"b{n}", kind))  # type: ignore[misc]
+                lambda tx, n=n, kind=kind: tx.records.add_asset(A, asset(f"b{n}", kind))  # type: ignore[misc]  # of a lambda with defaults
             )
             for n, kind in enumerate(kinds)
         ]
@@ -128,7 +128,7 @@ class RecordLifeContract:
         for number, name in enumerate("abcd"):
             await add_record(database, record(name), original=name)
             await database.write(
-                lambda tx, name=name, number=number: tx.records.delete(  # type: ignore[misc]
+                lambda tx, name=name, number=number: tx.records.delete(  # type: ignore[misc]  # of a lambda with defaults
                     RecordId(name), now=T0 + 10 - number, keep_assets=name == "b"
                 )
             )
@@ -186,7 +186,7 @@ class RecordListContract:
         seen: list[str] = []
         query = RecordQuery(limit=3)
         while True:
-            rows = await database.read(lambda tx, query=query: tx.records.list(query))  # type: ignore[misc]
+            rows = await database.read(lambda tx, query=query: tx.records.list(query))  # type: ignore[misc]  # of a lambda with defaults
             page = rows[: query.limit]
             seen += [row.id for row in page]
             if len(rows) <= query.limit:
@@ -289,7 +289,7 @@ class CapsuleRowsContract:
     async def test_capsules_are_known_by_name(self, database: Database) -> None:
         """`default` is there from the start."""
         names = ["default", "other", "small", "none", "Default"]
-        known = [await database.read(lambda tx, n=n: tx.capsules.exists(n)) for n in names]  # type: ignore[misc]
+        known = [await database.read(lambda tx, n=n: tx.capsules.exists(n)) for n in names]  # type: ignore[misc]  # of a lambda with defaults
         assert known == [True, True, True, False, False]
 
     async def test_reserved_and_used_bytes_count_against_the_quota(self, database: Database) -> None:

@@ -175,7 +175,7 @@ class ExpiryContract:
         for number, name in enumerate("abc"):
             await add_upload(database, upload(name), chunks=1)
             await database.write(
-                lambda tx, name=name, number=number: tx.sessions.end(  # type: ignore[misc]
+                lambda tx, name=name, number=number: tx.sessions.end(  # type: ignore[misc]  # of a lambda with defaults
                     SessionId(name), None, SessionStatus.FAILED, error=None, now=T0 + 10 - number
                 )
             )

@@ -132,7 +132,7 @@ class BeginContract:
 
         async def counts(owner: str) -> list[int]:
             return [
-                await database.read(lambda tx, scope=scope: tx.sessions.count_live(scope, owner))  # type: ignore[misc]
+                await database.read(lambda tx, scope=scope: tx.sessions.count_live(scope, owner))  # type: ignore[misc]  # of a lambda with defaults
                 for scope in (None, "default", "other")
             ]
 
