@@ -1,5 +1,6 @@
 """Every way a command ends has its number and one sentence; never a traceback."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -69,6 +70,35 @@ def test_one_bad_file_keeps_no_other_from_arriving(haulier: Commands) -> None:
     ran = haulier.run("put", "missing.txt", "good.txt")
     assert ran.code == 1
     assert [row["filename"] for row in haulier.run("ls", "--json").documents] == ["good.txt"]
+
+
+def test_a_name_that_no_request_can_carry_is_told_and_keeps_no_other_from_arriving(
+    haulier: Commands,
+) -> None:
+    (haulier.folder / os.fsdecode(b"latin\xe9.bin")).write_bytes(b"x")
+    (haulier.folder / "two\nlines\x1b[31m").write_bytes(b"x")
+    for number in range(8):
+        (haulier.folder / f"good{number}").write_bytes(b"x")
+    ran = haulier.run("put", *sorted(haulier.folder.iterdir(), reverse=True))
+    assert (ran.code, len(ran.out.splitlines())) == (1, 8)
+    assert "Traceback" not in ran.err
+    assert "\x1b" not in ran.err
+    assert len(ran.err.splitlines()) == 2
+
+
+def test_an_argument_that_no_request_can_carry_is_2(haulier: Commands) -> None:
+    for command in ("ls", "get", "rm"):
+        ran = haulier.run(command, os.fsdecode(b"latin\xe9"))
+        assert (ran.code, "is not UTF-8" in ran.err) == (2, True), ran.err
+
+
+def test_an_id_is_never_read_as_an_address(haulier: Commands) -> None:
+    (haulier.folder / "a.bin").write_bytes(b"x")
+    record = haulier.run("put", "a.bin", "--json").documents[0]["id"]
+    for wrong in (f"{record}?now=true", f"../records/{record}", f"{record}/", f"{record}#"):
+        ran = haulier.run("rm", wrong)
+        assert (ran.code, "record-not-found" in ran.err or "route-not-found" in ran.err) == (1, True), ran.err
+    assert [row["id"] for row in haulier.run("ls", "--json").documents] == [record]
 
 
 def test_what_exists_is_not_replaced_unless_forced(haulier: Commands) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from haulier.cli.display import printable
 from haulier.core.errors import (
     ConfigError,
     DigestMalformed,
@@ -60,8 +61,8 @@ def explain(error: BaseException) -> str:
 
 
 def tell(text: str) -> None:
-    """Say something to people."""
-    print(f"haulier: {text}", file=sys.stderr)
+    """Say something to people, in one line; names in it may be strangers'."""
+    print(f"haulier: {printable(text)}", file=sys.stderr)
 
 
 def run(work: Coroutine[Any, Any, int], *, interrupted: str = "interrupted") -> NoReturn:
@@ -85,6 +86,9 @@ def _run(work: Coroutine[Any, Any, int], interrupted: str) -> int:
         # not even by the interpreter when it flushes at its end.
         sys.stdout = None
         return FAILED
+    except UnicodeEncodeError as error:
+        tell(f"{error.object!r} is not UTF-8; no request can carry it")
+        return USAGE
     except (HaulierError, OSError) as error:
         tell(explain(error))
         return exit_code(error)

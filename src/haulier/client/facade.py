@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
 import httpx2
 from platformdirs import user_state_path
@@ -25,6 +26,7 @@ from haulier.client.wire import Wire
 from haulier.core.digest import parse_digest_name
 from haulier.core.errors import PeerCorrupted, SourceChanged, WaitTimeout
 from haulier.core.retry import RetryPolicy
+from haulier.core.upload import check_key, require_valid
 
 ONE_REQUEST: Final = 8 * 1024 * 1024
 """Files below go in one request. The service's default chunk size: one chunk cannot be resumed anyway."""
@@ -128,6 +130,8 @@ class Client:
             PeerUnreachable: no answer after all retries; a later call goes on from there.
             RequestError: an argument is malformed.
         """
+        if key is not None:
+            require_valid(check_key(key))
         order = Order(
             filename=filename or _own_name(source),
             capsule=self.capsule,
@@ -220,7 +224,7 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
         """
-        return Record.read((await self._wire.call("GET", f"/api/records/{record_id}")).json())
+        return Record.read((await self._wire.call("GET", _record_path(record_id))).json())
 
     async def download(
         self,
@@ -256,7 +260,7 @@ class Client:
             PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
         """
         params = {"now": "true"} if now else None
-        await self._wire.call("DELETE", f"/api/records/{record_id}", params=params)
+        await self._wire.call("DELETE", _record_path(record_id), params=params)
 
     async def state(self, upload_id: str) -> UploadState:
         """Return where the upload stands; disturbs nobody.
@@ -303,6 +307,11 @@ class Client:
             async for event in source:
                 if event.data:
                     yield UploadState.read(event.json())
+
+
+def _record_path(record_id: str) -> str:
+    # Quoted whole: what was mistyped is an unknown id and never another address or parameter.
+    return f"/api/records/{quote(record_id, safe='')}"
 
 
 def _own_name(source: str | os.PathLike[str] | AsyncIterable[bytes]) -> str:

@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from haulier.client.values import Progress, ProgressCallback
 from haulier.core.digest import DigestName
 from haulier.core.errors import HaulierError
+from haulier.core.upload import check_content_type, check_filename, check_metadata, check_path, require_valid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the service is told about a file when its upload begins."""
+    """What the service is told about a file when its upload begins.
+
+    Raises:
+        InvalidRequest: the service would refuse it; names of files may hold what no request can carry.
+    """
 
     filename: str
     capsule: str
@@ -18,6 +24,16 @@ class Order:
     path: str | None = None
     content_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_valid(
+            chain(
+                check_filename(self.filename),
+                () if self.path is None else check_path(self.path),
+                () if self.content_type is None else check_content_type(self.content_type),
+                check_metadata(self.metadata),
+            )
+        )
 
     def document(self, *, mode: str, size: int | None) -> dict[str, object]:
         """Return the JSON of a begin; what was not given is left to the service."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
+from urllib.parse import quote
 
 import httpx2
 
@@ -24,7 +25,7 @@ POLL_S: Final = 30
 
 def upload_path(upload: str) -> str:
     """Return the path of an upload's own resource."""
-    return f"/api/uploads/{upload}"
+    return f"/api/uploads/{quote(upload, safe='')}"
 
 
 async def ask_state(wire: Wire, upload: str, *, wait_s: int = 0) -> UploadState:

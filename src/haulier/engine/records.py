@@ -73,7 +73,7 @@ class RecordService:
             raise RecordNotFound(record_id)
         asset = record.asset(kind)
         if asset is None:
-            raise AssetNotFound(record_id, kind)
+            raise AssetNotFound(record_id, str(kind))
         return record, asset
 
     def read(self, asset: Asset, start: int, stop: int) -> AsyncIterator[bytes]:

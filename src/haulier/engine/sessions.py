@@ -276,10 +276,13 @@ class SessionService(Generic[D]):
 
         Raises:
             UploadNotFound: there is none.
+            UploadGone: it ended without a result; its offset would read as if it could go on, or was whole.
         """
         session = await self.load(session_id)
         self._context.require_mode(session, Mode.APPEND)
         if session.status is not SessionStatus.OPEN:
+            if session.status.gone:
+                self._context.require_open(session)
             return session
         async with self._appends.hold(session_id) as hold:
             session = await self._appends.settle_complete(hold.session)

@@ -300,7 +300,7 @@ class UploadService:
         """Return the upload with its true offset, after a running append has let go.
 
         Raises:
-            UploadNotFound · InvalidRequest: it takes chunks.
+            UploadNotFound · UploadGone · InvalidRequest: it takes chunks.
         """
         await self._require_known(upload_id, caller)
         return await self._sessions.offset(upload_id)

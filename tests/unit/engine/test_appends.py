@@ -299,6 +299,17 @@ async def test_an_append_whose_whole_is_wrong_has_failed() -> None:
         assert one.counts.ends == [SessionStatus.FAILED]
         with pytest.raises(UploadGone):
             await append(one, upload.id, 0, FakeBody(DATA))
+        with pytest.raises(UploadGone):
+            await one.uploads.offset(upload.id, caller=ME)
+
+
+async def test_an_aborted_upload_has_no_offset() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:700]))
+        await one.uploads.abort(upload.id, caller=ME)
+        with pytest.raises(UploadGone):
+            await one.uploads.offset(upload.id, caller=ME)
 
 
 async def test_the_offset_of_a_committed_upload_is_its_size() -> None:

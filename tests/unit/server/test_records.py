@@ -311,7 +311,9 @@ class TestAssets:
         record = await put(client)
         for kind in ("thumbnail", "nonsense"):
             response = await client.get(f"/api/records/{record['id']}/assets/{kind}")
-            assert problem(response, 404, "asset-not-found")["kind"] == kind
+            told = problem(response, 404, "asset-not-found")
+            assert told["kind"] == kind
+            assert told["detail"] == f"record {record['id']!r} has no asset {kind!r}"
 
     async def test_bytes_that_are_lost_are_an_error_and_not_a_short_file(
         self, client: httpx2.AsyncClient, service: MemoryService
