@@ -4,6 +4,7 @@ Rule 1: every OSError of the disk becomes one of ours here, and nowhere else.
 Rule 2: tests make single calls fail by deriving from `SystemCalls`; nothing else is ever replaced.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -204,8 +205,8 @@ if sys.platform == "linux":
     class OfdLocks:
         """Locks of the kernel that belong to an open file description.
 
-        They exclude other descriptors of the same process as well as other processes, and end when the
-        last descriptor is closed, however its process dies.
+        They exclude other descriptors of the same process as well as other processes, and end when they are
+        freed or the last duplicate of the descriptor is closed, however its process dies.
         Source: fcntl_locking(2), "Open file description locks".
         """
 
@@ -223,7 +224,13 @@ if sys.platform == "linux":
                 raise
 
         def free(self, descriptor: int) -> None:
-            """Closing the descriptor does it."""
+            """Unlock what the descriptor has.
+
+            Closing would not do: a write-back may still have a duplicate of the descriptor.
+            """
+            request = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+            with contextlib.suppress(OSError):  # where nothing can be locked, nothing is
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
 
     LOCKS: Final[RangeLocks] = OfdLocks()
 else:

@@ -261,12 +261,26 @@ async def test_write_back_is_started_in_a_thread_after_each_step(
 @pytest.mark.usefixtures("_small_steps")
 async def test_the_writers_of_a_part_count_together(sink: DiskSink, calls: FaultyCalls) -> None:
     await sink.prepare("part", size=12)
-    for start in (0, 6):
-        writer = await sink.open("part", start, start + 6)
+    first, second = await sink.open("part", 0, 6), await sink.open("part", 6, 12)
+    for writer in (first, second):
         writer.write(b"123456")
         await writer.close()
-    await until_written_back(writer)
+    await until_written_back(second)
     assert calls.names().count("write_back") == 1
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_write_back_that_still_runs_holds_no_range(sink: DiskSink, calls: FaultyCalls) -> None:
+    gate = calls.stall("write_back")
+    await sink.prepare("part", size=12)
+    writer = await sink.open("part", 0, 12)
+    writer.write(b"123456123456")
+    await writer.close()
+    again = await sink.open("part", 0, 12)
+    await again.close()
+    await sink.commit("part", "abcdef01", size=12)
+    gate.set()
+    await until_written_back(writer)
 
 
 @pytest.mark.usefixtures("_small_steps")
