@@ -7,10 +7,10 @@ Rule 2: an error is told on stderr as what happened and what to do about it; nev
 
 import asyncio
 import sys
-from collections.abc import Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
@@ -26,6 +26,8 @@ from haulier.core.errors import (
     SourceChanged,
     WaitTimeout,
 )
+
+T = TypeVar("T")
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -53,6 +55,36 @@ def worst_code(codes: Collection[int]) -> int:
     """Return the number for several files: theirs when they agree, else that something failed."""
     failures = set(codes) - {DONE}
     return DONE if not failures else failures.pop() if len(failures) == 1 else FAILED
+
+
+async def do_each(
+    items: Sequence[T], work: Callable[[T], Awaitable[None]], *, named: Callable[[T], str], parallel: int
+) -> int:
+    """Do `work` on each item, `parallel` at a time, and return the exit code for all of them.
+
+    One that fails is told under its name, and does not keep the others from being done.
+
+    Raises:
+        PeerUnreachable: the service is gone; the others need not be tried.
+    """
+    from haulier.client.tasks import tasks
+
+    queue, codes = iter(items), set[int]()
+
+    async def take() -> None:
+        for item in queue:
+            try:
+                await work(item)
+            except PeerUnreachable:
+                raise
+            except (HaulierError, OSError) as error:
+                tell(f"{named(item)}: {explain(error)}")
+                codes.add(exit_code(error))
+
+    async with tasks() as group:
+        for _ in range(min(parallel, len(items))):
+            group.create_task(take())
+    return worst_code(codes)
 
 
 def explain(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,10 @@ import typer
 from haulier.cli.display import Bars, print_record
 from haulier.cli.folders import Item, collect
 from haulier.cli.options import DEFAULT_URL, Capsule, Home, Json, Parallel, Token, Url
-from haulier.cli.outcome import FAILED, exit_code, explain, run, tell, worst_code
+from haulier.cli.outcome import FAILED, do_each, explain, run, tell
 from haulier.cli.standard_input import read_descriptor
 from haulier.core.digest import DigestName
-from haulier.core.errors import HaulierError, InvalidRequest, PeerUnreachable
+from haulier.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from haulier.client import Client
@@ -79,7 +79,7 @@ def put(
         async with Client(url, token=token, capsule=capsule, parallel=parallel, home=home) as client:
             if not items:
                 return await _put_stdin(client, name, digest, as_json=as_json)
-            return await _Batch(client, items, digest, as_json=as_json).run(parallel)
+            return await _put_all(client, items, digest, as_json=as_json, parallel=parallel)
 
     run(work(), interrupted=_hint(items))
 
@@ -110,50 +110,23 @@ async def _put_stdin(client: "Client", name: str, digest: DigestName, *, as_json
     return 0
 
 
-class _Batch:
-    """Several files, a few at a time; one that fails does not keep the others from arriving."""
+async def _put_all(
+    client: "Client", items: list[Item], digest: DigestName, *, as_json: bool, parallel: int
+) -> int:
+    with Bars(await asyncio.to_thread(_total, items)) as bars:
 
-    def __init__(self, client: "Client", items: list[Item], digest: DigestName, *, as_json: bool) -> None:
-        self._client = client
-        self._items = items
-        self._digest = digest
-        self._as_json = as_json
-        self._codes: set[int] = set()
+        async def put_one(item: Item) -> None:
+            with bars.file(item.path or item.source.name) as report:
+                record = await client.upload(item.source, path=item.path, digest=digest, progress=report)
+            print_record(record, as_json=as_json)
 
-    async def run(self, parallel: int) -> int:
-        """Send all and return the exit code.
-
-        Raises:
-            PeerUnreachable: the service is gone; the other files need not be tried.
-        """
-        from haulier.client.tasks import tasks
-
-        queue = iter(self._items)
-        total = await asyncio.to_thread(_total, self._items)
-        with Bars(total) as bars:
-            async with tasks() as group:
-                for _ in range(min(parallel, len(self._items))):
-                    group.create_task(self._work(queue, bars))
-        return worst_code(self._codes)
-
-    async def _work(self, queue: Iterator[Item], bars: Bars) -> None:
-        for item in queue:
-            try:
-                await self._put(item, bars)
-            except PeerUnreachable:
-                raise
-            except (HaulierError, OSError) as error:
-                tell(f"{item.source}: {explain(error)}")
-                self._codes.add(exit_code(error))
-
-    async def _put(self, item: Item, bars: Bars) -> None:
-        with bars.file(item.path or item.source.name) as report:
-            record = await self._client.upload(
-                item.source, path=item.path, digest=self._digest, progress=report
-            )
-        print_record(record, as_json=self._as_json)
+        return await do_each(items, put_one, named=lambda item: str(item.source), parallel=parallel)
 
 
 def _total(items: list[Item]) -> int:
-    # Only for the bar; a file that cannot be read is told when its turn comes.
-    return sum(item.source.stat().st_size for item in items if item.source.is_file())
+    total = 0
+    for item in items:
+        # Only for the bar; a file that cannot be read is told when its turn comes.
+        with suppress(OSError):
+            total += item.source.stat().st_size
+    return total

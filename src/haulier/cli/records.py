@@ -1,7 +1,6 @@
 """`haulier ls`, `get` and `rm`: what the service holds."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,7 @@ import typer
 from haulier.cli.display import Bars, print_json, print_record, printable
 from haulier.cli.folders import full_path, place_below
 from haulier.cli.options import DEFAULT_URL, Capsule, Json, Parallel, Token, Url
-from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, tell, worst_code
-from haulier.core.errors import HaulierError, PeerUnreachable
+from haulier.cli.outcome import DONE, FAILED, do_each, run, tell
 from haulier.core.record import RecordStatus
 from haulier.core.upload import check_filename, require_valid
 
@@ -138,7 +136,6 @@ class _Fetch:
         self._client = client
         self._force = force
         self._as_json = as_json
-        self._codes: set[int] = set()
 
     async def one(self, record_id: str, output: Path | None) -> int:
         """Fetch one record into a file, or into a folder under its own name."""
@@ -154,8 +151,6 @@ class _Fetch:
 
     async def folder(self, prefix: str, folder: Path, parallel: int) -> int:
         """Fetch the newest record of each path below `prefix`."""
-        from haulier.client.tasks import tasks
-
         newest: dict[str, Record] = {}
         async for record in self._client.list(prefix, status=RecordStatus.COMPLETED):
             if record.path is not None and record.path.startswith(prefix):
@@ -163,26 +158,17 @@ class _Fetch:
         if not newest:
             tell(f"there is no completed record with a path below {prefix}")
             return FAILED
-        queue = iter(newest.items())
         with Bars(sum(record.size or 0 for record in newest.values())) as bars:
-            async with tasks() as group:
-                for _ in range(min(parallel, len(newest))):
-                    group.create_task(self._work(queue, prefix, folder, bars))
-        return worst_code(self._codes)
 
-    async def _work(
-        self, queue: Iterator[tuple[str, "Record"]], prefix: str, folder: Path, bars: Bars
-    ) -> None:
-        for path, record in queue:
-            try:
+            async def fetch_one(found: "tuple[str, Record]") -> None:
+                path, record = found
                 target = place_below(folder, path.removeprefix(prefix))
                 await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
                 await self._fetch(record, target, bars)
-            except PeerUnreachable:
-                raise
-            except (HaulierError, OSError) as error:
-                tell(f"{printable(path)}: {explain(error)}")
-                self._codes.add(exit_code(error))
+
+            return await do_each(
+                list(newest.items()), fetch_one, named=lambda found: found[0], parallel=parallel
+            )
 
     async def _fetch(self, record: "Record", target: Path, bars: Bars) -> None:
         with bars.file(target.name) as report:

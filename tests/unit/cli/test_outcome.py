@@ -3,7 +3,7 @@
 import pytest
 
 from haulier.cli.display import printable
-from haulier.cli.outcome import exit_code, explain, worst_code
+from haulier.cli.outcome import do_each, exit_code, explain, worst_code
 from haulier.core.errors import (
     ConfigError,
     HaulierError,
@@ -61,3 +61,27 @@ def test_sentences_name_the_cure(error: HaulierError | OSError, words: list[str]
 def test_strangers_names_cannot_steer_a_terminal() -> None:
     assert printable("a\x1b[31mb\nc\u202ed") == "a\ufffd[31mb\ufffdc\ufffdd"
     assert printable("été 日本 🚚") == "été 日本 🚚"
+
+
+async def test_one_that_fails_does_not_keep_the_others_from_being_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done: list[int] = []
+
+    async def work(item: int) -> None:
+        if item == 1:
+            raise PeerRefused(404, "record-not-found", "gone")
+        done.append(item)
+
+    assert await do_each(range(4), work, named=lambda item: f"number {item}", parallel=2) == 1
+    assert done == [0, 2, 3]
+    assert "number 1: gone" in capsys.readouterr().err
+    assert await do_each([], work, named=str, parallel=2) == 0
+
+
+async def test_a_service_that_is_gone_ends_all() -> None:
+    async def work(_: int) -> None:
+        raise PeerUnreachable("http://x", "no route")
+
+    with pytest.raises(PeerUnreachable):
+        await do_each(range(4), work, named=str, parallel=1)
