@@ -47,6 +47,7 @@ class DiskSink:
     def close(self) -> None:
         """End the idle threads; to be called when nothing is running any more."""
         self._threads.close()
+        self._tree.tools.write_back_threads.close()
 
     # --- parts ---------------------------------------------------------------------------------------
 

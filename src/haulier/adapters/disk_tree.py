@@ -65,7 +65,7 @@ class DiskTree:
 
     def write_back(self, part: Path) -> WriteBack:
         """Return the write-back of a part, which is kept until the part is removed."""
-        return self._write_backs.setdefault(part, WriteBack(self.calls, self.tools.threads, part))
+        return self._write_backs.setdefault(part, WriteBack(self.calls, self.tools.write_back_threads, part))
 
     def part(self, key: str) -> Path:
         """Return the path of a part."""

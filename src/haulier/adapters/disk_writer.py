@@ -27,6 +27,9 @@ SLOW_WRITE_S: Final = 0.020
 FAST_WRITES_TO_RETURN: Final = 16
 """So many fast writes in a row, 4 MiB of full pieces, bring a writer back to the event loop."""
 
+WRITE_BACK_THREADS: Final = 4
+"""Parts that are being written to the device at a time; one disk is not faster with more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskTools:
@@ -35,6 +38,8 @@ class DiskTools:
     calls: SystemCalls = field(default_factory=SystemCalls)
     locks: RangeLocks = LOCKS
     threads: DiskThreads = field(default_factory=DiskThreads)
+    write_back_threads: DiskThreads = field(default_factory=lambda: DiskThreads(WRITE_BACK_THREADS))
+    """Of their own: on a slow disk these wait for long, and opening and reading must not wait with them."""
     timer: Callable[[], float] = time.perf_counter
     """Seconds; only differences count."""
 

@@ -168,6 +168,9 @@ class AppendIntake(Generic[D]):
         bound = self._bound(session)
         if body.length is not None and body.length > bound - offset:
             raise LengthExceeded(bound)
+        if offset:
+            # Parts of appends are not sized in advance: what was free when this one was begun may be gone.
+            await self._sink.check(body.length)
         hold.on_asked(body.stop)
         if session.tail_trusted and check.strict:
             # From here on bytes past the row are not to be believed; the first checkpoint of a body
@@ -324,6 +327,8 @@ class _Run(Generic[D]):
 
     async def _save(self, end: int) -> None:
         try:
+            # A body of unknown length would take the last byte, and then no row could be written that frees any.
+            await self._intake._sink.check(None)  # noqa: SLF001 - the two classes are one thing
             position = await self.writer.flush(durable=self._context.limits.durable)
             if position != end:  # else the last bytes came meanwhile, and the body's end decides about them
                 await self._store(position)

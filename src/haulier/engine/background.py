@@ -56,8 +56,12 @@ async def finish_anyway(work: Coroutine[Any, Any, T], *, deadline_s: float = 10.
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        task.add_done_callback(_tell_failure)
         await asyncio.wait({task}, timeout=deadline_s)
         task.cancel()
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("write.failed_after_cancel", error=repr(error))
         raise
+
+
+def _tell_failure(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("write.failed_after_cancel", error=repr(error))

@@ -22,6 +22,7 @@ from haulier.core.errors import (
     RequestError,
     StorageError,
     StorageUnavailable,
+    UploadBusy,
     UploadComplete,
 )
 from haulier.core.ranges import Ranges
@@ -115,6 +116,7 @@ class Endings(Generic[D]):
 
         Raises:
             ChunksMissing: some are gone; they no longer count, and the session is open again.
+            UploadBusy: somebody else took the finish over.
         """
         if session.spec.mode is Mode.APPEND or session.boot_id == self._context.ports.boot_id:
             return
@@ -126,12 +128,14 @@ class Endings(Generic[D]):
         gone = Ranges.of(session.chunk_range(index) for index in lost)
         now, error = self._context.now(), f"{gone.total} accepted bytes were lost when the machine went down"
 
-        async def give_up(tx: Transaction[D]) -> None:
-            if await tx.sessions.reopen(session.id, session.fence, error, now=now):
-                for index in lost:
-                    await tx.sessions.forget_chunk(session.id, index, now=now)
+        async def give_up(tx: Transaction[D]) -> bool:
+            reopened = await tx.sessions.reopen(session.id, session.fence, error, now=now)
+            for index in lost if reopened else ():
+                await tx.sessions.forget_chunk(session.id, index, now=now)
+            return reopened
 
-        await self._work.write(give_up, durable=True)
+        if not await self._work.write(give_up, durable=True):
+            raise UploadBusy(session.id, "another worker goes on with its finish")
         # Zeros where the part is shorter now: what they stand for does not count any more.
         await self._sink.prepare(session.id, size=session.size)
         self._context.policy.rewound(session.id)
@@ -168,10 +172,10 @@ class Endings(Generic[D]):
             await self._fail(session, str(mismatch))
             return
         now = self._context.now()
-        await self._work.write(
+        if await self._work.write(
             lambda tx: tx.sessions.reopen(session.id, session.fence, str(mismatch), now=now)
-        )
-        self._context.policy.rewound(session.id)
+        ):
+            self._context.policy.rewound(session.id)
 
     async def _fail(self, session: Session[D], error: str) -> None:
         await self._end(session, session.fence, SessionStatus.FAILED, error)

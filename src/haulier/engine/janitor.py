@@ -149,6 +149,11 @@ class Janitor:
             self._swept(f"{name}-failed", 1)
             log.warning("janitor.failed", step=name, error=str(error))
             return
+        except Exception:
+            # A mistake of ours in one step must not end the repair of everything else; it is counted too.
+            self._swept(f"{name}-failed", 1)
+            log.exception("janitor.crashed", step=name)
+            return
         if count:
             self._swept(name, count)
             log.info("janitor.done", step=name, count=count)

@@ -9,7 +9,7 @@ It knows no HTTP, capsule, digest, media type or record: those are its policy's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -211,7 +211,7 @@ class SessionService(Generic[D]):
                     raise WaitTimeout(session.status, session.received.total, session.size) from None
         return session
 
-    async def watch(self, session_id: SessionId) -> AsyncIterator[Session[D]]:
+    async def watch(self, session_id: SessionId) -> AsyncGenerator[Session[D], None]:
         """Yield the session now and after changes, the last one ended; reports are `PROGRESS_S` apart.
 
         Ends early, without an ended one, when the service stops.

@@ -8,7 +8,8 @@ import hashlib
 import hmac
 import json
 import mimetypes
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
@@ -218,15 +219,16 @@ class UploadService:
         await self._require_known(upload_id, caller)
         return self._state(await self._sessions.wait(upload_id, timeout_s=timeout_s))
 
-    async def watch(self, upload_id: SessionId, *, caller: str) -> AsyncIterator[UploadState]:
+    async def watch(self, upload_id: SessionId, *, caller: str) -> AsyncGenerator[UploadState, None]:
         """Yield the upload now and after changes, the ended one last; progress is coalesced.
 
         Raises:
             UploadNotFound: there is none that the caller may know of.
         """
         await self._require_known(upload_id, caller)
-        async for upload in self._sessions.watch(upload_id):
-            yield self._state(upload)
+        async with aclosing(self._sessions.watch(upload_id)) as uploads:
+            async for upload in uploads:
+                yield self._state(upload)
 
     async def find_pending(self, capsule: str, key: str, *, caller: str) -> Upload | None:
         """Return the caller's live upload with that idempotency key."""

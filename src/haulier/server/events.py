@@ -5,7 +5,7 @@ Source: the WHATWG HTML standard, section "Server-sent events".
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from starlette.responses import Response
@@ -31,7 +31,7 @@ class EventStream(Response):
     def __init__(
         self,
         first: UploadState,
-        states: AsyncIterator[UploadState],
+        states: AsyncGenerator[UploadState, None],
         present: Callable[[UploadState], Awaitable[StateOut]],
         *,
         sleep: Callable[[float], Awaitable[None]],
@@ -46,8 +46,10 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send events until the upload ended or the client left."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # Closed here, not when it is collected: its watcher must not outlive the client.
         with contextlib.suppress(_ClientLeft):
-            await self._stream(receive, send)
+            async with contextlib.aclosing(self._states):
+                await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream(self, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from haulier.core.errors import StorageUnavailable
 from haulier.engine.background import Background, finish_anyway
-from tests.support.engine import beside
+from tests.support.engine import beside, until
 
 
 async def test_stopping_waits_for_a_while_and_then_cancels() -> None:
@@ -72,6 +72,25 @@ async def test_a_write_that_fails_after_a_cancel_does_not_hide_the_cancel() -> N
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_second_cancel_leaves_the_write_to_its_end() -> None:
+    go, written = asyncio.Event(), []
+
+    async def write() -> None:
+        await go.wait()
+        written.append(1)
+        raise ValueError("no")
+
+    task = beside(finish_anyway(write()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go.set()
+    await until(lambda: written == [1])
 
 
 async def test_a_write_that_never_ends_is_given_up_at_the_deadline() -> None:

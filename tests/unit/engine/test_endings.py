@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from haulier.core.errors import ChunksMissing, StorageUnavailable, UploadComplete, UploadNotFound
+from haulier.core.errors import ChunksMissing, StorageUnavailable, UploadBusy, UploadComplete, UploadNotFound
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload
@@ -271,7 +271,7 @@ async def test_a_redo_that_was_overtaken_takes_nothing_back() -> None:
             )
 
         three.before_sink("scan", lose_the_fence)
-        with pytest.raises(ChunksMissing):
+        with pytest.raises(UploadBusy):
             await three.uploads.finish(upload.id, caller=ME)
         state = await three.state(upload.id)
         assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")

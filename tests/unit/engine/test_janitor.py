@@ -84,6 +84,16 @@ async def test_a_step_that_fails_is_counted_and_the_others_go_on() -> None:
         assert ("expire", 1) in one.swept
 
 
+async def test_a_step_that_crashes_is_counted_and_the_others_go_on() -> None:
+    async with engine() as one:
+        await one.begin(5)
+        one.clock.advance(2 * DAY_S)
+        one.database.fail_next(ZeroDivisionError("a mistake of ours"))
+        await one.janitor.sweep()
+        assert ("redo-failed", 1) in one.swept
+        assert ("expire", 1) in one.swept
+
+
 async def test_trash_and_retention_are_emptied() -> None:
     async with engine() as one:
         upload = await one.begin(len(DATA))

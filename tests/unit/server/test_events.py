@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ async def test_progress_is_told_between_changes_of_status(state: UploadState) ->
     finishing = replace(state, upload=replace(state.upload, status=SessionStatus.FINISHING))
     failed = replace(state, upload=replace(state.upload, status=SessionStatus.FAILED, error="why"))
 
-    async def states() -> AsyncIterator[UploadState]:
+    async def states() -> AsyncGenerator[UploadState, None]:
         for each in (state, finishing, finishing, failed):
             yield each
 
@@ -120,7 +120,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments_and_ends_when_its_clien
     closed = asyncio.Event()
     naps: list[float] = []
 
-    async def states() -> AsyncIterator[UploadState]:
+    async def states() -> AsyncGenerator[UploadState, None]:
         try:
             await asyncio.Event().wait()
             yield state
