@@ -25,6 +25,7 @@ MEANING = {
     "[use from a web page](../howto/use-from-a-web-page.md).",
     "local_users": "Whether other users of this machine may call. Only Linux can tell users apart.",
     "open": "Listen beyond this machine without asking who calls; see [open mode](../explanation/open-mode.md).",
+    "no_transfers": "Run no outgoing transfers. This version has none either way.",
     "database_url": "Another place for the SQLite file. Three slashes begin a relative path, four an absolute one. "
     "Unset: `haulier.db` in the data directory.",
     "storage_url": "Another place for the bytes. Unset: the data directory.",

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, S
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -28,7 +28,7 @@ from haulier.adapters.directories import prepare_tree
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.sql.database import SqlDatabase
 from haulier.config import Settings
-from haulier.core.errors import ConfigError, HaulierError, ServiceStopping
+from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
@@ -66,6 +66,7 @@ def run_service(settings: Settings) -> int:
     if settings.storage_dir != settings.root:
         prepare_tree(settings.storage_dir, setting="storage_url", min_free=settings.min_free_bytes)
     with only_service(root):
+        require_database(settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
         def ready(port: int) -> None:
@@ -136,13 +137,15 @@ class Service:
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
         async with self._database:
-            await self._uploads.redo()
-            self._background.start(self._uploads.resume(), name="resume")
-            janitor = self._background.start(self._janitor.run(), name="janitor")
+            janitor: asyncio.Task[None] | None = None
             try:
+                await self._uploads.redo()
+                self._background.start(self._uploads.resume(), name="resume")
+                janitor = self._background.start(self._janitor.run(), name="janitor")
                 yield
             finally:
-                janitor.cancel()
+                if janitor is not None:
+                    janitor.cancel()
                 await self.stop()
                 await self._background.stop(grace_s=STOP_GRACE_S)
                 self._sink.close()
@@ -254,6 +257,22 @@ def only_service(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def require_database(settings: Settings) -> None:
+    """Open the database once: a server that finds it broken while it starts could only show a traceback.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    try:
+        _check_database(settings)
+    except StorageError as error:
+        where = str(settings.root) if settings.database_url is None else settings.database_url
+        expected = f"expected an SQLite file that can be opened and written, or room for a new one; {error}"
+        raise ConfigError(
+            "data_dir" if settings.database_url is None else "database_url", where, expected
+        ) from error
+
+
 def check_service(settings: Settings) -> Sequence[Check]:
     """Run every check of a start, without starting; each on its own, so that all faults show at once."""
     checks: Sequence[tuple[str, Callable[[], str]]] = (
@@ -298,6 +317,23 @@ def _check_port(settings: Settings) -> str:
     return f"{settings.host} port {settings.port} is free"
 
 
+class LossyLog:
+    """Standard error without its faults: a full disk or a closed pipe loses log lines, never a request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure_logging(settings: Settings) -> None:
     """Send structured log events to standard error, as lines for people or as JSON."""
     console = settings.log == "console"
@@ -315,7 +351,7 @@ def configure_logging(settings: Settings) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

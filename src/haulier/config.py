@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     ] = ()
     local_users: Annotated[bool, Field(description="true or false")] = False
     open: Annotated[bool, Field(description="true or false")] = False
+    no_transfers: Annotated[bool, Field(description="true or false")] = False
     database_url: Annotated[str | None, Field(description="sqlite:///PATH")] = None
     storage_url: Annotated[str | None, Field(description="file:///PATH")] = None
     public_url: Annotated[str | None, Field(description="a URL like https://files.example")] = None

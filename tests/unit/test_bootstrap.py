@@ -1,10 +1,15 @@
 """What a start makes of its settings, and what the doctor says about them."""
 
+import contextlib
+import io
 from pathlib import Path
 
-from haulier.bootstrap import check_service, upload_limits
+import pytest
+
+from haulier.bootstrap import LossyLog, check_service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
+from haulier.core.errors import ConfigError
 
 
 def verdicts(settings: Settings) -> dict[str, bool]:
@@ -31,3 +36,35 @@ def test_the_doctor_looks_at_the_directory_of_the_bytes_too(tmp_path: Path) -> N
     wrong = Settings(data_dir=tmp_path / "data", storage_url=f"file://{tmp_path / 'file'}", port=0)
     assert [name for name, ok in verdicts(wrong).items() if not ok] == ["storage directory"]
     assert all(verdicts(Settings(data_dir=tmp_path / "data", port=0)).values())
+
+
+def test_a_database_that_cannot_be_used_ends_the_start_in_words(tmp_path: Path) -> None:
+    (tmp_path / "rows.db").write_bytes(b"no database" * 1000)
+    away = Settings(data_dir=tmp_path / "one", database_url=f"sqlite:///{tmp_path}/missing/rows.db", port=0)
+    for settings, word in (
+        (away, "No such file or directory"),
+        (Settings(data_dir=tmp_path / "two", database_url=f"sqlite:///{tmp_path}/rows.db", port=0), "NOTADB"),
+    ):
+        with pytest.raises(ConfigError, match=word) as refused:
+            run_service(settings)
+        assert (refused.value.setting, refused.value.value) == ("database_url", settings.database_url)
+
+
+def test_rows_that_are_damaged_are_told_with_their_directory(tmp_path: Path) -> None:
+    (tmp_path / "haulier.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(ConfigError, match=r"haulier\.db") as refused:
+        run_service(Settings(data_dir=tmp_path, port=0))
+    assert refused.value.setting == "data_dir"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), encoding="ascii", write_through=True)
+    with pytest.raises(OSError, match="No space left"):
+        full.write("no room for this line\n")
+    log = LossyLog(full)
+    log.write("nor for this\n")
+    log.flush()
+    with contextlib.suppress(OSError):
+        full.close()
+    log.write("closed\n")
+    log.flush()

@@ -1,9 +1,11 @@
 """Settings: their layers, and how bad ones are told."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 
+from haulier.cli.serve import serve
 from haulier.config import Settings, load_settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
@@ -54,6 +56,13 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
 def test_a_flag_that_was_not_given_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAULIER_LOCAL_USERS", "1")
     assert load_settings({"local_users": None}).local_users
+
+
+def test_every_option_of_serve_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = inspect.signature(serve).parameters.keys() - {"config"}
+    assert {option.rstrip("_") for option in options} <= Settings.model_fields.keys()
+    monkeypatch.setenv("HAULIER_NO_TRANSFERS", "true")
+    assert load_settings().no_transfers
 
 
 def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

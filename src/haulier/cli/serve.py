@@ -17,7 +17,7 @@ def serve(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="How many processes.  [default: 1]")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
-    no_transfers: Annotated[  # noqa: ARG001 - scripts written for what comes may say it; it is true already
+    no_transfers: Annotated[
         bool, typer.Option("--no-transfers", help="Run no outgoing transfers (this version has none).")
     ] = False,
     cors_origin: Annotated[
@@ -44,6 +44,7 @@ def serve(
         # A flag that is absent says nothing; only one that is there overrules the environment.
         "local_users": local_users or None,
         "open": open_ or None,
+        "no_transfers": no_transfers or None,
     }
     bootstrap = load_extra("haulier.bootstrap", command="serve", extra="server")
     from haulier.config import load_settings
