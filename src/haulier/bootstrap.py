@@ -24,8 +24,8 @@ import structlog
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
-from haulier.adapters.directories import prepare_tree
 from haulier.adapters.disk import DiskSink
+from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.sql.database import SqlDatabase
 from haulier.config import Settings
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
@@ -35,10 +35,10 @@ from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.server.app import create_app
-from haulier.server.limits import ConnectionLimits
+from haulier.server.http.limits import ConnectionLimits
+from haulier.server.http.serving import listen, serve
 from haulier.server.metrics import Metrics
 from haulier.server.services import Services
-from haulier.server.serving import listen, serve
 
 SECRET_BYTES: Final = 32
 """Length of the server's secret: what HMAC-SHA-256 makes use of."""
@@ -352,7 +352,6 @@ def configure_logging(settings: Settings) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
-        cache_logger_on_first_use=True,
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk_writer import DiskTools
+from haulier.adapters.disk.system_calls import TableLocks
+from haulier.adapters.disk.writer import DiskTools
 from haulier.adapters.memory import MemoryDisk, MemorySink
-from haulier.adapters.system_calls import TableLocks
 from haulier.testing import ByteSinkContract
 
 RAM_DISK = Path("/dev/shm")

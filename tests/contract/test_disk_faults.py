@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters.directories import prepare_tree
 from haulier.adapters.disk import DiskSink
+from haulier.adapters.disk.directories import prepare_tree
 from haulier.core.errors import ConfigError, StorageError, StorageFull, StorageNotWritable
 from haulier.ports import RangeBusy, RangeWriter
 from haulier.testing.byte_sink_contract import put, read_blob, read_part
@@ -35,7 +35,7 @@ asyncio.run(hold())
 FOREIGNER = """
 import asyncio, os, sys
 from pathlib import Path
-from haulier.adapters.directories import prepare_tree
+from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.disk import DiskSink
 from haulier.core.errors import ConfigError, StorageNotWritable
 

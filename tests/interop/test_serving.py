@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from haulier.core.errors import ConfigError
-from haulier.server.serving import listen, port_holder
+from haulier.server.http.serving import listen, port_holder
 from tests.support.raw_http import DEADLINE_S, served
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from haulier.ports import Body, Deliver
-from haulier.server.asgi import INTERIM_EXTENSION, TRAILERS_EXTENSION, AsgiBody, open_body
-from haulier.server.limits import ConnectionLimits
+from haulier.server.http.asgi import INTERIM_EXTENSION, TRAILERS_EXTENSION, AsgiBody, open_body
+from haulier.server.http.limits import ConnectionLimits
 
 
 class Bucket:
@@ -171,7 +171,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.loop == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment] # uvicorn then takes asyncio's own
-    from haulier.server.serving import serve
+    from haulier.server.http.serving import serve
 
     application = Application()
     limits = ConnectionLimits(

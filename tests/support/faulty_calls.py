@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
-from haulier.adapters.system_calls import SystemCalls
+from haulier.adapters.disk.system_calls import SystemCalls
 
 OPERATIONS = frozenset(name for name in vars(SystemCalls) if not name.startswith("_"))
 

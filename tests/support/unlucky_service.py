@@ -19,10 +19,10 @@ from typing import Any, TypeVar, cast
 from haulier import bootstrap
 from haulier.__main__ import main
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk_writer import DiskTools
+from haulier.adapters.disk.system_calls import SystemCalls
+from haulier.adapters.disk.writer import DiskTools
 from haulier.adapters.sql.database import SqlDatabase
 from haulier.adapters.sql.stores import SqlTransaction
-from haulier.adapters.system_calls import SystemCalls
 from tests.support.accidents import Accidents
 
 T = TypeVar("T")

@@ -2,14 +2,23 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from haulier.bootstrap import LossyLog, check_service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Take back what a start sets for its whole process."""
+    yield
+    structlog.reset_defaults()
 
 
 def verdicts(settings: Settings) -> dict[str, bool]:

@@ -21,8 +21,8 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.server.addresses import headers_named
-from haulier.server.asgi import CONNECTION_EXTENSION
 from haulier.server.errors import HostRefused, NotLocal
+from haulier.server.http.asgi import CONNECTION_EXTENSION
 
 LOCAL: Final = "local"
 """The one caller of open mode."""

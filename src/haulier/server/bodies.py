@@ -17,8 +17,8 @@ from haulier.core.session import MIB
 from haulier.core.upload import MAX_SIZE
 from haulier.ports import BodyEnd
 from haulier.server.addresses import header
-from haulier.server.asgi import open_body
 from haulier.server.errors import MediaTypeRefused
+from haulier.server.http.asgi import open_body
 from haulier.server.problems import field_problems
 
 MAX_JSON: Final = MIB

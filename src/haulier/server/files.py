@@ -24,7 +24,6 @@ from haulier.engine.uploads import BeginUpload, UploadState
 from haulier.ports import Body
 from haulier.server.access import LOCAL
 from haulier.server.addresses import base_url, header
-from haulier.server.asgi import INTERIM_EXTENSION, Interim, open_body
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -33,6 +32,7 @@ from haulier.server.bodies import (
     require_plain_body,
     wanted_digests,
 )
+from haulier.server.http.asgi import INTERIM_EXTENSION, Interim, open_body
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer

@@ -19,7 +19,6 @@ from haulier.core.upload import check_key, require_valid
 from haulier.engine.uploads import UploadState
 from haulier.server.access import LOCAL
 from haulier.server.addresses import base_url, header
-from haulier.server.asgi import open_body
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -29,6 +28,7 @@ from haulier.server.bodies import (
     whole_number,
 )
 from haulier.server.events import EventStream
+from haulier.server.http.asgi import open_body
 from haulier.server.inputs import BeginIn, FinishIn, read_digest
 from haulier.server.requests import note_upload
 from haulier.server.schemas import BegunOut, RecordOut, StateOut

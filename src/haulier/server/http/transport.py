@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from haulier.server.asgi import Headers
+from haulier.server.http.asgi import Headers
 
 _INTERIM_PHRASES: Final = {104: "Upload Resumption Supported"}
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

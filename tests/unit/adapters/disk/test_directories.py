@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from haulier.adapters.directories import make_directory, prepare_tree, require_inside
-from haulier.adapters.system_calls import OfdLocks, SystemCalls
+from haulier.adapters.disk.directories import make_directory, prepare_tree, require_inside
+from haulier.adapters.disk.system_calls import OfdLocks, SystemCalls
 from haulier.core.errors import ConfigError, DirectoryNotCreatable, StorageFull
 from tests.support.faulty_calls import FaultyCalls
 

@@ -9,7 +9,7 @@ Rule 4: every wait for the client has a limit: heads, bodies, the time between r
 Rule 5: an answer that is being given is never mixed with another: bytes that cannot be read as HTTP
         behind a request that is being served only end the connection after its answer.
 
-What is relied on of uvicorn beyond its options is listed in tests/unit/server/test_uvicorn_internals.py.
+What is relied on of uvicorn beyond its options is listed in tests/unit/server/http/test_uvicorn_internals.py.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from haulier.core.digest import Buffer
-from haulier.server.asgi import (
+from haulier.server.http.asgi import (
     BODY_EXTENSION,
     CONNECTION_EXTENSION,
     INTERIM_EXTENSION,
     TRAILERS_EXTENSION,
     FastBody,
 )
-from haulier.server.exchange import BodyWire, Messages, send_interim
-from haulier.server.limits import ConnectionLimits, HeadMeter, HeadTooLarge
-from haulier.server.transport import Exit, Receiver, receive_buffer, refusal
+from haulier.server.http.exchange import BodyWire, Messages, send_interim
+from haulier.server.http.limits import ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.server.http.transport import Exit, Receiver, receive_buffer, refusal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOPPING_LINGER_S: Final = 2.0

@@ -2,7 +2,7 @@
 
 Rule 1: only `PartWriter.write` touches the disk on the event loop; all else runs in worker threads.
 Rule 2: a cancel is raised when the thread has ended, so that no call works on a closed file.
-The rules that keep the bytes right are at the head of `disk_parts.py`.
+The rules that keep the bytes right are at the head of `parts.py`.
 """
 
 import os
@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.directories import MIN_FREE_BYTES
-from haulier.adapters.disk_parts import PartFiles
-from haulier.adapters.disk_tree import BLOB_KEY, PART_KEY, DiskTree, stat_or_none
-from haulier.adapters.disk_writer import DiskTools, PartWriter
-from haulier.adapters.system_calls import read_error
+from haulier.adapters.disk.directories import MIN_FREE_BYTES
+from haulier.adapters.disk.parts import PartFiles
+from haulier.adapters.disk.system_calls import read_error
+from haulier.adapters.disk.tree import BLOB_KEY, PART_KEY, DiskTree, stat_or_none
+from haulier.adapters.disk.writer import DiskTools, PartWriter
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageUnavailable
 from haulier.ports import Stray

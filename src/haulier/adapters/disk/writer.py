@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.disk_threads import DiskThreads, wait_ended, wait_result
-from haulier.adapters.disk_write_back import WriteBack
-from haulier.adapters.system_calls import LOCKS, RangeLocks, SystemCalls, write_error
+from haulier.adapters.disk.system_calls import LOCKS, RangeLocks, SystemCalls, write_error
+from haulier.adapters.disk.threads import DiskThreads, wait_ended, wait_result
+from haulier.adapters.disk.write_back import WriteBack
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageUnavailable
 

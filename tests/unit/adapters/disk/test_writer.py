@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters import disk_write_back
-from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk_writer import FAST_WRITES_TO_RETURN, DiskTools, PartWriter
+from haulier.adapters.disk import DiskSink, write_back
+from haulier.adapters.disk.writer import FAST_WRITES_TO_RETURN, DiskTools, PartWriter
 from haulier.core.errors import StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.ports import RangeBusy
 from tests.support.faulty_calls import FaultyCalls
@@ -242,7 +241,7 @@ async def test_a_flush_that_fails_says_so(writer: PartWriter, calls: FaultyCalls
 
 @pytest.fixture
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_write_back, "STEP", 10)
+    monkeypatch.setattr(write_back, "STEP", 10)
 
 
 @pytest.mark.usefixtures("_small_steps")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.disk_tree import DiskTree, stat_or_none
-from haulier.adapters.disk_writer import PartWriter
+from haulier.adapters.disk.tree import DiskTree, stat_or_none
+from haulier.adapters.disk.writer import PartWriter
 from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import RangeBusy
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters import system_calls
-from haulier.adapters.system_calls import (
+from haulier.adapters.disk import system_calls
+from haulier.adapters.disk.system_calls import (
     OfdLocks,
     SystemCalls,
     TableLocks,

@@ -8,7 +8,7 @@ import pytest
 
 from haulier.core.digest import Buffer
 from haulier.ports import Body, BodyEnd
-from haulier.server.asgi import BODY_EXTENSION, AsgiBody, FastBody, announced_length, open_body
+from haulier.server.http.asgi import BODY_EXTENSION, AsgiBody, FastBody, announced_length, open_body
 
 
 class FakeWire:

@@ -15,8 +15,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server, ServerState
 
-from haulier.server.exchange import Messages
-from haulier.server.protocol import HaulierHttpProtocol
+from haulier.server.http.exchange import Messages
+from haulier.server.http.protocol import HaulierHttpProtocol
 
 
 async def nobody(scope: Any, receive: Any, send: Any) -> None:

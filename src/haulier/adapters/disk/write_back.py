@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.disk_threads import DiskThreads
-from haulier.adapters.system_calls import SystemCalls, write_error
+from haulier.adapters.disk.system_calls import SystemCalls, write_error
+from haulier.adapters.disk.threads import DiskThreads
 
 STEP: Final = 8 * 1024 * 1024
 """Bytes that start a write-back: some 30 ms of a plain SSD, so that two of them hardly lengthen a finish."""

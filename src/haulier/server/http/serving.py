@@ -21,8 +21,8 @@ from typing import Any, Final
 import uvicorn
 
 from haulier.core.errors import ConfigError
-from haulier.server.limits import ConnectionLimits
-from haulier.server.protocol import protocol_with
+from haulier.server.http.limits import ConnectionLimits
+from haulier.server.http.protocol import protocol_with
 
 STOPPING_S: Final = 10
 """For the application to save what is running, and again for connections to close; Docker kills after 10."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from haulier.adapters.directories import (
+from haulier.adapters.disk.directories import (
     INCOMING,
     LOST_AND_FOUND,
     MIN_FREE_BYTES,
@@ -20,9 +20,9 @@ from haulier.adapters.directories import (
     require_room,
     require_writable,
 )
-from haulier.adapters.disk_write_back import WriteBack
-from haulier.adapters.disk_writer import DiskTools
-from haulier.adapters.system_calls import read_error, write_error
+from haulier.adapters.disk.system_calls import read_error, write_error
+from haulier.adapters.disk.write_back import WriteBack
+from haulier.adapters.disk.writer import DiskTools
 from haulier.ports import Stray
 
 PART_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)

@@ -7,8 +7,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from haulier.core.digest import Buffer
-from haulier.server.asgi import FastBody, Headers
-from haulier.server.transport import interim_response
+from haulier.server.http.asgi import FastBody, Headers
+from haulier.server.http.transport import interim_response
 
 
 class DirectConnection(Protocol):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters import disk as disk_module
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk_parts import OPEN_ATTEMPTS
-from haulier.adapters.disk_writer import DiskTools, PartWriter
+from haulier.adapters.disk import sink as disk_module
+from haulier.adapters.disk.parts import OPEN_ATTEMPTS
+from haulier.adapters.disk.writer import DiskTools, PartWriter
 from haulier.core.errors import (
     DirectoryNotCreatable,
     StorageFull,
@@ -71,7 +71,7 @@ async def test_a_file_system_that_cannot_reserve_gets_a_sparse_part(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("haulier.adapters.system_calls._call", refuse)
+    monkeypatch.setattr("haulier.adapters.disk.system_calls._call", refuse)
     await sink.prepare("part", size=1_000_000)
     state = (data / "incoming" / "part").stat()
     assert (state.st_size, state.st_blocks) == (1_000_000, 0)
@@ -413,7 +413,7 @@ async def test_a_file_that_vanishes_while_it_is_listed_is_left_out(
     sink: DiskSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(sink, "part", b"hello")
-    monkeypatch.setattr("haulier.adapters.disk_tree.stat_or_none", lambda _: None)
+    monkeypatch.setattr("haulier.adapters.disk.tree.stat_or_none", lambda _: None)
     assert [stray async for stray in sink.parts()] == []
 
 

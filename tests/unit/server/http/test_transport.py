@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from haulier.server.transport import Exit, interim_response, refusal
+from haulier.server.http.transport import Exit, interim_response, refusal
 
 
 class FakeTransport(asyncio.Transport):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.server.limits import ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.server.http.limits import ConnectionLimits, HeadMeter, HeadTooLarge
 
 LIMITS = ConnectionLimits(head_bytes=10, head_fields=2)
 

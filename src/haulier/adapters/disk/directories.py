@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from haulier.adapters.system_calls import (
+from haulier.adapters.disk.system_calls import (
     DIRECTORY_MODE,
     LOCKS,
     RangeLocks,

@@ -1,0 +1,3 @@
+"""Bytes on a local disk."""
+
+from haulier.adapters.disk.sink import DiskSink as DiskSink
