@@ -12,6 +12,10 @@ FRAME := pyproject.toml uv.lock tools/bootstrap tools/uv
 SERVE_PACKAGES := .venv/.haulier-serve
 TEST_PACKAGES := .venv/.haulier-test
 
+# Bytecode is compiled once. Where it may not be kept every start of the service compiles everything anew, for seconds.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
+
 # What mypy reads; benchmarks and tools are held to the same types as the source.
 TYPED := src tests $(wildcard benchmarks) $(wildcard tools/*.py)
 
