@@ -378,6 +378,20 @@ async def test_an_open_upload_at_full_size_is_finished_by_whoever_finds_it(ask: 
         assert await one.content(done) == DATA
 
 
+async def test_a_redo_that_finds_fewer_bytes_than_the_row_says_leaves_the_upload_open() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        await append(one, upload.id, 0, FakeBody(DATA[:2000]))
+        await one.database.write(
+            lambda tx: tx.sessions.advance(
+                upload.id, upload.fence + 1, len(DATA), tail_trusted=True, boot_id="boot 1", now=1.0
+            )
+        )
+        assert await one.uploads.redo() == 1
+        state = await one.state(upload.id)
+        assert (state.status, state.offset) == (SessionStatus.OPEN, 2000)
+
+
 async def test_a_session_that_ends_while_its_append_waits_is_told_so() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))

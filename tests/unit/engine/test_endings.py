@@ -4,14 +4,22 @@ import asyncio
 
 import pytest
 
-from haulier.core.errors import ChunksMissing, StorageUnavailable, UploadBusy, UploadComplete, UploadNotFound
+from haulier.core.digest import Digest, DigestName
+from haulier.core.errors import (
+    ChunksMissing,
+    DigestMismatch,
+    StorageUnavailable,
+    UploadBusy,
+    UploadComplete,
+    UploadNotFound,
+)
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.engine import endings
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, beside, engine
+from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
 
 DAY_S = 24 * 3600.0
 DATA = b"12345"
@@ -212,6 +220,26 @@ async def test_a_holder_that_was_taken_over_changes_nothing() -> None:
         state = await one.uploads.finish(upload.id, caller=ME)
         assert (state.upload.status, state.upload.holder) == (SessionStatus.FINISHING, "another")
         assert one.counts.ends == []
+
+
+async def test_a_holder_that_was_taken_over_reopens_nothing() -> None:
+    async with engine() as one:
+        upload = await ready(one, expected=Digest(DigestName.MD5, bytes(16)), digest_name=None)
+
+        async def lose_the_fence() -> None:
+            session = await one.state(upload.id)
+            if session.status is SessionStatus.FINISHING:
+                await one.database.write(
+                    lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another")
+                )
+
+        await until(lambda: one.uploads._digests.verified(upload.id) == len(DATA))
+        one.uploads._digests.forget(upload.id)
+        one.before_sink("scan", lose_the_fence)
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload.id, caller=ME)
+        state = await one.state(upload.id)
+        assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
 
 
 async def test_a_takeover_that_comes_too_late_does_nothing() -> None:
