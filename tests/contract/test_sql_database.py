@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import sqlite
 
 from haulier.adapters.sql import statements
 from haulier.adapters.sql.database import MAX_WAITING, SqlDatabase
-from haulier.adapters.sql.migrate import alembic_config
-from haulier.adapters.sql.models import metadata
+from haulier.adapters.sql.models import SCHEMA, metadata
+from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId
@@ -607,3 +608,20 @@ async def test_a_new_database_and_its_log_are_their_owners_only(database: SqlDat
     await database.write(lambda tx: tx.capsules.exists("default"))
     for name in (path, f"{path}-wal", f"{path}-shm"):
         assert os.stat(name).st_mode & 0o777 == 0o600  # noqa: PTH116 - a check, of three names alike
+
+
+def test_the_schema_of_this_version_is_the_newest_migration() -> None:
+    with sa.create_engine("sqlite://").connect() as connection:
+        assert ScriptDirectory.from_config(alembic_config(connection)).get_heads() == [SCHEMA]
+
+
+async def test_a_second_start_imports_no_migrations(path: Path) -> None:
+    async with SqlDatabase(url_of(path)):
+        pass
+    look = (
+        "import asyncio, sys; from haulier.adapters.sql.database import SqlDatabase\n"
+        f"database = SqlDatabase({url_of(path)!r}); asyncio.run(database.open()); asyncio.run(database.close())\n"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", look)
+    assert await process.wait() == 0

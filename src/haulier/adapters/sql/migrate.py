@@ -12,17 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-
-from haulier.adapters.sql.models import DEFAULT_CAPSULE, DEFAULT_CAPSULE_ID, capsules
+from haulier.adapters.sql.models import DEFAULT_CAPSULE, SCHEMA
 from haulier.adapters.sql.sqlite import connect, translated
-from haulier.core.errors import ConfigError, StorageUnavailable
+from haulier.core.errors import StorageUnavailable
 
 LOCK_POLL_S: Final = 0.02
 """How often a start looks whether another one is done; no two starts are hurried enough to notice."""
@@ -46,16 +40,13 @@ def migrate(path: Path, url: str, *, lock_timeout_s: float) -> None:
         connection = connect(path, busy_timeout_s=lock_timeout_s, read_only=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            _upgrade(connection, url)
+            if not _is_current(connection):
+                # Alembic takes longer to import than all the rest of a start takes; most starts do without.
+                from haulier.adapters.sql.upgrade import upgrade  # noqa: PLC0415 - see above
+
+                upgrade(connection, url)
         finally:
             connection.close()
-
-
-def alembic_config(connection: sa.Connection) -> Config:
-    """Return Alembic's settings for our migrations on an open connection."""
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", "haulier.adapters.sql:migrations")
-    return config
 
 
 @contextmanager
@@ -82,43 +73,10 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _upgrade(driver: sqlite3.Connection, url: str) -> None:
-    engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
-    sa.event.listen(engine, "begin", _begin)
-    try:
-        with engine.begin() as connection:
-            _refuse_newer(connection, url)
-            command.upgrade(alembic_config(connection), "head")
-            _ensure_default_capsule(connection)
-    except sa.exc.DBAPIError as error:
-        # What SQLAlchemy wraps is the driver's own error, which `translated` knows.
-        raise error.orig or error from error
-
-
-def _begin(connection: sa.Connection) -> None:
-    # The driver begins nothing by itself; a migration must not lose against a process that writes already.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _refuse_newer(connection: sa.Connection, url: str) -> None:
-    known: set[Any] = {script.revision for script in _scripts(connection).walk_revisions()}
-    found = set(MigrationContext.configure(connection).get_current_heads())
-    if found - known:
-        expected = (
-            f"its schema {', '.join(sorted(found - known))} is newer than this version of Haulier; upgrade it"
-        )
-        raise ConfigError("database_url", url, expected)
-
-
-def _scripts(connection: sa.Connection) -> ScriptDirectory:
-    return ScriptDirectory.from_config(alembic_config(connection))
-
-
-def _ensure_default_capsule(connection: sa.Connection) -> None:
-    default = sa.select(capsules.c.id).where(capsules.c.name == DEFAULT_CAPSULE)
-    if connection.execute(default).first() is None:
-        connection.execute(
-            sa.insert(capsules).values(
-                id=DEFAULT_CAPSULE_ID, name=DEFAULT_CAPSULE, used_bytes=0, reserved_bytes=0
-            )
-        )
+def _is_current(connection: sqlite3.Connection) -> bool:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not {"alembic_version", "capsules"} <= tables:
+        return False
+    revisions = [revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version")]
+    default = connection.execute("SELECT 1 FROM capsules WHERE name = ?", (DEFAULT_CAPSULE,)).fetchone()
+    return revisions == [SCHEMA] and default is not None

@@ -26,6 +26,8 @@ metadata: Final = sa.MetaData(
     }
 )
 
+SCHEMA: Final = "0001"
+"""The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
 """The form of a UUIDv7, older than any real one."""

@@ -1,0 +1,68 @@
+"""Migrations, by Alembic; imported only by a start that needs one."""
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from haulier.adapters.sql.models import DEFAULT_CAPSULE, DEFAULT_CAPSULE_ID, capsules
+from haulier.core.errors import ConfigError
+
+
+def upgrade(driver: sqlite3.Connection, url: str) -> None:
+    """Create or upgrade the tables, and the capsule `default`, in one transaction.
+
+    Raises:
+        ConfigError: the database was written by a newer version.
+        sqlite3.Error: as the driver raised it.
+    """
+    engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
+    sa.event.listen(engine, "begin", _begin)
+    try:
+        with engine.begin() as connection:
+            _refuse_newer(connection, url)
+            command.upgrade(alembic_config(connection), "head")
+            _ensure_default_capsule(connection)
+    except sa.exc.DBAPIError as error:
+        # What SQLAlchemy wraps is the driver's own error, which `translated` knows.
+        raise error.orig or error from error
+
+
+def _begin(connection: sa.Connection) -> None:
+    # The driver begins nothing by itself; a migration must not lose against a process that writes already.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _refuse_newer(connection: sa.Connection, url: str) -> None:
+    known: set[Any] = {script.revision for script in _scripts(connection).walk_revisions()}
+    found = set(MigrationContext.configure(connection).get_current_heads())
+    if found - known:
+        expected = (
+            f"its schema {', '.join(sorted(found - known))} is newer than this version of Haulier; upgrade it"
+        )
+        raise ConfigError("database_url", url, expected)
+
+
+def _scripts(connection: sa.Connection) -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config(connection))
+
+
+def _ensure_default_capsule(connection: sa.Connection) -> None:
+    default = sa.select(capsules.c.id).where(capsules.c.name == DEFAULT_CAPSULE)
+    if connection.execute(default).first() is None:
+        connection.execute(
+            sa.insert(capsules).values(
+                id=DEFAULT_CAPSULE_ID, name=DEFAULT_CAPSULE, used_bytes=0, reserved_bytes=0
+            )
+        )
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    """Return Alembic's settings for our migrations on an open connection."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", "haulier.adapters.sql:migrations")
+    return config
