@@ -543,7 +543,7 @@ REFUSED = {
     "a nul in a value": (b"X: a\0b\r\nContent-Length: 3\r\n", 400),
     "a bare line feed": (b"X: a\nContent-Length: 3\r\n", 400),
     "too many fields": (b"X: a\r\n" * 101, 431),
-    "a long field": (b"X: " + b"a" * 262_144 + b"\r\n", 431),
+    "a long field": (b"X: " + b"a" * 65_536 + b"\r\n", 431),
 }
 
 
@@ -567,7 +567,7 @@ class TestRefusals:
             assert line.ended()
 
     @pytest.mark.parametrize(
-        "endless", [b"GET /" + b"a" * 500_000, b"GET / HTTP/1.1\r\nX: " + b"a" * 500_000]
+        "endless", [b"GET /" + b"a" * 200_000, b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000]
     )
     def test_endless_heads_are_refused(self, server: Served, endless: bytes) -> None:
         with server.line() as line:

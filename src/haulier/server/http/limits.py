@@ -9,9 +9,8 @@ from haulier.server.http.asgi import BODY_SILENCE_S
 class ConnectionLimits:
     """What one connection may take; sizes in bytes, times in seconds."""
 
-    head_bytes: int = 256 * 1024
-    """Request line, fields and trailers together; so much that an absurd file name of 64 KiB, percent-encoded,
-    still reaches the check that answers in words."""
+    head_bytes: int = 64 * 1024
+    """Request line, fields and trailers together; uvicorn's limit for h11, twice nginx's."""
     head_fields: int = 100
     """Fields and trailers together; Apache's LimitRequestFields."""
     head_s: float = 30.0
