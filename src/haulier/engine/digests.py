@@ -7,7 +7,7 @@ Rule 2: hashing state cannot be saved; whoever finds none starts again at byte 0
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,8 @@ STEP: Final = 32 * MIB
 """Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
 MAX_BEHIND: Final = 64 * MIB
 """How far a digest may fall behind before its upload is held back: what a page cache keeps easily."""
+GO_ON_BEHIND: Final = MAX_BEHIND // 2
+"""How near it must come before its upload goes on: far enough that the digest never waits for bytes."""
 
 
 @dataclass(slots=True)
@@ -31,10 +33,17 @@ class _Follower:
     digest: OrderedDigest
     accepted: Ranges = Ranges()
     task: "asyncio.Task[None] | None" = None
+    step: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the step that is running has ended, however."""
 
     @property
     def behind(self) -> int:
         return self.accepted.prefix - self.digest.frontier
+
+    def stepped(self) -> None:
+        """Wake who waits for the digest to come nearer."""
+        self.step.set()
+        self.step = asyncio.Event()
 
 
 class Digests:
@@ -90,11 +99,12 @@ class Digests:
         follower = self._followers.get(session_id)
         if follower is None or follower.behind <= MAX_BEHIND or follower.task is None:
             return None
-        return self._wait(follower.task)
+        return self._come_near(follower)
 
     @staticmethod
-    async def _wait(task: "asyncio.Task[None]") -> None:
-        await asyncio.wait({task})
+    async def _come_near(follower: _Follower) -> None:
+        while follower.behind > GO_ON_BEHIND and follower.task is not None:
+            await follower.step.wait()
 
     async def value(self, session_id: SessionId, name: DigestName, size: int) -> Digest:
         """Return the digest of the whole file, of which all bytes are accepted.
@@ -125,19 +135,29 @@ class Digests:
 
     async def _catch_up(self, session_id: SessionId, follower: _Follower) -> None:
         try:
-            await self._advance(session_id, follower.digest, lambda: follower.accepted.prefix)
+            await self._advance(
+                session_id, follower.digest, lambda: follower.accepted.prefix, stepped=follower.stepped
+            )
         except StorageError:
             # Half a step may have been hashed: this follower's state cannot be used any more.
             self._followers.pop(session_id, None)
             raise
         finally:
             follower.task = None
+            follower.stepped()
 
-    async def _advance(self, session_id: SessionId, digest: OrderedDigest, target: Callable[[], int]) -> None:
+    async def _advance(
+        self,
+        session_id: SessionId,
+        digest: OrderedDigest,
+        target: Callable[[], int],
+        stepped: Callable[[], None] = lambda: None,
+    ) -> None:
         while digest.frontier < (stop := target()):
             stop = min(stop, digest.frontier + STEP)
             async with self._turns:
                 await self._sink.scan(session_id, digest.frontier, stop, partial(_take, digest))
+            stepped()
             self._progressed(session_id)
 
 

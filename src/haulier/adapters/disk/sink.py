@@ -118,24 +118,22 @@ class DiskSink:
         Raises:
             StorageUnavailable: the part is missing or shorter, or the disk failed.
         """
-        if start >= stop:
-            return
-        descriptor = await self._open_to_read(self._tree.part(key))
-        take = partial(self._take_step, descriptor, memoryview(bytearray(SCAN_PIECE)), consume)
-        try:
-            for step in range(start, stop, SCAN_STEP):
-                await self._run(take, step, min(step + SCAN_STEP, stop))
-        finally:
-            os.close(descriptor)
+        take = partial(self._take_step, self._tree.part(key), memoryview(bytearray(SCAN_PIECE)), consume)
+        for step in range(start, stop, SCAN_STEP):
+            await self._run(take, step, min(step + SCAN_STEP, stop))
 
     def _take_step(
-        self, descriptor: int, buffer: memoryview, consume: Callable[[Buffer], None], *span: int
+        self, part: Path, buffer: memoryview, consume: Callable[[Buffer], None], *span: int
     ) -> None:
         offset, stop = span
-        while offset < stop:
-            piece = self._read_into(buffer[: stop - offset], descriptor, offset)
-            consume(piece)
-            offset += len(piece)
+        descriptor = self._open_file(part)
+        try:
+            while offset < stop:
+                piece = self._read_into(buffer[: stop - offset], descriptor, offset)
+                consume(piece)
+                offset += len(piece)
+        finally:
+            os.close(descriptor)
 
     async def discard(self, key: str) -> None:
         """Remove a part; fine when there is none."""
@@ -158,7 +156,7 @@ class DiskSink:
         Raises:
             StorageUnavailable: the blob is missing or shorter, or the disk failed.
         """
-        descriptor = await self._open_to_read(self._tree.blob(blob_key))
+        descriptor = await self._threads.acquire(self._open_file, self._tree.blob(blob_key), undo=os.close)
         try:
             while start < stop:
                 piece = await self._run(self._read_piece, descriptor, start, min(stop - start, READ_PIECE))
@@ -180,9 +178,9 @@ class DiskSink:
             raise StorageUnavailable(f"a stored file ends at {offset}, before its end")
         return buffer[:count]
 
-    async def _open_to_read(self, path: Path) -> int:
+    def _open_file(self, path: Path) -> int:
         try:
-            return await self._threads.acquire(self._calls.open, path, os.O_RDONLY, undo=os.close)
+            return self._calls.open(path, os.O_RDONLY)
         except OSError as error:
             raise read_error(error) from error
 

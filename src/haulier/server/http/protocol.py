@@ -85,7 +85,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._exit = Exit(transport, self._close)
         super().connection_made(self._exit)
         # uvloop refuses a protocol that is both kinds, so the receiver is an object of its own.
-        transport.set_protocol(Receiver(self, receive_buffer(self.loop)))
+        transport.set_protocol(Receiver(self, self._exit, receive_buffer(self.loop)))
         self._since = self.loop.time()
         self._schedule(self._shortest_wait())
 
