@@ -7,7 +7,6 @@ Rule 3: an unknown key is an error: a misspelt limit must not be a limit that si
 """
 
 import difflib
-import ipaddress
 import os
 import tomllib
 from collections.abc import Collection, Mapping
@@ -26,6 +25,7 @@ from pydantic_settings import (
 
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
+from haulier.core.hosts import is_loopback
 from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
 
@@ -211,16 +211,6 @@ class Settings(BaseSettings):
                 "everything, say --open",
             )
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a listening address is reached from this machine only; names but `localhost` are not trusted."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def canonical_origin(text: str) -> str:

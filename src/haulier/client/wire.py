@@ -10,13 +10,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
+from haulier.core.hosts import is_loopback
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Wire:
             # Control calls have connections of their own: asking for the state never waits behind bodies.
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
             # A proxy between this machine and itself is never meant, and the service refuses it.
-            trust_env=not is_loopback(self.url),
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
             transport=transport,
         )
 
@@ -211,15 +211,6 @@ def check_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise InvalidRequest.of("url", f"{url!r} must not have a query or fragment")
     return url.rstrip("/")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def refusal(answer: httpx2.Response) -> PeerRefused:

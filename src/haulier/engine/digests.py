@@ -22,8 +22,6 @@ STEP: Final = 32 * MIB
 """Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
 MAX_BEHIND: Final = 64 * MIB
 """How far a digest may fall behind before its upload is held back: what a page cache keeps easily."""
-GO_ON_BEHIND: Final = MAX_BEHIND // 2
-"""How near it must come before its upload goes on: far enough that the digest never waits for bytes."""
 
 
 @dataclass(slots=True)
@@ -103,7 +101,8 @@ class Digests:
 
     @staticmethod
     async def _come_near(follower: _Follower) -> None:
-        while follower.behind > GO_ON_BEHIND and follower.task is not None:
+        # Not until it has caught up: then it would wait for bytes, and the bytes had waited for it.
+        while follower.behind > MAX_BEHIND // 2 and follower.task is not None:
             await follower.step.wait()
 
     async def value(self, session_id: SessionId, name: DigestName, size: int) -> Digest:

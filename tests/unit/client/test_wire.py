@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from haulier.client.wire import check_url, is_loopback, refusal, retry_delay
+from haulier.client.wire import check_url, refusal, retry_delay
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
 
 
@@ -83,20 +83,3 @@ def test_an_address_loses_its_last_slash() -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         check_url(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "own"),
-    [
-        ("http://127.0.0.1:8000", True),
-        ("http://127.9.9.9", True),
-        ("http://[::1]:1", True),
-        ("http://localhost", True),
-        ("http://app.localhost", True),
-        ("http://notlocalhost", False),
-        ("http://192.0.2.1", False),
-        ("https://files.example", False),
-    ],
-)
-def test_this_machines_own_addresses_are_known(url: str, own: bool) -> None:
-    assert is_loopback(url) is own

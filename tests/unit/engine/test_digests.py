@@ -91,24 +91,41 @@ async def test_forgetting_stops_the_work() -> None:
     assert digests.verified(ID) == 0
 
 
-async def test_who_is_far_ahead_is_held_back_until_the_digest_has_caught_up(
+async def test_who_is_far_ahead_is_held_back_until_the_digest_has_come_near(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BEHIND", 2)
+    monkeypatch.setattr(module, "MAX_BEHIND", 4)
+    monkeypatch.setattr(module, "STEP", 2)
     digests, sink, _, _ = await make(b"abcdef")
-    go = asyncio.Event()
+    steps = asyncio.Semaphore(0)
 
     async def wait() -> None:
-        await go.wait()
+        await steps.acquire()
 
     sink.pause = wait
     assert digests.caught_up(ID) is None
-    digests.follow(ID, DigestName.SHA_256, Ranges(((0, 2),)))
+    digests.follow(ID, DigestName.SHA_256, Ranges(((0, 4),)))
     assert digests.caught_up(ID) is None
-    digests.accepted(ID, 2, 6)
+    digests.accepted(ID, 4, 6)
     held = digests.caught_up(ID)
     assert held is not None
-    go.set()
+    holding = asyncio.gather(held)
+    steps.release()
+    await until(lambda: digests.verified(ID) == 2)
+    assert not holding.done()
+    steps.release()
+    await holding
+    assert digests.verified(ID) == 4
+    assert digests.caught_up(ID) is None
+
+
+async def test_a_digest_that_cannot_go_on_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BEHIND", 2)
+    digests, sink, _, _ = await make(b"abcdef")
+    digests.follow(ID, DigestName.SHA_256, Ranges())
+    sink.fail_next("scan", StorageUnavailable("no"))
+    digests.accepted(ID, 0, 6)
+    held = digests.caught_up(ID)
+    assert held is not None
     await held
-    assert digests.verified(ID) == 6
     assert digests.caught_up(ID) is None

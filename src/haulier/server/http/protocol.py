@@ -31,7 +31,7 @@ from haulier.server.http.asgi import (
 )
 from haulier.server.http.exchange import BodyWire, Messages, send_interim
 from haulier.server.http.limits import ConnectionLimits, HeadMeter, HeadTooLarge
-from haulier.server.http.transport import Exit, Receiver, receive_buffer, refusal
+from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer, refusal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOPPING_LINGER_S: Final = 2.0
@@ -84,6 +84,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         """Take the connection over; its transport reads into our buffer from here on."""
         self._exit = Exit(transport, self._close)
         super().connection_made(self._exit)
+        keep_in_cache(transport)
         # uvloop refuses a protocol that is both kinds, so the receiver is an object of its own.
         transport.set_protocol(Receiver(self, self._exit, receive_buffer(self.loop)))
         self._since = self.loop.time()

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
+import socket
 import sys
 import weakref
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
+from haulier.core.hosts import is_loopback
 from haulier.server.http.asgi import Headers
 
 _INTERIM_PHRASES: Final = {104: "Upload Resumption Supported"}
@@ -35,8 +37,8 @@ class Connection(Protocol):
         """The client reads again."""
 
 
-TURN_READS: Final = 8
-"""Full buffers (2 MiB, about 2 ms) that one connection takes before all others have their turn. libuv would read 32."""
+TURN_READS: Final = 4
+"""Full buffers (1 MiB, about 1 ms) that one connection takes before all others have their turn. libuv would read 32."""
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -186,6 +188,21 @@ def _lines(headers: Headers) -> bytes:
             raise ValueError(f"{name!r}: {value!r} is no field")
         lines.append(b"%s: %s\r\n" % (name, value))
     return b"".join(lines)
+
+
+_NEAR_WINDOW: Final = 416 * 1024
+"""Receive buffer, of which the kernel makes twice as much, for a client on this machine."""
+
+
+def keep_in_cache(transport: asyncio.Transport) -> None:
+    """Let a client on this machine be ahead by what a processor's cache holds, and no more.
+
+    There is no round trip to hide. The kernel's own window grows to megabytes that have left the cache when they are
+    read, which costs a tenth to a fifth of the whole transfer; a reverse proxy is mostly such a client.
+    """
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple) and is_loopback(peer[0]):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_WINDOW)
 
 
 _BUFFER_SIZE: Final = 256 * 1024

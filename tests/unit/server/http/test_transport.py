@@ -1,10 +1,11 @@
 """What is written beside answers, and how a connection is closed."""
 
 import asyncio
+import socket
 
 import pytest
 
-from haulier.server.http.transport import Exit, interim_response, refusal
+from haulier.server.http.transport import TURN_READS, Exit, Receiver, interim_response, keep_in_cache, refusal
 
 
 class FakeTransport(asyncio.Transport):
@@ -27,6 +28,12 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.calls.append("abort")
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
 
     def is_closing(self) -> bool:
         return "close" in self.calls or "abort" in self.calls
@@ -103,3 +110,77 @@ class TestExit:
         way_out.pause_reading()
         way_out.resume_reading()
         assert inner.calls == ["close"]
+
+
+class Listener:
+    """What a connection is told, counted."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def bytes_received(self, view: memoryview) -> None:
+        self.received += len(view)
+
+    def eof_received(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+class TestTurns:
+    async def test_who_sends_without_end_lets_the_others_have_their_turn(self) -> None:
+        inner, listener = FakeTransport(), Listener()
+        receiver = Receiver(listener, Exit(inner, lambda: None), memoryview(bytearray(4)))
+        for _ in range(TURN_READS):
+            assert inner.calls == []
+            receiver.buffer_updated(4)
+        assert inner.calls == ["pause"]
+        await asyncio.sleep(0)
+        assert inner.calls == ["pause", "resume"]
+        assert listener.received == 4 * TURN_READS
+
+    async def test_who_sends_in_small_pieces_never_waits(self) -> None:
+        inner = FakeTransport()
+        receiver = Receiver(Listener(), Exit(inner, lambda: None), memoryview(bytearray(4)))
+        for _ in range(TURN_READS):
+            receiver.buffer_updated(4)
+            receiver.buffer_updated(3)
+        assert inner.calls == []
+
+    async def test_after_the_turn_of_the_others_a_paused_connection_stays_paused(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.let_others_run()
+        way_out.pause_reading()
+        await asyncio.sleep(0)
+        assert "resume" not in inner.calls
+        way_out.resume_reading()
+        assert inner.calls[-1] == "resume"
+
+    async def test_resuming_does_not_cut_the_turn_of_the_others_short(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.let_others_run()
+        way_out.resume_reading()
+        assert "resume" not in inner.calls
+
+
+def test_only_a_client_on_this_machine_gets_a_small_window() -> None:
+    class Known(FakeTransport):
+        def __init__(self, peer: object, connection: socket.socket) -> None:
+            super().__init__()
+            self._known = {"peername": peer, "socket": connection}
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return self._known.get(name, default)
+
+    with socket.socket() as connection:
+        before = connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        for peer in (("192.0.2.1", 5), ("2001:db8::1", 5, 0, 0), "", None):
+            keep_in_cache(Known(peer, connection))
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
+        keep_in_cache(Known(("127.0.0.1", 5), connection))
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) != before
