@@ -17,12 +17,12 @@ from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import ChunkConflict, DigestMismatch
 from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.session import SessionStatus
-from haulier.core.upload import Upload
+from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import BeginUpload, UploadLimits, UploadService, UploadState
+from haulier.engine.uploads import UploadLimits, UploadService, UploadState
 from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody

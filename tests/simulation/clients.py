@@ -25,8 +25,8 @@ from haulier.core.errors import (
 )
 from haulier.core.record import AssetKind, Record
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import Upload
-from haulier.engine.uploads import BeginUpload, UploadState
+from haulier.core.upload import BeginUpload, Upload
+from haulier.engine.uploads import UploadState
 from tests.simulation.bodies import PROMPT, Delivery, SimBody
 from tests.simulation.invariants import Invariants
 from tests.simulation.ledger import OTHER, RIGHT, WRONG, Truth, make_contents, sha_256

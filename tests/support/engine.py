@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import Upload, UploadDetails
+from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import BeginUpload, UploadLimits, UploadService
+from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
 
 T = TypeVar("T")

@@ -4,16 +4,18 @@ Rule 1: names and paths are for people; no disk path is ever built from them.
 Rule 2: every field has a bound and every refusal names the field and the cure.
 """
 
+import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import Session
+from haulier.core.session import Mode, Session
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""
@@ -153,3 +155,73 @@ def require_valid(problems: Iterator[FieldProblem]) -> None:
     found = tuple(problems)
     if found:
         raise InvalidRequest(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginUpload:
+    """What a front end asks for; `problems` says what is wrong with it."""
+
+    filename: str
+    size: int | None
+    """Bytes; None while unknown, in mode append only."""
+    mode: Mode = Mode.CHUNKS
+    capsule: str = "default"
+    path: str | None = None
+    chunk_size: int | None = None
+    content_type: str | None = None
+    """None: guessed from the file's name."""
+    digest_name: DigestName | None = None
+    """None: the expected digest's name, else the service's default."""
+    expected: Digest | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    record: RecordId | None = None
+    """An existing record that gets one more asset."""
+    asset: AssetKind = AssetKind.ORIGINAL
+    lanes: bool = False
+    """Make no record: the asset stays detached until a record takes it."""
+    key: str | None = None
+    """Idempotency key."""
+    protocol: str = "native"
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """Yield all that is wrong with the request by itself."""
+        yield from check_filename(self.filename)
+        if self.path is not None:
+            yield from check_path(self.path)
+        if self.content_type is not None:
+            yield from check_content_type(self.content_type)
+        yield from check_metadata(self.metadata)
+        if self.key is not None:
+            yield from check_key(self.key)
+        yield from _check_sizes(self)
+        yield from _check_asset(self)
+
+    def fingerprint(self) -> str:
+        """Return a hash that equal requests share, whatever the order of their members and their key."""
+        text = json.dumps(asdict(replace(self, key=None)), sort_keys=True, default=_plain)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _check_sizes(request: BeginUpload) -> Iterator[FieldProblem]:
+    if request.size is None and request.mode is Mode.CHUNKS:
+        yield FieldProblem("size", "must be given; only mode 'append' may leave it out")
+    if request.size is not None and not 0 <= request.size <= MAX_SIZE:
+        yield FieldProblem("size", f"must be 0 to {MAX_SIZE} bytes")
+    if request.chunk_size is not None and not 0 < request.chunk_size <= MAX_SIZE:
+        yield FieldProblem("chunk_size", f"must be 1 to {MAX_SIZE} bytes")
+    expected = request.expected
+    if expected is not None and request.digest_name not in {None, expected.name}:
+        yield FieldProblem("digest_name", f"must be {expected.name}, as the digest that is given")
+
+
+def _check_asset(request: BeginUpload) -> Iterator[FieldProblem]:
+    if request.lanes and request.record is not None:
+        yield FieldProblem("lanes", "cannot be combined with 'record'")
+    if request.record is not None and request.asset is AssetKind.ORIGINAL:
+        yield FieldProblem("asset", "must be another than 'original', which made the record")
+    if request.record is None and not request.lanes and request.asset is not AssetKind.ORIGINAL:
+        yield FieldProblem("asset", "needs 'record', the record that gets it, or 'lanes'")

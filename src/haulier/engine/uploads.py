@@ -6,34 +6,27 @@ Rule 1: every call names its caller; what a caller may not know of does not exis
 import base64
 import hashlib
 import hmac
-import json
 import mimetypes
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
-    FieldProblem,
     IdempotencyKeyReused,
     InvalidRequest,
     LengthExceeded,
     RecordNotFound,
     UploadNotFound,
 )
-from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import MIB, Mode, SessionId, SessionSpec, SessionStatus, fit_chunk_size
+from haulier.core.record import RecordId
+from haulier.core.session import MIB, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
-    MAX_SIZE,
+    BeginUpload,
     Upload,
     UploadDetails,
-    check_content_type,
-    check_filename,
-    check_key,
-    check_metadata,
-    check_path,
     require_valid,
 )
 from haulier.engine.background import Background
@@ -56,33 +49,6 @@ class UploadLimits:
     digest: DigestName = DigestName.SHA_256
     """For uploads that name none."""
     sessions: SessionLimits = field(default_factory=SessionLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeginUpload:
-    """What a front end asks for; checked whole by `UploadService.begin`."""
-
-    filename: str
-    size: int | None
-    """Bytes; None while unknown, in mode append only."""
-    mode: Mode = Mode.CHUNKS
-    capsule: str = "default"
-    path: str | None = None
-    chunk_size: int | None = None
-    content_type: str | None = None
-    """None: guessed from the file's name."""
-    digest_name: DigestName | None = None
-    """None: the expected digest's name, else the service's default."""
-    expected: Digest | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    record: RecordId | None = None
-    """An existing record that gets one more asset."""
-    asset: AssetKind = AssetKind.ORIGINAL
-    lanes: bool = False
-    """Make no record: the asset stays detached until a record takes it."""
-    key: str | None = None
-    """Idempotency key."""
-    protocol: str = "native"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +106,7 @@ class UploadService:
             InvalidRequest · LengthExceeded · CapsuleNotFound · AccessDenied · RecordNotFound
             QuotaExceeded · IdempotencyKeyReused · StorageFull · StorageError
         """
-        require_valid(_check(request))
+        require_valid(request.problems())
         max_size = self._limits.sessions.max_size
         if request.size is not None and request.size > max_size:
             raise LengthExceeded(max_size)
@@ -160,7 +126,7 @@ class UploadService:
             scope=request.capsule,
             owner=caller,
             key=request.key,
-            request_hash=_request_hash(request),
+            request_hash=request.fingerprint(),
             mode=request.mode,
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
@@ -378,47 +344,3 @@ def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> No
         digest.require(result.value)
     if size not in {None, upload.size}:
         raise InvalidRequest.of("size", f"must be {upload.size}, the size of the committed upload")
-
-
-def _request_hash(request: BeginUpload) -> str:
-    """Equal for equal requests, whatever the order of their members."""
-    text = json.dumps(asdict(replace(request, key=None)), sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _check(request: BeginUpload) -> Iterator[FieldProblem]:
-    yield from check_filename(request.filename)
-    if request.path is not None:
-        yield from check_path(request.path)
-    if request.content_type is not None:
-        yield from check_content_type(request.content_type)
-    yield from check_metadata(request.metadata)
-    if request.key is not None:
-        yield from check_key(request.key)
-    yield from _check_size(request)
-    yield from _check_asset(request)
-
-
-def _check_size(request: BeginUpload) -> Iterator[FieldProblem]:
-    if request.size is None and request.mode is Mode.CHUNKS:
-        yield FieldProblem("size", "must be given; only mode 'append' may leave it out")
-    if request.size is not None and not 0 <= request.size <= MAX_SIZE:
-        yield FieldProblem("size", f"must be 0 to {MAX_SIZE} bytes")
-    if request.chunk_size is not None and not 0 < request.chunk_size <= MAX_SIZE:
-        yield FieldProblem("chunk_size", f"must be 1 to {MAX_SIZE} bytes")
-    expected = request.expected
-    if expected is not None and request.digest_name not in {None, expected.name}:
-        yield FieldProblem("digest_name", f"must be {expected.name}, as the digest that is given")
-
-
-def _check_asset(request: BeginUpload) -> Iterator[FieldProblem]:
-    if request.lanes and request.record is not None:
-        yield FieldProblem("lanes", "cannot be combined with 'record'")
-    if request.record is not None and request.asset is AssetKind.ORIGINAL:
-        yield FieldProblem("asset", "must be another than 'original', which made the record")
-    if request.record is None and not request.lanes and request.asset is not AssetKind.ORIGINAL:
-        yield FieldProblem("asset", "needs 'record', the record that gets it, or 'lanes'")

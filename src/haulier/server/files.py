@@ -19,8 +19,8 @@ from starlette.routing import Route
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import HaulierError, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import check_filename, require_valid
-from haulier.engine.uploads import BeginUpload, UploadState
+from haulier.core.upload import BeginUpload, check_filename, require_valid
+from haulier.engine.uploads import UploadState
 from haulier.ports import Body
 from haulier.server.access import LOCAL
 from haulier.server.addresses import base_url, header

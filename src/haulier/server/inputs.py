@@ -12,8 +12,14 @@ from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Mode
-from haulier.core.upload import MAX_CONTENT_TYPE, MAX_FILENAME, MAX_METADATA_KEYS, MAX_PATH, MAX_SIZE
-from haulier.engine.uploads import BeginUpload
+from haulier.core.upload import (
+    MAX_CONTENT_TYPE,
+    MAX_FILENAME,
+    MAX_METADATA_KEYS,
+    MAX_PATH,
+    MAX_SIZE,
+    BeginUpload,
+)
 from haulier.server.schemas import HEX_EXAMPLE
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]

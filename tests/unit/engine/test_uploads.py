@@ -17,9 +17,9 @@ from haulier.core.errors import (
 )
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, SessionStatus
-from haulier.core.upload import Upload
+from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import BeginUpload, UploadLimits, guess_content_type
+from haulier.engine.uploads import UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, engine
 

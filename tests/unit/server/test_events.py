@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from haulier.core.session import SessionStatus
-from haulier.engine.uploads import BeginUpload, UploadState
+from haulier.core.upload import BeginUpload
+from haulier.engine.uploads import UploadState
 from haulier.server.events import EventStream
 from haulier.server.schemas import StateOut
 from tests.support.service import MemoryService
