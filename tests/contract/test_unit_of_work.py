@@ -16,7 +16,10 @@ from haulier.testing.unit_of_work_contract import UnitOfWorkContract
 def add_capsule(path: Path, name: str, quota: int | None) -> None:
     """Add a capsule behind the adapter's back: nothing in it makes one yet."""
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO capsules VALUES (?, ?, ?, 0, 0)", (name, name, quota))
+        connection.execute(
+            "INSERT INTO capsules (id, name, quota_bytes, used_bytes, reserved_bytes) VALUES (?, ?, ?, 0, 0)",
+            (name, name, quota),
+        )
     connection.close()
 
 

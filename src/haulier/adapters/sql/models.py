@@ -13,6 +13,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from haulier.core.caller import LOCAL, Role, Scope
 from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.session import Mode, SessionStatus
 
@@ -26,7 +27,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0001"
+SCHEMA: Final = "0002"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -59,11 +60,61 @@ capsules: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
+    # The defaults are for rows from before there were owners.
+    sa.Column(
+        "owner",
+        sa.Text,
+        nullable=False,
+        server_default=LOCAL.owner,
+        comment="an owner as in uploads; needs no grant",
+    ),
+    sa.Column(
+        "policy",
+        sa.Text,
+        nullable=False,
+        server_default="{}",
+        comment="a JSON object: what the capsule takes",
+    ),
     sa.Column("quota_bytes", sa.BigInteger),
     sa.Column("used_bytes", sa.BigInteger, nullable=False),
     sa.Column("reserved_bytes", sa.BigInteger, nullable=False),
     sa.CheckConstraint("used_bytes >= 0", name="used_bytes_counted"),
     sa.CheckConstraint("reserved_bytes >= 0", name="reserved_bytes_counted"),
+)
+
+grants: Final = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("principal", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    _one_of("role", Role),
+    sqlite_with_rowid=False,
+)
+sa.Index("ix_grants_principal", grants.c.principal)
+
+tokens: Final = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("secret_sha256", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id", ondelete="CASCADE")),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("last_used_at", sa.Double),
+    _one_of("scope", Scope),
+)
+
+workers: Final = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, comment="a holder as in uploads"),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column(
+        "expires_at", sa.Double, nullable=False, comment="by the database's clock, renewed while it lives"
+    ),
 )
 
 uploads: Final = sa.Table(
@@ -100,6 +151,8 @@ uploads: Final = sa.Table(
     sa.Column("blob_key", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("holder", sa.Text),
+    sa.Column("asked", sa.BigInteger, comment="the fence whose holder is asked to let go"),
+    sa.Column("digest_holder", sa.Text, comment="the worker whose digest follows this upload"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),

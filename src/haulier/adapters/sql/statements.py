@@ -73,14 +73,15 @@ _live_of_owner: Final = (
     .select_from(uploads)
     .where(uploads.c.owner == _bind("owner"), _LIVE)
 )
+_BEGUN: Final = [column for column in uploads.columns if column.name not in {"asked", "digest_holder"}]
 INSERT_SESSION: Final = (
     insert(uploads)
     .from_select(
-        [column.name for column in uploads.columns],
+        [column.name for column in _BEGUN],
         sa.select(
             *(
                 (_capsule_id() if column.name == "capsule_id" else _bind(column.name)).label(column.name)
-                for column in uploads.columns
+                for column in _BEGUN
             )
         ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
     )

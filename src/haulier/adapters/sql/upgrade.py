@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from haulier.adapters.sql.models import DEFAULT_CAPSULE, DEFAULT_CAPSULE_ID, capsules
+from haulier.core.caller import LOCAL
 from haulier.core.errors import ConfigError
 
 
@@ -56,7 +57,12 @@ def _ensure_default_capsule(connection: sa.Connection) -> None:
     if connection.execute(default).first() is None:
         connection.execute(
             sa.insert(capsules).values(
-                id=DEFAULT_CAPSULE_ID, name=DEFAULT_CAPSULE, used_bytes=0, reserved_bytes=0
+                id=DEFAULT_CAPSULE_ID,
+                name=DEFAULT_CAPSULE,
+                owner=LOCAL.owner,
+                policy="{}",
+                used_bytes=0,
+                reserved_bytes=0,
             )
         )
 

@@ -1,0 +1,101 @@
+"""Many callers and many workers: owners and policies of capsules, grants, tokens, workers."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "capsules",
+        sa.Column(
+            "owner",
+            sa.Text(),
+            nullable=False,
+            server_default="local",
+            comment="an owner as in uploads; needs no grant",
+        ),
+    )
+    op.add_column(
+        "capsules",
+        sa.Column(
+            "policy",
+            sa.Text(),
+            nullable=False,
+            server_default="{}",
+            comment="a JSON object: what the capsule takes",
+        ),
+    )
+    op.create_table(
+        "grants",
+        sa.Column("capsule_id", sa.Text(), nullable=False),
+        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.CheckConstraint("role IN ('reader', 'writer', 'owner')", name=op.f("ck_grants_role_known")),
+        sa.ForeignKeyConstraint(
+            ["capsule_id"], ["capsules.id"], name=op.f("fk_grants_capsule_id_capsules"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("capsule_id", "principal", name=op.f("pk_grants")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_grants_principal", "grants", ["principal"])
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("secret_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("capsule_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=True),
+        sa.Column("last_used_at", sa.Double(), nullable=True),
+        sa.CheckConstraint(
+            "scope IN ('read', 'write', 'owner', 'operator')", name=op.f("ck_tokens_scope_known")
+        ),
+        sa.ForeignKeyConstraint(
+            ["capsule_id"], ["capsules.id"], name=op.f("fk_tokens_capsule_id_capsules"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("secret_sha256", name=op.f("uq_tokens_secret_sha256")),
+    )
+    op.create_table(
+        "workers",
+        sa.Column("id", sa.Text(), nullable=False, comment="a holder as in uploads"),
+        sa.Column("started_at", sa.Double(), nullable=False),
+        sa.Column(
+            "expires_at",
+            sa.Double(),
+            nullable=False,
+            comment="by the database's clock, renewed while it lives",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
+    )
+    op.add_column(
+        "uploads",
+        sa.Column(
+            "asked", sa.BigInteger(), nullable=True, comment="the fence whose holder is asked to let go"
+        ),
+    )
+    op.add_column(
+        "uploads",
+        sa.Column(
+            "digest_holder",
+            sa.Text(),
+            nullable=True,
+            comment="the worker whose digest follows this upload",
+        ),
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("uploads", "digest_holder")
+    op.drop_column("uploads", "asked")
+    op.drop_table("workers")
+    op.drop_table("tokens")
+    op.drop_table("grants")
+    op.drop_column("capsules", "policy")
+    op.drop_column("capsules", "owner")
