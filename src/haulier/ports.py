@@ -316,7 +316,10 @@ class SessionStore(Protocol[D]):
         error: str | None,
         now: float,
     ) -> bool:
-        """End without a result. `fence` None: if it is open; else: if it is finishing under that fence."""
+        """End without a result. `fence` None: if it is open; else: if it is finishing under that fence.
+
+        Its chunks are forgotten.
+        """
         ...
 
     async def touch(self, session_id: SessionId, *, now: float) -> bool:
@@ -326,7 +329,7 @@ class SessionStore(Protocol[D]):
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
         """Move up to `limit` open sessions whose time is over to expired, except `held`; return them.
 
-        Those that have been over for longest go first; in mode chunks without `received`.
+        Those that have been over for longest go first; their chunks are forgotten.
         """
         ...
 

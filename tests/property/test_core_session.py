@@ -142,6 +142,8 @@ class SessionMachine(RuleBasedStateMachine):
         legal = self.status is OPEN or (self.status is FINISHING and end is SessionStatus.FAILED)
         if self.step(lambda: self.session.end(end, error="why", now=now), legal=legal):
             self.status = end
+            if self.mode is Mode.CHUNKS:
+                self.held = set()
 
     @invariant()
     def it_stands_where_the_model_stands(self) -> None:

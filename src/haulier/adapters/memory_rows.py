@@ -298,7 +298,10 @@ class MemorySessionStore(Generic[D]):
             session = await self._open(session_id)
         else:
             session = await self._finishing(session_id, fence)
-        return session is not None and self._store(session.end(status, error=error, now=now))
+        if session is None:
+            return False
+        self._rows.chunks.pop(session_id, None)
+        return self._store(session.end(status, error=error, now=now))
 
     async def touch(self, session_id: SessionId, *, now: float) -> bool:
         """Note the activity of an open session."""
@@ -316,6 +319,7 @@ class MemorySessionStore(Generic[D]):
         chosen = sorted(overdue, key=lambda session: (session.expires_at, session.id))[:limit]
         expired = [session.end(SessionStatus.EXPIRED, error=None, now=now) for session in chosen]
         for session in expired:
+            self._rows.chunks.pop(session.id, None)
             self._store(session)
         return [_without_chunks(session) for session in expired]
 

@@ -273,11 +273,13 @@ class Session(Generic[D]):
         return replace(moved.seen(now), error=error, blob_key=None, holder=None)
 
     def end(self, status: SessionStatus, *, error: str | None, now: float) -> "Session[D]":
-        """It ends without a result."""
+        """It ends without a result; what it had of numbered chunks is forgotten."""
         if not status.gone:
             message = f"{status} is not an end without a result"
             raise ValueError(message)
-        return replace(self._move(status), error=error, holder=None, last_seen_at=now)
+        received = Ranges() if self.spec.mode is Mode.CHUNKS else self.received
+        moved = self._move(status)
+        return replace(moved, received=received, error=error, holder=None, last_seen_at=now)
 
     def _move(self, status: SessionStatus) -> "Session[D]":
         if status not in TRANSITIONS[self.status]:

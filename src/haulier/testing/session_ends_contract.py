@@ -101,7 +101,9 @@ class FinishContract:
 
         assert [await abort(name) for name in ("a", "a", "b", "none")] == [True, False, False, False]
         ended = session.accept(0, now=T0).end(SessionStatus.ABORTED, error="why", now=T0 + 2)
+        assert ended.received == Ranges()
         assert await see(database, "a") == ended
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
 
     async def test_an_end_with_fence_ends_what_is_finishing(self, database: Database) -> None:
         """Not what is open."""
@@ -116,6 +118,7 @@ class FinishContract:
 
         assert [await fail("a", 0), await fail("a", 1), await fail("b", 0)] == [False, True, False]
         assert await see(database, "a") == session.end(SessionStatus.FAILED, error="why", now=T0 + 2)
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
 
     async def test_one_of_many_racing_finishes_starts(self, database: Database) -> None:
         """The others find it finishing."""
@@ -149,6 +152,8 @@ class ExpiryContract:
         assert await database.write(lambda tx: tx.sessions.expire(now=over - 0.125, held=(), limit=9)) == []
         expired = await database.write(lambda tx: tx.sessions.expire(now=over, held=(), limit=9))
         assert expired == [session.seen(T0).end(SessionStatus.EXPIRED, error=None, now=over)]
+        assert await see(database, "a") == expired[0]
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
         assert [s.status.value for s in [await see(database, n) for n in "abc"] if s] == [
             "expired",
             "open",

@@ -176,7 +176,9 @@ def test_only_legal_ends_are_taken(status: SessionStatus, end: SessionStatus) ->
     session = in_status(status)
     if end in TRANSITIONS[status]:
         ended = session.end(end, error="why", now=1002.0)
-        assert ended == replace(session, status=end, error="why", holder=None, last_seen_at=1002.0)
+        assert ended == replace(
+            session, status=end, received=Ranges(), error="why", holder=None, last_seen_at=1002.0
+        )
     else:
         with pytest.raises(AssertionError, match=f"cannot go from {status} to {end}"):
             session.end(end, error="why", now=1002.0)

@@ -38,7 +38,8 @@ async def test_an_abort_may_be_repeated_and_frees_the_bytes() -> None:
         await one.uploads.abort(upload.id, caller=ME)
         await one.uploads.abort(upload.id, caller=ME)
         state = await one.state(upload.id)
-        assert state.status is SessionStatus.ABORTED
+        assert (state.status, state.received.total) == (SessionStatus.ABORTED, 0)
+        assert await one.database.read(lambda tx: tx.sessions.chunk(upload.id, 0)) is None
         assert one.disk.parts == {}
         assert one.counts.ends == [SessionStatus.ABORTED]
         record = await one.database.read(lambda tx: tx.records.load(upload.details.record))  # type: ignore[arg-type]

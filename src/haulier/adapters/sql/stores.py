@@ -172,7 +172,11 @@ class SqlSessionStore:
             message = f"session {session_id} cannot go from {before} to {status}"
             raise AssertionError(message)
         statement = sql.END_OPEN if fence is None else sql.END_FINISHING
-        return await self._held(statement, session_id, fence=fence, status=status.value, error=error, now=now)
+        values = {"fence": fence, "status": status.value, "error": error, "now": now}
+        held = await self._held(statement, session_id, **values)
+        if held:
+            await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session_id})
+        return held
 
     async def touch(self, session_id: SessionId, *, now: float) -> bool:
         """Note the activity of an open session."""
@@ -183,8 +187,11 @@ class SqlSessionStore:
         # Enough candidates even if every held one is among them; each is judged again by its own statement.
         overdue = await self._sql.rows(sql.OVERDUE, {"now": now, "limit": limit + len(held)})
         chosen = [row["id"] for row in overdue if row["id"] not in held][:limit]
-        expired = [await self._sql.row(sql.EXPIRE, {"id": session_id, "now": now}) for session_id in chosen]
-        return [_without_chunks(row) for row in expired if row is not None]
+        rows = [await self._sql.row(sql.EXPIRE, {"id": session_id, "now": now}) for session_id in chosen]
+        expired = [_without_chunks(row) for row in rows if row is not None]
+        for session in expired:
+            await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session.id})
+        return expired
 
     async def live(self) -> Sequence[Upload]:
         """Return all live sessions, oldest first, in mode chunks without `received`."""
