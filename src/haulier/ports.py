@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
+from haulier.core.caller import Caller, Role
 from haulier.core.digest import Buffer
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
@@ -523,29 +524,21 @@ class Claims(Protocol):
 # --- access ------------------------------------------------------------------------------------------
 
 
-class Right(Enum):
-    """What a caller wants to do in a capsule; each includes the ones before it."""
-
-    READ = "reader"
-    WRITE = "writer"
-    OWN = "owner"
-
-
 class AccessPolicy(Protocol):
     """Who may do what in which capsule."""
 
-    async def check(self, owner: str, capsule: str, right: Right) -> None:
-        """Pass, or raise.
+    async def check(self, caller: Caller, capsule: str, role: Role) -> None:
+        """Pass when the caller has that role in the capsule, or raise.
 
         Raises:
             CapsuleNotFound: there is none that this caller may know of.
             AccessDenied: the caller may know it, but not do this.
         """
 
-    def only_owner(self, caller: str) -> str | None:
+    def only_owner(self, caller: Caller) -> str | None:
         """Return the one owner whose things the caller may list; None: everybody's."""
         ...
 
-    def may_know(self, caller: str, owner: str) -> bool:
+    def may_know(self, caller: Caller, owner: str) -> bool:
         """Whether `caller` may learn that a thing of `owner` exists."""
         ...

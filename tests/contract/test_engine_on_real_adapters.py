@@ -13,6 +13,7 @@ from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.sql.database import SqlDatabase
+from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import ChunkConflict, DigestMismatch
 from haulier.core.record import AssetKind, RecordStatus
@@ -27,7 +28,7 @@ from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody
 
-ME: Final = "local"
+ME: Final = LOCAL
 CHUNK: Final = 1000
 DATA: Final = bytes(range(256)) * 11
 """Three chunks, the last one short."""

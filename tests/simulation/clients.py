@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
+from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest
 from haulier.core.errors import (
     BodyCut,
@@ -35,7 +36,6 @@ from tests.simulation.world import ConnectionLost, World
 
 T = TypeVar("T")
 
-LOCAL: Final = "local"
 PATIENCE: Final = 60
 """Attempts after which a client that does everything right gives up, and the simulation has found something."""
 LATE_S: Final = 10.0

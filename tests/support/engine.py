@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.core.caller import LOCAL
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 CHUNK = 256 * 1024
 """The smallest chunk; tests of several chunks use it."""
-ME = "local"
+ME: Final = LOCAL
 
 
 class Counts:

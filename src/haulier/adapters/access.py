@@ -1,8 +1,9 @@
 """Who may do what while there are no tokens: one owner, `local`, who may do everything."""
 
+from haulier.core.caller import Caller, Role
 from haulier.core.errors import CapsuleNotFound
 from haulier.core.upload import UploadDetails
-from haulier.ports import Right, UnitOfWork
+from haulier.ports import UnitOfWork
 
 
 class OpenAccess:
@@ -11,18 +12,18 @@ class OpenAccess:
     def __init__(self, work: UnitOfWork[UploadDetails]) -> None:
         self._work = work
 
-    async def check(self, owner: str, capsule: str, right: Right) -> None:
+    async def check(self, caller: Caller, capsule: str, role: Role) -> None:
         """Pass when there is such a capsule."""
-        del owner, right
+        del caller, role
         if not await self._work.read(lambda tx: tx.capsules.exists(capsule)):
             raise CapsuleNotFound(capsule)
 
-    def only_owner(self, caller: str) -> str | None:
+    def only_owner(self, caller: Caller) -> str | None:
         """Show everything to everybody who may reach the service."""
         del caller
         return None
 
-    def may_know(self, caller: str, owner: str) -> bool:
+    def may_know(self, caller: Caller, owner: str) -> bool:
         """Let everybody who may reach the service know everything."""
         del caller, owner
         return True

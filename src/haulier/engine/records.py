@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from haulier.core.caller import Caller, Role
 from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.upload import UploadDetails
-from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Right, Transaction, UnitOfWork
+from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
 """Records whose bytes one round of the janitor removes."""
@@ -33,21 +34,21 @@ class RecordService:
         self._access = access
         self._clock = clock
 
-    async def list(self, query: RecordQuery, *, caller: str) -> RecordPage:
+    async def list(self, query: RecordQuery, *, caller: Caller) -> RecordPage:
         """Return a page of what the caller may know of.
 
         Raises:
             CapsuleNotFound · AccessDenied
         """
         if query.capsule is not None:
-            await self._access.check(caller, query.capsule, Right.READ)
+            await self._access.check(caller, query.capsule, Role.READER)
         query = replace(query, owner=self._access.only_owner(caller) or query.owner)
         rows = await self._work.read(lambda tx: tx.records.list(query))
         items = rows[: query.limit]
         more = len(rows) > query.limit
         return RecordPage(items=items, next=(items[-1].created_at, items[-1].id) if more else None)
 
-    async def get(self, record_id: RecordId, *, caller: str) -> Record:
+    async def get(self, record_id: RecordId, *, caller: Caller) -> Record:
         """Return a record; one in the trash says so by `deleted_at`.
 
         Raises:
@@ -58,10 +59,10 @@ class RecordService:
             raise RecordNotFound(record_id)
         if record.deleted_at is not None and not record.assets:
             raise RecordNotFound(record_id)  # its bytes are gone: nothing can bring it back
-        await self._access.check(caller, record.capsule, Right.READ)
+        await self._access.check(caller, record.capsule, Role.READER)
         return record
 
-    async def asset(self, record_id: RecordId, kind: AssetKind, *, caller: str) -> tuple[Record, Asset]:
+    async def asset(self, record_id: RecordId, kind: AssetKind, *, caller: Caller) -> tuple[Record, Asset]:
         """Return a record and one of its assets, to be read.
 
         Raises:
@@ -81,7 +82,7 @@ class RecordService:
         return self._sink.read(asset.blob_key, start, stop)
 
     async def delete(
-        self, record_id: RecordId, *, caller: str, at_once: bool = False, keep_assets: bool = False
+        self, record_id: RecordId, *, caller: Caller, at_once: bool = False, keep_assets: bool = False
     ) -> None:
         """Put a record into the trash; `at_once`: remove its bytes now. Repeating is harmless.
 
@@ -90,7 +91,7 @@ class RecordService:
             UploadBusy: its upload is still under way; abort that.
         """
         record = await self.get(record_id, caller=caller)
-        await self._access.check(caller, record.capsule, Right.OWN)
+        await self._access.check(caller, record.capsule, Role.OWNER)
         if record.status is RecordStatus.UPLOADING:
             raise UploadBusy(record_id, "its upload is under way; abort the upload instead")
         now = self._clock.now()
@@ -100,7 +101,7 @@ class RecordService:
         if at_once:
             await self._remove(record_id)
 
-    async def restore(self, record_id: RecordId, *, caller: str) -> Record:
+    async def restore(self, record_id: RecordId, *, caller: Caller) -> Record:
         """Take a record out of the trash. Repeating is harmless.
 
         Raises:
@@ -108,7 +109,7 @@ class RecordService:
             AccessDenied
         """
         record = await self.get(record_id, caller=caller)
-        await self._access.check(caller, record.capsule, Right.OWN)
+        await self._access.check(caller, record.capsule, Role.OWNER)
         if record.deleted_at is not None:
             restored = await self._work.write(lambda tx: tx.records.restore(record_id), durable=True)
             if not restored:

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from haulier.core.caller import Caller, Role
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     IdempotencyKeyReused,
@@ -34,7 +35,7 @@ from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Right
+from haulier.ports import AccessPolicy, Body
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
@@ -99,7 +100,7 @@ class UploadService:
 
     # --- begin ---------------------------------------------------------------------------------------
 
-    async def begin(self, request: BeginUpload, *, caller: str) -> Begun:
+    async def begin(self, request: BeginUpload, *, caller: Caller) -> Begun:
         """Return a new upload, or the one of the same idempotency key and request.
 
         Raises:
@@ -110,7 +111,7 @@ class UploadService:
         max_size = self._limits.sessions.max_size
         if request.size is not None and request.size > max_size:
             raise LengthExceeded(max_size)
-        await self._access.check(caller, request.capsule, Right.WRITE)
+        await self._access.check(caller, request.capsule, Role.WRITER)
         spec, details = self._plan(request, caller)
         if request.record is not None:
             await self._check_target(request.record, details, caller)
@@ -121,10 +122,10 @@ class UploadService:
             self._observer.begun()
         return Begun(upload=upload, created=created, token=self.token_of(upload))
 
-    def _plan(self, request: BeginUpload, caller: str) -> tuple[SessionSpec, UploadDetails]:
+    def _plan(self, request: BeginUpload, caller: Caller) -> tuple[SessionSpec, UploadDetails]:
         spec = SessionSpec(
             scope=request.capsule,
-            owner=caller,
+            owner=caller.owner,
             key=request.key,
             request_hash=request.fingerprint(),
             mode=request.mode,
@@ -149,7 +150,7 @@ class UploadService:
         )
         return spec, details
 
-    async def _check_target(self, record_id: RecordId, details: UploadDetails, caller: str) -> None:
+    async def _check_target(self, record_id: RecordId, details: UploadDetails, caller: Caller) -> None:
         """Check early that a record can take one more asset; the commit's own statement decides."""
         record = await self._ports.work.read(lambda tx: tx.records.load(record_id))
         if record is None or record.deleted_at or not self._access.may_know(caller, record.owner):
@@ -167,7 +168,7 @@ class UploadService:
 
     # --- reading -------------------------------------------------------------------------------------
 
-    async def state(self, upload_id: SessionId, *, caller: str) -> UploadState:
+    async def state(self, upload_id: SessionId, *, caller: Caller) -> UploadState:
         """Return the upload as it is; disturbs nobody, works for ended ones.
 
         Raises:
@@ -175,7 +176,7 @@ class UploadService:
         """
         return self._state(self._known(await self._sessions.load(upload_id), caller))
 
-    async def wait(self, upload_id: SessionId, *, caller: str, timeout_s: float) -> UploadState:
+    async def wait(self, upload_id: SessionId, *, caller: Caller, timeout_s: float) -> UploadState:
         """Return the ended upload, whenever it ended.
 
         Raises:
@@ -185,7 +186,7 @@ class UploadService:
         await self._require_known(upload_id, caller)
         return self._state(await self._sessions.wait(upload_id, timeout_s=timeout_s))
 
-    async def watch(self, upload_id: SessionId, *, caller: str) -> AsyncGenerator[UploadState, None]:
+    async def watch(self, upload_id: SessionId, *, caller: Caller) -> AsyncGenerator[UploadState, None]:
         """Yield the upload now and after changes, the ended one last; progress is coalesced.
 
         Raises:
@@ -196,13 +197,13 @@ class UploadService:
             async for upload in uploads:
                 yield self._state(upload)
 
-    async def find_pending(self, capsule: str, key: str, *, caller: str) -> Upload | None:
+    async def find_pending(self, capsule: str, key: str, *, caller: Caller) -> Upload | None:
         """Return the caller's live upload with that idempotency key."""
-        return await self._sessions.find_pending(capsule, caller, key)
+        return await self._sessions.find_pending(capsule, caller.owner, key)
 
-    async def count_active_for(self, capsule: str | None, *, caller: str) -> int:
+    async def count_active_for(self, capsule: str | None, *, caller: Caller) -> int:
         """Count the caller's live uploads, in one capsule or in all."""
-        return await self._sessions.count_active_for(capsule, caller)
+        return await self._sessions.count_active_for(capsule, caller.owner)
 
     async def probe(self) -> Sequence[Upload]:
         """Return all live uploads, for operators."""
@@ -220,17 +221,17 @@ class UploadService:
             return 0 if upload.details.digest is None else upload.size or 0
         return self._digests.verified(upload.id)
 
-    def _known(self, upload: Upload, caller: str) -> Upload:
+    def _known(self, upload: Upload, caller: Caller) -> Upload:
         if not self._access.may_know(caller, upload.spec.owner):
             raise UploadNotFound(upload.id)
         return upload
 
-    async def _require_known(self, upload_id: SessionId, caller: str) -> Upload:
+    async def _require_known(self, upload_id: SessionId, caller: Caller) -> Upload:
         return self._known(await self._sessions.peek(upload_id), caller)
 
-    async def _require_writable(self, upload_id: SessionId, caller: str) -> Upload:
+    async def _require_writable(self, upload_id: SessionId, caller: Caller) -> Upload:
         upload = await self._require_known(upload_id, caller)
-        await self._access.check(caller, upload.details.capsule, Right.WRITE)
+        await self._access.check(caller, upload.details.capsule, Role.WRITER)
         return upload
 
     # --- bytes ---------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class UploadService:
         index: int,
         body: Body,
         *,
-        caller: str,
+        caller: Caller,
         digests: tuple[Digest, ...] = (),
         replace: bool = False,
     ) -> None:
@@ -255,7 +256,7 @@ class UploadService:
         offset: int,
         body: Body,
         *,
-        caller: str,
+        caller: Caller,
         digests: tuple[Digest, ...] = (),
         final: bool = False,
     ) -> UploadState:
@@ -264,7 +265,7 @@ class UploadService:
         upload = await self._sessions.append(upload_id, offset, body, check=_check_of(digests), final=final)
         return self._state(upload)
 
-    async def offset(self, upload_id: SessionId, *, caller: str) -> Upload:
+    async def offset(self, upload_id: SessionId, *, caller: Caller) -> Upload:
         """Return the upload with its true offset, after a running append has let go.
 
         Raises:
@@ -279,7 +280,7 @@ class UploadService:
         self,
         upload_id: SessionId,
         *,
-        caller: str,
+        caller: Caller,
         digest: Digest | None = None,
         size: int | None = None,
     ) -> UploadState:
@@ -294,7 +295,7 @@ class UploadService:
             _require_same(upload, digest, size)
         return self._state(upload)
 
-    async def abort(self, upload_id: SessionId, *, caller: str) -> None:
+    async def abort(self, upload_id: SessionId, *, caller: Caller) -> None:
         """End the upload and free its bytes; harmless when it is aborted, expired or failed.
 
         Raises:

@@ -18,14 +18,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from haulier.core.caller import LOCAL, Caller
 from haulier.server.addresses import headers_named
 from haulier.server.errors import HostRefused, NotLocal
 from haulier.server.http.asgi import CONNECTION_EXTENSION
 
-LOCAL: Final = "local"
-"""The one caller of open mode."""
+CALLER: Final = "haulier.caller"
+"""In the scope of a request that was let in: its `Caller`."""
 EXEMPT: Final = frozenset({"/healthz", "/readyz"})
 
 _NAMES: Final = frozenset({"127.0.0.1", "[::1]", "localhost"})
@@ -110,6 +112,12 @@ def _refuse_forwarded(scope: Scope) -> None:
             )
 
 
+def caller_of(request: Request) -> Caller:
+    """Return who makes a request, as the guard in front of the routes judged."""
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
 class OpenModeGuard:
     """ASGI middleware: passes a request only when all rules of open mode let it."""
 
@@ -124,6 +132,7 @@ class OpenModeGuard:
             self._rules.refuse_by_headers(scope)
             if not self._rules.local_users and not self._rules.anybody:
                 await self._require_own_user(scope)
+            scope[CALLER] = LOCAL
         await self._app(scope, receive, send)
 
     async def _require_own_user(self, scope: Scope) -> None:

@@ -22,7 +22,7 @@ from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, check_filename, require_valid
 from haulier.engine.uploads import UploadState
 from haulier.ports import Body
-from haulier.server.access import LOCAL
+from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import (
     body_digests,
@@ -76,7 +76,7 @@ class FileRoutes:
         """Store a whole file."""
         body = open_body(request.scope, request.receive, silence_s=self._silence_s)
         asked = self._read(request, body.length)
-        begun = await self._uploads.begin(asked.begin, caller=LOCAL)
+        begun = await self._uploads.begin(asked.begin, caller=caller_of(request))
         note_upload(begun.upload.id)
         if begun.upload.status is SessionStatus.OPEN:
             offset = 0 if begun.created else await self._offset(request, begun.upload.id)
@@ -87,7 +87,7 @@ class FileRoutes:
             state = await self._receive(request, begun.upload.id, asked, body)
         else:
             # Empty files, and repetitions of what is whole already: nothing is left to be received.
-            state = await self._uploads.finish(begun.upload.id, caller=LOCAL)
+            state = await self._uploads.finish(begun.upload.id, caller=caller_of(request))
         return await self._answer(request, state, asked, created=created)
 
     async def _offset(self, request: Request, upload_id: SessionId) -> int | None:
@@ -96,7 +96,7 @@ class FileRoutes:
         Raises:
             OffsetMismatch: a part is here; it goes on at its end, by PATCH, never from the start.
         """
-        upload = await self._uploads.offset(upload_id, caller=LOCAL)
+        upload = await self._uploads.offset(upload_id, caller=caller_of(request))
         if upload.status is not SessionStatus.OPEN:
             return None
         if upload.offset:
@@ -148,17 +148,17 @@ class FileRoutes:
         try:
             with self._services.metrics.receiving():
                 return await self._uploads.append(
-                    upload_id, 0, body, caller=LOCAL, digests=asked.digests, final=True
+                    upload_id, 0, body, caller=caller_of(request), digests=asked.digests, final=True
                 )
         except HaulierError:
             if not told and asked.begin.key is None:
-                await self._give_up(upload_id)
+                await self._give_up(request, upload_id)
             raise
 
-    async def _give_up(self, upload_id: SessionId) -> None:
+    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
         """Free what nobody can continue. What fails here is left to the janitor."""
         try:
-            await self._uploads.abort(upload_id, caller=LOCAL)
+            await self._uploads.abort(upload_id, caller=caller_of(request))
         except HaulierError as error:
             log.warning("upload.abandoned", error=repr(error))
 

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, Response
 
 from haulier.core.record import Record
 from haulier.ports import RecordQuery
-from haulier.server.access import LOCAL
+from haulier.server.access import caller_of
 from haulier.server.addresses import base_url
 from haulier.server.errors import RouteNotFound
 from haulier.server.problems import SLUGS
@@ -48,7 +48,7 @@ class HomeRoutes:
 
     async def home(self, request: Request) -> Response:
         """Show how to send a file, and what came in last."""
-        page = await self._records.list(RecordQuery(limit=RECENT), caller=LOCAL)
+        page = await self._records.list(RecordQuery(limit=RECENT), caller=caller_of(request))
         base = base_url(request.scope)
         body = (
             "<h1>Haulier</h1><p>Moves files and never loses one.</p>"

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from haulier.core.errors import AssetNotFound, InvalidRequest
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.ports import RecordQuery
-from haulier.server.access import LOCAL
+from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import digest_header, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
@@ -82,7 +82,7 @@ class RecordRoutes:
     ) -> Response:
         """List records, newest first."""
         query = RecordQuery(
-            owner=LOCAL if mine else None,
+            owner=caller_of(request).owner if mine else None,
             capsule=capsule,
             statuses=frozenset(status or ()),
             name=name,
@@ -94,7 +94,7 @@ class RecordRoutes:
             after=None if cursor is None else read_cursor(cursor),
             limit=limit,
         )
-        page = await self._records.list(query, caller=LOCAL)
+        page = await self._records.list(query, caller=caller_of(request))
         base = base_url(request.scope)
         return json_answer(
             RecordListOut(
@@ -106,11 +106,12 @@ class RecordRoutes:
     async def get(self, request: Request, record_id: str) -> Response:
         """Read one record; `deleted_at` says whether it is in the trash."""
         wanted = wanted_digests(request)
-        record = await self._records.get(RecordId(record_id), caller=LOCAL)
+        record = await self._records.get(RecordId(record_id), caller=caller_of(request))
         return self._record(request, record, headers=digest_header(record.digest, wanted))
 
     async def delete(
         self,
+        request: Request,
         record_id: str,
         now: Annotated[bool, Query(description="Remove the bytes at once, not after a while")] = False,  # noqa: FBT002 - a query parameter
         assets: Annotated[
@@ -120,13 +121,15 @@ class RecordRoutes:
     ) -> Response:
         """Put a record into the trash. May be repeated."""
         await self._records.delete(
-            RecordId(record_id), caller=LOCAL, at_once=now, keep_assets=assets == "keep"
+            RecordId(record_id), caller=caller_of(request), at_once=now, keep_assets=assets == "keep"
         )
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def restore(self, request: Request, record_id: str) -> Response:
         """Take a record out of the trash. May be repeated."""
-        return self._record(request, await self._records.restore(RecordId(record_id), caller=LOCAL))
+        return self._record(
+            request, await self._records.restore(RecordId(record_id), caller=caller_of(request))
+        )
 
     async def asset(self, request: Request) -> Response:
         """Send an asset's bytes."""
@@ -134,7 +137,7 @@ class RecordRoutes:
         wanted = wanted_digests(request)
         if kind not in list(AssetKind):
             raise AssetNotFound(record_id, kind[:32])
-        record, asset = await self._records.asset(record_id, AssetKind(kind), caller=LOCAL)
+        record, asset = await self._records.asset(record_id, AssetKind(kind), caller=caller_of(request))
         tag = entity_tag(asset)
         headers = {
             "ETag": tag,

@@ -17,7 +17,7 @@ from haulier.core.errors import InvalidRequest, RecordNotFound, WaitTimeout
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import check_key, require_valid
 from haulier.engine.uploads import UploadState
-from haulier.server.access import LOCAL
+from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import (
     body_digests,
@@ -82,7 +82,9 @@ class UploadRoutes:
     async def begin(self, request: Request) -> Response:
         """Begin an upload. The same `Idempotency-Key` with the same request answers the same upload."""
         wanted = await read_json(request, BeginIn, silence_s=self._silence_s)
-        begun = await self._uploads.begin(wanted.request(key=idempotency_key(request)), caller=LOCAL)
+        begun = await self._uploads.begin(
+            wanted.request(key=idempotency_key(request)), caller=caller_of(request)
+        )
         note_upload(begun.upload.id)
         answer = BegunOut.of(begun.upload, begun.token, base_url(request.scope))
         return JSONResponse(
@@ -93,7 +95,7 @@ class UploadRoutes:
 
     async def state(self, request: Request, upload_id: str, wait: Wait = None) -> Response:
         """Look at an upload, or wait for its end. Disturbs nobody."""
-        state = await self._wait(_noted(upload_id), min(max(wait or 0.0, 0.0), MAX_WAIT_S))
+        state = await self._wait(request, _noted(upload_id), min(max(wait or 0.0, 0.0), MAX_WAIT_S))
         return json_answer(await self.present(request, state))
 
     async def finish(self, request: Request, upload_id: str) -> Response:
@@ -101,7 +103,7 @@ class UploadRoutes:
         wanted = wanted_digests(request)
         asked = await read_json(request, FinishIn, silence_s=self._silence_s, empty=FinishIn())
         state = await self._uploads.finish(
-            _noted(upload_id), caller=LOCAL, digest=read_digest(asked.digest), size=asked.size
+            _noted(upload_id), caller=caller_of(request), digest=read_digest(asked.digest), size=asked.size
         )
         presented = await self.present(request, state)
         if state.upload.status.live:
@@ -110,9 +112,9 @@ class UploadRoutes:
             presented.result or presented, headers=digest_header(state.upload.details.digest, wanted)
         )
 
-    async def abort(self, upload_id: str) -> Response:
+    async def abort(self, request: Request, upload_id: str) -> Response:
         """End the upload without a result and free its bytes. May be repeated."""
-        await self._uploads.abort(_noted(upload_id), caller=LOCAL)
+        await self._uploads.abort(_noted(upload_id), caller=caller_of(request))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def put_chunk(self, request: Request) -> Response:
@@ -124,7 +126,7 @@ class UploadRoutes:
                 _noted(request.path_params["upload_id"]),
                 index,
                 open_body(request.scope, request.receive, silence_s=self._silence_s),
-                caller=LOCAL,
+                caller=caller_of(request),
                 digests=body_digests(request),
                 replace=flag(request, "replace"),
             )
@@ -138,7 +140,7 @@ class UploadRoutes:
                 _noted(request.path_params["upload_id"]),
                 whole_number(header(request.scope, b"upload-offset"), field="Upload-Offset"),
                 open_body(request.scope, request.receive, silence_s=self._silence_s),
-                caller=LOCAL,
+                caller=caller_of(request),
                 digests=body_digests(request),
             )
         offset = {"Upload-Offset": str(state.upload.offset)}
@@ -146,7 +148,9 @@ class UploadRoutes:
 
     async def offset(self, request: Request) -> Response:
         """Tell where an append goes on; a running one is asked to let go first."""
-        upload = await self._uploads.offset(_noted(request.path_params["upload_id"]), caller=LOCAL)
+        upload = await self._uploads.offset(
+            _noted(request.path_params["upload_id"]), caller=caller_of(request)
+        )
         headers = {"Upload-Offset": str(upload.offset), "Cache-Control": "no-store"}
         if upload.size is not None:
             headers["Upload-Length"] = str(upload.size)
@@ -155,7 +159,7 @@ class UploadRoutes:
     async def events(self, request: Request) -> Response:
         """Tell progress, state and result as they come."""
         upload_id = _noted(request.path_params["upload_id"])
-        states = self._uploads.watch(upload_id, caller=LOCAL)
+        states = self._uploads.watch(upload_id, caller=caller_of(request))
         # The first one is awaited here, so that an unknown upload is a problem and not an empty stream.
         first = await anext(states)
         return EventStream(
@@ -168,19 +172,19 @@ class UploadRoutes:
         if state.upload.status is not SessionStatus.COMMITTED or record_id is None:
             return StateOut.of(state, None)
         try:
-            record = await self._services.records.get(record_id, caller=LOCAL)
+            record = await self._services.records.get(record_id, caller=caller_of(request))
         except RecordNotFound:
             # Deleted since; that the upload was committed stays true.
             return StateOut.of(state, None)
         return StateOut.of(state, RecordOut.of(record, base_url(request.scope)))
 
-    async def _wait(self, upload_id: SessionId, timeout_s: float) -> UploadState:
+    async def _wait(self, request: Request, upload_id: SessionId, timeout_s: float) -> UploadState:
         if timeout_s > 0:
             try:
-                return await self._uploads.wait(upload_id, caller=LOCAL, timeout_s=timeout_s)
+                return await self._uploads.wait(upload_id, caller=caller_of(request), timeout_s=timeout_s)
             except WaitTimeout:
                 pass  # the state at the deadline is the answer
-        return await self._uploads.state(upload_id, caller=LOCAL)
+        return await self._uploads.state(upload_id, caller=caller_of(request))
 
 
 def json_answer(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from haulier.core.caller import Caller
 from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
 from haulier.core.record import AssetKind, RecordId
 from haulier.engine import records
@@ -51,9 +52,9 @@ async def test_unknown_and_foreign_records_do_not_exist() -> None:
         record_id = await commit(one)
         with pytest.raises(RecordNotFound):
             await one.records.get(RecordId("nobody"), caller=ME)
-        one.records._access.may_know = lambda caller, owner: caller == owner  # type: ignore[method-assign]
+        one.records._access.may_know = lambda caller, owner: caller.owner == owner  # type: ignore[method-assign]
         with pytest.raises(RecordNotFound):
-            await one.records.get(record_id, caller="stranger")
+            await one.records.get(record_id, caller=Caller(owner="stranger"))
 
 
 async def test_the_trash_gives_back_until_it_is_emptied() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from haulier.core.caller import Caller
 from haulier.core.digest import Digest, DigestName, new_hasher
 from haulier.core.errors import (
     CapsuleNotFound,
@@ -202,7 +203,7 @@ async def test_a_record_is_there_from_begin_and_completed_with_its_original() ->
         await one.uploads.finish(upload.id, caller=ME)
         after = await one.records.get(upload.details.record, caller=ME)
         assert after.status is RecordStatus.COMPLETED
-        assert (after.path, after.metadata, after.owner) == ("folder/a.bin", {"k": "v"}, ME)
+        assert (after.path, after.metadata, after.owner) == ("folder/a.bin", {"k": "v"}, ME.owner)
         assert after.digest == digest(DigestName.SHA_256, DATA)
         assert [asset.kind for asset in after.assets] == [AssetKind.ORIGINAL]
         assert after.finished_at == one.clock.now()
@@ -276,18 +277,18 @@ async def test_a_stranger_knows_of_nothing() -> None:
         one.uploads._access = Strict()  # type: ignore[assignment]
         body = FakeBody(DATA)
         for call in (
-            one.uploads.state(upload.id, caller="stranger"),
-            one.uploads.wait(upload.id, caller="stranger", timeout_s=1),
-            one.uploads.put_chunk(upload.id, 0, body, caller="stranger"),
-            one.uploads.append(upload.id, 0, body, caller="stranger"),
-            one.uploads.offset(upload.id, caller="stranger"),
-            one.uploads.finish(upload.id, caller="stranger"),
-            one.uploads.abort(upload.id, caller="stranger"),
+            one.uploads.state(upload.id, caller=Caller(owner="stranger")),
+            one.uploads.wait(upload.id, caller=Caller(owner="stranger"), timeout_s=1),
+            one.uploads.put_chunk(upload.id, 0, body, caller=Caller(owner="stranger")),
+            one.uploads.append(upload.id, 0, body, caller=Caller(owner="stranger")),
+            one.uploads.offset(upload.id, caller=Caller(owner="stranger")),
+            one.uploads.finish(upload.id, caller=Caller(owner="stranger")),
+            one.uploads.abort(upload.id, caller=Caller(owner="stranger")),
         ):
             with pytest.raises(UploadNotFound):
                 await call
         with pytest.raises(UploadNotFound):
-            async for _ in one.uploads.watch(upload.id, caller="stranger"):
+            async for _ in one.uploads.watch(upload.id, caller=Caller(owner="stranger")):
                 pass
         assert body.receives == 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from haulier.core.caller import LOCAL
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload
 from haulier.engine.uploads import UploadState
@@ -87,8 +88,8 @@ class Wire:
 
 @pytest.fixture
 async def state(service: MemoryService) -> UploadState:
-    begun = await service.uploads.begin(BeginUpload(filename="a", size=1), caller="local")
-    return await service.uploads.state(begun.upload.id, caller="local")
+    begun = await service.uploads.begin(BeginUpload(filename="a", size=1), caller=LOCAL)
+    return await service.uploads.state(begun.upload.id, caller=LOCAL)
 
 
 async def present(state: UploadState) -> StateOut:
