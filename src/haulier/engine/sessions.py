@@ -74,9 +74,7 @@ class SessionService(Generic[D]):
         while (found := await self._make_or_find(session)).id != session.id:
             if await self._is_still_there(found):
                 return found, False
-        if spec.mode is Mode.APPEND and session.complete:
-            return await self.finish(session.id), True
-        return session, True
+        return await self._endings.completed(found, started=True), True
 
     async def _make_or_find(self, session: Session[D]) -> Session[D]:
         """Return the session with its part made, or the one that has its key.
@@ -115,13 +113,18 @@ class SessionService(Generic[D]):
                 raise
 
     async def _insert_or_find(self, session: Session[D]) -> Session[D]:
+        # No body will come that completes an empty append: its finish starts with its row.
+        whole = session.spec.mode is Mode.APPEND and session.complete
+        blob_key = self._context.ports.ids.blob_key() if whole else None
         while True:
             try:
-                return await self._work.write(partial(self._insert_or_find_in, session))
+                return await self._work.write(partial(self._insert_or_find_in, session, blob_key))
             except KeyTaken:
                 log.debug("session.key_taken", session=session.id)  # faster by a moment: find that one
 
-    async def _insert_or_find_in(self, session: Session[D], tx: Transaction[D]) -> Session[D]:
+    async def _insert_or_find_in(
+        self, session: Session[D], blob_key: str | None, tx: Transaction[D]
+    ) -> Session[D]:
         spec = session.spec
         if spec.key is not None:
             found = await tx.sessions.find(spec.scope, spec.owner, spec.key)
@@ -129,7 +132,12 @@ class SessionService(Generic[D]):
                 return found
         await tx.sessions.insert(session, max_live=self._context.limits.max_live)
         await self._context.policy.began(tx, session)
-        return session
+        if blob_key is None:
+            return session
+        holder, now = self._context.ports.holder, session.created_at
+        finishing = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+        assert finishing is not None, f"session {session.id} is not complete"
+        return finishing
 
     async def _prepare(self, session: Session[D]) -> None:
         reserved = session.size if session.spec.mode is Mode.CHUNKS else None

@@ -63,6 +63,41 @@ async def test_an_empty_upload_is_complete_at_once() -> None:
         assert upload.details.digest == sha256(b"")
 
 
+async def test_an_empty_upload_that_is_begun_while_the_service_stops_comes_to_its_end() -> None:
+    async with engine() as one:
+
+        async def begin_to_stop() -> None:
+            stopping.append(beside(one.uploads.stop()))
+            await until(lambda: one.uploads._sessions._context.stopping)
+
+        stopping: list[asyncio.Task[None]] = []
+        one.before_sink("prepare", begin_to_stop)
+        upload = await one.begin_append(0)
+        await stopping[0]
+        assert upload.status is SessionStatus.COMMITTED
+        assert await one.uploads.probe() == []
+
+
+async def test_an_empty_upload_whose_begin_a_crash_cut_is_finished_by_whoever_finds_it() -> None:
+    async with engine() as one:
+        reached = asyncio.Event()
+
+        async def never() -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        one.before_sink("prepare", never)
+        begin = beside(one.begin_append(0))
+        await reached.wait()
+        two = await one.restart()
+        begin.cancel()
+        (upload,) = await two.uploads.probe()
+        assert await two.uploads.redo() == 1
+        state = await two.uploads.wait(upload.id, caller=ME, timeout_s=5)
+        assert state.upload.status is SessionStatus.COMMITTED
+        await two.background.stop(grace_s=0)
+
+
 async def test_an_offset_that_is_not_the_end_is_refused_with_the_right_one() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
