@@ -77,7 +77,7 @@ packages: $(TEST_PACKAGES)
 	@tools/install-test-packages
 
 $(SERVE_PACKAGES): $(FRAME)
-	@tools/bootstrap --no-default-groups --extra server
+	@tools/bootstrap --no-default-groups --extra server --extra postgres
 	@touch $@
 
 # The test packages include the server's, so `make serve` has nothing left to do afterwards.

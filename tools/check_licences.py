@@ -34,8 +34,11 @@ ALLOWED = {
     "UNLICENSE",
     "ZLIB",
 }
-SHARED_LIBRARIES: dict[str, str] = {}
-"""LGPL packages that are allowed: name and why. None yet."""
+SHARED_LIBRARIES: dict[str, str] = {
+    "psycopg": "PostgreSQL's driver, unchanged and replaceable; docs/adr/0015-run-on-postgresql.md",
+    "psycopg-binary": "the same, compiled, with libpq",
+}
+"""LGPL packages that are allowed: name and why."""
 
 
 def main() -> int:
