@@ -26,7 +26,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.config import Settings
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.engine.background import Background
@@ -92,7 +92,7 @@ class Service:
         clock = SystemClock()
         self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
-        self._database = SqlDatabase(f"sqlite:///{settings.database_file}")
+        self._database = SqliteDatabase(f"sqlite:///{settings.database_file}")
         self._background = Background()
         self._stopping = False
         metrics = Metrics()
@@ -304,7 +304,7 @@ def _check_single(root: Path) -> str:
 
 def _check_database(settings: Settings) -> str:
     async def look() -> str:
-        async with SqlDatabase(f"sqlite:///{settings.database_file}") as database:
+        async with SqliteDatabase(f"sqlite:///{settings.database_file}") as database:
             await database.read(lambda tx: tx.capsules.exists("default"))
         return f"{settings.database_file} answers"
 

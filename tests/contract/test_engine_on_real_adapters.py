@@ -12,7 +12,7 @@ import pytest
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import ChunkConflict, DigestMismatch
@@ -100,7 +100,7 @@ async def _in_memory(_: Path) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def _on_disk(root: Path) -> AsyncIterator[Engine]:
-    async with SqlDatabase(f"sqlite:///{root / 'haulier.db'}") as database:
+    async with SqliteDatabase(f"sqlite:///{root / 'haulier.db'}") as database:
         sink = DiskSink(root, min_free=0)
         one = Engine(database, sink, ManualClock())
         yield one

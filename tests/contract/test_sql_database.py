@@ -22,8 +22,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import sqlite
 
 from haulier.adapters.sql import statements
-from haulier.adapters.sql.database import MAX_WAITING, SqlDatabase
 from haulier.adapters.sql.models import SCHEMA, metadata
+from haulier.adapters.sql.sqlite.database import MAX_WAITING, SqliteDatabase
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.core.record import RecordStatus
@@ -51,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[SqlDatabase]:
-    async with SqlDatabase(url_of(path), busy_timeout_s=0.2) as database:
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    async with SqliteDatabase(url_of(path), busy_timeout_s=0.2) as database:
         yield database
 
 
@@ -120,22 +120,22 @@ class TestPlace:
     )
     def test_another_place_than_a_file_is_refused(self, url: str) -> None:
         with pytest.raises(ConfigError) as refused:
-            SqlDatabase(url)
+            SqliteDatabase(url)
         assert refused.value.setting == "database_url"
 
     async def test_a_missing_directory_is_unavailable(self, tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable, match="No such file"):
-            await SqlDatabase(url_of(tmp_path / "none" / "haulier.db")).open()
+            await SqliteDatabase(url_of(tmp_path / "none" / "haulier.db")).open()
 
     async def test_what_is_no_database_is_unavailable(self, path: Path) -> None:
         path.write_bytes(  # noqa: ASYNC240 - nothing else runs yet
             b"this is not a database" * 100
         )
         with pytest.raises(StorageUnavailable, match="NOTADB"):
-            await SqlDatabase(url_of(path)).open()
+            await SqliteDatabase(url_of(path)).open()
 
     async def test_a_closed_database_refuses_and_opens_again(self, path: Path) -> None:
-        database = SqlDatabase(url_of(path))
+        database = SqliteDatabase(url_of(path))
         await database.close()
         async with database:
             await add_upload(database, upload("a"))
@@ -149,14 +149,14 @@ class TestPlace:
 
 class TestSchema:
     async def test_the_migrations_make_exactly_the_models(
-        self, database: SqlDatabase, path: Path, tmp_path: Path
+        self, database: SqliteDatabase, path: Path, tmp_path: Path
     ) -> None:
         other = tmp_path / "models.db"
         engine = sa.create_engine(url_of(other), poolclass=sa.NullPool)
         metadata.create_all(engine)
         assert described(path) == described(other)
 
-    async def test_alembic_finds_nothing_to_change(self, database: SqlDatabase, path: Path) -> None:
+    async def test_alembic_finds_nothing_to_change(self, database: SqliteDatabase, path: Path) -> None:
         with sa.create_engine(url_of(path), poolclass=sa.NullPool).connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -167,30 +167,30 @@ class TestSchema:
         assert schema_of(path) == {}
 
     async def test_opening_again_changes_nothing(self, path: Path) -> None:
-        async with SqlDatabase(url_of(path)) as database:
+        async with SqliteDatabase(url_of(path)) as database:
             await add_upload(database, upload("a"))
         before = schema_of(path)
-        async with SqlDatabase(url_of(path)) as database:
+        async with SqliteDatabase(url_of(path)) as database:
             assert await see(database, "a") == upload("a")
         assert schema_of(path) == before
 
     async def test_a_database_of_a_newer_version_is_refused_untouched(self, path: Path) -> None:
-        async with SqlDatabase(url_of(path)):
+        async with SqliteDatabase(url_of(path)):
             pass
         with looking_into(path) as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(ConfigError, match="9999 is newer"):
-            await SqlDatabase(url_of(path)).open()
+            await SqliteDatabase(url_of(path)).open()
 
     async def test_a_migration_that_fails_leaves_the_database_as_it_was(self, path: Path) -> None:
         with looking_into(path) as connection:
             connection.execute("CREATE TABLE uploads (mine)")
         with pytest.raises(StorageUnavailable, match="already exists"):
-            await SqlDatabase(url_of(path)).open()
+            await SqliteDatabase(url_of(path)).open()
         assert schema_of(path) == {"uploads": ["CREATE TABLE uploads (mine)"]}
 
     async def test_the_default_capsule_is_there_after_the_first_start(
-        self, database: SqlDatabase, path: Path
+        self, database: SqliteDatabase, path: Path
     ) -> None:
         with looking_into(path) as connection:
             rows = connection.execute("SELECT name, quota_bytes, used_bytes, reserved_bytes FROM capsules")
@@ -244,7 +244,7 @@ class TestSchema:
         ],
     )
     async def test_rows_that_make_no_sense_are_refused(
-        self, database: SqlDatabase, path: Path, change: str
+        self, database: SqliteDatabase, path: Path, change: str
     ) -> None:
         await add_upload(database, upload("a"))
         await add_record(database, record("r"))
@@ -256,11 +256,11 @@ class TestSchema:
 
 STARTER = """
 import asyncio, sys
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.testing.rows import add_upload, upload
 
 async def main():
-    async with SqlDatabase(sys.argv[1]) as database:
+    async with SqliteDatabase(sys.argv[1]) as database:
         await add_upload(database, upload(sys.argv[2]))
 
 print("imported", flush=True)
@@ -295,7 +295,7 @@ class TestPlans:
         ],
     )
     async def test_a_statement_uses_its_index(
-        self, database: SqlDatabase, path: Path, name: str, index: str
+        self, database: SqliteDatabase, path: Path, name: str, index: str
     ) -> None:
         plan = self.plan(path, getattr(statements, name))
         assert index in plan
@@ -314,7 +314,7 @@ class TestPlans:
         ],
     )
     async def test_a_page_comes_from_an_index_in_its_order(
-        self, database: SqlDatabase, path: Path, filters: set[str], statuses: int, index: str
+        self, database: SqliteDatabase, path: Path, filters: set[str], statuses: int, index: str
     ) -> None:
         plan = self.plan(path, statements.page_of_records(frozenset(filters), statuses, deleted=False))
         assert index in plan
@@ -323,7 +323,7 @@ class TestPlans:
 
 class TestGroups:
     async def test_what_waits_while_the_writer_is_busy_is_one_commit(
-        self, database: SqlDatabase, path: Path
+        self, database: SqliteDatabase, path: Path
     ) -> None:
         gate = Gate()
         busy = asyncio.gather(database.write(gate))
@@ -339,7 +339,7 @@ class TestGroups:
             assert connection.execute("SELECT count(*) FROM uploads").fetchone() == (10,)
             assert connection.execute("PRAGMA data_version").fetchone() != before
 
-    async def test_nobody_is_answered_before_the_commit(self, database: SqlDatabase, path: Path) -> None:
+    async def test_nobody_is_answered_before_the_commit(self, database: SqliteDatabase, path: Path) -> None:
         async def begin(number: int) -> None:
             await add_upload(database, upload(f"s{number}"))
             with looking_into(path) as connection:
@@ -348,7 +348,7 @@ class TestGroups:
 
         await asyncio.gather(*map(begin, range(40)))
 
-    async def test_a_durable_commit_is_synchronous_and_others_are_not(self, database: SqlDatabase) -> None:
+    async def test_a_durable_commit_is_synchronous_and_others_are_not(self, database: SqliteDatabase) -> None:
         levels: list[int] = []
 
         def job(sessions: Any) -> Any:
@@ -363,7 +363,7 @@ class TestGroups:
         normal, full = 1, 2
         assert levels == [normal, full, full, normal]
 
-    async def test_a_crowd_with_one_durable_job_is_durable(self, database: SqlDatabase) -> None:
+    async def test_a_crowd_with_one_durable_job_is_durable(self, database: SqliteDatabase) -> None:
         levels: list[int] = []
 
         async def look(tx: Any) -> None:
@@ -380,14 +380,14 @@ class TestGroups:
         assert levels == [2, 2]
 
     async def test_closing_finishes_what_waits(self, path: Path) -> None:
-        async with SqlDatabase(url_of(path)) as database:
+        async with SqliteDatabase(url_of(path)) as database:
             jobs = [asyncio.ensure_future(add_upload(database, upload(f"s{n}"))) for n in range(30)]  # noqa: TID251
             await asyncio.sleep(0)
         await asyncio.gather(*jobs)
         with looking_into(path) as connection:
             assert connection.execute("SELECT count(*) FROM uploads").fetchone() == (30,)
 
-    async def test_the_queue_of_the_writer_is_bounded(self, database: SqlDatabase) -> None:
+    async def test_the_queue_of_the_writer_is_bounded(self, database: SqliteDatabase) -> None:
         async def work(_: Any) -> None:
             """Do nothing."""
 
@@ -404,7 +404,7 @@ class TestGroups:
         assert results[:-1] == [None] * MAX_WAITING
         assert isinstance(results[-1], StorageUnavailable)
 
-    async def test_work_that_waits_for_something_else_is_refused(self, database: SqlDatabase) -> None:
+    async def test_work_that_waits_for_something_else_is_refused(self, database: SqliteDatabase) -> None:
         async def work(tx: Any) -> None:
             await tx.sessions.insert(upload("a"), max_live=9)
             await asyncio.sleep(0)
@@ -415,11 +415,11 @@ class TestGroups:
             await database.read(lambda _: asyncio.sleep(0))
         assert await see(database, "a") is None
 
-    async def test_a_read_writes_nothing(self, database: SqlDatabase) -> None:
+    async def test_a_read_writes_nothing(self, database: SqliteDatabase) -> None:
         with pytest.raises(StorageNotWritable):
             await database.read(lambda tx: tx.sessions.insert(upload("a"), max_live=9))
 
-    async def test_mistakes_of_ours_stay_loud(self, database: SqlDatabase) -> None:
+    async def test_mistakes_of_ours_stay_loud(self, database: SqliteDatabase) -> None:
         await add_record(database, record("r"))
         with pytest.raises(sqlite3.IntegrityError):
             await add_record(database, record("r"))
@@ -437,7 +437,7 @@ class TestGroups:
 
 
 class TestBrokenConnections:
-    async def test_a_broken_connection_is_replaced(self, database: SqlDatabase) -> None:
+    async def test_a_broken_connection_is_replaced(self, database: SqliteDatabase) -> None:
         async def destroy(tx: Any) -> None:
             tx.sessions._sql._connection.close()
 
@@ -449,7 +449,7 @@ class TestBrokenConnections:
         assert await see(database, "a") == upload("a")
 
     async def test_a_rollback_by_sqlite_itself_is_told_to_the_whole_crowd(
-        self, database: SqlDatabase
+        self, database: SqliteDatabase
     ) -> None:
         async def roll_back(tx: Any) -> None:
             tx.sessions._sql._connection.execute("ROLLBACK")
@@ -471,7 +471,7 @@ class TestBrokenConnections:
         assert await see(database, "a") is None
         assert await see(database, "b") is None
 
-    async def test_callers_whose_loop_has_gone_hold_nobody_up(self, database: SqlDatabase) -> None:
+    async def test_callers_whose_loop_has_gone_hold_nobody_up(self, database: SqliteDatabase) -> None:
         gate = Gate()
 
         async def leave() -> None:
@@ -486,7 +486,7 @@ class TestBrokenConnections:
 
 class TestOtherProcesses:
     async def test_a_short_lock_is_waited_out(self, path: Path) -> None:
-        async with SqlDatabase(url_of(path)) as database:
+        async with SqliteDatabase(url_of(path)) as database:
             with looking_into(path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 write = asyncio.gather(add_upload(database, upload("a")))
@@ -497,7 +497,7 @@ class TestOtherProcesses:
             assert await see(database, "a") == upload("a")
 
     async def test_a_long_lock_is_unavailable_and_harms_nothing(
-        self, database: SqlDatabase, path: Path
+        self, database: SqliteDatabase, path: Path
     ) -> None:
         with looking_into(path) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -515,13 +515,13 @@ class TestOtherProcesses:
 
             fcntl.flock(file, fcntl.LOCK_EX)
             with pytest.raises(StorageUnavailable, match="held by another start"):
-                await SqlDatabase(url_of(path), busy_timeout_s=0.1).open()
+                await SqliteDatabase(url_of(path), busy_timeout_s=0.1).open()
 
     async def test_a_killed_process_leaves_only_whole_commits(self, path: Path) -> None:
-        async with SqlDatabase(url_of(path)):
+        async with SqliteDatabase(url_of(path)):
             pass
         acknowledged = await asyncio.to_thread(_write_until_killed, url_of(path))
-        async with SqlDatabase(url_of(path)) as database:
+        async with SqliteDatabase(url_of(path)) as database:
             with looking_into(path) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -536,11 +536,11 @@ class TestOtherProcesses:
 
 WRITER = """
 import asyncio, sys
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.testing.rows import record, upload, chunk
 
 async def main():
-    async with SqlDatabase(sys.argv[1]) as database:
+    async with SqliteDatabase(sys.argv[1]) as database:
         async def begin(number):
             session = upload(f"s{number}")
             async def work(tx):
@@ -586,7 +586,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 class TestFullDisk:
     async def test_a_full_disk_is_told_and_the_database_goes_on_afterwards(self, tiny_disk: Path) -> None:
-        async with SqlDatabase(url_of(tiny_disk / "haulier.db")) as database:
+        async with SqliteDatabase(url_of(tiny_disk / "haulier.db")) as database:
             await add_upload(database, upload("a", size=2**30))
             ballast = tiny_disk / "ballast"
             _fill(ballast)
@@ -605,7 +605,7 @@ class TestFullDisk:
     async def test_a_start_on_a_full_disk_is_told(self, tiny_disk: Path) -> None:
         _fill(tiny_disk / "ballast")
         with pytest.raises((StorageFull, StorageUnavailable)) as refused:
-            await SqlDatabase(url_of(tiny_disk / "haulier.db")).open()
+            await SqliteDatabase(url_of(tiny_disk / "haulier.db")).open()
         assert isinstance(refused.value, StorageFull), refused.value
 
 
@@ -615,7 +615,7 @@ def _fill(ballast: Path) -> None:
             file.write(bytes(4096))
 
 
-async def _accept_until_full(database: SqlDatabase) -> tuple[int, Exception]:
+async def _accept_until_full(database: SqliteDatabase) -> tuple[int, Exception]:
     """Accept chunks one by one; return how many were accepted, and the refusal of the next."""
     for index in range(1000):
         try:
@@ -627,7 +627,7 @@ async def _accept_until_full(database: SqlDatabase) -> tuple[int, Exception]:
     raise AssertionError("the disk was never full")
 
 
-async def test_a_new_database_and_its_log_are_their_owners_only(database: SqlDatabase, path: Path) -> None:
+async def test_a_new_database_and_its_log_are_their_owners_only(database: SqliteDatabase, path: Path) -> None:
     await database.write(lambda tx: tx.capsules.exists("default"))
     for name in (path, f"{path}-wal", f"{path}-shm"):
         assert os.stat(name).st_mode & 0o777 == 0o600  # noqa: PTH116 - a check, of three names alike
@@ -639,11 +639,11 @@ def test_the_schema_of_this_version_is_the_newest_migration() -> None:
 
 
 async def test_a_second_start_imports_no_migrations(path: Path) -> None:
-    async with SqlDatabase(url_of(path)):
+    async with SqliteDatabase(url_of(path)):
         pass
     look = (
-        "import asyncio, sys; from haulier.adapters.sql.database import SqlDatabase\n"
-        f"database = SqlDatabase({url_of(path)!r}); asyncio.run(database.open()); asyncio.run(database.close())\n"
+        "import asyncio, sys; from haulier.adapters.sql.sqlite.database import SqliteDatabase\n"
+        f"database = SqliteDatabase({url_of(path)!r}); asyncio.run(database.open()); asyncio.run(database.close())\n"
         "sys.exit('alembic' in sys.modules)"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", look)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from haulier.adapters.memory_rows import MemoryDatabase
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.upload import UploadDetails
 from haulier.testing.rows import Database
 from haulier.testing.unit_of_work_contract import UnitOfWorkContract
@@ -23,11 +23,11 @@ def add_capsule(path: Path, name: str, quota: int | None) -> None:
     connection.close()
 
 
-class TestSqlDatabase(UnitOfWorkContract):
+class TestSqliteDatabase(UnitOfWorkContract):
     @pytest.fixture
     async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
         path = tmp_path / "haulier.db"
-        async with SqlDatabase(f"sqlite:///{path}") as database:
+        async with SqliteDatabase(f"sqlite:///{path}") as database:
             add_capsule(path, "other", None)
             add_capsule(path, "small", 1000)
             yield database

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from haulier.adapters.memory_rows import MemoryDatabase
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
@@ -57,7 +57,7 @@ def template() -> Path:
     path = Path(tempfile.mkdtemp()) / "template.db"
 
     async def make() -> None:
-        async with SqlDatabase(f"sqlite:///{path}"):
+        async with SqliteDatabase(f"sqlite:///{path}"):
             with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 for name, quota in list(CAPSULES.items())[1:]:
                     connection.execute("INSERT INTO capsules VALUES (?, ?, ?, 0, 0)", (name, name, quota))
@@ -88,7 +88,7 @@ class BothDatabases(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         path = Path(self.directory.name) / "haulier.db"
         shutil.copy(template(), path)
-        self.sql = SqlDatabase(f"sqlite:///{path}")
+        self.sql = SqliteDatabase(f"sqlite:///{path}")
         self.memory: MemoryDatabase[UploadDetails] = MemoryDatabase(capsules=CAPSULES)
         self.runner.run(self.sql.open())
 

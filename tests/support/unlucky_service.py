@@ -21,7 +21,7 @@ from haulier.__main__ import main
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.system_calls import SystemCalls
 from haulier.adapters.disk.writer import DiskTools
-from haulier.adapters.sql.database import SqlDatabase
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.adapters.sql.stores import SqlTransaction
 from tests.support.accidents import Accidents
 
@@ -78,7 +78,7 @@ class _ListeningTransaction:
         self.capsules = transaction.capsules
 
 
-class UnluckyDatabase(SqlDatabase):
+class UnluckyDatabase(SqliteDatabase):
     """The database with a point inside and after each writing transaction."""
 
     def __init__(self, accidents: Accidents, url: str) -> None:
@@ -118,7 +118,7 @@ def run(accidents: Accidents) -> None:
     """Run the command line of this process, with accidents."""
     unlucky = {
         "DiskSink": partial(DiskSink, tools=DiskTools(calls=UnluckyCalls(accidents))),
-        "SqlDatabase": partial(UnluckyDatabase, accidents),
+        "SqliteDatabase": partial(UnluckyDatabase, accidents),
     }
     assert unlucky.keys() <= vars(bootstrap).keys(), "bootstrap picks other adapters now"
     vars(bootstrap).update(unlucky)

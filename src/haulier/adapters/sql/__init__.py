@@ -1,1 +1,1 @@
-"""The rows of Haulier in a SQL database: SQLite now."""
+"""The rows of Haulier in an SQL database: SQLite, or PostgreSQL."""

@@ -3,7 +3,7 @@
 Rule 1: times are seconds since the epoch, UTC, as double precision: what `Clock.now()` gives comes back bit for
         bit, and sorts and compares as it does in the core.
 Rule 2: a digest is two columns, its name and its raw bytes, both or neither.
-Rule 3: nothing here is peculiar to SQLite; its options only say how it stores the same.
+Rule 3: nothing here is peculiar to one database; options of one only say how it stores the same.
 Rule 4: a condition that a partial index relies on stands here once, as text: SQLite uses such an index only for a
         query that has the very same term.
 """
@@ -16,6 +16,10 @@ import sqlalchemy as sa
 from haulier.core.caller import LOCAL, Role, Scope
 from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.session import Mode, SessionStatus
+
+TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text in the order of its code points, as SQLite and Python have it: lists by path rely on that. The order of a
+language would also change with the system's libraries, and break every index that was made before."""
 
 metadata: Final = sa.MetaData(
     naming_convention={
@@ -52,25 +56,25 @@ def _both_or_neither(name: str) -> sa.CheckConstraint:
 
 
 def _capsule() -> sa.Column[str]:
-    return sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id"), nullable=False)
+    return sa.Column("capsule_id", TEXT, sa.ForeignKey("capsules.id"), nullable=False)
 
 
 capsules: Final = sa.Table(
     "capsules",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("name", TEXT, nullable=False, unique=True),
     # The defaults are for rows from before there were owners.
     sa.Column(
         "owner",
-        sa.Text,
+        TEXT,
         nullable=False,
         server_default=LOCAL.owner,
         comment="an owner as in uploads; needs no grant",
     ),
     sa.Column(
         "policy",
-        sa.Text,
+        TEXT,
         nullable=False,
         server_default="{}",
         comment="a JSON object: what the capsule takes",
@@ -85,9 +89,9 @@ capsules: Final = sa.Table(
 grants: Final = sa.Table(
     "grants",
     metadata,
-    sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("principal", sa.Text, primary_key=True),
-    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("capsule_id", TEXT, sa.ForeignKey("capsules.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("principal", TEXT, primary_key=True),
+    sa.Column("role", TEXT, nullable=False),
     _one_of("role", Role),
     sqlite_with_rowid=False,
 )
@@ -96,11 +100,11 @@ sa.Index("ix_grants_principal", grants.c.principal)
 tokens: Final = sa.Table(
     "tokens",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("principal", TEXT, nullable=False),
     sa.Column("secret_sha256", sa.LargeBinary, nullable=False, unique=True),
-    sa.Column("scope", sa.Text, nullable=False),
-    sa.Column("capsule_id", sa.Text, sa.ForeignKey("capsules.id", ondelete="CASCADE")),
+    sa.Column("scope", TEXT, nullable=False),
+    sa.Column("capsule_id", TEXT, sa.ForeignKey("capsules.id", ondelete="CASCADE")),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double),
     sa.Column("last_used_at", sa.Double),
@@ -110,7 +114,7 @@ tokens: Final = sa.Table(
 workers: Final = sa.Table(
     "workers",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True, comment="a holder as in uploads"),
+    sa.Column("id", TEXT, primary_key=True, comment="a holder as in uploads"),
     sa.Column("started_at", sa.Double, nullable=False),
     sa.Column(
         "expires_at", sa.Double, nullable=False, comment="by the database's clock, renewed while it lives"
@@ -120,43 +124,43 @@ workers: Final = sa.Table(
 uploads: Final = sa.Table(
     "uploads",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", TEXT, primary_key=True),
     _capsule(),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("idempotency_key", sa.Text),
-    sa.Column("request_hash", sa.Text, nullable=False),
-    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("idempotency_key", TEXT),
+    sa.Column("request_hash", TEXT, nullable=False),
+    sa.Column("mode", TEXT, nullable=False),
     sa.Column("spec_size", sa.BigInteger, comment="as begun; `size` also knows what was declared later"),
     sa.Column("size", sa.BigInteger),
     sa.Column("chunk_size", sa.BigInteger, nullable=False),
     sa.Column("ttl_s", sa.Double, nullable=False),
-    sa.Column("protocol", sa.Text, nullable=False),
-    sa.Column("filename", sa.Text, nullable=False),
-    sa.Column("path", sa.Text),
-    sa.Column("content_type", sa.Text, nullable=False),
-    sa.Column("metadata", sa.Text, nullable=False, comment="a JSON object of strings"),
-    sa.Column("digest_algorithm", sa.Text, nullable=False),
-    sa.Column("expected_name", sa.Text),
+    sa.Column("protocol", TEXT, nullable=False),
+    sa.Column("filename", TEXT, nullable=False),
+    sa.Column("path", TEXT),
+    sa.Column("content_type", TEXT, nullable=False),
+    sa.Column("metadata", TEXT, nullable=False, comment="a JSON object of strings"),
+    sa.Column("digest_algorithm", TEXT, nullable=False),
+    sa.Column("expected_name", TEXT),
     sa.Column("expected_value", sa.LargeBinary),
-    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_name", TEXT),
     sa.Column("digest_value", sa.LargeBinary),
     # No foreign key: a repeated finish still names the record after that was erased.
-    sa.Column("record_id", sa.Text),
-    sa.Column("asset_kind", sa.Text, nullable=False),
+    sa.Column("record_id", TEXT),
+    sa.Column("asset_kind", TEXT, nullable=False),
     sa.Column("adds_to_record", sa.Boolean, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status", TEXT, nullable=False),
     sa.Column("offset", sa.BigInteger, nullable=False, comment="mode append: where the next byte goes"),
     sa.Column("tail_trusted", sa.Boolean, nullable=False),
-    sa.Column("boot_id", sa.Text, nullable=False),
-    sa.Column("blob_key", sa.Text),
+    sa.Column("boot_id", TEXT, nullable=False),
+    sa.Column("blob_key", TEXT),
     sa.Column("fence", sa.BigInteger, nullable=False),
-    sa.Column("holder", sa.Text),
+    sa.Column("holder", TEXT),
     sa.Column("asked", sa.BigInteger, comment="the fence whose holder is asked to let go"),
-    sa.Column("digest_holder", sa.Text, comment="the worker whose digest follows this upload"),
+    sa.Column("digest_holder", TEXT, comment="the worker whose digest follows this upload"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
-    sa.Column("error", sa.Text),
+    sa.Column("error", TEXT),
     _one_of("mode", Mode),
     _one_of("status", SessionStatus),
     _one_of("asset_kind", AssetKind),
@@ -196,7 +200,7 @@ for _name, _columns, _condition in (
 chunks: Final = sa.Table(
     "chunks",
     metadata,
-    sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("upload_id", TEXT, sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("xxh3", sa.LargeBinary, nullable=False),
@@ -209,19 +213,19 @@ chunks: Final = sa.Table(
 records: Final = sa.Table(
     "records",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", TEXT, primary_key=True),
     _capsule(),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("original_filename", sa.Text, nullable=False),
-    sa.Column("folded_filename", sa.Text, nullable=False, comment="for searches; databases fold ASCII only"),
-    sa.Column("path", sa.Text),
-    sa.Column("content_type", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("original_filename", TEXT, nullable=False),
+    sa.Column("folded_filename", TEXT, nullable=False, comment="for searches; databases fold ASCII only"),
+    sa.Column("path", TEXT),
+    sa.Column("content_type", TEXT, nullable=False),
+    sa.Column("status", TEXT, nullable=False),
     sa.Column("size", sa.BigInteger),
-    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_name", TEXT),
     sa.Column("digest_value", sa.LargeBinary),
-    sa.Column("error", sa.Text),
-    sa.Column("metadata", sa.Text, nullable=False, comment="a JSON object of strings"),
+    sa.Column("error", TEXT),
+    sa.Column("metadata", TEXT, nullable=False, comment="a JSON object of strings"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("uploaded_at", sa.Double),
     sa.Column("finished_at", sa.Double),
@@ -247,13 +251,13 @@ sa.Index(
 assets: Final = sa.Table(
     "assets",
     metadata,
-    sa.Column("record_id", sa.Text, sa.ForeignKey("records.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("blob_key", sa.Text, nullable=False, unique=True),
+    sa.Column("record_id", TEXT, sa.ForeignKey("records.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", TEXT, primary_key=True),
+    sa.Column("blob_key", TEXT, nullable=False, unique=True),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("digest_name", sa.Text),
+    sa.Column("digest_name", TEXT),
     sa.Column("digest_value", sa.LargeBinary),
-    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("content_type", TEXT, nullable=False),
     sa.Column("width", sa.BigInteger),
     sa.Column("height", sa.BigInteger),
     _one_of("kind", AssetKind),

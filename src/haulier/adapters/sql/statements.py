@@ -3,6 +3,9 @@
 Rule 1: one conditional statement for each claim, acceptance and transition; its row count, or the row that it
         returns, says whether the condition held.
 Rule 2: what a partial index relies on is a literal in the statement, never a parameter (see models.py).
+Rule 3: a condition on other rows than the one that is changed holds until the commit only if those are locked.
+        SQLite has one writer and ignores `FOR UPDATE`; PostgreSQL looks again at a row for which it waited, but
+        never at the rows beside it. So such a statement locks what it relies on, or follows one that does.
 """
 
 from collections.abc import Sequence
@@ -10,8 +13,8 @@ from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
+from haulier.adapters.sql.inserts import InsertNew
 from haulier.adapters.sql.models import (
     HAS_KEY,
     IS_DELETED,
@@ -34,7 +37,11 @@ _bind = sa.bindparam
 
 
 def _all_binds(table: sa.Table, *, without: Sequence[str] = ()) -> dict[str, sa.BindParameter[Any]]:
-    return {column.name: _bind(column.name) for column in table.columns if column.name not in without}
+    return {
+        column.name: _bind(column.name, type_=column.type)
+        for column in table.columns
+        if column.name not in without
+    }
 
 
 def _capsule_id() -> sa.ScalarSelect[Any]:
@@ -74,18 +81,16 @@ _live_of_owner: Final = (
     .where(uploads.c.owner == _bind("owner"), _LIVE)
 )
 _BEGUN: Final = [column for column in uploads.columns if column.name not in {"asked", "digest_holder"}]
-INSERT_SESSION: Final = (
-    insert(uploads)
-    .from_select(
-        [column.name for column in _BEGUN],
-        sa.select(
-            *(
-                (_capsule_id() if column.name == "capsule_id" else _bind(column.name)).label(column.name)
-                for column in _BEGUN
+INSERT_SESSION: Final = InsertNew(uploads).from_select(
+    [column.name for column in _BEGUN],
+    sa.select(
+        *(
+            (_capsule_id() if column.name == "capsule_id" else _bind(column.name, type_=column.type)).label(
+                column.name
             )
-        ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
-    )
-    .on_conflict_do_nothing()
+            for column in _BEGUN
+        )
+    ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
 )
 SESSION: Final = sa.select(*_SESSION).where(_THIS)
 SESSION_BY_KEY: Final = sa.select(*_SESSION).where(
@@ -95,6 +100,7 @@ SESSION_BY_KEY: Final = sa.select(*_SESSION).where(
     sa.text(HAS_KEY),
     sa.text(KEY_COUNTS),
 )
+LOCK_SESSION: Final = sa.select(uploads.c.id).where(_THIS).with_for_update(key_share=True)
 SEEN: Final = _change(_OPEN, **_SEEN)
 CLAIM: Final = _change(_OPEN, **_SEEN, **_NEXT_FENCE).returning(uploads.c.fence)
 ADVANCE: Final = _change(
@@ -181,13 +187,14 @@ SESSION_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).wh
 
 _THIS_CHUNK: Final = sa.and_(chunks.c.upload_id == _bind("id"), chunks.c.index == _bind("index"))
 CHUNK: Final = sa.select(chunks.c.size, chunks.c.xxh3).where(_THIS_CHUNK)
-ACCEPT_CHUNK: Final = (
-    insert(chunks)
-    .from_select(
-        ["upload_id", "index", "size", "xxh3"],
-        sa.select(uploads.c.id, _bind("index"), _bind("size"), _bind("xxh3")).where(_THIS, _OPEN),
+ACCEPT_CHUNK: Final = InsertNew(chunks).from_select(
+    ["upload_id", "index", "size", "xxh3"],
+    sa.select(
+        uploads.c.id,
+        *_all_binds(chunks, without=["upload_id"]).values(),
     )
-    .on_conflict_do_nothing()
+    .where(_THIS, _OPEN)
+    .with_for_update(key_share=True),
 )
 FORGET_CHUNK: Final = sa.delete(chunks).where(
     _THIS_CHUNK, sa.exists(sa.select(uploads.c.id).where(_THIS, _OPEN, uploads.c.error.is_not(None)))
@@ -223,6 +230,7 @@ INSERT_RECORD: Final = sa.insert(records).values(
     **_all_binds(records, without=["capsule_id"]), capsule_id=_capsule_id()
 )
 RECORD: Final = sa.select(*_RECORD).where(_THIS_RECORD)
+LOCK_RECORD: Final = sa.select(records.c.id).where(_THIS_RECORD).with_for_update(key_share=True)
 COMPLETE_RECORD: Final = (
     sa.update(records)
     .where(_THIS_RECORD, _UPLOADING, sa.not_(_HAS_ORIGINAL))
@@ -271,7 +279,7 @@ ERASE_RECORD: Final = sa.delete(records).where(_THIS_RECORD)
 _FILTERS: Final[dict[str, sa.ColumnElement[bool]]] = {
     "owner": records.c.owner == _bind("owner"),
     "capsule": records.c.capsule_id == _capsule_id(),
-    "name": records.c.folded_filename.like(_bind("name"), escape="\\"),
+    "name": records.c.folded_filename.like(_bind("name"), escape="!"),
     "path_from": records.c.path >= _bind("path_from"),
     "path_to": records.c.path < _bind("path_to"),
     "since": records.c.created_at >= _bind("since"),
@@ -301,15 +309,11 @@ def page_of_records(filters: frozenset[str], statuses: int, *, deleted: bool) ->
 # --- assets ------------------------------------------------------------------------------------------
 
 INSERT_ASSET: Final = sa.insert(assets).values(**_all_binds(assets))
-ADD_ASSET: Final = (
-    insert(assets)
-    .from_select(
-        [column.name for column in assets.columns],
-        sa.select(records.c.id, *_all_binds(assets, without=["record_id"]).values()).where(
-            records.c.id == _bind("record_id")
-        ),
-    )
-    .on_conflict_do_nothing(index_elements=[assets.c.record_id, assets.c.kind])
+ADD_ASSET: Final = InsertNew(assets, assets.c.record_id, assets.c.kind).from_select(
+    [column.name for column in assets.columns],
+    sa.select(records.c.id, *_all_binds(assets, without=["record_id"]).values())
+    .where(records.c.id == _bind("record_id"))
+    .with_for_update(read=True, key_share=True),
 )
 ASSETS: Final = sa.select(assets).where(assets.c.record_id == _bind("record_id"))
 DROP_ASSETS: Final = (

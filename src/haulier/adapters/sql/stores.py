@@ -45,6 +45,9 @@ class Executor(Protocol):
         """Return how many rows were changed."""
         ...
 
+    async def exclude(self, name: str) -> None:
+        """Wait until no other transaction has excluded this name; it is free again when this one ends."""
+
 
 class SqlTransaction:
     """All rows, inside one transaction."""
@@ -67,6 +70,8 @@ class SqlSessionStore:
         if session.status is not SessionStatus.OPEN or spec.scope != session.details.capsule:
             message = f"session {session.id} is not new, or its scope is not its capsule"
             raise AssertionError(message)
+        # Rows that others are about to add count too, and cannot be locked: they are not there yet.
+        await self._sql.exclude(f"live sessions of {spec.owner}")
         parameters = {**session_parameters(session), "max_live": max_live}
         if await self._sql.count(sql.INSERT_SESSION, parameters):
             return
@@ -107,6 +112,7 @@ class SqlSessionStore:
 
     async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
         """Drop an accepted chunk of a session whose chunks may be replaced."""
+        await self._sql.row(sql.LOCK_SESSION, {"id": session_id})
         dropped = await self._sql.count(sql.FORGET_CHUNK, {"id": session_id, "index": index})
         return dropped == 1 and await self.touch(session_id, now=now)
 
@@ -130,6 +136,7 @@ class SqlSessionStore:
         self, session_id: SessionId, blob_key: str, holder: str, *, now: float
     ) -> Upload | None:
         """Move a complete session to finishing."""
+        await self._sql.row(sql.LOCK_SESSION, {"id": session_id})
         values = {"id": session_id, "blob_key": blob_key, "holder": holder, "now": now}
         row = await self._sql.row(sql.START_FINISH, values)
         return None if row is None else session_of(row, whole(row["size"]))
@@ -212,10 +219,12 @@ class SqlSessionStore:
     async def purge(self, *, before: float, limit: int) -> Sequence[Upload]:
         """Remove the sessions that ended longest ago."""
         rows = await self._sql.rows(sql.ENDED, {"before": before, "limit": limit})
-        # What has ended stays so: nothing needs to be judged again.
-        for row in rows:
-            await self.erase(row["id"])
-        return [_without_chunks(row) for row in rows]
+        # What has ended stays so, but another process may be purging too: each row is one's only.
+        return [
+            _without_chunks(row)
+            for row in rows
+            if await self._sql.count(sql.ERASE_SESSION, {"id": row["id"]})
+        ]
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that a session names."""
@@ -294,6 +303,7 @@ class SqlRecordStore:
 
     async def restore(self, record_id: RecordId) -> bool:
         """Clear the mark, while there is something to come back to."""
+        await self._sql.row(sql.LOCK_RECORD, {"id": record_id})
         return await self._sql.count(sql.RESTORE_RECORD, {"id": record_id}) == 1
 
     async def deleted_before(self, before: float, *, limit: int) -> Sequence[Record]:
@@ -307,6 +317,7 @@ class SqlRecordStore:
 
     async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
         """Remove the assets' rows of a deleted record that does not keep them."""
+        await self._sql.row(sql.LOCK_RECORD, {"id": record_id})
         dropped = await self._sql.rows(sql.DROP_ASSETS, {"record_id": record_id})
         return in_order(asset_of(row) for row in dropped)
 
@@ -370,7 +381,8 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    # Not the usual backslash: in PostgreSQL that depends on a setting of the server.
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
 def _successor(prefix: str) -> str | None:

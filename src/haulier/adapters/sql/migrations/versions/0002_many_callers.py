@@ -8,13 +8,15 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.add_column(
         "capsules",
         sa.Column(
             "owner",
-            sa.Text(),
+            TEXT,
             nullable=False,
             server_default="local",
             comment="an owner as in uploads; needs no grant",
@@ -24,7 +26,7 @@ def upgrade() -> None:
         "capsules",
         sa.Column(
             "policy",
-            sa.Text(),
+            TEXT,
             nullable=False,
             server_default="{}",
             comment="a JSON object: what the capsule takes",
@@ -32,9 +34,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "grants",
-        sa.Column("capsule_id", sa.Text(), nullable=False),
-        sa.Column("principal", sa.Text(), nullable=False),
-        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("capsule_id", TEXT, nullable=False),
+        sa.Column("principal", TEXT, nullable=False),
+        sa.Column("role", TEXT, nullable=False),
         sa.CheckConstraint("role IN ('reader', 'writer', 'owner')", name=op.f("ck_grants_role_known")),
         sa.ForeignKeyConstraint(
             ["capsule_id"], ["capsules.id"], name=op.f("fk_grants_capsule_id_capsules"), ondelete="CASCADE"
@@ -45,11 +47,11 @@ def upgrade() -> None:
     op.create_index("ix_grants_principal", "grants", ["principal"])
     op.create_table(
         "tokens",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("principal", TEXT, nullable=False),
         sa.Column("secret_sha256", sa.LargeBinary(), nullable=False),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("capsule_id", sa.Text(), nullable=True),
+        sa.Column("scope", TEXT, nullable=False),
+        sa.Column("capsule_id", TEXT, nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=True),
         sa.Column("last_used_at", sa.Double(), nullable=True),
@@ -64,7 +66,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "workers",
-        sa.Column("id", sa.Text(), nullable=False, comment="a holder as in uploads"),
+        sa.Column("id", TEXT, nullable=False, comment="a holder as in uploads"),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column(
             "expires_at",
@@ -84,7 +86,7 @@ def upgrade() -> None:
         "uploads",
         sa.Column(
             "digest_holder",
-            sa.Text(),
+            TEXT,
             nullable=True,
             comment="the worker whose digest follows this upload",
         ),

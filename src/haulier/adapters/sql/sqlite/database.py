@@ -20,8 +20,8 @@ from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
 
-from haulier.adapters.sql.migrate import migrate
-from haulier.adapters.sql.sqlite import SqliteExecutor, connect, drive, translated
+from haulier.adapters.sql.sqlite.connection import SqliteExecutor, connect, drive, translated
+from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.core.errors import ConfigError, StorageUnavailable
 
@@ -58,7 +58,7 @@ class _Job:
             self.future.set_exception(self.error)
 
 
-class SqlDatabase:
+class SqliteDatabase:
     """All rows in one SQLite file; `UnitOfWork` for uploads.
 
     Use it as an async context manager, or call `open` and `close`. A caller that is cancelled no longer hears of

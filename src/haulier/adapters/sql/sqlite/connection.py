@@ -8,13 +8,12 @@ Rule 3: errors of the driver leave through `translated` only.
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
 
+from haulier.adapters.sql.compiled import compiler
 from haulier.adapters.sql.rows import Parameters, Row
 from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
@@ -29,7 +28,7 @@ CACHED_STATEMENTS: Final = 256
 MAX_WAL: Final = 64 * 1024 * 1024
 """Bytes that the write-ahead log keeps on disk after a checkpoint; a long reader may have let it grow."""
 
-_DIALECT: Final = dialect(paramstyle="named")
+_compiled: Final = compiler(dialect(paramstyle="named"))
 
 
 def connect(path: Path, *, busy_timeout_s: float, read_only: bool) -> sqlite3.Connection:
@@ -52,26 +51,6 @@ def connect(path: Path, *, busy_timeout_s: float, read_only: bool) -> sqlite3.Co
     return connection
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A statement as SQLite's text, with the parameters that SQLAlchemy made of its constants."""
-
-    text: str
-    constants: Parameters
-
-    def fill(self, parameters: Parameters) -> Parameters:
-        return {**self.constants, **parameters} if self.constants else parameters
-
-
-@cache
-def _compiled(statement: Statement) -> _Compiled:
-    # Statements are compared by identity, and there is a fixed number of them (see statements.py). Executing the
-    # text on the driver costs a quarter of what SQLAlchemy's own connection costs for each statement.
-    compiled = statement.compile(dialect=_DIALECT)
-    constants = {name: value for name, value in compiled.params.items() if value is not None}
-    return _Compiled(compiled.string, constants)
-
-
 class SqliteExecutor:
     """Runs statements at once, on the thread that it is called on; nothing here ever waits."""
 
@@ -91,6 +70,9 @@ class SqliteExecutor:
     async def count(self, statement: Statement, parameters: Parameters) -> int:
         """Return how many rows were changed."""
         return self._run(statement, parameters).rowcount
+
+    async def exclude(self, name: str) -> None:
+        """Do nothing: whoever writes is alone."""
 
     def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
         compiled = _compiled(statement)
