@@ -7,19 +7,17 @@ Rule 1: everything that can be wrong with a start is found before the socket is 
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import secrets
+import socket
 import stat
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
-
-import structlog
+from typing import Final
 
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
@@ -27,7 +25,8 @@ from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
-from haulier.config import Settings
+from haulier.adapters.worker_locks import WorkerLocks, new_worker
+from haulier.config import Settings, child_environment
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
@@ -36,8 +35,10 @@ from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.server.app import create_app
 from haulier.server.http.limits import ConnectionLimits
-from haulier.server.http.serving import listen, serve
-from haulier.server.metrics import Metrics
+from haulier.server.http.serving import listen, serve, serve_handed
+from haulier.server.http.supervisor import Supervisor, WorkerPlace
+from haulier.server.logs import configure_logging
+from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
 from haulier.server.services import Services
 
 SECRET_BYTES: Final = 32
@@ -55,47 +56,126 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which process of a service this is."""
+
+    worker: str
+    """The id under which it claims; no other process ever had it."""
+    slot: int = 0
+    """Its place among the service's workers, from 0."""
+    workers: int = 1
+    """How many there are."""
+
+
 def run_service(settings: Settings) -> int:
     """Serve until a signal; return the exit code.
 
     Raises:
         ConfigError: the service cannot start with these settings.
     """
-    configure_logging(settings)
+    configure_logging(settings.log)
     root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
     if settings.storage_dir != settings.root:
         prepare_tree(settings.storage_dir, setting="storage_url", min_free=settings.min_free_bytes)
     with only_service(root):
         require_database(settings)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        WorkerLocks(settings.storage_dir).sweep()
+        return _serve_alone(settings, root) if settings.workers == 1 else _supervise(settings, root)
 
-        def ready(port: int) -> None:
-            sys.stdout.write(f"haulier serve ready on http://{host}:{port}\ndata directory {root}\n")
-            sys.stdout.flush()
 
-        service = Service(settings, root)
-        return serve(
-            create_app(service.services, settings, lifespan=service.lifespan),
-            host=settings.host,
-            port=settings.port,
-            on_ready=ready,
-            on_stopping=service.stop,
-            limits=ConnectionLimits(body_silence_s=settings.silent_body_s),
+def _serve_alone(settings: Settings, root: Path) -> int:
+    service = Service(settings, root, Identity(worker=new_worker()))
+    return serve(
+        create_app(service.services, settings, lifespan=service.lifespan),
+        host=settings.host,
+        port=settings.port,
+        on_ready=_announcing(settings, root),
+        on_stopping=service.stop,
+        limits=_connection_limits(settings),
+    )
+
+
+def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -> int:
+    """Serve as one of several workers, until the supervisor ends it; return the exit code."""
+    configure_logging(settings.log, worker=identity.worker)
+    share_counts(identity.slot)
+    service = Service(settings, settings.root, identity)
+    return serve_handed(
+        create_app(service.services, settings, lifespan=service.lifespan),
+        channel,
+        on_stopping=service.stop,
+        limits=_connection_limits(settings),
+    )
+
+
+def _supervise(settings: Settings, root: Path) -> int:
+    sockets = listen(settings.host, settings.port)
+    prepare_counts(counts_directory(root), settings.workers)
+    given = settings.model_dump_json().encode()
+    environment = child_environment({COUNTS_VARIABLE: str(counts_directory(root))})
+
+    async def spawn(place: WorkerPlace) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            # -P: never a module that happens to lie where the service was started.
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "haulier.worker",
+                str(place.channel),
+                str(place.slot),
+                place.worker,
+            ),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=2,
+            pass_fds=(place.channel,),
+            env=environment,
         )
+        assert process.stdin is not None
+        process.stdin.write(given)
+        process.stdin.close()
+        return process
+
+    async def supervise() -> int:
+        return await Supervisor(
+            sockets,
+            workers=settings.workers,
+            spawn=spawn,
+            on_ready=_announcing(settings, root),
+        ).run()
+
+    return asyncio.run(supervise())
+
+
+def _announcing(settings: Settings, root: Path) -> Callable[[int], None]:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+
+    def ready(port: int) -> None:
+        sys.stdout.write(f"haulier serve ready on http://{host}:{port}\ndata directory {root}\n")
+        sys.stdout.flush()
+
+    return ready
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(body_silence_s=settings.silent_body_s)
 
 
 class Service:
     """The parts of one service process, wired."""
 
-    def __init__(self, settings: Settings, root: Path) -> None:
+    def __init__(self, settings: Settings, root: Path, identity: Identity) -> None:
         """Build the parts; nothing runs and no file is open before `lifespan` is entered."""
+        self._identity = identity
+        self._locks = WorkerLocks(settings.storage_dir)
         clock = SystemClock()
         self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
         self._database = SqliteDatabase(f"sqlite:///{settings.database_file}")
         self._background = Background()
         self._stopping = False
-        metrics = Metrics()
+        metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
         access = OpenAccess(self._database)
         self._uploads = UploadService(
             SessionPorts(
@@ -104,12 +184,12 @@ class Service:
                 claims=LocalClaims(),
                 clock=clock,
                 ids=SystemIdentifiers(clock),
-                holder=uuid.uuid4().hex,
+                holder=identity.worker,
                 boot_id=boot_id(),
             ),
             access,
             self._background,
-            secret=load_secret(root),
+            secret=load_secret(settings.storage_dir),
             limits=upload_limits(settings),
             hashers=os.cpu_count() or 1,
             observer=metrics,
@@ -136,19 +216,24 @@ class Service:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
-        async with self._database:
-            janitor: asyncio.Task[None] | None = None
-            try:
-                await self._uploads.redo()
-                self._background.start(self._uploads.resume(), name="resume")
-                janitor = self._background.start(self._janitor.run(), name="janitor")
+        with self._locks.held(self._identity.worker):
+            async with self._database, self._running():
                 yield
-            finally:
-                if janitor is not None:
-                    janitor.cancel()
-                await self.stop()
-                await self._background.stop(grace_s=STOP_GRACE_S)
-                self._sink.close()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        janitor: asyncio.Task[None] | None = None
+        try:
+            await self._uploads.redo()
+            self._background.start(self._uploads.resume(), name="resume")
+            janitor = self._background.start(self._janitor.run(), name="janitor")
+            yield
+        finally:
+            if janitor is not None:
+                janitor.cancel()
+            await self.stop()
+            await self._background.stop(grace_s=STOP_GRACE_S)
+            self._sink.close()
 
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
@@ -181,6 +266,11 @@ def upload_limits(settings: Settings) -> UploadLimits:
             durable=settings.durability == "power",
         ),
     )
+
+
+def counts_directory(root: Path) -> Path:
+    """Return where the workers of a service keep what they count."""
+    return root / "run" / "metrics"
 
 
 def boot_id() -> str:
@@ -279,7 +369,7 @@ def check_service(settings: Settings) -> Sequence[Check]:
         ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
         ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
         ("single service", lambda: _check_single(settings.root)),
-        ("secret", lambda: f"{len(load_secret(settings.root))} bytes, readable by its owner only"),
+        ("secret", lambda: f"{len(load_secret(settings.storage_dir))} bytes, readable by its owner only"),
         ("database", lambda: _check_database(settings)),
         ("port", lambda: _check_port(settings)),
     )
@@ -315,45 +405,3 @@ def _check_port(settings: Settings) -> str:
     for bound in listen(settings.host, settings.port):
         bound.close()
     return f"{settings.host} port {settings.port} is free"
-
-
-class LossyLog:
-    """Standard error without its faults: a full disk or a closed pipe loses log lines, never a request."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        """Write what can be written."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        """Flush what can be flushed."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-
-def configure_logging(settings: Settings) -> None:
-    """Send structured log events to standard error, as lines for people or as JSON."""
-    console = settings.log == "console"
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if not console else _as_it_is,
-            # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
-            if console
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
-    )
-
-
-def _as_it_is(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return event

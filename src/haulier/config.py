@@ -7,6 +7,7 @@ Rule 3: an unknown key is an error: a misspelt limit must not be a limit that si
 """
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Collection, Mapping
@@ -31,6 +32,8 @@ from haulier.core.upload import MAX_SIZE
 
 PREFIX: Final = "HAULIER_"
 DAY_S: Final = 24 * 3600.0
+MAX_WORKERS: Final = 256
+"""More processes than cores only wait for each other, and no machine has many more cores."""
 
 CLI_VARIABLES: Final = frozenset(
     PREFIX + name
@@ -74,7 +77,9 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(min_length=1, description="an address or name to listen on")] = "127.0.0.1"
     port: Annotated[Whole, Field(ge=0, le=65535, description="a port, 0 (any free one) to 65535")] = 8000
     data_dir: Annotated[Path, Field(description="a directory, made when it is missing")] = Path(".storage")
-    workers: Annotated[Whole, Field(ge=1, description="a number of processes, 1 or more")] = 1
+    workers: Annotated[
+        Whole, Field(ge=1, le=MAX_WORKERS, description=f"a number of processes, 1 to {MAX_WORKERS}")
+    ] = 1
     cors_origin: Annotated[
         Words, Field(description="origins like https://app.example or http://127.0.0.1:3000")
     ] = ()
@@ -141,13 +146,6 @@ class Settings(BaseSettings):
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, value: int) -> int:
-        if value > 1:
-            raise ConfigError("workers", str(value), "only 1 works so far; several workers come later")
-        return value
 
     @field_validator("data_dir", "home")
     @classmethod
@@ -249,6 +247,16 @@ def load_settings(flags: Mapping[str, object] | None = None, *, config: Path | N
         raise ConfigError(_place(error.setting, given, config), error.value, error.expected) from None
     except ValidationError as error:
         raise _as_config_error(error, given, config) from None
+
+
+def settings_from_text(text: str) -> Settings:
+    """Return the settings that `model_dump_json` wrote, whatever the environment says by now."""
+    return Settings(**json.loads(text))
+
+
+def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process of ours: this one's, and what it needs beside."""
+    return {**os.environ, **additions}  # noqa: TID251 - rule 1
 
 
 def _build(flags: Mapping[str, object], file: dict[str, Any]) -> Settings:

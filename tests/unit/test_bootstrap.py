@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from haulier.bootstrap import LossyLog, check_service, run_service, upload_limits
+from haulier.bootstrap import check_service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
+from haulier.server.logs import LossyLog
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def test_every_setting_of_the_engine_reaches_it() -> None:
 def test_the_doctor_looks_at_the_directory_of_the_bytes_too(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     wrong = Settings(data_dir=tmp_path / "data", storage_url=f"file://{tmp_path / 'file'}", port=0)
-    assert [name for name, ok in verdicts(wrong).items() if not ok] == ["storage directory"]
+    assert [name for name, ok in verdicts(wrong).items() if not ok] == ["storage directory", "secret"]
     assert all(verdicts(Settings(data_dir=tmp_path / "data", port=0)).values())
 
 

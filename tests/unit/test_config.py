@@ -174,7 +174,6 @@ def test_a_bad_variable_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch)
         ("database_url", "postgresql://u:secret@h/x", "PostgreSQL comes later"),
         ("storage_url", "s3://bucket", "S3 comes later"),
         ("jobs", "procrastinate", "procrastinate comes later"),
-        ("workers", 2, "several workers come later"),
         ("public_url", "https://files.example", "tokens, which do not exist yet"),
         ("trusted_proxies", ["10.0.0.1"], "tokens, which do not exist yet"),
     ],

@@ -1,15 +1,30 @@
 """What operators scrape, in Prometheus' words.
 
-Rule 1: one registry an app, so that several apps in one process never share a count.
-Rule 2: labels have few values: routes by their template, problems by their slug, never a path or an id.
+Rule 1: one registry an app, so that several apps in one process never share a count; workers are one app a process.
+Rule 2: several workers of a service count into files that each of them can read (`prometheus_client`'s multiprocess
+        mode): any worker answers for all, and what a dead one counted stays.
+Rule 3: labels have few values: routes by their template, problems by their slug, never a path or an id.
 """
 
+import os
+import shutil
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from haulier.core.errors import ConfigError
 from haulier.core.session import SessionStatus
+
+COUNTS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Where `prometheus_client` looks for the directory of the counts; it has no other way to be told."""
+COUNTS_BYTES: Final = 1024 * 1024
+"""Room for each file of counts: several times what every route with every status needs."""
+_COUNT_FILES: Final = ("counter", "histogram", "gauge_sum")
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0)
@@ -17,19 +32,80 @@ _DURATIONS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"})
 
 
-class Metrics:
-    """Counters of one service; its methods are what the rest of the service tells."""
+def prepare_counts(directory: Path, workers: int) -> None:
+    """Make the files into which workers count, empty and with all the room that they may need.
+
+    They are mapped into memory: a disk that is full when one of them grows would kill its worker.
+
+    Raises:
+        ConfigError: there is no room for them.
+    """
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o755)
+        for slot in range(workers):
+            for kind in _COUNT_FILES:
+                _reserve(directory / f"{kind}_{slot}.db")
+    except OSError as error:
+        needed = f"needs {workers * len(_COUNT_FILES)} MiB for what workers count ({error.strerror})"
+        raise ConfigError("workers", str(workers), f"{directory} {needed}") from error
+
+
+def _reserve(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, COUNTS_BYTES)
+        else:
+            os.write(descriptor, bytes(COUNTS_BYTES))
+    finally:
+        os.close(descriptor)
+
+
+def share_counts(slot: int) -> None:
+    """Have everything that this process counts from here on counted into the files of its slot.
+
+    The worker before it in that slot left its counts there; they go on.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+
+
+class _LiveSessions:
+    """A gauge that is read from the rows and not counted, so that workers do not add it up."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        registry = self._registry
+        self.live = 0
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Tell Prometheus."""
+        yield GaugeMetricFamily(
+            "haulier_live_sessions", "Uploads that are open or finishing.", value=self.live
+        )
+
+
+class Metrics:
+    """Counters of one service; its methods are what the rest of the service tells.
+
+    Args:
+        shared: the directory of the counts of all workers; None where there is one process.
+    """
+
+    def __init__(self, *, shared: Path | None = None) -> None:
+        registry = CollectorRegistry()
+        self._told = registry if shared is None else CollectorRegistry()
+        if shared is not None:
+            MultiProcessCollector(self._told, path=str(shared))  # type: ignore[no-untyped-call]
+        self._live = _LiveSessions()
+        self._told.register(self._live)
         self._begun = Counter("haulier_uploads_begun", "Uploads begun.", registry=registry)
         self._ended = Counter(
             "haulier_uploads_ended", "Uploads that came to their end.", ["status"], registry=registry
         )
         self._bytes = Counter("haulier_accepted_bytes", "Bytes of uploads accepted.", registry=registry)
-        self._live = Gauge("haulier_live_sessions", "Uploads that are open or finishing.", registry=registry)
-        self._bodies = Gauge("haulier_running_bodies", "Bodies being received.", registry=registry)
+        self._bodies = Gauge(
+            "haulier_running_bodies", "Bodies being received.", registry=registry, multiprocess_mode="sum"
+        )
+        self._bodies.set(0)  # those of a dead worker in this one's slot died with it
         self._requests = Histogram(
             "haulier_request_seconds",
             "How long requests took.",
@@ -75,5 +151,5 @@ class Metrics:
 
     def render(self, *, live: int) -> bytes:
         """Return the exposition text. `live` is counted by the caller, who knows the rows."""
-        self._live.set(live)
-        return generate_latest(self._registry)
+        self._live.live = live
+        return generate_latest(self._told)

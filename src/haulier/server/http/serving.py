@@ -16,11 +16,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
 from haulier.core.errors import ConfigError
+from haulier.server.http.handover import WorkerEnd, told_when_lost
 from haulier.server.http.limits import ConnectionLimits
 from haulier.server.http.protocol import protocol_with
 
@@ -81,6 +82,34 @@ class HaulierServer(uvicorn.Server):
             self._saving.reschedule(self._loop.time())
 
 
+class WorkerServer(HaulierServer):
+    """A server that listens nowhere: its connections come from the process above it."""
+
+    def __init__(self, config: uvicorn.Config, end: WorkerEnd, *, on_stopping: Stopping) -> None:
+        super().__init__(config, on_ready=lambda _port: None, on_stopping=on_stopping)
+        self._end = end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and ask for connections."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._end.open(self._connection, on_orphaned=_die)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, then stop as every server does."""
+        self._end.close()
+        await super().shutdown(sockets=sockets)
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        make = cast("Callable[..., asyncio.BaseProtocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _die() -> None:
+    """End as a crash would: the service is gone, and the next one may be starting already."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def _nothing() -> None:
     """Save nothing."""
 
@@ -111,10 +140,27 @@ def serve(
         ConfigError: the address cannot be listened on.
     """
     sockets = listen(host, port)
-    set_allocator()
-    config = uvicorn.Config(
+    config = _config(app, protocol_with(limits))
+    return _run(HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping), sockets)
+
+
+def serve_handed(
+    app: Any,
+    channel: socket.socket,
+    *,
+    on_stopping: Stopping = _nothing,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - a frozen value
+) -> int:
+    """As `serve`, but on connections that a `Supervisor` hands over through `channel`; dies with it."""
+    end = WorkerEnd(channel)
+    config = _config(app, told_when_lost(protocol_with(limits), end.closed))
+    return _run(WorkerServer(config, end, on_stopping=on_stopping), [])
+
+
+def _config(app: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        http=protocol_with(limits),
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -124,7 +170,10 @@ def serve(
         timeout_graceful_shutdown=STOPPING_S,
         backlog=_BACKLOG,
     )
-    server = HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping)
+
+
+def _run(server: HaulierServer, sockets: list[socket.socket]) -> int:
+    set_allocator()
     # uvicorn handles signals while its loop runs; before and after that they would kill.
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, server.handle_exit)

@@ -1,0 +1,267 @@
+"""The process above several workers: it accepts for them, replaces them, ends with them.
+
+Rule 1: a worker is a fresh program that gets nothing of this process but what it is given: no lock is copied while
+        somebody holds it, no thread is lost.
+Rule 2: a worker that dies is replaced at once. One that dies before it was ready is a mistake that another one would
+        repeat: those wait longer each time, and after `MAX_FAILED_STARTS` in a row the service ends.
+Rule 3: a stop is passed on, and waited for; whoever does not end is killed in the end.
+Rule 4: who dies with this process does not depend on it: workers see to that themselves.
+"""
+
+import asyncio
+import signal
+import socket
+import time
+import uuid
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from haulier.server.http.handover import AcceptorEnd
+from haulier.server.http.serving import REPEAT_S, STOPPING_S
+
+MAX_FAILED_STARTS: Final = 5
+"""In a row, of all workers together; systemd gives up after as many (StartLimitBurst)."""
+FIRST_DELAY_S: Final = 0.25
+"""After the first failed start; doubled each time."""
+KILL_AFTER_S: Final = 2 * STOPPING_S + 10.0
+"""For a worker to stop: more than its two waits, and the last grace of what runs in its background."""
+_TURN: Final = 64
+"""Connections that are handed out before anything else has its turn."""
+_RETRY_S: Final = 0.05
+"""After which a connection that no worker could take is offered again."""
+_EXHAUSTED_S: Final = 1.0
+"""Pause when the kernel gives no more descriptors; asyncio's own servers wait as long."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPlace:
+    """Where a new worker is to stand."""
+
+    worker: str
+    """Its id; no other worker ever had it."""
+    slot: int
+    """Which of the service's workers it is, from 0; the next one in its place has the same."""
+    channel: int
+    """Its end of the channel, to be inherited."""
+
+
+Spawn = Callable[[WorkerPlace], Awaitable[Process]]
+"""Starts a worker's process."""
+
+
+class _Worker:
+    """A worker's process, and our end of its channel."""
+
+    def __init__(self, place: WorkerPlace, process: Process, end: AcceptorEnd) -> None:
+        self.place = place
+        self.process = process
+        self.end = end
+        self.was_ready = False
+
+    def signal(self, sign: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.process.returncode is None:
+            self.process.send_signal(sign)
+
+
+class Supervisor:
+    """Keeps `workers` workers running and gives them what `sockets` accept, until it is told to stop.
+
+    Args:
+        sockets: listening; closed when the stop begins.
+        workers: how many.
+        spawn: starts one.
+        on_ready: told the port when all are ready for the first time.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        workers: int,
+        spawn: Spawn,
+        on_ready: Callable[[int], None],
+    ) -> None:
+        self._sockets = sockets
+        self._count = workers
+        self._spawn = spawn
+        self._on_ready = on_ready
+        self._workers: dict[int, _Worker] = {}
+        self._untaken: socket.socket | None = None
+        """Accepted, but no worker could take it yet."""
+        self._accepting = False
+        self._announced = False
+        self._failed_starts = 0
+        self._stopping = asyncio.Event()
+        self._told_at = 0.0
+        self._clean = True
+
+    async def run(self) -> int:
+        """Run until a signal; return the exit code: 0 when every worker has stopped gracefully."""
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            listener.setblocking(False)
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, self._told)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in range(self._count):
+                    group.create_task(self._keep(slot))
+        finally:
+            self._leave()
+        return 0 if self._clean else 1
+
+    # --- workers -------------------------------------------------------------------------------------
+
+    async def _keep(self, slot: int) -> None:
+        while not self._stopping.is_set():
+            try:
+                worker = await self._start(slot)
+            except OSError as error:
+                await self._start_failed(f"no process could be made ({error.strerror})")
+                continue
+            code = await worker.process.wait()
+            worker.end.close()
+            del self._workers[slot]
+            self._watch_listeners()
+            await self._ended(worker, code)
+
+    async def _ended(self, worker: _Worker, code: int) -> None:
+        if self._stopping.is_set():
+            self._clean = self._clean and (code == 0 or not worker.was_ready)
+            return
+        place, pid = worker.place, worker.process.pid
+        log.warning("worker.died", worker=place.worker, slot=place.slot, pid=pid, code=code)
+        if not worker.was_ready:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            await self._start_failed(f"the last one ended with {how}; the log says why")
+
+    async def _start(self, slot: int) -> _Worker:
+        ours, theirs = socket.socketpair()
+        place = WorkerPlace(worker=uuid.uuid4().hex, slot=slot, channel=theirs.fileno())
+        try:
+            process = await self._spawn(place)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        worker = _Worker(place, process, AcceptorEnd(ours))
+        self._workers[slot] = worker
+        worker.end.watch(lambda: self._ready(worker))
+        log.info("worker.started", worker=place.worker, slot=slot, pid=process.pid)
+        if self._stopping.is_set():  # since this start was begun
+            worker.signal(signal.SIGTERM)
+        return worker
+
+    def _ready(self, worker: _Worker) -> None:
+        worker.was_ready = True
+        self._failed_starts = 0
+        if not self._announced and sum(each.end.ready for each in self._workers.values()) == self._count:
+            self._announced = True
+            self._on_ready(self._sockets[0].getsockname()[1])
+        self._watch_listeners()
+
+    async def _start_failed(self, reason: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            if not self._stopping.is_set():
+                self._clean = False
+                log.error("workers.given_up", failed_starts=self._failed_starts, reason=reason)
+                self._stop()
+            return
+        try:
+            async with asyncio.timeout(FIRST_DELAY_S * 2 ** (self._failed_starts - 1)):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    def _watch_listeners(self) -> None:
+        """Accept while somebody can serve; otherwise connections wait in the kernel."""
+        ready = any(worker.end.ready for worker in self._workers.values())
+        wanted = self._announced and ready and self._untaken is None and not self._stopping.is_set()
+        if wanted == self._accepting:
+            return
+        self._accepting = wanted
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            if wanted:
+                loop.add_reader(listener.fileno(), self._accept, listener)
+            else:
+                loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_TURN):
+            if not self._accepting:
+                return
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("accept.failed", error=str(error))
+                self._pause(listener)
+                return
+            self._hand_over(connection)
+
+    def _pause(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+        loop.call_later(_EXHAUSTED_S, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if self._accepting:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        ready = [worker.end for worker in self._workers.values() if worker.end.ready]
+        # Those with equal loads take turns.
+        if any(end.give(connection) for end in sorted(ready, key=lambda end: (end.load, end.given))):
+            connection.close()
+            self._untaken = None
+        else:
+            self._untaken = connection
+            asyncio.get_running_loop().call_later(_RETRY_S, self._offer_again)
+        self._watch_listeners()
+
+    def _offer_again(self) -> None:
+        if self._untaken is not None:
+            self._hand_over(self._untaken)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _told(self) -> None:
+        """Stop; the second time at once. A second one within `REPEAT_S` is the first again."""
+        now = time.monotonic()
+        if not self._stopping.is_set():
+            self._told_at = now
+            self._stop()
+        elif now - self._told_at > REPEAT_S:
+            self._pass_on(signal.SIGTERM)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._watch_listeners()
+        for listener in self._sockets:
+            listener.close()
+        self._pass_on(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(KILL_AFTER_S, self._pass_on, signal.SIGKILL)
+
+    def _pass_on(self, sign: signal.Signals) -> None:
+        for worker in self._workers.values():
+            worker.signal(sign)
+
+    def _leave(self) -> None:
+        # Nothing is left to be done after a stop; after a mistake of ours no worker may outlive us.
+        self._pass_on(signal.SIGKILL)
+        if self._untaken is not None:
+            self._untaken.close()
+            self._untaken = None

@@ -1,0 +1,81 @@
+"""Where log events go: standard error, as lines for people or as JSON.
+
+Rule 1: a log line never fails what it is about.
+Rule 2: what libraries say through the standard library's logging comes out the same way.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal, TextIO, cast
+
+import structlog
+
+Event = MutableMapping[str, Any]
+
+_LIBRARIES_FROM: Final = logging.WARNING
+"""What libraries say below it is for their own developers; uvicorn tells every start there."""
+
+
+class LossyLog:
+    """Standard error without its faults: a full disk or a closed pipe loses log lines, never a request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+class LibraryLog(logging.Handler):
+    """Turns a library's log records into events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell what a library says."""
+        log = structlog.get_logger()
+        log.log(
+            record.levelno, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
+        )
+
+
+def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
+    """Send log events to standard error; `worker` is named on every line, where there are several."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            *([] if worker is None else [_with_worker(worker)]),
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *_rendering(form),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
+    )
+    logging.basicConfig(handlers=[LibraryLog()], level=_LIBRARIES_FROM, force=True)
+
+
+def _with_worker(worker: str) -> structlog.typing.Processor:
+    def add(_logger: object, _name: str, event: Event) -> Event:
+        event["worker"] = worker
+        return event
+
+    return add
+
+
+def _rendering(form: Literal["console", "json"]) -> list[structlog.typing.Processor]:
+    if form == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [
+        # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
