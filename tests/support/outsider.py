@@ -36,8 +36,8 @@ class Answer:
 class Wire:
     """One connection to the service on this machine's `port`; opened when it is needed."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    def __init__(self, port: int, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -85,14 +85,15 @@ class Wire:
 class Outsider:
     """Single calls, each on a connection of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, timeout_s: float = TIMEOUT_S) -> None:
         self.port = port
+        self._timeout_s = timeout_s
 
     def ask(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send a whole request and read the whole response."""
-        with Wire(self.port) as wire:
+        with Wire(self.port, timeout_s=self._timeout_s) as wire:
             return wire.ask(method, target, body, headers)
 
     def post(
