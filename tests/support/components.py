@@ -11,6 +11,7 @@ EXECUTABLES: dict[str, tuple[str, ...]] = {
     "nginx": ("nginx", "/usr/sbin/nginx"),
     "node": ("node", "nodejs"),
     "openssl": ("openssl",),
+    "postgresql": ("pg_ctl", *(f"/usr/lib/postgresql/{version}/bin/pg_ctl" for version in range(18, 12, -1))),
 }
 """Names under which each component's program is installed, best first."""
 

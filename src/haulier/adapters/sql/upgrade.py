@@ -14,18 +14,34 @@ from haulier.core.caller import LOCAL
 from haulier.core.errors import ConfigError
 
 
-def upgrade(driver: sqlite3.Connection, url: str) -> None:
+def upgrade_sqlite(driver: sqlite3.Connection, place: str) -> None:
     """Create or upgrade the tables, and the capsule `default`, in one transaction.
 
     Raises:
-        ConfigError: the database was written by a newer version.
+        ConfigError: the database at `place` was written by a newer version.
         sqlite3.Error: as the driver raised it.
     """
     engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
     sa.event.listen(engine, "begin", _begin)
+    _upgrade(engine, place)
+
+
+def upgrade_postgres(driver: object, place: str) -> None:
+    """Do the same on PostgreSQL.
+
+    Raises:
+        ConfigError: the database at `place` was written by a newer version.
+        psycopg.Error: as the driver, a `psycopg.Connection` that commits nothing by itself, raised it.
+    """
+    _upgrade(
+        sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=sa.StaticPool), place
+    )
+
+
+def _upgrade(engine: sa.Engine, place: str) -> None:
     try:
         with engine.begin() as connection:
-            _refuse_newer(connection, url)
+            _refuse_newer(connection, place)
             command.upgrade(alembic_config(connection), "head")
             _ensure_default_capsule(connection)
     except sa.exc.DBAPIError as error:
@@ -38,14 +54,14 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _refuse_newer(connection: sa.Connection, url: str) -> None:
+def _refuse_newer(connection: sa.Connection, place: str) -> None:
     known: set[Any] = {script.revision for script in _scripts(connection).walk_revisions()}
     found = set(MigrationContext.configure(connection).get_current_heads())
     if found - known:
         expected = (
             f"its schema {', '.join(sorted(found - known))} is newer than this version of Haulier; upgrade it"
         )
-        raise ConfigError("database_url", url, expected)
+        raise ConfigError("database_url", place, expected)
 
 
 def _scripts(connection: sa.Connection) -> ScriptDirectory:

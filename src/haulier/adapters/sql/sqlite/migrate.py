@@ -42,9 +42,9 @@ def migrate(path: Path, url: str, *, lock_timeout_s: float) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             if not _is_current(connection):
                 # Alembic takes longer to import than all the rest of a start takes; most starts do without.
-                from haulier.adapters.sql.upgrade import upgrade  # noqa: PLC0415 - see above
+                from haulier.adapters.sql.upgrade import upgrade_sqlite  # noqa: PLC0415 - see above
 
-                upgrade(connection, url)
+                upgrade_sqlite(connection, url)
         finally:
             connection.close()
 

@@ -1,0 +1,219 @@
+"""`UnitOfWork` on PostgreSQL: transactions side by side, each on a connection of its own.
+
+Rule 1: writes are READ COMMITTED; what their statements rely on is locked (see statements.py). Reads have one
+        snapshot.
+Rule 2: nobody is answered before COMMIT has returned, and what was answered is on the database's disk.
+Rule 3: what failed before its COMMIT was sent left nothing, so it is tried again while that may help. When the
+        connection is lost during COMMIT nobody knows; that is told, never repeated.
+Rule 4: a transaction runs in a task of its own, so that a caller who is cancelled does not interrupt it.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Self, TypeVar
+
+import psycopg
+import structlog
+
+from haulier.adapters.sql.postgres.connection import (
+    Connection,
+    PostgresExecutor,
+    connect,
+    may_pass,
+    options_of,
+    place_of,
+    translated,
+)
+from haulier.adapters.sql.postgres.migrate import migrate
+from haulier.adapters.sql.postgres.pool import Pool
+from haulier.adapters.sql.stores import SqlTransaction
+from haulier.core.errors import StorageUnavailable
+from haulier.core.retry import Chance, RetryPolicy
+
+T = TypeVar("T")
+Work = Callable[[SqlTransaction], Awaitable[T]]
+
+log = structlog.get_logger()
+
+CONNECTIONS: Final = 8
+"""A process's connections that serve requests; PostgreSQL allows 100 in all by default, and is busiest with a few for
+each of its cores."""
+MAX_WAITING: Final = 10_000
+"""Transactions at once, of which most wait for a connection; each stands for a request, as on SQLite."""
+PATIENCE_S: Final = 10.0
+"""How long a transaction is tried: a restart of the database fits in, and HTTP clients wait longer."""
+LOCK_SHARE: Final = 0.3
+"""Part of the patience that one wait for a row may take, so that a deadlock or a stuck holder leaves time for more."""
+RETRIES: Final = RetryPolicy(retries=100, base_s=0.02, cap_s=1.0)
+"""Bounded by the patience; the first is soon, for most transient failures are over at once."""
+
+BEGIN_READ: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+BEGIN_DURABLE: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+BEGIN_WRITE: Final = BEGIN_DURABLE + b"; SET LOCAL synchronous_commit TO LOCAL"
+"""On this database's disk, without waiting for its replicas."""
+
+
+class PostgresDatabase:
+    """All rows in one PostgreSQL database; `UnitOfWork` for uploads.
+
+    Use it as an async context manager, or call `open` and `close`, from one event loop. A caller that is cancelled
+    no longer hears of its transaction, which is committed or rolled back as if it were there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience_s: float = PATIENCE_S,
+        connections: int = CONNECTIONS,
+        chance: Chance = random.random,
+    ) -> None:
+        """Take the place of the database; nothing is touched yet.
+
+        Args:
+            url: as libpq reads it; what it leaves out comes from libpq's own places (PGPASSWORD, ~/.pgpass).
+            patience_s: how long a transaction, or the wait for another start's migrations, may take.
+            connections: how many transactions run at a time.
+            chance: draws the pauses between tries.
+
+        Raises:
+            ConfigError: `url` is no URL of a PostgreSQL database.
+        """
+        self._options = options_of(url)
+        self.place: Final = place_of(url)
+        self._patience_s = patience_s
+        self._chance = chance
+        self._pool = Pool(self._connect, size=connections)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._open = False
+
+    async def open(self) -> None:
+        """Create or migrate the tables and start.
+
+        Raises:
+            ConfigError: the database was written by a newer version, or has another encoding than UTF8.
+            StorageUnavailable · StorageNotWritable
+        """
+        await asyncio.to_thread(migrate, self._options, self.place, lock_timeout_s=self._patience_s)
+        self._open = True
+
+    async def close(self) -> None:
+        """Finish what runs, then let go; harmless when it is closed."""
+        self._open = False
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._patience_s)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._pool.drop_idle()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one consistent view, which has everything that was committed before the call."""
+        return await self._run_task(self._persist(lambda: self._read(work)))
+
+    async def write(self, work: Work[T], *, durable: bool = False) -> T:
+        """Run `work` and commit before returning.
+
+        Raises:
+            StorageUnavailable: nothing was changed; or, when the connection was lost during COMMIT, nobody knows.
+                The caller may do the same again either way, for every statement is conditional.
+        """
+        begin = BEGIN_DURABLE if durable else BEGIN_WRITE
+        return await self._run_task(self._persist(lambda: self._write(work, begin)))
+
+    async def _connect(self) -> Connection:
+        return await connect(
+            self._options,
+            lock_timeout_s=self._patience_s * LOCK_SHARE,
+            statement_timeout_s=self._patience_s,
+        )
+
+    async def _run_task(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """Run a transaction to its end, or until patience is over; its task is kept until it ends."""
+        task = self._start(transaction)
+        # Twice: a commit that was sent in time is waited for.
+        done, _ = await asyncio.wait({task}, timeout=2 * self._patience_s)
+        if not done:
+            task.cancel()
+            raise StorageUnavailable(f"{self.place} does not answer")
+        return task.result()
+
+    def _start(self, transaction: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        refusal = None if self._open else f"{self.place} is closed"
+        if len(self._running) >= MAX_WAITING:
+            refusal = f"{MAX_WAITING} transactions are waiting for {self.place}"
+        if refusal is not None:
+            transaction.close()
+            raise StorageUnavailable(refusal)
+        task = asyncio.get_running_loop().create_task(transaction)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Its caller may be gone; then nobody else looks at what it raised.
+            task.exception()
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it succeeds, fails for good, or patience is over."""
+        deadline = asyncio.get_running_loop().time() + self._patience_s
+        with translated(self.place):
+            for delay in RETRIES.delays(self._chance):
+                try:
+                    return await attempt()
+                except psycopg.Error as error:
+                    if not may_pass(error) or asyncio.get_running_loop().time() + delay > deadline:
+                        raise
+                    log.info("database.retried", error=type(error).__name__, sqlstate=error.sqlstate)
+                    await self._pool.drop_idle()
+                    await asyncio.sleep(delay)
+            return await attempt()
+
+    async def _read(self, work: Work[T]) -> T:
+        async with self._pool.lend() as connection:
+            await connection.execute(BEGIN_READ, prepare=False)
+            try:
+                return await work(SqlTransaction(PostgresExecutor(connection)))
+            finally:
+                await _roll_back(connection)
+
+    async def _write(self, work: Work[T], begin: bytes) -> T:
+        async with self._pool.lend() as connection:
+            await connection.execute(begin, prepare=False)
+            try:
+                result = await work(SqlTransaction(PostgresExecutor(connection)))
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            await self._commit(connection)
+            return result
+
+    async def _commit(self, connection: Connection) -> None:
+        try:
+            cursor = await connection.execute(b"COMMIT", prepare=False)
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                message = f"{self.place} was lost during a commit: it may have been committed or not"
+                raise StorageUnavailable(message) from error
+            raise
+        # PostgreSQL answers the COMMIT of a failed transaction with success: that of its ROLLBACK.
+        assert cursor.statusmessage == "COMMIT", "work must not go on after one of its statements has failed"
+
+
+async def _roll_back(connection: Connection) -> None:
+    """End the transaction; a connection that cannot even do that is closed, which ends it too."""
+    try:
+        await connection.execute(b"ROLLBACK", prepare=False)
+    except psycopg.Error:
+        # Whatever is wrong has been raised by the transaction itself, or does not matter to a read.
+        await connection.close()
