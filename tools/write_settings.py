@@ -26,8 +26,8 @@ MEANING = {
     "local_users": "Whether other users of this machine may call. Only Linux can tell users apart.",
     "open": "Listen beyond this machine without asking who calls; see [open mode](../explanation/open-mode.md).",
     "no_transfers": "Run no outgoing transfers. This version has none either way.",
-    "database_url": "Another place for the SQLite file. Three slashes begin a relative path, four an absolute one. "
-    "Unset: `haulier.db` in the data directory.",
+    "database_url": "Another place for the rows: an SQLite file (three slashes begin a relative path, four an absolute "
+    "one), or [a PostgreSQL database](../howto/run-on-postgresql.md). Unset: `haulier.db` in the data directory.",
     "storage_url": "Another place for the bytes. Unset: the data directory.",
     "public_url": "Not yet: it requires tokens, so any value is refused.",
     "trusted_proxies": "Not yet: it requires tokens, so any value is refused.",

@@ -24,7 +24,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
-from haulier.adapters.sql.sqlite.database import SqliteDatabase
+from haulier.adapters.sql.database import open_database
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.config import Settings, child_environment
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
@@ -172,7 +172,7 @@ class Service:
         clock = SystemClock()
         self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
-        self._database = SqliteDatabase(f"sqlite:///{settings.database_file}")
+        self._database = open_database(settings.database)
         self._background = Background()
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
@@ -356,11 +356,16 @@ def require_database(settings: Settings) -> None:
     try:
         _check_database(settings)
     except StorageError as error:
-        where = str(settings.root) if settings.database_url is None else settings.database_url
-        expected = f"expected an SQLite file that can be opened and written, or room for a new one; {error}"
-        raise ConfigError(
-            "data_dir" if settings.database_url is None else "database_url", where, expected
-        ) from error
+        if settings.database_url is None:
+            setting, where = "data_dir", str(settings.root)
+        else:
+            setting, where = "database_url", settings.database_place
+        expected = (
+            "expected a PostgreSQL server that answers, and a database there in which tables may be made"
+            if settings.on_postgres
+            else "expected an SQLite file that can be opened and written, or room for a new one"
+        )
+        raise ConfigError(setting, where, f"{expected}; {error}") from error
 
 
 def check_service(settings: Settings) -> Sequence[Check]:
@@ -394,9 +399,9 @@ def _check_single(root: Path) -> str:
 
 def _check_database(settings: Settings) -> str:
     async def look() -> str:
-        async with SqliteDatabase(f"sqlite:///{settings.database_file}") as database:
+        async with open_database(settings.database) as database:
             await database.read(lambda tx: tx.capsules.exists("default"))
-        return f"{settings.database_file} answers"
+        return f"{settings.database_place} answers"
 
     return asyncio.run(look())
 

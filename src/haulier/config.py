@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     local_users: Annotated[bool, Field(description="true or false")] = False
     open: Annotated[bool, Field(description="true or false")] = False
     no_transfers: Annotated[bool, Field(description="true or false")] = False
-    database_url: Annotated[str | None, Field(description="sqlite:///PATH")] = None
+    database_url: Annotated[
+        str | None, Field(description="sqlite:///PATH or postgresql://USER@HOST/NAME")
+    ] = None
     storage_url: Annotated[str | None, Field(description="file:///PATH")] = None
     public_url: Annotated[str | None, Field(description="a URL like https://files.example")] = None
     trusted_proxies: Annotated[Words, Field(description="addresses or networks of proxies")] = ()
@@ -128,8 +130,23 @@ class Settings(BaseSettings):
         return self.data_dir.expanduser().resolve()
 
     @property
+    def database(self) -> str:
+        """The URL of the rows, to be opened."""
+        return self.database_url or "" if self.on_postgres else f"sqlite:///{self.database_file}"
+
+    @property
+    def database_place(self) -> str:
+        """Where the rows are, in words that may be printed."""
+        return _without_secrets(self.database) if self.on_postgres else str(self.database_file)
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether the rows are in PostgreSQL."""
+        return self.database_url is not None and self.database_url.startswith("postgresql:")
+
+    @property
     def database_file(self) -> Path:
-        """Where SQLite keeps its rows."""
+        """Where SQLite keeps its rows, if it does."""
         if self.database_url is None:
             return self.root / "haulier.db"
         # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
@@ -161,15 +178,11 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _only_sqlite(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if value.startswith("postgres"):
-            raise ConfigError(
-                "database_url", _without_secrets(value), "sqlite:///PATH; PostgreSQL comes later"
-            )
+    def _known_database(cls, value: str | None) -> str | None:
+        if value is None or value.startswith("postgresql://"):
+            return value
         if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///").strip("/"):
-            raise ValueError("not a SQLite file")
+            raise ValueError("neither a SQLite file nor a PostgreSQL database")
         return value
 
     @field_validator("storage_url")
@@ -327,10 +340,14 @@ def _shown(value: object) -> str:
 
 def _without_secrets(url: str) -> str:
     """Return a value that may be printed: what stands before the host of a URL may be a password."""
+    if "@" not in url and "password" not in url:
+        return url
     try:
         parts = urlsplit(url)
     except ValueError:
         return "***"
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(SplitResult(parts.scheme, "***@" + parts.netloc.rpartition("@")[2], *parts[2:]))
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"***@{host}" if "@" in parts.netloc else host
+    # A password may stand among the options, too.
+    query = "***" if "password" in parts.query else parts.query
+    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, parts.fragment))

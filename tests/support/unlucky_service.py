@@ -118,7 +118,7 @@ def run(accidents: Accidents) -> None:
     """Run the command line of this process, with accidents."""
     unlucky = {
         "DiskSink": partial(DiskSink, tools=DiskTools(calls=UnluckyCalls(accidents))),
-        "SqliteDatabase": partial(UnluckyDatabase, accidents),
+        "open_database": partial(UnluckyDatabase, accidents),
     }
     assert unlucky.keys() <= vars(bootstrap).keys(), "bootstrap picks other adapters now"
     vars(bootstrap).update(unlucky)
