@@ -45,3 +45,11 @@ def tasks_of(pid: int, accidents: Accidents) -> int:
     os.kill(pid, signal.SIGUSR1)
     wait_until(told.exists, "the service has counted its tasks")
     return int(told.read_text())
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be buried does not. Source: proc(5), /proc/PID/stat."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except FileNotFoundError:
+        return False

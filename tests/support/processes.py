@@ -87,6 +87,21 @@ class ServeProcess:
         return self._process.pid
 
     @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers, oldest first; none when it serves by itself."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+    def ready_workers(self) -> dict[str, int]:
+        """Return the workers that take requests now: their ids as log lines name them, and process ids."""
+        living = self.workers
+        return {
+            event["worker"]: event["pid"]
+            for event in self.events()
+            if event.get("event") == "worker.ready" and event["pid"] in living
+        }
+
+    @property
     def log(self) -> str:
         """What it has written to standard error since the first start."""
         return self._log.read_text()

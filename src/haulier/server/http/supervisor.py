@@ -163,6 +163,7 @@ class Supervisor:
     def _ready(self, worker: _Worker) -> None:
         worker.was_ready = True
         self._failed_starts = 0
+        log.info("worker.ready", worker=worker.place.worker, slot=worker.place.slot, pid=worker.process.pid)
         if not self._announced and sum(each.end.ready for each in self._workers.values()) == self._count:
             self._announced = True
             self._on_ready(self._sockets[0].getsockname()[1])
