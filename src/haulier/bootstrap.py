@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
@@ -26,7 +28,7 @@ from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.sql.database import open_database
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
-from haulier.config import Settings, child_environment
+from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
@@ -40,6 +42,8 @@ from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import configure_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
 from haulier.server.services import Services
+
+log = structlog.get_logger()
 
 SECRET_BYTES: Final = 32
 """Length of the server's secret: what HMAC-SHA-256 makes use of."""
@@ -80,6 +84,7 @@ def run_service(settings: Settings) -> int:
         prepare_tree(settings.storage_dir, setting="storage_url", min_free=settings.min_free_bytes)
     with only_service(root):
         require_database(settings)
+        settings = require_closed(settings, tokens=False)
         WorkerLocks(settings.storage_dir).sweep()
         return _serve_alone(settings, root) if settings.workers == 1 else _supervise(settings, root)
 
@@ -100,7 +105,11 @@ def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -
     """Serve as one of several workers, until the supervisor ends it; return the exit code."""
     configure_logging(settings.log, worker=identity.worker)
     share_counts(identity.slot)
-    service = Service(settings, settings.root, identity)
+    try:
+        service = Service(settings, settings.root, identity)
+    except ConfigError as error:  # it was right when the supervisor looked
+        log.error("worker.refused", error=str(error))
+        return 1
     return serve_handed(
         create_app(service.services, settings, lifespan=service.lifespan),
         channel,
