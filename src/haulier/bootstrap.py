@@ -365,15 +365,12 @@ def require_database(settings: Settings) -> None:
     try:
         _check_database(settings)
     except StorageError as error:
+        setting, where = "database_url", settings.database_place
+        expected = "expected a PostgreSQL server that answers, and a database there in which tables may be made"
+        if not settings.on_postgres:
+            expected = "expected an SQLite file that can be opened and written, or room for a new one"
         if settings.database_url is None:
             setting, where = "data_dir", str(settings.root)
-        else:
-            setting, where = "database_url", settings.database_place
-        expected = (
-            "expected a PostgreSQL server that answers, and a database there in which tables may be made"
-            if settings.on_postgres
-            else "expected an SQLite file that can be opened and written, or room for a new one"
-        )
         raise ConfigError(setting, where, f"{expected}; {error}") from error
 
 

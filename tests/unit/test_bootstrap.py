@@ -57,7 +57,7 @@ def test_a_database_that_cannot_be_used_ends_the_start_in_words(tmp_path: Path) 
     ):
         with pytest.raises(ConfigError, match=word) as refused:
             run_service(settings)
-        assert (refused.value.setting, refused.value.value) == ("database_url", settings.database_url)
+        assert (refused.value.setting, refused.value.value) == ("database_url", settings.database_place)
 
 
 def test_rows_that_are_damaged_are_told_with_their_directory(tmp_path: Path) -> None:
