@@ -64,7 +64,9 @@ class UploadDetails:
     metadata: Mapping[str, str] = field(default_factory=dict)
     digest_name: DigestName
     expected: Digest | None = None
-    """What the whole file must have; of any name, not only `digest_name`."""
+    """What the whole file must have by the word of its begin; of any name, not only `digest_name`."""
+    promised: Digest | None = None
+    """What it must have by the word of the finish that is under way, or was last; goes before `expected`."""
     record: RecordId | None
     """None for a detached asset, which a record takes over later."""
     asset: AssetKind = AssetKind.ORIGINAL

@@ -52,7 +52,7 @@ class UploadPolicy:
     async def verify(self, session: Upload) -> UploadDetails:
         """Compute what was asked for, and compare it with what was promised."""
         details, size = session.details, session.size or 0
-        expected, digest = details.expected, None
+        expected, digest = details.promised or details.expected, None
         if details.digest_name is not DigestName.NONE:
             digest = await self._digests.value(session.id, details.digest_name, size)
         if expected is not None:

@@ -339,9 +339,9 @@ class SessionService(Generic[D]):
             if session.size is None and session.offset == agreed:
                 await tx.sessions.declare_size(session.id, agreed)
             started = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
-            if started is None or amend is None:
+            if started is None or amend is None or (details := amend(started.details)) == started.details:
                 return started
-            return await tx.sessions.amend(started.id, started.fence, amend(started.details))
+            return await tx.sessions.amend(started.id, started.fence, details)
 
         return await self._work.write(start)
 

@@ -284,13 +284,12 @@ class UploadService:
         digest: Digest | None = None,
         size: int | None = None,
     ) -> UploadState:
-        """Make the upload final; see `SessionService.finish`. `digest` overrides the one from begin.
+        """Make the upload final; see `SessionService.finish`. `digest` overrides the one from begin, this time.
 
         Asked again, of a committed upload, `digest` and `size` are compared with the result.
         """
         await self._require_writable(upload_id, caller)
-        amend = None if digest is None else _expecting(digest)
-        upload = await self._sessions.finish(upload_id, size=size, amend=amend)
+        upload = await self._sessions.finish(upload_id, size=size, amend=_promising(digest))
         if upload.status is SessionStatus.COMMITTED:
             _require_same(upload, digest, size)
         return self._state(upload)
@@ -334,8 +333,9 @@ def guess_content_type(filename: str) -> str:
     return mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
 
 
-def _expecting(digest: Digest) -> Callable[[UploadDetails], UploadDetails]:
-    return lambda details: replace(details, expected=digest)
+def _promising(digest: Digest | None) -> Callable[[UploadDetails], UploadDetails]:
+    # None too: what a finish that failed was given does not count for this one.
+    return lambda details: replace(details, promised=digest)
 
 
 def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> None:

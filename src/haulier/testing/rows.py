@@ -15,6 +15,7 @@ T0: Final = 1_700_000_000.125
 """When samples begin; not a whole second, so that rounding shows."""
 TTL_S: Final = 60.0
 SHA_256: Final = Digest(DigestName.SHA_256, bytes(range(32)))
+MD5: Final = Digest(DigestName.MD5, bytes(range(16)))
 
 
 def upload(name: str, *, begun_at: float = T0, **fields: Any) -> Upload:

@@ -7,6 +7,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.record import RecordId
 from haulier.core.session import MIB, SessionId, SessionStatus
 from haulier.testing.rows import (
+    MD5,
     SHA_256,
     T0,
     TTL_S,
@@ -64,7 +65,7 @@ class FinishContract:
     async def test_details_are_amended_under_the_fence(self, database: Database) -> None:
         """Nothing else changes."""
         session = await add_finishing(database, upload("a"))
-        details = replace(session.details, expected=SHA_256)
+        details = replace(session.details, expected=SHA_256, promised=MD5)
         amended = await database.write(lambda tx: tx.sessions.amend(A, session.fence, details))
         assert amended == replace(session, details=details)
         assert amended == await see(database, "a")

@@ -14,6 +14,7 @@ from haulier.core.errors import (
     InvalidRequest,
     LengthExceeded,
     RecordNotFound,
+    StorageUnavailable,
     UploadNotFound,
 )
 from haulier.core.record import AssetKind, RecordId, RecordStatus
@@ -22,7 +23,7 @@ from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.context import SessionLimits
 from haulier.engine.uploads import UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, engine
+from tests.support.engine import CHUNK, ME, Engine, engine, until
 
 DATA = b"12345"
 
@@ -156,7 +157,47 @@ async def test_a_digest_at_finish_overrides_the_one_from_begin() -> None:
         right = digest(DigestName.MD5, DATA)
         state = await one.uploads.finish(upload.id, caller=ME, digest=right)
         assert state.upload.details.digest == digest(DigestName.SHA_256, DATA)
-        assert state.upload.details.expected == right
+        assert state.upload.details.promised == right
+
+
+async def test_a_wrong_digest_at_a_finish_leaves_the_one_from_begin_in_force() -> None:
+    async with engine() as one:
+        upload = await one.begin(5, expected=digest(DigestName.SHA_256, DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        with pytest.raises(DigestMismatch) as raised:
+            await one.uploads.finish(upload.id, caller=ME, digest=digest(DigestName.MD5, b"x"))
+        assert raised.value.expected == digest(DigestName.MD5, b"x").value.hex()
+        state = await one.uploads.finish(upload.id, caller=ME)
+        assert state.upload.status is SessionStatus.COMMITTED
+
+
+async def test_a_right_digest_at_a_finish_that_failed_otherwise_does_not_excuse_the_next_one() -> None:
+    async with engine() as one:
+        upload = await one.begin(5, expected=digest(DigestName.SHA_256, b"wrong"))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload.id, caller=ME, digest=digest(DigestName.SHA_256, b"x"))
+        with pytest.raises(DigestMismatch) as raised:
+            await one.uploads.finish(upload.id, caller=ME)
+        assert raised.value.expected == digest(DigestName.SHA_256, b"wrong").value.hex()
+
+
+async def test_whoever_goes_on_with_a_finish_judges_by_the_digest_it_was_given() -> None:
+    async with engine() as one:
+        upload = await one.begin(5, expected=digest(DigestName.SHA_256, DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        one.sink.fail_next("scan", StorageUnavailable("a moment"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME, digest=digest(DigestName.MD5, b"x"))
+        two = await one.restart()
+        await two.uploads.redo()
+        await until(lambda: not two.background._tasks)
+        state = await two.state(upload.id)
+        assert (state.status, state.details.promised) == (
+            SessionStatus.OPEN,
+            digest(DigestName.MD5, b"x"),
+        )
+        await two.background.stop(grace_s=0)
 
 
 async def test_a_digest_at_finish_is_the_result_when_none_was_wanted() -> None:

@@ -157,6 +157,9 @@ uploads: Final = sa.Table(
     sa.Column("holder", TEXT),
     sa.Column("asked", sa.BigInteger, comment="the fence whose holder is asked to let go"),
     sa.Column("digest_holder", TEXT, comment="the worker whose digest follows this upload"),
+    # Both or neither too, but SQLite adds no constraint to a table that is there.
+    sa.Column("promised_name", TEXT, comment="the digest that the last finish was given"),
+    sa.Column("promised_value", sa.LargeBinary),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),

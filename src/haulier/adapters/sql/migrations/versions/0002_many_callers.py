@@ -91,9 +91,16 @@ def upgrade() -> None:
             comment="the worker whose digest follows this upload",
         ),
     )
+    op.add_column(
+        "uploads",
+        sa.Column("promised_name", TEXT, nullable=True, comment="the digest that the last finish was given"),
+    )
+    op.add_column("uploads", sa.Column("promised_value", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("uploads", "promised_value")
+    op.drop_column("uploads", "promised_name")
     op.drop_column("uploads", "digest_holder")
     op.drop_column("uploads", "asked")
     op.drop_table("workers")
