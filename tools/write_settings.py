@@ -25,19 +25,33 @@ MEANING = {
     "[use from a web page](../howto/use-from-a-web-page.md).",
     "local_users": "Whether other users of this machine may call. Only Linux can tell users apart.",
     "open": "Listen beyond this machine without asking who calls; see [open mode](../explanation/open-mode.md).",
+    "require_tokens": "Serve nobody without a token, even while there are none. Tokens in the database, `public_url` and "
+    "`trusted_proxies` say the same.",
+    "allowed_host": "More names that callers may use in `Host` where tokens are required; one without a port is good with "
+    "every port.",
     "no_transfers": "Run no outgoing transfers. This version has none either way.",
     "database_url": "Another place for the rows: an SQLite file (three slashes begin a relative path, four an absolute "
     "one), or [a PostgreSQL database](../howto/run-on-postgresql.md). Unset: `haulier.db` in the data directory.",
     "storage_url": "Another place for the bytes. Unset: the data directory.",
-    "public_url": "Not yet: it requires tokens, so any value is refused.",
-    "trusted_proxies": "Not yet: it requires tokens, so any value is refused.",
+    "public_url": "The address that callers use, maybe with a path; links are built from it. Requires tokens.",
+    "trusted_proxies": "Whose `X-Forwarded-*` and `Forwarded` are believed; see "
+    "[open the service to others](../howto/open-the-service-to-others.md). Requires tokens.",
     "jobs": "Where background work runs; there is one answer.",
     "durability": "What an accepted chunk survives; see [durability](../explanation/durability.md).",
     "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",
     "log": "How log lines look on standard error.",
     "home": "Where the commands that send files keep what lets them go on. The service keeps nothing there.",
     "session_ttl_s": "How long an upload lives after its last activity.",
-    "max_active_sessions": "How many uploads of one owner may be open or finishing at once.",
+    "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100 where tokens are "
+    "required, 10000 in open mode.",
+    "rate_per_owner": "How often one owner may ask, with two seconds' worth at once. Where tokens are required, or with "
+    "`open`.",
+    "rate_per_address": "The same for one address (an IPv6 client counts by its /64).",
+    "rate_of_failures": "How many wrong tokens may come from one address, with a minute's worth at once.",
+    "max_bodies_per_owner": "How many requests with a body one owner may have under way. Where tokens are required, or with "
+    "`open`.",
+    "max_bodies_per_address": "The same for one address.",
+    "min_body_speed": "A body that is slower over a minute counts as cut.",
     "max_upload_bytes": "The largest upload.",
     "min_free_bytes": "What must stay free on the file system beyond the size that an upload declares.",
     "janitor_interval_s": "How often the janitor looks for what to redo, expire and remove.",

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
@@ -42,8 +40,6 @@ from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import configure_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
 from haulier.server.services import Services
-
-log = structlog.get_logger()
 
 SECRET_BYTES: Final = 32
 """Length of the server's secret: what HMAC-SHA-256 makes use of."""
@@ -105,11 +101,7 @@ def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -
     """Serve as one of several workers, until the supervisor ends it; return the exit code."""
     configure_logging(settings.log, worker=identity.worker)
     share_counts(identity.slot)
-    try:
-        service = Service(settings, settings.root, identity)
-    except ConfigError as error:  # it was right when the supervisor looked
-        log.error("worker.refused", error=str(error))
-        return 1
+    service = Service(settings, settings.root, identity)
     return serve_handed(
         create_app(service.services, settings, lifespan=service.lifespan),
         channel,
@@ -270,7 +262,7 @@ def upload_limits(settings: Settings) -> UploadLimits:
         ttl_s=settings.session_ttl_s,
         digest=settings.digest,
         sessions=SessionLimits(
-            max_live=settings.max_active_sessions,
+            max_live=settings.max_live_sessions,
             max_size=settings.max_upload_bytes,
             durable=settings.durability == "power",
         ),
@@ -365,12 +357,15 @@ def require_database(settings: Settings) -> None:
     try:
         _check_database(settings)
     except StorageError as error:
-        setting, where = "database_url", settings.database_place
-        expected = "expected a PostgreSQL server that answers, and a database there in which tables may be made"
-        if not settings.on_postgres:
-            expected = "expected an SQLite file that can be opened and written, or room for a new one"
         if settings.database_url is None:
             setting, where = "data_dir", str(settings.root)
+        else:
+            setting, where = "database_url", settings.database_place
+        expected = (
+            "expected a PostgreSQL server that answers, and a database there in which tables may be made"
+            if settings.on_postgres
+            else "expected an SQLite file that can be opened and written, or room for a new one"
+        )
         raise ConfigError(setting, where, f"{expected}; {error}") from error
 
 

@@ -9,8 +9,10 @@ Rule 3: an unknown key is an error: a misspelt limit must not be a limit that si
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -34,6 +36,15 @@ PREFIX: Final = "HAULIER_"
 DAY_S: Final = 24 * 3600.0
 MAX_WORKERS: Final = 256
 """More processes than cores only wait for each other, and no machine has many more cores."""
+
+LIVE_PER_TOKEN_OWNER: Final = 100
+LIVE_OF_LOCAL_OWNER: Final = 10_000
+
+_REQUESTS: Final = "requests a second, 0 (no limit) to 1000000"
+_BODIES: Final = "a number, 0 (no limit) to 1000000"
+_OWN_PATHS: Final = frozenset({"api", "errors", "healthz", "metrics", "openapi.json", "readyz"})
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
+_NAME: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 CLI_VARIABLES: Final = frozenset(
     PREFIX + name
@@ -85,13 +96,17 @@ class Settings(BaseSettings):
     ] = ()
     local_users: Annotated[bool, Field(description="true or false")] = False
     open: Annotated[bool, Field(description="true or false")] = False
+    require_tokens: Annotated[bool, Field(description="true or false")] = False
+    allowed_host: Annotated[Words, Field(description="names like files.example or files.example:8000")] = ()
     no_transfers: Annotated[bool, Field(description="true or false")] = False
     database_url: Annotated[
         str | None, Field(description="sqlite:///PATH or postgresql://USER@HOST/NAME")
     ] = None
     storage_url: Annotated[str | None, Field(description="file:///PATH")] = None
     public_url: Annotated[str | None, Field(description="a URL like https://files.example")] = None
-    trusted_proxies: Annotated[Words, Field(description="addresses or networks of proxies")] = ()
+    trusted_proxies: Annotated[
+        Words, Field(description="addresses or networks of proxies, like 127.0.0.1 or 10.0.0.0/8")
+    ] = ()
     jobs: Annotated[str, Field(description="in-process")] = "in-process"
     durability: Annotated[Literal["process", "power"], Field(description="process or power")] = "process"
     digest: Annotated[DigestName, Field(description=f"one of {', '.join(DigestName)}")] = DigestName.SHA_256
@@ -100,9 +115,19 @@ class Settings(BaseSettings):
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = DAY_S
-    max_active_sessions: Annotated[Whole, Field(ge=1, le=10**6, description="a number, 1 to 1000000")] = (
-        10_000
-    )
+    max_active_sessions: Annotated[
+        Whole | None, Field(ge=1, le=10**6, description="a number, 1 to 1000000")
+    ] = None
+    rate_per_owner: Annotated[Seconds, Field(ge=0, le=10**6, description=_REQUESTS)] = 1000.0
+    rate_per_address: Annotated[Seconds, Field(ge=0, le=10**6, description=_REQUESTS)] = 1000.0
+    rate_of_failures: Annotated[
+        Seconds, Field(ge=0, le=10**6, description="wrong tokens a minute, 0 (no limit) to 1000000")
+    ] = 60.0
+    max_bodies_per_owner: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 2048
+    max_bodies_per_address: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 2048
+    min_body_speed: Annotated[
+        Whole, Field(ge=0, le=MIB, description=f"bytes a second, 0 (no limit) to {MIB}")
+    ] = 100
     max_upload_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
         5 * MIB * MIB
     )
@@ -160,6 +185,18 @@ class Settings(BaseSettings):
         return Path(unquote(urlsplit(self.storage_url).path)).resolve()
 
     @property
+    def tokens_required(self) -> bool:
+        """Whether nobody is served without a token, whether or not there are any."""
+        return self.require_tokens or self.public_url is not None or bool(self.trusted_proxies)
+
+    @property
+    def max_live_sessions(self) -> int:
+        """How many uploads of one owner may be live."""
+        if self.max_active_sessions is not None:
+            return self.max_active_sessions
+        return LIVE_PER_TOKEN_OWNER if self.tokens_required else LIVE_OF_LOCAL_OWNER
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
@@ -206,22 +243,63 @@ class Settings(BaseSettings):
             raise ValueError("no such job queue")
         return value
 
-    @model_validator(mode="after")
-    def _closed_services_need_tokens(self) -> "Settings":
-        # Open mode is safe because nobody else can reach it; these say that somebody else will.
-        needs = "leave it unset: it requires tokens, which do not exist yet"
-        if self.public_url is not None:
-            raise ConfigError("public_url", _without_secrets(self.public_url), needs)
-        if self.trusted_proxies:
-            raise ConfigError("trusted_proxies", " ".join(self.trusted_proxies), needs)
-        if not self.loopback and not self.open:
+    @field_validator("allowed_host")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if _NAME.fullmatch(name) is None:
+                raise ValueError("not a name")
+        return tuple(name.lower() for name in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _canonical_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        path = parts.path.rstrip("/")
+        if parts.query or parts.fragment or (path and _PATH.fullmatch(path) is None):
+            raise ValueError("not an address")
+        if path.split("/")[1:2] and path.split("/")[1] in _OWN_PATHS:
             raise ConfigError(
-                "host",
-                self.host,
-                "127.0.0.1, ::1 or localhost; to let everybody who reaches this address read and write "
-                "everything, say --open",
+                "public_url", _without_secrets(value), "another path: the service has paths of its own there"
+            )
+        return canonical_origin(f"{parts.scheme}://{parts.netloc}") + path
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(text)) for text in value)
+
+    @model_validator(mode="after")
+    def _open_mode_is_local(self) -> "Settings":
+        # Whether there are tokens is known to the database only; whoever starts the service asks it.
+        if self.open and self.tokens_required:
+            raise ConfigError(
+                "open",
+                "true",
+                "false: public_url, trusted_proxies and require_tokens mean that nobody is served without a token",
             )
         return self
+
+
+def require_closed(settings: Settings, *, tokens: bool) -> Settings:
+    """Return the settings of a service whose database has tokens, or none.
+
+    Raises:
+        ConfigError: everybody who reaches the address could do everything, and nobody said so.
+    """
+    if tokens:
+        # Where there are tokens, they are required; `open` was said when there were none.
+        return settings.model_copy(update={"require_tokens": True, "open": False})
+    if settings.loopback or settings.open or settings.require_tokens:
+        return settings
+    raise ConfigError(
+        "host",
+        settings.host,
+        "127.0.0.1, ::1 or localhost while there are no tokens; make one with haulier token create. To let everybody "
+        "who reaches this address read and write everything, say --open",
+    )
 
 
 def canonical_origin(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haulier.cli.serve import serve
-from haulier.config import Settings, load_settings
+from haulier.config import Settings, load_settings, require_closed, settings_from_text
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 
@@ -146,6 +146,13 @@ def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.Monk
         ("chunk_size", 262_143),
         ("chunk_size", 67_108_865),
         ("silent_body_s", 0),
+        ("min_body_speed", -1),
+        ("rate_per_owner", -1),
+        ("rate_per_address", float("inf")),
+        ("rate_of_failures", True),
+        ("max_bodies_per_owner", -1),
+        ("max_bodies_per_address", 1.5),
+        ("allowed_host", ["a b"]),
         ("database_url", "mysql://h/x"),
         ("database_url", "sqlite://"),
         ("database_url", "sqlite:///"),
@@ -173,8 +180,6 @@ def test_a_bad_variable_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch)
     [
         ("storage_url", "s3://bucket", "S3 comes later"),
         ("jobs", "procrastinate", "procrastinate comes later"),
-        ("public_url", "https://files.example", "tokens, which do not exist yet"),
-        ("trusted_proxies", ["10.0.0.1"], "tokens, which do not exist yet"),
     ],
 )
 def test_what_comes_later_says_so(name: str, value: object, word: str) -> None:
@@ -188,6 +193,7 @@ def test_a_password_in_a_url_is_not_told() -> None:
         assert "secret" not in settings.database_place
         assert settings.database == url
     assert "secret" not in str(refusal({"public_url": "https://u:secret@files.example"}))
+    assert "secret" not in str(refusal({"public_url": "https://u:secret@files.example/api"}))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -196,9 +202,87 @@ def test_this_machine_needs_no_flag(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "files.example"])
-def test_listening_elsewhere_needs_open_in_so_many_words(host: str) -> None:
-    assert "--open" in refusal({"host": host}).expected
-    assert not load_settings({"host": host, "open": True}).loopback
+def test_listening_elsewhere_needs_tokens_or_open_in_so_many_words(host: str) -> None:
+    settings = load_settings({"host": host})
+    with pytest.raises(ConfigError, match="--open") as caught:
+        require_closed(settings, tokens=False)
+    assert (caught.value.setting, caught.value.value) == ("host", host)
+    assert "haulier token create" in caught.value.expected
+    assert require_closed(settings, tokens=True).tokens_required
+    for allowed in ({"open": True}, {"require_tokens": True}):
+        settings = load_settings({"host": host, **allowed})
+        assert require_closed(settings, tokens=False) is settings
+
+
+def test_a_public_address_without_tokens_is_no_leave_to_listen_elsewhere() -> None:
+    with pytest.raises(ConfigError):
+        require_closed(
+            load_settings({"host": "0.0.0.0", "public_url": "https://files.example"}), tokens=False
+        )
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [{"require_tokens": True}, {"public_url": "https://f.example"}, {"trusted_proxies": ["10.0.0.0/8"]}],
+)
+def test_whoever_expects_others_requires_tokens(closing: dict[str, object]) -> None:
+    assert not load_settings().tokens_required
+    settings = load_settings(closing)
+    assert settings.tokens_required
+    assert require_closed(settings, tokens=False).tokens_required
+    assert refusal({**closing, "open": True}).setting == "--open"
+
+
+def test_tokens_end_what_open_allowed() -> None:
+    settings = require_closed(load_settings({"open": True}), tokens=True)
+    assert settings.tokens_required
+    assert not settings.open
+
+
+def test_settings_reach_a_worker_as_they_are() -> None:
+    given = load_settings({"open": True, "allowed_host": ["a.example"]})
+    settings = require_closed(given, tokens=True)
+    assert settings_from_text(settings.model_dump_json()).model_dump() == settings.model_dump()
+
+
+def test_owners_with_tokens_have_fewer_live_uploads_unless_it_is_said() -> None:
+    assert load_settings().max_live_sessions == 10_000
+    assert load_settings({"require_tokens": True}).max_live_sessions == 100
+    assert load_settings({"require_tokens": True, "max_active_sessions": 7}).max_live_sessions == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://Files.Example/", "https://files.example"),
+        ("https://files.example:443/up/load/", "https://files.example/up/load"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_a_public_address_is_kept_as_links_are_built_from_it(given: str, kept: str) -> None:
+    assert load_settings({"public_url": given}).public_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["files.example", "ftp://f.example", "https://f.example/?a", "https://f.example/a//b", "https://f.example/a b",
+     "https://f.example/api/x", "https://f.example/../x y"],
+)  # fmt: skip
+def test_what_is_no_public_address_is_refused(url: str) -> None:
+    assert refusal({"public_url": url}).setting == "--public-url"
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    settings = load_settings({"trusted_proxies": "127.0.0.1, 10.0.0.0/8 fd00::/8"})
+    assert settings.trusted_proxies == ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8")
+    for wrong in ("*", "proxy.example", "10.0.0.1/8", "unix:"):
+        assert refusal({"trusted_proxies": [wrong]}).setting == "--trusted-proxies"
+
+
+def test_allowed_names_have_a_port_or_none() -> None:
+    assert load_settings({"allowed_host": "Files.lan, b:8000"}).allowed_host == ("files.lan", "b:8000")
+    for wrong in ("https://files.lan", "a b", "*", "a:b"):
+        assert refusal({"allowed_host": [wrong]}).setting == "--allowed-host"
 
 
 def test_urls_name_files_relative_or_absolute(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ class Unauthenticated(RequestError):
     """No credentials were given, or they are not valid."""
 
     reason: str
+    given: bool = False
+    """Whether there were any."""
 
     def __str__(self) -> str:
         return self.reason

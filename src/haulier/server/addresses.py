@@ -1,7 +1,8 @@
 """Under which address a client reaches us, and what links are built from.
 
-Rule 1: links name the host that the client itself used. In open mode the guard has checked that name;
-        where nobody has, an absurd one is not repeated.
+Rule 1: where the operator says our public address, links name that one, whatever a request says.
+Rule 2: else they name the host that the client itself used. The guard has checked that name; where nobody has, an
+        absurd one is not repeated.
 """
 
 import re
@@ -9,6 +10,11 @@ from typing import Final
 from urllib.parse import quote
 
 from starlette.types import Scope
+
+PUBLIC_URL: Final = "haulier.public_url"
+"""In the scope where the operator gave it: our public address, without a slash at its end."""
+PREFIX: Final = "haulier.prefix"
+"""In the scope where a trusted proxy gave it: what it takes away from the beginning of every path."""
 
 _HOST: Final = re.compile(
     r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII
@@ -26,21 +32,44 @@ def header(scope: Scope, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
+def route_path(scope: Scope) -> str:
+    """Return the path as our routes are written: without what stands before it where we are mounted.
+
+    Source: Starlette matches its routes by the same rule.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def base_url(scope: Scope) -> str:
     """Return what stands before our paths, without a slash at its end."""
+    public: str | None = scope.get(PUBLIC_URL)
+    if public is not None:
+        return public
     hosts = headers_named(scope, b"host")
     if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
         return socket_url(scope)
-    return f"{scope.get('scheme', 'http')}://{hosts[0]}{quote(scope.get('root_path', ''))}"
+    return f"{scope.get('scheme', 'http')}://{hosts[0]}{_prefix(scope)}"
 
 
 def socket_url(scope: Scope) -> str:
     """Return what stands before our paths by the socket's own address, whatever the client says."""
-    return f"{scope.get('scheme', 'http')}://{server_address(scope)}{quote(scope.get('root_path', ''))}"
+    return f"{scope.get('scheme', 'http')}://{server_address(scope)}{_prefix(scope)}"
 
 
 def server_address(scope: Scope) -> str:
-    """Return the socket's own address, as it is written in URLs."""
+    """Return the socket's own address and port, as they are written in URLs."""
     server = scope.get("server") or ("localhost", None)
-    host = f"[{server[0]}]" if ":" in server[0] else server[0]
-    return host if server[1] is None else f"{host}:{server[1]}"
+    name = server_name(scope)
+    return name if server[1] is None else f"{name}:{server[1]}"
+
+
+def server_name(scope: Scope) -> str:
+    """Return the socket's own address, as it is written in URLs."""
+    name: str = (scope.get("server") or ("localhost", None))[0]
+    return f"[{name}]" if ":" in name else name
+
+
+def _prefix(scope: Scope) -> str:
+    return quote(scope.get(PREFIX, "") + scope.get("root_path", ""))

@@ -1,7 +1,7 @@
 """The HTTP service as one ASGI application, built from the use cases.
 
-Layers, outermost first: the request's id, log and counts; CORS headers; errors to problems; the guard of
-open mode; preflights; routes.
+Layers, outermost first: the request's id, log and counts; who really asks, where proxies stand in between; CORS
+headers; errors to problems; limits of an address; the guard; limits of an owner; preflights; routes.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,17 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from haulier.config import Settings
-from haulier.server.access import OpenModeGuard, OpenModeRules
+from haulier.server.bearer import Callers, TokenGuard
 from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
+from haulier.server.hosts import host_rules
+from haulier.server.limits import AddressLimits, Buckets, OwnerLimits, RequestLimits
+from haulier.server.open_mode import OpenModeGuard, OpenModeRules
 from haulier.server.openapi import document_with
 from haulier.server.operators import OperatorRoutes
 from haulier.server.problems import ProblemAnswers
+from haulier.server.proxies import PublicAddress, TrustedProxies
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import RequestLog
 from haulier.server.services import Services
@@ -69,18 +73,47 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
 
 
 def _layers(services: Services, settings: Settings) -> list[Middleware]:
-    rules = OpenModeRules(
-        origins=frozenset(settings.cors_origin),
-        local_users=settings.local_users,
-        anybody=settings.open,
-    )
     return [
         Middleware(RequestLog, clock=services.clock, metrics=services.metrics, new_id=services.new_id),
+        Middleware(
+            PublicAddress,
+            public_url=settings.public_url,
+            proxies=TrustedProxies.of(settings.trusted_proxies),
+        ),
         Middleware(CorsHeaders, origins=settings.cors_origin),
         Middleware(ProblemAnswers, new_instance=services.new_id),
-        Middleware(OpenModeGuard, rules=rules),
+        *_guards(services, settings),
         Middleware(Preflights, origins=settings.cors_origin),
     ]
+
+
+def _guards(services: Services, settings: Settings) -> list[Middleware]:
+    if settings.tokens_required:
+        guard = _token_guard(services, settings)
+    else:
+        rules = OpenModeRules(
+            origins=frozenset(settings.cors_origin), local_users=settings.local_users, anybody=settings.open
+        )
+        guard = Middleware(OpenModeGuard, rules=rules)
+        if not settings.open:
+            # Only this machine's user calls, who can do worse to it than many requests.
+            return [guard]
+    limits = RequestLimits(
+        per_owner_s=settings.rate_per_owner,
+        per_address_s=settings.rate_per_address,
+        bodies_per_owner=settings.max_bodies_per_owner,
+        bodies_per_address=settings.max_bodies_per_address,
+    )
+    return [
+        Middleware(AddressLimits, limits=limits, clock=services.clock),
+        guard,
+        Middleware(OwnerLimits, limits=limits, clock=services.clock),
+    ]
+
+
+def _token_guard(services: Services, settings: Settings) -> Middleware:
+    failures = Buckets(services.clock, rate=settings.rate_of_failures / 60, burst=settings.rate_of_failures)
+    return Middleware(TokenGuard, hosts=host_rules(settings), callers=Callers(services.accounts, failures))
 
 
 async def _raise(request: Request, error: Exception) -> Any:  # noqa: ARG001 - Starlette's shape

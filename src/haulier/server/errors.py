@@ -4,6 +4,7 @@
 RequestError
 ├── HostRefused             421: the name in Host is not ours (DNS rebinding)
 ├── NotLocal                403: open mode is for this machine, and the request may come from elsewhere
+├── RateLimited             429: more requests, bodies or wrong tokens than one caller may send
 ├── RouteNotFound           404: no such address
 ├── MethodNotAllowed        405
 ├── MediaTypeRefused        415
@@ -12,6 +13,7 @@ RequestError
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from haulier.core.errors import RequestError
 
@@ -21,12 +23,10 @@ class HostRefused(RequestError):
     """`Host` is not this service's own name and port."""
 
     host: str
+    cure: str
 
     def __str__(self) -> str:
-        return (
-            f"this service does not answer to the name {self.host!r}; use 127.0.0.1, [::1] or localhost "
-            "with its port, or start it with --open"
-        )
+        return f"this service does not answer to the name {self.host!r}; {self.cure}"
 
 
 @dataclass(eq=False)
@@ -39,6 +39,18 @@ class NotLocal(RequestError):
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.flag} allows it"
+
+
+@dataclass(eq=False)
+class RateLimited(RequestError):
+    """Too much at once, or too often. `limit` says what there is too much of, `retry_after_s` when there is room."""
+
+    limit: str
+    retry_after_s: float
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.limit}; try again in {self.retry_after_s:.1f} s"
 
 
 @dataclass(eq=False)

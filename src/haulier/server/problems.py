@@ -7,6 +7,7 @@ Rule 3: no path of ours and no library's words leave the service; rows of storag
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -56,13 +57,14 @@ from haulier.core.errors import (
     UploadNotFound,
     WaitTimeout,
 )
-from haulier.server.addresses import base_url, socket_url
+from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
 from haulier.server.errors import (
     HostRefused,
     MediaTypeRefused,
     MethodNotAllowed,
     NotLocal,
     RangeNotSatisfiable,
+    RateLimited,
     RouteNotFound,
 )
 from haulier.server.requests import request_info
@@ -199,6 +201,9 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
     HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
     NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),
+    RateLimited: Row(
+        slug="rate-limited", status=429, title="Too much at once", fields=("limit", "retry_after_s")
+    ),
     RouteNotFound: Row(slug="route-not-found", status=404, title="Nothing is here"),
     MethodNotAllowed: Row(
         slug="method-not-allowed", status=405, title="Not with this method", fields=("allowed",)
@@ -254,7 +259,8 @@ def problem_response(
     """Return the answer that tells `error`."""
     row = row_of(error)
     # A name that was refused is not repeated as if it were ours.
-    base = socket_url(scope) if isinstance(error, HostRefused) else base_url(scope)
+    ours = PUBLIC_URL in scope or not isinstance(error, HostRefused)
+    base = base_url(scope) if ours else socket_url(scope)
     document: dict[str, Any] = {
         "type": f"{base}/errors/{row.slug}",
         "title": row.title,
@@ -285,7 +291,22 @@ def _headers_of(error: BaseException, row: Row) -> Headers:
         headers["Content-Range"] = f"bytes */{error.size}"
     elif isinstance(error, MediaTypeRefused):
         headers["Accept"] = error.expected
+    elif isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = _challenge(error)
+    elif isinstance(error, RateLimited):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return headers
+
+
+def _challenge(error: Unauthenticated) -> str:
+    """Return what tells a client how to say who it is.
+
+    Source: RFC 6750 section 3: a request without credentials is told of no error.
+    """
+    if not error.given:
+        return 'Bearer realm="haulier"'
+    # Our own words only: nothing of what was sent may end the quotes.
+    return f'Bearer realm="haulier", error="invalid_token", error_description="{error.reason}"'
 
 
 def _plain(value: object) -> object:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from haulier.server.access import OpenModeGuard, OpenModeRules, socket_uid
 from haulier.server.errors import HostRefused, NotLocal
+from haulier.server.open_mode import OpenModeGuard, OpenModeRules
+from haulier.server.peers import socket_uid
 
 HOST = (b"host", b"127.0.0.1:8000")
 

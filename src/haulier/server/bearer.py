@@ -1,0 +1,111 @@
+"""Token mode: who calls is known by a bearer token.
+
+Rule 1: a request is judged before its body is read: the name in `Host`, how often its address asks, its token.
+Rule 2: without a valid token everything answers 401, whether it exists or not; only probes, documents and preflights
+        need none.
+Rule 3: an upload's own token is tried on that upload's addresses only, so it can never be good for anything else.
+Rule 4: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
+        others behind the same address.
+
+Source: RFC 6750 section 2.1.
+"""
+
+import hashlib
+import re
+from collections import OrderedDict
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from haulier.core.caller import Caller
+from haulier.core.errors import Unauthenticated
+from haulier.core.session import SessionId
+from haulier.server.access import CALLER, is_document, is_preflight, is_probe
+from haulier.server.addresses import headers_named, route_path
+from haulier.server.hosts import HostRules
+from haulier.server.limits import Buckets, address_key, require_room
+from haulier.server.services import Accounts
+
+MAX_TOKEN: Final = 512
+"""Longest token that is looked at; ours have less than a hundred characters."""
+REMEMBERED: Final = 10_000
+"""Good tokens that are remembered, by their hash, for rule 4 only."""
+
+_BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+_UPLOAD: Final = re.compile(r"/api/uploads/([^/]+)(?:/.*)?", re.DOTALL)
+
+
+def bearer_token(scope: Scope) -> str:
+    """Return the token of a request.
+
+    Raises:
+        Unauthenticated: none, several, too long, or of another scheme.
+    """
+    given = headers_named(scope, b"authorization")
+    if not given:
+        raise Unauthenticated("no token was given; send Authorization: Bearer TOKEN")
+    if len(given) > 1:
+        raise Unauthenticated("there are several Authorization headers; send one", given=True)
+    match = _BEARER.fullmatch(given[0]) if len(given[0]) <= MAX_TOKEN else None
+    if match is None:
+        raise Unauthenticated("Authorization cannot be read; it must be Bearer and a token", given=True)
+    return match[1]
+
+
+class Callers:
+    """Finds the caller of a request by its token."""
+
+    def __init__(self, accounts: Accounts, failures: Buckets) -> None:
+        self._accounts = accounts
+        self._failures = failures
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+
+    async def identify(self, scope: Scope) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Unauthenticated: nobody who is known.
+            RateLimited: too many wrong tokens came from this address.
+        """
+        token = bearer_token(scope)
+        address = address_key(scope)
+        mark = hashlib.sha256(token.encode("ascii")).digest()
+        if mark not in self._good:
+            require_room(self._failures.wait(address), "too many wrong tokens from this address")
+        try:
+            caller = await self._find(scope, token)
+        except Unauthenticated:
+            self._failures.charge(address)
+            self._good.pop(mark, None)
+            raise
+        self._remember(mark)
+        return caller
+
+    async def _find(self, scope: Scope, token: str) -> Caller:
+        upload = _UPLOAD.fullmatch(route_path(scope))
+        if upload is not None and not token.startswith("hl_"):
+            return await self._accounts.find_by_upload(SessionId(upload[1]), token)
+        return await self._accounts.find(token)
+
+    def _remember(self, mark: bytes) -> None:
+        self._good[mark] = None
+        self._good.move_to_end(mark)
+        if len(self._good) > REMEMBERED:
+            self._good.popitem(last=False)
+
+
+class TokenGuard:
+    """ASGI middleware: passes a request only from a caller who is known."""
+
+    def __init__(self, app: ASGIApp, *, hosts: HostRules, callers: Callers) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or raise what refuses it."""
+        if scope["type"] == "http" and not is_probe(scope):
+            self._hosts.require(scope)
+            if not is_document(scope) and not is_preflight(scope):
+                scope[CALLER] = await self._callers.identify(scope)
+        await self._app(scope, receive, send)
