@@ -185,6 +185,17 @@ class ByteSink(Protocol):
                 reach the disk and never will.
         """
 
+    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+        """Look whether a part that is to become `blob_key` still can; one that is gone is made again from that blob.
+
+        False: its bytes are gone for good, and so is every commit of them. That is said only of a place that
+        answers; one that cannot be reached, or is another than it was, raises.
+
+        Raises:
+            StorageNotWritable · DirectoryNotCreatable
+        """
+        ...
+
     async def discard(self, key: str) -> None:
         """Remove a part; fine when there is none."""
 

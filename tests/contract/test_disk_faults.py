@@ -1,6 +1,7 @@
 """The disk sink against real faults: killed processes, full and read-only file systems, foreign users."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import pytest
 
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
-from haulier.core.errors import ConfigError, StorageError, StorageFull, StorageNotWritable
+from haulier.core.errors import ConfigError, StorageError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.ports import RangeBusy, RangeWriter
 from haulier.testing.byte_sink_contract import put, read_blob, read_part
 
@@ -136,6 +137,17 @@ def run(script: str, root: Path) -> list[str]:
 def remount(place: Path, mode: str) -> None:
     """Make a file system read-only (`ro`) or writable (`rw`)."""
     subprocess.run(["mount", "-o", f"remount,{mode}", str(place)], check=True)
+
+
+@contextmanager
+def another_disk(place: Path) -> Iterator[None]:
+    """Have an empty file system where another one was; nothing is made on it meanwhile."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "another", str(place)], check=True)
+    try:
+        yield
+        assert list(place.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def child_that_inherits() -> "subprocess.Popen[bytes]":
@@ -282,3 +294,21 @@ def test_directories_of_another_user_are_refused() -> None:
         Path(directory).chmod(0o755)
         answers = [line for line in run(FOREIGNER, Path(directory)) if "directory" not in line]
     assert answers == ["StorageNotWritable", "StorageNotWritable", "StorageNotWritable", "ConfigError"]
+
+
+# --- gone --------------------------------------------------------------------------------------------
+
+
+async def test_a_part_is_gone_only_where_its_own_disk_says_so(small_disk: Path) -> None:
+    sink = DiskSink(small_disk, min_free=0)
+    await put(sink, "part", b"hello")
+    with another_disk(small_disk), pytest.raises(StorageUnavailable, match="another file system"):
+        await sink.recover("part", "blob", size=5)
+    assert await sink.recover("part", "blob", size=5)
+    remount(small_disk, "ro")
+    with pytest.raises(StorageNotWritable):
+        await sink.recover("part", "blob", size=5)
+    remount(small_disk, "rw")
+    shutil.rmtree(small_disk / "incoming")
+    assert not await sink.recover("part", "blob", size=5)
+    sink.close()

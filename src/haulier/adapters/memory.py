@@ -306,6 +306,15 @@ class MemorySink:
         del part.data[size:]
         self.disk.blobs[blob_key] = part
 
+    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+        """Look whether a part can still become that blob; one that is gone is made again from it."""
+        await self.step("recover")
+        held = self.disk.parts.get(key) or self.disk.blobs.get(blob_key)
+        if held is None or len(held.data) < size:
+            return size == 0
+        self.disk.parts[key] = held
+        return True
+
     # --- blobs ---------------------------------------------------------------------------------------
 
     async def read(self, blob_key: str, start: int, stop: int) -> AsyncIterator[bytes]:

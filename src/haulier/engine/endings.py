@@ -24,6 +24,7 @@ from haulier.core.errors import (
     StorageUnavailable,
     UploadBusy,
     UploadComplete,
+    UploadGone,
 )
 from haulier.core.ranges import Ranges
 from haulier.core.session import Mode, Session, SessionId, SessionStatus
@@ -85,6 +86,10 @@ class Endings(Generic[D]):
                 )
             if current is not None:
                 await self._verify_and_commit(current)
+        except StorageUnavailable as error:
+            if not error.lost:
+                await self._settle_loss(session.id)
+            raise
         finally:
             del self._completions[session.id]
             self._context.changes.notify(session.id)
@@ -118,15 +123,45 @@ class Endings(Generic[D]):
             ChunksMissing: some are gone; they no longer count, and the session is open again.
             UploadBusy: somebody else took the finish over.
         """
-        if session.spec.mode is Mode.APPEND or session.boot_id == self._context.ports.boot_id:
+        if session.spec.mode is Mode.CHUNKS and session.boot_id != self._context.ports.boot_id:
+            blob_key, size = _final_name(session)
+            await self._sink.recover(session.id, blob_key, size=size)
+            await self._forget_lost(session)
+
+    async def _settle_loss(self, session_id: SessionId) -> None:
+        """After a finish failed: if its bytes are gone it can never succeed, and must not be tried for ever.
+
+        Raises:
+            ChunksMissing: they are; the session is open again, and they may be sent again.
+            UploadGone: they are, and no append could bring them again.
+            StorageError: the storage does not answer, so nobody knows.
+        """
+        session = await self._context.peek(session_id)
+        if session.status is not SessionStatus.FINISHING or session.holder != self._context.ports.holder:
             return
+        blob_key, size = _final_name(session)
+        if await self._sink.recover(session.id, blob_key, size=size):
+            return
+        if session.spec.mode is Mode.APPEND:
+            error = f"its {size} bytes were lost on disk"
+            await self._fail(session, error)
+            raise UploadGone(session.id, SessionStatus.FAILED, error)
+        await self._forget_lost(session)
+
+    async def _forget_lost(self, session: Session[D]) -> None:
+        """Let chunks that are not on disk as they were accepted count no more.
+
+        Raises:
+            ChunksMissing: there were some; the session is open again.
+            UploadBusy: somebody else took the finish over.
+        """
         extent = await self._sink.extent(session.id)
         indexes = range(session.chunk_count)
         lost = [index for index in indexes if not await self._survived(session, index, extent)]
         if not lost:
             return
         gone = Ranges.of(session.chunk_range(index) for index in lost)
-        now, error = self._context.now(), f"{gone.total} accepted bytes were lost when the machine went down"
+        now, error = self._context.now(), f"{gone.total} accepted bytes were lost on disk"
 
         async def give_up(tx: Transaction[D]) -> bool:
             reopened = await tx.sessions.reopen(session.id, session.fence, error, now=now)

@@ -353,6 +353,23 @@ class _Commits(_Sinks):
             await sink.open("part", 0, 5)
         assert await read_blob(sink, "blob", 0, 5) == b"hello"
 
+    async def test_a_part_that_is_whole_or_in_its_blob_is_recovered(self, sink: SweepingSink) -> None:
+        await put(sink, "part", b"hello")
+        assert await sink.recover("part", "blob", size=5)
+        await sink.commit("part", "blob", size=5)
+        await sink.discard("part")
+        assert await sink.recover("part", "blob", size=5)
+        assert await read_part(sink, "part", 0, 5) == b"hello"
+        await sink.commit("part", "blob", size=5)
+        assert await read_blob(sink, "blob", 0, 5) == b"hello"
+
+    async def test_a_part_that_is_gone_or_short_is_not_recovered(self, sink: SweepingSink) -> None:
+        assert not await sink.recover("part", "blob", size=5)
+        assert await sink.recover("part", "blob", size=0)
+        await put(sink, "part", b"hell")
+        assert not await sink.recover("part", "blob", size=5)
+        assert await sink.extent("part") == 4
+
     async def test_a_blob_is_never_replaced(self, sink: SweepingSink) -> None:
         await put(sink, "first", b"hello")
         await put(sink, "second", b"hello world")

@@ -1,6 +1,7 @@
 """How uploads end: once, for everybody, and with nothing left behind."""
 
 import asyncio
+import hashlib
 
 import pytest
 
@@ -8,13 +9,15 @@ from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     ChunksMissing,
     DigestMismatch,
+    StorageNotWritable,
     StorageUnavailable,
     UploadBusy,
     UploadComplete,
+    UploadGone,
     UploadNotFound,
 )
 from haulier.core.record import RecordStatus
-from haulier.core.session import SessionId, SessionStatus
+from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.engine import endings
 from haulier.ports import RecordQuery
@@ -328,6 +331,112 @@ async def test_a_finishing_upload_is_not_resumed_but_redone() -> None:
         assert await two.uploads.redo() == 0
         await two.uploads.wait(upload.id, caller=ME, timeout_s=5)
         await two.background.stop(grace_s=0)
+
+
+async def lose_part_while_finishing(one: Engine, upload: Upload) -> None:
+    """Have a finish fail for a moment, and its part vanish before the next one."""
+    one.sink.fail_next("commit", StorageUnavailable("a moment"))
+    with pytest.raises(StorageUnavailable):
+        await one.uploads.finish(upload.id, caller=ME)
+    assert (await one.state(upload.id)).status is SessionStatus.FINISHING
+    del one.disk.parts[upload.id]
+
+
+async def test_chunks_whose_part_vanished_during_the_finish_may_be_sent_again() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        await lose_part_while_finishing(one, upload)
+        with pytest.raises(ChunksMissing) as raised:
+            await one.uploads.finish(upload.id, caller=ME)
+        assert raised.value.missing == ((0, 5),)
+        state = await one.state(upload.id)
+        assert (state.status, state.received.total) == (SessionStatus.OPEN, 0)
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        done = await one.uploads.finish(upload.id, caller=ME)
+        assert done.upload.status is SessionStatus.COMMITTED
+        assert await one.content(done.upload) == DATA
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_an_upload_whose_part_vanished_during_the_finish_can_be_aborted(mode: Mode) -> None:
+    async with engine() as one:
+        if mode is Mode.CHUNKS:
+            upload = await ready(one)
+        else:
+            upload = await one.begin_append(None)
+            await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME)
+            one.sink.fail_next("commit", StorageUnavailable("a moment"))
+            with pytest.raises(StorageUnavailable):
+                await one.uploads.finish(upload.id, caller=ME, size=len(DATA))
+        await lose_part_while_finishing(one, upload)
+        await one.uploads.abort(upload.id, caller=ME)
+        assert not (await one.state(upload.id)).status.live
+        assert one.disk.parts == {}
+
+
+async def test_an_append_whose_part_vanished_during_the_finish_has_failed() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(None)
+        await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME)
+        one.before_sink("commit", lambda: discard(one, upload))
+        with pytest.raises(UploadGone) as raised:
+            await one.uploads.finish(upload.id, caller=ME, size=len(DATA))
+        assert (raised.value.status, raised.value.error) == ("failed", "its 5 bytes were lost on disk")
+        assert (await one.state(upload.id)).status is SessionStatus.FAILED
+
+
+async def discard(one: Engine, upload: Upload) -> None:
+    """Lose a part."""
+    one.disk.parts.pop(upload.id, None)
+
+
+async def test_a_finish_goes_on_from_its_blob_when_the_part_vanished() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("the process ends right after its link"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        blob_key = (await one.state(upload.id)).blob_key
+        assert blob_key is not None
+        await one.sink.commit(upload.id, blob_key, size=len(DATA))
+        two = await one.restart()
+        del two.disk.parts[upload.id]
+        with pytest.raises(StorageUnavailable):
+            await two.uploads.finish(upload.id, caller=ME)
+        done = await two.uploads.finish(upload.id, caller=ME)
+        assert done.upload.status is SessionStatus.COMMITTED
+        assert done.upload.details.digest == Digest(DigestName.SHA_256, hashlib.sha256(DATA).digest())
+        assert len(two.disk.blobs) == 1
+        assert two.disk.parts == {}
+        await two.background.stop(grace_s=0)
+
+
+async def test_a_storage_that_does_not_answer_ends_no_upload() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("gone"))
+        one.sink.fail_next("recover", StorageNotWritable("incoming"))
+        with pytest.raises(StorageNotWritable):
+            await one.uploads.finish(upload.id, caller=ME)
+        assert (await one.state(upload.id)).status is SessionStatus.FINISHING
+        done = await one.uploads.finish(upload.id, caller=ME)
+        assert done.upload.status is SessionStatus.COMMITTED
+
+
+async def test_a_loss_that_another_worker_found_first_is_left_to_it() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+
+        async def lose_all() -> None:
+            session = await one.state(upload.id)
+            await one.database.write(lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another"))
+            await discard(one, upload)
+
+        one.before_sink("commit", lose_all)
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        state = await one.state(upload.id)
+        assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
 
 
 async def test_a_finish_whose_bytes_the_disk_has_lost_fails_for_good() -> None:

@@ -169,6 +169,23 @@ class PartFiles:
             self._tree.make_object_directory(blob.parent)
             self._calls.sync_directory(blob.parent)
 
+    def recover(self, part: Path, blob: Path, size: int) -> bool:
+        """Whether a part can still become that blob; one that is gone gets its name back from it.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or is another than it was.
+        """
+        self._tree.require_same_disk()
+        self._tree.require_writable()
+        with self._tree.writing_errors():
+            held = stat_or_none(part)
+            if held is None:
+                held = stat_or_none(blob)
+                if held is not None and held.st_size == size:
+                    self._calls.link(blob, part)
+            return size == 0 or (held is not None and held.st_size >= size)
+
     @staticmethod
     def _is_linked(part: Path, blob: Path, size: int) -> bool:
         """Whether an earlier commit got as far as the link.

@@ -148,6 +148,15 @@ class DiskSink:
         """
         await self._run(self._files.commit, self._tree.part(key), self._tree.blob(blob_key), size)
 
+    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+        """Look whether a part can still become that blob; one that is gone is made again from it.
+
+        Raises:
+            StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or is another than it was.
+        """
+        return await self._run(self._files.recover, self._tree.part(key), self._tree.blob(blob_key), size)
+
     # --- blobs ---------------------------------------------------------------------------------------
 
     async def read(self, blob_key: str, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ from haulier.adapters.disk.directories import (
 from haulier.adapters.disk.system_calls import read_error, write_error
 from haulier.adapters.disk.write_back import WriteBack
 from haulier.adapters.disk.writer import DiskTools
+from haulier.core.errors import StorageUnavailable
 from haulier.ports import Stray
 
 PART_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -47,6 +48,11 @@ def stat_or_none(path: Path) -> os.stat_result | None:
         return None
 
 
+def _device_of(path: Path) -> int | None:
+    state = stat_or_none(path)
+    return None if state is None else state.st_dev
+
+
 class DiskTree:
     """The directories of one disk sink. Its methods block; they are called in worker threads."""
 
@@ -59,6 +65,7 @@ class DiskTree:
         self.tools = tools or DiskTools()
         self.calls = self.tools.calls
         self._min_free = min_free
+        self._device = _device_of(self.root)
         self._write_backs: dict[Path, WriteBack] = {}
         self._durable: set[Path] = set()
         """Parts and directories whose names are known to survive a power loss."""
@@ -94,6 +101,17 @@ class DiskTree:
             self.restore()  # (pathlib would take four times as long, on every request)
         for directory in (self.incoming, self.objects):
             require_writable(directory, self.calls)
+
+    def require_same_disk(self) -> None:
+        """Check that the root is still on the file system on which it was found.
+
+        One that was unmounted leaves an empty directory under its name, in which nothing was ever lost.
+
+        Raises:
+            StorageUnavailable
+        """
+        if self._device not in {None, _device_of(self.root)}:
+            raise StorageUnavailable(f"{self.root} is on another file system than at the start")
 
     def require_room(self, size: int) -> None:
         """Check that `size` more bytes leave free what must stay free.
