@@ -27,6 +27,7 @@ ALLOWED = {
     "MIT",
     "MIT LICENSE",
     "MIT-0",
+    "MIT-CMU",
     "MOZILLA PUBLIC LICENSE 2.0 (MPL 2.0)",
     "MPL-2.0",
     "PSF-2.0",
@@ -35,8 +36,10 @@ ALLOWED = {
     "ZLIB",
 }
 SHARED_LIBRARIES: dict[str, str] = {
+    "pi-heif": "BSD itself; carries libheif and libde265 unchanged; docs/adr/0030-open-files-in-bounded-children.md",
     "psycopg": "PostgreSQL's driver, unchanged and replaceable; docs/adr/0015-run-on-postgresql.md",
     "psycopg-binary": "the same, compiled, with libpq",
+    "pyvips-binary": "carries libvips and its decoders unchanged, none of them GPL; the same page",
 }
 """LGPL packages that are allowed: name and why."""
 
