@@ -74,15 +74,21 @@ class WorkerLocks:
         finally:
             os.close(descriptor)
 
+    def count_living(self) -> int:
+        """Count the workers that run now."""
+        return sum(not self.is_dead(file.stem) for file in self._files() if _NAME.fullmatch(file.name))
+
     def sweep(self) -> None:
         """Remove what dead workers left; harmless beside starts and other sweeps."""
-        try:
-            files = list(self._directory.iterdir())
-        except FileNotFoundError:
-            return
-        for file in files:
+        for file in self._files():
             if _NAME.fullmatch(file.name) or _UNNAMED.fullmatch(file.name):
                 _remove_when_dead(file)
+
+    def _files(self) -> list[Path]:
+        try:
+            return list(self._directory.iterdir())
+        except FileNotFoundError:
+            return []
 
     def _path(self, worker: str) -> Path:
         return self._directory / f"{worker}.lock"

@@ -34,8 +34,10 @@ def test_a_worker_lives_while_it_holds_its_file(locks: WorkerLocks, tmp_path: Pa
     worker = new_worker()
     with locks.held(worker):
         assert not locks.is_dead(worker)
+        assert locks.count_living() == 1
         assert names(tmp_path) == [f"{worker}.lock"]
     assert locks.is_dead(worker)
+    assert locks.count_living() == 0
     assert names(tmp_path) == []
 
 
@@ -53,6 +55,7 @@ def test_a_killed_worker_is_dead_at_once_and_swept_by_the_next_start(
         assert names(tmp_path) == [f"{worker}.lock"]
         process.kill()
     assert locks.is_dead(worker)
+    assert locks.count_living() == 0
     assert names(tmp_path) == [f"{worker}.lock"]
     locks.sweep()
     assert names(tmp_path) == []
