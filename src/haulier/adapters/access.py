@@ -1,29 +1,29 @@
-"""Who may do what while there are no tokens: one owner, `local`, who may do everything."""
+"""Who may do what, by the capsules' owners, grants and tokens; in open mode too, whose only caller is an operator."""
 
-from haulier.core.caller import Caller, Role
-from haulier.core.errors import CapsuleNotFound
-from haulier.core.upload import UploadDetails
-from haulier.ports import UnitOfWork
+from typing import Any
+
+from haulier.core.access import WRITERS, Rights, rights_in
+from haulier.core.caller import LOCAL, Caller
+from haulier.ports import Clock, Transaction
 
 
-class OpenAccess:
-    """`haulier.ports.AccessPolicy` of open mode; the server has made sure that the caller is local."""
+class GrantedAccess:
+    """`haulier.ports.AccessPolicy` by the rows."""
 
-    def __init__(self, work: UnitOfWork[UploadDetails]) -> None:
-        self._work = work
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
-    async def check(self, caller: Caller, capsule: str, role: Role) -> None:
-        """Pass when there is such a capsule."""
-        del caller, role
-        if not await self._work.read(lambda tx: tx.capsules.exists(capsule)):
-            raise CapsuleNotFound(capsule)
+    async def rights(self, tx: Transaction[Any], caller: Caller, capsule: str) -> Rights | None:
+        """Return what the caller may do in the capsule now."""
+        found = await tx.capsules.standing(capsule, caller.owner)
+        if found is None:
+            return None
+        space, granted = found
+        operator = caller.operator
+        if caller.upload is not None and space.role_of(caller.owner, granted) not in WRITERS:
+            operator = await self._names_operator(tx, caller.owner)
+        return rights_in(space, granted, caller, operator=operator)
 
-    def only_owner(self, caller: Caller) -> str | None:
-        """Show everything to everybody who may reach the service."""
-        del caller
-        return None
-
-    def may_know(self, caller: Caller, owner: str) -> bool:
-        """Let everybody who may reach the service know everything."""
-        del caller, owner
-        return True
+    async def _names_operator(self, tx: Transaction[Any], owner: str) -> bool:
+        # What an operator began in a capsule without a role there goes on while there is such a token.
+        return owner == LOCAL.owner or await tx.tokens.name_operator(owner, now=self._clock.now())

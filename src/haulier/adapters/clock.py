@@ -6,6 +6,7 @@ import time
 import uuid
 
 from haulier.core.record import RecordId
+from haulier.core.secret import SECRET_BYTES
 from haulier.core.session import SessionId
 from haulier.ports import Clock
 
@@ -43,6 +44,14 @@ class SystemIdentifiers:
     def blob_key(self) -> str:
         """Return a random UUID in hex, without hyphens."""
         return uuid.uuid4().hex
+
+    def row_id(self) -> str:
+        """Return a UUIDv7 of now."""
+        return self.record_id()
+
+    def secret(self) -> bytes:
+        """Return 256 random bits."""
+        return secrets.token_bytes(SECRET_BYTES)
 
 
 def uuid7(now: float, chance: int) -> str:

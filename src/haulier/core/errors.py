@@ -11,11 +11,12 @@ HaulierError
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
 │   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
-│   ├── OffsetMismatch · LengthExceeded
+│   ├── OffsetMismatch · LengthExceeded · FileEmpty · TypeNotAccepted
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
 │   ├── BodyCut                 the body ended before its announced end
-│   └── QuotaExceeded
+│   ├── QuotaExceeded
+│   └── CapsuleTaken · TokenNotFound
 ├── WaitTimeout             the deadline of a wait passed; the work goes on
 ├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
@@ -31,8 +32,9 @@ Leaves carry fields; their text is built from the fields. Programming mistakes s
 `AssertionError`. One module although it is long: it is the tree above, leaf by leaf.
 """
 
+import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class HaulierError(Exception):
@@ -276,6 +278,27 @@ class LengthExceeded(RequestError):
 
 
 @dataclass(eq=False)
+class FileEmpty(RequestError):
+    """No bytes at all, where the capsule wants at least `least`."""
+
+    least: int
+
+    def __str__(self) -> str:
+        return f"the file is empty; this capsule takes files from {self.least} bytes on"
+
+
+@dataclass(eq=False)
+class TypeNotAccepted(RequestError):
+    """The capsule does not take files of this media type. `accepted` are patterns like `image/*`."""
+
+    accepted: tuple[str, ...]
+    provided: str
+
+    def __str__(self) -> str:
+        return f"this capsule takes {', '.join(self.accepted)}, not {self.provided}"
+
+
+@dataclass(eq=False)
 class DigestMismatch(RequestError):
     """Bytes arrived whole but are not the ones that the digest names (hex)."""
 
@@ -285,6 +308,15 @@ class DigestMismatch(RequestError):
 
     def __str__(self) -> str:
         return f"{self.algorithm} is {self.actual}, expected {self.expected}"
+
+    @classmethod
+    def found_in(cls, text: str | None) -> "DigestMismatch | None":
+        """Return the mismatch that a text was built from, as rows keep it; None when it was another error."""
+        found = _MISMATCH.fullmatch(text or "")
+        return None if found is None else cls(found["algorithm"], found["expected"], found["actual"])
+
+
+_MISMATCH: Final = re.compile(r"(?P<algorithm>[\w-]+) is (?P<actual>[0-9a-f]+), expected (?P<expected>[0-9a-f]+)")
 
 
 @dataclass(eq=False)
@@ -317,6 +349,26 @@ class QuotaExceeded(RequestError):
 
     def __str__(self) -> str:
         return f"the limit of {self.limit} {self.resource} is reached"
+
+
+@dataclass(eq=False)
+class CapsuleTaken(RequestError):
+    """A new capsule would have the name of another one."""
+
+    capsule: str
+
+    def __str__(self) -> str:
+        return f"there is a capsule {self.capsule!r} already"
+
+
+@dataclass(eq=False)
+class TokenNotFound(RequestError):
+    """No token of that id."""
+
+    token: str
+
+    def __str__(self) -> str:
+        return f"there is no token {self.token!r}"
 
 
 @dataclass(eq=False)

@@ -142,6 +142,11 @@ class Session(Generic[D]):
     """Grows with every claim; a step that names an older one does nothing."""
     holder: str | None = None
     """The worker that finishes the session or appends to it."""
+    asked: int | None = None
+    """The fence whose holder is asked to let go, or to go on with its finish; an older one asks nobody."""
+    follower: str | None = None
+    """The worker that follows the accepted bytes, as the whole file's digest does; nobody does any more when
+    bytes that it may have read are taken back."""
     created_at: float
     last_seen_at: float
     expires_at: float
@@ -150,7 +155,14 @@ class Session(Generic[D]):
 
     @classmethod
     def begin(
-        cls, session_id: SessionId, spec: SessionSpec, details: D, *, now: float, boot_id: str = ""
+        cls,
+        session_id: SessionId,
+        spec: SessionSpec,
+        details: D,
+        *,
+        now: float,
+        boot_id: str = "",
+        follower: str | None = None,
     ) -> "Session[D]":
         """Return a new open session."""
         return cls(
@@ -159,6 +171,7 @@ class Session(Generic[D]):
             details=details,
             size=spec.size,
             boot_id=boot_id,
+            follower=follower,
             created_at=now,
             last_seen_at=now,
             expires_at=now + spec.ttl_s,
@@ -231,18 +244,38 @@ class Session(Generic[D]):
     def forget(self, index: int, *, now: float) -> "Session[D]":
         """Chunk `index` is about to be replaced and no longer counts."""
         self._require(SessionStatus.OPEN, Mode.CHUNKS)
-        return replace(self.seen(now), received=self.received.remove(*self.chunk_range(index)))
+        received = self.received.remove(*self.chunk_range(index))
+        return replace(self.seen(now), received=received, follower=None)
 
-    def claim(self, holder: str, *, now: float) -> "Session[D]":
-        """`holder` is the one that appends from here on."""
+    def claim(self, holder: str | None, *, now: float) -> "Session[D]":
+        """`holder` is the one that appends from here on; None: nobody is, and none may go on."""
         self._require(SessionStatus.OPEN)
         return replace(self.seen(now), fence=self.fence + 1, holder=holder)
+
+    def release(self) -> "Session[D]":
+        """Nobody appends any more."""
+        self._require(SessionStatus.OPEN)
+        return replace(self, holder=None)
+
+    def ask(self) -> "Session[D]":
+        """Somebody else needs what the holder has."""
+        return replace(self, asked=self.fence)
+
+    def follow(self, follower: str) -> "Session[D]":
+        """`follower` is the one that follows the bytes."""
+        return replace(self, follower=follower)
 
     def advance(self, offset: int, *, tail_trusted: bool, boot_id: str, now: float) -> "Session[D]":
         """Mode append: bytes up to `offset` are stored (a lost tail may make this smaller)."""
         self._require(SessionStatus.OPEN, Mode.APPEND)
         received = Ranges(((0, offset),)) if offset else Ranges()
-        return replace(self.seen(now), received=received, tail_trusted=tail_trusted, boot_id=boot_id)
+        return replace(
+            self.seen(now),
+            received=received,
+            tail_trusted=tail_trusted,
+            boot_id=boot_id,
+            follower=None if offset < self.offset else self.follower,
+        )
 
     def declare_size(self, size: int) -> "Session[D]":
         """Mode append: the unknown size becomes known; it holds what is there."""
@@ -270,7 +303,7 @@ class Session(Generic[D]):
         """Mode chunks: the whole file's digest was wrong; chunks may be replaced."""
         self._require(SessionStatus.FINISHING, Mode.CHUNKS)
         moved = self._move(SessionStatus.OPEN)
-        return replace(moved.seen(now), error=error, blob_key=None, holder=None)
+        return replace(moved.seen(now), error=error, blob_key=None, holder=None, follower=None)
 
     def end(self, status: SessionStatus, *, error: str | None, now: float) -> "Session[D]":
         """It ends without a result; what it had of numbered chunks is forgotten."""

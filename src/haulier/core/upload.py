@@ -184,6 +184,8 @@ class BeginUpload:
     key: str | None = None
     """Idempotency key."""
     protocol: str = "native"
+    ttl_s: float | None = None
+    """Seconds without activity after which it may expire; clamped to what the capsule allows. None: its default."""
 
     def problems(self) -> Iterator[FieldProblem]:
         """Yield all that is wrong with the request by itself."""
@@ -199,8 +201,10 @@ class BeginUpload:
         yield from _check_asset(self)
 
     def fingerprint(self) -> str:
-        """Return a hash that equal requests share, whatever the order of their members and their key."""
-        text = json.dumps(asdict(replace(self, key=None)), sort_keys=True, default=_plain)
+        """Return a hash that equal requests share, whatever the order of their members, their key and their time."""
+        members = asdict(replace(self, key=None))
+        del members["ttl_s"]  # it says nothing about what is uploaded
+        text = json.dumps(members, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -215,6 +219,8 @@ def _check_sizes(request: BeginUpload) -> Iterator[FieldProblem]:
         yield FieldProblem("size", f"must be 0 to {MAX_SIZE} bytes")
     if request.chunk_size is not None and not 0 < request.chunk_size <= MAX_SIZE:
         yield FieldProblem("chunk_size", f"must be 1 to {MAX_SIZE} bytes")
+    if request.ttl_s is not None and not request.ttl_s > 0:
+        yield FieldProblem("ttl_s", "must be a number of seconds above 0")
     expected = request.expected
     if expected is not None and request.digest_name not in {None, expected.name}:
         yield FieldProblem("digest_name", f"must be {expected.name}, as the digest that is given")

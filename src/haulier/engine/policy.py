@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
+from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
-from haulier.core.errors import InvalidRequest
+from haulier.core.errors import AccessDenied, CapsuleNotFound, InvalidRequest
 from haulier.core.record import Asset, Record, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
-from haulier.engine.digests import Digests
-from haulier.ports import Transaction
+from haulier.engine.digests import SHARED_FROM, Digests
+from haulier.ports import AccessPolicy, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
     SessionStatus.ABORTED: RecordStatus.CANCELLED,
@@ -38,9 +39,10 @@ class UploadObserver(Protocol):
 class UploadPolicy:
     """What uploads decide; `SessionPolicy` says when each call comes and what it means."""
 
-    def __init__(self, digests: Digests, observer: UploadObserver | None) -> None:
+    def __init__(self, digests: Digests, observer: UploadObserver | None, access: AccessPolicy) -> None:
         self._digests = digests
         self._observer = observer
+        self._access = access
 
     async def began(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Reserve the bytes and, if the upload makes one, add the record."""
@@ -48,6 +50,29 @@ class UploadPolicy:
         await tx.capsules.reserve(details.capsule, session.size or 0)
         if details.makes_record:
             await tx.records.insert(_new_record(session))
+
+    async def grew(self, tx: Transaction[UploadDetails], session: Upload, offset: int) -> None:
+        """Keep as many bytes reserved as an upload has whose size was unknown at its begin."""
+        if session.spec.size is None:
+            await tx.capsules.reserve(session.details.capsule, offset - session.offset)
+
+    async def completing(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Judge again what may have changed since the begin: the owner's right, the capsule's room and policy.
+
+        From here on the upload comes to its end, whoever goes on with it.
+        """
+        name, size = session.details.capsule, session.size or 0
+        # Not the caller's credential, which may be gone for long: what the owner may do, here and now.
+        owner = Caller(owner=session.spec.owner, scope=Scope.WRITE, upload=session.id)
+        rights = await self._access.rights(tx, owner, name)
+        if rights is None or not rights.writes:
+            raise AccessDenied(f"complete uploads in capsule {name!r}")
+        capsule = await tx.capsules.load(name)
+        if capsule is None:  # on PostgreSQL the two reads may see it go
+            raise CapsuleNotFound(name)
+        if session.spec.size is None:
+            capsule.policy.require_size(size)
+        capsule.require_room(size)
 
     async def verify(self, session: Upload) -> UploadDetails:
         """Compute what was asked for, and compare it with what was promised."""
@@ -66,7 +91,7 @@ class UploadPolicy:
     async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the record its asset, and turn reserved bytes into used ones."""
         details, asset = session.details, asset_of(session)
-        await tx.capsules.use(details.capsule, reserved=session.spec.size or 0, size=asset.size)
+        await tx.capsules.use(details.capsule, reserved=_reserved(session), size=asset.size)
         if details.record is None:
             return
         if details.adds_to_record:
@@ -79,7 +104,7 @@ class UploadPolicy:
     async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the bytes back, and end the record that the upload made."""
         details = session.details
-        await tx.capsules.release(details.capsule, session.spec.size or 0)
+        await tx.capsules.release(details.capsule, _reserved(session))
         if details.makes_record and details.record is not None:
             status = RECORD_ENDS[session.status]
             await tx.records.end(details.record, status, error=session.error, now=session.last_seen_at)
@@ -87,7 +112,7 @@ class UploadPolicy:
     async def erased(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Take the reservation and the record back."""
         details = session.details
-        await tx.capsules.release(details.capsule, session.size or 0)
+        await tx.capsules.release(details.capsule, _reserved(session))
         if details.makes_record and details.record is not None:
             await tx.records.erase(details.record)
 
@@ -99,6 +124,11 @@ class UploadPolicy:
     def keeps_blob(self, session: Upload) -> bool:
         """Whether a record names the blob."""
         return session.details.record is not None
+
+    def shares(self, session: Upload) -> bool:
+        """Whether the digest is worth that one worker computes it for all."""
+        big = session.size is None or session.size >= SHARED_FROM
+        return big and session.details.digest_name is not DigestName.NONE
 
     def found(self, session: Upload) -> None:
         """Let the digest catch up with what is here."""
@@ -150,6 +180,11 @@ class DigestCheck:
         """Judge the whole body. Raises DigestMismatch."""
         for digest, hasher in self._pairs:
             digest.require(hasher.digest())
+
+
+def _reserved(session: Upload) -> int:
+    """Return what the capsule keeps for the upload: all of a size known at its begin, else what has come."""
+    return session.offset if session.spec.size is None else session.spec.size
 
 
 def asset_of(session: Upload) -> Asset:

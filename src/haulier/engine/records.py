@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from haulier.core.caller import Caller, Role
-from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
+from haulier.core.access import Rights
+from haulier.core.caller import Caller
+from haulier.core.errors import AccessDenied, AssetNotFound, RecordNotFound, UploadBusy
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
-from haulier.core.upload import UploadDetails
+from haulier.core.session import SessionStatus
+from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.gate import require_known
 from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
@@ -40,13 +43,21 @@ class RecordService:
         Raises:
             CapsuleNotFound · AccessDenied
         """
-        if query.capsule is not None:
-            await self._access.check(caller, query.capsule, Role.READER)
-        query = replace(query, owner=self._access.only_owner(caller) or query.owner)
-        rows = await self._work.read(lambda tx: tx.records.list(query))
+        rows = await self._work.read(partial(self._list, query, caller))
         items = rows[: query.limit]
         more = len(rows) > query.limit
         return RecordPage(items=items, next=(items[-1].created_at, items[-1].id) if more else None)
+
+    async def _list(
+        self, query: RecordQuery, caller: Caller, tx: Transaction[UploadDetails]
+    ) -> Sequence[Record]:
+        if caller.upload is not None:
+            raise AccessDenied("list records")
+        capsule = query.capsule or caller.capsule
+        if capsule is not None:
+            require_known(await self._access.rights(tx, caller, capsule), capsule)
+        visible_to = None if caller.operator else caller.owner
+        return await tx.records.list(replace(query, capsule=capsule, visible_to=visible_to))
 
     async def get(self, record_id: RecordId, *, caller: Caller) -> Record:
         """Return a record; one in the trash says so by `deleted_at`.
@@ -54,13 +65,30 @@ class RecordService:
         Raises:
             RecordNotFound: there is none that the caller may know of.
         """
-        record = await self._work.read(lambda tx: tx.records.load(record_id))
-        if record is None or not self._access.may_know(caller, record.owner):
-            raise RecordNotFound(record_id)
-        if record.deleted_at is not None and not record.assets:
-            raise RecordNotFound(record_id)  # its bytes are gone: nothing can bring it back
-        await self._access.check(caller, record.capsule, Role.READER)
+        record, _ = await self._work.read(partial(self._look, record_id, caller))
         return record
+
+    async def _look(
+        self, record_id: RecordId, caller: Caller, tx: Transaction[UploadDetails]
+    ) -> tuple[Record, Rights]:
+        record = await tx.records.load(record_id)
+        if record is None or (record.deleted_at is not None and not record.assets):
+            raise RecordNotFound(record_id)  # without its bytes nothing can bring it back
+        rights = await self._access.rights(tx, caller, record.capsule)
+        if rights is None or not rights.reads(record.owner):
+            raise RecordNotFound(record_id)
+        return record, rights
+
+    async def result_of(self, upload: Upload) -> Record | None:
+        """Return the record that a committed upload made or added to, for whoever was shown the upload.
+
+        None when there is none, or none any more: that the upload was committed stays true.
+        """
+        record_id = upload.details.record
+        if record_id is None or upload.status is not SessionStatus.COMMITTED:
+            return None
+        record = await self._work.read(lambda tx: tx.records.load(record_id))
+        return None if record is None or (record.deleted_at is not None and not record.assets) else record
 
     async def asset(self, record_id: RecordId, kind: AssetKind, *, caller: Caller) -> tuple[Record, Asset]:
         """Return a record and one of its assets, to be read.
@@ -90,8 +118,7 @@ class RecordService:
             RecordNotFound · AccessDenied
             UploadBusy: its upload is still under way; abort that.
         """
-        record = await self.get(record_id, caller=caller)
-        await self._access.check(caller, record.capsule, Role.OWNER)
+        record = await self._removable(record_id, caller)
         if record.status is RecordStatus.UPLOADING:
             raise UploadBusy(record_id, "its upload is under way; abort the upload instead")
         now = self._clock.now()
@@ -108,13 +135,18 @@ class RecordService:
             RecordNotFound: none, or its bytes are gone.
             AccessDenied
         """
-        record = await self.get(record_id, caller=caller)
-        await self._access.check(caller, record.capsule, Role.OWNER)
+        record = await self._removable(record_id, caller)
         if record.deleted_at is not None:
             restored = await self._work.write(lambda tx: tx.records.restore(record_id), durable=True)
             if not restored:
                 raise RecordNotFound(record_id)
         return await self.get(record_id, caller=caller)
+
+    async def _removable(self, record_id: RecordId, caller: Caller) -> Record:
+        record, rights = await self._work.read(partial(self._look, record_id, caller))
+        if not rights.removes(record.owner):
+            raise AccessDenied(f"delete or restore record {record_id!r}")
+        return record
 
     async def purge(self, *, deleted_before: float) -> int:
         """Remove the bytes of records that are in the trash since before then; return how many."""

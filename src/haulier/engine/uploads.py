@@ -3,25 +3,16 @@
 Rule 1: every call names its caller; what a caller may not know of does not exist.
 """
 
-import base64
-import hashlib
-import hmac
 import mimetypes
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from haulier.core.caller import Caller, Role
+from haulier.core.caller import LOCAL, Caller
+from haulier.core.capsule import CapsulePolicy
 from haulier.core.digest import Digest, DigestName
-from haulier.core.errors import (
-    IdempotencyKeyReused,
-    InvalidRequest,
-    LengthExceeded,
-    RecordNotFound,
-    UploadNotFound,
-)
-from haulier.core.record import RecordId
+from haulier.core.errors import IdempotencyKeyReused, InvalidRequest, LengthExceeded
 from haulier.core.session import MIB, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
@@ -33,6 +24,7 @@ from haulier.core.upload import (
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
+from haulier.engine.gate import UploadGate
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
 from haulier.ports import AccessPolicy, Body
@@ -49,6 +41,8 @@ class UploadLimits:
     ttl_s: float = 24 * 3600.0
     digest: DigestName = DigestName.SHA_256
     """For uploads that name none."""
+    max_live_of_user: int = 100
+    """Live uploads of one `user:NAME`; the local owner's are limited by `sessions`."""
     sessions: SessionLimits = field(default_factory=SessionLimits)
 
 
@@ -85,12 +79,11 @@ class UploadService:
         observer: UploadObserver | None = None,
     ) -> None:
         self._ports = ports
-        self._access = access
-        self._secret = secret
+        self._gate = UploadGate(ports.work, access, secret)
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
-        policy = UploadPolicy(self._digests, observer)
+        policy = UploadPolicy(self._digests, observer, access)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -104,25 +97,44 @@ class UploadService:
         """Return a new upload, or the one of the same idempotency key and request.
 
         Raises:
-            InvalidRequest · LengthExceeded · CapsuleNotFound · AccessDenied · RecordNotFound
-            QuotaExceeded · IdempotencyKeyReused · StorageFull · StorageError
+            InvalidRequest · LengthExceeded · FileEmpty · TypeNotAccepted
+            CapsuleNotFound · AccessDenied · RecordNotFound · QuotaExceeded
+            IdempotencyKeyReused · StorageFull · StorageError
         """
         require_valid(request.problems())
         max_size = self._limits.sessions.max_size
         if request.size is not None and request.size > max_size:
             raise LengthExceeded(max_size)
-        await self._access.check(caller, request.capsule, Role.WRITER)
-        spec, details = self._plan(request, caller)
-        if request.record is not None:
-            await self._check_target(request.record, details, caller)
-        upload, created = await self._sessions.begin(spec, details)
+        taken = await self._gate.enter(request, caller)
+        spec, details = self._plan(request, caller, taken)
+        upload, created = await self._sessions.begin(spec, details, max_live=self._max_live(caller))
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
         if created and self._observer is not None:
             self._observer.begun()
-        return Begun(upload=upload, created=created, token=self.token_of(upload))
+        return Begun(upload=upload, created=created, token=self._gate.token_of(upload))
 
-    def _plan(self, request: BeginUpload, caller: Caller) -> tuple[SessionSpec, UploadDetails]:
+    def _max_live(self, caller: Caller) -> int:
+        return self._limits.sessions.max_live if caller == LOCAL else self._limits.max_live_of_user
+
+    def _plan(
+        self, request: BeginUpload, caller: Caller, taken: CapsulePolicy
+    ) -> tuple[SessionSpec, UploadDetails]:
+        """Return what the session will be.
+
+        Args:
+            request: what was asked for.
+            caller: who owns it.
+            taken: what the capsule takes.
+
+        Raises:
+            LengthExceeded · FileEmpty · TypeNotAccepted · InvalidRequest: the capsule does not take it.
+        """
+        if request.size is not None:
+            taken.require_size(request.size)
+        content_type = request.content_type or guess_content_type(request.filename)
+        taken.require_type(content_type)
+        expected = request.expected
         spec = SessionSpec(
             scope=request.capsule,
             owner=caller.owner,
@@ -131,7 +143,7 @@ class UploadService:
             mode=request.mode,
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
-            ttl_s=self._limits.ttl_s,
+            ttl_s=taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s),
         )
         adds = request.record is not None
         details = UploadDetails(
@@ -139,32 +151,25 @@ class UploadService:
             protocol=request.protocol,
             filename=request.filename,
             path=request.path,
-            content_type=request.content_type or guess_content_type(request.filename),
+            content_type=content_type,
             metadata=dict(request.metadata),
-            digest_name=request.digest_name
-            or (request.expected.name if request.expected else self._limits.digest),
-            expected=request.expected,
+            digest_name=taken.choose_digest(
+                request.digest_name or (expected.name if expected else None), default=self._limits.digest
+            ),
+            expected=expected,
             record=None if request.lanes else request.record or self._ports.ids.record_id(),
             asset=request.asset,
             adds_to_record=adds,
         )
         return spec, details
 
-    async def _check_target(self, record_id: RecordId, details: UploadDetails, caller: Caller) -> None:
-        """Check early that a record can take one more asset; the commit's own statement decides."""
-        record = await self._ports.work.read(lambda tx: tx.records.load(record_id))
-        if record is None or record.deleted_at or not self._access.may_know(caller, record.owner):
-            raise RecordNotFound(record_id)
-        if record.capsule != details.capsule:
-            raise InvalidRequest.of("record", "is in another capsule")
-        if record.asset(details.asset) is not None:
-            raise InvalidRequest.of("asset", f"the record has its {details.asset} already")
+    async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
+        """Return who calls with an upload's own token: its owner, for that upload only; in constant time.
 
-    def token_of(self, upload: Upload) -> str:
-        """Return the upload's own token: HMAC-SHA-256 of the server's secret, its id and owner."""
-        message = f"upload\n{upload.id}\n{upload.spec.owner}".encode()
-        mac = hmac.new(self._secret, message, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
+        Raises:
+            Unauthenticated: it is not the token of that upload, or there is no such upload any more.
+        """
+        return await self._gate.caller_of_token(upload_id, token)
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -174,7 +179,8 @@ class UploadService:
         Raises:
             UploadNotFound: there is none that the caller may know of.
         """
-        return self._state(self._known(await self._sessions.load(upload_id), caller))
+        await self._gate.known(upload_id, caller)
+        return self._state(await self._sessions.load(upload_id))
 
     async def wait(self, upload_id: SessionId, *, caller: Caller, timeout_s: float) -> UploadState:
         """Return the ended upload, whenever it ended.
@@ -183,7 +189,7 @@ class UploadService:
             UploadNotFound · ServiceStopping
             WaitTimeout: it is still live after `timeout_s` seconds.
         """
-        await self._require_known(upload_id, caller)
+        await self._gate.known(upload_id, caller)
         return self._state(await self._sessions.wait(upload_id, timeout_s=timeout_s))
 
     async def watch(self, upload_id: SessionId, *, caller: Caller) -> AsyncGenerator[UploadState, None]:
@@ -192,17 +198,27 @@ class UploadService:
         Raises:
             UploadNotFound: there is none that the caller may know of.
         """
-        await self._require_known(upload_id, caller)
+        await self._gate.known(upload_id, caller)
         async with aclosing(self._sessions.watch(upload_id)) as uploads:
             async for upload in uploads:
                 yield self._state(upload)
 
     async def find_pending(self, capsule: str, key: str, *, caller: Caller) -> Upload | None:
-        """Return the caller's live upload with that idempotency key."""
+        """Return the caller's live upload with that idempotency key.
+
+        Raises:
+            CapsuleNotFound · AccessDenied
+        """
+        await self._gate.require_account(capsule, caller)
         return await self._sessions.find_pending(capsule, caller.owner, key)
 
     async def count_active_for(self, capsule: str | None, *, caller: Caller) -> int:
-        """Count the caller's live uploads, in one capsule or in all."""
+        """Count the caller's live uploads, in one capsule or in all.
+
+        Raises:
+            CapsuleNotFound · AccessDenied
+        """
+        await self._gate.require_account(capsule, caller)
         return await self._sessions.count_active_for(capsule, caller.owner)
 
     async def probe(self) -> Sequence[Upload]:
@@ -221,19 +237,6 @@ class UploadService:
             return 0 if upload.details.digest is None else upload.size or 0
         return self._digests.verified(upload.id)
 
-    def _known(self, upload: Upload, caller: Caller) -> Upload:
-        if not self._access.may_know(caller, upload.spec.owner):
-            raise UploadNotFound(upload.id)
-        return upload
-
-    async def _require_known(self, upload_id: SessionId, caller: Caller) -> Upload:
-        return self._known(await self._sessions.peek(upload_id), caller)
-
-    async def _require_writable(self, upload_id: SessionId, caller: Caller) -> Upload:
-        upload = await self._require_known(upload_id, caller)
-        await self._access.check(caller, upload.details.capsule, Role.WRITER)
-        return upload
-
     # --- bytes ---------------------------------------------------------------------------------------
 
     async def put_chunk(
@@ -247,7 +250,7 @@ class UploadService:
         replace: bool = False,
     ) -> None:
         """Accept a chunk; see `SessionService.put_chunk`. `digests` are this body's own."""
-        await self._require_writable(upload_id, caller)
+        await self._gate.movable(upload_id, caller)
         await self._sessions.put_chunk(upload_id, index, body, check=_check_of(digests), replace=replace)
 
     async def append(
@@ -261,7 +264,7 @@ class UploadService:
         final: bool = False,
     ) -> UploadState:
         """Take bytes at the end; see `SessionService.append`. `digests` are this body's own."""
-        await self._require_writable(upload_id, caller)
+        await self._gate.movable(upload_id, caller)
         upload = await self._sessions.append(upload_id, offset, body, check=_check_of(digests), final=final)
         return self._state(upload)
 
@@ -270,8 +273,9 @@ class UploadService:
 
         Raises:
             UploadNotFound · UploadGone · InvalidRequest: it takes chunks.
+            AccessDenied: it is open, and the caller may not disturb it.
         """
-        await self._require_known(upload_id, caller)
+        await self._gate.movable_if_open(upload_id, caller)
         return await self._sessions.offset(upload_id)
 
     # --- ends ----------------------------------------------------------------------------------------
@@ -288,7 +292,7 @@ class UploadService:
 
         Asked again, of a committed upload, `digest` and `size` are compared with the result.
         """
-        await self._require_writable(upload_id, caller)
+        await self._gate.movable(upload_id, caller)
         upload = await self._sessions.finish(upload_id, size=size, amend=_promising(digest))
         if upload.status is SessionStatus.COMMITTED:
             _require_same(upload, digest, size)
@@ -300,7 +304,7 @@ class UploadService:
         Raises:
             UploadNotFound · UploadComplete · AccessDenied · StorageError
         """
-        await self._require_writable(upload_id, caller)
+        await self._gate.movable(upload_id, caller)
         await self._sessions.abort(upload_id)
 
     async def expire(self, *, now: float | None = None) -> int:

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from haulier.core.errors import InvalidRequest, RecordNotFound, WaitTimeout
-from haulier.core.session import SessionId, SessionStatus
+from haulier.core.errors import InvalidRequest, WaitTimeout
+from haulier.core.session import SessionId
 from haulier.core.upload import check_key, require_valid
 from haulier.engine.uploads import UploadState
 from haulier.server.access import caller_of
@@ -168,15 +168,9 @@ class UploadRoutes:
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
-        record_id = state.upload.details.record
-        if state.upload.status is not SessionStatus.COMMITTED or record_id is None:
-            return StateOut.of(state, None)
-        try:
-            record = await self._services.records.get(record_id, caller=caller_of(request))
-        except RecordNotFound:
-            # Deleted since; that the upload was committed stays true.
-            return StateOut.of(state, None)
-        return StateOut.of(state, RecordOut.of(record, base_url(request.scope)))
+        record = await self._services.records.result_of(state.upload)
+        shown = None if record is None else RecordOut.of(record, base_url(request.scope))
+        return StateOut.of(state, shown)
 
     async def _wait(self, request: Request, upload_id: SessionId, timeout_s: float) -> UploadState:
         if timeout_s > 0:

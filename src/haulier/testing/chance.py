@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 
 from haulier.adapters.clock import uuid7
 from haulier.core.record import RecordId
+from haulier.core.secret import SECRET_BYTES
 from haulier.core.session import SessionId
 from haulier.ports import Clock
 
@@ -87,3 +88,11 @@ class SeededIdentifiers:
     def blob_key(self) -> str:
         """Return a UUID in hex, without hyphens."""
         return uuid.UUID(bytes=self._random.randbytes(16), version=4).hex
+
+    def row_id(self) -> str:
+        """Return a UUIDv7 of now."""
+        return self.record_id()
+
+    def secret(self) -> bytes:
+        """Return 32 bytes, the same for the same seed."""
+        return self._random.randbytes(SECRET_BYTES)
