@@ -61,6 +61,9 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "health": (),
     "ready": (),
     "metrics": _READING,
+    "liveSessions": ("access-denied", "invalid-request", *_READING),
+    "stats": ("access-denied", *_READING),
+    "expire": ("access-denied", *_READING),
 }  # fmt: skip
 """Which problems an operation can answer, beside those that any can."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
 from haulier.core.session import SessionId
+from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
 from haulier.ports import Clock
@@ -58,6 +59,7 @@ class Services:
 
     uploads: UploadService
     records: RecordService
+    operators: OperatorService
     readiness: Callable[[], Awaitable[Sequence[str]]]
     """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""
     clock: Clock

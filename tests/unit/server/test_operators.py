@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from haulier.core.session import SessionStatus
 from haulier.server.problems import SLUGS
+from haulier.testing import ManualClock
 from tests.support.service import MemoryService
 
 APP = "https://app.example"
@@ -68,6 +69,76 @@ class TestMetrics:
         text = (await client.get("/metrics")).text
         assert metric(text, 'haulier_janitor_total{result="expired"}') == 2
         assert metric(text, 'haulier_uploads_ended_total{status="expired"}') == 1
+
+
+class TestOperatorsCalls:
+    async def test_live_uploads_are_listed_with_what_is_known_of_them(
+        self, client: httpx2.AsyncClient
+    ) -> None:
+        chunk = 256 * 1024
+        wanted = {"filename": "a.bin", "size": 2 * chunk, "chunk_size": chunk}
+        upload = (await client.post("/api/uploads", json=wanted)).json()
+        await client.put(f"{upload['links']['chunks']}/1", content=bytes(chunk))
+        await client.put("/api/files/done", content=b"hello")
+        answer = await client.get("/api/operators/sessions")
+        assert answer.status_code == 200
+        page = answer.json()
+        (item,) = page.pop("items")
+        assert page == {"next": None, "total": None, "left_out": 0}
+        assert item.pop("created_at") <= item.pop("last_seen_at") < item.pop("expires_at")
+        assert 0 <= item.pop("idle_s") <= item.pop("age_s") < 60
+        assert item == {
+            "id": upload["id"],
+            "owner": "local",
+            "capsule": "default",
+            "filename": "a.bin",
+            "protocol": "native",
+            "mode": "chunks",
+            "status": "open",
+            "size": 2 * chunk,
+            "received_bytes": chunk,
+            "holder": None,
+            "error": None,
+        }
+
+    async def test_live_uploads_are_paged(self, client: httpx2.AsyncClient) -> None:
+        ids = [
+            (await client.post("/api/uploads", json={"filename": "a", "size": 1})).json()["id"]
+            for _ in range(5)
+        ]
+        seen: list[str] = []
+        query: dict[str, str | int] = {"limit": 2}
+        while True:
+            page = (await client.get("/api/operators/sessions", params=query)).json()
+            seen += [item["id"] for item in page["items"]]
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        assert sorted(seen) == sorted(ids)
+        assert (await client.get("/api/operators/sessions?cursor=x")).status_code == 422
+
+    async def test_stats_count_what_there_is(self, client: httpx2.AsyncClient) -> None:
+        await client.put("/api/files/a", content=b"hello")
+        gone = (await client.put("/api/files/b", content=b"hello")).json()
+        await client.delete(f"/api/records/{gone['id']}")
+        await client.post("/api/uploads", json={"filename": "c", "size": 7})
+        stats = (await client.get("/api/operators/stats")).json()
+        assert stats["workers"] == 1
+        assert stats["sessions"] == {"open": 1, "finishing": 0}
+        assert (stats["records"]["completed"], stats["records"]["uploading"]) == (1, 1)
+        assert stats["deleted_records"] == 1
+        (capsule,) = stats["capsules"]
+        assert (capsule["name"], capsule["used_bytes"], capsule["reserved_bytes"]) == ("default", 10, 7)
+
+    async def test_expiry_runs_when_an_operator_says_so(self) -> None:
+        service = MemoryService(clock=ManualClock())
+        async with service.client(session_ttl_s=60) as client:
+            await client.post("/api/uploads", json={"filename": "a", "size": 1})
+            assert (await client.post("/api/operators/expire")).json() == {"expired": 0}
+            assert isinstance(service.clock, ManualClock)
+            service.clock.advance(service.limits.ttl_s + 1)
+            assert (await client.post("/api/operators/expire")).json() == {"expired": 1}
+            assert (await client.get("/api/operators/stats")).json()["sessions"]["open"] == 0
 
 
 class TestRequestIds:

@@ -7,6 +7,7 @@ Rule 1: when a wait returns or raises, no thread touches what it was given any m
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -46,8 +47,11 @@ class DiskThreads:
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="haulier-disk")
 
     def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":
-        """Start `work` and return its future; whoever starts it has to see it end."""
-        return self._pool.submit(work, *arguments)
+        """Start `work` and return its future; whoever starts it has to see it end.
+
+        It runs in a copy of the caller's context: what it logs names the request that it is for.
+        """
+        return self._pool.submit(copy_context().run, work, *arguments)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run `work` and return its result; returns or raises only after it has ended."""
