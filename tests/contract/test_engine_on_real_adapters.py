@@ -27,6 +27,7 @@ from haulier.engine.uploads import UploadLimits, UploadService, UploadState
 from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody
+from tests.support.postgres import fresh_database
 
 ME: Final = LOCAL
 CHUNK: Final = 1000
@@ -42,7 +43,7 @@ class Engine:
         self.sink = sink
         self.clock = clock
         self.background = Background()
-        access = OpenAccess(database)
+        access = GrantedAccess(clock)
         self.uploads = UploadService(
             SessionPorts(
                 work=database,
@@ -108,7 +109,21 @@ async def _on_disk(root: Path) -> AsyncIterator[Engine]:
         sink.close()
 
 
-@pytest.fixture(params=[_in_memory, _on_disk], ids=["memory", "disk and SQLite"])
+@asynccontextmanager
+async def _on_disk_and_postgres(root: Path) -> AsyncIterator[Engine]:
+    with fresh_database() as url:
+        async with PostgresDatabase(url) as database:
+            sink = DiskSink(root, min_free=0)
+            one = Engine(database, sink, ManualClock())
+            yield one
+            await one.background.stop(grace_s=5)
+            sink.close()
+
+
+@pytest.fixture(
+    params=[_in_memory, _on_disk, _on_disk_and_postgres],
+    ids=["memory", "disk and SQLite", "disk and PostgreSQL"],
+)
 async def one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     async with request.param(tmp_path) as made:
         yield made

@@ -1,4 +1,4 @@
-"""The database on disk and the one in memory answer alike, whatever is asked in whatever order."""
+"""The databases and the one in memory answer alike, whatever is asked in whatever order."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
@@ -23,11 +26,18 @@ from haulier.core.session import MIB, Mode, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, RecordQuery
 from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload
+from tests.support.postgres import fresh_database
 
 Step = Callable[[Any], Awaitable[Any]]
 """One call of a store, given the transaction."""
 
 CAPSULES = {"default": None, "other": None, "small": 1000}
+CAPSULE_ROWS = [
+    "INSERT INTO capsules (id, name, quota_bytes, used_bytes, reserved_bytes) "
+    f"VALUES ('{name}', '{name}', {quota or 'NULL'}, 0, 0)"
+    for name, quota in CAPSULES.items()
+    if name != "default"
+]
 CHUNKED = ("c1", "c2")
 APPENDED = ("p1",)
 RECORDS = ("r1", "r2", "r3")
@@ -70,6 +80,18 @@ def template() -> Path:
     return path
 
 
+def on_sqlite(ends: contextlib.ExitStack) -> SqlDatabase:
+    """Return a fresh database in a file."""
+    path = Path(ends.enter_context(tempfile.TemporaryDirectory())) / "haulier.db"
+    shutil.copy(template(), path)
+    return open_database(f"sqlite:///{path}")
+
+
+def on_postgres(ends: contextlib.ExitStack) -> SqlDatabase:
+    """Return a fresh PostgreSQL database."""
+    return open_database(ends.enter_context(fresh_database(template=CAPSULE_ROWS)))
+
+
 async def outcome(call: Awaitable[Any]) -> tuple[str, Any]:
     """Return what came of a call, in words that both databases share."""
     try:
@@ -78,7 +100,7 @@ async def outcome(call: Awaitable[Any]) -> tuple[str, Any]:
         return type(refusal).__name__, str(refusal)
     except (KeyTaken, Rollback) as refusal:
         return type(refusal).__name__, None
-    except (AssertionError, sqlite3.IntegrityError):
+    except (AssertionError, sqlite3.IntegrityError, psycopg.IntegrityError):
         return "mistake", None
     return "answer", list(result) if isinstance(result, list | tuple) else result
 
@@ -86,20 +108,20 @@ async def outcome(call: Awaitable[Any]) -> tuple[str, Any]:
 class BothDatabases(RuleBasedStateMachine):
     """What is done to both, and how their answers are compared."""
 
+    rows = staticmethod(on_sqlite)
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.directory = tempfile.TemporaryDirectory()
-        path = Path(self.directory.name) / "haulier.db"
-        shutil.copy(template(), path)
-        self.sql = SqliteDatabase(f"sqlite:///{path}")
+        self.ends = contextlib.ExitStack()
+        self.sql = self.rows(self.ends)
         self.memory: MemoryDatabase[UploadDetails] = MemoryDatabase(capsules=CAPSULES)
         self.runner.run(self.sql.open())
 
     def teardown(self) -> None:
         self.runner.run(self.sql.close())
         self.runner.close()
-        self.directory.cleanup()
+        self.ends.close()
 
     def do(self, *steps: Step, rolled_back: bool = False, durable: bool = False) -> Any:
         """Run the steps in one transaction of each database; they must come to the same."""
@@ -430,7 +452,21 @@ async def all_records(tx: Any) -> list[Any]:
     ]
 
 
+class SessionsOnPostgres(SessionsOfBoth):
+    rows = staticmethod(on_postgres)
+
+
+class RecordsOnPostgres(RecordsOfBoth):
+    rows = staticmethod(on_postgres)
+
+
 for machine in (SessionsOfBoth, RecordsOfBoth):
     machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+for machine in (SessionsOnPostgres, RecordsOnPostgres):
+    # Each look at everything is some forty round trips.
+    machine.TestCase.settings = settings(max_examples=15, stateful_step_count=30)
+
 TestSessions = SessionsOfBoth.TestCase
 TestRecords = RecordsOfBoth.TestCase
+TestSessionsOnPostgres = pytest.mark.needs("postgresql")(SessionsOnPostgres.TestCase)
+TestRecordsOnPostgres = pytest.mark.needs("postgresql")(RecordsOnPostgres.TestCase)

@@ -48,13 +48,14 @@ def options_of(url: str) -> Mapping[str, Any]:
     try:
         given = conninfo_to_dict(url) if url.startswith("postgresql://") else {}
     except psycopg.ProgrammingError as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError("database_url", "***", f"expected postgresql://USER@HOST/NAME; {reason}") from error
+        # Its words quote the URL, and so perhaps the password.
+        raise ConfigError("database_url", "***", _EXPECTED) from error
     if not given:
-        raise ConfigError("database_url", "***", "expected postgresql://USER@HOST/NAME")
+        raise ConfigError("database_url", "***", _EXPECTED)
     return {**_DEFAULTS, **given}
 
 
+_EXPECTED: Final = "expected postgresql://USER:PASSWORD@HOST/NAME, with %XX for what URLs give a meaning"
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "haulier",
     "client_encoding": "UTF8",

@@ -10,7 +10,7 @@ Rule 4: a transaction runs in a task of its own, so that a caller who is cancell
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
@@ -25,6 +25,7 @@ from haulier.adapters.sql.postgres.connection import (
     place_of,
     translated,
 )
+from haulier.adapters.sql.postgres.listener import listen
 from haulier.adapters.sql.postgres.migrate import migrate
 from haulier.adapters.sql.postgres.pool import Pool
 from haulier.adapters.sql.stores import SqlTransaction
@@ -52,6 +53,9 @@ BEGIN_READ: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN_DURABLE: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 BEGIN_WRITE: Final = BEGIN_DURABLE + b"; SET LOCAL synchronous_commit TO LOCAL"
 """On this database's disk, without waiting for its replicas."""
+
+
+_NOTIFY: Final = b"SELECT pg_notify(%(channel)s::text, %(payload)s::text)"
 
 
 class PostgresDatabase:
@@ -128,6 +132,35 @@ class PostgresDatabase:
         """
         begin = BEGIN_DURABLE if durable else BEGIN_WRITE
         return await self._run_task(self._persist(lambda: self._write(work, begin)))
+
+    def listen(self, channel: str) -> AsyncIterator[str | None]:
+        """Yield each payload sent to `channel`, on a connection that comes back by itself.
+
+        None comes first, and again whenever notices may have been missed: read everything then. Close the iterator
+        (`contextlib.aclosing`) to give its connection up. Needs a session of its own on the server, which a pooler in
+        transaction mode does not give.
+        """
+        return listen(self._connect, channel, self._chance)
+
+    async def notify(self, channel: str, payload: str = "") -> None:
+        """Tell everybody who listens to `channel`, in any process; a hint, which is lost on who is not there.
+
+        Call it after the commit that it is about. Within a transaction, NOTIFY would make all commits of the
+        database wait for each other.
+
+        Args:
+            channel: up to 63 bytes.
+            payload: up to `listener.MAX_PAYLOAD` bytes.
+
+        Raises:
+            StorageUnavailable: it was not told, or nobody knows.
+        """
+        await self._run_task(self._persist(lambda: self._notify(channel, payload)))
+
+    async def _notify(self, channel: str, payload: str) -> None:
+        async with self._pool.lend() as connection:
+            parameters = {"channel": channel, "payload": payload}
+            await connection.execute(_NOTIFY, parameters, prepare=True)
 
     async def _connect(self) -> Connection:
         return await connect(

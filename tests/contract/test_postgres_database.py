@@ -1,0 +1,772 @@
+"""What is peculiar to PostgreSQL: schema, writers side by side, lost connections, restarts, notices."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from haulier.adapters.sql.models import metadata
+from haulier.adapters.sql.postgres.connection import options_of
+from haulier.adapters.sql.postgres.database import MAX_WAITING, PostgresDatabase
+from haulier.adapters.sql.upgrade import alembic_config
+from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
+from haulier.core.record import RecordId, RecordStatus
+from haulier.core.session import SessionId, SessionStatus
+from haulier.ports import KeyTaken
+from haulier.testing.rows import (
+    T0,
+    add_finishing,
+    add_record,
+    add_upload,
+    chunk,
+    record,
+    see,
+    see_record,
+    upload,
+)
+from tests.support.postgres import Cluster, empty_database, fresh_database, own_cluster
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    with empty_database() as url:
+        yield url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[PostgresDatabase]:
+    async with PostgresDatabase(url) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One of our own, to be stopped and crashed."""
+    with own_cluster() as cluster:
+        yield cluster
+
+
+def execute(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement beside the adapter."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def name_of(url: str) -> str:
+    return str(options_of(url)["dbname"])
+
+
+def engine_of(url: str) -> sa.Engine:
+    return sa.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=sa.NullPool
+    )
+
+
+def described(url: str) -> dict[str, list[str]]:
+    """Return every table as the database knows it, in an order that does not depend on its history."""
+    inspector = sa.inspect(engine_of(url))
+    return {
+        table: sorted(
+            json.dumps(fact, default=repr, sort_keys=True)
+            for facts in (
+                inspector.get_columns(table),
+                [dict(inspector.get_pk_constraint(table))],
+                inspector.get_foreign_keys(table),
+                inspector.get_unique_constraints(table),
+                inspector.get_check_constraints(table),
+                inspector.get_indexes(table),
+            )
+            for fact in facts
+        )
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        "url",
+        ["", "haulier", "sqlite:///x", "postgresql://h/x?nonsense=secret", "postgresql://u:%zzsecret@h/x"],
+    )
+    def test_what_is_no_url_of_a_database_is_refused_without_its_words(self, url: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            PostgresDatabase(url)
+        assert refused.value.setting == "database_url"
+        assert "secret" not in str(refused.value)
+
+    def test_a_place_has_no_password(self) -> None:
+        place = PostgresDatabase("postgresql://u:secret@db.example:5433/rows?password=secret").place
+        assert place == "PostgreSQL database rows at db.example"
+
+    async def test_a_server_that_is_not_there_is_unavailable(self) -> None:
+        with pytest.raises(StorageUnavailable, match="PostgreSQL database rows at /nowhere"):
+            await PostgresDatabase("postgresql://u@/rows?host=/nowhere").open()
+
+    async def test_a_database_that_is_not_there_is_unavailable(self, url: str) -> None:
+        with pytest.raises(StorageUnavailable, match='database "none" does not exist'):
+            await PostgresDatabase(url.replace(name_of(url), "none")).open()
+
+    async def test_a_closed_database_refuses_and_opens_again(self, url: str) -> None:
+        database = PostgresDatabase(url)
+        await database.close()
+        async with database:
+            await add_upload(database, upload("a"))
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await add_upload(database, upload("b"))
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await see(database, "a")
+        async with database:
+            assert await see(database, "a") == upload("a")
+
+    async def test_an_encoding_that_lacks_letters_is_refused(self) -> None:
+        latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+        with empty_database(latin) as url, pytest.raises(ConfigError, match="UTF8, not LATIN1"):
+            await PostgresDatabase(url).open()
+
+    async def test_a_database_that_may_not_be_changed_is_told(self, empty: str) -> None:
+        execute(
+            empty,
+            "DO 'BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END'",
+        )
+        with pytest.raises(StorageNotWritable, match="permission denied"):
+            await PostgresDatabase(empty.replace("haulier@", "reader@")).open()
+
+
+class TestSchema:
+    async def test_the_migrations_make_exactly_the_models(self, url: str, empty: str) -> None:
+        metadata.create_all(engine_of(empty))
+        assert described(url) == described(empty)
+
+    def test_alembic_finds_nothing_to_change(self, url: str) -> None:
+        with engine_of(url).connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+    def test_the_migrations_can_be_taken_back(self, empty: str) -> None:
+        with engine_of(empty).begin() as connection:
+            command.upgrade(alembic_config(connection), "head")
+            command.downgrade(alembic_config(connection), "base")
+        assert described(empty) == {}
+
+    async def test_opening_again_changes_nothing(self, url: str) -> None:
+        before = described(url)
+        for _ in range(2):
+            async with PostgresDatabase(url):
+                pass
+        assert described(url) == before
+
+    async def test_a_database_of_a_newer_version_is_refused_untouched(self, url: str) -> None:
+        execute(url, "UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(ConfigError, match="9999 is newer"):
+            await PostgresDatabase(url).open()
+
+    async def test_a_migration_that_fails_leaves_the_database_as_it_was(self, empty: str) -> None:
+        execute(empty, "CREATE TABLE uploads (mine text)")
+        with pytest.raises(StorageUnavailable, match="already exists"):
+            await PostgresDatabase(empty).open()
+        assert list(described(empty)) == ["uploads"]
+
+    def test_four_services_start_at_once_on_a_new_database(self, empty: str) -> None:
+        starts = [
+            subprocess.Popen(
+                [sys.executable, "-c", STARTER, empty, f"s{number}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(4)
+        ]
+        for start in starts:
+            assert start.stdout is not None
+            assert start.stdout.readline() == "imported\n"
+        # All of them go on from here, as close together as processes can.
+        for start in starts:
+            assert start.stdin is not None
+            start.stdin.close()
+        for start in starts:
+            with start:
+                assert start.wait(60) == 0
+        found = execute(empty, "SELECT id FROM uploads ORDER BY id")
+        assert found == [("s0",), ("s1",), ("s2",), ("s3",)]
+
+    async def test_a_start_waits_for_another_one_only_so_long(self, empty: str) -> None:
+        from haulier.adapters.sql.postgres.connection import advisory_key
+
+        with psycopg.connect(empty, autocommit=True) as other:
+            other.execute("SELECT pg_advisory_lock(%s)", [advisory_key("migrations")])
+            with pytest.raises(StorageUnavailable, match="lock timeout"):
+                await PostgresDatabase(empty, patience_s=0.1).open()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE uploads SET status = 'odd'",
+            "UPDATE uploads SET status = 'finishing'",
+            "UPDATE uploads SET size = -1",
+            "UPDATE uploads SET expected_name = 'md5'",
+            "UPDATE uploads SET capsule_id = 'none'",
+            "UPDATE capsules SET reserved_bytes = -1",
+            "UPDATE records SET deleted_at = 1",
+            "INSERT INTO chunks VALUES ('none', 0, 1, '\\x00')",
+        ],
+    )
+    async def test_rows_that_make_no_sense_are_refused(
+        self, database: PostgresDatabase, url: str, change: str
+    ) -> None:
+        await add_upload(database, upload("a"))
+        await add_record(database, record("r"))
+        with pytest.raises(psycopg.IntegrityError):
+            execute(url, change)
+
+
+STARTER = """
+import asyncio, sys
+from haulier.adapters.sql.postgres.database import PostgresDatabase
+from haulier.testing.rows import add_upload, upload
+
+async def main():
+    async with PostgresDatabase(sys.argv[1]) as database:
+        await add_upload(database, upload(sys.argv[2]))
+
+print("imported", flush=True)
+sys.stdin.read()
+asyncio.run(main())
+"""
+
+
+class TestSideBySide:
+    """Conditions that SQLite keeps by having one writer."""
+
+    @pytest.fixture
+    async def others(self, url: str, database: PostgresDatabase) -> AsyncIterator[list[PostgresDatabase]]:
+        """Three services on one database."""
+        async with PostgresDatabase(url) as second, PostgresDatabase(url) as third:
+            yield [database, second, third]
+
+    async def test_parallel_begins_never_pass_the_limit_of_their_owner(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        begins = (
+            others[n % 3].write(lambda tx, n=n: tx.sessions.insert(upload(f"s{n}"), max_live=7))
+            for n in range(50)
+        )
+        results = await asyncio.gather(*begins, return_exceptions=True)
+        assert results.count(None) == 7
+        assert sum(isinstance(result, QuotaExceeded) for result in results) == 43
+        assert await others[0].read(lambda tx: tx.sessions.count_live(None, "local")) == 7
+
+    async def test_parallel_begins_with_one_key_make_one_session(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        begins = (
+            others[n % 3].write(lambda tx, n=n: tx.sessions.insert(upload(f"s{n}", key="k"), max_live=99))
+            for n in range(30)
+        )
+        results = await asyncio.gather(*begins, return_exceptions=True)
+        assert results.count(None) == 1
+        assert sum(isinstance(result, KeyTaken) for result in results) == 29
+
+    async def test_parallel_reservations_never_pass_the_quota(
+        self, others: list[PostgresDatabase], url: str
+    ) -> None:
+        execute(url, "UPDATE capsules SET quota_bytes = 1000")
+        reservations = (others[n % 3].write(lambda tx: tx.capsules.reserve("default", 90)) for n in range(50))
+        results = await asyncio.gather(*reservations, return_exceptions=True)
+        assert results.count(None) == 11
+        assert sum(isinstance(result, QuotaExceeded) for result in results) == 39
+        assert execute(url, "SELECT reserved_bytes FROM capsules") == [(990,)]
+
+    async def test_no_chunk_is_accepted_by_a_session_that_ends_meanwhile(
+        self, others: list[PostgresDatabase], url: str
+    ) -> None:
+        for number in range(30):
+            name = SessionId(f"s{number}")
+            await add_upload(others[0], upload(name))
+            accepted, ended = await asyncio.gather(
+                others[1].write(lambda tx, name=name: tx.sessions.accept_chunk(name, chunk(0), now=T0)),
+                others[2].write(
+                    lambda tx, name=name: tx.sessions.end(
+                        name, None, SessionStatus.ABORTED, error=None, now=T0
+                    )
+                ),
+            )
+            assert ended
+            found = execute(url, "SELECT 1 FROM chunks WHERE upload_id = %s", name)
+            # The end forgets chunks that came before it.
+            assert found in ([], [(1,)])
+            assert accepted or not found
+
+    async def test_a_finish_waits_for_a_chunk_that_is_being_forgotten(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        session = await add_finishing(others[0], upload("a"))
+        await others[0].write(lambda tx: tx.sessions.reopen(session.id, session.fence, "wrong", now=T0))
+        forgotten, go_on = asyncio.Event(), asyncio.Event()
+
+        async def forget(tx: Any) -> bool:
+            dropped = await tx.sessions.forget_chunk(session.id, 0, now=T0)
+            forgotten.set()
+            await go_on.wait()
+            return bool(dropped)
+
+        forgetting = asyncio.gather(others[1].write(forget))
+        await forgotten.wait()
+        finishing = asyncio.gather(
+            others[2].write(lambda tx: tx.sessions.start_finish(session.id, "b", "w", now=T0))
+        )
+        await _until_somebody_waits(others[0])
+        go_on.set()
+        assert await forgetting == [True]
+        assert await finishing == [None]
+
+    async def test_a_record_is_never_restored_without_the_assets_that_are_being_dropped(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        await add_record(others[0], record("r"), original="b")
+        await others[0].write(lambda tx: tx.records.delete(RecordId("r"), now=T0, keep_assets=False))
+        dropped, go_on = asyncio.Event(), asyncio.Event()
+
+        async def drop(tx: Any) -> int:
+            assets = await tx.records.drop_assets(RecordId("r"))
+            dropped.set()
+            await go_on.wait()
+            return len(assets)
+
+        dropping = asyncio.gather(others[1].write(drop))
+        await dropped.wait()
+        restoring = asyncio.gather(others[2].write(lambda tx: tx.records.restore(RecordId("r"))))
+        await _until_somebody_waits(others[0])
+        go_on.set()
+        assert await dropping == [1]
+        assert await restoring == [False]
+
+    async def test_each_ended_session_is_purged_by_one(self, others: list[PostgresDatabase]) -> None:
+        async def add(tx: Any) -> None:
+            for number in range(40):
+                await tx.sessions.insert(upload(f"s{number}"), max_live=99)
+                await tx.sessions.end(
+                    SessionId(f"s{number}"), None, SessionStatus.ABORTED, error=None, now=T0
+                )
+
+        await others[0].write(add)
+        purged = await asyncio.gather(
+            *(one.write(lambda tx: tx.sessions.purge(before=T0 + 1, limit=40)) for one in others)
+        )
+        assert sorted(session.id for batch in purged for session in batch) == sorted(
+            f"s{n}" for n in range(40)
+        )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - another process has nobody to tell
+            await asyncio.sleep(0.005)
+
+
+async def _until_somebody_waits(database: PostgresDatabase) -> None:
+    """Wait until a transaction waits for a lock of another."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    await until(lambda: bool(execute_on(database, waiting)))
+
+
+def execute_on(database: PostgresDatabase, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement beside the adapter, on its database."""
+    with psycopg.connect(**database._options, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def connections_of(database: PostgresDatabase) -> list[tuple[Any, ...]]:
+    """Return the connections to its database, but the one that looks."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    return execute_on(database, f"SELECT pid FROM pg_stat_activity WHERE {others}")
+
+
+class TestTransientErrors:
+    """What failed before its commit is tried again; nobody notices."""
+
+    async def test_connections_that_were_cut_while_idle_are_replaced(
+        self, database: PostgresDatabase
+    ) -> None:
+        await asyncio.gather(*(see(database, "a") for _ in range(20)))
+        cut_all(database)
+        await add_upload(database, upload("a"))
+        assert await see(database, "a") == upload("a")
+
+    async def test_work_that_is_cut_is_done_again(self, database: PostgresDatabase) -> None:
+        tries = 0
+
+        async def work(tx: Any) -> None:
+            nonlocal tries
+            tries += 1
+            await tx.sessions.insert(upload("a"), max_live=9)
+            if tries < 3:
+                await asyncio.to_thread(cut_all, database)
+            await tx.sessions.insert(upload("b"), max_live=9)
+
+        await database.write(work)
+        assert tries == 3
+        assert {session.id for session in await database.read(lambda tx: tx.sessions.live())} == {"a", "b"}
+
+    async def test_of_two_that_lock_each_other_out_both_succeed(self, database: PostgresDatabase) -> None:
+        await add_upload(database, upload("a"))
+        await add_upload(database, upload("b"))
+        met = asyncio.Barrier(2)
+        first = True
+
+        def touch(*names: str) -> Callable[[Any], Awaitable[None]]:
+            async def work(tx: Any) -> None:
+                nonlocal first
+                await tx.sessions.touch(SessionId(names[0]), now=T0)
+                if first:
+                    await met.wait()
+                    first = False
+                await tx.sessions.touch(SessionId(names[1]), now=T0)
+
+            return work
+
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(database.write(touch("a", "b")), database.write(touch("b", "a")))
+
+    async def test_a_row_that_stays_locked_is_unavailable(self, url: str) -> None:
+        async with PostgresDatabase(url, patience_s=0.5) as database:
+            await add_upload(database, upload("a"))
+            with psycopg.connect(url) as other:
+                other.execute("SELECT 1 FROM uploads FOR UPDATE")
+                with pytest.raises(
+                    StorageUnavailable, match="55P03: canceling statement due to lock timeout"
+                ):
+                    await database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0))
+                assert await see(database, "a") == upload("a")
+            assert await database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0))
+
+    async def test_a_short_lock_is_waited_out(self, database: PostgresDatabase, url: str) -> None:
+        await add_upload(database, upload("a"))
+        async with await psycopg.AsyncConnection.connect(url) as other:
+            await other.execute("SELECT 1 FROM uploads FOR UPDATE")
+            touching = asyncio.gather(database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0)))
+            await _until_somebody_waits(database)
+        assert await touching == [True]
+
+    async def test_an_error_that_stays_is_told_with_its_detail(
+        self, database: PostgresDatabase, url: str
+    ) -> None:
+        execute(url, "ALTER TABLE chunks RENAME TO elsewhere")
+        with pytest.raises(StorageUnavailable, match='42P01: relation "chunks" does not exist'):
+            await see(database, (await add_upload(database, upload("a"))))
+
+
+def cut_all(database: PostgresDatabase) -> None:
+    """End every other connection to this database, from the server's side."""
+    execute_on(
+        database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+class TestCommits:
+    """Nobody knows what came of a commit whose answer is lost; that is never repeated."""
+
+    async def test_a_commit_that_is_cut_is_told_and_not_repeated(
+        self, database: PostgresDatabase, url: str
+    ) -> None:
+        execute(
+            url,
+            "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON uploads DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION cut()",
+        )
+        tries = 0
+
+        async def work(tx: Any) -> None:
+            nonlocal tries
+            tries += 1
+            await tx.sessions.insert(upload("a"), max_live=9)
+
+        with pytest.raises(StorageUnavailable, match="committed or not"):
+            await database.write(work)
+        assert tries == 1
+        assert await see(database, "a") is None
+
+    async def test_a_commit_whose_answer_is_lost_is_told_and_not_repeated(self, url: str) -> None:
+        async with losing_answers(url) as (lossy, lose), PostgresDatabase(lossy) as database:
+            await add_upload(database, upload("a"))
+            lose.set()
+            with pytest.raises(StorageUnavailable, match="committed or not"):
+                await add_upload(database, upload("b"))
+            lose.clear()
+            # Whoever repeats it finds what came of it.
+            assert await see(database, "b") == upload("b")
+
+    async def test_a_commit_that_is_refused_is_done_again(self, database: PostgresDatabase, url: str) -> None:
+        execute(
+            url,
+            "CREATE SEQUENCE tries;"
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN IF nextval(''tries'') < 3 THEN"
+            " RAISE EXCEPTION ''again'' USING ERRCODE = ''40001''; END IF; RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON uploads DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        await add_upload(database, upload("a"))
+        assert execute(url, "SELECT last_value FROM tries") == [(3,)]
+
+    async def test_commits_wait_for_the_disk_whatever_the_server_is_told(self, url: str) -> None:
+        execute(url, f"ALTER DATABASE {name_of(url)} SET synchronous_commit = off")
+        levels: list[str] = []
+
+        async def look(tx: Any) -> None:
+            cursor = await tx.sessions._sql._cursor.execute("SHOW synchronous_commit")
+            levels.append((await cursor.fetchone())["synchronous_commit"])
+
+        async with PostgresDatabase(url, connections=1) as database:
+            for durable in (False, True, False):
+                await database.write(look, durable=durable)
+        assert levels == ["local", "on", "local"]
+
+    async def test_work_that_goes_on_after_a_failed_statement_is_a_mistake(
+        self, database: PostgresDatabase
+    ) -> None:
+        async def work(tx: Any) -> None:
+            with pytest.raises(psycopg.IntegrityError):
+                await tx.sessions.insert(upload("a", scope="none"), max_live=9)
+
+        with pytest.raises(AssertionError, match="must not go on"):
+            await database.write(work)
+
+
+@asynccontextmanager
+async def losing_answers(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A way to the database on which, once the event is set, the answer to a COMMIT is lost with the connection."""
+    socket = f"{options_of(url)['host']}/.s.PGSQL.5432"
+    lose = asyncio.Event()
+
+    async def pass_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, committing: list[bool]
+    ) -> None:
+        while data := await reader.read(65536):
+            if lose.is_set() and b"COMMIT\0" in data:
+                committing.append(True)
+            writer.write(data)
+            await writer.drain()
+
+    async def pass_back(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, committing: list[bool]
+    ) -> None:
+        while (data := await reader.read(65536)) and not committing:
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(socket)
+        committing: list[bool] = []
+        try:
+            await asyncio.gather(
+                pass_on(reader, far_writer, committing),
+                pass_back(far_reader, writer, committing),
+                return_exceptions=True,
+            )
+        finally:
+            far_writer.close()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    name = options_of(url)["dbname"]
+    async with server:
+        yield f"postgresql://haulier@127.0.0.1:{port}/{name}?sslmode=disable&gssencmode=disable", lose
+
+
+class TestRestarts:
+    """The database crashes in the middle."""
+
+    async def test_what_was_answered_survives_a_crash_in_the_middle_of_writes(self, cluster: Cluster) -> None:
+        cluster.execute("DROP DATABASE IF EXISTS crashed WITH (FORCE)")
+        cluster.execute("CREATE DATABASE crashed")
+        answered: list[str] = []
+        stop = asyncio.Event()
+
+        async def begin(database: PostgresDatabase, line: int) -> None:
+            number = 0
+            while not stop.is_set():
+                name = f"s{line}-{number}"
+                number += 1
+                try:
+                    await add_upload(database, upload(name), chunks=3)
+                except StorageUnavailable:
+                    continue
+                answered.append(name)
+
+        async def crash() -> None:
+            for _ in range(3):
+                seen = len(answered)
+                await until(lambda seen=seen: len(answered) >= seen + 50)  # type: ignore[misc]
+                await asyncio.to_thread(cluster.restart, "immediate")
+            stop.set()
+
+        async with PostgresDatabase(cluster.url("crashed")) as database:
+            async with asyncio.timeout(120):
+                await asyncio.gather(crash(), *(begin(database, line) for line in range(12)))
+            live = {session.id: session for session in await database.read(lambda tx: tx.sessions.live())}
+            assert live.keys() >= set(answered)
+            for name in live:
+                loaded = await see(database, name)
+                assert loaded is not None
+                assert loaded.complete
+
+    async def test_a_database_that_stays_away_is_unavailable_until_it_is_back(self, cluster: Cluster) -> None:
+        cluster.execute("DROP DATABASE IF EXISTS away WITH (FORCE)")
+        cluster.execute("CREATE DATABASE away")
+        async with PostgresDatabase(cluster.url("away"), patience_s=1) as database:
+            await add_upload(database, upload("a"))
+            await asyncio.to_thread(cluster.stop)
+            try:
+                with pytest.raises(StorageUnavailable, match="PostgreSQL database away"):
+                    await add_upload(database, upload("b"))
+                with pytest.raises(StorageUnavailable):
+                    await see(database, "a")
+            finally:
+                await asyncio.to_thread(cluster.start)
+            await add_upload(database, upload("b"))
+            assert await see(database, "a") == upload("a")
+
+
+class TestCallers:
+    async def test_a_caller_that_leaves_does_not_interrupt_its_transaction(
+        self, database: PostgresDatabase
+    ) -> None:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def work(tx: Any) -> None:
+            await tx.sessions.insert(upload("a"), max_live=9)
+            entered.set()
+            await go_on.wait()
+
+        caller = asyncio.get_running_loop().create_task(database.write(work))
+        await entered.wait()
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        go_on.set()
+        await database.close()
+        await database.open()
+        assert await see(database, "a") == upload("a")
+
+    async def test_a_database_that_never_answers_is_unavailable_in_the_end(self, url: str) -> None:
+        async def work(_: Any) -> None:
+            await asyncio.Event().wait()
+
+        async with PostgresDatabase(url, patience_s=0.1, connections=1) as database:
+            with pytest.raises(StorageUnavailable, match="does not answer"):
+                await database.write(work)
+            assert await see(database, "a") is None
+
+    async def test_transactions_that_wait_are_bounded(self, database: PostgresDatabase) -> None:
+        async def work(_: Any) -> None:
+            """Do nothing."""
+
+        jobs = (database.write(work) for _ in range(MAX_WAITING + 1))
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert sum(isinstance(result, StorageUnavailable) for result in results) == 1
+        assert results.count(None) == MAX_WAITING
+
+    async def test_connections_are_bounded(self, url: str) -> None:
+        async with PostgresDatabase(url, connections=3) as database:
+            await asyncio.gather(*(see(database, "a") for _ in range(50)))
+            assert len(connections_of(database)) == 3
+
+    async def test_a_read_writes_nothing(self, database: PostgresDatabase) -> None:
+        with pytest.raises(StorageNotWritable):
+            await database.read(lambda tx: tx.sessions.insert(upload("a"), max_live=9))
+        assert await see(database, "a") is None
+
+    async def test_mistakes_of_ours_stay_loud(self, database: PostgresDatabase) -> None:
+        await add_record(database, record("r"))
+        with pytest.raises(psycopg.IntegrityError):
+            await add_record(database, record("r"))
+        with pytest.raises(psycopg.IntegrityError):
+            await database.write(lambda tx: tx.capsules.release("default", 1))
+        with pytest.raises(AssertionError, match="cannot go"):
+            await database.write(
+                lambda tx: tx.records.end(RecordId("r"), RecordStatus.PROCESSING, error=None, now=T0)
+            )
+        assert await see_record(database, "r") == record("r")
+
+    async def test_paths_are_listed_in_the_order_of_their_code_points(
+        self, database: PostgresDatabase
+    ) -> None:
+        from haulier.ports import RecordQuery
+
+        for path in ("a/b", "a-b", "aB", "A/b", "ä/b", "a/\U0001f600"):
+            await add_record(database, record(path, path=path), original=f"blob {path}")
+        page = await database.read(lambda tx: tx.records.list(RecordQuery(path_prefix="a/")))
+        assert {row.path for row in page} == {"a/b", "a/\U0001f600"}
+
+
+class TestNotices:
+    async def test_a_notice_reaches_every_listener(self, database: PostgresDatabase, url: str) -> None:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            PostgresDatabase(url) as other,
+            aclosing(database.listen("here")) as first,
+            aclosing(other.listen("here")) as second,
+        ):
+            assert await anext(first) is None
+            assert await anext(second) is None
+            await other.notify("here", "1")
+            await other.notify("elsewhere", "2")
+            await database.notify("here", "3")
+            for listener in (first, second):
+                assert [await anext(listener), await anext(listener)] == ["1", "3"]
+
+    async def test_a_listener_that_was_cut_says_that_notices_may_be_missing(
+        self, database: PostgresDatabase
+    ) -> None:
+        async with asyncio.timeout(DEADLINE_S), aclosing(database.listen("here")) as notices:
+            assert await anext(notices) is None
+            for number in range(3):
+                cut_all(database)
+                assert await anext(notices) is None
+                await database.notify("here", str(number))
+                assert await anext(notices) == str(number)
+
+    async def test_a_listener_outlives_a_restart(self, cluster: Cluster) -> None:
+        database = PostgresDatabase(cluster.url())
+        async with asyncio.timeout(DEADLINE_S), aclosing(database.listen("here")) as notices:
+            assert await anext(notices) is None
+            await asyncio.to_thread(cluster.restart, "immediate")
+            assert await anext(notices) is None
+
+    async def test_a_cancelled_listener_gives_its_connection_up(self, database: PostgresDatabase) -> None:
+        async def listen() -> None:
+            async with aclosing(database.listen("here")) as notices:
+                async for _ in notices:
+                    listening.set()
+
+        listening = asyncio.Event()
+        task = asyncio.get_running_loop().create_task(listen())
+        await listening.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        await until(lambda: not connections_of(database))
