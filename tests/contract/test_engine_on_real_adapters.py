@@ -12,6 +12,7 @@ import pytest
 from haulier.adapters.access import OpenAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
+from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest, DigestName
