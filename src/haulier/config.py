@@ -9,19 +9,16 @@ Rule 3: an unknown key is an error: a misspelt limit must not be a limit that si
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Collection, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -31,6 +28,16 @@ from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
 from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
+from haulier.setting_values import (
+    Seconds,
+    Whole,
+    Words,
+    canonical_address,
+    canonical_name,
+    canonical_network,
+    canonical_origin,
+    without_secrets,
+)
 
 PREFIX: Final = "HAULIER_"
 DAY_S: Final = 24 * 3600.0
@@ -42,36 +49,16 @@ LIVE_OF_LOCAL_OWNER: Final = 10_000
 
 _REQUESTS: Final = "requests a second, 0 (no limit) to 1000000"
 _BODIES: Final = "a number, 0 (no limit) to 1000000"
-_OWN_PATHS: Final = frozenset({"api", "errors", "healthz", "metrics", "openapi.json", "readyz"})
-_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
-_NAME: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 CLI_VARIABLES: Final = frozenset(
     PREFIX + name
     for name in (
         # Options of the other commands, which share the environment with the service.
-        "CAPSULE", "CONFIG", "DERIVATIVES", "FORCE", "HOME", "JSON", "MINE", "NAME", "NOW", "OUTPUT", "PARALLEL",
-        "RECURSIVE", "SINCE", "STATUS", "TOKEN", "URL",
+        "CAPSULE", "CONFIG", "DERIVATIVES", "EXPIRES_IN", "FORCE", "HOME", "JSON", "MINE", "NAME", "NOW", "OUTPUT",
+        "OWNER", "PARALLEL", "PRINCIPAL", "RECURSIVE", "SCOPE", "SINCE", "STATUS", "TOKEN", "URL",
     )
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""
-
-
-def _no_boolean(value: object) -> object:
-    # Python's True is an int; a TOML file that says `port = true` does not mean port 1.
-    if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")  # noqa: TRY004 - pydantic reports ValueError only
-    return value
-
-
-def _split(value: object) -> object:
-    # The environment has no lists: there, commas or blanks separate the items.
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
-Seconds = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -103,7 +90,10 @@ class Settings(BaseSettings):
         str | None, Field(description="sqlite:///PATH or postgresql://USER@HOST/NAME")
     ] = None
     storage_url: Annotated[str | None, Field(description="file:///PATH")] = None
-    public_url: Annotated[str | None, Field(description="a URL like https://files.example")] = None
+    public_url: Annotated[
+        str | None,
+        Field(description="a URL like https://files.example, maybe with a path that is none of ours"),
+    ] = None
     trusted_proxies: Annotated[
         Words, Field(description="addresses or networks of proxies, like 127.0.0.1 or 10.0.0.0/8")
     ] = ()
@@ -162,7 +152,7 @@ class Settings(BaseSettings):
     @property
     def database_place(self) -> str:
         """Where the rows are, in words that may be printed."""
-        return _without_secrets(self.database) if self.on_postgres else str(self.database_file)
+        return without_secrets(self.database) if self.on_postgres else str(self.database_file)
 
     @property
     def on_postgres(self) -> bool:
@@ -228,7 +218,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         if value.startswith("s3:"):
-            raise ConfigError("storage_url", _without_secrets(value), "file:///PATH; S3 comes later")
+            raise ConfigError("storage_url", without_secrets(value), "file:///PATH; S3 comes later")
         parts = urlsplit(value)
         if parts.scheme != "file" or parts.netloc or not parts.path.strip("/"):
             raise ValueError("not a local directory")
@@ -246,30 +236,17 @@ class Settings(BaseSettings):
     @field_validator("allowed_host")
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if _NAME.fullmatch(name) is None:
-                raise ValueError("not a name")
-        return tuple(name.lower() for name in value)
+        return tuple(canonical_name(name) for name in value)
 
     @field_validator("public_url")
     @classmethod
     def _canonical_address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        path = parts.path.rstrip("/")
-        if parts.query or parts.fragment or (path and _PATH.fullmatch(path) is None):
-            raise ValueError("not an address")
-        if path.split("/")[1:2] and path.split("/")[1] in _OWN_PATHS:
-            raise ConfigError(
-                "public_url", _without_secrets(value), "another path: the service has paths of its own there"
-            )
-        return canonical_origin(f"{parts.scheme}://{parts.netloc}") + path
+        return None if value is None else canonical_address(value)
 
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ip_network(text)) for text in value)
+        return tuple(canonical_network(text) for text in value)
 
     @model_validator(mode="after")
     def _open_mode_is_local(self) -> "Settings":
@@ -300,22 +277,6 @@ def require_closed(settings: Settings, *, tokens: bool) -> Settings:
         "127.0.0.1, ::1 or localhost while there are no tokens; make one with haulier token create. To let everybody "
         "who reaches this address read and write everything, say --open",
     )
-
-
-def canonical_origin(text: str) -> str:
-    """Return an origin as browsers write it: lower case, without the scheme's own port.
-
-    Raises:
-        ValueError: not an http or https origin; `*` and `null` are none.
-    """
-    parts = urlsplit(text)
-    port = parts.port
-    extra = parts.path.rstrip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in {"http", "https"} or not parts.hostname or extra:
-        raise ValueError("not an origin")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, usual} else "")
 
 
 def load_settings(flags: Mapping[str, object] | None = None, *, config: Path | None = None) -> Settings:
@@ -413,19 +374,4 @@ def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:
 
 
 def _shown(value: object) -> str:
-    return _without_secrets(value) if isinstance(value, str) else str(value)
-
-
-def _without_secrets(url: str) -> str:
-    """Return a value that may be printed: what stands before the host of a URL may be a password."""
-    if "@" not in url and "password" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***"
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"***@{host}" if "@" in parts.netloc else host
-    # A password may stand among the options, too.
-    query = "***" if "password" in parts.query else parts.query
-    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, parts.fragment))
+    return without_secrets(value) if isinstance(value, str) else str(value)

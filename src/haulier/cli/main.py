@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from haulier import __version__
-from haulier.cli import doctor, put, records, serve
+from haulier.cli import capsule, doctor, put, records, serve, token
 
 app = typer.Typer(
     name="haulier",
@@ -24,6 +24,8 @@ app.command("ls")(records.ls)
 app.command("get")(records.get)
 app.command("rm")(records.rm)
 app.command("doctor")(doctor.doctor)
+app.add_typer(token.app, name="token")
+app.add_typer(capsule.app, name="capsule")
 
 
 def _print_version(wanted: bool) -> None:

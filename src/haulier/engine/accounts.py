@@ -60,13 +60,13 @@ class Accounts:
             StorageError
         """
         if not is_token(secret):
-            raise Unauthenticated("this is not a token of this service")
+            raise Unauthenticated("this is not a token of this service", given=True)
         hashed, now = hash_token(secret), self._clock.now()
         token = await self._work.read(lambda tx: tx.tokens.find(hashed))
         if token is None:
-            raise Unauthenticated("the token is unknown")
+            raise Unauthenticated("the token is unknown", given=True)
         if token.expired(now):
-            raise Unauthenticated("the token has expired or was revoked")
+            raise Unauthenticated("the token has expired or was revoked", given=True)
         await self._note_use(token, now)
         return token.caller
 

@@ -135,7 +135,7 @@ class UploadGate:
         upload = await self._work.read(lambda tx: tx.sessions.peek(upload_id))
         given = token.encode("utf-8", "surrogatepass")
         if upload is None or not hmac.compare_digest(given, self.token_of(upload).encode("ascii")):
-            raise Unauthenticated("the token is not this upload's")
+            raise Unauthenticated("the token is not this upload's", given=True)
         return Caller(owner=upload.spec.owner, scope=Scope.WRITE, upload=upload.id)
 
 

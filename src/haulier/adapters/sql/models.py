@@ -36,6 +36,8 @@ SCHEMA: Final = "0002"
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
 """The form of a UUIDv7, older than any real one."""
+DEFAULT_POLICY: Final = '{"admits_users":true}'
+"""Nobody has to know the word capsule: whoever has a token finds room for their own things."""
 
 IS_OPEN: Final = "status = 'open'"
 IS_FINISHING: Final = "status = 'finishing'"

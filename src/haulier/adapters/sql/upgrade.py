@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from haulier.adapters.sql.models import DEFAULT_CAPSULE, DEFAULT_CAPSULE_ID, capsules
+from haulier.adapters.sql.models import DEFAULT_CAPSULE, DEFAULT_CAPSULE_ID, DEFAULT_POLICY, capsules
 from haulier.core.caller import LOCAL
 from haulier.core.errors import ConfigError
 
@@ -76,7 +76,7 @@ def _ensure_default_capsule(connection: sa.Connection) -> None:
                 id=DEFAULT_CAPSULE_ID,
                 name=DEFAULT_CAPSULE,
                 owner=LOCAL.owner,
-                policy="{}",
+                policy=DEFAULT_POLICY,
                 used_bytes=0,
                 reserved_bytes=0,
             )
