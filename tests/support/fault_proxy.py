@@ -18,10 +18,7 @@ Rule 3: nothing is known of HTTP; so it serves in front of any server and behind
 """
 
 import asyncio
-import fcntl
 import socket
-import struct
-import termios
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -31,9 +28,8 @@ from typing import Any, Final, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.support.fault_plan import PLAIN, READ, Drop, Flow, Plan, Twin
+from tests.support.sockets import connect, forget, reset_at_close, settle
 
-SETTLE_S: Final = 5.0
-"""How long a drop waits for the other side's kernel to take what was let through."""
 DEADLINE_S: Final = 60.0
 """How long a test waits for bytes; a bound against hanging, no measure of speed."""
 
@@ -112,8 +108,8 @@ class Link:
                 group.create_task(self._pump(self._client, self._server, self.plan.up, self._count_up))
                 group.create_task(self._pump(self._server, self._client, self.plan.down, self._count_down))
         except* ConnectionError:  # one side is gone without a word; so is the other now
-            _reset_at_close(self._client)
-            _reset_at_close(self._server)
+            reset_at_close(self._client)
+            reset_at_close(self._server)
 
     async def _pump(
         self, source: socket.socket, target: socket.socket, flow: Flow, count: Callable[[bytes], int]
@@ -154,11 +150,11 @@ class Link:
         if how is Drop.FIN:
             await self._say_goodbye()
             return
-        await _settle(self._server)
+        await settle(self._server)
         if how is Drop.RST:
-            await _settle(self._client)
-            _reset_at_close(self._server)
-        _reset_at_close(self._client)
+            await settle(self._client)
+            reset_at_close(self._server)
+        reset_at_close(self._client)
         self._client.close()
         if how is Drop.HALF_OPEN:
             self._over.set()
@@ -172,26 +168,7 @@ class Link:
         self._over.set()
         self._moved()
         # A socket closed with unread bytes is reset; so what still comes is read.
-        await asyncio.gather(_forget(self._client), _forget(self._server))
-
-
-async def _forget(end: socket.socket) -> None:
-    with suppress(ConnectionError):
-        while await asyncio.get_running_loop().sock_recv(end, READ):
-            pass
-
-
-def _reset_at_close(end: socket.socket) -> None:
-    """Source: socket(7), SO_LINGER: closing with a time of 0 sends a reset."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def _settle(end: socket.socket) -> None:
-    """Wait until the other side's kernel has all that was written. Source: tcp(7), SIOCOUTQ, which is TIOCOUTQ."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SETTLE_S):
-            while struct.unpack("i", fcntl.ioctl(end, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)  # the kernel wakes nobody for this
+        await asyncio.gather(forget(self._client), forget(self._server))
 
 
 class Repeater:
@@ -221,7 +198,7 @@ class Repeater:
 
     async def run(self) -> None:
         """Repeat until the server leaves, or the proxy ends. What the server does to it is its own affair."""
-        with suppress(OSError), await _connect(self._port) as server:
+        with suppress(OSError), await connect(self._port) as server:
             sending = asyncio.get_running_loop().create_task(self._send(server))
             try:
                 await self._listen(server)
@@ -329,9 +306,9 @@ class FaultProxy:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = next(self._ports)
         try:
-            link = Link(plan, client, await _connect(port), moved=self._changed.set)
+            link = Link(plan, client, await connect(port), moved=self._changed.set)
         except OSError:  # a server that is down refuses, and so do we
-            _reset_at_close(client)
+            reset_at_close(client)
             client.close()
             return
         if plan.twin is not None:
@@ -340,18 +317,6 @@ class FaultProxy:
         self.links.append(link)
         self._changed.set()
         await link.run()
-
-
-async def _connect(port: int) -> socket.socket:
-    end = socket.socket()
-    try:
-        end.setblocking(False)
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(end, ("127.0.0.1", port))
-    except BaseException:
-        end.close()
-        raise
-    return end
 
 
 class ThreadedFaultProxy:
@@ -371,6 +336,10 @@ class ThreadedFaultProxy:
     def plan(self, *plans: Plan) -> None:
         """Give the next connections these plans."""
         self._portal.call(self._proxy.plan, *plans)
+
+    def always(self, plan: Plan) -> None:
+        """Give all later connections this plan, unless they have their own."""
+        self._proxy.default = plan
 
     def drop(self, how: Drop) -> None:
         """Drop all connections that there are; return when it has happened."""
