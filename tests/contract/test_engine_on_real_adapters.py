@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from haulier.adapters.access import OpenAccess
+from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.sql.postgres.database import PostgresDatabase
