@@ -19,27 +19,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.access import OpenAccess
+import structlog
+
+from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.sql.database import open_database
+from haulier.adapters.workers import SharedWorkers
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.server.app import create_app
-from haulier.server.http.limits import ConnectionLimits
+from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
 from haulier.server.http.serving import listen, serve, serve_handed
 from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import configure_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
 from haulier.server.services import Services
+
+log = structlog.get_logger()
 
 SECRET_BYTES: Final = 32
 """Length of the server's secret: what HMAC-SHA-256 makes use of."""
@@ -79,8 +86,7 @@ def run_service(settings: Settings) -> int:
     if settings.storage_dir != settings.root:
         prepare_tree(settings.storage_dir, setting="storage_url", min_free=settings.min_free_bytes)
     with only_service(root):
-        require_database(settings)
-        settings = require_closed(settings, tokens=False)
+        settings = require_closed(settings, tokens=has_tokens(settings))
         WorkerLocks(settings.storage_dir).sweep()
         return _serve_alone(settings, root) if settings.workers == 1 else _supervise(settings, root)
 
@@ -101,7 +107,11 @@ def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -
     """Serve as one of several workers, until the supervisor ends it; return the exit code."""
     configure_logging(settings.log, worker=identity.worker)
     share_counts(identity.slot)
-    service = Service(settings, settings.root, identity)
+    try:
+        service = Service(settings, settings.root, identity)
+    except ConfigError as error:  # it was right when the supervisor looked
+        log.error("worker.refused", error=str(error))
+        return 1
     return serve_handed(
         create_app(service.services, settings, lifespan=service.lifespan),
         channel,
@@ -160,7 +170,12 @@ def _announcing(settings: Settings, root: Path) -> Callable[[int], None]:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    return ConnectionLimits(body_silence_s=settings.silent_body_s)
+    return ConnectionLimits(
+        body_silence_s=settings.silent_body_s,
+        body_speed=settings.min_body_speed,
+        # Who may be silent for so long may be slow for as long.
+        body_window_s=max(settings.silent_body_s, BODY_WINDOW_S),
+    )
 
 
 class Service:
@@ -177,12 +192,13 @@ class Service:
         self._background = Background()
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
-        access = OpenAccess(self._database)
+        access = GrantedAccess(clock)
         self._uploads = UploadService(
             SessionPorts(
                 work=self._database,
                 sink=self._sink,
                 claims=LocalClaims(),
+                workers=SharedWorkers(self._locks),
                 clock=clock,
                 ids=SystemIdentifiers(clock),
                 holder=identity.worker,
@@ -210,8 +226,17 @@ class Service:
             ),
             swept=metrics.swept,
         )
+        operators = OperatorService(
+            self._database, expire=self._janitor.expire, count_workers=self._count_workers
+        )
         self.services = Services(
-            uploads=self._uploads, records=records, readiness=self.readiness, clock=clock, metrics=metrics
+            uploads=self._uploads,
+            records=records,
+            accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
+            operators=operators,
+            readiness=self.readiness,
+            clock=clock,
+            metrics=metrics,
         )
 
     @asynccontextmanager
@@ -240,6 +265,9 @@ class Service:
         """Take no more bytes and save every running body; a second call is harmless."""
         self._stopping = True
         await self._uploads.stop()
+
+    async def _count_workers(self) -> int:
+        return await asyncio.to_thread(self._locks.count_living)
 
     async def readiness(self) -> Sequence[str]:
         """Return why uploads cannot be taken now; nothing when they can."""
@@ -348,24 +376,30 @@ def only_service(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def require_database(settings: Settings) -> None:
-    """Open the database once: a server that finds it broken while it starts could only show a traceback.
+def has_tokens(settings: Settings) -> bool:
+    """Open the database once, and tell whether there is a token: then nobody is served without one.
+
+    A server that finds the database broken while it starts could only show a traceback.
 
     Raises:
         ConfigError: it cannot be used.
     """
+
+    async def look() -> bool:
+        async with open_database(settings.database) as database:
+            return await database.read(lambda tx: tx.tokens.any())
+
     try:
-        _check_database(settings)
+        return asyncio.run(look())
     except StorageError as error:
-        if settings.database_url is None:
-            setting, where = "data_dir", str(settings.root)
-        else:
-            setting, where = "database_url", settings.database_place
+        setting, where = "database_url", settings.database_place
         expected = (
             "expected a PostgreSQL server that answers, and a database there in which tables may be made"
-            if settings.on_postgres
-            else "expected an SQLite file that can be opened and written, or room for a new one"
         )
+        if not settings.on_postgres:
+            expected = "expected an SQLite file that can be opened and written, or room for a new one"
+        if settings.database_url is None:
+            setting, where = "data_dir", str(settings.root)
         raise ConfigError(setting, where, f"{expected}; {error}") from error
 
 

@@ -8,15 +8,18 @@ Rule 3: every claim, acceptance and transition is one conditional statement; its
 One module although it is long: it is all that an adapter's author has to read, and most of it is contracts.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
+from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
+from haulier.core.token import Token
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -50,6 +53,14 @@ class Identifiers(Protocol):
 
     def blob_key(self) -> str:
         """Return a key that no blob has; a random UUID."""
+        ...
+
+    def row_id(self) -> str:
+        """Return a UUIDv7, for rows that are named by nothing else."""
+        ...
+
+    def secret(self) -> bytes:
+        """Return 32 random bytes that nobody can guess."""
         ...
 
 
@@ -181,8 +192,9 @@ class ByteSink(Protocol):
         may stay beside it until `discard`. Bytes of the part beyond `size` were never accepted, and go.
 
         Raises:
-            StorageUnavailable: the part is missing, short or still being written; with `lost`, it did not
-                reach the disk and never will.
+            RangeBusy: somebody has a range of it.
+            StorageUnavailable: the part is missing or short; with `lost`, it did not reach the disk and never
+                will.
         """
 
     async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
@@ -283,14 +295,43 @@ class SessionStore(Protocol[D]):
         """If the session is open and replaceable: drop an accepted chunk."""
         ...
 
-    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
-        """If it is open: make `holder` the one that appends; return the new fence."""
+    async def claim(
+        self, session_id: SessionId, fence: int, holder: str | None, *, now: float
+    ) -> Session[D] | None:
+        """If it is open under that fence: move the fence, make `holder` the one that appends; return it."""
+        ...
+
+    async def ask(self, session_id: SessionId, fence: int) -> bool:
+        """If it is live under that fence: note that its holder is asked to let go, or to go on."""
+        ...
+
+    async def release(self, session_id: SessionId, fence: int) -> bool:
+        """If it is open under that fence: nobody appends any more."""
         ...
 
     async def advance(
-        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+        self,
+        session_id: SessionId,
+        fence: int,
+        offset: int,
+        *,
+        tail_trusted: bool,
+        boot_id: str,
+        now: float,
+        release: bool = False,
     ) -> bool:
-        """If it is open and the fence is still that one: store the offset, and note the activity."""
+        """If it is open under that fence: store the offset, and note the activity.
+
+        `release`: nobody appends any more.
+        """
+        ...
+
+    async def follow(self, session_id: SessionId, follower: str, *, instead_of: str | None) -> bool:
+        """If it is live and followed by `instead_of`: make `follower` the one that follows its bytes."""
+        ...
+
+    async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, "Mark"]:
+        """Return of each of these sessions, where it is there, what tells its change: one short read."""
         ...
 
     async def declare_size(self, session_id: SessionId, size: int) -> bool:
@@ -365,6 +406,19 @@ class SessionStore(Protocol[D]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A short look at a session; whatever others may wait for changes it."""
+
+    status: SessionStatus
+    fence: int
+    holder: str | None
+    asked: int | None
+    follower: str | None
+    progress: Hashable
+    """Differs after every acceptance and every other activity."""
+
+
 class KeyTaken(Exception):
     """The idempotency key is in use; a signal between store and engine, never shown."""
 
@@ -437,6 +491,8 @@ class RecordQuery:
     """An asset kind that the record must have."""
     deleted: bool = False
     """Whether to list the deleted ones, instead of the others."""
+    visible_to: str | None = None
+    """A principal: only what it may read, in capsules of its own, by grants, or as its own where users are admitted."""
     after: tuple[float, str] | None = None
     """Keyset: (created_at, id) of the last row of the page before."""
     limit: int = 50
@@ -447,6 +503,42 @@ class CapsuleStore(Protocol):
 
     async def exists(self, name: str) -> bool:
         """Whether there is such a capsule."""
+        ...
+
+    async def load(self, name: str) -> Capsule | None:
+        """Return the capsule with what it holds now."""
+        ...
+
+    async def standing(self, name: str, principal: str) -> tuple[Capsule, Role | None] | None:
+        """Return the capsule, and what was granted to the principal there; None when there is no such capsule."""
+        ...
+
+    async def list(self) -> Sequence[Capsule]:
+        """Return all capsules, by name."""
+        ...
+
+    async def add(self, capsule_id: str, capsule: Capsule) -> bool:
+        """If there is none of its name: add an empty capsule."""
+        ...
+
+    async def lock(self, name: str) -> Capsule | None:
+        """As `load`; nobody else changes its settings or grants before the transaction ends."""
+        ...
+
+    async def change(self, capsule: Capsule) -> bool:
+        """If there is one of its name: give it that owner, policy and quota. To be preceded by `lock`."""
+        ...
+
+    async def grant(self, name: str, principal: str, role: Role) -> bool:
+        """If there is such a capsule: make this the principal's role in it. To be preceded by `lock`."""
+        ...
+
+    async def ungrant(self, name: str, principal: str) -> bool:
+        """Whether there was a grant, which is gone now."""
+        ...
+
+    async def grants(self, name: str) -> Mapping[str, Role]:
+        """Return the roles that were granted, by principal."""
         ...
 
     async def reserve(self, name: str, size: int) -> None:
@@ -463,8 +555,75 @@ class CapsuleStore(Protocol):
         """Turn a reservation into used bytes (freeing them: a negative size)."""
 
 
+class TokenStore(Protocol):
+    """The token rows of one transaction. A token is found by the hash of its secret."""
+
+    async def add(self, token: Token, secret_sha256: bytes) -> None:
+        """Add a new token.
+
+        Raises:
+            CapsuleNotFound: it is for a capsule that is not there.
+        """
+
+    async def find(self, secret_sha256: bytes) -> Token | None:
+        """Return the token with that secret, whether it still counts or not."""
+        ...
+
+    async def list(self) -> Sequence[Token]:
+        """Return all tokens, oldest first."""
+        ...
+
+    async def any(self) -> bool:
+        """Whether there is a token at all, be it one that counts no more."""
+        ...
+
+    async def note_use(self, token_id: str, *, now: float, unless_since: float) -> bool:
+        """If it was not noted at `unless_since` or later: note that it was used."""
+        ...
+
+    async def revoke(self, token_id: str, *, now: float) -> Token | None:
+        """Let the token count no more from now on, unless it ended before; return it. None: there is none."""
+        ...
+
+    async def forget(self, token_id: str, *, now: float) -> bool:
+        """If it counts no more: remove it."""
+        ...
+
+    async def name_operator(self, principal: str, *, now: float) -> bool:
+        """Whether a token that counts makes this principal an operator."""
+        ...
+
+
+class Overview(Protocol[D]):
+    """All rows at once, for operators."""
+
+    async def live(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Session[D]]:
+        """Return up to `limit` open and finishing sessions with all they have received, oldest first.
+
+        `after`: keyset, (created_at, id) of the last row of the page before.
+        """
+        ...
+
+    async def live_counts(self) -> Mapping[SessionStatus, int]:
+        """Count open and finishing sessions; a status that none has may be left out."""
+        ...
+
+    async def record_counts(self) -> Mapping[RecordStatus, int]:
+        """Count records that are not deleted; a status that none has may be left out."""
+        ...
+
+    async def deleted_count(self) -> int:
+        """Count deleted records."""
+        ...
+
+
 class Transaction(Protocol[D]):
     """All rows, inside one transaction."""
+
+    @property
+    def overview(self) -> Overview[D]:
+        """All rows at once."""
+        ...
 
     @property
     def sessions(self) -> SessionStore[D]:
@@ -479,6 +638,11 @@ class Transaction(Protocol[D]):
     @property
     def capsules(self) -> CapsuleStore:
         """Capsules and their bytes."""
+        ...
+
+    @property
+    def tokens(self) -> TokenStore:
+        """Bearer tokens."""
         ...
 
 
@@ -532,24 +696,28 @@ class Claims(Protocol):
         ...
 
 
+class Workers(Protocol):
+    """Who else works on the same rows and bytes."""
+
+    async def is_dead(self, worker: str) -> bool:
+        """Whether that worker does not run any more; what it held may be taken at once.
+
+        Raises:
+            StorageUnavailable: nobody can tell now.
+        """
+        ...
+
+
 # --- access ------------------------------------------------------------------------------------------
 
 
 class AccessPolicy(Protocol):
     """Who may do what in which capsule."""
 
-    async def check(self, caller: Caller, capsule: str, role: Role) -> None:
-        """Pass when the caller has that role in the capsule, or raise.
+    async def rights(self, tx: Transaction[Any], caller: Caller, capsule: str) -> Rights | None:
+        """Return what the caller may do there; None when there is no such capsule for this credential.
 
-        Raises:
-            CapsuleNotFound: there is none that this caller may know of.
-            AccessDenied: the caller may know it, but not do this.
+        A caller who is limited to one upload stands for its principal without any other credential: with the
+        rights that the principal has now.
         """
-
-    def only_owner(self, caller: Caller) -> str | None:
-        """Return the one owner whose things the caller may list; None: everybody's."""
-        ...
-
-    def may_know(self, caller: Caller, owner: str) -> bool:
-        """Whether `caller` may learn that a thing of `owner` exists."""
         ...

@@ -205,25 +205,54 @@ class SessionsOfBoth(BothDatabases):
     def forget(self, name: str, index: int, now: float) -> None:
         self.do(lambda tx: tx.sessions.forget_chunk(SessionId(name), index, now=now))
 
-    @rule(name=st.sampled_from(APPENDED), now=moments)
-    def claim(self, name: str, now: float) -> None:
-        self.do(lambda tx: tx.sessions.claim(SessionId(name), "holder", now=now))
+    @rule(
+        name=st.sampled_from(APPENDED),
+        back=st.integers(0, 1),
+        holder=st.sampled_from([None, "holder"]),
+        now=moments,
+    )
+    def claim(self, name: str, back: int, holder: str | None, now: float) -> None:
+        fence = self.fence_of(SessionId(name), back)
+        self.do(lambda tx: tx.sessions.claim(SessionId(name), fence, holder, now=now))
+
+    @rule(session_id=sessions_ids, back=st.integers(0, 1), letting_go=st.booleans())
+    def ask_or_let_go(self, session_id: SessionId, back: int, letting_go: bool) -> None:
+        fence = self.fence_of(session_id, back)
+        if letting_go:
+            self.do(lambda tx: tx.sessions.release(session_id, fence))
+        else:
+            self.do(lambda tx: tx.sessions.ask(session_id, fence))
+
+    @rule(
+        session_id=sessions_ids,
+        worker=st.sampled_from(["one", "two"]),
+        before=st.sampled_from([None, "one", "two"]),
+    )
+    def follow(self, session_id: SessionId, worker: str, before: str | None) -> None:
+        self.do(lambda tx: tx.sessions.follow(session_id, worker, instead_of=before))
 
     @rule(
         name=st.sampled_from(APPENDED),
         back=st.integers(0, 1),
         offset=st.integers(0, 5),
-        trusted=st.booleans(),
+        flags=st.tuples(st.booleans(), st.booleans()),
         now=moments,
     )
-    def advance(self, name: str, back: int, offset: int, trusted: bool, now: float) -> None:
+    def advance(self, name: str, back: int, offset: int, flags: tuple[bool, bool], now: float) -> None:
+        trusted, release = flags
         session = self.see(lambda tx: tx.sessions.peek(SessionId(name)))
         if session is not None and session.size is not None:
             offset = min(offset, session.size)
         fence = self.fence_of(SessionId(name), back)
         self.do(
             lambda tx: tx.sessions.advance(
-                SessionId(name), fence, offset, tail_trusted=trusted, boot_id="boot", now=now
+                SessionId(name),
+                fence,
+                offset,
+                tail_trusted=trusted,
+                boot_id="boot",
+                now=now,
+                release=release,
             )
         )
 

@@ -4,8 +4,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from haulier.adapters.access import OpenAccess
+from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.adapters.workers import MemoryWorkers
 from haulier.adapters.memory import MemoryDisk
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.core.upload import UploadDetails
@@ -44,14 +45,16 @@ class Server:
         self.ready = False
         self.background = Background()
         self.claims = LocalClaims()
+        self.workers = MemoryWorkers(f"holder {number}")
         self.sink = LossySink(disk, pause=pause, rng=rng)
         self._disk = disk
-        access = OpenAccess(database)
+        access = GrantedAccess(clock)
         self.uploads = UploadService(
             SessionPorts(
                 work=database,
                 sink=self.sink,
                 claims=self.claims,
+                workers=self.workers,
                 clock=clock,
                 ids=ids,
                 holder=f"holder {number}",

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from haulier.adapters.access import OpenAccess
+from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
@@ -63,16 +64,18 @@ class Engine:
         self.disk = disk or MemoryDisk(clock=self.clock)
         self.sink = MemorySink(self.disk)
         self.claims = LocalClaims()
+        self.workers = MemoryWorkers(f"worker {seed}")
         self.background = Background()
         self.counts = Counts()
         self.seed = seed
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
-        access = OpenAccess(self.database)
+        access = GrantedAccess(self.clock)
         self.uploads = UploadService(
             SessionPorts(
                 work=self.database,
                 sink=self.sink,
                 claims=self.claims,
+                workers=self.workers,
                 clock=self.clock,
                 ids=SeededIdentifiers(self.clock, seed),
                 holder=f"worker {seed}",
@@ -111,6 +114,16 @@ class Engine:
             limits=self.limits,
         )
 
+    async def pass_time_until(self, condition: Callable[[], bool], *, step_s: float = 0.5) -> None:
+        """Let time pass until `condition()` holds; at most an hour."""
+        for _ in range(int(3600 / step_s)):
+            for _ in range(50):
+                if condition():
+                    return
+                await asyncio.sleep(0)
+            self.clock.advance(step_s)
+        raise AssertionError("the condition never held")
+
     def before_write(self, action: Callable[[], Awaitable[object]], *, nth: int = 1) -> None:
         """Run `action` just before the `nth` write from now on: somebody else was faster by a moment."""
         real, count = self.database.write, 0
@@ -134,6 +147,13 @@ class Engine:
             return await real(*args, **kwargs)
 
         setattr(self.sink, operation, call)
+
+    async def take_over(self, upload_id: SessionId, holder: str = "another") -> None:
+        """Let `holder` have the append, as a worker that took it from a dead one."""
+        session = await self.state(upload_id)
+        await self.database.write(
+            lambda tx: tx.sessions.claim(upload_id, session.fence, holder, now=self.clock.now())
+        )
 
     async def begin(self, size: int | None = None, **request: Any) -> Upload:
         """Begin an upload named `a.bin`."""

@@ -7,15 +7,18 @@ from typing import Any
 
 import httpx2
 
-from haulier.adapters.access import OpenAccess
+from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.adapters.workers import MemoryWorkers
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.memory import MemorySink
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.config import Settings
 from haulier.core.upload import UploadDetails
+from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock
@@ -39,11 +42,12 @@ class MemoryService:
     reasons: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        access = OpenAccess(self.database)
+        access = GrantedAccess(self.clock)
         ports = SessionPorts(
             work=self.database,
             sink=self.sink,
             claims=LocalClaims(),
+            workers=MemoryWorkers(),
             clock=self.clock,
             ids=SystemIdentifiers(self.clock),
             holder="test",
@@ -58,7 +62,14 @@ class MemoryService:
             hashers=2,
             observer=self.metrics,
         )
+        self.operators = OperatorService(
+            self.database, expire=self.uploads.expire, count_workers=self._count_workers
+        )
+        self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
         self.records = RecordService(self.database, self.sink, access, self.clock)
+
+    async def _count_workers(self) -> int:
+        return 1
 
     async def readiness(self) -> Sequence[str]:
         return self.reasons
@@ -75,6 +86,8 @@ class MemoryService:
         services = Services(
             uploads=self.uploads,
             records=self.records,
+            accounts=self.accounts,
+            operators=self.operators,
             readiness=self.readiness,
             clock=self.clock,
             metrics=self.metrics,

@@ -288,7 +288,8 @@ class MemorySink:
         """Make a part the blob `blob_key`; may be repeated.
 
         Raises:
-            StorageUnavailable: the part is missing, short or being written, or the name is taken.
+            RangeBusy: the part is being written.
+            StorageUnavailable: the part is missing or short, or the name is taken.
         """
         await self.step("commit")
         blob = self.disk.blobs.get(blob_key)
@@ -302,7 +303,7 @@ class MemorySink:
         if part is None or len(part.data) < size:
             extent = 0 if part is None else len(part.data)
             raise StorageUnavailable(f"part {key} has {extent} bytes instead of {size}")
-        self._require_idle(key, 0)
+        self.disk.ranges.release(self.disk.ranges.take(key, 0, None))
         del part.data[size:]
         self.disk.blobs[blob_key] = part
 

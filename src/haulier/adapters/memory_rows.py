@@ -11,38 +11,22 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from haulier.core.errors import CapsuleNotFound, QuotaExceeded, StorageUnavailable
+from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
+from haulier.adapters.memory_overview import MemoryOverview
+from haulier.core.caller import LOCAL
+from haulier.core.capsule import Capsule, CapsulePolicy
+from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
-from haulier.ports import KeyTaken, RecordQuery
+from haulier.ports import KeyTaken, Mark, RecordQuery
 
 D = TypeVar("D")
 T = TypeVar("T")
 
-Pause = Callable[[], Awaitable[None]]
-"""Awaited wherever a real database would wait."""
-
 
 async def _no_pause() -> None:
     """Let a fake be as fast as it can."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Capsule:
-    """A capsule's bytes; no `quota`, no limit."""
-
-    quota: int | None = None
-    used: int = 0
-    reserved: int = 0
-
-    def move(self, *, used: int = 0, reserved: int = 0) -> "_Capsule":
-        """Add to both counts; below zero there is a bug in the caller."""
-        moved = replace(self, used=self.used + used, reserved=self.reserved + reserved)
-        if moved.used < 0 or moved.reserved < 0:
-            message = f"more bytes are given back than were taken: {moved}"
-            raise AssertionError(message)
-        return moved
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +38,12 @@ class _Rows(Generic[D]):
     records: dict[RecordId, Record] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
-    capsules: dict[str, _Capsule] = field(default_factory=dict)
+    access: AccessRows = field(default_factory=AccessRows)
+
+    @property
+    def capsules(self) -> dict[str, Capsule]:
+        """Capsules by name."""
+        return self.access.capsules
 
     def draft(self) -> "_Rows[D]":
         """Return a version that may be changed."""
@@ -63,7 +52,7 @@ class _Rows(Generic[D]):
             chunks=dict(self.chunks),
             records=dict(self.records),
             kept=self.kept,
-            capsules=dict(self.capsules),
+            access=self.access.draft(),
         )
 
 
@@ -79,7 +68,16 @@ class MemoryDatabase(Generic[D]):
         quotas = {"default": None} if capsules is None else capsules
         self.pause: Pause = _no_pause
         """Called at every await point, so that a simulation can interleave and crash."""
-        self._rows: _Rows[D] = _Rows(capsules={name: _Capsule(quota=quota) for name, quota in quotas.items()})
+        rows = {
+            name: Capsule(
+                name=name,
+                owner=LOCAL.owner,
+                quota=quota,
+                policy=CapsulePolicy(admits_users=name == "default"),
+            )
+            for name, quota in quotas.items()
+        }
+        self._rows: _Rows[D] = _Rows(access=AccessRows(capsules=rows))
         self._durable = self._rows
         self._writing = asyncio.Lock()
         self._life = 0
@@ -155,7 +153,9 @@ class MemoryTransaction(Generic[D]):
     def __init__(self, rows: _Rows[D], pause: Pause) -> None:
         self.sessions: MemorySessionStore[D] = MemorySessionStore(rows, pause)
         self.records = MemoryRecordStore(rows, pause)
-        self.capsules = MemoryCapsuleStore(rows, pause)
+        self.overview: MemoryOverview[D] = MemoryOverview(rows.sessions, rows.records, pause)
+        self.capsules = MemoryCapsuleStore(rows.access, pause)
+        self.tokens = MemoryTokenStore(rows.access, pause)
 
 
 class MemorySessionStore(Generic[D]):
@@ -217,23 +217,57 @@ class MemorySessionStore(Generic[D]):
         self._rows.chunks[session_id] = {key: chunk for key, chunk in accepted.items() if key != index}
         return self._store(session.forget(index, now=now))
 
-    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
-        """Make `holder` the one that appends; return the new fence."""
+    async def claim(
+        self, session_id: SessionId, fence: int, holder: str | None, *, now: float
+    ) -> Session[D] | None:
+        """Make `holder` the one that appends, under a new fence."""
         session = await self._open(session_id)
-        if session is None:
+        if session is None or session.fence != fence:
             return None
         claimed = session.claim(holder, now=now)
         self._store(claimed)
-        return claimed.fence
+        return claimed
+
+    async def ask(self, session_id: SessionId, fence: int) -> bool:
+        """Note that the holder of that fence is asked."""
+        session = await self._live(session_id)
+        return session is not None and session.fence == fence and self._store(session.ask())
+
+    async def release(self, session_id: SessionId, fence: int) -> bool:
+        """Let nobody append any more, under the fence."""
+        session = await self._open(session_id)
+        return session is not None and session.fence == fence and self._store(session.release())
 
     async def advance(
-        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+        self,
+        session_id: SessionId,
+        fence: int,
+        offset: int,
+        *,
+        tail_trusted: bool,
+        boot_id: str,
+        now: float,
+        release: bool = False,
     ) -> bool:
         """Store the offset, under the fence."""
         session = await self._open(session_id)
         if session is None or session.fence != fence:
             return False
-        return self._store(session.advance(offset, tail_trusted=tail_trusted, boot_id=boot_id, now=now))
+        advanced = session.advance(offset, tail_trusted=tail_trusted, boot_id=boot_id, now=now)
+        return self._store(advanced.release() if release else advanced)
+
+    async def follow(self, session_id: SessionId, follower: str, *, instead_of: str | None) -> bool:
+        """Make `follower` the one that follows a live session's bytes."""
+        session = await self._live(session_id)
+        if session is None or session.follower != instead_of:
+            return False
+        return self._store(session.follow(follower))
+
+    async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, Mark]:
+        """Return what tells the change of each of these sessions."""
+        await self._pause()
+        sessions = (self._rows.sessions.get(session_id) for session_id in session_ids)
+        return {session.id: _mark_of(session) for session in sessions if session is not None}
 
     async def declare_size(self, session_id: SessionId, size: int) -> bool:
         """Set an unknown size that is not below the offset."""
@@ -364,6 +398,11 @@ class MemorySessionStore(Generic[D]):
         session = self._rows.sessions.get(session_id)
         return session if session is not None and session.status is SessionStatus.OPEN else None
 
+    async def _live(self, session_id: SessionId) -> Session[D] | None:
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        return session if session is not None and session.status.live else None
+
     async def _finishing(self, session_id: SessionId, fence: int) -> Session[D] | None:
         await self._pause()
         session = self._rows.sessions.get(session_id)
@@ -441,6 +480,8 @@ class MemoryRecordStore:
         """Return a page, newest first, and one row more when there is a next page."""
         await self._pause()
         found = [record for record in self._rows.records.values() if _matches(record, query)]
+        if query.visible_to is not None:
+            found = [record for record in found if self._rows.access.shows(record, query.visible_to)]
         found.sort(key=lambda record: (record.created_at, record.id), reverse=True)
         return found[: query.limit + 1]
 
@@ -510,41 +551,18 @@ class MemoryRecordStore:
         return True
 
 
-class MemoryCapsuleStore:
-    """`CapsuleStore` on a draft; contracts as in the port."""
-
-    def __init__(self, rows: _Rows[Any], pause: Pause) -> None:
-        self._rows = rows
-        self._pause = pause
-
-    async def exists(self, name: str) -> bool:
-        """Whether there is such a capsule."""
-        await self._pause()
-        return name in self._rows.capsules
-
-    async def reserve(self, name: str, size: int) -> None:
-        """Set `size` bytes aside, if the quota allows it."""
-        await self._pause()
-        capsule = self._rows.capsules.get(name)
-        if capsule is None:
-            raise CapsuleNotFound(name)
-        if capsule.quota is not None and capsule.used + capsule.reserved + size > capsule.quota:
-            raise QuotaExceeded("bytes", capsule.quota)
-        self._rows.capsules[name] = capsule.move(reserved=size)
-
-    async def release(self, name: str, size: int) -> None:
-        """Give reserved bytes back."""
-        await self.use(name, reserved=size, size=0)
-
-    async def use(self, name: str, *, reserved: int, size: int) -> None:
-        """Turn a reservation into used bytes."""
-        await self._pause()
-        capsule = self._rows.capsules.get(name)
-        if capsule is not None:
-            self._rows.capsules[name] = capsule.move(used=size, reserved=-reserved)
-
-
 _KINDS: Final = tuple(AssetKind)
+
+
+def _mark_of(session: Session[D]) -> Mark:
+    return Mark(
+        status=session.status,
+        fence=session.fence,
+        holder=session.holder,
+        asked=session.asked,
+        follower=session.follower,
+        progress=(session.received, session.last_seen_at),
+    )
 
 
 def _without_chunks(session: Session[D]) -> Session[D]:

@@ -316,7 +316,9 @@ class DigestMismatch(RequestError):
         return None if found is None else cls(found["algorithm"], found["expected"], found["actual"])
 
 
-_MISMATCH: Final = re.compile(r"(?P<algorithm>[\w-]+) is (?P<actual>[0-9a-f]+), expected (?P<expected>[0-9a-f]+)")
+_MISMATCH: Final = re.compile(
+    r"(?P<algorithm>[\w-]+) is (?P<actual>[0-9a-f]+), expected (?P<expected>[0-9a-f]+)"
+)
 
 
 @dataclass(eq=False)

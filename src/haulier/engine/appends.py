@@ -1,11 +1,15 @@
 """Bytes at the current end of a session, with a true offset whatever happened before.
 
-Rule 1: one append at a time; a newer request asks the running one to let go, and gets the true offset.
+Rule 1: one append at a time, in all processes; a newer request asks the running one to let go, and gets the
+        true offset.
 Rule 2: bytes count when the row says so; the row is written at least every `CHECKPOINT_BYTES` or
         `CHECKPOINT_S`. Bytes past the row count only when their request had no digest to judge them
         and the machine has not been down since; otherwise they are cut off before the next write.
+        Where a handler ends that may still be alive, they are measured when its range is free.
 Rule 3: the row never reaches the session's size before the body came to its announced end; the
         acceptance that does so starts the finish in the same transaction.
+Rule 4: nothing is written or cut before the fence was seen to be ours under the lock of the range: a handler
+        that slept, and was taken for dead, wakes up to a row that is not its own.
 """
 
 import asyncio
@@ -13,12 +17,20 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from haulier.core.digest import Buffer
-from haulier.core.errors import HaulierError, LengthExceeded, OffsetMismatch, RequestError, StorageError
+from haulier.core.errors import (
+    HaulierError,
+    LengthExceeded,
+    OffsetMismatch,
+    RequestError,
+    StorageError,
+    UploadBusy,
+)
 from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
@@ -33,6 +45,10 @@ CHECKPOINT_S: Final = 1.0
 
 SETTLE_S: Final = 10.0
 """Longest time that a cancelled request goes on, to write down what it brought."""
+LET_GO_S: Final = 10.0
+"""How long a newer request waits for a holder in another process that lives: as long as its last step may take."""
+LOOK_S: Final = 0.5
+"""How often it looks whether that holder still lives, which nobody would tell it."""
 
 log = structlog.get_logger()
 
@@ -62,7 +78,7 @@ class NoCheck:
         """Nothing to judge."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AppendHold(Generic[D]):
     """The right to append to a session, under its newest fence."""
 
@@ -96,34 +112,119 @@ class AppendIntake(Generic[D]):
         claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
         try:
             self._context.refuse_when_stopping()  # it may have waited for long
-            yield AppendHold(await self._take(session_id), claim.on_asked)
+            taken = await self._take(session, self._context.ports.holder)
+            try:
+                yield AppendHold(await self._with_true_tail(taken), claim.on_asked)
+            finally:
+                await finish_anyway(self._let_go(taken))
         finally:
             claim.release()
 
-    async def _take(self, session_id: SessionId) -> Session[D]:
-        """Move the fence, so that an older handler can write no row, and make the tail true."""
-        holder, now = self._context.ports.holder, self._context.now()
-        fence = await self._work.write(lambda tx: tx.sessions.claim(session_id, holder, now=now))
-        if fence is None:
-            await self._context.explain_refusal(session_id, "it changed in between")
-        session = await self._context.load(session_id)
+    async def offset(self, session_id: SessionId) -> Session[D]:
+        """Ask a running append to let go; return the session with its true offset, or `finishing`.
+
+        Raises as `hold`.
+        """
+        claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
+        try:
+            self._context.refuse_when_stopping()
+            session = await self._context.peek(session_id)
+            self._context.require_open(session)
+            moved = await self._take(session, None)
+            if not moved.complete and await self._sink.extent(session_id) == moved.offset:
+                return moved
+        finally:
+            claim.release()
+        async with self.hold(session_id) as hold:  # its tail is to be made true, or its finish to be started
+            return await self.settle_complete(hold.session)
+
+    async def _take(self, session: Session[D], holder: str | None) -> Session[D]:
+        """Move the fence to `holder`, once no other worker that lives appends; return the session.
+
+        Raises:
+            UploadBusy: another worker does not let go.
+        """
+        clock, asked = self._context.ports.clock, -1
+        deadline = clock.monotonic() + LET_GO_S
+        with self._context.changes.watching(session.id) as changed:
+            while (taken := await self._try_take(session, holder)) is None:
+                changed.clear()
+                session = await self._context.peek(session.id)
+                self._context.require_open(session)
+                self._context.refuse_when_stopping()
+                if clock.monotonic() > deadline:
+                    raise UploadBusy(session.id, "another process appends to it and does not let go")
+                if await self._context.may_take(session.holder):
+                    continue
+                if asked < session.fence:
+                    asked = session.fence
+                    await self._work.write(partial(_ask, session))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await changed.wait()
+        return taken
+
+    async def _try_take(self, session: Session[D], holder: str | None) -> Session[D] | None:
+        own = self._context.ports.holder
+        if session.holder in {None, own}:
+            return await self._claim(session, holder)
+        if not await self._context.may_take(session.holder):
+            return None
+        # Its holder is dead, as far as anybody can tell: its range is free, or it can still write there.
+        async with self._context.writing(session.id, 0, None):
+            return await self._claim(session, holder)
+
+    async def _claim(self, session: Session[D], holder: str | None) -> Session[D] | None:
+        now = self._context.now()
+        claimed = await self._work.write(
+            lambda tx: tx.sessions.claim(session.id, session.fence, holder, now=now)
+        )
+        if claimed is not None and holder is not None:
+            self._context.holds[session.id] = claimed.fence
+            self._context.awake.set()
+        return claimed
+
+    async def _let_go(self, session: Session[D]) -> None:
+        """Say in the row that nobody appends any more, unless the row says so already."""
+        if self._context.holds.get(session.id) == session.fence:
+            await self._context.release(session.id, session.fence)
+
+    async def _with_true_tail(self, session: Session[D]) -> Session[D]:
+        """Return the session with the offset that its bytes have, as it now stands in the row."""
         offset = await self._true_offset(session)
         if offset == session.offset:
             return session
         if offset < session.offset:
-            self._context.policy.rewound(session_id)
-        await self.save(session, offset, trusted=session.tail_trusted)
+            self._context.policy.rewound(session.id)
+        try:
+            held = await self._advance(session, offset, trusted=session.tail_trusted)
+        except RequestError:
+            # The policy refuses what came after the last row; it never counted.
+            async with self._writing(session) as writer:
+                await self._sink.truncate(session.id, writer.position)
+            return session
+        if not held:
+            await self._context.explain_refusal(session.id, "a newer request took over")
         if offset > session.offset:
-            self._context.moved(session_id, session.offset, offset)
-        return await self._context.load(session_id)
+            self._context.moved(session.id, session.offset, offset)
+        return await self._context.load(session.id)
 
     async def _true_offset(self, session: Session[D]) -> int:
         extent = await self._sink.extent(session.id)
         if session.tail_trusted and session.boot_id == self._context.ports.boot_id:
             return extent if session.size is None else min(extent, session.size)
         if extent > session.offset:
-            await self._sink.truncate(session.id, session.offset)
+            async with self._writing(session) as writer:
+                await self._sink.truncate(session.id, writer.position)
         return min(extent, session.offset)
+
+    @asynccontextmanager
+    async def _writing(self, session: Session[D]) -> AsyncIterator[RangeWriter]:
+        """Hold the range behind the offset, the fence seen to be ours under its lock (Rule 4)."""
+        async with self._context.writing(session.id, session.offset, session.size) as writer:
+            if (await self._context.peek(session.id)).fence != session.fence:
+                await self._context.explain_refusal(session.id, "a newer request took over")
+            yield writer
 
     async def save(self, session: Session[D], offset: int, *, trusted: bool) -> None:
         """Write the row.
@@ -141,16 +242,22 @@ class AppendIntake(Generic[D]):
         )
 
     async def _advance_in(
-        self, tx: Transaction[D], session: Session[D], offset: int, *, trusted: bool
+        self, tx: Transaction[D], session: Session[D], offset: int, *, trusted: bool, release: bool = False
     ) -> bool:
-        return await tx.sessions.advance(
+        unknown = session.spec.size is None
+        before = await tx.sessions.peek(session.id) if unknown else None
+        advanced = await tx.sessions.advance(
             session.id,
             session.fence,
             offset,
             tail_trusted=trusted,
             boot_id=self._context.ports.boot_id,
             now=self._context.now(),
+            release=release,
         )
+        if advanced and before is not None:
+            await self._context.policy.grew(tx, before, offset)
+        return advanced
 
     async def append(
         self, hold: AppendHold[D], offset: int, body: Body, *, check: BodyCheck, final: bool
@@ -176,12 +283,16 @@ class AppendIntake(Generic[D]):
             # From here on bytes past the row are not to be believed; the first checkpoint of a body
             # without a digest makes them so again.
             await self.save(session, offset, trusted=False)
-        async with self._context.writing(session.id, offset, session.size) as writer:
+        async with self._writing(session) as writer:
             run = _Run(self, session, writer, body=body, check=check)
             try:
                 end = await run.receive(limit=bound - offset)
             except asyncio.CancelledError:
                 await self._keep_cancelled(run)
+                raise
+            except RequestError:
+                # The policy refuses to take more; what no row knows goes.
+                await self._sink.truncate(session.id, run.saved)
                 raise
             return await finish_anyway(self._settle(run, end, final=final))
 
@@ -230,26 +341,32 @@ class AppendIntake(Generic[D]):
         return await self.settle(session, session.offset, declares=False) if session.complete else session
 
     async def settle(self, session: Session[D], offset: int, *, declares: bool) -> Session[D]:
-        """Store the offset and, if that completes the session, start the finish with it.
+        """Store the offset, let go and, if that completes the session, start the finish with it.
+
+        Nothing may be written to the part after it.
 
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
         """
         blob_key = self._context.ports.ids.blob_key()
+        holder = await self._context.finisher(session)
 
         async def store(tx: Transaction[D]) -> Session[D] | None:
-            if not await self._advance_in(tx, session, offset, trusted=True):
+            if not await self._advance_in(tx, session, offset, trusted=True, release=True):
                 return None
             if declares:
                 await tx.sessions.declare_size(session.id, offset)
             if not declares and offset != session.size:
                 return await tx.sessions.load(session.id)
-            holder, now = self._context.ports.holder, self._context.now()
-            return await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+            started = await tx.sessions.start_finish(session.id, blob_key, holder, now=self._context.now())
+            if started is not None:
+                await self._context.policy.completing(tx, started)
+            return started
 
         settled = await self._work.write(store, durable=self._context.limits.durable)
         if settled is None:
             await self._context.explain_refusal(session.id, "a newer request took over")
+        self._context.holds.pop(session.id, None)
         return settled
 
 
@@ -279,13 +396,14 @@ class _Run(Generic[D]):
         self._body = body
         self._due = asyncio.Event()
         self._ended = False
-        self._error: StorageError | None = None
+        self._error: RequestError | StorageError | None = None
 
     async def receive(self, *, limit: int) -> BodyEnd:
         """Take the whole body; return why it ended.
 
         Raises:
             StorageError: a byte, or the word of it, could not be stored; what the row says is stored.
+            RequestError: the policy refuses to take more; what the row says is stored.
         """
         saving = (
             None
@@ -332,7 +450,7 @@ class _Run(Generic[D]):
             position = await self.writer.flush(durable=self._context.limits.durable)
             if position != end:  # else the last bytes came meanwhile, and the body's end decides about them
                 await self._store(position)
-        except StorageError as error:
+        except (RequestError, StorageError) as error:
             self._error = error
             self._body.stop()
 
@@ -343,6 +461,10 @@ class _Run(Generic[D]):
             return
         self._context.moved(self.session.id, self.told, position)
         self.saved = self.told = position
+
+
+async def _ask(session: Session[D], tx: Transaction[D]) -> bool:
+    return await tx.sessions.ask(session.id, session.fence)
 
 
 async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:

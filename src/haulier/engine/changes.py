@@ -5,7 +5,7 @@ Rule 1: a watcher registers before it reads; so a change after the read wakes it
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from haulier.core.session import SessionId
@@ -14,7 +14,9 @@ from haulier.core.session import SessionId
 class Changes:
     """Wakes the watchers of a session, inside one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, awake: asyncio.Event) -> None:
+        """`awake` is set when somebody begins to watch."""
+        self._awake = awake
         self._watchers: dict[SessionId, dict[asyncio.Event, None]] = {}
         # Dicts, not sets: the order of waking is the order of asking, so that schedules can be replayed.
 
@@ -23,6 +25,7 @@ class Changes:
         """Return an event that every change sets; the watcher clears it before it reads."""
         event = asyncio.Event()
         self._watchers.setdefault(session_id, {})[event] = None
+        self._awake.set()
         try:
             yield event
         finally:
@@ -30,6 +33,10 @@ class Changes:
             del watchers[event]
             if not watchers:
                 del self._watchers[session_id]
+
+    def watched(self) -> Collection[SessionId]:
+        """Return the sessions that somebody watches."""
+        return self._watchers.keys()
 
     def notify(self, session_id: SessionId) -> None:
         """Something about the session changed."""

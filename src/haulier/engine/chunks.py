@@ -4,10 +4,13 @@ Rule 1: a chunk counts only when all of it has arrived, with its exact length an
         its digest.
 Rule 2: an accepted index is read and compared, never written; the one exception is a replacement after
         the whole file's digest was wrong, and that takes the acceptance back first.
-Rule 3: two puts of one index follow each other; different indexes never meet.
+Rule 3: two puts of one index follow each other; different indexes never meet. Inside a process the claim
+        sees to it, between processes the lock of the range: whoever has it looks at the row before it
+        writes, and has it until the acceptance is in the row.
 """
 
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -19,7 +22,7 @@ from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.engine.appends import BodyCheck
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
-from haulier.ports import Body, BodyEnd, Deliver, Transaction
+from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 
 D = TypeVar("D")
 
@@ -35,34 +38,42 @@ class ChunkIntake(Generic[D]):
         self, session_id: SessionId, index: int, body: Body, *, check: BodyCheck, replace: bool
     ) -> None:
         """Accept chunk `index`, or find it accepted with the same bytes; see `SessionService`."""
-        session = await self._context.peek(session_id)
-        self._context.require_mode(session, Mode.CHUNKS)
-        if session.status is not SessionStatus.FINISHING:
-            self._context.require_open(session)
-        _require_length(session, index, body)
         claim = await self._context.ports.claims.claim(session_id, f"chunk {index}")
         try:
             self._context.refuse_when_stopping()  # it may have waited for long
             claim.on_asked(body.stop)
-            await self._put_claimed(session_id, index, body, check, replace=replace)
+            self._context.awake.set()
+            session, chunk = await self._find(session_id, index)
+            self._context.require_mode(session, Mode.CHUNKS)
+            if session.status is not SessionStatus.FINISHING:
+                self._context.require_open(session)
+            _require_length(session, index, body)
+            await self._put_claimed(session, chunk, _Put(index, body, check, replace))
         finally:
             claim.release()
 
-    async def _put_claimed(
-        self, session_id: SessionId, index: int, body: Body, check: BodyCheck, *, replace: bool
-    ) -> None:
-        held = self._context.policy.hold_back(session_id)
+    async def _put_claimed(self, session: Session[D], chunk: Chunk | None, put: "_Put") -> None:
+        if chunk is not None and not (put.replace and session.replaceable):
+            await self._compare(session, chunk, put)
+            return
+        self._context.require_open(session)
+        held = self._context.policy.hold_back(session.id)
         if held is not None:
             await held
-        session, chunk = await self._work.read(partial(_find, session_id, index))
-        if chunk is not None and replace and session.replaceable:
-            await self._forget(session, index)
-            chunk = None
-        if chunk is not None:
-            await self._compare(session, chunk, body, check)
-        else:
-            self._context.require_open(session)
-            await self._store(session, index, body, check)
+        async with self._context.writing(session.id, *session.chunk_range(put.index)) as writer:
+            # Somebody else may have had the lock before: what was read without it is old.
+            session, chunk = await self._find(session.id, put.index)
+            if chunk is not None and put.replace and session.replaceable:
+                await self._forget(session, put.index)
+                chunk = None
+            if chunk is None:
+                self._context.require_open(session)
+                await self._store(session, writer, put)
+                return
+        await self._compare(session, chunk, put)
+
+    async def _find(self, session_id: SessionId, index: int) -> tuple[Session[D], Chunk | None]:
+        return await self._work.read(partial(_find, session_id, index))
 
     async def _forget(self, session: Session[D], index: int) -> None:
         now = self._context.now()
@@ -74,34 +85,33 @@ class ChunkIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "the chunk is being changed")
         self._context.policy.rewound(session.id)
 
-    async def _compare(self, session: Session[D], chunk: Chunk, body: Body, check: BodyCheck) -> None:
+    async def _compare(self, session: Session[D], chunk: Chunk, put: "_Put") -> None:
         fingerprint = xxhash.xxh3_128()
 
         def deliver(piece: Buffer) -> None:
             fingerprint.update(piece)
-            check.update(piece)
+            put.check.update(piece)
 
-        await self._receive(session, chunk.index, body, deliver)
-        check.verify()
+        await self._receive(session, put, deliver)
+        put.check.verify()
         if fingerprint.digest() != chunk.fingerprint:
             raise ChunkConflict(chunk.index)
 
-    async def _store(self, session: Session[D], index: int, body: Body, check: BodyCheck) -> None:
+    async def _store(self, session: Session[D], writer: RangeWriter, put: "_Put") -> None:
         fingerprint = xxhash.xxh3_128()
-        start, stop = session.chunk_range(index)
-        async with self._context.writing(session.id, start, stop) as writer:
+        start, stop = session.chunk_range(put.index)
 
-            def deliver(piece: Buffer) -> Awaitable[None] | None:
-                fingerprint.update(piece)
-                check.update(piece)
-                return writer.write(piece)
+        def deliver(piece: Buffer) -> Awaitable[None] | None:
+            fingerprint.update(piece)
+            put.check.update(piece)
+            return writer.write(piece)
 
-            await self._receive(session, index, body, deliver)
-            check.verify()
-            await writer.flush(durable=self._context.limits.durable)
-            chunk = Chunk(index=index, size=stop - start, fingerprint=fingerprint.digest())
-            # The claim and the range are held until the row is written: whoever comes next sees it.
-            await finish_anyway(self._accept(session, chunk))
+        await self._receive(session, put, deliver)
+        put.check.verify()
+        await writer.flush(durable=self._context.limits.durable)
+        chunk = Chunk(index=put.index, size=stop - start, fingerprint=fingerprint.digest())
+        # The claim and the range are held until the row is written: whoever comes next sees it.
+        await finish_anyway(self._accept(session, chunk))
 
     async def _accept(self, session: Session[D], chunk: Chunk) -> None:
         now = self._context.now()
@@ -113,9 +123,9 @@ class ChunkIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "the chunk was accepted by another request")
         self._context.moved(session.id, *session.chunk_range(chunk.index))
 
-    async def _receive(self, session: Session[D], index: int, body: Body, deliver: Deliver) -> None:
+    async def _receive(self, session: Session[D], put: "_Put", deliver: Deliver) -> None:
         """Take one chunk's body; return only when it came whole and exactly as long as the chunk."""
-        start, stop = session.chunk_range(index)
+        start, stop = session.chunk_range(put.index)
         received = 0
 
         def count(piece: Buffer) -> Awaitable[None] | None:
@@ -123,13 +133,23 @@ class ChunkIntake(Generic[D]):
             received += len(piece)
             return deliver(piece)
 
-        end = await body.receive(count, limit=stop - start)
+        end = await put.body.receive(count, limit=stop - start)
         if end is BodyEnd.LIMIT:
-            raise ChunkTooLong(index, stop - start)
+            raise ChunkTooLong(put.index, stop - start)
         if end is not BodyEnd.COMPLETE:
             await self._context.explain_cut(session.id, end, received)
         if received < stop - start:
-            raise ChunkTooShort(index, stop - start, received)
+            raise ChunkTooShort(put.index, stop - start, received)
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """One request."""
+
+    index: int
+    body: Body
+    check: BodyCheck
+    replace: bool
 
 
 def _require_length(session: Session[D], index: int, body: Body) -> None:

@@ -1,15 +1,21 @@
 """What the parts of the session engine share: its ports, its policy, and the words they have in common."""
 
-from collections.abc import AsyncIterator, Awaitable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, TypeVar
+
+import structlog
 
 from haulier.core.errors import (
     BodyCut,
     InvalidRequest,
     ServiceStopping,
+    StorageError,
     UploadBusy,
+    UploadComplete,
+    UploadGone,
     UploadNotFound,
 )
 from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
@@ -26,9 +32,23 @@ from haulier.ports import (
     RangeWriter,
     Transaction,
     UnitOfWork,
+    Workers,
 )
 
 D = TypeVar("D")
+T = TypeVar("T")
+
+RANGE_WAIT_S: Final = 10.0
+"""How long a request waits for a byte range that another process has; below the 30 s after which many proxies
+give up. Inside one process requests follow each other without a bound."""
+FIRST_PAUSE_S: Final = 0.01
+LAST_PAUSE_S: Final = 0.25
+"""Between two looks at such a range; they double from the first to the last."""
+
+FOLLOWER_S: Final = 1.0
+"""How often a process that takes a session's bytes looks whether whoever follows them still lives."""
+
+log = structlog.get_logger()
 
 
 class SessionPolicy(Protocol[D]):
@@ -36,6 +56,18 @@ class SessionPolicy(Protocol[D]):
 
     async def began(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that adds the session; may refuse by raising."""
+
+    async def grew(self, tx: Transaction[D], session: Session[D], offset: int) -> None:
+        """In the transaction that moves an append's offset, from the session's to `offset` (a lost tail: back).
+
+        Only for sessions whose size was unknown at their begin. May refuse by raising a RequestError.
+        """
+
+    async def completing(self, tx: Transaction[D], session: Session[D]) -> None:
+        """In the transaction that starts the finish of `session`; may refuse by raising a RequestError.
+
+        Then it stays as it was; once it has passed, the finish goes on to its end.
+        """
 
     async def verify(self, session: Session[D]) -> D:
         """All bytes are here: judge them, and return the details with the result.
@@ -62,8 +94,12 @@ class SessionPolicy(Protocol[D]):
         """Whether something else than the session names its blob."""
         ...
 
+    def shares(self, session: Session[D]) -> bool:
+        """Whether one worker follows the session's bytes for all of them, and finishes it."""
+        ...
+
     def found(self, session: Session[D]) -> None:
-        """An open session was taken up, with all that it has received."""
+        """This worker follows an open session, which has received this: at first, or in other processes."""
 
     def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
         """Bytes were accepted."""
@@ -75,7 +111,7 @@ class SessionPolicy(Protocol[D]):
         """The session ended."""
 
     def remembered(self) -> Collection[SessionId]:
-        """Return the sessions about which something is kept in this process."""
+        """Return the sessions that this process follows."""
         ...
 
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
@@ -106,6 +142,9 @@ class SessionPorts(Generic[D]):
     work: UnitOfWork[D]
     sink: ByteSink
     claims: Claims
+    """Inside this process."""
+    workers: Workers
+    """The other processes."""
     clock: Clock
     ids: Identifiers
     holder: str
@@ -124,9 +163,15 @@ class SessionContext(Generic[D]):
         self.policy = policy
         self.background = background
         self.limits = limits
-        self.changes = Changes()
+        self.awake = asyncio.Event()
+        """Set when this process may begin to care for what others do to a session."""
+        self.changes = Changes(self.awake)
         self.stopping = False
+        self.holds: dict[SessionId, int] = {}
+        """The fences of the sessions whose rows name this worker as the one that appends."""
         self._speeds: dict[SessionId, Speed] = {}
+        self._looked: dict[SessionId, float] = {}
+        """When it was last looked who follows a session that moves here and is not followed here."""
 
     def now(self) -> float:
         """Return seconds since the epoch, UTC."""
@@ -150,6 +195,13 @@ class SessionContext(Generic[D]):
         """Raise ServiceStopping once the service is about to end."""
         if self.stopping:
             raise ServiceStopping
+
+    async def may_take(self, holder: str | None) -> bool:
+        """Whether this worker may take what `holder` has: nobody, itself, or one that is dead."""
+        return holder in {None, self.ports.holder} or await self._is_dead(holder or "")
+
+    async def _is_dead(self, holder: str) -> bool:
+        return await self.ports.workers.is_dead(holder)
 
     def require_mode(self, session: Session[D], mode: Mode) -> None:
         """Raise InvalidRequest for a session that continues by the other mode."""
@@ -180,15 +232,50 @@ class SessionContext(Generic[D]):
     async def writing(
         self, session_id: SessionId, start: int, stop: int | None
     ) -> AsyncIterator[RangeWriter]:
-        """Hold the claimed range of a session's part, and release it at the end."""
+        """Hold the claimed range of a session's part, and release it at the end.
+
+        Raises:
+            UploadBusy: another process has it for longer than anybody waits.
+        """
         try:
-            writer = await self.ports.sink.open(session_id, start, stop)
+            writer = await self.patiently(lambda: self.ports.sink.open(session_id, start, stop))
         except RangeBusy:
             raise UploadBusy(session_id, "another process writes these bytes") from None
         try:
             yield writer
+        except (UploadNotFound, UploadGone, UploadComplete):
+            # It ended in another process, which may have removed the part before ours was opened.
+            await finish_anyway(writer.close())
+            await finish_anyway(self.discard(session_id))
+            raise
         finally:
             await finish_anyway(writer.close())
+
+    async def patiently(self, claim: Callable[[], Awaitable[T]]) -> T:
+        """Return what `claim` gives, waiting for a range that another process has for a while.
+
+        Raises:
+            RangeBusy: it still has it after `RANGE_WAIT_S`.
+            ServiceStopping: this process ends.
+        """
+        clock, pause = self.ports.clock, FIRST_PAUSE_S
+        deadline = clock.monotonic() + RANGE_WAIT_S
+        while True:
+            try:
+                return await claim()
+            except RangeBusy:
+                self.refuse_when_stopping()
+                if clock.monotonic() >= deadline:
+                    raise
+            await clock.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE_S)
+
+    async def discard(self, session_id: SessionId) -> None:
+        """Remove a part that nobody needs any more; one that resists is left for the janitor."""
+        try:
+            await self.ports.sink.discard(session_id)
+        except StorageError as error:
+            log.warning("part.kept", session=session_id, error=str(error))
 
     def moved(self, session_id: SessionId, start: int, stop: int) -> None:
         """Bytes were accepted: tell the policy, the speed and the watchers."""
@@ -197,6 +284,51 @@ class SessionContext(Generic[D]):
         self._speeds[session_id] = speed.moved(stop - start, now=now)
         self.policy.accepted(session_id, start, stop)
         self.changes.notify(session_id)
+        if session_id not in self.policy.remembered():
+            self._look_for_follower(session_id, now)
+
+    def _look_for_follower(self, session_id: SessionId, now: float) -> None:
+        if now >= self._looked.get(session_id, now):
+            self._looked[session_id] = now + FOLLOWER_S
+            self.background.start(self._follow_when_shared(session_id), name=f"follow {session_id}")
+
+    async def _follow_when_shared(self, session_id: SessionId) -> None:
+        session = await self.peek(session_id)
+        if self.policy.shares(session):
+            await self.follow(session)
+        elif session_id in self._looked:
+            self._looked[session_id] = float("inf")
+
+    async def follow(self, session: Session[D]) -> None:
+        """Follow an open session, unless another worker that lives does."""
+        me = self.ports.holder
+        if session.status is not SessionStatus.OPEN or not await self.may_take(session.follower):
+            return
+        followed = session.follower == me or await self.ports.work.write(
+            lambda tx: tx.sessions.follow(session.id, me, instead_of=session.follower)
+        )
+        if not followed:
+            return
+        self.policy.rewound(session.id)  # what was read before this claim may have changed
+        self.policy.found(await self.load(session.id))
+        self.awake.set()
+
+    async def release(self, session_id: SessionId, fence: int) -> None:
+        """Say in the row that nobody appends any more; what cannot be said now is said when somebody asks."""
+        try:
+            await self.ports.work.write(lambda tx: tx.sessions.release(session_id, fence))
+        except StorageError as error:
+            log.warning("append.not_released", session=session_id, error=str(error))
+            return
+        if self.holds.get(session_id) == fence:
+            del self.holds[session_id]
+
+    async def finisher(self, session: Session[D]) -> str:
+        """Return the worker that is to finish the session: the one that has read its bytes, if it lives."""
+        me, follower = self.ports.holder, session.follower
+        if follower is None or not self.policy.shares(session) or await self.may_take(follower):
+            return me
+        return follower
 
     def speed(self, session_id: SessionId) -> float:
         """Return how fast bytes are accepted here, in bytes per second."""
@@ -205,16 +337,20 @@ class SessionContext(Generic[D]):
 
     def remembered(self) -> set[SessionId]:
         """Return the sessions about which something is kept here."""
-        return {*self._speeds, *self.policy.remembered()}
+        return {*self._speeds, *self._looked, *self.policy.remembered()}
 
     def forget(self, session_id: SessionId) -> None:
         """Keep nothing about a session that may have ended, and wake who waits: the row knows."""
-        self._speeds.pop(session_id, None)
+        self._forget(session_id)
         self.policy.rewound(session_id)
         self.changes.notify(session_id)
 
     def left(self, session_id: SessionId, status: SessionStatus) -> None:
         """The session ended: forget what was kept about it, and wake who waits."""
-        self._speeds.pop(session_id, None)
+        self._forget(session_id)
         self.policy.left(session_id, status)
         self.changes.notify(session_id)
+
+    def _forget(self, session_id: SessionId) -> None:
+        self._speeds.pop(session_id, None)
+        self._looked.pop(session_id, None)

@@ -20,6 +20,9 @@ from haulier.ports import ByteSink
 
 STEP: Final = 32 * MIB
 """Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
+SHARED_FROM: Final = 16 * MIB
+"""Bytes from which on one worker hashes a file for all of them; a smaller one is hashed in the time that a
+word from one process to another takes."""
 MAX_BEHIND: Final = 64 * MIB
 """How far a digest may fall behind before its upload is held back: what a page cache keeps easily."""
 
@@ -62,10 +65,13 @@ class Digests:
         self._followers: dict[SessionId, _Follower] = {}
 
     def follow(self, session_id: SessionId, name: DigestName, received: Ranges) -> None:
-        """Take up an upload with what it has already; harmless when it is followed."""
-        if name is not DigestName.NONE and session_id not in self._followers:
-            self._followers[session_id] = _Follower(OrderedDigest(name), received)
-            self._run(session_id)
+        """Take up an upload with what it has already, or hear of what it got in other processes."""
+        if name is DigestName.NONE:
+            return
+        follower = self._followers.setdefault(session_id, _Follower(OrderedDigest(name)))
+        for start, stop in received.pairs:
+            follower.accepted = follower.accepted.add(start, stop)
+        self._run(session_id)
 
     def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
         """`[start, stop)` of a followed upload has been accepted."""

@@ -9,6 +9,7 @@ Rule 4: an acceptance may outlive its bytes when the power fails, unless it was 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
@@ -29,7 +30,7 @@ from haulier.core.errors import (
 from haulier.core.ranges import Ranges
 from haulier.core.session import Mode, Session, SessionId, SessionStatus
 from haulier.engine.context import SessionContext
-from haulier.ports import Transaction
+from haulier.ports import RangeBusy, Transaction
 
 D = TypeVar("D")
 
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 
 FINISH_WAIT_S: Final = 25.0
 """How long a finish keeps its caller waiting; below the 30 s after which many proxies give up."""
+LOOK_S: Final = 0.5
+"""How often whoever waits for a finish of another process looks whether that one still lives."""
 BATCH: Final = 200
 """Sessions that one statement expires or purges; keeps the write transaction short."""
 
@@ -59,11 +62,36 @@ class Endings(Generic[D]):
             self._context.require_open(session)
         if session.status is not SessionStatus.FINISHING:
             return session
-        task = self.completing(session, take=not started)
-        done, _ = await asyncio.wait({task}, timeout=FINISH_WAIT_S)
-        if done:
-            task.result()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_WAIT_S):
+                await self._outcome(session, started=started)
         return await self._context.load(session.id)
+
+    async def _outcome(self, session: Session[D], *, started: bool) -> None:
+        """Wait until the finish has a result, going on with it when nobody that lives does.
+
+        Raises:
+            what ended it, as far as that is known: here, or in the row when another process went on.
+        """
+        while session.status is SessionStatus.FINISHING:
+            mine = session.holder == self._context.ports.holder
+            if mine or session.id in self._completions or await self._context.may_take(session.holder):
+                await asyncio.shield(self.completing(session, take=not (mine and started)))
+                session = await self._context.peek(session.id)  # finishing still: another worker took it over
+            else:
+                session = await self._next_look(session)
+        if (mismatch := DigestMismatch.found_in(session.error)) is not None:
+            raise mismatch
+
+    async def _next_look(self, session: Session[D]) -> Session[D]:
+        """Return the session after its next change, or when its holder may have died."""
+        with self._context.changes.watching(session.id) as changed:
+            seen = await self._context.peek(session.id)
+            if seen.status is SessionStatus.FINISHING and seen.fence == session.fence:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await changed.wait()
+        return await self._context.peek(session.id)
 
     def completing(self, session: Session[D], *, take: bool) -> "asyncio.Task[None]":
         """Return the one task that completes this session here; it goes on without its request."""
@@ -95,6 +123,8 @@ class Endings(Generic[D]):
             self._context.changes.notify(session.id)
 
     async def _verify_and_commit(self, session: Session[D]) -> None:
+        if session.follower != self._context.ports.holder:
+            self._context.policy.rewound(session.id)  # bytes may have changed after they were followed here
         await self._require_survived(session)
         try:
             details = await self._context.policy.verify(session)
@@ -113,7 +143,7 @@ class Endings(Generic[D]):
             log.warning("session.taken_over", session=session.id)
             return
         self._context.left(session.id, SessionStatus.COMMITTED)
-        await self._discard(session.id)
+        await self._context.discard(session.id)
         log.info("session.committed", session=session.id, size=size)
 
     async def _require_survived(self, session: Session[D]) -> None:
@@ -188,7 +218,9 @@ class Endings(Generic[D]):
 
     async def _make_blob(self, session: Session[D], blob_key: str, size: int) -> None:
         try:
-            await self._sink.commit(session.id, blob_key, size=size)
+            await self._context.patiently(lambda: self._sink.commit(session.id, blob_key, size=size))
+        except RangeBusy:
+            raise StorageUnavailable(f"part {session.id} is still being written") from None
         except StorageUnavailable as error:
             if error.lost:  # trying again can only fail, for ever
                 await self._fail(session, str(error))
@@ -228,14 +260,12 @@ class Endings(Generic[D]):
             raise UploadComplete(session_id, self._context.policy.result_of(session))
         # It had ended before; but perhaps with a lost answer, so that its bytes are still there.
         await self._let_go(session_id)
-        await self._discard(session_id)
+        await self._context.discard(session_id)
 
     async def _await_finish(self, session: Session[D]) -> None:
-        task = self.completing(session, take=True)
-        await asyncio.wait({task})
         # A RequestError has moved the session on; after any other one asking again would go round for ever.
-        if (error := task.exception()) is not None and not isinstance(error, RequestError):
-            raise error
+        with contextlib.suppress(RequestError):
+            await self._outcome(session, started=False)
 
     async def _end(
         self, session: Session[D], fence: int | None, status: SessionStatus, error: str | None = None
@@ -245,7 +275,10 @@ class Endings(Generic[D]):
         async def end(tx: Transaction[D]) -> bool:
             if not await tx.sessions.end(session.id, fence, status, error=error, now=now):
                 return False
-            await self._context.policy.ended(tx, session.end(status, error=error, now=now))
+            # Read again: since the caller saw it, it may have grown.
+            ended = await tx.sessions.peek(session.id)
+            assert ended is not None
+            await self._context.policy.ended(tx, ended)
             return True
 
         try:
@@ -258,19 +291,12 @@ class Endings(Generic[D]):
         """Nobody may write to the session any more: let every handler go, then remove its bytes."""
         await self._let_go(session_id)
         self._context.left(session_id, status)
-        await self._discard(session_id)
+        await self._context.discard(session_id)
 
     async def _let_go(self, session_id: SessionId) -> None:
         claims = self._context.ports.claims
         claims.ask_all(session_id)
         await claims.idle(session_id)
-
-    async def _discard(self, session_id: SessionId) -> None:
-        """Remove a part that nobody needs any more; one that resists is left for the janitor."""
-        try:
-            await self._sink.discard(session_id)
-        except StorageError as error:
-            log.warning("part.kept", session=session_id, error=str(error))
 
     async def expire(self, now: float) -> int:
         """End sessions whose time is over; see `SessionService.expire`."""
@@ -304,11 +330,13 @@ class Endings(Generic[D]):
             await self._context.policy.purged(tx, session)
         return batch
 
-    def is_left(self, session: Session[D]) -> bool:
-        """Whether a step of this live session was begun and nobody here goes on with it."""
+    async def is_left(self, session: Session[D]) -> bool:
+        """Whether a step of this live session was begun and nobody that lives goes on with it."""
         if session.status is SessionStatus.FINISHING:
-            return session.id not in self._completions
-        return session.spec.mode is Mode.APPEND and session.complete
+            left = session.id not in self._completions
+        else:
+            left = session.spec.mode is Mode.APPEND and session.complete
+        return left and await self._context.may_take(session.holder)
 
 
 def _final_name(session: Session[D]) -> tuple[str, int]:

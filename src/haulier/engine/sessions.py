@@ -24,6 +24,7 @@ from haulier.core.errors import (
 )
 from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.engine.appends import AppendIntake, BodyCheck, NoCheck
+from haulier.engine.attention import Attention
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.chunks import ChunkIntake
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
@@ -54,14 +55,23 @@ class SessionService(Generic[D]):
         self._chunks = ChunkIntake(self._context)
         self._appends = AppendIntake(self._context)
         self._endings = Endings(self._context)
+        self.attention = Attention(self._context, self._endings)
+        """What other processes do to the sessions that matter here."""
 
     # --- begin ---------------------------------------------------------------------------------------
 
-    async def begin(self, spec: SessionSpec, details: D) -> tuple[Session[D], bool]:
+    async def begin(
+        self, spec: SessionSpec, details: D, *, max_live: int | None = None
+    ) -> tuple[Session[D], bool]:
         """Return a new session and True, or the one that has its idempotency key and False.
 
         The caller compares the found one's `request_hash`. An append session of size 0 is complete at
         once.
+
+        Args:
+            spec: what it is begun with.
+            details: what the policy keeps with it.
+            max_live: live sessions that this owner may have, instead of the limits' number.
 
         Raises:
             QuotaExceeded · StorageError, and what the policy refuses with.
@@ -69,21 +79,22 @@ class SessionService(Generic[D]):
         self._context.refuse_when_stopping()
         await self._check_room(spec)
         ids = self._context.ports.ids
-        boot_id, now = self._context.ports.boot_id, self._context.now()
-        session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id)
-        while (found := await self._make_or_find(session)).id != session.id:
+        boot_id, me, now = self._context.ports.boot_id, self._context.ports.holder, self._context.now()
+        session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id, follower=me)
+        most = self._context.limits.max_live if max_live is None else max_live
+        while (found := await self._make_or_find(session, most)).id != session.id:
             if await self._is_still_there(found):
                 return found, False
         return await self._endings.completed(found, started=True), True
 
-    async def _make_or_find(self, session: Session[D]) -> Session[D]:
+    async def _make_or_find(self, session: Session[D], max_live: int) -> Session[D]:
         """Return the session with its part made, or the one that has its key.
 
         The claim tells whoever finds the row that its begin may still take it back.
         """
         claim = await self._context.ports.claims.claim(session.id, "begin")
         try:
-            found = await self._insert_or_find(session)
+            found = await self._insert_or_find(session, max_live)
             if found.id == session.id:
                 await self._prepare(session)
             return found
@@ -112,31 +123,32 @@ class SessionService(Generic[D]):
             ):
                 raise
 
-    async def _insert_or_find(self, session: Session[D]) -> Session[D]:
+    async def _insert_or_find(self, session: Session[D], max_live: int) -> Session[D]:
         # No body will come that completes an empty append: its finish starts with its row.
         whole = session.spec.mode is Mode.APPEND and session.complete
         blob_key = self._context.ports.ids.blob_key() if whole else None
         while True:
             try:
-                return await self._work.write(partial(self._insert_or_find_in, session, blob_key))
+                return await self._work.write(partial(self._insert_or_find_in, session, max_live, blob_key))
             except KeyTaken:
                 log.debug("session.key_taken", session=session.id)  # faster by a moment: find that one
 
     async def _insert_or_find_in(
-        self, session: Session[D], blob_key: str | None, tx: Transaction[D]
+        self, session: Session[D], max_live: int, blob_key: str | None, tx: Transaction[D]
     ) -> Session[D]:
         spec = session.spec
         if spec.key is not None:
             found = await tx.sessions.find(spec.scope, spec.owner, spec.key)
             if found is not None:
                 return found
-        await tx.sessions.insert(session, max_live=self._context.limits.max_live)
+        await tx.sessions.insert(session, max_live=max_live)
         await self._context.policy.began(tx, session)
         if blob_key is None:
             return session
         holder, now = self._context.ports.holder, session.created_at
         finishing = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
         assert finishing is not None, f"session {session.id} is not complete"
+        await self._context.policy.completing(tx, finishing)
         return finishing
 
     async def _prepare(self, session: Session[D]) -> None:
@@ -292,8 +304,7 @@ class SessionService(Generic[D]):
             if session.status.gone:
                 self._context.require_open(session)
             return session
-        async with self._appends.hold(session_id) as hold:
-            session = await self._appends.settle_complete(hold.session)
+        session = await self._appends.offset(session_id)
         return await self._endings.completed(session, started=True)
 
     # --- finish --------------------------------------------------------------------------------------
@@ -333,17 +344,23 @@ class SessionService(Generic[D]):
         self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
     ) -> Session[D] | None:
         agreed, blob_key = _agreed_size(session, size), self._context.ports.ids.blob_key()
-        holder, now = self._context.ports.holder, self._context.now()
+        holder, now = await self._context.finisher(session), self._context.now()
 
         async def start(tx: Transaction[D]) -> Session[D] | None:
             if session.size is None and session.offset == agreed:
                 await tx.sessions.declare_size(session.id, agreed)
             started = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
-            if started is None or amend is None or (details := amend(started.details)) == started.details:
+            if started is None:
+                return None
+            await self._context.policy.completing(tx, started)
+            if amend is None or (details := amend(started.details)) == started.details:
                 return started
             return await tx.sessions.amend(started.id, started.fence, details)
 
-        return await self._work.write(start)
+        started = await self._work.write(start)
+        if started is not None:
+            self._context.holds.pop(session.id, None)
+        return started
 
     # --- ends without a result -----------------------------------------------------------------------
 
@@ -371,10 +388,9 @@ class SessionService(Generic[D]):
     # --- start and stop ------------------------------------------------------------------------------
 
     async def resume(self) -> None:
-        """At start: take up every open session, so that what follows its bytes catches up at once."""
+        """Follow the open sessions that no other worker follows: their digests catch up at once."""
         for session in await self.probe():
-            if session.status is SessionStatus.OPEN:
-                self._context.policy.found(await self.load(session.id))
+            await self._context.follow(session)
 
     async def redo(self) -> int:
         """Go on with what a dead worker left half finished; return how many sessions that is.
@@ -386,7 +402,7 @@ class SessionService(Generic[D]):
         # What was remembered before the rows were read and is not live has ended, with a lost answer.
         for session_id in remembered.difference(session.id for session in live):
             self._context.forget(session_id)
-        left = [session for session in live if self._endings.is_left(session)]
+        left = [session for session in live if await self._endings.is_left(session)]
         for session in left:
             await self._go_on(session)
         return len(left)
@@ -397,6 +413,8 @@ class SessionService(Generic[D]):
             self._endings.completing(session, take=True)
             return
         try:
+            # Asked before it is claimed: a claim is activity, and what may not be completed has to expire.
+            await self._work.read(partial(self._context.policy.completing, session=session))
             async with self._appends.hold(session.id) as hold:
                 settled = await self._appends.settle_complete(hold.session)
         except HaulierError as error:

@@ -341,7 +341,7 @@ class _Commits(_Sinks):
         await put(sink, "part", b"hello")
         writer = await sink.open("part", 2, 3)
         for one in (sink, neighbour):
-            with pytest.raises(StorageUnavailable):
+            with pytest.raises(RangeBusy):
                 await one.commit("part", "blob", size=5)
         await writer.close()
         await neighbour.commit("part", "blob", size=5)

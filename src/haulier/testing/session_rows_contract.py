@@ -1,7 +1,9 @@
 """What every `SessionStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
 import asyncio
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -145,7 +147,7 @@ class BeginContract:
         await add_upload(database, upload("b", begun_at=T0 + 1), chunks=1)
         await add_finishing(database, upload("a", begun_at=T0 + 2))
         await add_upload(database, upload("c", mode=Mode.APPEND))
-        await database.write(lambda tx: tx.sessions.claim(SessionId("c"), "w", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(SessionId("c"), 0, "w", now=T0))
         await database.write(
             lambda tx: tx.sessions.advance(SessionId("c"), 1, 7, tail_trusted=False, boot_id="", now=T0)
         )
@@ -246,18 +248,142 @@ class AppendsContract:
     async def test_each_claim_has_a_higher_fence(self, database: Database) -> None:
         """The latest one holds."""
         await add_upload(database, upload("a", mode=Mode.APPEND))
-        assert await database.write(lambda tx: tx.sessions.claim(A, "one", now=T0 + 1)) == 1
-        assert await database.write(lambda tx: tx.sessions.claim(A, "two", now=T0 + 2)) == 2
+        first = await database.write(lambda tx: tx.sessions.claim(A, 0, "one", now=T0 + 1))
+        second = await database.write(lambda tx: tx.sessions.claim(A, 1, "two", now=T0 + 2))
+        assert first is not None
+        assert (first.fence, first.holder) == (1, "one")
         session = await see(database, "a")
         assert session is not None
+        assert session == second
         assert (session.fence, session.holder, session.last_seen_at) == (2, "two", T0 + 2)
-        assert await database.write(lambda tx: tx.sessions.claim(NONE, "one", now=T0)) is None
+        assert await database.write(lambda tx: tx.sessions.claim(NONE, 0, "one", now=T0)) is None
+
+    async def test_one_of_those_who_saw_the_same_fence_claims(self, database: Database) -> None:
+        """The others look again."""
+        await add_upload(database, upload("a", mode=Mode.APPEND))
+
+        async def claim(holder: str) -> bool:
+            return await database.write(lambda tx: tx.sessions.claim(A, 0, holder, now=T0)) is not None
+
+        assert sum(await asyncio.gather(*(claim(f"w{number}") for number in range(8)))) == 1
+
+    async def test_a_fence_moves_without_a_holder(self, database: Database) -> None:
+        """The one before can write no more, and nobody needs to let go."""
+        await add_upload(database, upload("a", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "one", now=T0))
+        moved = await database.write(lambda tx: tx.sessions.claim(A, 1, None, now=T0))
+        assert moved is not None
+        assert (moved.fence, moved.holder) == (2, None)
+
+    async def test_a_holder_is_asked_under_its_fence(self, database: Database) -> None:
+        """And nobody else is."""
+        await add_upload(database, upload("a", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "one", now=T0))
+        assert not await database.write(lambda tx: tx.sessions.ask(A, 0))
+        assert await database.write(lambda tx: tx.sessions.ask(A, 1))
+        session = await see(database, "a")
+        assert session is not None
+        assert session.asked == 1
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        assert not await database.write(lambda tx: tx.sessions.ask(A, 1))
+
+    async def test_a_finish_can_be_asked_for(self, database: Database) -> None:
+        """Its holder may have given up on an error."""
+        session = await add_finishing(database, upload("a"))
+        assert await database.write(lambda tx: tx.sessions.ask(A, session.fence))
+
+    async def test_a_holder_lets_go_under_its_fence(self, database: Database) -> None:
+        """By itself, or with its last offset."""
+        await add_upload(database, upload("a", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "one", now=T0))
+        assert not await database.write(lambda tx: tx.sessions.release(A, 0))
+        assert await database.write(lambda tx: tx.sessions.release(A, 1))
+        assert not await database.write(lambda tx: tx.sessions.release(NONE, 1))
+        released = await see(database, "a")
+        await database.write(lambda tx: tx.sessions.claim(A, 1, "two", now=T0))
+        assert await database.write(
+            lambda tx: tx.sessions.advance(A, 2, 5, tail_trusted=True, boot_id="", now=T0, release=True)
+        )
+        ended = await see(database, "a")
+        assert released is not None
+        assert ended is not None
+        assert (released.holder, released.fence) == (None, 1)
+        assert (ended.holder, ended.fence, ended.offset) == (None, 2, 5)
+
+    async def test_one_worker_follows_the_bytes(self, database: Database) -> None:
+        """Another one only in its place, and nobody after an end."""
+        await add_upload(database, upload("a"))
+
+        async def follow(worker: str, instead_of: str | None) -> bool:
+            return await database.write(lambda tx: tx.sessions.follow(A, worker, instead_of=instead_of))
+
+        assert await follow("one", None)
+        assert not await follow("two", None)
+        assert await follow("two", "one")
+        session = await see(database, "a")
+        assert session is not None
+        assert session.follower == "two"
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        assert not await follow("three", "two")
+
+    async def test_nobody_follows_bytes_that_are_taken_back(self, database: Database) -> None:
+        """A chunk, a whole that was wrong, or a tail that was lost."""
+        await add_upload(database, upload("p", mode=Mode.APPEND))
+        await database.write(lambda tx: tx.sessions.follow(SessionId("p"), "w", instead_of=None))
+
+        async def advance(offset: int) -> str | None:
+            await database.write(
+                lambda tx: tx.sessions.advance(
+                    SessionId("p"), 0, offset, tail_trusted=True, boot_id="", now=T0
+                )
+            )
+            session = await see(database, "p")
+            assert session is not None
+            return session.follower
+
+        assert [await advance(5), await advance(5), await advance(4)] == ["w", "w", None]
+        finishing = await add_finishing(database, upload("a"))
+        await database.write(lambda tx: tx.sessions.follow(A, "w", instead_of=None))
+        await database.write(lambda tx: tx.sessions.reopen(A, finishing.fence, "wrong", now=T0))
+        reopened = await see(database, "a")
+        await database.write(lambda tx: tx.sessions.follow(A, "w", instead_of=None))
+        await database.write(lambda tx: tx.sessions.forget_chunk(A, 0, now=T0))
+        forgotten = await see(database, "a")
+        assert reopened is not None
+        assert forgotten is not None
+        assert (reopened.follower, forgotten.follower) == (None, None)
+
+    async def test_a_mark_tells_every_change(self, database: Database) -> None:
+        """Whatever somebody may wait for."""
+        await add_upload(database, upload("a", size=MIB, chunk_size=MIB))
+        await add_upload(database, upload("p", mode=Mode.APPEND, size=9))
+        p, seen = SessionId("p"), []
+
+        async def see_marks(work: Any) -> None:
+            await database.write(work)
+            seen.append(await database.read(lambda tx: tx.sessions.marks([A, p, NONE])))
+
+        await see_marks(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0 + 1))
+        await see_marks(lambda tx: tx.sessions.follow(A, "w", instead_of=None))
+        await see_marks(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0 + 1))
+        await see_marks(lambda tx: tx.sessions.ask(A, 1))
+        await see_marks(lambda tx: tx.sessions.claim(p, 0, "w", now=T0))
+        await see_marks(
+            lambda tx: tx.sessions.advance(p, 1, 5, tail_trusted=True, boot_id="", now=T0, release=True)
+        )
+        assert all(before != after for before, after in itertools.pairwise(seen))
+        assert all(marks.keys() == {A, p} for marks in seen)
+        assert (seen[-1][A].status, seen[-1][A].asked, seen[-1][p].holder) == (
+            SessionStatus.FINISHING,
+            1,
+            None,
+        )
 
     async def test_an_older_fence_moves_no_offset(self, database: Database) -> None:
         """A newer one does, in both directions."""
         session = await add_upload(database, upload("a", mode=Mode.APPEND))
-        await database.write(lambda tx: tx.sessions.claim(A, "one", now=T0))
-        await database.write(lambda tx: tx.sessions.claim(A, "two", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "one", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(A, 1, "two", now=T0))
 
         async def advance(fence: int, offset: int) -> bool:
             return await database.write(
@@ -277,7 +403,7 @@ class AppendsContract:
     async def test_an_unknown_size_is_declared_once(self, database: Database) -> None:
         """And never below the offset."""
         await add_upload(database, upload("a", mode=Mode.APPEND, size=None))
-        await database.write(lambda tx: tx.sessions.claim(A, "w", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "w", now=T0))
         await database.write(lambda tx: tx.sessions.advance(A, 1, 10, tail_trusted=False, boot_id="", now=T0))
         assert not await database.write(lambda tx: tx.sessions.declare_size(A, 9))
         assert await database.write(lambda tx: tx.sessions.declare_size(A, 10))
@@ -292,7 +418,7 @@ class AppendsContract:
         assert await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0)) is None
         await database.write(lambda tx: tx.sessions.declare_size(A, 3))
         assert await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0)) is None
-        await database.write(lambda tx: tx.sessions.claim(A, "w", now=T0))
+        await database.write(lambda tx: tx.sessions.claim(A, 0, "w", now=T0))
         await database.write(lambda tx: tx.sessions.advance(A, 1, 3, tail_trusted=False, boot_id="", now=T0))
         finishing = await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0))
         assert finishing == await see(database, "a")

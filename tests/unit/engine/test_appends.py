@@ -256,7 +256,7 @@ async def test_a_handler_that_lost_its_fence_writes_no_row_any_more() -> None:
         running = beside(append(one, upload.id, 0, body))
         await body.reached.wait()
         await until(lambda: one.counts.bytes == CHECKPOINT)
-        await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
+        await one.take_over(upload.id)
         body.release()
         with pytest.raises(UploadBusy):
             await running
@@ -270,7 +270,7 @@ async def test_a_checkpoint_that_finds_the_fence_lost_stops_the_body() -> None:
         body = FakeBody(piece, piece, b"", held=True)
         running = beside(append(one, upload.id, 0, body))
         await until(lambda: one.counts.bytes == CHECKPOINT or body.reached.is_set())
-        await one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0))
+        await one.take_over(upload.id)
         with pytest.raises(UploadBusy):
             await running
         assert (await one.state(upload.id)).offset <= 2 * CHECKPOINT
@@ -487,9 +487,7 @@ async def test_a_hold_that_is_lost_before_the_first_byte_takes_none() -> None:
             await append(one, upload.id, 0, FakeBody(DATA[:10], end=BodyEnd.CUT, length=len(DATA)))
         body = FakeBody(DATA[10:])
         # The first write is the claim, the second distrusts the tail.
-        one.before_write(
-            lambda: one.database.write(lambda tx: tx.sessions.claim(upload.id, "another", now=1.0)), nth=2
-        )
+        one.before_write(lambda: one.take_over(upload.id), nth=2)
         with pytest.raises(UploadBusy):
             await append(one, upload.id, 10, body, digests=(sha256(DATA[10:]),))
         assert body.receives == 0

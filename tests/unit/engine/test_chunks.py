@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+from contextlib import nullcontext
 
 import pytest
+import xxhash
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
@@ -23,7 +25,8 @@ from haulier.core.errors import (
     UploadNotFound,
 )
 from haulier.core.session import Chunk, SessionId, SessionStatus
-from haulier.ports import BodyEnd, RangeBusy
+from haulier.ports import BodyEnd
+from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, beside, engine, until
 
@@ -274,24 +277,83 @@ async def test_an_acceptance_that_comes_after_the_end_does_not_count() -> None:
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
 
 
-async def test_an_acceptance_that_another_process_was_faster_with_is_busy() -> None:
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_chunk_that_another_process_was_faster_with_is_compared(same: bool) -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        accepted = Chunk(index=0, size=len(A), fingerprint=xxhash.xxh3_128_digest(A if same else B))
+
+        async def be_faster() -> None:
+            await one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, accepted, now=1.0))
+
+        one.before_sink("open", be_faster)
+        with nullcontext() if same else pytest.raises(ChunkConflict):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        assert await one.database.read(lambda tx: tx.sessions.chunk(upload.id, 0)) == accepted
+        assert bytes(one.disk.parts[upload.id].data) == bytes(CHUNK)
+
+
+async def test_an_acceptance_without_a_lock_that_another_was_faster_with_is_busy() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
         chunk = Chunk(index=0, size=len(A), fingerprint=b"f" * 16)
-        one.before_sink(
-            "open",
-            lambda: one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0)),
+        one.before_write(
+            lambda: one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0))
         )
         with pytest.raises(UploadBusy):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
 
 
-async def test_a_range_that_another_process_holds_is_busy() -> None:
+async def test_a_range_that_another_process_has_is_waited_for() -> None:
     async with engine() as one:
         upload = await one.begin(len(A))
-        one.sink.fail_next("open", RangeBusy())
+        other = MemorySink(one.disk)
+        writer = await other.open(upload.id, 0, len(A))
+        put = beside(one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME))
+        await until(lambda: one.clock.sleepers)
+        await writer.close()
+        one.clock.advance(1)
+        await put
+
+
+async def test_a_range_that_another_process_keeps_is_busy_after_a_while() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await MemorySink(one.disk).open(upload.id, 0, len(A))
+        body = FakeBody(A)
+        put = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await one.pass_time_until(put.done)
         with pytest.raises(UploadBusy):
+            await put
+        assert body.receives == 0
+
+
+async def test_whoever_waits_for_a_range_goes_when_the_service_stops() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await MemorySink(one.disk).open(upload.id, 0, len(A))
+        put = beside(one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME))
+        await until(lambda: one.clock.sleepers)
+        stop = beside(one.uploads.stop())
+        await one.pass_time_until(stop.done)
+        with pytest.raises(ServiceStopping):
+            await put
+
+
+async def test_a_chunk_of_an_upload_that_ended_in_another_process_leaves_no_part() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+
+        async def abort() -> None:
+            await one.database.write(
+                lambda tx: tx.sessions.end(upload.id, None, SessionStatus.ABORTED, error=None, now=1.0)
+            )
+            await MemorySink(one.disk).discard(upload.id)
+
+        one.before_sink("open", abort)
+        with pytest.raises(UploadGone):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        assert one.disk.parts == {}
 
 
 async def test_a_full_disk_refuses_the_chunk_and_the_session_goes_on() -> None:

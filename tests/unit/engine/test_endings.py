@@ -212,7 +212,8 @@ async def test_a_repeated_finish_goes_on_where_a_dead_worker_stopped() -> None:
         await two.background.stop(grace_s=0)
 
 
-async def test_a_holder_that_was_taken_over_changes_nothing() -> None:
+async def test_a_holder_that_was_taken_over_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "FINISH_WAIT_S", 0.05)
     async with engine() as one:
         upload = await ready(one)
 
@@ -220,6 +221,7 @@ async def test_a_holder_that_was_taken_over_changes_nothing() -> None:
             session = await one.state(upload.id)
             await one.database.write(lambda tx: tx.sessions.take_finish(upload.id, session.fence, "another"))
 
+        one.workers.living.add("another")
         one.before_sink("commit", lose_the_fence)
         state = await one.uploads.finish(upload.id, caller=ME)
         assert (state.upload.status, state.upload.holder) == (SessionStatus.FINISHING, "another")

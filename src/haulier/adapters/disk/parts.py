@@ -131,14 +131,13 @@ class PartFiles:
         """Hold a range of an existing part; None when there is none.
 
         Raises:
-            StorageUnavailable: somebody is writing there, or the disk failed.
+            RangeBusy: somebody is writing there.
+            StorageUnavailable: the disk failed.
         """
         try:
             taken = self._try_take(part, start, stop, flags=os.O_RDWR)
         except FileNotFoundError:
             taken = None
-        except RangeBusy as busy:
-            raise StorageUnavailable(f"part {part.name} is being written") from busy
         try:
             yield taken
         finally:
@@ -152,16 +151,19 @@ class PartFiles:
             StorageUnavailable: the disk failed, or somebody is writing behind `size`.
         """
         stop = size if ours else None
-        with self._tree.writing_errors(), self._holding(part, size, stop) as taken:
-            if taken is not None and taken.extent > size:
-                self._calls.truncate(taken.descriptor, size)
+        try:
+            with self._tree.writing_errors(), self._holding(part, size, stop) as taken:
+                if taken is not None and taken.extent > size:
+                    self._calls.truncate(taken.descriptor, size)
+        except RangeBusy as busy:
+            raise StorageUnavailable(f"part {part.name} is being written") from busy
 
     def commit(self, part: Path, blob: Path, size: int) -> None:
         """Make a part a blob, durable when this returns; may be repeated after a crash at any point.
 
         Raises:
-            StorageFull · StorageNotWritable · DirectoryNotCreatable
-            StorageUnavailable: the disk failed, or the part is missing, short or being written.
+            RangeBusy · StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or the part is missing or short.
         """
         with self._tree.writing_errors():
             if not self._is_linked(part, blob, size):

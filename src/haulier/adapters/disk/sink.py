@@ -144,7 +144,8 @@ class DiskSink:
 
         Raises:
             StorageFull · StorageNotWritable · DirectoryNotCreatable
-            StorageUnavailable: the disk failed, or the part is missing, short or being written.
+            RangeBusy: the part is being written.
+            StorageUnavailable: the disk failed, or the part is missing or short.
         """
         await self._run(self._files.commit, self._tree.part(key), self._tree.blob(blob_key), size)
 

@@ -10,6 +10,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import UploadDetails
+from haulier.ports import Mark
 
 Parameters = Mapping[str, Any]
 """Values by name; plain ones that every driver takes."""
@@ -44,6 +45,7 @@ def session_parameters(session: Session[UploadDetails]) -> Parameters:
         "blob_key": session.blob_key,
         "fence": session.fence,
         "holder": session.holder,
+        "digest_holder": session.follower,
         "created_at": session.created_at,
         "last_seen_at": session.last_seen_at,
         "expires_at": session.expires_at,
@@ -83,10 +85,24 @@ def session_of(row: Row, received: Ranges) -> Session[UploadDetails]:
         blob_key=row["blob_key"],
         fence=row["fence"],
         holder=row["holder"],
+        asked=row["asked"],
+        follower=row["digest_holder"],
         created_at=row["created_at"],
         last_seen_at=row["last_seen_at"],
         expires_at=row["expires_at"],
         error=row["error"],
+    )
+
+
+def mark_of(row: Row) -> Mark:
+    """Return the mark of a row."""
+    return Mark(
+        status=SessionStatus(row["status"]),
+        fence=row["fence"],
+        holder=row["holder"],
+        asked=row["asked"],
+        follower=row["digest_holder"],
+        progress=(row["offset"], row["last_seen_at"]),
     )
 
 

@@ -26,9 +26,11 @@ from haulier.adapters.sql.models import (
     assets,
     capsules,
     chunks,
+    grants,
     records,
     uploads,
 )
+from haulier.core.caller import USER
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 """What an executor takes; with what it returns, if it does (`UpdateBase.returning`)."""
@@ -81,7 +83,7 @@ _live_of_owner: Final = (
     .select_from(uploads)
     .where(uploads.c.owner == _bind("owner"), _LIVE)
 )
-_BEGUN: Final = [column for column in uploads.columns if column.name not in {"asked", "digest_holder"}]
+_BEGUN: Final = [column for column in uploads.columns if column.name != "asked"]
 INSERT_SESSION: Final = InsertNew(uploads).from_select(
     [column.name for column in _BEGUN],
     sa.select(
@@ -103,15 +105,35 @@ SESSION_BY_KEY: Final = sa.select(*_SESSION).where(
 )
 LOCK_SESSION: Final = sa.select(uploads.c.id).where(_THIS).with_for_update(key_share=True)
 SEEN: Final = _change(_OPEN, **_SEEN)
-CLAIM: Final = _change(_OPEN, **_SEEN, **_NEXT_FENCE).returning(uploads.c.fence)
-ADVANCE: Final = _change(
-    _OPEN,
-    uploads.c.fence == _bind("fence"),
+REWOUND: Final = _change(_OPEN, **_SEEN, digest_holder=sa.null())
+_HELD: Final = uploads.c.fence == _bind("fence")
+CLAIM: Final = _change(_OPEN, _HELD, **_SEEN, **_NEXT_FENCE).returning(*_SESSION)
+ASK: Final = _change(_LIVE, _HELD, asked=_bind("fence"))
+RELEASE: Final = _change(_OPEN, _HELD, holder=sa.null())
+_ADVANCED: Final = {
     **_SEEN,
-    offset=_bind("offset"),
-    tail_trusted=_bind("tail_trusted"),
-    boot_id=_bind("boot_id"),
+    "offset": _bind("offset"),
+    "tail_trusted": _bind("tail_trusted"),
+    "boot_id": _bind("boot_id"),
+    # Who has read bytes that are lost follows no more.
+    "digest_holder": sa.case((uploads.c.offset <= _bind("offset"), uploads.c.digest_holder)),
+}
+ADVANCE: Final = _change(_OPEN, _HELD, **_ADVANCED)
+ADVANCE_AND_RELEASE: Final = _change(_OPEN, _HELD, **_ADVANCED, holder=sa.null())
+FOLLOW: Final = _change(
+    _LIVE,
+    uploads.c.digest_holder.is_not_distinct_from(_bind("instead_of", type_=sa.Text)),
+    digest_holder=_bind("follower"),
 )
+MARK: Final = sa.select(
+    uploads.c.status,
+    uploads.c.fence,
+    uploads.c.holder,
+    uploads.c.asked,
+    uploads.c.digest_holder,
+    uploads.c.offset,
+    uploads.c.last_seen_at,
+).where(_THIS)
 DECLARE_SIZE: Final = _change(
     _OPEN, uploads.c.size.is_(None), uploads.c.offset <= _bind("size"), size=_bind("size")
 )
@@ -147,6 +169,7 @@ REOPEN: Final = _change(
     error=_bind("error"),
     blob_key=sa.null(),
     holder=sa.null(),
+    digest_holder=sa.null(),
 )
 _END: Final = {
     "status": _bind("status"),
@@ -277,6 +300,27 @@ DELETED_RECORDS: Final = (
 )
 ERASE_RECORD: Final = sa.delete(records).where(_THIS_RECORD)
 
+# Texts of policies are JSON without blanks. Inside another string of theirs the quotes have backslashes, so only
+# the key itself fits.
+_ADMITS_USERS: Final = capsules.c.policy.like(sa.literal_column("""'%"admits!_users":true%'"""), escape="!")
+# What a principal may read (see core/access.py): all in capsules of its own or with a grant; its own where users
+# are admitted and it has none.
+_granted: Final = sa.exists(
+    sa.select(grants.c.role).where(
+        grants.c.capsule_id == capsules.c.id, grants.c.principal == _bind("visible_to")
+    )
+)
+_VISIBLE: Final = sa.or_(
+    records.c.capsule_id.in_(
+        sa.select(capsules.c.id).where(sa.or_(capsules.c.owner == _bind("visible_to"), _granted))
+    ),
+    sa.and_(
+        records.c.owner == _bind("visible_to"),
+        records.c.owner.like(sa.literal_column(f"'{USER}%'")),
+        records.c.capsule_id.in_(sa.select(capsules.c.id).where(_ADMITS_USERS, sa.not_(_granted))),
+    ),
+)
+
 _FILTERS: Final[dict[str, sa.ColumnElement[bool]]] = {
     "owner": records.c.owner == _bind("owner"),
     "capsule": records.c.capsule_id == _capsule_id(),
@@ -285,6 +329,7 @@ _FILTERS: Final[dict[str, sa.ColumnElement[bool]]] = {
     "path_to": records.c.path < _bind("path_to"),
     "since": records.c.created_at >= _bind("since"),
     "until": records.c.created_at < _bind("until"),
+    "visible_to": _VISIBLE,
     "kind": sa.exists(
         sa.select(assets.c.kind).where(assets.c.record_id == records.c.id, assets.c.kind == _bind("kind"))
     ),
@@ -333,28 +378,4 @@ DROP_ASSETS: Final = (
 )
 ASSET_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
     assets.c.blob_key == _bind("blob_key")
-)
-
-# --- capsules ----------------------------------------------------------------------------------------
-
-_THIS_CAPSULE: Final = capsules.c.name == _bind("capsule")
-CAPSULE: Final = sa.select(capsules.c.quota_bytes).where(_THIS_CAPSULE)
-RESERVE: Final = (
-    sa.update(capsules)
-    .where(
-        _THIS_CAPSULE,
-        sa.or_(
-            capsules.c.quota_bytes.is_(None),
-            capsules.c.used_bytes + capsules.c.reserved_bytes + _bind("bytes") <= capsules.c.quota_bytes,
-        ),
-    )
-    .values(reserved_bytes=capsules.c.reserved_bytes + _bind("bytes"))
-)
-USE: Final = (
-    sa.update(capsules)
-    .where(_THIS_CAPSULE)
-    .values(
-        reserved_bytes=capsules.c.reserved_bytes - _bind("reserved"),
-        used_bytes=capsules.c.used_bytes + _bind("bytes"),
-    )
 )

@@ -1,16 +1,19 @@
 """The stores of one transaction: each method is one conditional statement, judged by its answer."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from haulier.adapters.sql import statements as sql
+from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlTokenStore
+from haulier.adapters.sql.executor import Executor
+from haulier.adapters.sql.overview import SqlOverview
 from haulier.adapters.sql.rows import (
-    Parameters,
     Row,
     asset_of,
     asset_parameters,
     details_parameters,
     in_order,
+    mark_of,
     ranges_of_runs,
     record_of,
     record_parameters,
@@ -18,35 +21,16 @@ from haulier.adapters.sql.rows import (
     session_parameters,
     whole,
 )
-from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.errors import QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
 from haulier.core.record import Asset, Record, RecordId, RecordStatus, fold
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
-from haulier.ports import KeyTaken, RecordQuery
+from haulier.ports import KeyTaken, Mark, RecordQuery
 
 Upload = Session[UploadDetails]
-
-
-class Executor(Protocol):
-    """Runs statements inside one transaction."""
-
-    async def rows(self, statement: sql.Statement, parameters: Parameters) -> Sequence[Row]:
-        """Return all rows of the answer."""
-        ...
-
-    async def row(self, statement: sql.Statement, parameters: Parameters) -> Row | None:
-        """Return the only row of the answer."""
-        ...
-
-    async def count(self, statement: sql.Statement, parameters: Parameters) -> int:
-        """Return how many rows were changed."""
-        ...
-
-    async def exclude(self, name: str) -> None:
-        """Wait until no other transaction has excluded this name; it is free again when this one ends."""
 
 
 class SqlTransaction:
@@ -55,7 +39,9 @@ class SqlTransaction:
     def __init__(self, executor: Executor) -> None:
         self.sessions = SqlSessionStore(executor)
         self.records = SqlRecordStore(executor)
+        self.overview = SqlOverview(executor, self.sessions.load)
         self.capsules = SqlCapsuleStore(executor)
+        self.tokens = SqlTokenStore(executor)
 
 
 class SqlSessionStore:
@@ -114,19 +100,48 @@ class SqlSessionStore:
         """Drop an accepted chunk of a session whose chunks may be replaced."""
         await self._sql.row(sql.LOCK_SESSION, {"id": session_id})
         dropped = await self._sql.count(sql.FORGET_CHUNK, {"id": session_id, "index": index})
-        return dropped == 1 and await self.touch(session_id, now=now)
+        return dropped == 1 and await self._held(sql.REWOUND, session_id, now=now)
 
-    async def claim(self, session_id: SessionId, holder: str, *, now: float) -> int | None:
-        """Make `holder` the one that appends; return the new fence."""
-        row = await self._sql.row(sql.CLAIM, {"id": session_id, "holder": holder, "now": now})
-        return None if row is None else int(row["fence"])
+    async def claim(
+        self, session_id: SessionId, fence: int, holder: str | None, *, now: float
+    ) -> Upload | None:
+        """Make `holder` the one that appends, under a new fence."""
+        values = {"id": session_id, "fence": fence, "holder": holder, "now": now}
+        row = await self._sql.row(sql.CLAIM, values)
+        return None if row is None else session_of(row, await self._received(row))
+
+    async def ask(self, session_id: SessionId, fence: int) -> bool:
+        """Note that the holder of that fence is asked."""
+        return await self._held(sql.ASK, session_id, fence=fence)
+
+    async def release(self, session_id: SessionId, fence: int) -> bool:
+        """Let nobody append any more, under the fence."""
+        return await self._held(sql.RELEASE, session_id, fence=fence)
 
     async def advance(
-        self, session_id: SessionId, fence: int, offset: int, *, tail_trusted: bool, boot_id: str, now: float
+        self,
+        session_id: SessionId,
+        fence: int,
+        offset: int,
+        *,
+        tail_trusted: bool,
+        boot_id: str,
+        now: float,
+        release: bool = False,
     ) -> bool:
         """Store the offset, under the fence."""
+        statement = sql.ADVANCE_AND_RELEASE if release else sql.ADVANCE
         values = {"offset": offset, "tail_trusted": tail_trusted, "boot_id": boot_id}
-        return await self._held(sql.ADVANCE, session_id, fence=fence, now=now, **values)
+        return await self._held(statement, session_id, fence=fence, now=now, **values)
+
+    async def follow(self, session_id: SessionId, follower: str, *, instead_of: str | None) -> bool:
+        """Make `follower` the one that follows a live session's bytes."""
+        return await self._held(sql.FOLLOW, session_id, follower=follower, instead_of=instead_of)
+
+    async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, Mark]:
+        """Return what tells the change of each of these sessions."""
+        rows = {session_id: await self._sql.row(sql.MARK, {"id": session_id}) for session_id in session_ids}
+        return {session_id: mark_of(row) for session_id, row in rows.items() if row is not None}
 
     async def declare_size(self, session_id: SessionId, size: int) -> bool:
         """Set an unknown size that is not below the offset."""
@@ -331,34 +346,6 @@ class SqlRecordStore:
         return record_of(row, [asset_of(asset) for asset in assets])
 
 
-class SqlCapsuleStore:
-    """`CapsuleStore`; contracts as in the port."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._sql = executor
-
-    async def exists(self, name: str) -> bool:
-        """Whether there is such a capsule."""
-        return await self._sql.row(sql.CAPSULE, {"capsule": name}) is not None
-
-    async def reserve(self, name: str, size: int) -> None:
-        """Set `size` bytes aside, if the quota allows it."""
-        if await self._sql.count(sql.RESERVE, {"capsule": name, "bytes": size}):
-            return
-        capsule = await self._sql.row(sql.CAPSULE, {"capsule": name})
-        if capsule is None:
-            raise CapsuleNotFound(name)
-        raise QuotaExceeded("bytes", capsule["quota_bytes"])
-
-    async def release(self, name: str, size: int) -> None:
-        """Give reserved bytes back."""
-        await self.use(name, reserved=size, size=0)
-
-    async def use(self, name: str, *, reserved: int, size: int) -> None:
-        """Turn a reservation into used bytes."""
-        await self._sql.count(sql.USE, {"capsule": name, "reserved": reserved, "bytes": size})
-
-
 async def _named(executor: Executor, statement: sql.Statement, keys: Collection[str]) -> set[str]:
     return {key for key in keys if await executor.row(statement, {"blob_key": key}) is not None}
 
@@ -374,6 +361,7 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
         "since": query.since,
         "until": query.until,
         "kind": query.kind,
+        "visible_to": query.visible_to,
     }
     if query.after is not None:
         filters["after_at"], filters["after_id"] = query.after

@@ -1,0 +1,124 @@
+"""What other processes do to the sessions that matter here, and what this process then does about it.
+
+Rule 1: a word from another process is a hint: the row is read, and only the row is believed.
+Rule 2: words may come twice, late, or about everything; a word about what is the same as before does nothing.
+"""
+
+from collections.abc import Collection
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from haulier.core.errors import HaulierError
+from haulier.core.session import SessionId, SessionStatus
+from haulier.engine.context import SessionContext
+from haulier.engine.endings import Endings
+from haulier.ports import Mark
+
+D = TypeVar("D")
+
+FAR_S: Final = 1.0
+"""How often the sessions are looked at that are only followed here, and may be many, when nobody says which one
+has changed."""
+
+log = structlog.get_logger()
+
+
+class Attention(Generic[D]):
+    """Hears that others have changed rows; see `haulier.ports.Signals` for who says so."""
+
+    def __init__(self, context: SessionContext[D], endings: Endings[D]) -> None:
+        self._context = context
+        self._endings = endings
+        self._marks: dict[SessionId, Mark | None] = {}
+        """How the sessions stood that matter here, when they were looked at last."""
+        self._far_due = context.ports.clock.monotonic()
+        self._far_changed = False
+
+    async def wanted(self) -> None:
+        """Wait until this process cares for what others do."""
+        awake = self._context.awake
+        while not (self._near() or self._far()):
+            awake.clear()
+            await awake.wait()
+
+    async def hear(self, session_ids: Collection[SessionId] | None) -> None:
+        """These sessions may have changed; None: any.
+
+        A look that fails is logged; whoever says so says it again.
+        """
+        try:
+            await self._look(self._concerned(session_ids))
+        except HaulierError as error:
+            self._marks.clear()
+            log.warning("attention.failed", error=str(error))
+
+    def _near(self) -> set[SessionId]:
+        """Return the sessions for which somebody waits at this moment."""
+        context = self._context
+        return {*context.changes.watched(), *context.holds, *context.ports.claims.held()}
+
+    def _far(self) -> Collection[SessionId]:
+        return self._context.policy.remembered()
+
+    def _concerned(self, session_ids: Collection[SessionId] | None) -> set[SessionId]:
+        near = self._near()
+        if session_ids:
+            return {it for it in session_ids if it in near or it in self._far()}
+        self._far_changed |= session_ids is None
+        now = self._context.ports.clock.monotonic()
+        if self._far_changed and now >= self._far_due:
+            self._far_changed, self._far_due = False, now + FAR_S
+            return {*near, *self._far()}
+        return near if session_ids is None else set()
+
+    async def _look(self, concerned: set[SessionId]) -> None:
+        if not concerned:
+            return
+        marks = await self._context.ports.work.read(lambda tx: tx.sessions.marks(sorted(concerned)))
+        for session_id in sorted(concerned):
+            mark = marks.get(session_id)
+            if session_id not in self._marks or self._marks[session_id] != mark:
+                self._marks[session_id] = mark
+                await self._changed(session_id, mark)
+        known = {*self._near(), *self._far()}
+        self._marks = {key: mark for key, mark in self._marks.items() if key in known}
+
+    async def _changed(self, session_id: SessionId, mark: Mark | None) -> None:
+        self._context.changes.notify(session_id)
+        if mark is None or not mark.status.live:
+            self._ended(session_id, mark)
+            return
+        self._append(session_id, mark)
+        if mark.status is SessionStatus.FINISHING and mark.holder == self._context.ports.holder:
+            session = await self._context.peek(session_id)
+            if session.status is SessionStatus.FINISHING and session.fence == mark.fence:
+                self._endings.completing(session, take=False)
+        elif session_id in self._far():
+            await self._followed(session_id, mark)
+
+    def _ended(self, session_id: SessionId, mark: Mark | None) -> None:
+        """Forget it, and let every handler go that could only write what is nobody's."""
+        self._context.forget(session_id)
+        if mark is None or mark.status.gone:
+            self._context.ports.claims.ask_all(session_id)
+
+    def _append(self, session_id: SessionId, mark: Mark) -> None:
+        """Let a running append go when another process asks for it, or has taken it."""
+        fence = self._context.holds.get(session_id)
+        if fence is None or (mark.fence == fence and mark.asked != fence):
+            return
+        if session_id in self._context.ports.claims.held():
+            self._context.ports.claims.ask_all(session_id)
+        else:
+            # Letting go failed when it ended.
+            self._context.background.start(
+                self._context.release(session_id, fence), name=f"release {session_id}"
+            )
+
+    async def _followed(self, session_id: SessionId, mark: Mark) -> None:
+        """Follow what others accepted, or no more when the row says that somebody else does."""
+        if mark.follower == self._context.ports.holder:
+            self._context.policy.found(await self._context.load(session_id))
+        else:
+            self._context.policy.rewound(session_id)
