@@ -27,8 +27,8 @@ from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.sql.database import open_database
-from haulier.adapters.workers import SharedWorkers
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
+from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.engine.accounts import Accounts

@@ -9,10 +9,10 @@ import httpx2
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
-from haulier.adapters.workers import MemoryWorkers
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.memory import MemorySink
 from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings
 from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts

@@ -159,12 +159,17 @@ def _cure(error: BaseException) -> str:
 
 
 def _cure_of_refusal(error: PeerRefused) -> str:
+    slugs = {
+        "access-denied": "; ask the owner of the capsule to grant it, or use a token that may do more",
+        "capsule-not-found": "; is --capsule right, and may the owner of this token use it?",
+        "rate-limited": "; wait as long as it says, or send less at once (--parallel)",
+    }
     cures = {
-        401: "; give a valid token with --token or HAULIER_TOKEN",
-        403: "; this token or machine may not do it",
+        401: "; give a valid token with HAULIER_TOKEN or --token; the operator makes one with haulier token create",
+        403: "; the service is for its own machine and user, see haulier serve --help",
         413: "; ask the operator for a higher limit, or send less",
         421: "; use the address that the service printed when it started",
         429: "; wait for other uploads to end, or ask the operator for a higher limit",
         507: "; free space there, then run the same command again",
     }
-    return cures.get(error.status, "")
+    return slugs.get(error.slug) or cures.get(error.status, "")

@@ -5,7 +5,8 @@ Rule 1: the service's state is the truth: it is asked before the first chunk and
 Rule 2: a chunk carries no digest of its own. The digest of the whole file, computed here from what is sent
         and there from what is stored, is compared at the end and covers every byte; one for each chunk
         would have to be known before its first byte is sent, so each chunk would be read twice.
-Rule 3: a body is never longer than a chunk, so an early refusal of the service (413, 507) is read, at the
+Rule 3: what follows the begin shows the upload's own token, which outlives the caller's.
+Rule 4: a body is never longer than a chunk, so an early refusal of the service (413, 507) is read, at the
         latest, when the chunk has been handed over.
 """
 
@@ -70,6 +71,8 @@ class ChunkUpload:
         report: Report,
     ) -> None:
         self._wire = wire
+        self._own = wire
+        """With the token of the upload that is under way."""
         self._source = source
         self._order = order
         self._key = key
@@ -99,13 +102,14 @@ class ChunkUpload:
 
     async def _session(self) -> Record:
         begun = await self._begin()
+        self._own = self._wire.bearing(begun.token)
         try:
             async with tasks() as group:
                 following = FollowingDigest(self._source, self._order.digest)
                 hashing = group.create_task(following.run())
                 return await self._bring_over(begun, following, hashing)
         except (SourceChanged, PeerCorrupted):
-            await abandon(self._wire, begun.id)
+            await abandon(self._own, begun.id)
             raise
 
     async def _begin(self) -> Begun:
@@ -124,7 +128,7 @@ class ChunkUpload:
         self, begun: Begun, following: FollowingDigest, hashing: "asyncio.Task[Digest | None]"
     ) -> Record:
         for _ in range(MAX_ROUNDS):
-            state = await self._wire.persevere(lambda: ask_state(self._wire, begun.id))
+            state = await self._own.persevere(lambda: ask_state(self._own, begun.id))
             _require_alive(state)
             if state.status == "open":
                 await self._send_missing(begun, state, following)
@@ -132,7 +136,7 @@ class ChunkUpload:
             digest = await hashing
             await asyncio.to_thread(self._source.check)
             try:
-                return await finish(self._wire, begun.id, digest=digest, size=self._source.size)
+                return await finish(self._own, begun.id, digest=digest, size=self._source.size)
             except PeerRefused as error:
                 if error.slug != "chunks-missing":
                     raise
@@ -167,18 +171,18 @@ class ChunkUpload:
                 await self._put(upload, chunk)
 
         try:
-            await self._wire.persevere(attempt, mark=lambda: self._report.done, waiting=self._report.waiting)
+            await self._own.persevere(attempt, mark=lambda: self._report.done, waiting=self._report.waiting)
         except PeerRefused as error:
             _require_harmless(error, self._source)
         self._report.arrived(chunk.index, chunk.size)
 
     async def _is_there(self, upload: str, chunk: Chunk) -> bool:
-        state = await ask_state(self._wire, upload)
+        state = await ask_state(self._own, upload)
         _require_alive(state)
         return state.status != "open" or state.ranges.covers(chunk.start, chunk.stop)
 
     async def _put(self, upload: str, chunk: Chunk) -> None:
-        await self._wire.once(
+        await self._own.once(
             "PUT",
             f"{upload_path(upload)}/chunks/{chunk.index}",
             content=self._source.pieces(

@@ -49,7 +49,7 @@ class StreamUpload:
             json=self._order.document(mode="append", size=None),
             headers={"Idempotency-Key": self._key},
         )
-        self._upload = Begun.read(begun.json()).id
+        self._take(Begun.read(begun.json()))
         try:
             size = await self._send_all()
             return await finish(self._wire, self._upload, digest=self._digest(), size=size)
@@ -57,6 +57,10 @@ class StreamUpload:
             # Nobody can go on with it: the bytes that were read are gone. Also after a cancel.
             await asyncio.shield(abandon(self._wire, self._upload))
             raise
+
+    def _take(self, begun: Begun) -> None:
+        self._upload = begun.id
+        self._wire = self._wire.bearing(begun.token)
 
     async def _send_all(self) -> int:
         ready: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)

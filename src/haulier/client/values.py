@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     PositiveInt,
     PrivateAttr,
@@ -140,6 +141,8 @@ class Begun(Value):
     status: str
     size: int | None = None
     chunk_size: PositiveInt
+    token: str | None = Field(default=None, repr=False)
+    """Good for this upload alone, and for as long as it lives: longer, maybe, than the token that began it."""
 
 
 class RecordPage(Value):

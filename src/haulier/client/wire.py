@@ -1,11 +1,13 @@
 """Calls to the service: one attempt, or as many as it takes; answers become values, problems errors.
 
 Rule 1: a call is repeated only when its caller knows that repeating it is harmless.
-Rule 2: until the service has answered once, patience is short: a wrong address should be told at once.
+Rule 2: a token goes to this service only, in no address, and into no error and no log: redirects are not followed.
+Rule 3: until the service has answered once, patience is short: a wrong address should be told at once.
         After that a silent service is taken for one that restarts.
 """
 
 import asyncio
+import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -56,12 +58,10 @@ class Wire:
         self._chance = random.Random().random if chance is None else chance
         self._sleep = sleep
         self._contact = False
-        headers = {"Accept": "application/json", "User-Agent": "haulier"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+        self._credentials = _bearer(token)
         self._http = httpx2.AsyncClient(
             base_url=self.url,
-            headers=headers,
+            headers={"Accept": "application/json", "User-Agent": "haulier"},
             timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
             # Control calls have connections of their own: asking for the state never waits behind bodies.
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
@@ -69,6 +69,17 @@ class Wire:
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
             transport=transport,
         )
+
+    def bearing(self, token: str | None) -> Self:
+        """Return the same connections with another token; with this one's own where `token` is None.
+
+        It is not to be entered or left.
+        """
+        if token is None:
+            return self
+        other = copy.copy(self)
+        other._credentials = _bearer(token)  # noqa: SLF001 - our own
+        return other
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -95,7 +106,12 @@ class Wire:
         """
         with self._told_as_errors():
             answer = await self._http.request(
-                method, path, params=params, headers=headers, json=json, content=content
+                method,
+                path,
+                params=params,
+                headers={**self._credentials, **(headers or {})},
+                json=json,
+                content=content,
             )
         self._contact = True
         if answer.status_code >= 300:
@@ -153,7 +169,8 @@ class Wire:
             PeerRefused: the answer is a problem.
         """
         with self._told_as_errors():
-            async with self._http.stream("GET", path, headers=headers) as answer:
+            sent = {**self._credentials, **(headers or {})}
+            async with self._http.stream("GET", path, headers=sent) as answer:
                 self._contact = True
                 if answer.status_code >= 300:
                     await answer.aread()
@@ -164,7 +181,7 @@ class Wire:
     async def events(self, path: str) -> AsyncIterator[httpx2.EventSource]:
         """GET with server-sent events; raises as `stream` does."""
         with self._told_as_errors():
-            async with self._http.sse(path) as source:
+            async with self._http.sse(path, headers=self._credentials) as source:
                 self._contact = True
                 if source.response.status_code >= 300:
                     await source.response.aread()
@@ -193,6 +210,19 @@ class _Translation:
             raise PeerUnreachable(self._url, reason) from error
         if isinstance(error, httpx2.DecodingError):
             raise PeerRefused(200, "unreadable-answer", str(error)) from error
+
+
+def _bearer(token: str | None) -> dict[str, str]:
+    """Return the header that shows a token.
+
+    Raises:
+        InvalidRequest: it holds what no header can carry; the token itself is not told.
+    """
+    if token is None:
+        return {}
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        raise InvalidRequest.of("token", "must be one word of printable ASCII characters, as it was printed")
+    return {"Authorization": f"Bearer {token}"}
 
 
 def check_url(url: str) -> str:

@@ -35,9 +35,8 @@ def is_probe(scope: Scope) -> bool:
 def is_document(scope: Scope) -> bool:
     """Whether a request reads what is the same for everybody."""
     path = route_path(scope)
-    public = path in DOCUMENTS or (
-        path.startswith(DOCUMENT_FOLDER) and "/" not in path[len(DOCUMENT_FOLDER) :]
-    )
+    folder, slash, name = path.rpartition("/")
+    public = path in DOCUMENTS or (f"{folder}{slash}" == DOCUMENT_FOLDER and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}
 
 

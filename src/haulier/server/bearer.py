@@ -13,18 +13,18 @@ Source: RFC 6750 section 2.1.
 import hashlib
 import re
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
+from haulier.core.secret import is_token
 from haulier.core.session import SessionId
 from haulier.server.access import CALLER, is_document, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets, address_key, require_room
-from haulier.server.services import Accounts
 
 MAX_TOKEN: Final = 512
 """Longest token that is looked at; ours have less than a hundred characters."""
@@ -33,6 +33,30 @@ REMEMBERED: Final = 10_000
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 _UPLOAD: Final = re.compile(r"/api/uploads/([^/]+)(?:/.*)?", re.DOTALL)
+
+
+class KnowsTokens(Protocol):
+    """Who is known by which secret: `haulier.engine.accounts.Accounts`."""
+
+    async def find(self, secret: str) -> Caller:
+        """Return whose token it is.
+
+        Raises:
+            Unauthenticated: nobody's, or it counts no more; the reason says which.
+        """
+        ...
+
+
+class KnowsUploadTokens(Protocol):
+    """Whose an upload's own token is: `haulier.engine.uploads.UploadService`."""
+
+    async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
+        """Return the owner of the upload, for that upload only.
+
+        Raises:
+            Unauthenticated: there is no such upload, or the token is not its own.
+        """
+        ...
 
 
 def bearer_token(scope: Scope) -> str:
@@ -55,8 +79,9 @@ def bearer_token(scope: Scope) -> str:
 class Callers:
     """Finds the caller of a request by its token."""
 
-    def __init__(self, accounts: Accounts, failures: Buckets) -> None:
+    def __init__(self, accounts: KnowsTokens, uploads: KnowsUploadTokens, failures: Buckets) -> None:
         self._accounts = accounts
+        self._uploads = uploads
         self._failures = failures
         self._good: OrderedDict[bytes, None] = OrderedDict()
 
@@ -83,8 +108,8 @@ class Callers:
 
     async def _find(self, scope: Scope, token: str) -> Caller:
         upload = _UPLOAD.fullmatch(route_path(scope))
-        if upload is not None and not token.startswith("hl_"):
-            return await self._accounts.find_by_upload(SessionId(upload[1]), token)
+        if upload is not None and not is_token(token):
+            return await self._uploads.caller_of_token(SessionId(upload[1]), token)
         return await self._accounts.find(token)
 
     def _remember(self, mark: bytes) -> None:

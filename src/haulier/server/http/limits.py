@@ -1,8 +1,12 @@
 """What one connection may take."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from haulier.server.http.asgi import BODY_SILENCE_S
+
+BODY_WINDOW_S: Final = 60.0
+"""Over which the speed of a body is judged: as long as a body may be silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +22,43 @@ class ConnectionLimits:
     keep_alive_s: float = 65.0
     """Between two requests; longer than the 60 s after which common balancers reuse no connection."""
     body_silence_s: float = BODY_SILENCE_S
+    body_speed: int = 0
+    """Bytes a second that a body brings at least, over every `body_window_s`; 0 is no limit. Kestrel's is 240."""
+    body_window_s: float = BODY_WINDOW_S
+    """Who pauses and catches up is not slow."""
     drain_bytes: int = 256 * 1024
     """The rest of a body that is read and thrown away so that its connection lives on; one buffer."""
     linger_silence_s: float = 5.0
     """A client that sends nothing for so long has read the answer; nginx's lingering_timeout."""
     linger_s: float = 30.0
     """The longest goodbye; nginx's lingering_time."""
+
+
+class BodyMeter:
+    """Judges the speed of a body, window by window; what the service itself holds up is not the sender's fault."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._arrived = 0
+        self._since = 0.0
+        self._held_s = 0.0
+
+    def begin(self, now: float, *, held_s: float) -> None:
+        """A window begins. `held_s`: for how long reading was held up in the life of the connection."""
+        self._arrived, self._since, self._held_s = 0, now, held_s
+
+    def count(self, size: int) -> None:
+        """Bytes arrived."""
+        self._arrived += size
+
+    def too_slow(self, now: float, *, held_s: float) -> bool:
+        """Whether a window is over in which too little came; the next one begins when one is over."""
+        free_s = now - self._since - (held_s - self._held_s)
+        if not self._limits.body_speed or free_s < self._limits.body_window_s:
+            return False
+        arrived = self._arrived
+        self.begin(now, held_s=held_s)
+        return arrived < self._limits.body_speed * free_s
 
 
 class HeadTooLarge(Exception):

@@ -5,9 +5,12 @@ Rule 1: a body of known length whose `FastBody` is being received never meets th
 Rule 2: whoever is answered can read the answer: a connection on which more may arrive is closed by
         sending our end, discarding theirs for a while, and only then closing (RFC 9112 section 9.6).
 Rule 3: a trailer is never a header.
-Rule 4: every wait for the client has a limit: heads, bodies, the time between requests, the goodbye.
+Rule 4: every wait for the client has a limit: heads, bodies (their silence and their speed), the time between requests,
+        the goodbye.
 Rule 5: an answer that is being given is never mixed with another: bytes that cannot be read as HTTP
         behind a request that is being served only end the connection after its answer.
+
+One module although it is long: it is the life of one connection, phase by phase.
 
 What is relied on of uvicorn beyond its options is listed in tests/unit/server/http/test_uvicorn_internals.py.
 """
@@ -30,7 +33,7 @@ from haulier.server.http.asgi import (
     FastBody,
 )
 from haulier.server.http.exchange import BodyWire, Messages, send_interim
-from haulier.server.http.limits import ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter, HeadTooLarge
 from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer, refusal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -69,6 +72,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._refusal = 400
         self._replaying = False
         self._meter = HeadMeter(self.limits)
+        self._speed = BodyMeter(self.limits)
         self._connection: dict[str, Any] = {}
         """What the application remembers about this connection."""
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -131,6 +135,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         piece = view[: self._body_left]
         self._body_left -= len(piece)
+        self._speed.count(len(piece))
         body.feed(piece)
         if not self._body_left:
             self._direct = None
@@ -208,6 +213,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         self._phase = _Phase.BODY
         self._since = self.loop.time()
+        self._speed.begin(self._since, held_s=self._exit.held_s())
         self._wants_keep_alive = cycle.keep_alive
         self._limit_keep_alive()
         self._messages = Messages(cycle)
@@ -247,6 +253,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._meter.reported()
         if self._body_left is not None:
             self._body_left -= len(body)
+        self._speed.count(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -290,6 +297,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             if not ahead:
                 self._exit.write(_CONTINUE)
         self._direct = body
+        self._speed.begin(self.loop.time(), held_s=self._exit.held_s())
         self._renew_parser()
         return ahead
 
@@ -345,7 +353,8 @@ class HaulierHttpProtocol(HttpToolsProtocol):
     # --- time ----------------------------------------------------------------------------------------
 
     def _shortest_wait(self) -> float:
-        return min(self.limits.head_s, self.limits.keep_alive_s, self.limits.body_silence_s)
+        waits = (self.limits.head_s, self.limits.keep_alive_s, self.limits.body_silence_s)
+        return min(*waits, self.limits.body_window_s)
 
     def _schedule(self, delay_s: float) -> None:
         if self._timer is not None:
@@ -358,10 +367,18 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         if self._waits_for_us():
             self._since = now
         due = self._due()
-        if now >= due:
+        if now >= due or self._too_slow(now):
             self._expire()
         else:
             self._schedule(min(due - now, self._shortest_wait()))
+
+    def _too_slow(self, now: float) -> bool:
+        if self._phase is not _Phase.BODY:
+            return False
+        held_s = self._exit.held_s()
+        if self.cycle.waiting_for_100_continue:
+            self._speed.begin(now, held_s=held_s)
+        return self._speed.too_slow(now, held_s=held_s)
 
     def _waits_for_us(self) -> bool:
         if self._phase is _Phase.BODY:

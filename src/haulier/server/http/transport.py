@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from haulier.core.hosts import is_loopback
@@ -93,6 +94,8 @@ class Exit(asyncio.Transport):
         self._leaving = False
         self._paused = False
         """Whether our side wants nothing to be read."""
+        self._paused_at = 0.0
+        self._held_s = 0.0
         self._others_run = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -131,13 +134,21 @@ class Exit(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """Stop reading."""
+        if not self._paused:
+            self._paused_at = monotonic()
         self._paused = True
         self._obey()
 
     def resume_reading(self) -> None:
         """Read again."""
+        self._held_s = self.held_s()
         self._paused = False
         self._obey()
+
+    def held_s(self) -> float:
+        """Return for how long our side has wanted nothing to be read, in all."""
+        running = monotonic() - self._paused_at if self._paused else 0.0
+        return self._held_s + running
 
     def let_others_run(self) -> None:
         """Read nothing before the event loop has done what else is due."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.server.http.limits import ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter, HeadTooLarge
 
 LIMITS = ConnectionLimits(head_bytes=10, head_fields=2)
 
@@ -33,3 +33,35 @@ def test_a_report_starts_the_count_anew() -> None:
         meter.fed(10)
         meter.reported()
         meter.fed(1000)
+
+
+def test_a_body_is_judged_by_what_came_in_a_window() -> None:
+    meter = BodyMeter(ConnectionLimits(body_speed=10, body_window_s=60))
+    meter.begin(100.0, held_s=0.0)
+    meter.count(600)
+    assert not meter.too_slow(159.9, held_s=0.0)
+    assert not meter.too_slow(160.0, held_s=0.0)
+    meter.count(599)
+    assert not meter.too_slow(219.9, held_s=0.0)
+    assert meter.too_slow(220.0, held_s=0.0)
+
+
+def test_a_long_look_asks_for_as_much_more() -> None:
+    meter = BodyMeter(ConnectionLimits(body_speed=10, body_window_s=60))
+    meter.begin(0.0, held_s=0.0)
+    meter.count(899)
+    assert meter.too_slow(90.0, held_s=0.0)
+
+
+def test_what_we_hold_up_is_not_the_senders_fault() -> None:
+    meter = BodyMeter(ConnectionLimits(body_speed=10, body_window_s=60))
+    meter.begin(0.0, held_s=5.0)
+    assert not meter.too_slow(1000.0, held_s=950.0)
+    meter.count(600)
+    assert not meter.too_slow(1005.0, held_s=950.0)
+
+
+def test_no_speed_is_no_limit() -> None:
+    meter = BodyMeter(ConnectionLimits(body_speed=0))
+    meter.begin(0.0, held_s=0.0)
+    assert not meter.too_slow(1e9, held_s=0.0)
