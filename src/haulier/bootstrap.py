@@ -289,8 +289,9 @@ def upload_limits(settings: Settings) -> UploadLimits:
         chunk_size=settings.chunk_size,
         ttl_s=settings.session_ttl_s,
         digest=settings.digest,
+        max_live_of_user=settings.max_active_sessions or UploadLimits().max_live_of_user,
         sessions=SessionLimits(
-            max_live=settings.max_live_sessions,
+            max_live=settings.max_active_sessions or SessionLimits().max_live,
             max_size=settings.max_upload_bytes,
             durable=settings.durability == "power",
         ),

@@ -44,9 +44,6 @@ DAY_S: Final = 24 * 3600.0
 MAX_WORKERS: Final = 256
 """More processes than cores only wait for each other, and no machine has many more cores."""
 
-LIVE_PER_TOKEN_OWNER: Final = 100
-LIVE_OF_LOCAL_OWNER: Final = 10_000
-
 _REQUESTS: Final = "requests a second, 0 (no limit) to 1000000"
 _BODIES: Final = "a number, 0 (no limit) to 1000000"
 
@@ -178,13 +175,6 @@ class Settings(BaseSettings):
     def tokens_required(self) -> bool:
         """Whether nobody is served without a token, whether or not there are any."""
         return self.require_tokens or self.public_url is not None or bool(self.trusted_proxies)
-
-    @property
-    def max_live_sessions(self) -> int:
-        """How many uploads of one owner may be live."""
-        if self.max_active_sessions is not None:
-            return self.max_active_sessions
-        return LIVE_PER_TOKEN_OWNER if self.tokens_required else LIVE_OF_LOCAL_OWNER
 
     @property
     def loopback(self) -> bool:

@@ -41,6 +41,13 @@ def test_every_setting_of_the_engine_reaches_it() -> None:
     assert (limits.sessions.max_live, limits.sessions.max_size, limits.sessions.durable) == (6, 7, True)
 
 
+def test_users_have_fewer_live_uploads_than_the_local_owner_unless_it_is_said() -> None:
+    limits = upload_limits(Settings())
+    assert (limits.max_live_of_user, limits.sessions.max_live) == (100, 10_000)
+    limits = upload_limits(Settings(max_active_sessions=7))
+    assert (limits.max_live_of_user, limits.sessions.max_live) == (7, 7)
+
+
 def test_the_doctor_looks_at_the_directory_of_the_bytes_too(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     wrong = Settings(data_dir=tmp_path / "data", storage_url=f"file://{tmp_path / 'file'}", port=0)

@@ -245,12 +245,6 @@ def test_settings_reach_a_worker_as_they_are() -> None:
     assert settings_from_text(settings.model_dump_json()).model_dump() == settings.model_dump()
 
 
-def test_owners_with_tokens_have_fewer_live_uploads_unless_it_is_said() -> None:
-    assert load_settings().max_live_sessions == 10_000
-    assert load_settings({"require_tokens": True}).max_live_sessions == 100
-    assert load_settings({"require_tokens": True, "max_active_sessions": 7}).max_live_sessions == 7
-
-
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
