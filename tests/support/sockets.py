@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 _PIECE: Final = 64 * 1024
-SETTLE_S: Final = 5.0
+SETTLE_S: Final = 1.0
 """How long a drop waits for the other side's kernel to take what was let through."""
 
 
