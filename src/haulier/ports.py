@@ -72,7 +72,9 @@ class BodyEnd(Enum):
 
     COMPLETE = "complete"
     CUT = "cut"
-    """The connection was lost, was silent for too long, or broke the rules of HTTP."""
+    """The connection was lost or was silent for too long."""
+    MALFORMED = "malformed"
+    """What came breaks the rules of HTTP; nothing behind it can be read."""
     STOPPED = "stopped"
     """`Body.stop` was called: a newer request took over, or the service ends."""
     LIMIT = "limit"

@@ -15,6 +15,7 @@ HaulierError
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
 │   ├── BodyCut                 the body ended before its announced end
+│   ├── BodyMalformed           the body cannot be read any further
 │   ├── QuotaExceeded
 │   └── CapsuleTaken · TokenNotFound
 ├── WaitTimeout             the deadline of a wait passed; the work goes on
@@ -244,6 +245,16 @@ class BodyCut(RequestError):
 
     def __str__(self) -> str:
         return f"the body ended early, after {self.received} bytes"
+
+
+@dataclass(eq=False)
+class BodyMalformed(RequestError):
+    """The body broke the rules of its transfer; what may be kept of the bytes before that is kept."""
+
+    received: int
+
+    def __str__(self) -> str:
+        return f"after {self.received} bytes the body breaks the rules of its transfer coding and cannot be read on"
 
 
 @dataclass(eq=False)

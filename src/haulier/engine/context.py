@@ -10,6 +10,7 @@ import structlog
 
 from haulier.core.errors import (
     BodyCut,
+    BodyMalformed,
     InvalidRequest,
     ServiceStopping,
     StorageError,
@@ -226,7 +227,7 @@ class SessionContext(Generic[D]):
         if end is BodyEnd.STOPPED:
             self.refuse_when_stopping()
             await self.explain_refusal(session_id, "a newer request took over")
-        raise BodyCut(received)
+        raise BodyMalformed(received) if end is BodyEnd.MALFORMED else BodyCut(received)
 
     @asynccontextmanager
     async def writing(

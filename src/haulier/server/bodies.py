@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from haulier.core.digest import Digest, DigestName, format_digest_field, parse_digest_field, parse_want_digest
-from haulier.core.errors import BodyCut, InvalidRequest, LengthExceeded
+from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthExceeded
 from haulier.core.session import MIB
 from haulier.core.upload import MAX_SIZE
 from haulier.ports import BodyEnd
@@ -40,7 +40,7 @@ async def read_json(request: Request, model: type[M], *, silence_s: float, empty
         MediaTypeRefused: it does not say that it is JSON.
         LengthExceeded: longer than any valid one.
         InvalidRequest: not JSON, or not what `model` wants.
-        BodyCut: it ended early.
+        BodyCut · BodyMalformed: it ended early.
     """
     body = open_body(request.scope, request.receive, silence_s=silence_s)
     if empty is not None and body.length == 0:
@@ -55,7 +55,7 @@ async def read_json(request: Request, model: type[M], *, silence_s: float, empty
     if end is BodyEnd.LIMIT:
         raise LengthExceeded(MAX_JSON)
     if end is not BodyEnd.COMPLETE:
-        raise BodyCut(len(text))
+        raise BodyMalformed(len(text)) if end is BodyEnd.MALFORMED else BodyCut(len(text))
     try:
         return model.model_validate_json(bytes(text))
     except ValidationError as error:

@@ -8,7 +8,13 @@ RequestError
 ├── RouteNotFound           404: no such address
 ├── MethodNotAllowed        405
 ├── MediaTypeRefused        415
-└── RangeNotSatisfiable     416
+├── RangeNotSatisfiable     416
+└── of the server below, before there is a request:
+    ├── RequestMalformed        400: no HTTP/1.1, or more than one reading of it
+    ├── HeadTimeout             408: a head that is not whole in time
+    ├── TargetTooLong           414
+    ├── HeadTooLarge            431: header fields, trailers or chunk extensions beyond the limits
+    └── CodingNotSupported      501: a transfer coding other than chunked
 ```
 """
 
@@ -93,3 +99,56 @@ class RangeNotSatisfiable(RequestError):
 
     def __str__(self) -> str:
         return f"the range is outside of the {self.size} bytes that there are"
+
+
+@dataclass(eq=False)
+class RequestMalformed(RequestError):
+    """The bytes are no request of HTTP/1.1, or could be read as more than one."""
+
+    def __str__(self) -> str:
+        return "what came cannot be read as one request of HTTP/1.1, and in one way only"
+
+
+@dataclass(eq=False)
+class HeadTimeout(RequestError):
+    """The head of a request was not whole in time."""
+
+    limit_s: float
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"the request line and the header fields did not come whole within {self.limit_s:g} seconds"
+
+
+@dataclass(eq=False)
+class TargetTooLong(RequestError):
+    """The request target has more bytes than are read. `limit` in bytes."""
+
+    limit: int
+
+    def __str__(self) -> str:
+        return f"the request target, path and query together, must be at most {self.limit} bytes"
+
+
+@dataclass(eq=False)
+class HeadTooLarge(RequestError):
+    """More header fields, trailers or chunk extensions than are read. `limit` in bytes, of all together."""
+
+    limit: int
+    limit_fields: int
+
+    def __str__(self) -> str:
+        return (
+            f"request line and header fields, or trailers and chunk extensions, must be at most {self.limit} bytes "
+            f"and {self.limit_fields} fields"
+        )
+
+
+@dataclass(eq=False)
+class CodingNotSupported(RequestError):
+    """A body in a transfer coding that is not read. `expected` is the one that is."""
+
+    expected: str
+
+    def __str__(self) -> str:
+        return f"the only transfer coding that is read is {self.expected}; send the body with it, or with its length"

@@ -24,6 +24,7 @@ from haulier.core.errors import (
     AccessDenied,
     AssetNotFound,
     BodyCut,
+    BodyMalformed,
     CapsuleNotFound,
     ChunkConflict,
     ChunkOutOfRange,
@@ -59,13 +60,18 @@ from haulier.core.errors import (
 )
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
 from haulier.server.errors import (
+    CodingNotSupported,
+    HeadTimeout,
+    HeadTooLarge,
     HostRefused,
     MediaTypeRefused,
     MethodNotAllowed,
     NotLocal,
     RangeNotSatisfiable,
     RateLimited,
+    RequestMalformed,
     RouteNotFound,
+    TargetTooLong,
 )
 from haulier.server.requests import request_info
 
@@ -166,6 +172,9 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     BodyCut: Row(
         slug="body-cut", status=408, title="The body ended early", fields=("received",), retry_after_s=1
     ),
+    BodyMalformed: Row(
+        slug="malformed-body", status=400, title="The body cannot be read", fields=("received",)
+    ),
     QuotaExceeded: Row(
         slug="quota-exceeded",
         status=429,
@@ -216,6 +225,29 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
     RangeNotSatisfiable: Row(
         slug="range-not-satisfiable", status=416, title="The range is outside", fields=("size",)
+    ),
+    RequestMalformed: Row(slug="malformed-request", status=400, title="Not a request of HTTP/1.1"),
+    HeadTimeout: Row(
+        slug="request-timeout",
+        status=408,
+        title="The request took too long to come",
+        fields=("limit_s",),
+        retry_after_s=1,
+    ),
+    TargetTooLong: Row(
+        slug="target-too-long", status=414, title="The request target is too long", fields=("limit",)
+    ),
+    HeadTooLarge: Row(
+        slug="head-too-large",
+        status=431,
+        title="The header fields are too large",
+        fields=("limit", "limit_fields"),
+    ),
+    CodingNotSupported: Row(
+        slug="coding-not-supported",
+        status=501,
+        title="The transfer coding is not supported",
+        fields=("expected",),
     ),
 }
 

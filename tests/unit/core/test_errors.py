@@ -11,6 +11,7 @@ from haulier.core.errors import (
     AccessDenied,
     AssetNotFound,
     BodyCut,
+    BodyMalformed,
     CapsuleNotFound,
     CapsuleTaken,
     ChunkConflict,
@@ -72,6 +73,10 @@ SAID: list[tuple[HaulierError, str]] = [
     (ChunkTooLong(3, 100), "chunk 3 must have exactly 100 bytes; the body has more"),
     (ChunkTooShort(3, 100, 99), "chunk 3 must have exactly 100 bytes; the body has 99"),
     (BodyCut(17), "the body ended early, after 17 bytes"),
+    (
+        BodyMalformed(17),
+        "after 17 bytes the body breaks the rules of its transfer coding and cannot be read on",
+    ),
     (ChunksMissing(((0, 10), (20, 25))), "15 bytes are still missing"),
     (OffsetMismatch(10, 12), "the upload continues at offset 10, not at 12"),
     (LengthExceeded(100), "more bytes than the 100 that are allowed"),

@@ -8,6 +8,7 @@ import pytest
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     BodyCut,
+    BodyMalformed,
     DigestMismatch,
     InvalidRequest,
     LengthExceeded,
@@ -105,6 +106,16 @@ async def test_an_offset_that_is_not_the_end_is_refused_with_the_right_one() -> 
         with pytest.raises(OffsetMismatch) as raised:
             await append(one, upload.id, 5, FakeBody(DATA[5:]))
         assert (raised.value.expected, raised.value.provided) == (10, 5)
+
+
+async def test_what_arrived_before_a_body_broke_its_rules_is_kept_and_told_so() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(None)
+        with pytest.raises(BodyMalformed) as raised:
+            await append(one, upload.id, 0, FakeBody(DATA[:10], end=BodyEnd.MALFORMED), final=True)
+        assert raised.value.received == 10
+        state = await one.state(upload.id)
+        assert (state.status, state.offset) == (SessionStatus.OPEN, 10)
 
 
 async def test_what_arrived_before_a_cut_is_kept() -> None:

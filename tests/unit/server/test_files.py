@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 
 from haulier.core.errors import StorageFull
+from haulier.server.http.asgi import MALFORMED
 from tests.support.service import MemoryService, with_server
 
 HELLO = b"hello world"
@@ -120,6 +122,42 @@ async def raw_put(service: MemoryService, path: str) -> int:
 )
 async def test_a_path_that_nobody_tidied_up_is_refused_too(service: MemoryService, path: str) -> None:
     assert await raw_put(service, path) == 422
+
+
+@pytest.mark.parametrize(("path", "method"), [("/api/files/a", "PUT"), ("/api/uploads", "POST")])
+async def test_a_body_that_breaks_its_rules_is_told_so(
+    service: MemoryService, path: str, method: str
+) -> None:
+    statuses: list[int] = []
+    messages = iter(
+        [
+            {"type": "http.request", "body": b'{"size"', "more_body": True},
+            {"type": "http.disconnect", MALFORMED: True},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+        texts.append(message.get("body", b""))
+
+    texts: list[bytes] = []
+    scope = {
+        "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": path,
+        "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1),
+        "headers": [
+            (b"host", b"127.0.0.1:8000"), (b"transfer-encoding", b"chunked"), (b"content-type", b"application/json"),
+        ],
+    }  # fmt: skip
+    await with_server(service.app(local_users=True))(scope, receive, send)
+    document = json.loads(b"".join(texts))
+    assert (statuses[0], document["type"].rpartition("/")[2], document["received"]) == (
+        400,
+        "malformed-body",
+        7,
+    )
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])

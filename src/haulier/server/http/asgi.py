@@ -27,6 +27,9 @@ CONNECTION_EXTENSION: Final = "haulier.connection"
 TRAILERS_EXTENSION: Final = "haulier.trailers"
 """In `scope["extensions"]` on our own server: the list of trailers, complete when the body is."""
 
+MALFORMED: Final = "haulier.malformed"
+"""In the disconnect message of our own server: whether the body broke HTTP's rules, and its sender is still there."""
+
 BODY_SILENCE_S: Final = 60.0
 """A body from which nothing comes for so long is cut: nginx's client_body_timeout."""
 
@@ -105,7 +108,9 @@ class AsgiBody:
             return self._unannounced_end()
         finally:
             self._wait = None
-        return BodyEnd.CUT if message["type"] == "http.disconnect" else message
+        if message["type"] != "http.disconnect":
+            return message
+        return BodyEnd.MALFORMED if message.get(MALFORMED) else BodyEnd.CUT
 
     def _unannounced_end(self) -> BodyEnd:
         return BodyEnd.STOPPED if self._stopped else BodyEnd.CUT

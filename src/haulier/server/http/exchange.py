@@ -7,7 +7,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from haulier.core.digest import Buffer
-from haulier.server.http.asgi import FastBody, Headers
+from haulier.server.http.asgi import MALFORMED, FastBody, Headers
 from haulier.server.http.transport import interim_response
 
 
@@ -53,7 +53,7 @@ class BodyWire:
 class Messages:
     """A request's `receive`. uvicorn's own forgets, at a disconnect, what had arrived before it."""
 
-    __slots__ = ("_cycle", "_ended", "_receive", "broken")
+    __slots__ = ("_cycle", "_ended", "_receive", "broken", "malformed")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
@@ -61,12 +61,14 @@ class Messages:
         self._ended = False
         self.broken = False
         """Whether the body broke HTTP's rules or was silent; the connection can still be answered."""
+        self.malformed = False
+        """Whether it is because of the rules."""
 
     async def next(self) -> MutableMapping[str, Any]:
         """Return the next message."""
         cycle = self._cycle
         if self.broken and not cycle.body:
-            return {"type": "http.disconnect"}
+            return {"type": "http.disconnect", MALFORMED: self.malformed}
         message: MutableMapping[str, Any] = dict(await self._receive())
         if message["type"] == "http.disconnect" and self._something_left():
             message = {"type": "http.request", "body": bytes(cycle.body), "more_body": cycle.more_body}

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+from haulier.server.errors import HeadTooLarge
 from haulier.server.http.asgi import BODY_SILENCE_S
+from haulier.server.http.refusals import refuse_target
 
 BODY_WINDOW_S: Final = 60.0
 """Over which the speed of a body is judged: as long as a body may be silent."""
@@ -13,6 +15,8 @@ BODY_WINDOW_S: Final = 60.0
 class ConnectionLimits:
     """What one connection may take; sizes in bytes, times in seconds."""
 
+    target_bytes: int = 32 * 1024
+    """Request target. The longest path and file name, percent-encoded, take 13 KiB; Apache and nginx stop at 8 KiB."""
     head_bytes: int = 64 * 1024
     """Request line, fields and trailers together; uvicorn's limit for h11, twice nginx's."""
     head_fields: int = 100
@@ -61,10 +65,6 @@ class BodyMeter:
         return arrived < self._limits.body_speed * free_s
 
 
-class HeadTooLarge(Exception):
-    """A head, its trailers or its chunk extensions pass the limits; answered with 431."""
-
-
 class HeadMeter:
     """Counts what a connection makes us keep before the application sees it."""
 
@@ -81,7 +81,7 @@ class HeadMeter:
         self._reported = True
 
     def count(self, size: int, *, fields: int = 0) -> None:
-        """Take note of a whole field, or of a part of the request target.
+        """Take note of a whole field.
 
         Raises:
             HeadTooLarge: one byte or field too many.
@@ -89,7 +89,17 @@ class HeadMeter:
         self._bytes += size
         self._fields += fields
         if self._bytes > self._limits.head_bytes or self._fields > self._limits.head_fields:
-            raise HeadTooLarge
+            raise self._too_large()
+
+    def count_target(self, before: bytes, piece: bytes) -> None:
+        """Take note of one more piece of the request target.
+
+        Raises:
+            InvalidRequest · TargetTooLong: one byte too many.
+        """
+        if len(before) + len(piece) > self._limits.target_bytes:
+            raise refuse_target(before + piece, self._limits.target_bytes)
+        self.count(len(piece))
 
     def reported(self) -> None:
         """Take note that the parser found the end of a head, or some body."""
@@ -106,4 +116,7 @@ class HeadMeter:
         self._unreported_bytes = 0 if self._reported else self._unreported_bytes + size
         self._reported = False
         if self._unreported_bytes > self._limits.head_bytes:
-            raise HeadTooLarge
+            raise self._too_large()
+
+    def _too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(self._limits.head_bytes, self._limits.head_fields)

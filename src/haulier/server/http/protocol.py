@@ -18,6 +18,7 @@ What is relied on of uvicorn beyond its options is listed in tests/unit/server/h
 import asyncio
 from enum import Enum, auto
 from typing import Any, ClassVar, Final
+from uuid import uuid4
 
 import httptools
 from uvicorn.config import Config
@@ -25,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from haulier.core.digest import Buffer
+from haulier.core.errors import RequestError
+from haulier.server.errors import CodingNotSupported, HeadTimeout, RequestMalformed
 from haulier.server.http.asgi import (
     BODY_EXTENSION,
     CONNECTION_EXTENSION,
@@ -33,8 +36,9 @@ from haulier.server.http.asgi import (
     FastBody,
 )
 from haulier.server.http.exchange import BodyWire, Messages, send_interim
-from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter, HeadTooLarge
-from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer, refusal
+from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter
+from haulier.server.http.refusals import refusal
+from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOPPING_LINGER_S: Final = 2.0
@@ -69,7 +73,6 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._goodbye_until = 0.0
         self._stopping = False
-        self._refusal = 400
         self._replaying = False
         self._meter = HeadMeter(self.limits)
         self._speed = BodyMeter(self.limits)
@@ -151,10 +154,12 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade()
             self._parse(view[upgrade.args[0] :])
-        except HeadTooLarge:
-            self._refuse(431)
+        except RequestError as error:
+            self._refuse(error)
         except httptools.HttpParserError as error:
-            self._refuse(431 if isinstance(error.__context__, HeadTooLarge) else self._refusal)
+            # What a report of the parser raises comes out as the cause of its own error.
+            reason = error.__context__
+            self._refuse(reason if isinstance(reason, RequestError) else RequestMalformed())
         else:
             if self._phase is _Phase.BODY:
                 self._since = self.loop.time()
@@ -189,7 +194,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """A part of the request target."""
         if not self._replaying:
-            self._meter.count(len(url))
+            self._meter.count_target(self.url, url)
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -232,10 +237,9 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             elif name == b"transfer-encoding":
                 self._body_left = None
                 if value.lower() != b"chunked":
-                    self._refusal = 501
-                    raise ValueError("no transfer coding but chunked is known")
-                if self.parser.get_http_version() == "1.0":
-                    raise ValueError("HTTP/1.0 has no transfer codings")
+                    raise CodingNotSupported("chunked")
+                if self.parser.get_http_version() == "1.0":  # which has no transfer codings
+                    raise RequestMalformed
 
     def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
         extensions: dict[str, Any] = {
@@ -313,20 +317,22 @@ class HaulierHttpProtocol(HttpToolsProtocol):
 
     # --- ends ----------------------------------------------------------------------------------------
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, error: RequestError) -> None:
         """Answer what is not HTTP, or too much or too slow of it."""
         if self._phase is _Phase.BODY and self._serving():
-            self._break_body()
+            self._break_body(malformed=True)
             return
         self._phase = _Phase.DEAF
         if self._serving():
             self.cycle.keep_alive = False
             return
-        self.logger.info("refused a request with %d", status)
-        self._exit.write(refusal(status, self.server_state.default_headers))
+        instance = f"urn:uuid:{uuid4()}"
+        self.logger.info("refused a request (%s): %s", instance, error)
+        headers = self.server_state.default_headers
+        self._exit.write(refusal(error, self.server, headers, instance=instance))
         self._exit.close()
 
-    def _break_body(self) -> None:
+    def _break_body(self, *, malformed: bool) -> None:
         """Let the application find its body cut; it may still answer."""
         self._phase = _Phase.DEAF
         self.cycle.keep_alive = False
@@ -335,6 +341,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             direct.cut()
         assert self._messages is not None
         self._messages.broken = True
+        self._messages.malformed = malformed
         self.cycle.message_event.set()
 
     def _close(self) -> None:
@@ -398,9 +405,9 @@ class HaulierHttpProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         if self._phase is _Phase.HEAD:
-            self._refuse(408)
+            self._refuse(HeadTimeout(self.limits.head_s))
         elif self._phase is _Phase.BODY and self._serving():
-            self._break_body()
+            self._break_body(malformed=False)
             self._schedule(self._shortest_wait())
         else:
             self._exit.abort()

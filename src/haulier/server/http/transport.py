@@ -1,12 +1,11 @@
 """Both ends of a connection: the receiver in front of our protocol, the exit behind it."""
 
 import asyncio
-import json
 import re
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -169,13 +168,10 @@ class Exit(asyncio.Transport):
             self._inner.resume_reading()
 
 
-def refusal(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Return the whole answer to what could not be read as a request, as a problem of RFC 9457."""
-    phrase = HTTPStatus(status).phrase
-    body = json.dumps({"type": "about:blank", "title": phrase, "status": status}).encode()
-    own = ((b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()))
-    fields = _lines([*headers, *own, (b"connection", b"close")])
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase.encode(), fields, body)
+def final_response(status: int, headers: Headers, body: bytes) -> bytes:
+    """Return a whole answer, after which the connection ends."""
+    fields = _lines([*headers, (b"connection", b"close")])
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, HTTPStatus(status).phrase.encode(), fields, body)
 
 
 def interim_response(status: int, headers: Headers) -> bytes:

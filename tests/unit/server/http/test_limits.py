@@ -2,7 +2,9 @@
 
 import pytest
 
-from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter, HeadTooLarge
+from haulier.core.errors import InvalidRequest
+from haulier.server.errors import HeadTooLarge, TargetTooLong
+from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter
 
 LIMITS = ConnectionLimits(head_bytes=10, head_fields=2)
 
@@ -18,6 +20,24 @@ def test_fields_and_bytes_are_limited() -> None:
     meter.count(1, fields=2)
     with pytest.raises(HeadTooLarge):
         meter.count(1, fields=1)
+
+
+def test_a_target_is_limited_by_itself_in_however_many_pieces_it_comes() -> None:
+    meter = HeadMeter(ConnectionLimits(target_bytes=20))
+    meter.begin()
+    meter.count_target(b"/api/uploads", b"?a=45678")
+    with pytest.raises(TargetTooLong) as raised:
+        meter.count_target(b"/api/uploads?a=45678", b"9")
+    assert raised.value.limit == 20
+    for before, piece in ((b"", b"/api/files/123456789012"), (b"/api/files/1234567", b"890")):
+        with pytest.raises(InvalidRequest) as invalid:
+            meter.count_target(before, piece)
+        (problem,) = invalid.value.errors
+        assert (problem.field, "255 bytes" in problem.reason, "20 bytes" in problem.reason) == (
+            "filename",
+            True,
+            True,
+        )
 
 
 def test_what_is_never_reported_is_limited() -> None:

@@ -5,7 +5,14 @@ import socket
 
 import pytest
 
-from haulier.server.http.transport import TURN_READS, Exit, Receiver, interim_response, keep_in_cache, refusal
+from haulier.server.http.transport import (
+    TURN_READS,
+    Exit,
+    Receiver,
+    final_response,
+    interim_response,
+    keep_in_cache,
+)
 
 
 class FakeTransport(asyncio.Transport):
@@ -39,12 +46,11 @@ class FakeTransport(asyncio.Transport):
         return "close" in self.calls or "abort" in self.calls
 
 
-class TestRefusal:
-    def test_it_is_a_whole_answer_with_a_problem(self) -> None:
-        assert refusal(431, [(b"date", b"now")]) == (
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ndate: now\r\n"
-            b"content-type: application/problem+json\r\ncontent-length: 82\r\nconnection: close\r\n\r\n"
-            b'{"type": "about:blank", "title": "Request Header Fields Too Large", "status": 431}'
+class TestFinal:
+    def test_it_is_a_whole_answer_that_ends_the_connection(self) -> None:
+        assert final_response(431, [(b"date", b"now"), (b"content-length", b"2")], b"{}") == (
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ndate: now\r\ncontent-length: 2\r\n"
+            b"connection: close\r\n\r\n{}"
         )
 
 

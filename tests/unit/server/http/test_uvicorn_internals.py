@@ -38,7 +38,18 @@ def parameters(function: Any) -> list[str]:
 
 class TestProtocol:
     async def test_it_has_the_state_that_we_read(self, protocol: HttpToolsProtocol) -> None:
-        wanted = {"parser", "cycle", "flow", "pipeline", "headers", "scope", "loop", "server_state", "logger"}
+        wanted = {
+            "parser",
+            "cycle",
+            "flow",
+            "pipeline",
+            "headers",
+            "scope",
+            "loop",
+            "server_state",
+            "logger",
+            "server",
+        }
         assert wanted <= set(vars(protocol))
         assert isinstance(protocol.parser, httptools.HttpRequestParser)
         assert protocol.cycle is None
