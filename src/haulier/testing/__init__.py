@@ -7,6 +7,7 @@ says so before it imports them.
 import pytest
 
 pytest.register_assert_rewrite(
+    "haulier.testing.access_rows_contract",
     "haulier.testing.byte_sink_contract",
     "haulier.testing.overview_contract",
     "haulier.testing.record_rows_contract",

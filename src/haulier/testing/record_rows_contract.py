@@ -1,11 +1,7 @@
-"""What every `RecordStore` and `CapsuleStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
+"""What every `RecordStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
-import asyncio
 from dataclasses import replace
 
-import pytest
-
-from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.ports import RecordQuery
 from haulier.testing.rows import SHA_256, T0, Database, add_record, asset, record, see_record
@@ -283,53 +279,5 @@ class RecordListContract:
         assert await listed(database, RecordQuery()) == ["b", "a"]
 
 
-class CapsuleRowsContract:
-    """Bytes of a capsule; `small` has a quota of 1000."""
-
-    async def test_capsules_are_known_by_name(self, database: Database) -> None:
-        """`default` is there from the start."""
-        names = ["default", "other", "small", "none", "Default"]
-        known = [await database.read(lambda tx, n=n: tx.capsules.exists(n)) for n in names]  # type: ignore[misc]  # of a lambda with defaults
-        assert known == [True, True, True, False, False]
-
-    async def test_reserved_and_used_bytes_count_against_the_quota(self, database: Database) -> None:
-        """To the last byte; what is refused takes nothing."""
-        await database.write(lambda tx: tx.capsules.reserve("small", 600))
-        await database.write(lambda tx: tx.capsules.use("small", reserved=600, size=500))
-        with pytest.raises(QuotaExceeded) as refused:
-            await database.write(lambda tx: tx.capsules.reserve("small", 501))
-        assert (refused.value.resource, refused.value.limit) == ("bytes", 1000)
-        await database.write(lambda tx: tx.capsules.reserve("small", 500))
-        with pytest.raises(QuotaExceeded):
-            await database.write(lambda tx: tx.capsules.reserve("small", 1))
-        await database.write(lambda tx: tx.capsules.release("small", 500))
-        await database.write(lambda tx: tx.capsules.use("small", reserved=0, size=-500))
-        await database.write(lambda tx: tx.capsules.reserve("small", 1000))
-
-    async def test_without_a_quota_any_size_fits(self, database: Database) -> None:
-        """An exbibyte, for instance."""
-        await database.write(lambda tx: tx.capsules.reserve("default", 2**60))
-        await database.write(lambda tx: tx.capsules.release("default", 2**60))
-
-    async def test_an_unknown_capsule_has_no_room(self, database: Database) -> None:
-        """Reserving tells; giving back does nothing."""
-        with pytest.raises(CapsuleNotFound):
-            await database.write(lambda tx: tx.capsules.reserve("none", 1))
-        await database.write(lambda tx: tx.capsules.release("none", 1))
-        await database.write(lambda tx: tx.capsules.use("none", reserved=1, size=1))
-
-    async def test_reservations_never_pass_the_quota_under_concurrency(self, database: Database) -> None:
-        """A hundred at once, ten fit."""
-
-        async def reserve(_: int) -> bool:
-            try:
-                await database.write(lambda tx: tx.capsules.reserve("small", 100))
-            except QuotaExceeded:
-                return False
-            return True
-
-        assert sum(await asyncio.gather(*map(reserve, range(100)))) == 10
-
-
-class RecordRowsContract(RecordLifeContract, RecordListContract, CapsuleRowsContract):
+class RecordRowsContract(RecordLifeContract, RecordListContract):
     """All of it."""

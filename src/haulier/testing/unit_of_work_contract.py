@@ -12,6 +12,7 @@ import pytest
 
 from haulier.core.errors import QuotaExceeded, RequestError
 from haulier.core.session import SessionId, SessionStatus
+from haulier.testing.access_rows_contract import AccessRowsContract
 from haulier.testing.overview_contract import OverviewContract
 from haulier.testing.record_rows_contract import RecordRowsContract
 from haulier.testing.rows import (
@@ -161,5 +162,7 @@ class TransactionsContract:
         assert await see_record(database, "r") is None
 
 
-class UnitOfWorkContract(SessionRowsContract, RecordRowsContract, OverviewContract, TransactionsContract):
+class UnitOfWorkContract(
+    SessionRowsContract, RecordRowsContract, AccessRowsContract, OverviewContract, TransactionsContract
+):
     """All facts about a `UnitOfWork`."""
