@@ -79,6 +79,16 @@ def _heif_format(head: bytes) -> ImageFormat | None:
     return None
 
 
+def declared_pixels(head: bytes) -> int:
+    """Return width times height where a decoder gives no reason for refusing a size, else 0.
+
+    Source: PNG, third edition, section 11.2.1, IHDR: both are the first eight bytes of the first chunk.
+    """
+    if image_format(head) is not ImageFormat.PNG or head[12:16] != b"IHDR" or len(head) < 24:
+        return 0
+    return int.from_bytes(head[16:20]) * int.from_bytes(head[20:24])
+
+
 def binary_type(head: bytes) -> str | None:
     """Return the media type of what is known not to be text; None: it may be text."""
     found = image_format(head)

@@ -10,12 +10,15 @@ import pyvips
 _BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
-def read_heic(source: int, require_size: Callable[[int, int], None]) -> pyvips.Image:
+def read_heic(source: int, require_pixels: Callable[[int], None]) -> tuple[pyvips.Image, object]:
     """Decode the primary picture, 8 bits a channel, its colour profile beside it.
 
     Args:
         source: an open file.
-        require_size: called with width and height before anything is decoded; may raise.
+        require_pixels: called with width times height before anything is decoded; may raise.
+
+    Returns:
+        The picture, and the owner of its memory: that must live for as long as the picture does.
 
     Raises:
         ValueError · EOFError · OSError · RuntimeError · SyntaxError: pi-heif's, for what it cannot read.
@@ -23,13 +26,13 @@ def read_heic(source: int, require_size: Callable[[int, int], None]) -> pyvips.I
     pi_heif.options.DECODE_THREADS = 1
     os.lseek(source, 0, os.SEEK_SET)
     with os.fdopen(os.dup(source), "rb") as file:
-        picture: Any = pi_heif.open_heif(file)
-        require_size(*picture.size)
-        pixels, (width, height) = picture.data, picture.size
-    image = pyvips.Image.new_from_memory(pixels, width, height, _BANDS[picture.mode], "uchar")
-    grey = picture.mode.startswith("L")
-    image = image.copy(interpretation="b-w" if grey else "srgb")
-    profile = picture.info.get("icc_profile")
+        owner: Any = pi_heif.open_heif(file)
+        width, height = owner.size
+        require_pixels(width * height)
+        pixels, (width, height) = owner.data, owner.size
+    image = pyvips.Image.new_from_memory(pixels, width, height, _BANDS[owner.mode], "uchar")
+    image = image.copy(interpretation="b-w" if owner.mode.startswith("L") else "srgb")
+    profile = owner.info.get("icc_profile")
     if profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-    return image
+    return image, owner

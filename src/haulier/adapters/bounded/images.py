@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pyvips
 
-from haulier.adapters.bounded.formats import HEAD, ImageFormat, image_format
+from haulier.adapters.bounded.formats import HEAD, ImageFormat, declared_pixels, image_format
 from haulier.adapters.bounded.limits import Limits
 from haulier.adapters.bounded.messages import MAX_DETAIL
 from haulier.core.processing import (
@@ -34,9 +34,19 @@ _PLACEHOLDER_QUALITIES: Final = (50, 25, 5, 0)
 """Tried in turn until it is short enough; noise with transparency needs the last but one."""
 _SHRINKS: Final = (8, 4, 2)
 _SPARE: Final = 1.4
-"""How much larger than wanted a JPEG stays when its decoder shrinks it: the last step decides the sharpness."""
+"""How much larger than wanted a picture stays when its decoder shrinks it: the last step decides the sharpness."""
 _UPRIGHT: Final = frozenset({1, 2, 3, 4})
 """EXIF orientations that leave width and height where they are. Source: Exif 2.32, 4.6.4.A, Orientation."""
+_PROFILE: Final = "icc-profile-data"
+_SPACES: Final[Mapping[str, bytes]] = {
+    "srgb": b"RGB ",
+    "rgb": b"RGB ",
+    "rgb16": b"RGB ",
+    "b-w": b"GRAY",
+    "grey16": b"GRAY",
+    "cmyk": b"CMYK",
+}
+"""The colours that a profile may be for, by how an image's own are meant."""
 _TOO_LARGE: Final = (
     "out of memory",
     "memory allocation",
@@ -44,6 +54,7 @@ _TOO_LARGE: Final = (
     "too large",
     "limit exceeded",
     "exceeds",
+    "width/height out of range",  # libtiff
     "maximum supported image dimension",  # libjpeg
 )
 """Words of the decoders for sizes that they do not take."""
@@ -65,6 +76,8 @@ class _Original:
     image: pyvips.Image
     width: int
     height: int
+    owner: object = None
+    """Of the pixels, where that is not the image."""
 
 
 class _Refused(Exception):
@@ -113,9 +126,11 @@ def _derive(source: int, display: int, thumbnail: int, limits: Limits) -> Deriva
     size = os.fstat(source).st_size
     if size > limits.source_bytes:
         raise _Refused(ProcessingFailure.IMAGE_TOO_LARGE, f"{size} bytes")
-    found = image_format(os.pread(source, HEAD, 0))
+    head = os.pread(source, HEAD, 0)
+    found = image_format(head)
     if found is None:
         raise _Refused(ProcessingFailure.FORMAT_UNSUPPORTED, "no image that is known")
+    _require_pixels(declared_pixels(head), limits)
     original = _open(source, found, limits)
     large = _shrink(original.image, DISPLAY_SIDE)
     small = _shrink(large, THUMBNAIL_SIDE)
@@ -134,16 +149,23 @@ def _derive(source: int, display: int, thumbnail: int, limits: Limits) -> Deriva
 def _open(source: int, found: ImageFormat, limits: Limits) -> _Original:
     """Open an image of a known format; nothing is decoded yet, except HEIC."""
     if found is ImageFormat.HEIC:
-        image = _open_heic(source, limits)
-        return _Original(image, image.width, image.height)
+        image, owner = _open_heic(source, limits)
+        return _Original(image, image.width, image.height, owner)
     image = _load(source, found)
-    _require_size(image.width, image.height, limits)
+    _require_pixels(image.width * image.height, limits)
     upright = (image.width, image.height) if _orientation(image) in _UPRIGHT else (image.height, image.width)
+    options = _shrinking(found, max(upright))
+    return _Original(_load(source, found, **options) if options else image, *upright)
+
+
+def _shrinking(found: ImageFormat, longest: int) -> Mapping[str, Any]:
+    """Return what makes a decoder give a smaller picture at once, still larger than wanted; most cannot."""
+    factor = next((each for each in _SHRINKS if longest >= each * _SPARE * DISPLAY_SIDE), 1)
+    if factor == 1:
+        return {}
     if found is ImageFormat.JPEG:
-        longest = max(upright)
-        shrink = next((factor for factor in _SHRINKS if longest >= factor * _SPARE * DISPLAY_SIDE), 1)
-        image = _load(source, found, shrink=shrink) if shrink > 1 else image
-    return _Original(image, *upright)
+        return {"shrink": factor}
+    return {"scale": 1 / factor} if found is ImageFormat.WEBP else {}
 
 
 def _load(source: int, found: ImageFormat, **options: Any) -> pyvips.Image:
@@ -154,7 +176,7 @@ def _load(source: int, found: ImageFormat, **options: Any) -> pyvips.Image:
     return loader(stream, access="sequential", fail_on="error", **fixed, **options)
 
 
-def _open_heic(source: int, limits: Limits) -> pyvips.Image:
+def _open_heic(source: int, limits: Limits) -> tuple[pyvips.Image, object]:
     try:
         # An extra of its own weight: whoever lacks it still has the other formats.
         from haulier.adapters.bounded.heic import read_heic  # noqa: PLC0415
@@ -163,14 +185,14 @@ def _open_heic(source: int, limits: Limits) -> pyvips.Image:
             ProcessingFailure.FORMAT_UNSUPPORTED, f"HEIC needs haulier[images]: {error}"
         ) from error
     try:
-        return read_heic(source, lambda width, height: _require_size(width, height, limits))
+        return read_heic(source, lambda pixels: _require_pixels(pixels, limits))
     except (ValueError, EOFError, OSError, RuntimeError, SyntaxError) as error:
         raise _Refused(*_judge(str(error))) from error
 
 
-def _require_size(width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.pixels:
-        raise _Refused(ProcessingFailure.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
+def _require_pixels(pixels: int, limits: Limits) -> None:
+    if pixels > limits.pixels:
+        raise _Refused(ProcessingFailure.IMAGE_TOO_LARGE, f"{pixels} pixels")
 
 
 def _orientation(image: pyvips.Image) -> int:
@@ -178,13 +200,31 @@ def _orientation(image: pyvips.Image) -> int:
 
 
 def _shrink(image: pyvips.Image, side: int) -> pyvips.Image:
-    """Return the upright picture in sRGB, 8 bits a channel, at most `side` long, decoded."""
+    """Return the upright picture in sRGB, 8 bits a channel, at most `side` long, decoded, without a profile."""
     inks = image.interpretation == "cmyk"
     # Turns, weighs colours by their transparency, and brings CMYK to sRGB.
-    small = image.thumbnail_image(side, height=side, size="down").copy_memory()
-    if not inks and "icc-profile-data" in small.get_fields():
+    small = _with_fitting_profile(image).thumbnail_image(side, height=side, size="down").copy_memory()
+    if not inks and _PROFILE in small.get_fields():
         small = _to_srgb(small)
-    return small.colourspace("srgb").cast("uchar")
+    return _without_profile(small.colourspace("srgb").cast("uchar"))
+
+
+def _with_fitting_profile(image: pyvips.Image) -> pyvips.Image:
+    """Take a profile off that is for other colours than these: converting by it ends in undefined ways."""
+    if _PROFILE not in image.get_fields():
+        return image
+    head = bytes(image.get(_PROFILE)[:20])
+    # Source: ICC.1:2022, table 17: the data colour space is the four bytes from offset 16.
+    fits = head[16:] == _SPACES.get(image.interpretation)
+    return image if fits else _without_profile(image)
+
+
+def _without_profile(image: pyvips.Image) -> pyvips.Image:
+    if _PROFILE not in image.get_fields():
+        return image
+    bare = image.copy()
+    bare.remove(_PROFILE)
+    return bare
 
 
 def _to_srgb(image: pyvips.Image) -> pyvips.Image:

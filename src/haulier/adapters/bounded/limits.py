@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
         "VIPS_BLOCK_UNTRUSTED": "1",
         "VIPS_CONCURRENCY": "1",
         # Larger than any picture: intermediate ones stay in memory, where the limit counts them.
-        "VIPS_DISC_THRESHOLD": "1t",
+        "VIPS_DISC_THRESHOLD": "1024g",
         "VIPS_WARNING": "0",
     }
 
