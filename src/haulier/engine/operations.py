@@ -74,8 +74,9 @@ class OperatorService:
 
         return await self._work.read(look)
 
-    async def count_live(self) -> int:
+    async def count_live(self, *, caller: Caller) -> int:
         """Count open and finishing uploads, for whoever scrapes."""
+        _require_operator(caller)
         return sum((await self._work.read(lambda tx: tx.overview.live_counts())).values())
 
     async def expire(self, *, caller: Caller) -> int:

@@ -113,7 +113,9 @@ def _guards(services: Services, settings: Settings) -> list[Middleware]:
 
 def _token_guard(services: Services, settings: Settings) -> Middleware:
     failures = Buckets(services.clock, rate=settings.rate_of_failures / 60, burst=settings.rate_of_failures)
-    return Middleware(TokenGuard, hosts=host_rules(settings), callers=Callers(services.accounts, services.uploads, failures))
+    return Middleware(
+        TokenGuard, hosts=host_rules(settings), callers=Callers(services.accounts, services.uploads, failures)
+    )
 
 
 async def _raise(request: Request, error: Exception) -> Any:  # noqa: ARG001 - Starlette's shape

@@ -25,7 +25,8 @@ from haulier.server.schemas import (
 Json = dict[str, Any]
 
 _ROWS: Final[Mapping[str, Row]] = {row.slug: row for row in TABLE.values()}
-_EVERYWHERE: Final = ("host-refused", "not-local")
+_ALWAYS: Final = ("internal-error", "rate-limited")
+_GUARDED: Final = ("host-refused", "not-local", "unauthenticated", "access-denied")
 _READING: Final = ("storage-unavailable",)
 _WRITING: Final = (
     "invalid-request", "upload-not-found", "upload-gone", "upload-complete", "upload-busy", "service-stopping",
@@ -68,6 +69,18 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
 """Which problems an operation can answer, beside those that any can."""
 
 _DIGEST: Final = "sha-256=:mDSHbc+wXLFnpcJJU+uljErImxrfV/KPL50JrxB+6PA=:"
+
+
+_PUBLIC: Final = frozenset({"health", "ready"})
+_SECURITY: Final[list[Json]] = [{"bearer": []}, {}]
+"""A token, or none in open mode."""
+_SECURITY_SCHEMES: Final[Json] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token made by `haulier token create`; for the calls on one upload also the `token` of its begin.",
+    }
+}
 
 
 def _parameter(  # noqa: PLR0917 - the parts of a line of a table
@@ -258,6 +271,8 @@ def document_with(app: FastAPI) -> Json:
             document["paths"].setdefault(path, {})[method] = dict(operation)
         for operation in _operations(document):
             _complete(operation)
+        document["security"] = _SECURITY
+        document["components"]["securitySchemes"] = _SECURITY_SCHEMES
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):  # answers that we never give
             schemas.pop(name, None)
@@ -289,11 +304,13 @@ def _complete(operation: Json) -> None:
     operation["parameters"] = operation.get("parameters", []) + known.get("parameters", [])
     if "requestBody" in known:
         operation["requestBody"] = known["requestBody"]
+    if name in _PUBLIC:
+        operation["security"] = []
     operation["responses"] = responses | _problems((*PROBLEMS[name], *_everywhere(name)))
 
 
 def _everywhere(name: str) -> tuple[str, ...]:
-    return ("internal-error",) if name in {"health", "ready"} else (*_EVERYWHERE, "internal-error")
+    return _ALWAYS if name in _PUBLIC else (*_GUARDED, *_ALWAYS)
 
 
 def _problems(slugs: Iterable[str]) -> Json:

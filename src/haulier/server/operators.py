@@ -65,9 +65,9 @@ class OperatorRoutes:
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         return JSONResponse(answer.model_dump(), status, headers={"Cache-Control": "no-store"})
 
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - Starlette's shape
-        """Tell Prometheus."""
-        live = await self._operators.count_live()
+    async def metrics(self, request: Request) -> Response:
+        """Tell Prometheus. For operators."""
+        live = await self._operators.count_live(caller=caller_of(request))
         return Response(self._services.metrics.render(live=live), media_type=CONTENT_TYPE)
 
     async def sessions(

@@ -60,7 +60,7 @@ async def test_everything_is_counted() -> None:
         (capsule,) = stats.capsules
         assert (capsule.name, capsule.used, capsule.reserved) == ("default", 5, 10)
         assert stats.workers == 3
-        assert await operations(one).count_live() == 2
+        assert await operations(one).count_live(caller=LOCAL) == 2
 
 
 async def test_what_is_overdue_expires_when_asked() -> None:
