@@ -41,11 +41,6 @@ class Role(StrEnum):
     WRITER = "writer"
     OWNER = "owner"
 
-    def includes(self, other: "Role") -> bool:
-        """Whether whoever has this role has `other` too."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
