@@ -26,7 +26,9 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
-from haulier.adapters.sql.database import open_database
+from haulier.adapters.signals import NotifiedSignals, PolledSignals
+from haulier.adapters.sql.database import SqlDatabase, open_database
+from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
@@ -38,6 +40,7 @@ from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.ports import Clock, Signals
 from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
 from haulier.server.http.serving import listen, serve, serve_handed
@@ -199,6 +202,7 @@ class Service:
                 sink=self._sink,
                 claims=LocalClaims(),
                 workers=SharedWorkers(self._locks),
+                signals=_signals_of(self._database, clock),
                 clock=clock,
                 ids=SystemIdentifiers(clock),
                 holder=identity.worker,
@@ -248,6 +252,7 @@ class Service:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
+        listening = self._background.start(self._uploads.listen(), name="signals")
         janitor: asyncio.Task[None] | None = None
         try:
             await self._uploads.redo()
@@ -258,6 +263,7 @@ class Service:
             if janitor is not None:
                 janitor.cancel()
             await self.stop()
+            listening.cancel()
             await self._background.stop(grace_s=STOP_GRACE_S)
             self._sink.close()
 
@@ -281,6 +287,12 @@ class Service:
         except HaulierError as error:
             reasons.append(f"the storage cannot be written: {type(error).__name__}")
         return reasons
+
+
+def _signals_of(database: SqlDatabase, clock: Clock) -> Signals:
+    if isinstance(database, SqliteDatabase):
+        return PolledSignals(database.commits_of_others, clock)
+    return NotifiedSignals(database, clock)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

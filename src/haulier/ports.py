@@ -710,6 +710,29 @@ class Workers(Protocol):
         ...
 
 
+class Ears(Protocol):
+    """Who is told about the sessions that other processes change."""
+
+    async def wanted(self) -> None:
+        """Wait until anybody here cares."""
+
+    async def hear(self, session_ids: Collection[SessionId] | None) -> None:
+        """These sessions have changed, perhaps; None: any may have."""
+
+
+class Signals(Protocol):
+    """Words between the processes that share rows.
+
+    They may be late or lost, but not for ever: who listens hears of every change in the end.
+    """
+
+    def tell(self, session_id: SessionId) -> None:
+        """Let the other processes look at this session, whose change is committed; returns at once."""
+
+    async def listen(self, ears: Ears) -> None:
+        """Pass on what others tell, for ever; cancel it to end it."""
+
+
 # --- access ------------------------------------------------------------------------------------------
 
 

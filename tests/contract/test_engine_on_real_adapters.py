@@ -14,6 +14,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
+from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest, DigestName
@@ -52,6 +53,7 @@ class Engine:
                 sink=sink,
                 claims=LocalClaims(),
                 workers=MemoryWorkers(),
+                signals=MemorySignals(),
                 clock=clock,
                 ids=SeededIdentifiers(clock, number),
                 holder=f"worker {number}",

@@ -6,9 +6,10 @@ from typing import Final
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
-from haulier.adapters.workers import MemoryWorkers
 from haulier.adapters.memory import MemoryDisk
 from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.signals import MemorySignals
+from haulier.adapters.workers import MemoryWorkers
 from haulier.core.upload import UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
@@ -45,6 +46,7 @@ class Server:
         self.ready = False
         self.background = Background()
         self.claims = LocalClaims()
+        self.signals = MemorySignals()
         self.workers = MemoryWorkers(f"holder {number}")
         self.sink = LossySink(disk, pause=pause, rng=rng)
         self._disk = disk
@@ -55,6 +57,7 @@ class Server:
                 sink=self.sink,
                 claims=self.claims,
                 workers=self.workers,
+                signals=self.signals,
                 clock=clock,
                 ids=ids,
                 holder=f"holder {number}",

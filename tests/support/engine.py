@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
 from haulier.core.session import Mode, SessionId, SessionStatus
@@ -64,6 +65,7 @@ class Engine:
         self.disk = disk or MemoryDisk(clock=self.clock)
         self.sink = MemorySink(self.disk)
         self.claims = LocalClaims()
+        self.signals = MemorySignals()
         self.workers = MemoryWorkers(f"worker {seed}")
         self.background = Background()
         self.counts = Counts()
@@ -76,6 +78,7 @@ class Engine:
                 sink=self.sink,
                 claims=self.claims,
                 workers=self.workers,
+                signals=self.signals,
                 clock=self.clock,
                 ids=SeededIdentifiers(self.clock, seed),
                 holder=f"worker {seed}",

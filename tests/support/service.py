@@ -12,6 +12,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.memory import MemorySink
 from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings
 from haulier.core.upload import UploadDetails
@@ -48,6 +49,7 @@ class MemoryService:
             sink=self.sink,
             claims=LocalClaims(),
             workers=MemoryWorkers(),
+                signals=MemorySignals(),
             clock=self.clock,
             ids=SystemIdentifiers(self.clock),
             holder="test",

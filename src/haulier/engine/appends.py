@@ -159,6 +159,7 @@ class AppendIntake(Generic[D]):
                 if asked < session.fence:
                     asked = session.fence
                     await self._work.write(partial(_ask, session))
+                    self._context.ports.signals.tell(session.id)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await changed.wait()
@@ -367,6 +368,7 @@ class AppendIntake(Generic[D]):
         if settled is None:
             await self._context.explain_refusal(session.id, "a newer request took over")
         self._context.holds.pop(session.id, None)
+        self._context.changes.notify(session.id)
         return settled
 
 

@@ -85,7 +85,7 @@ class Attention(Generic[D]):
         self._marks = {key: mark for key, mark in self._marks.items() if key in known}
 
     async def _changed(self, session_id: SessionId, mark: Mark | None) -> None:
-        self._context.changes.notify(session_id)
+        self._context.changes.wake(session_id)
         if mark is None or not mark.status.live:
             self._ended(session_id, mark)
             return

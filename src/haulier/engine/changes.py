@@ -5,18 +5,19 @@ Rule 1: a watcher registers before it reads; so a change after the read wakes it
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from haulier.core.session import SessionId
 
 
 class Changes:
-    """Wakes the watchers of a session, inside one process."""
+    """Wakes the watchers of a session, here and, by a word, in other processes."""
 
-    def __init__(self, awake: asyncio.Event) -> None:
-        """`awake` is set when somebody begins to watch."""
+    def __init__(self, awake: asyncio.Event, tell: Callable[[SessionId], None]) -> None:
+        """`awake` is set when somebody begins to watch; `tell` brings a change to other processes."""
         self._awake = awake
+        self._tell = tell
         self._watchers: dict[SessionId, dict[asyncio.Event, None]] = {}
         # Dicts, not sets: the order of waking is the order of asking, so that schedules can be replayed.
 
@@ -39,11 +40,16 @@ class Changes:
         return self._watchers.keys()
 
     def notify(self, session_id: SessionId) -> None:
-        """Something about the session changed."""
+        """Something about the session was changed here: everybody may want to know."""
+        self.wake(session_id)
+        self._tell(session_id)
+
+    def wake(self, session_id: SessionId) -> None:
+        """Something about the session is new in this process."""
         for event in self._watchers.get(session_id, ()):
             event.set()
 
-    def notify_all(self) -> None:
+    def wake_all(self) -> None:
         """Wake everybody, for instance because the service ends."""
         for session_id in list(self._watchers):
-            self.notify(session_id)
+            self.wake(session_id)

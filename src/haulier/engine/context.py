@@ -31,6 +31,7 @@ from haulier.ports import (
     Identifiers,
     RangeBusy,
     RangeWriter,
+    Signals,
     Transaction,
     UnitOfWork,
     Workers,
@@ -146,6 +147,7 @@ class SessionPorts(Generic[D]):
     """Inside this process."""
     workers: Workers
     """The other processes."""
+    signals: Signals
     clock: Clock
     ids: Identifiers
     holder: str
@@ -166,7 +168,7 @@ class SessionContext(Generic[D]):
         self.limits = limits
         self.awake = asyncio.Event()
         """Set when this process may begin to care for what others do to a session."""
-        self.changes = Changes(self.awake)
+        self.changes = Changes(self.awake, ports.signals.tell)
         self.stopping = False
         self.holds: dict[SessionId, int] = {}
         """The fences of the sessions whose rows name this worker as the one that appends."""
@@ -323,6 +325,7 @@ class SessionContext(Generic[D]):
             return
         if self.holds.get(session_id) == fence:
             del self.holds[session_id]
+        self.changes.notify(session_id)
 
     async def finisher(self, session: Session[D]) -> str:
         """Return the worker that is to finish the session: the one that has read its bytes, if it lives."""

@@ -55,8 +55,7 @@ class SessionService(Generic[D]):
         self._chunks = ChunkIntake(self._context)
         self._appends = AppendIntake(self._context)
         self._endings = Endings(self._context)
-        self.attention = Attention(self._context, self._endings)
-        """What other processes do to the sessions that matter here."""
+        self._attention = Attention(self._context, self._endings)
 
     # --- begin ---------------------------------------------------------------------------------------
 
@@ -208,7 +207,7 @@ class SessionService(Generic[D]):
 
     def notify(self, session_id: SessionId) -> None:
         """Wake the watchers of a session: something that its policy knows has changed."""
-        self._context.changes.notify(session_id)
+        self._context.changes.wake(session_id)
 
     async def wait(self, session_id: SessionId, *, timeout_s: float) -> Session[D]:
         """Return the session once it has ended, whenever that happened.
@@ -360,6 +359,7 @@ class SessionService(Generic[D]):
         started = await self._work.write(start)
         if started is not None:
             self._context.holds.pop(session.id, None)
+            self._context.changes.notify(session.id)
         return started
 
     # --- ends without a result -----------------------------------------------------------------------
@@ -386,6 +386,10 @@ class SessionService(Generic[D]):
         return await self._endings.purge(before=before)
 
     # --- start and stop ------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Hear what other processes do to the sessions that matter here, for ever; cancel it to end it."""
+        await self._context.ports.signals.listen(self._attention)
 
     async def resume(self) -> None:
         """Follow the open sessions that no other worker follows: their digests catch up at once."""
@@ -432,7 +436,7 @@ class SessionService(Generic[D]):
             claims.ask_all(session_id)
         for session_id in held:
             await claims.idle(session_id)
-        self._context.changes.notify_all()
+        self._context.changes.wake_all()
 
 
 def _agreed_size(session: Session[D], size: int | None) -> int:

@@ -315,6 +315,10 @@ class UploadService:
         """Remove the rows of uploads that ended before then; their records stay."""
         return await self._sessions.purge(before=before)
 
+    async def listen(self) -> None:
+        """Hear what other processes do to the uploads that matter here, for ever; cancel it to end it."""
+        await self._sessions.listen()
+
     async def resume(self) -> None:
         """At start: let digests of open uploads catch up."""
         await self._sessions.resume()

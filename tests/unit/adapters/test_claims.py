@@ -103,14 +103,17 @@ async def test_idle_waits_for_every_holder() -> None:
 
 async def test_changes_wake_their_watchers_only() -> None:
     awake = asyncio.Event()
-    changes = Changes(awake)
+    told: list[SessionId] = []
+    changes = Changes(awake, told.append)
     assert not awake.is_set()
     with changes.watching(A) as one, changes.watching(A) as two, changes.watching(B) as other:
         changes.notify(A)
         assert (one.is_set(), two.is_set(), other.is_set()) == (True, True, False)
-        changes.notify_all()
+        changes.wake_all()
         assert other.is_set()
         assert awake.is_set()
         assert set(changes.watched()) == {A, B}
     changes.notify(A)
+    changes.wake(B)
     assert changes._watchers == {}
+    assert told == [A, A]

@@ -40,9 +40,9 @@ BUSY_TIMEOUT_S: Final = 10.0
 
 @dataclass(slots=True)
 class _Job:
-    """One caller's work, and what came of it."""
+    """One caller's work, and what came of it; without work, a look at the commits of others."""
 
-    work: Work[Any]
+    work: Work[Any] | None
     durable: bool
     future: asyncio.Future[Any]
     result: Any = None
@@ -109,6 +109,14 @@ class SqliteDatabase:
         job = _Job(work, durable, asyncio.get_running_loop().create_future())
         self._writer.submit(job)
         result: T = await job.future
+        return result
+
+
+    async def commits_of_others(self) -> int:
+        """Return a number that is another one after any other process has committed; never after we have."""
+        job = _Job(None, durable=False, future=asyncio.get_running_loop().create_future())
+        self._writer.submit(job)
+        result: int = await job.future
         return result
 
 
@@ -189,22 +197,31 @@ class _Writer:
         try:
             with translated(self._path):
                 connection = self._connect()
-                self._set_synchronous(connection, "FULL" if any(job.durable for job in batch) else "NORMAL")
-                connection.execute("BEGIN IMMEDIATE")
-                transaction = SqlTransaction(SqliteExecutor(connection))
-                for job in batch:
-                    self._run_job(connection, transaction, job)
-                connection.execute("COMMIT")
+                jobs = [(job, job.work) for job in batch if job.work is not None]
+                if jobs:
+                    self._run_jobs(connection, jobs)
+                if len(jobs) < len(batch):
+                    _look(connection, batch)
         except BaseException as error:  # noqa: BLE001 - every caller is told; the thread lives on for the others
             self._connection = _usable(self._connection)
             for job in batch:
                 job.error = error
 
-    def _run_job(self, connection: sqlite3.Connection, transaction: SqlTransaction, job: _Job) -> None:
+    def _run_jobs(self, connection: sqlite3.Connection, jobs: Sequence[tuple[_Job, Work[Any]]]) -> None:
+        self._set_synchronous(connection, "FULL" if any(job.durable for job, _ in jobs) else "NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        transaction = SqlTransaction(SqliteExecutor(connection))
+        for job, work in jobs:
+            self._run_job(connection, transaction, job, work)
+        connection.execute("COMMIT")
+
+    def _run_job(
+        self, connection: sqlite3.Connection, transaction: SqlTransaction, job: _Job, work: Work[Any]
+    ) -> None:
         connection.execute("SAVEPOINT job")
         try:
             with translated(self._path):
-                job.result = drive(job.work, transaction)
+                job.result = drive(work, transaction)
         except BaseException as error:  # whatever work raises belongs to its caller
             if not connection.in_transaction:
                 # SQLite itself has rolled back everything, the jobs before this one too.
@@ -217,6 +234,15 @@ class _Writer:
         if level != self._synchronous:
             connection.execute(f"PRAGMA synchronous = {level}")
             self._synchronous = level
+
+
+def _look(connection: sqlite3.Connection, batch: Sequence[_Job]) -> None:
+    """Answer those who ask for the commits of others."""
+    # On the connection that writes: its own commits do not count. Source: sqlite.org/pragma.html#pragma_data_version
+    version = connection.execute("PRAGMA data_version").fetchone()[0]
+    for job in batch:
+        if job.work is None:
+            job.result = version
 
 
 def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
