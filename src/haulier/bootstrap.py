@@ -26,6 +26,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
+from haulier.adapters.disk.system_calls import SystemCalls
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
@@ -336,6 +337,9 @@ def load_secret(root: Path) -> bytes:
     try:
         with contextlib.suppress(FileExistsError):
             _write_secret(path)
+        # Also of one that is there: whoever made it may have died before its name was on the device, and a
+        # secret that a power loss takes back takes every upload's token with it.
+        SystemCalls().sync_directory(root)
         secret = path.read_bytes()
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:

@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from haulier.bootstrap import check_service, run_service, upload_limits
+from haulier.bootstrap import check_service, load_secret, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
@@ -72,6 +73,24 @@ def test_rows_that_are_damaged_are_told_with_their_directory(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"haulier\.db") as refused:
         run_service(Settings(data_dir=tmp_path, port=0))
     assert refused.value.setting == "data_dir"
+
+
+def test_the_secret_and_its_name_are_on_the_device_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, list[tuple[str, bool]]()
+
+    def record(descriptor: int) -> None:
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((place.name, (tmp_path / "secret.key").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    secret = load_secret(tmp_path)
+    assert synced == [(f"secret.{os.getpid()}", False), (tmp_path.name, True)]
+    synced.clear()
+    assert load_secret(tmp_path) == secret  # whose maker may have died before it had synced the name
+    assert (tmp_path.name, True) in synced
 
 
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:

@@ -1,6 +1,8 @@
 import ctypes
 import errno
+import mmap
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -122,9 +124,45 @@ def test_a_longer_file_is_never_cut_by_a_reservation(descriptors: tuple[int, int
     assert os.fstat(descriptors[0]).st_size == 100
 
 
-def test_write_back_of_written_bytes_is_started(descriptors: tuple[int, int]) -> None:
-    os.pwrite(descriptors[0], b"hello", 0)
+def dirty_kilobytes(path: Path) -> int:
+    """Return how much of a mapped file the page cache has not written to its device yet. Source: proc_pid_smaps(5)."""
+    dirty, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = line.endswith(f" {path}")
+        elif ours and line.startswith(("Private_Dirty:", "Shared_Dirty:")):
+            dirty += int(line.split()[1])
+    return dirty
+
+
+def test_write_back_leaves_no_byte_dirty(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.pwrite(descriptor, b"a" * 65_536, 0)
+    with mmap.mmap(descriptor, 65_536, prot=mmap.PROT_READ) as mapped:
+        os.fdatasync(descriptor)
+        assert mapped[::4096] == b"a" * 16  # its pages are in our map from here on
+        if dirty_kilobytes(path):
+            pytest.skip("this file system has no device: its pages are always dirty")
+        os.pwrite(descriptor, b"b" * 65_536, 0)
+        SystemCalls().write_back(descriptor)
+        assert dirty_kilobytes(path) == 0
+    os.close(descriptor)
+
+
+def test_write_back_is_asked_of_the_whole_file_and_waited_for(
+    descriptors: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = system_calls._sync_file_range, []
+
+    def record(descriptor: int, offset: ctypes.c_int64, size: ctypes.c_int64, flags: int) -> int:
+        asked.append((descriptor, offset.value, size.value, flags))
+        code: int = real(descriptor, offset, size, flags)
+        return code
+
+    monkeypatch.setattr(system_calls, "_sync_file_range", record)
     SystemCalls().write_back(descriptors[0])
+    assert asked == [(descriptors[0], 0, 0, 0b111)]
 
 
 def test_opened_files_are_not_inherited(tmp_path: Path) -> None:
