@@ -137,13 +137,14 @@ def table(columns: Row, rows: Sequence[Row]) -> str:
     )
 
 
-def conclude(verdict: Verdict) -> int:
-    """Print the table and the verdict, write both down, return the exit code."""
+def conclude(verdict: Verdict, *, keep: bool = True) -> int:
+    """Print the table and the verdict, write both down (unless it was only tried out), return the exit code."""
     print(f"{verdict.id}: {verdict.title}\n\n{table(verdict.columns, verdict.rows)}\n")
     if verdict.notes:
         print(f"{verdict.notes}\n")
-    RESULTS.mkdir(exist_ok=True)
-    result = asdict(verdict) | {"ok": verdict.ok, "date": time.strftime("%Y-%m-%d", time.gmtime())}
-    (RESULTS / f"{verdict.id.lower()}.json").write_text(json.dumps(result, indent=2) + "\n")
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        result = asdict(verdict) | {"ok": verdict.ok, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        (RESULTS / f"{verdict.id.lower()}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(verdict.line)
     return 0 if verdict.ok else 1

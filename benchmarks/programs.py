@@ -32,9 +32,12 @@ class Program:
     directory: Path
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that it and its children have used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15]) / _TICKS
+        """Return the CPU seconds that it and its children have used, those that run and those that ended."""
+        return sum(map(_ticks, (self.pid, *self._children()))) / _TICKS
+
+    def _children(self) -> list[int]:
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(child) for child in text.split()]
 
     def peak_bytes(self) -> int:
         """Return the largest resident memory since `forget_peak`."""
@@ -59,6 +62,11 @@ class Program:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
             lines = response.read().decode().splitlines()
         return float(next(line.split()[1] for line in lines if line.split()[0] == name))
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15])
 
 
 @contextmanager
@@ -98,10 +106,11 @@ def make_source(directory: Path, size: int) -> Path:
 
 
 @contextmanager
-def haulier(directory: Path) -> Iterator[Program]:
+def haulier(directory: Path, *, workers: int = 1) -> Iterator[Program]:
     """Run the installed service with its defaults."""
     data = directory / "haulier"
     command = [str(_HAULIER), "serve", "--port", "0", "--data-dir", str(data), "--local-users"]
+    command += ["--workers", str(workers)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HAULIER_")}
     log = (directory / "haulier.log").open("w")
     with (
