@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from haulier.cli.serve import serve
-from haulier.config import Settings, load_settings, require_closed, settings_from_text
+from haulier.config import (
+    CLI_VARIABLES,
+    LATER,
+    PREFIX,
+    Settings,
+    load_settings,
+    require_closed,
+    settings_from_text,
+)
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 
@@ -115,6 +123,38 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     assert "did you mean port?" in error.expected
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VISITOR_TTL_S",
+        "INGESTION_MAX_BYTES",
+        "INGESTION_DIR",
+        "CONTROL_TOKEN",
+        "SOULSEEK_PASSWORD",
+        "JOURNAL",
+    ],
+)
+def test_a_setting_that_is_promised_says_that_it_is_still_to_come(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "haulier.toml"
+    file.write_text(f"{name.lower()} = 'secret'\n")
+    error = refusal(config=file)
+    assert "comes in a later version" in error.expected
+    assert "secret" not in str(error)
+    monkeypatch.setenv(f"HAULIER_{name}", "secret")
+    error = refusal()
+    assert error.setting == f"HAULIER_{name}"
+    assert "comes in a later version" in error.expected
+    assert "secret" not in str(error)
+
+
+def test_what_is_there_is_not_still_to_come() -> None:
+    assert not LATER & (
+        set(Settings.model_fields) | {name.removeprefix(PREFIX).lower() for name in CLI_VARIABLES}
+    )
+
+
 def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAULIER_URL", "http://127.0.0.1:9000")
     monkeypatch.setenv("HAULIER_TOKEN", "secret")
@@ -178,8 +218,8 @@ def test_a_bad_variable_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [
-        ("storage_url", "s3://bucket", "S3 comes later"),
-        ("jobs", "procrastinate", "procrastinate comes later"),
+        ("storage_url", "s3://bucket", "S3 comes in a later version"),
+        ("jobs", "procrastinate", "procrastinate comes in a later version"),
     ],
 )
 def test_what_comes_later_says_so(name: str, value: object, word: str) -> None:
