@@ -222,6 +222,7 @@ async def _opened(source: Path, *outputs: Path) -> AsyncIterator[_Files]:
         files = _Files(await asyncio.shield(opening))
     except asyncio.CancelledError:
         opening.add_done_callback(lambda late: _give_up(late, outputs))
+        await asyncio.wait({opening})  # so that a name is free again when its job is over
         raise
     try:
         yield files
