@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -59,6 +59,18 @@ class Line:
         status, headers = self._head()
         body = self._exactly(int(headers.get("content-length", "0"))) if status >= 200 else b""
         return Answer(status, headers, body)
+
+    def status(self) -> int:
+        """Read the next response's head; return its status."""
+        return self._head()[0]
+
+    def rest(self) -> bytes:
+        """Read all that comes until the orderly end of the connection."""
+        with suppress(EOFError):
+            while True:
+                self._more()
+        rest, self._buffer = self._buffer, b""
+        return rest
 
     def ended(self) -> bool:
         """Wait for more; whether there was the orderly end of the connection instead."""

@@ -1,0 +1,134 @@
+"""Who may do what over HTTP: the table that the tests hold the service to, and the documentation shows.
+
+Rule 1: every route and method of the application has one row in each of the two tables.
+Rule 2: a cell is the status that an otherwise good request is answered with.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+TOKEN_CALLERS: Final = {
+    "nobody": "sends no token",
+    "stranger": "has a token, and no role in the capsule",
+    "reader": "was granted `reader` in the capsule",
+    "fellow": "was granted `writer`, and began neither the upload nor the record",
+    "writer": "was granted `writer`, and began the upload or the record",
+    "owner": "owns the capsule (a token with scope `owner`)",
+    "operator": "has a token with scope `operator`",
+    "expired": "sends a token of the capsule's owner whose time is over",
+    "own": "sends the token of this very upload",
+    "other": "sends the token of another upload of the same writer",
+}
+WITH_TOKENS: Final = """
+method path                                nobody stranger reader fellow writer owner operator expired own other
+POST   /api/uploads                           401      404    403    201    201   201      201     401 401   401
+GET    /api/uploads/{upload_id}               401      404    404    404    200   200      200     401 200   401
+HEAD   /api/uploads/{upload_id}               401      404    404    404    200   200      200     401 200   401
+PATCH  /api/uploads/{upload_id}               401      404    404    404    204   204      204     401 204   401
+DELETE /api/uploads/{upload_id}               401      404    404    404    204   204      204     401 204   401
+PUT    /api/uploads/{upload_id}/chunks/{index} 401     404    404    404    204   204      204     401 204   401
+POST   /api/uploads/{upload_id}/finish        401      404    404    404    200   200      200     401 200   401
+GET    /api/uploads/{upload_id}/events        401      404    404    404    200   200      200     401 200   401
+PUT    /api/files/{filename:path}             401      404    403    201    201   201      201     401 401   401
+GET    /api/records                           401      404    200    200    200   200      200     401 401   401
+GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
+DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
+POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
+GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
+HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
+GET    /api/operators/sessions                401      403    403    403    403   403      200     401 401   401
+GET    /api/operators/stats                   401      403    403    403    403   403      200     401 401   401
+POST   /api/operators/expire                  401      403    403    403    403   403      200     401 401   401
+GET    /metrics                               401      403    403    403    403   403      200     401 401   401
+HEAD   /metrics                               401      403    403    403    403   403      200     401 401   401
+GET    /                                      401      200    200    200    200   200      200     401 401   401
+HEAD   /                                      401      200    200    200    200   200      200     401 401   401
+GET    /errors/{slug}                         200      200    200    200    200   200      200     200 200   200
+HEAD   /errors/{slug}                         200      200    200    200    200   200      200     200 200   200
+GET    /openapi.json                          200      200    200    200    200   200      200     200 200   200
+HEAD   /openapi.json                          200      200    200    200    200   200      200     200 200   200
+GET    /healthz                               200      200    200    200    200   200      200     200 200   200
+GET    /readyz                                200      200    200    200    200   200      200     200 200   200
+"""
+
+OPEN_CALLERS: Final = {
+    "self": "is a program of the user whose service it is",
+    "page": "is a web page of another origin, in a browser of that user",
+    "rebound": "is a web page whose own name was made to point to this machine",
+    "neighbour": "is a program of another user of this machine",
+}
+IN_OPEN_MODE: Final = """
+method path                                   self page rebound neighbour
+POST   /api/uploads                            201  403     421       403
+GET    /api/uploads/{upload_id}                200  403     421       403
+HEAD   /api/uploads/{upload_id}                200  403     421       403
+PATCH  /api/uploads/{upload_id}                204  403     421       403
+DELETE /api/uploads/{upload_id}                204  403     421       403
+PUT    /api/uploads/{upload_id}/chunks/{index} 204  403     421       403
+POST   /api/uploads/{upload_id}/finish         200  403     421       403
+GET    /api/uploads/{upload_id}/events         200  403     421       403
+PUT    /api/files/{filename:path}              201  403     421       403
+GET    /api/records                            200  403     421       403
+GET    /api/records/{record_id}                200  403     421       403
+DELETE /api/records/{record_id}                204  403     421       403
+POST   /api/records/{record_id}/restore        200  403     421       403
+GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
+HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403
+GET    /api/operators/sessions                 200  403     421       403
+GET    /api/operators/stats                    200  403     421       403
+POST   /api/operators/expire                   200  403     421       403
+GET    /metrics                                200  403     421       403
+HEAD   /metrics                                200  403     421       403
+GET    /                                       200  403     421       403
+HEAD   /                                       200  403     421       403
+GET    /errors/{slug}                          200  403     421       403
+HEAD   /errors/{slug}                          200  403     421       403
+GET    /openapi.json                           200  403     421       403
+HEAD   /openapi.json                           200  403     421       403
+GET    /healthz                                200  200     200       200
+GET    /readyz                                 200  200     200       200
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of one route, and what each caller is answered."""
+
+    method: str
+    path: str
+    statuses: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def read_table(text: str) -> list[Row]:
+    """Return the rows of one of the tables above."""
+    head, *lines = (line.split() for line in text.strip().splitlines())
+    rows = []
+    for method, path, *cells in lines:
+        assert len(cells) == len(head) - 2, (method, path)
+        rows.append(Row(method, path, {who: int(cell) for who, cell in zip(head[2:], cells, strict=True)}))
+    return rows
+
+
+SLUGS: Final = {
+    (401, ""): "unauthenticated",
+    (403, "token"): "access-denied",
+    (403, "open"): "not-local",
+    (404, "/api/uploads/"): "upload-not-found",
+    (404, "/api/records/"): "record-not-found",
+    (404, "/api/"): "capsule-not-found",
+    (421, ""): "host-refused",
+}
+
+
+def slug_of(row: Row, status: int, mode: str) -> str:
+    """Return the problem that a refusal is told as."""
+    if status == 403:
+        return SLUGS[status, mode]
+    fitting = (
+        slug for (code, prefix), slug in SLUGS.items() if code == status and row.path.startswith(prefix)
+    )
+    return next(fitting)
