@@ -18,8 +18,10 @@ from haulier.ports import Mark
 D = TypeVar("D")
 
 FAR_S: Final = 1.0
-"""How often the sessions are looked at that are only followed here, and may be many, when nobody says which one
+"""How often all the sessions are looked at that are only followed here, and may be many, when nobody says which one
 has changed."""
+WARM_S: Final = 10.0
+"""How long one of them is looked at every time after it has changed."""
 
 log = structlog.get_logger()
 
@@ -32,6 +34,8 @@ class Attention(Generic[D]):
         self._endings = endings
         self._marks: dict[SessionId, Mark | None] = {}
         """How the sessions stood that matter here, when they were looked at last."""
+        self._warm: dict[SessionId, float] = {}
+        """Until when a session that is only followed here is looked at every time."""
         self._far_due = context.ports.clock.monotonic()
         self._far_changed = False
 
@@ -62,15 +66,16 @@ class Attention(Generic[D]):
         return self._context.policy.remembered()
 
     def _concerned(self, session_ids: Collection[SessionId] | None) -> set[SessionId]:
-        near = self._near()
+        near, far = self._near(), self._far()
         if session_ids:
-            return {it for it in session_ids if it in near or it in self._far()}
+            return {it for it in session_ids if it in near or it in far}
         self._far_changed |= session_ids is None
         now = self._context.ports.clock.monotonic()
         if self._far_changed and now >= self._far_due:
             self._far_changed, self._far_due = False, now + FAR_S
-            return {*near, *self._far()}
-        return near if session_ids is None else set()
+            return {*near, *far}
+        warm = (it for it in far if it not in self._marks or self._warm.get(it, now) > now)
+        return {*near, *warm} if session_ids is None else set()
 
     async def _look(self, concerned: set[SessionId]) -> None:
         if not concerned:
@@ -80,9 +85,11 @@ class Attention(Generic[D]):
             mark = marks.get(session_id)
             if session_id not in self._marks or self._marks[session_id] != mark:
                 self._marks[session_id] = mark
+                self._warm[session_id] = self._context.ports.clock.monotonic() + WARM_S
                 await self._changed(session_id, mark)
         known = {*self._near(), *self._far()}
         self._marks = {key: mark for key, mark in self._marks.items() if key in known}
+        self._warm = {key: until for key, until in self._warm.items() if key in known}
 
     async def _changed(self, session_id: SessionId, mark: Mark | None) -> None:
         self._context.changes.wake(session_id)
@@ -106,7 +113,8 @@ class Attention(Generic[D]):
     def _append(self, session_id: SessionId, mark: Mark) -> None:
         """Let a running append go when another process asks for it, or has taken it."""
         fence = self._context.holds.get(session_id)
-        if fence is None or (mark.fence == fence and mark.asked != fence):
+        # A mark that was read before the claim was committed says nothing about it.
+        if fence is None or mark.fence < fence or (mark.fence == fence and mark.asked != fence):
             return
         if session_id in self._context.ports.claims.held():
             self._context.ports.claims.ask_all(session_id)

@@ -20,9 +20,9 @@ from haulier.ports import ByteSink
 
 STEP: Final = 32 * MIB
 """Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
-SHARED_FROM: Final = 16 * MIB
-"""Bytes from which on one worker hashes a file for all of them; a smaller one is hashed in the time that a
-word from one process to another takes."""
+SHARED_FROM: Final = 64 * MIB
+"""Bytes from which on one worker hashes a file for all of them; a smaller one is hashed in the time that a word
+from one process to another takes and its answer back."""
 MAX_BEHIND: Final = 64 * MIB
 """How far a digest may fall behind before its upload is held back: what a page cache keeps easily."""
 
