@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tools import draw_states, list_errors, write_settings
+from tools import draw_states, list_errors, write_access, write_settings
 from tools.generated import ROOT
 
-GENERATED = (*draw_states.PARTS, *list_errors.PARTS, *write_settings.PARTS)
+GENERATED = (*draw_states.PARTS, *list_errors.PARTS, *write_access.PARTS, *write_settings.PARTS)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|!\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)")
 CODE = re.compile(r"^(```|~~~).*?^\1\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)

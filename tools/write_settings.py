@@ -20,7 +20,7 @@ MEANING = {
     "host": "Where to listen. Anything but a loopback address is refused without `open`.",
     "port": "The TCP port. `0` takes any free one; the first line of output names it.",
     "data_dir": "Where files, rows and the secret are kept; see [data directory](data-directory.md).",
-    "workers": "How many processes serve. This version serves with one; more is refused.",
+    "workers": "How many processes serve; see [run several workers](../howto/run-several-workers.md).",
     "cors_origin": "Web origins whose pages may call the service; see "
     "[use from a web page](../howto/use-from-a-web-page.md).",
     "local_users": "Whether other users of this machine may call. Only Linux can tell users apart.",
@@ -42,8 +42,8 @@ MEANING = {
     "log": "How log lines look on standard error.",
     "home": "Where the commands that send files keep what lets them go on. The service keeps nothing there.",
     "session_ttl_s": "How long an upload lives after its last activity.",
-    "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100 where tokens are "
-    "required, 10000 in open mode.",
+    "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "
+    "10000 in open mode.",
     "rate_per_owner": "How often one owner may ask, with two seconds' worth at once. Where tokens are required, or with "
     "`open`.",
     "rate_per_address": "The same for one address (an IPv6 client counts by its /64).",
