@@ -199,3 +199,27 @@ class TestMetrics:
         assert service.stop() == 0
         service.start()
         assert metric(service, "haulier_uploads_begun_total") == 0
+
+
+class TestOneDatabase:
+    def test_three_workers_that_write_at_once_only_wait_for_each_other(self, tmp_path: Path) -> None:
+        clients, files = 12, 15
+
+        def put(client: int) -> list[int]:
+            with Wire(service.port) as wire:
+                return [
+                    wire.ask("PUT", f"/api/files/{client}-{number}", b"hello").status
+                    for number in range(files)
+                ]
+
+        with (
+            serving(tmp_path / "data", {"HAULIER_WORKERS": "3"}) as service,
+            ThreadPoolExecutor(clients) as pool,
+        ):
+            answers = [status for statuses in pool.map(put, range(clients)) for status in statuses]
+            assert answers == [201] * clients * files
+            served = Counter(event["worker"] for event in service.requests("PUT", "/api/files/"))
+            assert sorted(served.values()) == [files * clients // 3] * 3
+            records = Outsider(service.port).records()
+            assert len({record["id"] for record in records}) == clients * files
+            assert service.stop() == 0

@@ -14,6 +14,7 @@ import socket
 import time
 import uuid
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -93,8 +94,9 @@ class Supervisor:
         self._spawn = spawn
         self._on_ready = on_ready
         self._workers: dict[int, _Worker] = {}
-        self._untaken: socket.socket | None = None
-        """Accepted, but no worker could take it yet."""
+        self._untaken: deque[socket.socket] = deque()
+        """Accepted, but no worker could take them yet."""
+        self._offering: asyncio.TimerHandle | None = None
         self._accepting = False
         self._announced = False
         self._failed_starts = 0
@@ -127,9 +129,8 @@ class Supervisor:
                 await self._start_failed(f"no process could be made ({error.strerror})")
                 continue
             code = await worker.process.wait()
-            worker.end.close()
             del self._workers[slot]
-            self._watch_listeners()
+            worker.end.close()
             await self._ended(worker, code)
 
     async def _ended(self, worker: _Worker, code: int) -> None:
@@ -154,7 +155,7 @@ class Supervisor:
             theirs.close()
         worker = _Worker(place, process, AcceptorEnd(ours))
         self._workers[slot] = worker
-        worker.end.watch(lambda: self._ready(worker))
+        worker.end.watch(on_ready=lambda: self._ready(worker), on_left=lambda: self._left(worker))
         log.info("worker.started", worker=place.worker, slot=slot, pid=process.pid)
         if self._stopping.is_set():  # since this start was begun
             worker.signal(signal.SIGTERM)
@@ -167,7 +168,11 @@ class Supervisor:
         if not self._announced and sum(each.end.ready for each in self._workers.values()) == self._count:
             self._announced = True
             self._on_ready(self._sockets[0].getsockname()[1])
-        self._watch_listeners()
+        self._offer()
+
+    def _left(self, worker: _Worker) -> None:
+        self._untaken.extend(worker.end.take_back())
+        self._offer()
 
     async def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
@@ -188,7 +193,7 @@ class Supervisor:
     def _watch_listeners(self) -> None:
         """Accept while somebody can serve; otherwise connections wait in the kernel."""
         ready = any(worker.end.ready for worker in self._workers.values())
-        wanted = self._announced and ready and self._untaken is None and not self._stopping.is_set()
+        wanted = self._announced and ready and not self._untaken and not self._stopping.is_set()
         if wanted == self._accepting:
             return
         self._accepting = wanted
@@ -211,7 +216,8 @@ class Supervisor:
                 log.warning("accept.failed", error=str(error))
                 self._pause(listener)
                 return
-            self._hand_over(connection)
+            self._untaken.append(connection)
+            self._offer()
 
     def _pause(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -222,20 +228,20 @@ class Supervisor:
         if self._accepting:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
-    def _hand_over(self, connection: socket.socket) -> None:
+    def _offer(self) -> None:
+        """Give what was accepted to whoever has least; those with equal loads take turns."""
+        if self._offering is not None:
+            self._offering.cancel()
+            self._offering = None
         ready = [worker.end for worker in self._workers.values() if worker.end.ready]
-        # Those with equal loads take turns.
-        if any(end.give(connection) for end in sorted(ready, key=lambda end: (end.load, end.given))):
-            connection.close()
-            self._untaken = None
-        else:
-            self._untaken = connection
-            asyncio.get_running_loop().call_later(_RETRY_S, self._offer_again)
+        while self._untaken:
+            ready.sort(key=lambda end: (end.load, end.given))
+            if not any(end.give(self._untaken[0]) for end in ready):
+                break
+            self._untaken.popleft()
+        if self._untaken and not self._stopping.is_set():
+            self._offering = asyncio.get_running_loop().call_later(_RETRY_S, self._offer)
         self._watch_listeners()
-
-    def _offer_again(self) -> None:
-        if self._untaken is not None:
-            self._hand_over(self._untaken)
 
     # --- the end -------------------------------------------------------------------------------------
 
@@ -263,6 +269,5 @@ class Supervisor:
     def _leave(self) -> None:
         # Nothing is left to be done after a stop; after a mistake of ours no worker may outlive us.
         self._pass_on(signal.SIGKILL)
-        if self._untaken is not None:
-            self._untaken.close()
-            self._untaken = None
+        while self._untaken:
+            self._untaken.popleft().close()
