@@ -4,9 +4,10 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -25,6 +26,7 @@ from haulier.core.session import SessionId, SessionStatus
 from haulier.ports import KeyTaken
 from haulier.testing.rows import (
     T0,
+    Upload,
     add_finishing,
     add_record,
     add_upload,
@@ -35,6 +37,8 @@ from haulier.testing.rows import (
     upload,
 )
 from tests.support.postgres import Cluster, empty_database, fresh_database, own_cluster
+
+T = TypeVar("T")
 
 DEADLINE_S = 30.0
 
@@ -69,6 +73,11 @@ def execute(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run it beside the test, which awaits it."""
+    return asyncio.get_running_loop().create_task(work)
 
 
 def name_of(url: str) -> str:
@@ -252,6 +261,21 @@ asyncio.run(main())
 """
 
 
+def begin(session: Upload, *, max_live: int) -> Callable[[Any], Awaitable[None]]:
+    async def work(tx: Any) -> None:
+        await tx.sessions.insert(session, max_live=max_live)
+
+    return work
+
+
+async def _accept(name: SessionId, tx: Any) -> bool:
+    return bool(await tx.sessions.accept_chunk(name, chunk(0), now=T0))
+
+
+async def _abort(name: SessionId, tx: Any) -> bool:
+    return bool(await tx.sessions.end(name, None, SessionStatus.ABORTED, error=None, now=T0))
+
+
 class TestSideBySide:
     """Conditions that SQLite keeps by having one writer."""
 
@@ -264,10 +288,7 @@ class TestSideBySide:
     async def test_parallel_begins_never_pass_the_limit_of_their_owner(
         self, others: list[PostgresDatabase]
     ) -> None:
-        begins = (
-            others[n % 3].write(lambda tx, n=n: tx.sessions.insert(upload(f"s{n}"), max_live=7))
-            for n in range(50)
-        )
+        begins = (others[n % 3].write(begin(upload(f"s{n}"), max_live=7)) for n in range(50))
         results = await asyncio.gather(*begins, return_exceptions=True)
         assert results.count(None) == 7
         assert sum(isinstance(result, QuotaExceeded) for result in results) == 43
@@ -276,10 +297,7 @@ class TestSideBySide:
     async def test_parallel_begins_with_one_key_make_one_session(
         self, others: list[PostgresDatabase]
     ) -> None:
-        begins = (
-            others[n % 3].write(lambda tx, n=n: tx.sessions.insert(upload(f"s{n}", key="k"), max_live=99))
-            for n in range(30)
-        )
+        begins = (others[n % 3].write(begin(upload(f"s{n}", key="k"), max_live=99)) for n in range(30))
         results = await asyncio.gather(*begins, return_exceptions=True)
         assert results.count(None) == 1
         assert sum(isinstance(result, KeyTaken) for result in results) == 29
@@ -301,12 +319,8 @@ class TestSideBySide:
             name = SessionId(f"s{number}")
             await add_upload(others[0], upload(name))
             accepted, ended = await asyncio.gather(
-                others[1].write(lambda tx, name=name: tx.sessions.accept_chunk(name, chunk(0), now=T0)),
-                others[2].write(
-                    lambda tx, name=name: tx.sessions.end(
-                        name, None, SessionStatus.ABORTED, error=None, now=T0
-                    )
-                ),
+                others[1].write(partial(_accept, name)),
+                others[2].write(partial(_abort, name)),
             )
             assert ended
             found = execute(url, "SELECT 1 FROM chunks WHERE upload_id = %s", name)
@@ -327,15 +341,15 @@ class TestSideBySide:
             await go_on.wait()
             return bool(dropped)
 
-        forgetting = asyncio.gather(others[1].write(forget))
+        forgetting = background(others[1].write(forget))
         await forgotten.wait()
-        finishing = asyncio.gather(
+        finishing = background(
             others[2].write(lambda tx: tx.sessions.start_finish(session.id, "b", "w", now=T0))
         )
         await _until_somebody_waits(others[0])
         go_on.set()
-        assert await forgetting == [True]
-        assert await finishing == [None]
+        assert await forgetting
+        assert await finishing is None
 
     async def test_a_record_is_never_restored_without_the_assets_that_are_being_dropped(
         self, others: list[PostgresDatabase]
@@ -350,13 +364,13 @@ class TestSideBySide:
             await go_on.wait()
             return len(assets)
 
-        dropping = asyncio.gather(others[1].write(drop))
+        dropping = background(others[1].write(drop))
         await dropped.wait()
-        restoring = asyncio.gather(others[2].write(lambda tx: tx.records.restore(RecordId("r"))))
+        restoring = background(others[2].write(lambda tx: tx.records.restore(RecordId("r"))))
         await _until_somebody_waits(others[0])
         go_on.set()
-        assert await dropping == [1]
-        assert await restoring == [False]
+        assert await dropping == 1
+        assert not await restoring
 
     async def test_each_ended_session_is_purged_by_one(self, others: list[PostgresDatabase]) -> None:
         async def add(tx: Any) -> None:
@@ -462,9 +476,9 @@ class TestTransientErrors:
         await add_upload(database, upload("a"))
         async with await psycopg.AsyncConnection.connect(url) as other:
             await other.execute("SELECT 1 FROM uploads FOR UPDATE")
-            touching = asyncio.gather(database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0)))
+            touching = background(database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0)))
             await _until_somebody_waits(database)
-        assert await touching == [True]
+        assert await touching
 
     async def test_an_error_that_stays_is_told_with_its_detail(
         self, database: PostgresDatabase, url: str
@@ -561,41 +575,36 @@ async def losing_answers(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
     socket = f"{options_of(url)['host']}/.s.PGSQL.5432"
     lose = asyncio.Event()
 
-    async def pass_on(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, committing: list[bool]
-    ) -> None:
+    handlers: set[asyncio.Task[Any]] = set()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]) -> None:
         while data := await reader.read(65536):
             if lose.is_set() and b"COMMIT\0" in data:
-                committing.append(True)
+                lost.append(True)
             writer.write(data)
             await writer.drain()
+        writer.close()
 
-    async def pass_back(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, committing: list[bool]
-    ) -> None:
-        while (data := await reader.read(65536)) and not committing:
+    async def pass_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]) -> None:
+        while (data := await reader.read(65536)) and not lost:
             writer.write(data)
             await writer.drain()
-        writer.transport.abort()
+        writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.add(task)
         far_reader, far_writer = await asyncio.open_unix_connection(socket)
-        committing: list[bool] = []
-        try:
-            await asyncio.gather(
-                pass_on(reader, far_writer, committing),
-                pass_back(far_reader, writer, committing),
-                return_exceptions=True,
-            )
-        finally:
-            far_writer.close()
-            writer.close()
+        lost: list[bool] = []
+        await asyncio.gather(pass_on(reader, far_writer, lost), pass_back(far_reader, writer, lost))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     name = options_of(url)["dbname"]
     async with server:
         yield f"postgresql://haulier@127.0.0.1:{port}/{name}?sslmode=disable&gssencmode=disable", lose
+        await asyncio.gather(*handlers)
 
 
 class TestRestarts:
@@ -663,7 +672,7 @@ class TestCallers:
             entered.set()
             await go_on.wait()
 
-        caller = asyncio.get_running_loop().create_task(database.write(work))
+        caller = background(database.write(work))
         await entered.wait()
         caller.cancel()
         await asyncio.wait([caller])
@@ -765,7 +774,7 @@ class TestNotices:
                     listening.set()
 
         listening = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(listen())
+        task = background(listen())
         await listening.wait()
         task.cancel()
         await asyncio.wait([task])

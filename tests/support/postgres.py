@@ -37,7 +37,6 @@ SETTINGS: Final = {
     # Throw-away: what a power loss would take is not wanted back. A crash of PostgreSQL alone loses nothing.
     "fsync": "off",
     "full_page_writes": "off",
-    "autovacuum": "off",
     "log_min_messages": "warning",
 }
 PATIENCE_S: Final = 60.0

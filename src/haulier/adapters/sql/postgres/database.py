@@ -10,7 +10,7 @@ Rule 4: a transaction runs in a task of its own, so that a caller who is cancell
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
@@ -133,7 +133,7 @@ class PostgresDatabase:
         begin = BEGIN_DURABLE if durable else BEGIN_WRITE
         return await self._run_task(self._persist(lambda: self._write(work, begin)))
 
-    def listen(self, channel: str) -> AsyncIterator[str | None]:
+    def listen(self, channel: str) -> AsyncGenerator[str | None]:
         """Yield each payload sent to `channel`, on a connection that comes back by itself.
 
         None comes first, and again whenever notices may have been missed: read everything then. Close the iterator
@@ -218,7 +218,8 @@ class PostgresDatabase:
             try:
                 return await work(SqlTransaction(PostgresExecutor(connection)))
             finally:
-                await _roll_back(connection)
+                # Not ROLLBACK, after which the driver prepares every statement anew.
+                await _end(connection, b"COMMIT")
 
     async def _write(self, work: Work[T], begin: bytes) -> T:
         async with self._pool.lend() as connection:
@@ -226,7 +227,7 @@ class PostgresDatabase:
             try:
                 result = await work(SqlTransaction(PostgresExecutor(connection)))
             except BaseException:
-                await _roll_back(connection)
+                await _end(connection, b"ROLLBACK")
                 raise
             await self._commit(connection)
             return result
@@ -243,10 +244,10 @@ class PostgresDatabase:
         assert cursor.statusmessage == "COMMIT", "work must not go on after one of its statements has failed"
 
 
-async def _roll_back(connection: Connection) -> None:
-    """End the transaction; a connection that cannot even do that is closed, which ends it too."""
+async def _end(connection: Connection, command: bytes) -> None:
+    """End a transaction that has nothing to keep; a connection that cannot even do that is closed, which ends it too."""
     try:
-        await connection.execute(b"ROLLBACK", prepare=False)
+        await connection.execute(command, prepare=False)
     except psycopg.Error:
         # Whatever is wrong has been raised by the transaction itself, or does not matter to a read.
         await connection.close()

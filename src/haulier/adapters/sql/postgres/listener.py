@@ -6,7 +6,7 @@ Source: PostgreSQL's manual, LISTEN and NOTIFY.
 """
 
 from asyncio import sleep
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
@@ -27,7 +27,7 @@ MAX_PAYLOAD: Final = 7999
 
 async def listen(
     connect: Callable[[], Awaitable[Connection]], channel: str, chance: Chance
-) -> AsyncIterator[str | None]:
+) -> AsyncGenerator[str | None]:
     """Yield each payload sent to `channel`, and None when some may have been missed.
 
     The first is None: from then on everything that is sent arrives. Close it (`contextlib.aclosing`) to give its
