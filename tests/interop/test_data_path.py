@@ -232,6 +232,36 @@ class TestCuts:
                 "close",
             )
 
+    def test_bodies_that_trickle_are_cut_and_answered(self, way: str) -> None:
+        options = ("--silence-s", "30", "--body-speed", "1000000", "--body-window-s", "0.2")
+        with served("tests.support.body_server", *options) as server, server.line() as line:
+            line.put(f"/?way={way}", length=HUGE)
+            answered = False
+            while not answered:  # never silent for long, and always too slow
+                line.send(b"abc")
+                answered = line.readable(0.05)
+            answer = line.answer()
+            assert (answer.json["end"], answer.headers["connection"]) == ("CUT", "close")
+            assert answer.json["size"] >= 3
+
+    def test_a_trickle_in_chunks_is_cut_too(self, way: str) -> None:
+        options = ("--silence-s", "30", "--body-speed", "1000000", "--body-window-s", "0.2")
+        with served("tests.support.body_server", *options) as server, server.line() as line:
+            line.send(f"PUT /?way={way} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            while not line.readable(0.05):
+                line.send(b"1\r\na\r\n")
+            assert line.answer().json["end"] == "CUT"
+
+    def test_what_we_hold_up_is_not_too_slow(self, way: str, name: str) -> None:
+        options = ("--body-speed", "1000000", "--body-window-s", "0.2")
+        with served("tests.support.body_server", *options) as server, server.line() as line:
+            line.put(f"/?way={way}&id={name}&deliver=gated", some_bytes(2_000_000))
+            with server.line() as other:  # its own window ends after ours would have
+                other.put("/", length=HUGE)
+                assert other.answer().json["end"] == "CUT"
+            server.ask(f"/open?id={name}")
+            assert line.answer().json["end"] == "COMPLETE"
+
     def test_a_body_that_we_do_not_read_is_not_silent(self, way: str, name: str) -> None:
         with served("tests.support.body_server", "--silence-s", "0.2") as server, server.line() as line:
             line.put(f"/?way={way}&id={name}&deliver=gated", some_bytes(200_000))

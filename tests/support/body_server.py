@@ -164,6 +164,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--loop", default="uvloop")
     parser.add_argument("--silence-s", type=float, default=60.0)
+    parser.add_argument("--body-speed", type=int, default=0)
+    parser.add_argument("--body-window-s", type=float, default=60.0)
     parser.add_argument("--head-s", type=float, default=30.0)
     parser.add_argument("--keep-alive-s", type=float, default=65.0)
     parser.add_argument("--linger-silence-s", type=float, default=5.0)
@@ -176,6 +178,8 @@ def main() -> int:
     application = Application()
     limits = ConnectionLimits(
         body_silence_s=options.silence_s,
+        body_speed=options.body_speed,
+        body_window_s=options.body_window_s,
         head_s=options.head_s,
         keep_alive_s=options.keep_alive_s,
         linger_s=options.linger_s,

@@ -1,6 +1,7 @@
 """HTTP as bytes on a socket: what no well-behaved client would send."""
 
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -59,6 +60,10 @@ class Line:
         status, headers = self._head()
         body = self._exactly(int(headers.get("content-length", "0"))) if status >= 200 else b""
         return Answer(status, headers, body)
+
+    def readable(self, timeout_s: float) -> bool:
+        """Wait so long for more; whether there is some."""
+        return bool(self._buffer) or bool(select.select([self.socket], [], [], timeout_s)[0])
 
     def status(self) -> int:
         """Read the next response's head; return its status."""
