@@ -261,9 +261,11 @@ class AppendIntake(Generic[D]):
         return advanced
 
     async def append(
-        self, hold: AppendHold[D], offset: int, body: Body, *, check: BodyCheck, final: bool
+        self, hold: AppendHold[D], offset: int, body: Body, *, check: BodyCheck, final: bool, most: int
     ) -> Session[D]:
         """Take a body at `offset`; return the session, `finishing` when that was the last byte.
+
+        `most`: bytes that a session of unknown size may come to have.
 
         Raises:
             OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
@@ -273,7 +275,7 @@ class AppendIntake(Generic[D]):
             return session
         if offset != session.offset:
             raise OffsetMismatch(session.offset, offset)
-        bound = self._bound(session)
+        bound = most if session.size is None else session.size
         if body.length is not None and body.length > bound - offset:
             raise LengthExceeded(bound)
         if offset:
@@ -285,7 +287,7 @@ class AppendIntake(Generic[D]):
             # without a digest makes them so again.
             await self.save(session, offset, trusted=False)
         async with self._writing(session) as writer:
-            run = _Run(self, session, writer, body=body, check=check)
+            run = _Run(self, session, writer, body=body, check=check, bound=bound)
             try:
                 end = await run.receive(limit=bound - offset)
             except asyncio.CancelledError:
@@ -296,9 +298,6 @@ class AppendIntake(Generic[D]):
                 await self._sink.truncate(session.id, run.saved)
                 raise
             return await finish_anyway(self._settle(run, end, final=final))
-
-    def _bound(self, session: Session[D]) -> int:
-        return self._context.limits.max_size if session.size is None else session.size
 
     async def _keep_cancelled(self, run: "_Run[D]") -> None:
         """Write down what a cancelled request brought, as if its connection had been cut."""
@@ -315,7 +314,7 @@ class AppendIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "a newer request took over")
         if end is BodyEnd.LIMIT:
             await self._sink.truncate(session.id, run.saved)
-            raise LengthExceeded(self._bound(session))
+            raise LengthExceeded(run.bound)
         if run.check.strict:
             await self._judge(run, end)
         position = await run.writer.flush(durable=self._context.limits.durable)
@@ -383,10 +382,13 @@ class _Run(Generic[D]):
         *,
         body: Body,
         check: BodyCheck,
+        bound: int,
     ) -> None:
         self.session = session
         self.writer = writer
         self.check = check
+        self.bound = bound
+        """The most bytes that the session may have."""
         self.lost = False
         """Whether another handler took over: neither row nor file may be written any more."""
         self.saved = writer.position

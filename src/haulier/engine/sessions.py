@@ -9,6 +9,7 @@ It knows no HTTP, capsule, digest, media type or record: those are its policy's.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
@@ -28,7 +29,7 @@ from haulier.engine.attention import Attention
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.chunks import ChunkIntake
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
-from haulier.engine.endings import Endings
+from haulier.engine.endings import LOOK_S, Endings
 from haulier.ports import Body, KeyTaken, Transaction
 
 D = TypeVar("D")
@@ -167,8 +168,9 @@ class SessionService(Generic[D]):
             await self._sink.prepare(session.id, size=session.size)
 
     async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
-        await self._context.policy.erased(tx, session)
-        await tx.sessions.erase(session.id)
+        # Another process may have found the row, and taken bytes for it.
+        if await tx.sessions.erase(session.id):
+            await self._context.policy.erased(tx, session)
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -222,7 +224,7 @@ class SessionService(Generic[D]):
                 async with asyncio.timeout(timeout_s):
                     while (session := await self.load(session_id)).status.live:
                         self._context.refuse_when_stopping()
-                        await changed.wait()
+                        await self._next_change(session, changed)
                         changed.clear()
             except TimeoutError:
                 session = await self.load(session_id)
@@ -242,8 +244,17 @@ class SessionService(Generic[D]):
                 yield session
                 if not session.status.live or self._context.stopping:
                     return
-                await changed.wait()
+                await self._next_change(session, changed)
                 await self._context.ports.clock.sleep(PROGRESS_S)
+
+    async def _next_change(self, session: Session[D], changed: asyncio.Event) -> None:
+        """Wait for a change, and for the death of the worker that finishes the session: then go on with it."""
+        foreign = session.status is SessionStatus.FINISHING and session.holder != self._context.ports.holder
+        if foreign and await self._endings.is_left(session):
+            await self._go_on(session)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S if foreign else None):
+                await changed.wait()
 
     # --- bytes ---------------------------------------------------------------------------------------
 
@@ -275,19 +286,25 @@ class SessionService(Generic[D]):
         *,
         check: BodyCheck | None = None,
         final: bool = False,
+        most: int | None = None,
     ) -> Session[D]:
         """Take bytes at the session's end; complete it when they were the last ones.
 
         What arrived before a cut is kept, unless the body came with a digest (`check.strict`). `final`:
-        the end of this body is the end of the file. Returns the session as it is afterwards.
+        the end of this body is the end of the file. `most`: bytes that a session of unknown size may have,
+        where that is less than the limits allow. Returns the session as it is afterwards.
 
         Raises:
             OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
             UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
         """
         self._context.refuse_when_stopping()
+        limit = self._context.limits.max_size
+        bound = limit if most is None else min(limit, most)
         async with self._appends.hold(session_id) as hold:
-            session = await self._appends.append(hold, offset, body, check=check or NoCheck(), final=final)
+            session = await self._appends.append(
+                hold, offset, body, check=check or NoCheck(), final=final, most=bound
+            )
         return await self._endings.completed(session, started=True)
 
     async def offset(self, session_id: SessionId) -> Session[D]:
@@ -426,6 +443,23 @@ class SessionService(Generic[D]):
             return
         if settled.status is SessionStatus.FINISHING:
             self._endings.completing(settled, take=False)
+
+    async def keep(self) -> None:
+        """Note the activity of what is held here, so that no other process thinks it old.
+
+        Appends whose end could not be written into their rows are let go of.
+        """
+        held, now = self._context.ports.claims.held(), self._context.now()
+
+        async def touch(tx: Transaction[D]) -> None:
+            for session_id in sorted(held):
+                await tx.sessions.touch(session_id, now=now)
+
+        if held:
+            await self._work.write(touch)
+        for session_id, fence in list(self._context.holds.items()):
+            if session_id not in held:
+                await self._context.release(session_id, fence)
 
     async def stop(self) -> None:
         """Take no more bytes; let every running body save what it has, and wake whoever waits."""

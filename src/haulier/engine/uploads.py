@@ -264,8 +264,11 @@ class UploadService:
         final: bool = False,
     ) -> UploadState:
         """Take bytes at the end; see `SessionService.append`. `digests` are this body's own."""
-        await self._gate.movable(upload_id, caller)
-        upload = await self._sessions.append(upload_id, offset, body, check=_check_of(digests), final=final)
+        upload = await self._gate.movable(upload_id, caller)
+        most = await self._gate.most_bytes(upload)
+        upload = await self._sessions.append(
+            upload_id, offset, body, check=_check_of(digests), final=final, most=most
+        )
         return self._state(upload)
 
     async def offset(self, upload_id: SessionId, *, caller: Caller) -> Upload:
@@ -326,6 +329,10 @@ class UploadService:
     async def redo(self) -> int:
         """Go on with uploads that a dead worker left half finished; return how many."""
         return await self._sessions.redo()
+
+    async def keep(self) -> None:
+        """Note the activity of the uploads that are held here, so that no other process expires them."""
+        await self._sessions.keep()
 
     async def stop(self) -> None:
         """Take no more bytes; save every running body."""

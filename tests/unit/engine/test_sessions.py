@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from haulier.core.capsule import NO_POLICY, CapsulePolicy
 from haulier.core.errors import (
     ChunksMissing,
     IdempotencyKeyReused,
@@ -73,17 +74,13 @@ async def test_a_begin_that_was_faster_by_a_moment_is_found() -> None:
         first = await one.begin(5, key="k")
         one.database.fail_next(KeyTaken())
         one.database.fail_next(KeyTaken())
-        # The check of the capsule is a read of its own and must not meet the planned failures.
-        one.uploads._access = _Everybody()  # type: ignore[assignment]
+        # The look at the capsule is a read of its own and must not meet the planned failures.
+        one.uploads._gate.enter = _let_in  # type: ignore[method-assign]
         assert (await one.begin(5, key="k")).id == first.id
 
 
-class _Everybody:
-    async def check(self, *_: object) -> None:
-        """Let everybody in."""
-
-    def may_know(self, *_: object) -> bool:
-        return True
+async def _let_in(*_: object) -> CapsulePolicy:
+    return NO_POLICY
 
 
 async def test_a_part_that_a_crash_left_unmade_is_made_by_the_repeated_begin() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from haulier.core.caller import Caller
 from haulier.core.digest import Digest, DigestName, new_hasher
 from haulier.core.errors import (
     CapsuleNotFound,
@@ -15,7 +14,6 @@ from haulier.core.errors import (
     LengthExceeded,
     RecordNotFound,
     StorageUnavailable,
-    UploadNotFound,
 )
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, SessionStatus
@@ -303,35 +301,6 @@ async def test_lanes_make_a_detached_asset_and_no_record() -> None:
         assert done.status is SessionStatus.COMMITTED
         failed = await one.begin(3, lanes=True)
         await one.uploads.abort(failed.id, caller=ME)
-
-
-async def test_a_stranger_knows_of_nothing() -> None:
-    class Strict:
-        async def check(self, *_: object) -> None:
-            """Let them act on what they know."""
-
-        def may_know(self, caller: str, owner: str) -> bool:
-            return caller == owner
-
-    async with engine() as one:
-        upload = await one.begin(5)
-        one.uploads._access = Strict()  # type: ignore[assignment]
-        body = FakeBody(DATA)
-        for call in (
-            one.uploads.state(upload.id, caller=Caller(owner="stranger")),
-            one.uploads.wait(upload.id, caller=Caller(owner="stranger"), timeout_s=1),
-            one.uploads.put_chunk(upload.id, 0, body, caller=Caller(owner="stranger")),
-            one.uploads.append(upload.id, 0, body, caller=Caller(owner="stranger")),
-            one.uploads.offset(upload.id, caller=Caller(owner="stranger")),
-            one.uploads.finish(upload.id, caller=Caller(owner="stranger")),
-            one.uploads.abort(upload.id, caller=Caller(owner="stranger")),
-        ):
-            with pytest.raises(UploadNotFound):
-                await call
-        with pytest.raises(UploadNotFound):
-            async for _ in one.uploads.watch(upload.id, caller=Caller(owner="stranger")):
-                pass
-        assert body.receives == 0
 
 
 async def test_content_types_are_guessed_from_names() -> None:
