@@ -5,16 +5,12 @@ Rule 1: everything that can be wrong with a start is found before the socket is 
 """
 
 import asyncio
-import contextlib
-import fcntl
 import os
-import secrets
 import socket
-import stat
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +22,7 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
-from haulier.adapters.disk.system_calls import SystemCalls
+from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
@@ -52,8 +48,6 @@ from haulier.server.services import Services
 
 log = structlog.get_logger()
 
-SECRET_BYTES: Final = 32
-"""Length of the server's secret: what HMAC-SHA-256 makes use of."""
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
 
@@ -88,7 +82,7 @@ def run_service(settings: Settings) -> int:
     configure_logging(settings.log)
     root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
     if settings.storage_dir != settings.root:
-        prepare_tree(settings.storage_dir, setting="storage_url", min_free=settings.min_free_bytes)
+        prepare_tree(settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes)
     with only_service(root):
         settings = require_closed(settings, tokens=has_tokens(settings))
         WorkerLocks(settings.storage_dir).sweep()
@@ -211,7 +205,7 @@ class Service:
             ),
             access,
             self._background,
-            secret=load_secret(settings.storage_dir),
+            secret=load_secret(settings.storage_dir, setting=settings.storage_setting),
             limits=upload_limits(settings),
             hashers=os.cpu_count() or 1,
             observer=metrics,
@@ -327,72 +321,6 @@ def boot_id() -> str:
         return uuid.uuid4().hex
 
 
-def load_secret(root: Path) -> bytes:
-    """Return the server's secret, made at the first start, readable by its owner only.
-
-    Raises:
-        ConfigError: it cannot be read, or others can read it.
-    """
-    path = root / "secret.key"
-    try:
-        with contextlib.suppress(FileExistsError):
-            _write_secret(path)
-        # Also of one that is there: whoever made it may have died before its name was on the device, and a
-        # secret that a power loss takes back takes every upload's token with it.
-        SystemCalls().sync_directory(root)
-        secret = path.read_bytes()
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError("data_dir", str(root), f"{path} must be readable: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError("data_dir", str(root), f"{path} must have mode 0600, not {mode:04o}; use chmod 600")
-    if len(secret) != SECRET_BYTES:
-        raise ConfigError(
-            "data_dir", str(root), f"{path} must have {SECRET_BYTES} bytes; remove it to have a new one made"
-        )
-    return secret
-
-
-def _write_secret(path: Path) -> None:
-    # Whole or not at all: a crash between creating and writing must not leave an empty secret behind.
-    whole = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
-        os.fsync(descriptor)
-        os.link(whole, path)
-    finally:
-        os.close(descriptor)
-        whole.unlink()
-
-
-@contextmanager
-def only_service(root: Path) -> Iterator[None]:
-    """Hold the data directory for this process; the kernel lets it go when the process ends.
-
-    Raises:
-        ConfigError: another process serves it.
-    """
-    path = root / "run" / "service.lock"
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigError(
-                "data_dir",
-                str(root),
-                f"process {holder} serves it already; stop that one, or choose another with --data-dir",
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def has_tokens(settings: Settings) -> bool:
     """Open the database once, and tell whether there is a token: then nobody is served without one.
 
@@ -426,7 +354,7 @@ def check_service(settings: Settings) -> Sequence[Check]:
         ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
         ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
         ("single service", lambda: _check_single(settings.root)),
-        ("secret", lambda: f"{len(load_secret(settings.storage_dir))} bytes, readable by its owner only"),
+        ("secret", lambda: _check_secret(settings)),
         ("database", lambda: _check_database(settings)),
         ("port", lambda: _check_port(settings)),
     )
@@ -442,6 +370,11 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
     return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
+
+
+def _check_secret(settings: Settings) -> str:
+    secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
+    return f"{len(secret)} bytes, readable by its owner only"
 
 
 def _check_single(root: Path) -> str:

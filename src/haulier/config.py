@@ -187,6 +187,11 @@ class Settings(BaseSettings):
         return self.require_tokens or self.public_url is not None or bool(self.trusted_proxies)
 
     @property
+    def storage_setting(self) -> str:
+        """The setting that says where the disk sink keeps parts and blobs."""
+        return "data_dir" if self.storage_url is None else "storage_url"
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def worker_of(service: ServeProcess, wire: Wire, name: str) -> str:
     wait_until(told, "the request is logged")
     (worker,) = lines
     return worker
+
+
+def written(service: ServeProcess, uploads: list[str]) -> dict[str, int]:
+    """Return the sizes of the parts that there are."""
+    parts = {upload: service.data_dir / "incoming" / upload for upload in uploads}
+    return {upload: part.stat().st_size for upload, part in parts.items() if part.exists()}
 
 
 def all_ready(service: ServeProcess) -> bool:
@@ -153,12 +160,8 @@ class TestStop:
                 wire.send(CONTENT.range(0, MIB + number))
                 wires.append(wire)
                 uploads.append(upload)
-            for number, upload in enumerate(uploads):
-                part = service.data_dir / "incoming" / upload
-                wait_until(
-                    lambda part=part, size=MIB + number: part.exists() and part.stat().st_size == size,
-                    "all that was sent is written",
-                )
+            sizes = {upload: MIB + number for number, upload in enumerate(uploads)}
+            wait_until(lambda: written(service, uploads) == sizes, "all that was sent is written")
             assert service.stop() == 0
             assert {wire.answer().problem for wire in wires} == {(503, "service-stopping")}
         service.start()
@@ -205,21 +208,19 @@ class TestOneDatabase:
     def test_three_workers_that_write_at_once_only_wait_for_each_other(self, tmp_path: Path) -> None:
         clients, files = 12, 15
 
-        def put(client: int) -> list[int]:
-            with Wire(service.port) as wire:
-                return [
-                    wire.ask("PUT", f"/api/files/{client}-{number}", b"hello").status
-                    for number in range(files)
-                ]
+        def put(port: int, client: int) -> list[int]:
+            with Wire(port) as wire:
+                names = [f"/api/files/{client}-{number}" for number in range(files)]
+                return [wire.ask("PUT", name, b"hello").status for name in names]
 
         with (
-            serving(tmp_path / "data", {"HAULIER_WORKERS": "3"}) as service,
+            serving(tmp_path / "data", {"HAULIER_WORKERS": "3"}) as running,
             ThreadPoolExecutor(clients) as pool,
         ):
-            answers = [status for statuses in pool.map(put, range(clients)) for status in statuses]
-            assert answers == [201] * clients * files
-            served = Counter(event["worker"] for event in service.requests("PUT", "/api/files/"))
+            everybody = pool.map(partial(put, running.port), range(clients))
+            assert [status for statuses in everybody for status in statuses] == [201] * clients * files
+            served = Counter(event["worker"] for event in running.requests("PUT", "/api/files/"))
             assert sorted(served.values()) == [files * clients // 3] * 3
-            records = Outsider(service.port).records()
+            records = Outsider(running.port).records()
             assert len({record["id"] for record in records}) == clients * files
-            assert service.stop() == 0
+            assert running.stop() == 0

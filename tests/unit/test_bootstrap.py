@@ -4,12 +4,14 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import structlog
 
-from haulier.bootstrap import check_service, load_secret, run_service, upload_limits
+from haulier.adapters.service_files import load_secret
+from haulier.bootstrap import check_service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
@@ -86,10 +88,15 @@ def test_the_secret_and_its_name_are_on_the_device_before_it_is_used(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    secret = load_secret(tmp_path)
-    assert synced == [(f"secret.{os.getpid()}", False), (tmp_path.name, True)]
+    secret = load_secret(tmp_path, setting="data_dir")
+    (whole, was_there), directory = synced
+    assert whole.startswith("secret.")
+    assert not was_there
+    assert directory == (tmp_path.name, True)
     synced.clear()
-    assert load_secret(tmp_path) == secret  # whose maker may have died before it had synced the name
+    assert (
+        load_secret(tmp_path, setting="data_dir") == secret
+    )  # whose maker may have died before it had synced the name
     assert (tmp_path.name, True) in synced
 
 
@@ -104,3 +111,18 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
         full.close()
     log.write("closed\n")
     log.flush()
+
+
+def test_a_secret_that_others_can_read_is_told_by_the_setting_that_places_it(tmp_path: Path) -> None:
+    load_secret(tmp_path, setting="storage_url")
+    (tmp_path / "secret.key").chmod(0o640)
+    with pytest.raises(ConfigError, match="0600") as refused:
+        load_secret(tmp_path, setting="storage_url")
+    assert (refused.value.setting, refused.value.value) == ("storage_url", str(tmp_path))
+
+
+def test_starts_at_once_agree_on_one_secret(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        secrets = set(pool.map(lambda _: load_secret(tmp_path, setting="data_dir"), range(8)))
+    assert len(secrets) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]

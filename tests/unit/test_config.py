@@ -339,3 +339,22 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_workers_get_the_settings_that_their_supervisor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Settings(
+        host="::1",
+        port=0,
+        workers=3,
+        cors_origin=("https://app.example", "http://127.0.0.1:3000"),
+        database_url="sqlite:////var/rows.db",
+        storage_url="file:///var/bytes",
+        digest=DigestName.BLAKE3,
+        session_ttl_s=1.25,
+        max_upload_bytes=2**63 - 1,
+        local_users=True,
+    )
+    monkeypatch.setenv("HAULIER_PORT", "1")
+    monkeypatch.setenv("HAULIER_SESSION_TTL_S", "7")
+    assert settings_from_text(given.model_dump_json()) == given
+    assert settings_from_text(Settings().model_dump_json()) == Settings()

@@ -17,6 +17,7 @@ async def test_a_look_from_before_the_claim_stops_no_append(monkeypatch: pytest.
         await body.reached.wait()
 
         async def read(_: Any) -> Any:
+            late.undo()
             return before
 
         with monkeypatch.context() as late:

@@ -1,0 +1,91 @@
+"""Files that make processes one service: the lock of the data directory, the secret of the storage directory.
+
+Rule 1: the data directory belongs to one service, however many processes that has.
+Rule 2: the secret lies where the bytes are. Services that share rows share those too, so each takes the tokens that
+        the others gave, and there is nothing to be copied or configured.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from haulier.adapters.disk.system_calls import SystemCalls
+from haulier.core.errors import ConfigError
+
+SECRET_BYTES: Final = 32
+"""Length of the secret: what HMAC-SHA-256 makes use of."""
+
+
+def load_secret(storage: Path, *, setting: str) -> bytes:
+    """Return the secret of all services that share a storage directory, made by the first start of any of them.
+
+    Readable by its owner only. `setting` is the one that names `storage`, for the error.
+
+    Raises:
+        ConfigError: it cannot be read, or others can read it.
+    """
+    path = storage / "secret.key"
+    try:
+        with contextlib.suppress(FileExistsError):
+            _write_secret(path)
+        # Also of one that is there: whoever made it may have died before its name was on the device, and a
+        # secret that a power loss takes back takes every upload's token with it.
+        SystemCalls().sync_directory(storage)
+        secret = path.read_bytes()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise ConfigError(setting, str(storage), f"{path} must be readable: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(setting, str(storage), f"{path} must have mode 0600, not {mode:04o}; use chmod 600")
+    if len(secret) != SECRET_BYTES:
+        raise ConfigError(
+            setting, str(storage), f"{path} must have {SECRET_BYTES} bytes; remove it to have a new one made"
+        )
+    return secret
+
+
+def _write_secret(path: Path) -> None:
+    # Whole or not at all: a crash between creating and writing must not leave an empty secret behind. Process ids
+    # would not do for a name: two containers that share the directory may have the same.
+    whole = path.with_suffix(f".{secrets.token_hex(8)}")
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
+        os.fsync(descriptor)
+        os.link(whole, path)
+    finally:
+        os.close(descriptor)
+        whole.unlink()
+
+
+@contextmanager
+def only_service(root: Path) -> Iterator[None]:
+    """Hold the data directory for this process; the kernel lets it go when the process ends.
+
+    Raises:
+        ConfigError: another process serves it.
+    """
+    path = root / "run" / "service.lock"
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise ConfigError(
+                "data_dir",
+                str(root),
+                f"process {holder} serves it already; stop that one, or choose another with --data-dir",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(descriptor)
