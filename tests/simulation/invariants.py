@@ -164,10 +164,10 @@ class Invariants:
         self._require(legal, f"record {old.id} went from {old.status} to {new.status}")
 
     def _check_sums(self) -> None:
-        """Let the capsule hold exactly what its rows say."""
+        """Let the capsule hold exactly what its rows say; of a size that was unknown, what has come."""
         rows = self._rows
-        live = (session for session in rows.sessions.values() if session.status.live)
-        reserved = sum(session.spec.size or 0 for session in live)
+        specs = [(it.spec.size, it.offset) for it in rows.sessions.values() if it.status.live]
+        reserved = sum(offset if size is None else size for size, offset in specs)
         used = sum(asset.size for record in rows.records.values() for asset in record.assets)
         capsule = rows.capsules["default"]
         self._require(

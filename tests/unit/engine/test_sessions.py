@@ -75,7 +75,7 @@ async def test_a_begin_that_was_faster_by_a_moment_is_found() -> None:
         one.database.fail_next(KeyTaken())
         one.database.fail_next(KeyTaken())
         # The look at the capsule is a read of its own and must not meet the planned failures.
-        one.uploads._gate.enter = _let_in  # type: ignore[method-assign]
+        one.uploads._gate.enter = _let_in  # type: ignore[assignment, method-assign]
         assert (await one.begin(5, key="k")).id == first.id
 
 
