@@ -396,8 +396,9 @@ class SessionStore(Protocol[D]):
         """Count open and finishing sessions."""
         ...
 
-    async def erase(self, session_id: SessionId) -> None:
-        """Remove the row and its chunks."""
+    async def erase(self, session_id: SessionId) -> bool:
+        """If it is live and nothing was received: remove the row."""
+        ...
 
     async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
         """Remove up to `limit` ended sessions last seen before that time; return them, as `expire` does."""

@@ -59,14 +59,18 @@ class Engine:
         boot_id: str = "boot 1",
         seed: int = 0,
         limits: UploadLimits | None = None,
+        beside: "Engine | None" = None,
     ) -> None:
+        """Be a process of its own, or one `beside` another that lives."""
         self.clock = clock or ManualClock()
         self.database: MemoryDatabase[UploadDetails] = database or MemoryDatabase()
         self.disk = disk or MemoryDisk(clock=self.clock)
         self.sink = MemorySink(self.disk)
         self.claims = LocalClaims()
-        self.signals = MemorySignals()
-        self.workers = MemoryWorkers(f"worker {seed}")
+        self.holder = f"worker {seed}"
+        self.signals: MemorySignals = MemorySignals(None if beside is None else beside.signals.room)
+        self.workers: MemoryWorkers = MemoryWorkers() if beside is None else beside.workers
+        self.workers.living.add(self.holder)
         self.background = Background()
         self.counts = Counts()
         self.seed = seed
@@ -81,7 +85,7 @@ class Engine:
                 signals=self.signals,
                 clock=self.clock,
                 ids=SeededIdentifiers(self.clock, seed),
-                holder=f"worker {seed}",
+                holder=self.holder,
                 boot_id=boot_id,
             ),
             access,
@@ -116,6 +120,27 @@ class Engine:
             seed=self.seed + 1,
             limits=self.limits,
         )
+
+    def neighbour(self) -> "Engine":
+        """Return another process on the same rows and bytes; both hear each other from now on."""
+        other = Engine(
+            database=self.database,
+            disk=self.disk,
+            clock=self.clock,
+            seed=self.seed + 1,
+            limits=self.limits,
+            beside=self,
+        )
+        for one in (self, other):
+            one.background.start(one.uploads.listen(), name="signals")
+        return other
+
+    async def die(self) -> None:
+        """End as `kill -9` does: claims of ranges are free, and everybody can see it."""
+        self.workers.living.discard(self.holder)
+        self.signals.leave()
+        self.sink.die()
+        await self.background.stop(grace_s=0)
 
     async def pass_time_until(self, condition: Callable[[], bool], *, step_s: float = 0.5) -> None:
         """Let time pass until `condition()` holds; at most an hour."""

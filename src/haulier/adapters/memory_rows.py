@@ -368,10 +368,13 @@ class MemorySessionStore(Generic[D]):
         await self._pause()
         return self._count(scope, owner)
 
-    async def erase(self, session_id: SessionId) -> None:
-        """Remove the row and its chunks."""
-        await self._pause()
+    async def erase(self, session_id: SessionId) -> bool:
+        """Remove a live row for which nothing was received."""
+        session = await self._live(session_id)
+        if session is None or session.received:
+            return False
         self._drop(session_id)
+        return True
 
     async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
         """Remove the sessions that ended longest ago."""

@@ -120,14 +120,15 @@ class MemorySignals:
     """`haulier.ports.Signals` between the processes of a test: those with the same `room`."""
 
     def __init__(self, room: "list[MemorySignals] | None" = None) -> None:
-        self._room = [] if room is None else room
-        self._room.append(self)
+        """Enter a room, or one of its own."""
+        self.room: list[MemorySignals] = [] if room is None else room
+        self.room.append(self)
         self._heard: dict[SessionId, None] = {}
         self._any = asyncio.Event()
 
     def tell(self, session_id: SessionId) -> None:
         """Let all the others hear it."""
-        for other in self._room:
+        for other in self.room:
             if other is not self:
                 other.put(session_id)
 
@@ -138,7 +139,7 @@ class MemorySignals:
 
     def leave(self) -> None:
         """Hear no more: the process is gone."""
-        self._room.remove(self)
+        self.room.remove(self)
 
     async def listen(self, ears: Ears) -> None:
         """Pass on what others tell."""

@@ -313,7 +313,11 @@ class SessionContext(Generic[D]):
         if not followed:
             return
         self.policy.rewound(session.id)  # what was read before this claim may have changed
-        self.policy.found(await self.load(session.id))
+        self.found(await self.load(session.id))
+
+    def found(self, session: Session[D]) -> None:
+        """An open session is followed here, with all that it has received."""
+        self.policy.found(session)
         self.awake.set()
 
     async def release(self, session_id: SessionId, fence: int) -> None:

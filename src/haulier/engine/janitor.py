@@ -30,7 +30,10 @@ STRAY_BATCH: Final = 500
 
 
 class Repairs(Protocol):
-    """The steps that a service of sessions offers; each returns how many it dealt with."""
+    """The steps that a service of sessions offers; they return how many they dealt with."""
+
+    async def keep(self) -> None:
+        """Let other processes see what is held in this one."""
 
     async def redo(self) -> int:
         """Go on with what a dead worker left half finished."""
@@ -118,12 +121,15 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweep after every interval, for ever; cancel it to end it."""
+        # Often enough that what is held here looks old to no other process.
+        interval_s = min(self._limits.interval_s, self._limits.ttl_s / 3)
         while True:
-            await self._clock.sleep(self._limits.interval_s)
+            await self._clock.sleep(interval_s)
             await self.sweep()
 
     async def sweep(self) -> None:
         """Do every step once, but after a jump of the clock none that depends on age."""
+        await self._step("keep", self._keep)
         await self._step("redo", self._sessions.redo)
         if self._jumps.look():
             return
@@ -143,6 +149,10 @@ class Janitor:
         """End at once what is overdue, by the same clock as a sweep; return how many."""
         self._jumps.look()
         return await self._sessions.expire(now=self._jumps.now())
+
+    async def _keep(self) -> int:
+        await self._sessions.keep()
+        return 0
 
     def _old(self, age_s: float) -> float:
         return self._jumps.now() - age_s

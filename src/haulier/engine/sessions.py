@@ -158,7 +158,7 @@ class SessionService(Generic[D]):
         except StorageError:
             await finish_anyway(self._work.write(partial(self._erase_in, session)))
             raise
-        self._context.policy.found(session)
+        self._context.found(session)
 
     async def _prepare_again(self, session: Session[D]) -> None:
         # A crash may have come between the row and the part. Only while nothing was received: a part that

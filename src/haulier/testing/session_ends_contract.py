@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from haulier.core.ranges import Ranges
 from haulier.core.record import RecordId
-from haulier.core.session import MIB, SessionId, SessionStatus
+from haulier.core.session import MIB, Mode, SessionId, SessionStatus
 from haulier.testing.rows import (
     MD5,
     SHA_256,
@@ -195,14 +197,26 @@ class ExpiryContract:
 
     async def test_an_erased_session_leaves_nothing(self, database: Database) -> None:
         """Erasing it again does nothing."""
-        await add_upload(database, upload("a", key="key"), chunks=2)
-        await database.write(lambda tx: tx.sessions.erase(A))
-        await database.write(lambda tx: tx.sessions.erase(A))
+        await add_upload(database, upload("a", key="key"))
+        assert await database.write(lambda tx: tx.sessions.erase(A))
+        assert not await database.write(lambda tx: tx.sessions.erase(A))
         assert await see(database, "a") is None
         await add_upload(database, upload("a", key="key"))
         session = await see(database, "a")
         assert session is not None
         assert session.received == Ranges()
+
+    async def test_what_was_received_is_never_erased(self, database: Database) -> None:
+        """Nor what has ended."""
+        await add_upload(database, upload("a"), chunks=1)
+        await add_upload(database, upload("b", mode=Mode.APPEND))
+        await add_upload(database, upload("c"))
+        b, c = SessionId("b"), SessionId("c")
+        await database.write(lambda tx: tx.sessions.advance(b, 0, 1, tail_trusted=False, boot_id="", now=T0))
+        await database.write(lambda tx: tx.sessions.end(c, None, SessionStatus.ABORTED, error=None, now=T0))
+        for session_id in (A, b, c):
+            assert not await database.write(partial(_erase, session_id))
+            assert await see(database, session_id) is not None
 
     async def test_blobs_named_by_sessions_and_assets_are_found(self, database: Database) -> None:
         """Each store knows its own."""
@@ -212,3 +226,8 @@ class ExpiryContract:
         assert await database.read(lambda tx: tx.sessions.blob_keys(keys)) == {"one", "two"}
         assert await database.read(lambda tx: tx.records.blob_keys(keys)) == set()
         assert await database.read(lambda tx: tx.sessions.blob_keys([])) == set()
+
+
+async def _erase(session_id: SessionId, tx: Any) -> bool:
+    erased: bool = await tx.sessions.erase(session_id)
+    return erased

@@ -197,6 +197,12 @@ LIVE_SESSIONS: Final = sa.select(*_SESSION).where(_LIVE).order_by(uploads.c.crea
 COUNT_LIVE: Final = _live_of_owner
 COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
 ERASE_SESSION: Final = sa.delete(uploads).where(_THIS)
+ERASE_UNUSED: Final = sa.delete(uploads).where(
+    _THIS,
+    _LIVE,
+    uploads.c.offset == sa.literal_column("0"),
+    sa.not_(sa.exists(sa.select(chunks.c.index).where(chunks.c.upload_id == _bind("id")))),
+)
 ENDED: Final = (
     sa.select(*_SESSION)
     .where(sa.text(IS_ENDED), uploads.c.last_seen_at < _bind("before"))

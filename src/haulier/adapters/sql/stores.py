@@ -227,9 +227,10 @@ class SqlSessionStore:
             row = await self._sql.row(sql.COUNT_LIVE_IN_CAPSULE, {"owner": owner, "capsule": scope})
         return 0 if row is None else int(row["live"])
 
-    async def erase(self, session_id: SessionId) -> None:
-        """Remove the row and its chunks."""
-        await self._sql.count(sql.ERASE_SESSION, {"id": session_id})
+    async def erase(self, session_id: SessionId) -> bool:
+        """Remove a live row for which nothing was received."""
+        await self._sql.row(sql.LOCK_SESSION, {"id": session_id})
+        return await self._held(sql.ERASE_UNUSED, session_id)
 
     async def purge(self, *, before: float, limit: int) -> Sequence[Upload]:
         """Remove the sessions that ended longest ago."""
