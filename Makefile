@@ -28,7 +28,7 @@ ARGS ?=
 SEEDS ?= 1000
 LONG ?=
 
-.PHONY: help serve test check fix bench docs simulate sbom packages $(BENCHES)
+.PHONY: help serve test check fix bench docs simulate spray sbom packages $(BENCHES)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,10 @@ docs: $(TEST_PACKAGES) ## Check the documents: links, pages of problems, generat
 simulate: $(TEST_PACKAGES) ## Run the engine under SEEDS=1000 seeded schedules with faults (LONG=1: and real processes for an hour)
 	@$(BIN)/pytest tests/simulation --seeds $(SEEDS) -n auto $(ARGS)
 	@$(if $(LONG),$(BIN)/pytest tests/e2e -m long --long -o faulthandler_timeout=7200 $(ARGS))
+
+spray: SEEDS = 10
+spray: packages ## Spray 500 uploads over three killed services and three killed workers, SEEDS=10 times
+	@$(BIN)/pytest tests/e2e/test_spray.py -m long --long --sprays $(SEEDS) -o faulthandler_timeout=3600 $(ARGS)
 
 sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of a release
 	@tools/make-sbom dist/haulier.cdx.json

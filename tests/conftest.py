@@ -16,8 +16,9 @@ settings.load_profile("haulier")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--seeds` and `--long`, which `make simulate SEEDS=...` passes on."""
+    """Add `--seeds`, `--sprays` and `--long`, which `make simulate` and `make spray` pass on."""
     parser.addoption("--seeds", type=int, default=200, help="how many schedules each simulation runs")
+    parser.addoption("--sprays", type=int, default=1, help="how many seeds the long spray-and-kill test runs")
     parser.addoption("--long", action="store_true", help="run what takes minutes by nature, too")
 
 

@@ -1,16 +1,19 @@
-"""Services as operators set them up: one process, several workers, several services on one database.
+"""Services as operators set them up: one process, several workers, several services on one PostgreSQL.
 
 Rule 1: a test names no topology; it gets a `Fleet` and sends each request to any of its ports.
 """
 
+import os
 import random
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.processes import ServeProcess, serving
+from tests.support.postgres import fresh_database
+from tests.support.processes import ServeProcess, serving, wait_until
 
 BEHIND_A_PROXY: Final = {"HAULIER_OPEN": "true"}
 """A name with another port than the service's own is what a rebound name looks like; this lets it in."""
@@ -18,7 +21,7 @@ BEHIND_A_PROXY: Final = {"HAULIER_OPEN": "true"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """How many services with how many workers each."""
+    """How many services with how many workers each. Several services share a PostgreSQL and a storage directory."""
 
     name: str
     services: int = 1
@@ -26,6 +29,10 @@ class Topology:
 
 
 ONE_PROCESS: Final = Topology(name="one process")
+TWO_WORKERS: Final = Topology(name="two workers", workers=2)
+TWO_SERVICES: Final = Topology(name="two services", services=2)
+THREE_WORKERS: Final = Topology(name="three workers", workers=3)
+THREE_SERVICES: Final = Topology(name="three services", services=3)
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,33 @@ class Fleet:
         return self.storage / "incoming" / upload
 
     def kill_one(self, chance: random.Random) -> None:
-        """Kill a process as a crash would, and have it back."""
+        """Kill a process as a crash would; return when there is another in its place."""
         service = chance.choice(self.services)
-        service.kill()
-        service.start()
+        if self.topology.workers > 1:
+            victim = chance.choice(sorted(service.ready_workers().values()))
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: self._is_replaced(service, victim), "a new worker is ready")
+        else:
+            service.kill()
+            service.start()
+
+    def _is_replaced(self, service: ServeProcess, victim: int) -> bool:
+        pids = service.ready_workers().values()
+        return victim not in pids and len(pids) == self.topology.workers
 
 
 @contextmanager
 def fleet(topology: Topology, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Fleet]:
     """Run services for the duration of a test, below `folder`."""
+    settings = {**BEHIND_A_PROXY, "HAULIER_WORKERS": str(topology.workers), **(settings or {})}
     with ExitStack() as stack:
-        service = stack.enter_context(serving(folder / "data", {**BEHIND_A_PROXY, **(settings or {})}))
-        yield Fleet(topology, (service,), folder / "data")
+        storage = folder / "data 0"
+        if topology.services > 1:
+            storage = folder / "storage"
+            database = stack.enter_context(fresh_database())
+            settings |= {"HAULIER_DATABASE_URL": database, "HAULIER_STORAGE_URL": f"file://{storage}"}
+        services = [
+            stack.enter_context(serving(folder / f"data {number}", settings))
+            for number in range(topology.services)
+        ]
+        yield Fleet(topology, tuple(services), storage)
