@@ -47,7 +47,7 @@ class Wire:
 
     def start(self, method: str, target: str, length: int, headers: Mapping[str, str]) -> None:
         """Send the head of a request whose body has `length` bytes."""
-        self._connection.putrequest(method, target, skip_accept_encoding=True)
+        self._connection.putrequest(method, target, skip_accept_encoding=True, skip_host="Host" in headers)
         for name, value in {"Content-Length": str(length), **headers}.items():
             self._connection.putheader(name, value)
         self._connection.endheaders()
