@@ -22,14 +22,13 @@ from haulier.core.session import SessionStatus
 
 COUNTS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Where `prometheus_client` looks for the directory of the counts; it has no other way to be told."""
-COUNTS_BYTES: Final = 1024 * 1024
-"""Room for each file of counts: several times what every route with every status needs."""
-_COUNT_FILES: Final = ("counter", "histogram", "gauge_sum")
-
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0)
 """Seconds. From a small answer to a body that takes minutes."""
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"})
+COUNT_FILES: Final = {"counter": 256 * 1024, "gauge_sum": 64 * 1024, "histogram": 4 * 1024 * 1024}
+"""What a worker counts into, by the names that `prometheus_client` gives, and the bytes of each: several times what
+every route with every status needs."""
 
 
 def prepare_counts(directory: Path, workers: int) -> None:
@@ -44,20 +43,22 @@ def prepare_counts(directory: Path, workers: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o755)
         for slot in range(workers):
-            for kind in _COUNT_FILES:
-                _reserve(directory / f"{kind}_{slot}.db")
+            for kind, size in COUNT_FILES.items():
+                _reserve(directory / f"{kind}_{slot}.db", size)
     except OSError as error:
-        needed = f"needs {workers * len(_COUNT_FILES)} MiB for what workers count ({error.strerror})"
-        raise ConfigError("workers", str(workers), f"{directory} {needed}") from error
+        needed = f"{workers * sum(COUNT_FILES.values())} bytes for what workers count"
+        raise ConfigError(
+            "workers", str(workers), f"{directory} needs {needed} ({error.strerror})"
+        ) from error
 
 
-def _reserve(path: Path) -> None:
+def _reserve(path: Path, size: int) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, COUNTS_BYTES)
+            os.posix_fallocate(descriptor, 0, size)
         else:
-            os.write(descriptor, bytes(COUNTS_BYTES))
+            os.write(descriptor, bytes(size))
     finally:
         os.close(descriptor)
 

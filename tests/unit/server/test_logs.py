@@ -1,0 +1,56 @@
+"""Log lines: whose they are, and that libraries write the same."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from haulier.server.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Take back what a start sets for its whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_each_line_names_its_worker_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", worker="w1")
+    structlog.get_logger().info("hello", upload="u")
+    configure_logging("json")
+    structlog.get_logger().info("hello")
+    one, alone = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (one["event"], one["worker"], one["upload"], one["level"]) == ("hello", "w1", "u", "info")
+    assert "worker" not in alone
+
+
+def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", worker="w1")
+    logging.getLogger("uvicorn.error").info("not for operators")
+    with structlog.contextvars.bound_contextvars(request="r1"):
+        logging.getLogger("uvicorn.error").error("it %s", "broke")
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["logger"], line["text"]) == ("library", "uvicorn.error", "it broke")
+    assert (line["level"], line["request"], line["worker"]) == ("error", "r1", "w1")
+
+
+def test_a_library_s_traceback_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    try:
+        raise ValueError("cause")
+    except ValueError:
+        logging.getLogger("asyncio").exception("it broke")
+    assert "ValueError: cause" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_people_get_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console", worker="w1")
+    structlog.get_logger().warning("hello", upload="u")
+    assert "worker=w1" in capsys.readouterr().err
