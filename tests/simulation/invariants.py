@@ -72,7 +72,9 @@ class Invariants:
             self._check_removed(old)
             return
         if old is None:
-            self._require(new.status is SessionStatus.OPEN, f"{new.id} was born {new.status}")
+            empty = new.spec.mode is Mode.APPEND and new.size == 0  # whole from the start
+            born = SessionStatus.FINISHING if empty else SessionStatus.OPEN
+            self._require(new.status is born, f"{new.id} was born {new.status}")
         else:
             self._check_change(old, new)
         if not new.status.live:
@@ -135,7 +137,7 @@ class Invariants:
         assert blob is not None
         data = bytes(blob.data)
         self._require(len(data) == new.size, f"{new.id} is committed with {len(data)} bytes")
-        digests = {new.details.digest, new.details.expected} - {None}
+        digests = {new.details.digest, new.details.promised or new.details.expected} - {None}
         actual = Digest(DigestName.SHA_256, hashlib.sha256(data).digest())
         self._require(digests == {actual}, f"{new.id} is committed with a wrong digest")
         if truth is not None:
