@@ -15,7 +15,7 @@ import pytest
 from tests.support.content import Content
 from tests.support.fault_plan import Drop
 from tests.support.fault_proxy import ThreadedFaultProxy, fault_proxy
-from tests.support.fleet import ONE_PROCESS, Fleet, fleet
+from tests.support.fleet import ONE_PROCESS, TWO_SERVICES, TWO_WORKERS, Fleet, fleet
 from tests.support.outsider import Outsider
 from tests.support.processes import wait_until
 from tests.support.raw_http import Line
@@ -32,7 +32,9 @@ PATIENCE_S: Final = 10
 """Far more than a takeover takes, far less than the minute after which a silent body counts as cut."""
 
 
-@pytest.fixture(scope="module", params=[ONE_PROCESS], ids=lambda topology: topology.name)
+@pytest.fixture(
+    scope="module", params=[ONE_PROCESS, TWO_WORKERS, TWO_SERVICES], ids=lambda topology: topology.name
+)
 def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with fleet(request.param, tmp_path_factory.mktemp("fleet")) as running:
         yield running
