@@ -269,5 +269,7 @@ class Supervisor:
     def _leave(self) -> None:
         # Nothing is left to be done after a stop; after a mistake of ours no worker may outlive us.
         self._pass_on(signal.SIGKILL)
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(sign)
         while self._untaken:
             self._untaken.popleft().close()

@@ -186,6 +186,12 @@ class TestServer:
     def test_its_state_has_the_fields_of_every_answer(self) -> None:
         assert ServerState().default_headers == []
 
+    async def test_a_server_without_sockets_starts_and_makes_its_protocols_as_we_do(self) -> None:
+        started = source(Server.startup)
+        assert "for sock in sockets:" in started
+        for part in ("config=config", "server_state=self.server_state", "app_state=self.lifespan.state"):
+            assert part in started
+
     async def test_a_running_server_has_servers_to_close(self) -> None:
         assert "for server in self.servers:\n            server.close()" in source(Server.shutdown)
 
