@@ -1,0 +1,163 @@
+"""`haulier serve` on PostgreSQL: everyday use, and the database away, cut, locked and crashed."""
+
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+import psycopg
+import pytest
+
+from tests.e2e.test_disk_faults import ready, require_bytes
+from tests.support.content import Content
+from tests.support.outsider import Outsider
+from tests.support.postgres import Cluster, fresh_database, own_cluster
+from tests.support.processes import HAULIER, Commands, ServeProcess, environment, serving, wait_until
+
+pytestmark = pytest.mark.needs("postgresql")
+
+CHUNK: Final = 256 * 1024
+CONTENT: Final = Content(4 * CHUNK, seed=7)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One that tests stop and crash."""
+    with own_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def url(cluster: Cluster) -> Iterator[str]:
+    """An empty database of that cluster."""
+    cluster.execute("CREATE DATABASE rows")
+    try:
+        yield cluster.url("rows")
+    finally:
+        cluster.execute("DROP DATABASE rows WITH (FORCE)")
+
+
+@pytest.fixture
+def service(tmp_path: Path, url: str) -> Iterator[ServeProcess]:
+    with serving(tmp_path / "data", {"HAULIER_DATABASE_URL": url}) as running:
+        yield running
+
+
+def chunk(index: int) -> bytes:
+    return CONTENT.range(index * CHUNK, (index + 1) * CHUNK)
+
+
+def haulier(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [HAULIER, *arguments], env=environment(settings), capture_output=True, text=True, check=False
+    )
+
+
+def test_a_file_comes_in_is_listed_comes_out_and_goes(tmp_path: Path) -> None:
+    with (
+        fresh_database() as url,
+        serving(tmp_path / "data", {"HAULIER_DATABASE_URL": url}) as service,
+    ):
+        commands = Commands(service.url, tmp_path / "work")
+        data = CONTENT.range(0, CONTENT.size) * 20
+        (commands.folder / "a.bin").write_bytes(data)
+        assert commands.run("put", "a.bin").code == 0
+        (listed,) = commands.run("ls", "--json").documents
+        assert (listed["filename"], listed["size"], listed["status"]) == ("a.bin", len(data), "completed")
+        assert commands.run("get", listed["id"], "-o", "b.bin").code == 0
+        assert (commands.folder / "b.bin").read_bytes() == data
+        assert commands.run("rm", listed["id"]).code == 0
+        assert commands.run("ls", "--json").documents == []
+        assert not (service.data_dir / "haulier.db").exists()
+
+
+def test_the_doctor_says_where_the_rows_are_without_the_password(tmp_path: Path) -> None:
+    with fresh_database() as url:
+        secret = url.replace("haulier@", "haulier:hush@")
+        told = haulier("doctor", "--data-dir", str(tmp_path / "data"), HAULIER_DATABASE_URL=secret)
+        lines = [line for line in told.stdout.splitlines() if "database:" in line]
+        assert [line.startswith("ok ") for line in lines] == [True]
+        assert "hush" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_a_database_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, command: str) -> None:
+    url = "postgresql://u:hush@/rows?host=/nowhere"
+    told = haulier(command, "--data-dir", str(tmp_path / "data"), HAULIER_DATABASE_URL=url)
+    assert told.returncode == {"serve": 2, "doctor": 1}[command]
+    words = told.stderr.splitlines()[-1] if command == "serve" else told.stdout
+    assert "PostgreSQL" in words
+    assert "/nowhere" in words
+    assert "hush" not in told.stdout + told.stderr
+    assert "Traceback" not in told.stdout + told.stderr
+
+
+def test_uploads_go_on_where_they_were_after_the_database_was_away(
+    service: ServeProcess, cluster: Cluster
+) -> None:
+    outsider = Outsider(service.port)
+    upload = outsider.begin(size=CONTENT.size, chunk_size=CHUNK)["id"]
+    assert outsider.put(upload, 0, chunk(0)).status == 204
+    cluster.stop("immediate")
+    try:
+        refused = outsider.put(upload, 1, chunk(1))
+        assert refused.problem == (503, "storage-unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert ready(outsider).status == 503
+        assert outsider.ask("GET", "/healthz").status == 200
+    finally:
+        cluster.start()
+    assert outsider.state(upload)["received"] == [[0, CHUNK]]
+    for index in (1, 2, 3):
+        assert outsider.put(upload, index, chunk(index)).status == 204
+    require_bytes(outsider, outsider.finish(upload).json["id"], CONTENT)
+
+
+def test_a_crash_of_the_database_in_the_middle_is_not_noticed_by_who_sends(
+    service: ServeProcess, cluster: Cluster, tmp_path: Path
+) -> None:
+    commands = Commands(service.url, tmp_path / "work")
+    names = [f"{number}.bin" for number in range(30)]
+    for number, name in enumerate(names):
+        (commands.folder / name).write_bytes(Content(300_000, seed=number).range(0, 300_000))
+    codes: list[int] = []
+    sending = Thread(target=lambda: codes.append(commands.run("put", *names).code))
+    sending.start()
+    for done in (5, 15):
+        wait_until(partial(_have_come, service, done), "some files are there")
+        cluster.restart("immediate")
+    sending.join()
+    assert codes == [0]
+    listed = commands.run("ls", "--json").documents
+    assert sorted(row["filename"] for row in listed) == sorted(names)
+    assert {row["status"] for row in listed} == {"completed"}
+
+
+def _have_come(service: ServeProcess, count: int) -> bool:
+    return [event.get("event") for event in service.events()].count("session.committed") >= count
+
+
+def test_connections_that_are_cut_are_not_noticed(service: ServeProcess, cluster: Cluster) -> None:
+    outsider = Outsider(service.port)
+    upload = outsider.begin(size=CONTENT.size, chunk_size=CHUNK)["id"]
+    for index in range(4):
+        cluster.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'rows'"
+            " AND backend_type = 'client backend'"
+        )
+        assert outsider.put(upload, index, chunk(index)).status == 204
+    require_bytes(outsider, outsider.finish(upload).json["id"], CONTENT)
+
+
+def test_a_row_that_stays_locked_is_503_with_retry_after(service: ServeProcess, url: str) -> None:
+    outsider = Outsider(service.port)
+    upload = outsider.begin(size=CONTENT.size, chunk_size=CHUNK)["id"]
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM uploads FOR UPDATE")
+        refused = outsider.put(upload, 0, chunk(0))
+        assert refused.problem == (503, "storage-unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert outsider.state(upload)["received"] == []
+    assert outsider.put(upload, 0, chunk(0)).status == 204
