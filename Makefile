@@ -28,11 +28,11 @@ ARGS ?=
 SEEDS ?= 1000
 LONG ?=
 
-.PHONY: help serve test check fix bench docs simulate spray sbom packages $(BENCHES)
+.PHONY: help serve test check fix bench docs simulate spray sbom packages bench-takeover bench-acceptance $(BENCHES)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
-	@$(foreach b,$(BENCHES),printf '  %-12s %s\n' $(b) 'Measure $(b:bench-p%=P%) alone';) :
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+	@$(foreach b,$(BENCHES),printf '  %-16s %s\n' $(b) 'Measure $(b:bench-p%=P%) alone';) :
 
 serve: $(SERVE_PACKAGES) ## Run the service on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(BIN)/haulier serve $(ARGS)
@@ -61,6 +61,12 @@ bench: packages ## Run every benchmark against its peers, one table each
 
 $(BENCHES): bench-p%: packages
 	@$(BIN)/python -m benchmarks.$(call bench_module,$*) $(ARGS)
+
+bench-takeover: packages ## Measure what a connection that died silently costs the next request
+	@$(BIN)/python -m benchmarks.takeover $(ARGS)
+
+bench-acceptance: packages ## Measure what accepting a chunk costs on SQLite and on PostgreSQL
+	@$(BIN)/python -m benchmarks.acceptance $(ARGS)
 
 docs: $(TEST_PACKAGES) ## Check the documents: links, pages of problems, generated parts
 	$(BIN)/python -m tools.check_docs

@@ -1,0 +1,96 @@
+"""What accepting a chunk costs: its transaction alone, on SQLite and on PostgreSQL, one by one and 32 at once.
+
+`python -m benchmarks.acceptance` prints the table. Both databases lie in the same temporary folder and sync for real;
+PostgreSQL runs beside the measuring process, so the two share its cores. `off` is what we do not use: a setting under
+which a crash of PostgreSQL loses what was answered.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from haulier.adapters.sql.database import SqlDatabase, open_database
+from haulier.adapters.sql.postgres import database as postgres
+from haulier.core.session import MIB, SessionId
+from haulier.testing.rows import T0, add_upload, chunk, upload
+from tests.support.postgres import SETTINGS, own_cluster
+
+ROUNDS: Final = 5
+ONE_BY_ONE: Final = 300
+CROWD: Final = 32
+IN_CROWDS: Final = 2560
+
+Accept = Callable[[int, bool], Awaitable[None]]
+
+
+@asynccontextmanager
+async def prepared(database: SqlDatabase) -> AsyncIterator[Accept]:
+    """Open a database with as many uploads as a crowd has members; yield what accepts the n-th chunk."""
+    async with database:
+        for number in range(CROWD):
+            await add_upload(database, upload(f"s{number}", size=2**20 * MIB))
+
+        async def accept(number: int, durable: bool) -> None:  # noqa: FBT001 - a column of the table
+            session, index = SessionId(f"s{number % CROWD}"), number // CROWD
+            accepted = await database.write(
+                lambda tx: tx.sessions.accept_chunk(session, chunk(index), now=T0 + number), durable=durable
+            )
+            assert accepted
+
+        for number in range(10 * CROWD):
+            await accept(number, False)
+        yield accept
+
+
+async def measure(accept: Accept, start: int, *, durable: bool) -> tuple[float, float, int]:
+    """Return milliseconds for one alone, acceptances a second in crowds, and the next chunk's number."""
+    began = time.perf_counter()
+    for number in range(start, start + ONE_BY_ONE):
+        await accept(number, durable)
+    alone = (time.perf_counter() - began) / ONE_BY_ONE * 1000
+    start += ONE_BY_ONE
+    began = time.perf_counter()
+    for first in range(start, start + IN_CROWDS, CROWD):
+        await asyncio.gather(*(accept(first + member, durable) for member in range(CROWD)))
+    return alone, IN_CROWDS / (time.perf_counter() - began), start + IN_CROWDS
+
+
+async def row(name: str, url: str, *, durable: bool) -> None:
+    """Measure one line of the table, the median of its rounds, and print it."""
+    async with prepared(open_database(url)) as accept:
+        number, results = 10 * CROWD, []
+        for _ in range(ROUNDS):
+            alone, crowd, number = await measure(accept, number, durable=durable)
+            results.append((alone, crowd))
+    alones, crowds = zip(*results, strict=True)
+    print(f"| {name} | {statistics.median(alones):.2f} | {statistics.median(crowds):.0f} |", flush=True)
+
+
+async def main(places: Iterable[str]) -> int:
+    print("| database, commit | one alone, ms | 32 at once, a second |\n|---|---|---|")
+    with tempfile.TemporaryDirectory(dir=next(iter(places), None)) as folder:
+        await row("SQLite, process", f"sqlite:///{Path(folder) / 'process.db'}", durable=False)
+        await row("SQLite, power", f"sqlite:///{Path(folder) / 'power.db'}", durable=True)
+    SETTINGS.update(fsync="on", full_page_writes="on")
+    with own_cluster() as cluster:
+        for number, (name, commit) in enumerate(
+            (("PostgreSQL, both levels", b"LOCAL"), ("PostgreSQL, off", b"OFF"))
+        ):
+            cluster.execute(f"CREATE DATABASE rows{number}")
+            vars(postgres)["BEGIN_WRITE"] = (
+                postgres.BEGIN_DURABLE + b"; SET LOCAL synchronous_commit TO " + commit
+            )
+            await row(name, cluster.url(f"rows{number}"), durable=False)
+    return 0
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    sys.exit(uvloop.run(main(sys.argv[1:])))
