@@ -84,7 +84,10 @@ def run_service(settings: Settings) -> int:
     if settings.storage_dir != settings.root:
         prepare_tree(settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes)
     with only_service(root):
-        settings = require_closed(settings, tokens=has_tokens(settings))
+        closed = require_closed(settings, tokens=has_tokens(settings))
+        if settings.open and not closed.open:
+            log.warning("open.ignored", reason="there are tokens, so nobody is served without one")
+        settings = closed
         WorkerLocks(settings.storage_dir).sweep()
         return _serve_alone(settings, root) if settings.workers == 1 else _supervise(settings, root)
 

@@ -176,7 +176,7 @@ def test_links_have_the_public_address_and_problems_too(tmp_path: Path) -> None:
         assert refused.json["type"].startswith(PUBLIC)
 
 
-FORWARDED: Mapping[str, str] = {
+FORWARDED: Mapping[str, Any] = {
     "X_Forwarded_For": CLIENT, "X_Forwarded_Proto": "https", "X_Forwarded_Host": "files.example",
     "X_Forwarded_Prefix": "/in",
 }  # fmt: skip
@@ -186,7 +186,7 @@ def test_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
     with closed(tmp_path, trusted_proxies="127.0.0.1", allowed_host="files.example") as (service, people):
         answer = ask(service, people["writer"], "PUT", f"/api/files/a?capsule={TEAM}", b"hello", **FORWARDED)
         assert answer.headers["location"].startswith("https://files.example/in/api/uploads/")
-        wrong = {**FORWARDED, "X_Forwarded_Host": "evil.example"}
+        wrong: Any = {**FORWARDED, "X_Forwarded_Host": "evil.example"}
         assert ask(service, people["writer"], "GET", "/api/records", **wrong).problem == (421, "host-refused")
 
 
@@ -276,7 +276,10 @@ def test_a_user_has_fewer_live_uploads_than_the_local_owner(tmp_path: Path) -> N
 
 def test_a_page_of_an_allowed_origin_may_send_its_token(tmp_path: Path) -> None:
     with closed(tmp_path, cors_origin="https://app.example") as (service, people):
-        asked = {"Access_Control_Request_Method": "PUT", "Access_Control_Request_Headers": "authorization"}
+        asked: Any = {
+            "Access_Control_Request_Method": "PUT",
+            "Access_Control_Request_Headers": "authorization",
+        }
         answer = ask(service, None, "OPTIONS", "/api/files/a", Origin="https://app.example", **asked)
         assert answer.status == 204
         assert "Authorization" in answer.headers["access-control-allow-headers"]

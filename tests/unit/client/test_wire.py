@@ -3,8 +3,10 @@
 import httpx2
 import pytest
 
-from haulier.client.wire import check_url, refusal, retry_delay
+from haulier.client.values import Begun
+from haulier.client.wire import Wire, check_url, refusal, retry_delay
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
+from haulier.core.retry import RetryPolicy
 
 
 def problem(status: int, slug: str, **more: object) -> httpx2.Response:
@@ -83,3 +85,75 @@ def test_an_address_loses_its_last_slash() -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         check_url(url)
+
+
+# --- tokens ----------------------------------------------------------------------------------------
+
+
+class Service:
+    """Notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str | None] = []
+
+    async def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.shown.append(request.headers.get("Authorization"))
+        return httpx2.Response(
+            302 if request.url.path == "/moved" else 200, headers={"Location": "http://evil/"}
+        )
+
+
+def wire(service: Service, token: str | None) -> Wire:
+    return Wire(
+        "http://127.0.0.1:8000",
+        token=token,
+        connections=1,
+        policy=RetryPolicy(retries=0, base_s=0),
+        transport=httpx2.MockTransport(service),
+    )
+
+
+async def test_every_kind_of_call_shows_the_token_and_only_to_the_service() -> None:
+    service = Service()
+    async with wire(service, "hl_mine") as own:
+        await own.once("GET", "/")
+        async with own.stream("/"):
+            pass
+        async with own.events("/"):
+            pass
+        with pytest.raises(PeerRefused, match="moved"):
+            await own.once("GET", "/moved")
+    assert service.shown == ["Bearer hl_mine"] * 4
+
+
+async def test_an_uploads_own_token_is_shown_for_it_and_nothing_else() -> None:
+    service = Service()
+    async with wire(service, "hl_mine") as own:
+        upload = own.bearing("upload")
+        await upload.once("GET", "/")
+        await own.once("GET", "/")
+        await own.bearing(None).once("GET", "/")
+    assert service.shown == ["Bearer upload", "Bearer hl_mine", "Bearer hl_mine"]
+
+
+async def test_without_a_token_none_is_shown() -> None:
+    service = Service()
+    async with wire(service, None) as own:
+        await own.once("GET", "/")
+    assert service.shown == [None]
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nfeed", "caf\xe9", "tab\t"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_told(token: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire(Service(), token)
+    assert not token or token not in str(caught.value)
+
+
+def test_nothing_that_is_printed_shows_a_token() -> None:
+    own = wire(Service(), "hl_mine").bearing("upload")
+    begun = Begun.read({"id": "u", "status": "open", "chunk_size": 1, "token": "upload"})
+    assert begun.token == "upload"
+    assert "upload" not in repr(begun)
+    assert "hl_mine" not in repr(own)
+    assert "hl_mine" not in repr(own._http.headers)

@@ -156,7 +156,8 @@ async def test_what_a_proxy_took_from_the_path_is_in_links(prefix: str, base: st
 
 async def test_links_have_the_public_address_whatever_a_request_says() -> None:
     headers = (("X-Forwarded-For", CLIENT), ("X-Forwarded-Host", "other.example"))
-    for more in ({}, {"client": LIAR}):
+    sides: list[Any] = [{}, {"client": LIAR}]
+    for more in sides:
         scope = await seen(*headers, public_url="https://files.example/up", **more)
         assert base_url(scope) == "https://files.example/up"
 
