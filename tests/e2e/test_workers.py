@@ -224,3 +224,43 @@ class TestOneDatabase:
             records = Outsider(running.port).records()
             assert len({record["id"] for record in records}) == clients * files
             assert running.stop() == 0
+
+
+class TestOperators:
+    def test_any_worker_shows_what_another_one_holds(self, service: ServeProcess) -> None:
+        outsider = Outsider(service.port)
+        upload = outsider.begin(size=CONTENT.size, mode="append")["id"]
+        with Wire(service.port) as holder, Wire(service.port) as other:
+            worker, looker = worker_of(service, holder, "holder"), worker_of(service, other, "other")
+            assert worker != looker
+            holder.start("PATCH", f"/api/uploads/{upload}", CONTENT.size, {"Upload-Offset": "0"})
+            holder.send(CONTENT.range(0, MIB))
+
+            def shown() -> dict[str, object]:
+                (item,) = other.ask("GET", "/api/operators/sessions").json["items"]
+                return {name: item[name] for name in ("id", "holder", "received_bytes")}
+
+            wanted = {"id": upload, "holder": worker, "received_bytes": MIB}
+            wait_until(lambda: shown() == wanted, "what is received is accepted")
+            assert other.ask("GET", "/api/operators/stats").json["workers"] == WORKERS
+            assert metric(service, "haulier_running_bodies") == 1
+
+    def test_expiry_spares_what_another_worker_holds(self, tmp_path: Path) -> None:
+        settings = {"HAULIER_WORKERS": str(WORKERS), "HAULIER_SESSION_TTL_S": "1"}
+        with serving(tmp_path / "data", settings) as running:
+            outsider = Outsider(running.port)
+            held = outsider.begin(size=CONTENT.size, mode="append")["id"]
+            with Wire(running.port) as holder, Wire(running.port) as other:
+                assert worker_of(running, holder, "holder") != worker_of(running, other, "other")
+                holder.start("PATCH", f"/api/uploads/{held}", CONTENT.size, {"Upload-Offset": "0"})
+                holder.send(CONTENT.range(0, MIB))
+                left = outsider.begin(size=1)["id"]
+                # Long enough that the held one, whose body is silent, is older than its time to live as well.
+                wait_until(lambda: expired(other) > 0, "what nobody holds expires")
+                assert outsider.state(left)["status"] == "expired"
+                assert outsider.state(held)["status"] == "open"
+
+
+def expired(wire: Wire) -> int:
+    """Expire now; return how many uploads that were."""
+    return int(wire.ask("POST", "/api/operators/expire").json["expired"])
