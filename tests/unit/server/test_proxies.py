@@ -104,7 +104,7 @@ async def test_nobody_else_is_believed() -> None:
         ("Forwarded", f"for={LIAR};proto=https;host=evil.example"),
     )
     for more in ({"client": CLIENT}, {"client": None}, {"proxies": ()}, {"client": "unix:"}):
-        scope = await seen(*headers, **more)  # type: ignore[arg-type]  # one keyword at a time
+        scope = await seen(*headers, **more)
         assert base_url(scope) == "http://10.0.0.5:8000"
         assert scope["client"] is None or scope["client"][0] != LIAR
 
