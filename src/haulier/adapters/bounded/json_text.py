@@ -2,33 +2,33 @@
 
 Rule 1: exactly the grammar of RFC 8259 passes; of the extensions that parsers grew, none does.
 Rule 2: memory is flat: a string may be as long as the file, nesting and numbers have a limit.
-Rule 3: the fast lanes only skip: what a lane does not take, the states judge, token by token. Removing a lane
-        changes no verdict.
+Rule 3: the fast lanes only skip: what a lane does not take, the states judge, token by token. Removing the
+        lanes changes no verdict. (Python's decoder is one of them; what it makes is bounded by a piece.)
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from enum import Enum, auto
-from typing import Final
+from enum import IntEnum, auto
+from typing import Final, NoReturn
 
 from haulier.adapters.bounded.text import Place
 
 MAX_DEPTH: Final = 512
 """Open brackets. Go's decoder takes 10000, Python's about 1000, serde's 128, .NET's 64."""
-MAX_NUMBER: Final = 4096
-"""Characters. Python refuses to convert integers of more than 4300 digits."""
+MAX_NUMBER: Final = 256 * 1024
+"""Characters; no piece is longer, so a longer number is cut, kept, and judged here whatever the lanes take."""
+MAX_MISSES: Final = 8
+"""Values of a piece that may turn out not to end in it, or not to be valid; after that its lanes go slow.
+
+Brackets that are open at the end of a piece are missed once each, and files rarely nest deeper.
+"""
 
 _SPACE: Final = r"[ \t\n\r]*"
 _STRING: Final = r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
 _NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 # What follows shows that a number is whole; the last one of a piece is left to the states.
 _SCALAR: Final = rf"(?:{_STRING}|(?:{_NUMBER}|true|false|null)(?=[ \t\n\r,\]}}]))"
-_MEMBER: Final = rf"{_STRING}{_SPACE}:{_SPACE}{_SCALAR}"
-_FLAT: Final = (
-    rf"(?:{_SCALAR}"
-    rf"|\{{{_SPACE}(?:{_MEMBER}(?:{_SPACE},{_SPACE}{_MEMBER})*)?{_SPACE}\}}"
-    rf"|\[{_SPACE}(?:{_SCALAR}(?:{_SPACE},{_SPACE}{_SCALAR})*)?{_SPACE}\])"
-)
 
 
 class JsonInvalid(Exception):
@@ -40,7 +40,7 @@ class JsonInvalid(Exception):
         self.column = place.column
 
 
-class _State(Enum):
+class _State(IntEnum):
     VALUE = auto()
     FIRST_ELEMENT = auto()
     """A value, or the end of an empty array."""
@@ -65,12 +65,25 @@ _WORD: Final = re.compile(rf"(?:{_NUMBER}|true|false|null)(?=[ \t\n\r,\]}}])")
 _WORD_CUT: Final = re.compile(r"[-+.0-9a-zA-Z]+\Z")
 _IN_STRING: Final = re.compile(r'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _ESCAPE_CUT: Final = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-_ELEMENT: Final = re.compile(rf"{_SPACE},{_SPACE}{_FLAT}")
+_ELEMENT: Final = re.compile(rf"{_SPACE},{_SPACE}{_SCALAR}")
 _LANES: Final[Mapping[str, re.Pattern[str]]] = {
-    "[": re.compile(rf"(?:{_SPACE},{_SPACE}{_FLAT})*"),
-    "{": re.compile(rf"(?:{_SPACE},{_SPACE}{_STRING}{_SPACE}:{_SPACE}{_FLAT})*"),
+    "[": re.compile(rf"(?:{_SPACE},{_SPACE}{_SCALAR})*"),
+    "{": re.compile(rf"(?:{_SPACE},{_SPACE}{_STRING}{_SPACE}:{_SPACE}{_SCALAR})*"),
 }
-"""What may follow a value in an open bracket, for as far as it is not nested: at the speed of the regex engine."""
+"""What may follow a value in an open bracket, for as long as it is not nested."""
+_NESTED_NEXT: Final[Mapping[str, re.Pattern[str]]] = {
+    "[": re.compile(rf"{_SPACE},{_SPACE}(?=[\[{{])"),
+    "{": re.compile(rf"{_SPACE},{_SPACE}{_STRING}{_SPACE}:{_SPACE}(?=[\[{{])"),
+}
+_INSIDE: Final = frozenset({_State.IN_STRING, _State.IN_KEY})
+
+
+def _refuse(constant: str) -> NoReturn:
+    """NaN and the infinities, which Python's decoder takes."""
+    raise ValueError(constant)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
 
 
 class JsonScanner:
@@ -82,6 +95,7 @@ class JsonScanner:
         self._rest = ""
         self._place = Place()
         self._array = False
+        self._misses = 0
         self._elements = 0
         self._steps: Mapping[_State, Callable[[str, int], int | None]] = {
             _State.VALUE: self._value,
@@ -106,6 +120,7 @@ class JsonScanner:
             JsonInvalid: no continuation makes this JSON.
         """
         text = self._rest + piece
+        self._misses = 0
         try:
             position = self._scan(text)
         except _Fault as fault:
@@ -120,18 +135,21 @@ class JsonScanner:
         Raises:
             JsonInvalid: the text is cut off, or empty.
         """
+        end = Place(self._place.line, self._place.column)
+        end.pass_over(self._rest)
+        if self._state in _INSIDE:
+            raise JsonInvalid("the text ends inside of a string", end)
         self.feed("\n")  # shows that a number at the end is whole
-        if self._state is _State.AFTER and not self._open:
-            return
         if self._state is _State.VALUE and not self._open and not self._rest.strip():
             raise JsonInvalid("there is no value", Place())
-        raise JsonInvalid("the text ends before its value does", self._place)
+        if self._state is not _State.AFTER or self._open:
+            raise JsonInvalid("the text ends before its value does", end)
 
     def _scan(self, text: str) -> int:
         """Return the position up to which the text is judged."""
         position = 0
         while True:
-            if self._state not in {_State.IN_STRING, _State.IN_KEY}:
+            if self._state not in _INSIDE:
                 match = _SPACES.match(text, position)
                 position = match.end() if match else position
             if position == len(text):
@@ -145,6 +163,10 @@ class JsonScanner:
         character = text[position]
         if character in "{[":
             self._count()
+            end = self._whole(text, position) if self._open else None
+            if end is not None:
+                self._state = _State.AFTER
+                return end
             self._push(character, position)
             return position + 1
         if character == '"':
@@ -217,12 +239,33 @@ class JsonScanner:
         raise _Fault(f"a comma or {closing} is expected here", position)
 
     def _lane(self, bracket: str, text: str, position: int) -> int:
-        match = _LANES[bracket].match(text, position)
-        end = match.end() if match else position
-        if end > position and bracket == "[" and len(self._open) == 1:
-            # One more character than was taken: it shows that the last number is whole.
-            self._elements += len(_ELEMENT.findall(text, position, end + 1))
-        return end
+        """Pass over what follows in a bracket, for as long as it is whole in this piece."""
+        counting = bracket == "[" and len(self._open) == 1
+        while True:
+            match = _LANES[bracket].match(text, position)
+            end = match.end() if match else position
+            if counting and end > position:
+                # One more character than was taken: it shows that the last number is whole.
+                self._elements += len(_ELEMENT.findall(text, position, end + 1))
+            match = _NESTED_NEXT[bracket].match(text, end)
+            nested = self._whole(text, match.end()) if match else None
+            if nested is None:
+                return end
+            self._elements += counting
+            position = nested
+
+    def _whole(self, text: str, position: int) -> int | None:
+        """Return where a bracket's value ends; None: not in this piece, or the states should look at it."""
+        if self._misses == MAX_MISSES:
+            return None
+        try:
+            _, end = _DECODER.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            self._misses += 1
+            return None
+        brackets = text.count("[", position, end) + text.count("{", position, end)
+        # Each may be inside of the one before; that many are only allowed where none of them is too deep.
+        return end if brackets <= MAX_DEPTH - len(self._open) else None
 
     def _push(self, bracket: str, position: int) -> None:
         if len(self._open) == MAX_DEPTH:

@@ -4,8 +4,10 @@ Rule 1: no byte of it is trusted: by now the child may belong to whoever made th
         possible answer is none at all.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -54,7 +56,8 @@ def read_reply(job: str, body: bytes) -> Derivatives | FileMetadata | Unprocesse
         reply: Derivatives | FileMetadata | Unprocessed = _ADAPTERS[job].validate_json(body, strict=True)
     except (ValidationError, RecursionError) as error:
         raise ProtocolBroken("the answer is not of a known form") from error
-    if not _is_possible(job, reply):
+    members = {member.name for member in fields(reply)}
+    if set(json.loads(body)) != members or not _is_possible(job, reply):
         raise ProtocolBroken("the answer is not possible")
     return reply
 
