@@ -178,3 +178,15 @@ def test_a_removed_record_is_listed_no_more(haulier: Commands) -> None:
 
 def _tree(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_empty_folders_are_counted_in_the_report(haulier: Commands) -> None:
+    (haulier.folder / "tree/empty").mkdir(parents=True)
+    make_file(haulier.folder / "tree/file", 5)
+    ran = haulier.run("put", "-r", "tree")
+    assert ran.code == 0
+    assert "1 empty folder was not sent" in ran.err
+    (haulier.folder / "nothing").mkdir()
+    nothing = haulier.run("put", "-r", "nothing")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert "1 empty folder was not sent" in nothing.err

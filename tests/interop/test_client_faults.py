@@ -140,7 +140,7 @@ async def test_a_refusal_is_final_and_the_upload_can_go_on_later(
 
 async def test_silence_for_ever_is_unreachable_and_the_upload_can_go_on_later(world: World) -> None:
     async with world.client() as client:
-        world.way.plan(".*", *[lose_request] * 4)
+        world.way.plan(".*", *[lose_request] * (EAGER.retries + 1))
         with pytest.raises(PeerUnreachable):
             await world.put(client, world.large, FORCE_CHUNKS)
         await world.put(client, world.large, FORCE_CHUNKS)

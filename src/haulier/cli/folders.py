@@ -1,6 +1,7 @@
 """Which files `haulier put` sends, and where `haulier get` puts them.
 
-Rule 1: nothing is left out silently: what cannot be read is an error, a link to a folder is followed.
+Rule 1: nothing is left out silently: what cannot be read is an error, a link to a folder is followed, and folders
+        without a file below them, of which no record can tell, are counted.
 Rule 2: two files never get one path; a path never leads out of the folder it is written to.
 """
 
@@ -23,32 +24,49 @@ class Item:
     """Its record's path; None for a file that was named by itself."""
 
 
-def collect(names: list[Path], *, recursive: bool) -> list[Item]:
-    """Return what is to be sent, in order.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be sent, in order."""
+
+    items: list[Item]
+    empty: int = 0
+    """Folders without anything in them; they are not sent."""
+
+
+def collect(names: list[Path], *, recursive: bool) -> Selection:
+    """Return what is to be sent.
 
     Raises:
         InvalidRequest: a folder without `-r`, a circle of links, or two files with one path.
         OSError: a folder cannot be read.
     """
     items: list[Item] = []
+    empty = 0
     for name in names:
         if not name.is_dir():
             items.append(Item(name, None))
         elif not recursive:
             raise InvalidRequest.of("FILE", f"{name} is a folder; -r sends folders")
         else:
-            items.extend(_walk(name, name.resolve().name, ()))
+            for found in _walk(name, name.resolve().name, ()):
+                if found is None:
+                    empty += 1
+                else:
+                    items.append(found)
     _require_distinct(items)
-    return items
+    return Selection(items, empty)
 
 
-def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item | None]:
+    """Yield the files below a folder, and None for each folder in which there is nothing."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         raise InvalidRequest.of("FILE", f"{folder} is a link to a folder above it")
     with os.scandir(folder) as entries:
         children = sorted(entries, key=lambda entry: entry.name)
+    if not children:
+        yield None
     for child in children:
         inner = f"{path}/{child.name}" if path else child.name
         if child.is_dir():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from haulier.cli.display import Bars, print_record
-from haulier.cli.folders import Item, collect
+from haulier.cli.folders import Item, Selection, collect
 from haulier.cli.options import DEFAULT_URL, Capsule, Home, Json, Parallel, Token, Url
 from haulier.cli.outcome import FAILED, do_each, explain, run, tell
 from haulier.cli.standard_input import read_descriptor
@@ -30,6 +30,7 @@ class Derivatives(StrEnum):
 
 
 STDIN = Path("-")
+STDIN_HINT = "interrupted; nothing was kept, standard input cannot be read again"
 
 
 def put(
@@ -71,20 +72,29 @@ def put(
         )
     if STDIN in files and len(files) > 1:
         raise typer.BadParameter("- stands alone: standard input is one stream", param_hint="FILE")
-    items = [] if files == [STDIN] else _collect(files, recursive=recursive)
+    found = Selection([]) if files == [STDIN] else _collect(files, recursive=recursive)
+    items = found.items
 
     async def work() -> int:
         from haulier.client import Client
 
         async with Client(url, token=token, capsule=capsule, parallel=parallel, home=home) as client:
-            if not items:
+            if files == [STDIN]:
                 return await _put_stdin(client, name, digest, as_json=as_json)
-            return await _put_all(client, items, digest, as_json=as_json, parallel=parallel)
+            code = await _put_all(client, items, digest, as_json=as_json, parallel=parallel)
+            _tell_empty(found.empty)
+            return code
 
-    run(work(), interrupted=_hint(items))
+    run(work(), interrupted=_hint(items) if items else STDIN_HINT)
 
 
-def _collect(files: list[Path], *, recursive: bool) -> list[Item]:
+def _tell_empty(count: int) -> None:
+    if count:
+        folders = "1 empty folder was" if count == 1 else f"{count} empty folders were"
+        tell(f"{folders} not sent: a service keeps files, and folders only as parts of their paths")
+
+
+def _collect(files: list[Path], *, recursive: bool) -> Selection:
     try:
         return collect(files, recursive=recursive)
     except InvalidRequest as error:
@@ -95,8 +105,6 @@ def _collect(files: list[Path], *, recursive: bool) -> list[Item]:
 
 
 def _hint(items: list[Item]) -> str:
-    if not items:
-        return "interrupted; nothing was kept, standard input cannot be read again"
     hint = "interrupted; run the same command again and it goes on where it stopped"
     return hint if len(items) == 1 else f"{hint}; leave out the files printed above, they are done"
 

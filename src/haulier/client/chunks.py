@@ -17,7 +17,14 @@ from typing import Final
 
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
-from haulier.client.resource import LOST_SLUGS, MAX_SESSIONS, abandon, ask_state, finish, upload_path
+from haulier.client.resource import (
+    abandon,
+    ask_state,
+    begin,
+    begin_anew_when_lost,
+    finish,
+    upload_path,
+)
 from haulier.client.source import FileSource
 from haulier.client.tasks import in_thread, tasks
 from haulier.client.values import Begun, Record, UploadState
@@ -88,21 +95,25 @@ class ChunkUpload:
             PeerCorrupted: what arrived is not what was sent; the upload has been aborted.
             PeerRefused, PeerUnreachable: as `Wire.call`; the upload can be continued.
         """
-        for _ in range(MAX_SESSIONS - 1):
-            try:
-                record = await self._session()
-                # An earlier run finished it and was killed before it could say so; then it was deleted.
-                if record.deleted_at is None:
-                    return record
-            except PeerRefused as error:
-                if error.slug not in LOST_SLUGS:
-                    raise
-            await self._key.renew()
-        return await self._session()
+        return await begin_anew_when_lost(self._session, self._key.renew)
 
     async def _session(self) -> Record:
-        begun = await self._begin()
+        begun = await begin(
+            self._wire,
+            self._order,
+            mode="chunks",
+            size=self._source.size,
+            key=self._key.value,
+            report=self._report,
+        )
         self._own = self._wire.bearing(begun.token)
+        record = await self._verified(begun)
+        if record.deleted_at is not None:
+            # An earlier run finished it and was killed before it could say so; then it was deleted.
+            raise PeerRefused(410, "upload-gone", f"the record of upload {begun.id} is deleted")
+        return record
+
+    async def _verified(self, begun: Begun) -> Record:
         try:
             async with tasks() as group:
                 following = FollowingDigest(self._source, self._order.digest)
@@ -111,18 +122,6 @@ class ChunkUpload:
         except (SourceChanged, PeerCorrupted):
             await abandon(self._own, begun.id)
             raise
-
-    async def _begin(self) -> Begun:
-        answer = await self._wire.persevere(
-            lambda: self._wire.once(
-                "POST",
-                "/api/uploads",
-                json=self._order.document(mode="chunks", size=self._source.size),
-                headers={"Idempotency-Key": self._key.value},
-            ),
-            waiting=self._report.waiting,
-        )
-        return Begun.read(answer.json())
 
     async def _bring_over(
         self, begun: Begun, following: FollowingDigest, hashing: "asyncio.Task[Digest | None]"

@@ -22,7 +22,7 @@ from haulier.client.streams import StreamUpload
 from haulier.client.tasks import in_thread
 from haulier.client.values import ProgressCallback, Record, RecordPage, UploadState
 from haulier.client.whole import WholeUpload
-from haulier.client.wire import Wire
+from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
 from haulier.core.errors import PeerCorrupted, SourceChanged, WaitTimeout
 from haulier.core.retry import RetryPolicy
@@ -51,7 +51,8 @@ class Client:
         token: sent as a bearer token.
         capsule: where uploads go and lists look.
         parallel: bodies at once, 1 or more.
-        retry: patience with a service that has answered before; the default outlasts a restart.
+        retry: patience with a service that has answered before, and of uploads from their first attempt on; the
+            default outlasts a restart.
         home: where the state that lets a killed upload go on is kept; the platform's user state
             directory by default.
         transport: another way to the service than sockets, for one in the same process
@@ -75,7 +76,12 @@ class Client:
         self._parallel = parallel
         self._gate = asyncio.Semaphore(parallel)
         self._wire = Wire(
-            url, token=token, connections=parallel, policy=retry or RetryPolicy(), transport=transport
+            url,
+            token=token,
+            connections=parallel,
+            policy=retry or RetryPolicy(),
+            restart=retry or RESTART,
+            transport=transport,
         )
         root = user_state_path("haulier", appauthor=False) if home is None else Path(home)
         self._resume_dir = root / "uploads"

@@ -1,13 +1,14 @@
 """An upload's own resource, as every way of sending uses it: its state, its end, and its verified result."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
 import httpx2
 
-from haulier.client.values import Record, UploadState
+from haulier.client.order import Order, Report
+from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
@@ -26,6 +27,47 @@ POLL_S: Final = 30
 def upload_path(upload: str) -> str:
     """Return the path of an upload's own resource."""
     return f"/api/uploads/{quote(upload, safe='')}"
+
+
+async def begin(wire: Wire, order: Order, *, mode: str, size: int | None, key: str, report: Report) -> Begun:
+    """Begin an upload, or find the one that has the key.
+
+    Raises:
+        PeerUnreachable, PeerRefused: as `Wire.call`.
+    """
+    answer = await wire.persevere(
+        lambda: wire.once(
+            "POST",
+            "/api/uploads",
+            json=order.document(mode=mode, size=size),
+            headers={"Idempotency-Key": key},
+        ),
+        waiting=report.waiting,
+        outlast_restart=True,
+    )
+    return Begun.read(answer.json())
+
+
+async def begin_anew_when_lost(
+    session: Callable[[], Awaitable[Record]], renew: Callable[[], Awaitable[None]]
+) -> Record:
+    """Run a session; as often as its key turns out to lead nowhere, begin another one with a new key.
+
+    Args:
+        session: the whole way from a begin to the record, with the key in use.
+        renew: replaces that key.
+
+    Raises:
+        PeerRefused: `MAX_SESSIONS` of them were lost; and what else `session` raises.
+    """
+    for _ in range(MAX_SESSIONS - 1):
+        try:
+            return await session()
+        except PeerRefused as error:
+            if error.slug not in LOST_SLUGS:
+                raise
+        await renew()
+    return await session()
 
 
 async def ask_state(wire: Wire, upload: str, *, wait_s: int = 0) -> UploadState:

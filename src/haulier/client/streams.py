@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 from haulier.client.order import Order, Report
-from haulier.client.resource import abandon, append, ask_offset, finish
+from haulier.client.resource import abandon, append, ask_offset, begin, finish
 from haulier.client.tasks import tasks
 from haulier.client.values import Begun, Record
 from haulier.client.wire import Wire
@@ -43,13 +43,10 @@ class StreamUpload:
             PeerCorrupted: what arrived is not what was sent.
             PeerRefused, PeerUnreachable: as `Wire.call`; the upload has been aborted where possible.
         """
-        begun = await self._wire.call(
-            "POST",
-            "/api/uploads",
-            json=self._order.document(mode="append", size=None),
-            headers={"Idempotency-Key": self._key},
+        begun = await begin(
+            self._wire, self._order, mode="append", size=None, key=self._key, report=self._report
         )
-        self._take(Begun.read(begun.json()))
+        self._take(begun)
         try:
             size = await self._send_all()
             return await finish(self._wire, self._upload, digest=self._digest(), size=size)

@@ -12,12 +12,11 @@ import httpx2
 
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
-    LOST_SLUGS,
-    MAX_SESSIONS,
     POLL_S,
     append,
     ask_offset,
     ask_state,
+    begin_anew_when_lost,
     corruption,
     read_result,
     require_equal,
@@ -52,14 +51,10 @@ class WholeUpload:
         body = await in_thread(self._source.read, 0, self._source.size)
         await asyncio.to_thread(self._source.check)
         digest = await asyncio.to_thread(_digest, self._order.digest, body)
-        for _ in range(MAX_SESSIONS - 1):
-            try:
-                return await self._session(body, digest)
-            except PeerRefused as error:
-                if error.slug not in LOST_SLUGS:
-                    raise
-            self._key = secrets.token_hex(16)
-        return await self._session(body, digest)
+        return await begin_anew_when_lost(lambda: self._session(body, digest), self._renew_key)
+
+    async def _renew_key(self) -> None:
+        self._key = secrets.token_hex(16)
 
     async def _session(self, body: bytes, digest: Digest | None) -> Record:
         async def attempt() -> Record | None:
@@ -69,7 +64,9 @@ class WholeUpload:
         record = None
         try:
             while record is None:
-                record = await self._wire.persevere(attempt, waiting=self._report.waiting)
+                record = await self._wire.persevere(
+                    attempt, waiting=self._report.waiting, outlast_restart=True
+                )
         except PeerRefused as error:
             raise corruption(error, self._order.filename) from error
         self._report.acknowledged(len(body))

@@ -2,8 +2,8 @@
 
 Rule 1: a call is repeated only when its caller knows that repeating it is harmless.
 Rule 2: a token goes to this service only, in no address, and into no error and no log: redirects are not followed.
-Rule 3: until the service has answered once, patience is short: a wrong address should be told at once.
-        After that a silent service is taken for one that restarts.
+Rule 3: until the service has answered once, patience is short: a wrong address should be told soon. After that
+        a silent service is taken for one that restarts; by an upload from the start, for as long as a restart takes.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 FIRST_CONTACT: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
 """Patience with an address that has never answered."""
+RESTART: Final = RetryPolicy(retries=30, base_s=0.5, cap_s=2.0)
+"""Patience of an upload with such an address: about 30 s. A service that restarts stops within 20 and is back at once."""
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 90.0
 """How long one read or write may take. The service gives up on a silent body after 60 s and answers a
@@ -49,12 +51,14 @@ class Wire:
         token: str | None,
         connections: int,
         policy: RetryPolicy,
+        restart: RetryPolicy = RESTART,
         chance: Chance | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = check_url(url)
         self._policy = policy
+        self._restart = restart
         self._chance = random.Random().random if chance is None else chance
         self._sleep = sleep
         self._contact = False
@@ -133,6 +137,7 @@ class Wire:
         *,
         mark: Callable[[], object] = lambda: None,
         waiting: Callable[[HaulierError], None] = lambda _: None,
+        outlast_restart: bool = False,
     ) -> T:
         """Repeat `attempt` until it succeeds or fails for good.
 
@@ -140,8 +145,10 @@ class Wire:
             attempt: asks for the true state itself, where that matters, before it repeats anything.
             mark: tells progress; whenever it has changed, the budget starts anew.
             waiting: told why, before each pause.
+            outlast_restart: take an address that has never answered for a service that restarts.
         """
-        patience, met = self._patience(), self._contact
+        first = self._restart if outlast_restart else FIRST_CONTACT
+        patience, met = self._patience(first), self._contact
         while True:
             try:
                 return await attempt()
@@ -150,7 +157,7 @@ class Wire:
                 if at_least is None:
                     raise
                 if met is not self._contact:
-                    patience, met = self._patience(), self._contact
+                    patience, met = self._patience(first), self._contact
                 patience.progress(mark())
                 delay = patience.next_delay(at_least=at_least)
                 if delay is None:
@@ -188,8 +195,8 @@ class Wire:
                     raise refusal(source.response)
                 yield source
 
-    def _patience(self) -> Patience:
-        return Patience(self._policy if self._contact else FIRST_CONTACT, self._chance)
+    def _patience(self, first: RetryPolicy) -> Patience:
+        return Patience(self._policy if self._contact else first, self._chance)
 
     def _told_as_errors(self) -> "_Translation":
         return _Translation(self.url)

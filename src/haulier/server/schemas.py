@@ -4,6 +4,7 @@ Rule 1: times are ISO 8601 with `Z`, sizes bytes, hex digests lower case.
 Rule 2: what is not listed here, as where a blob lies, is nobody's business.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
@@ -21,6 +22,15 @@ MAX_MISSING_CHUNKS: Final = 1000
 HEX_EXAMPLE: Final = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
 UPLOAD_EXAMPLE: Final = "3q2-7wEjRWeJq83vASNFZw"
 RECORD_EXAMPLE: Final = "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"
+_OPEN_EXAMPLE: Final[Mapping[str, Any]] = {
+    "id": UPLOAD_EXAMPLE,
+    "record": RECORD_EXAMPLE,
+    "status": "open",
+    "mode": "chunks",
+    "size": 73400320,
+    "chunk_size": 8388608,
+    "chunk_count": 9,
+}
 _TIME: Final = "2026-11-22T09:37:47.123Z"
 _BASE: Final = "http://127.0.0.1:8000"
 
@@ -61,13 +71,7 @@ class BegunOut(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "id": UPLOAD_EXAMPLE,
-                    "record": RECORD_EXAMPLE,
-                    "status": "open",
-                    "mode": "chunks",
-                    "size": 73400320,
-                    "chunk_size": 8388608,
-                    "chunk_count": 9,
+                    **_OPEN_EXAMPLE,
                     "expires_at": _TIME,
                     "token": "c2VjcmV0",
                     "links": {
@@ -230,13 +234,7 @@ class StateOut(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "id": UPLOAD_EXAMPLE,
-                    "record": RECORD_EXAMPLE,
-                    "status": "open",
-                    "mode": "chunks",
-                    "size": 73400320,
-                    "chunk_size": 8388608,
-                    "chunk_count": 9,
+                    **_OPEN_EXAMPLE,
                     "received": [[0, 16777216]],
                     "received_bytes": 16777216,
                     "missing_chunks": [2, 3, 4, 5, 6, 7, 8],

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from haulier.cli.folders import Item, collect, full_path, place_below
+from haulier.cli.folders import Item, Selection, collect, full_path, place_below
 from haulier.core.errors import InvalidRequest
 
 
 def test_files_named_by_themselves_have_no_path(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
-    assert collect([path], recursive=False) == [Item(path, None)]
+    assert collect([path], recursive=False) == Selection([Item(path, None)])
 
 
 def test_a_folder_needs_r(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_a_folders_own_name_begins_the_paths(tmp_path: Path, monkeypatch: pytest
     (folder / "b/two").touch()
     (folder / "a").touch()
     paths = ["top/a", "top/b/two"]
-    assert [item.path for item in collect([folder], recursive=True)] == paths
+    assert [item.path for item in collect([folder], recursive=True).items] == paths
     monkeypatch.chdir(folder)
-    assert [item.path for item in collect([Path()], recursive=True)] == paths
+    assert [item.path for item in collect([Path()], recursive=True).items] == paths
 
 
 def test_links_to_folders_are_followed_and_circles_told(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_links_to_folders_are_followed_and_circles_told(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").touch()
     (tmp_path / "top/link").symlink_to(tmp_path / "other")
-    assert [item.path for item in collect([tmp_path / "top"], recursive=True)] == ["top/link/file"]
+    assert [item.path for item in collect([tmp_path / "top"], recursive=True).items] == ["top/link/file"]
     (tmp_path / "other/back").symlink_to(tmp_path / "top")
     with pytest.raises(InvalidRequest, match="above it"):
         collect([tmp_path / "top"], recursive=True)
@@ -45,13 +45,13 @@ def test_links_to_folders_are_followed_and_circles_told(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "top").mkdir()
     (tmp_path / "top/link").symlink_to("nowhere")
-    assert [item.path for item in collect([tmp_path / "top"], recursive=True)] == ["top/link"]
+    assert [item.path for item in collect([tmp_path / "top"], recursive=True).items] == ["top/link"]
 
 
 def test_names_are_normalised_and_never_fall_together(tmp_path: Path) -> None:
     (tmp_path / "top").mkdir()
     (tmp_path / "top/u\u0308").touch()
-    assert [item.path for item in collect([tmp_path / "top"], recursive=True)] == ["top/\u00fc"]
+    assert [item.path for item in collect([tmp_path / "top"], recursive=True).items] == ["top/\u00fc"]
     (tmp_path / "top/\u00fc").touch()
     with pytest.raises(InvalidRequest, match="both get the path"):
         collect([tmp_path / "top"], recursive=True)
@@ -95,3 +95,12 @@ def test_no_path_leads_out_of_the_folder(path: str) -> None:
 
 def test_a_path_becomes_a_place() -> None:
     assert place_below(Path("out"), "a/b c") == Path("out/a/b c")
+
+
+def test_folders_with_nothing_in_them_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "top/empty").mkdir(parents=True)
+    (tmp_path / "top/full/empty").mkdir(parents=True)
+    (tmp_path / "top/full/file").touch()
+    found = collect([tmp_path / "top"], recursive=True)
+    assert ([item.path for item in found.items], found.empty) == (["top/full/file"], 2)
+    assert collect([tmp_path / "top/empty"], recursive=True) == Selection([], 1)
