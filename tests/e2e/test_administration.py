@@ -22,7 +22,7 @@ class Operator:
 
     def run(self, *arguments: str, **settings: str) -> Ran:
         """Run a command on the data directory."""
-        return self.commands.run(*arguments, "--data-dir", str(self.data), **settings)
+        return self.commands.run(*arguments, "--data-dir", str(self.data), given=None, **settings)
 
     def token(self, principal: str, *options: str) -> str:
         """Make a token and return its secret."""

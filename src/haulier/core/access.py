@@ -32,6 +32,8 @@ WRITERS: Final = frozenset({Role.WRITER, Role.OWNER})
 class Rights:
     """What one caller may do in one capsule that its credential is for."""
 
+    capsule: Capsule
+    """As it was when the rights were read."""
     owner: str
     """Who calls: whose things are `own`."""
     upload: SessionId | None = None
@@ -88,8 +90,9 @@ def rights_in(capsule: Capsule, granted: Role | None, caller: Caller, *, operato
     guest = role is None and capsule.policy.admits_users and caller.owner.startswith(USER)
     writes = (guest or role in WRITERS) and caller.scope.includes(Scope.WRITE)
     if caller.upload is not None:
-        return Rights(owner=caller.owner, upload=caller.upload, writes=writes)
+        return Rights(capsule=capsule, owner=caller.owner, upload=caller.upload, writes=writes)
     return Rights(
+        capsule=capsule,
         owner=caller.owner,
         reads_own=guest or role is not None,
         reads_all=role is not None,

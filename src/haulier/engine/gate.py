@@ -50,10 +50,7 @@ class UploadGate:
             raise AccessDenied(f"begin uploads in capsule {request.capsule!r}")
         if request.record is not None:
             await self._require_target(request, rights, tx)
-        capsule = await tx.capsules.load(request.capsule)
-        if capsule is None:  # on PostgreSQL the two reads may see it go
-            raise CapsuleNotFound(request.capsule)
-        return capsule.policy
+        return rights.capsule.policy
 
     async def _require_target(
         self, request: BeginUpload, rights: Rights, tx: Transaction[UploadDetails]

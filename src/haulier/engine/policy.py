@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
-from haulier.core.errors import AccessDenied, CapsuleNotFound, InvalidRequest
+from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.record import Asset, Record, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
@@ -53,8 +53,7 @@ class UploadPolicy:
 
     async def grew(self, tx: Transaction[UploadDetails], session: Upload, offset: int) -> None:
         """Keep as many bytes reserved as an upload has whose size was unknown at its begin."""
-        if session.spec.size is None:
-            await tx.capsules.reserve(session.details.capsule, offset - session.offset)
+        await tx.capsules.reserve(session.details.capsule, offset - session.offset)
 
     async def completing(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Judge again what may have changed since the begin: the owner's right, the capsule's room and policy.
@@ -67,12 +66,9 @@ class UploadPolicy:
         rights = await self._access.rights(tx, owner, name)
         if rights is None or not rights.writes:
             raise AccessDenied(f"complete uploads in capsule {name!r}")
-        capsule = await tx.capsules.load(name)
-        if capsule is None:  # on PostgreSQL the two reads may see it go
-            raise CapsuleNotFound(name)
         if session.spec.size is None:
-            capsule.policy.require_size(size)
-        capsule.require_room(size)
+            rights.capsule.policy.require_size(size)
+        rights.capsule.require_room(size)
 
     async def verify(self, session: Upload) -> UploadDetails:
         """Compute what was asked for, and compare it with what was promised."""

@@ -15,6 +15,7 @@ from haulier.core.errors import (
     QuotaExceeded,
     RequestError,
     TypeNotAccepted,
+    UploadBusy,
 )
 from haulier.core.session import Mode, SessionStatus
 from haulier.engine import appends
@@ -270,6 +271,22 @@ async def test_an_append_that_another_took_over_reserves_nothing(one: Engine) ->
     with pytest.raises(RequestError):
         await running
     assert held(one) == (0, (await one.state(upload.id)).offset)
+
+
+async def test_a_tail_that_another_took_over_is_left_to_it(one: Engine) -> None:
+    upload = await append(one, await one.begin_append(), b"x" * 5)
+    one.disk.parts[upload.id].data.extend(b"y" * 5)  # a crash came before their row
+    one.before_write(lambda: one.take_over(upload.id), nth=3)
+    with pytest.raises(UploadBusy):
+        await one.uploads.offset(upload.id, caller=ME)
+    assert held(one) == (0, 5)
+
+
+async def test_a_body_that_ends_before_the_known_size_does_not_end_the_file(one: Engine) -> None:
+    upload = await one.begin(10, mode=Mode.APPEND)
+    with pytest.raises(UploadBusy):
+        await one.uploads.append(upload.id, 0, FakeBody(b"x" * 5), caller=ME, final=True)
+    assert (await one.state(upload.id)).status is SessionStatus.OPEN
 
 
 async def test_an_append_of_known_size_reserves_nothing_more(one: Engine) -> None:
