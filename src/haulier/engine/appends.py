@@ -223,7 +223,8 @@ class AppendIntake(Generic[D]):
     async def _writing(self, session: Session[D]) -> AsyncIterator[RangeWriter]:
         """Hold the range behind the offset, the fence seen to be ours under its lock (Rule 4)."""
         async with self._context.writing(session.id, session.offset, session.size) as writer:
-            if (await self._context.peek(session.id)).fence != session.fence:
+            current = await self._context.peek(session.id)
+            if current.status is not SessionStatus.OPEN or current.fence != session.fence:
                 await self._context.explain_refusal(session.id, "a newer request took over")
             yield writer
 
