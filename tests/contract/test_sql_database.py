@@ -25,6 +25,7 @@ from haulier.adapters.sql import statements
 from haulier.adapters.sql.models import SCHEMA, metadata
 from haulier.adapters.sql.sqlite.database import MAX_WAITING, SqliteDatabase
 from haulier.adapters.sql.upgrade import alembic_config
+from haulier.core.capsule import CapsulePolicy
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId
@@ -147,6 +148,24 @@ class TestPlace:
             assert await see(database, "a") == upload("a")
 
 
+FROM_BEFORE_CALLERS = [
+    "INSERT INTO capsules (id, name, used_bytes, reserved_bytes) VALUES ('c', 'default', 9, 100)",
+    *(
+        f"""INSERT INTO uploads (id, capsule_id, owner, request_hash, mode, spec_size, size, chunk_size, ttl_s,
+        protocol, filename, content_type, metadata, digest_algorithm, asset_kind, adds_to_record, status, "offset",
+        tail_trusted, boot_id, fence, created_at, last_seen_at, expires_at)
+        VALUES ('{name}', 'c', 'local', 'h', 'append', {size}, {size}, 5, 60, 'native', 'a', 'x/y', '{{}}', 'sha-256',
+        'original', 0, '{status}', 30, 1, 'b', 1, 1, 1, 1)"""
+        for name, size, status in (
+            ("known", 100, "open"),
+            ("unknown", "NULL", "open"),
+            ("ended", "NULL", "aborted"),
+        )
+    ),
+]
+"""Rows as the first schema has them: two uploads that go on, one of them of unknown size, and one that ended."""
+
+
 class TestSchema:
     async def test_the_migrations_make_exactly_the_models(
         self, database: SqliteDatabase, path: Path, tmp_path: Path
@@ -188,6 +207,19 @@ class TestSchema:
         with pytest.raises(StorageUnavailable, match="already exists"):
             await SqliteDatabase(url_of(path)).open()
         assert schema_of(path) == {"uploads": ["CREATE TABLE uploads (mine)"]}
+
+    async def test_a_database_from_before_there_were_callers_keeps_what_it_holds(self, path: Path) -> None:
+        with sa.create_engine(url_of(path), poolclass=sa.NullPool).begin() as connection:
+            command.upgrade(alembic_config(connection), "0001")
+            for statement in FROM_BEFORE_CALLERS:
+                connection.exec_driver_sql(statement)
+        async with SqliteDatabase(url_of(path)) as database:
+            default = await database.read(lambda tx: tx.capsules.load("default"))
+            assert default is not None
+            assert (default.owner, default.policy) == ("local", CapsulePolicy(admits_users=True))
+            # Of the upload whose size nobody knows, what it has is reserved from now on.
+            assert (default.used, default.reserved) == (9, 100 + 30)
+            assert not await database.read(lambda tx: tx.tokens.any())
 
     async def test_the_default_capsule_is_there_after_the_first_start(
         self, database: SqliteDatabase, path: Path
