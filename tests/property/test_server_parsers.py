@@ -1,4 +1,4 @@
-"""The server's own small parsers under any text: ranges and cursors."""
+"""The server's own small parsers under any text: ranges, cursors, and what says who asks."""
 
 import base64
 import json
@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from haulier.server.content import Span, choose_span
 from haulier.server.records import read_cursor, write_cursor
-from tests.support.oracles import check_byte_range, check_cursor
+from tests.support.oracles import (
+    check_authorization,
+    check_byte_range,
+    check_cursor,
+    check_forwarded,
+    check_host,
+)
 
 RANGES = st.lists(
     st.sampled_from(["bytes", "BYTES", "=", "-", ",", " ", "\t", "0", "999", "1000", "9" * 19, "items", "\u0661"]),
@@ -54,3 +60,45 @@ def test_cursors_come_back(key: tuple[float, str]) -> None:
 @example("W1tb" * 1024)  # [[[[...
 def test_no_cursor_that_is_taken_breaks_the_database(text: str) -> None:
     check_cursor(text)
+
+
+CREDENTIALS = st.lists(
+    st.sampled_from(["Bearer", "bearer", "Basic", " ", "  ", "hl_", "a", "=", ",", '"', "\t", "\x00", "\xe9", "\u2028"]),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | CREDENTIALS | CREDENTIALS.map(lambda rest: "Bearer " + rest))
+@example("Bearer " + "a" * 65_536)
+@example("Bearer" + " " * 65_536 + "a")
+def test_no_authorization_is_more_than_a_word(text: str) -> None:
+    check_authorization(text)
+
+
+HOPS = st.lists(
+    st.sampled_from(["for=", "proto=", "host=", "192.0.2.1", "10.0.0.2", "[2001:db8::1]", ":80", ",", ";", '"', " ", "::",
+                     "unknown", "https", "a", "\\", "%"]),
+    max_size=12,
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | HOPS)
+@example(",".join(["192.0.2.1"] * 1000))
+@example("for=" + '"' * 65_536)
+@example(";" * 65_536)
+@example("fe80::1%eth0")
+def test_no_proxy_can_say_what_is_no_address(text: str) -> None:
+    check_forwarded(text)
+
+
+NAMES = st.lists(
+    st.sampled_from(["files.example", "127.0.0.1", "localhost", "[::1]", "b", ":", "80", "8000", "0", ".", "@", "\u0130", " "]),
+    max_size=4,
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | NAMES)
+@example("files.example:" + "0" * 65_536)
+@example("LOCALHO\u017fT:8000")
+def test_no_other_name_is_ours(text: str) -> None:
+    check_host(text)

@@ -7,6 +7,8 @@ whatever it takes is safe. Every other exception is a bug and comes out.
 import math
 import re
 import unicodedata
+from ipaddress import ip_address
+from typing import Any
 
 from haulier.core.digest import (
     Digest,
@@ -17,11 +19,14 @@ from haulier.core.digest import (
     parse_digest_name,
     parse_want_digest,
 )
-from haulier.core.errors import DigestMalformed, InvalidRequest
+from haulier.core.errors import DigestMalformed, InvalidRequest, Unauthenticated
 from haulier.core.retry import MAX_RETRY_AFTER_S, parse_retry_after
 from haulier.core.upload import check_content_type, check_filename, check_key, check_metadata, check_path
+from haulier.server.bearer import bearer_token
 from haulier.server.content import Span, choose_span
-from haulier.server.errors import RangeNotSatisfiable
+from haulier.server.errors import HostRefused, RangeNotSatisfiable
+from haulier.server.hosts import HostRules
+from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
 
 VALUED = sorted(set(DigestName) - {DigestName.NONE})
@@ -158,3 +163,67 @@ def check_cursor(text: str) -> None:
     record_id.encode()
     assert "\0" not in record_id
     assert read_cursor(write_cursor((created_at, record_id))) == (created_at, record_id)
+
+
+def _request(*fields: tuple[bytes, str]) -> dict[str, Any]:
+    headers = [(name, text.encode("utf-8", "surrogatepass")) for name, text in fields]
+    return {
+        "type": "http",
+        "scheme": "http",
+        "path": "/",
+        "headers": headers,
+        "server": ("127.0.0.1", 8000),
+        "client": ("10.0.0.1", 1),
+    }
+
+
+def _require_quotable(error: Unauthenticated) -> None:
+    assert error.given
+    assert error.reason.isascii()
+    assert '"' not in error.reason
+    assert len(error.reason) < 200
+
+
+def check_authorization(text: str) -> None:
+    """A token that is read is one short ASCII word; a refusal can stand between quotes in a header."""
+    try:
+        token = bearer_token(_request((b"authorization", text)))
+    except Unauthenticated as error:
+        _require_quotable(error)
+        return
+    assert text.lower().startswith("bearer ")
+    assert text.endswith(token)
+    assert 0 < len(token) < 512
+    assert token.isascii()
+    assert token.isprintable()
+    assert not set(' "\\,;') & set(token)
+
+
+def check_forwarded(text: str) -> None:
+    """What a trusted proxy says is an address, a scheme that we speak and a name, or nothing; no proxy of ours is the
+    client while another address is named behind it.
+    """
+    proxies = TrustedProxies.of(["10.0.0.0/8"])
+    for fields in (
+        [(b"forwarded", text)],
+        [(b"x-forwarded-for", text)],
+        [(b"x-forwarded-for", "192.0.2.1"), (b"x-forwarded-proto", text), (b"x-forwarded-host", text)],
+        [(b"x-forwarded-for", text), (b"forwarded", text)],
+    ):
+        hop = proxies.resolve(_request(*fields))
+        if hop is not None:
+            assert str(ip_address(hop.client)) == hop.client
+            assert hop.scheme in {None, "http", "https"}
+            assert hop.host is None or "," not in hop.host  # the guard judges the name
+
+
+def check_host(text: str) -> None:
+    """Only the names that were given are ours, however they are written."""
+    rules = HostRules(given=frozenset({("files.example", None), ("b", 80)}), addresses=True, cure="")
+    try:
+        rules.require(_request((b"host", text)))
+    except HostRefused:
+        return
+    assert re.fullmatch(
+        r"files\.example(:[0-9]{1,5})?|b:0*80|(127\.0\.0\.1|\[::1\]|localhost):0*8000", text.lower()
+    )

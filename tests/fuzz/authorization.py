@@ -1,0 +1,6 @@
+"""Fuzz `Authorization`."""
+
+from tests.fuzz.harness import fuzz
+
+if __name__ == "__main__":
+    fuzz("authorization")

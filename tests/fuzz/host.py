@@ -1,0 +1,6 @@
+"""Fuzz `Host`."""
+
+from tests.fuzz.harness import fuzz
+
+if __name__ == "__main__":
+    fuzz("host")
