@@ -1,6 +1,7 @@
 """Capsules: what their policies take, and how they are set."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,6 +214,12 @@ def test_a_policy_that_says_nothing_is_an_empty_document() -> None:
     assert NO_POLICY.document() == {}
     assert CapsulePolicy.of({}) == NO_POLICY
     assert set(KEYS) == set(CapsulePolicy.__slots__)
+
+
+def test_every_key_is_in_the_reference() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "capsules.md"
+    text = page.read_text(encoding="utf-8")
+    assert [key for key in ALL_KEYS if f"`{key}`" not in text] == []
 
 
 def test_changes_are_split_at_the_first_sign_of_equality() -> None:
