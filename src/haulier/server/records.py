@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Query
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -28,6 +30,17 @@ DEFAULT_LIMIT: Final = 50
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
 Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+_DATE: Final = re.compile(r"[0-9]{4}-", re.ASCII)
+
+
+def _require_date(value: object) -> object:
+    # pydantic would take a bare number for seconds since 1970.
+    if isinstance(value, str) and _DATE.match(value) is None:
+        raise PydanticCustomError("iso_time", "must be a time like 2026-11-22T10:00:00Z")
+    return value
+
+
+Time = Annotated[datetime, BeforeValidator(_require_date)]
 _ID: Final = re.compile(r"[!-~]{1,64}")
 """What an id in a cursor may look like: ours are UUIDs."""
 
@@ -71,10 +84,10 @@ class RecordRoutes:
         name: Annotated[Text, Query(description="Part of the file name, whatever its case")] = None,
         path: Annotated[Text, Query(description="What the path begins with")] = None,
         since: Annotated[
-            datetime | None, Query(alias="from", description="ISO 8601; UTC where it names no zone")
+            Time | None, Query(alias="from", description="ISO 8601; UTC where it names no zone")
         ] = None,
         until: Annotated[
-            datetime | None, Query(alias="to", description="ISO 8601, exclusive; UTC where it names no zone")
+            Time | None, Query(alias="to", description="ISO 8601, exclusive; UTC where it names no zone")
         ] = None,
         kind: Annotated[AssetKind | None, Query(description="An asset that the record has")] = None,
         mine: Annotated[bool, Query(description="Only the caller's own")] = False,  # noqa: FBT002 - a query parameter

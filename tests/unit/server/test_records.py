@@ -95,6 +95,8 @@ class TestLists:
             ("cursor=%FF", "cursor"),
             ("status=done", "status.0"),
             ("from=yesterday", "from"),
+            ("from=-2.8892634631570294e-231", "from"),
+            ("to=1700000000", "to"),
             ("to=2026-13-01", "to"),
             ("kind=thumb", "kind"),
             ("mine=perhaps", "mine"),
