@@ -124,7 +124,14 @@ class Client:
         if self._begins or self._world.forgetful:
             return
         rows = self._world.database._rows.sessions.values()
-        mine = {row.id for row in rows if row.details.filename == self._begin.filename and row.status.live}
+        # An empty append is whole with its begin: its finish is gone on with, whatever the begin was answered.
+        mine = {
+            row.id
+            for row in rows
+            if row.details.filename == self._begin.filename
+            and row.status.live
+            and not (row.size == 0 and row.spec.mode is Mode.APPEND)
+        }
         self._require(mine <= self._ids, "a begin that was refused left a row")
 
     async def _misbehave(self) -> None:
@@ -188,7 +195,8 @@ class Client:
             return
         self._require(not isinstance(error, UploadNotFound), f"{self.truth.id} is not found")
         row = self._row(self.truth.id)
-        foreign = isinstance(error, UploadBusy) and error.reason.startswith("another process")
+        alone = self._world.size == 1
+        foreign = alone and isinstance(error, UploadBusy) and error.reason.startswith("another process")
         self._require(not foreign, "the only process stands in its own way")
         if isinstance(error, UploadGone):
             self._require(row.status.gone, f"{self.truth.id} is said to be gone, but is {row.status}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from haulier.core.errors import StorageError, StorageFull, StorageUnavailable
-from tests.simulation.server import INTERVAL_S
+from tests.simulation.server import INTERVAL_S, Server
 from tests.simulation.world import World
 
 SINK_OPERATIONS: Final = (
@@ -55,20 +55,29 @@ class Nemesis:
         world = self._world
         world.trace.note("nemesis", "heal")
         world.disk.capacity, world.slow_s, world.loss = None, 0.0, 0.0
-        world.database._failures.clear()
-        world.database._answers_to_lose = 0
-        if world.server is not None:
-            world.server.sink._faults._waiting.clear()
+        world.database._store.failures.clear()
+        world.database._store.answers_to_lose = 0
+        for server in world.servers:
+            server.sink._faults._waiting.clear()
 
     # --- processes -----------------------------------------------------------------------------------
 
     async def _crash(self) -> None:
-        self._world.kill()
+        for server in self._some():
+            self._world.kill(server)
         await self._come_back()
 
     async def _stop(self) -> None:
-        await self._world.stop()
+        for server in self._some():
+            await self._world.stop(server)
         await self._come_back()
+
+    def _some(self) -> list[Server]:
+        """Return one of the servers, or all."""
+        servers = self._world.servers
+        if not servers or self._rng.random() < 0.3:
+            return list(servers)
+        return [self._rng.choice(servers)]
 
     async def _come_back(self) -> None:
         await asyncio.sleep(self._rng.choice((0.0, 0.0, 0.5, 30.0)))
@@ -86,9 +95,9 @@ class Nemesis:
         self._world.database.lose_next_answer()
 
     def _fail_bytes(self) -> None:
-        server = self._world.server
-        if server is None:
+        if not self._world.servers:
             return
+        server = self._rng.choice(self._world.servers)
         self._world.faulty = True
         operation = self._rng.choice(SINK_OPERATIONS)
         error: StorageError = self._rng.choice((StorageUnavailable("input/output error"), StorageFull(1, 0)))

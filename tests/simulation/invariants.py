@@ -16,7 +16,7 @@ from haulier.core.record import Record
 from haulier.core.session import TRANSITIONS, Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
 from tests.simulation.ledger import Truth
-from tests.simulation.server import TTL_S
+from tests.simulation.server import TTL_S, Server
 from tests.simulation.world import World
 
 Upload = Session[UploadDetails]
@@ -59,8 +59,8 @@ class Invariants:
         self._check_blobs()
 
     def _watch_claims(self) -> None:
-        server, now = self._world.server, self._world.loop.time()
-        held = server.claims._counts if server is not None else ()
+        now = self._world.loop.time()
+        held = {session_id for server in self._world.servers for session_id in server.claims._counts}
         self._held_since = {session_id: self._held_since.get(session_id, now) for session_id in held}
 
     # --- rows ----------------------------------------------------------------------------------------
@@ -239,8 +239,11 @@ class Invariants:
         for session_id, result in self.results.items():
             kept = rows.sessions.get(session_id)
             self._require(kept is None or kept == result, f"the result of {session_id} changed")
-        assert world.server is not None
-        leaks = world.server.leaks()
+        for server in world.servers:
+            self._check_server(server)
+
+    def _check_server(self, server: Server) -> None:
+        leaks = server.leaks()
         self._require(not leaks, lambda: "; ".join(leaks))
-        tasks = world.loop.running(world.server.process)
+        tasks = self._world.loop.running(server.process)
         self._require(not tasks, lambda: f"tasks are left: {tasks}")

@@ -1,24 +1,24 @@
 """One life of the service: the real engine in a process that can be killed."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
-from haulier.adapters.memory import MemoryDisk
-from haulier.adapters.memory_rows import MemoryDatabase
-from haulier.adapters.signals import MemorySignals
-from haulier.adapters.workers import MemoryWorkers
-from haulier.core.upload import UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
-from haulier.ports import Clock, Identifiers
+from haulier.ports import Identifiers
 from tests.simulation.loop import Process
+from tests.simulation.signals import SimSignals
 from tests.simulation.sink import LossySink
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
 
 TTL_S: Final = 120.0
 INTERVAL_S: Final = 20.0
@@ -33,34 +33,35 @@ class Server:
     def __init__(
         self,
         number: int,
-        database: MemoryDatabase[UploadDetails],
-        disk: MemoryDisk,
+        world: "World",
         *,
-        clock: Clock,
         ids: Identifiers,
         pause: Callable[[], Awaitable[None]],
         rng: random.Random,
         durable: bool,
     ) -> None:
         self.process = Process(f"server {number}")
+        self.holder = f"holder {number}"
         self.ready = False
         self.background = Background()
         self.claims = LocalClaims()
-        self.signals = MemorySignals()
-        self.workers = MemoryWorkers(f"holder {number}")
-        self.sink = LossySink(disk, pause=pause, rng=rng)
-        self._disk = disk
-        access = GrantedAccess(clock)
+        self.database = world.database.beside()
+        self.sink = LossySink(world.disk, pause=pause, rng=rng, doubts=world.doubts)
+        self.signals = SimSignals(world.room, rng)
+        self._workers = world.workers
+        self._workers.living.add(self.holder)
+        self._disk = world.disk
+        access = GrantedAccess(world.clock)
         self.uploads = UploadService(
             SessionPorts(
-                work=database,
+                work=self.database,
                 sink=self.sink,
                 claims=self.claims,
-                workers=self.workers,
+                workers=self._workers,
                 signals=self.signals,
-                clock=clock,
+                clock=world.clock,
                 ids=ids,
-                holder=f"holder {number}",
+                holder=self.holder,
                 boot_id="boot",
             ),
             access,
@@ -69,15 +70,17 @@ class Server:
             limits=UploadLimits(chunk_size=CHUNK, ttl_s=TTL_S, sessions=SessionLimits(durable=durable)),
             hashers=2,
         )
-        self.records = RecordService(database, self.sink, access, clock)
+        self.records = RecordService(self.database, self.sink, access, world.clock)
+        self._loops: list[asyncio.Task[Any]] = []
+        """What runs until the end."""
         self.failures: list[str] = []
         """Steps of the janitor that failed."""
         self.janitor = Janitor(
             self.uploads,
             self.records,
             sink=self.sink,
-            work=database,
-            clock=clock,
+            work=self.database,
+            clock=world.clock,
             limits=JanitorLimits(interval_s=INTERVAL_S, ttl_s=TTL_S),
             swept=self._swept,
         )
@@ -88,14 +91,30 @@ class Server:
 
     async def run(self) -> None:
         """Repair what the last life left, then serve and sweep for ever."""
+        self._loops = [self.background.start(self.uploads.listen(), name="signals")]
         await self.uploads.redo()
         self.background.start(self.uploads.resume(), name="resume")
         self.ready = True
-        await self.janitor.run()
+        sweeping = self.background.start(self.janitor.run(), name="janitor")
+        self._loops.append(sweeping)
+        await sweeping
+
+    def end_loops(self) -> None:
+        """Hear and sweep no more."""
+        for loop in self._loops:
+            loop.cancel()
+
+    def die(self) -> None:
+        """Lose what the kernel and the database take from a dead process."""
+        self._workers.living.discard(self.holder)
+        self.signals.leave()
+        self.database.crash()
+        self.sink.die()
 
     async def stop(self) -> None:
         """End gracefully."""
         await self.uploads.stop()
+        self.end_loops()
         await self.background.stop(grace_s=5.0)
 
     def leaks(self) -> list[str]:
@@ -107,6 +126,8 @@ class Server:
             "speeds": context._speeds,
             "watchers": context.changes._watchers,
             "completions": sessions._endings._completions,
+            "holds": context.holds,
+            "owed": context.owed,
             "claims": self.claims._places,
             "counts of claims": self.claims._counts,
             "events of idleness": self.claims._idle,

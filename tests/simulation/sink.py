@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 
 from haulier.adapters.memory import MemoryDisk, MemorySink, MemoryWriter, Pause
 from haulier.core.digest import Buffer
@@ -13,7 +14,7 @@ class LossyWriter:
     def __init__(self, sink: "LossySink", inner: MemoryWriter) -> None:
         self.inner = inner
         self.start = self.flushed = inner.position
-        self._sink = sink
+        self.sink = sink
 
     @property
     def position(self) -> int:
@@ -31,20 +32,28 @@ class LossyWriter:
 
     async def close(self) -> None:
         """Release the range."""
-        self._sink.closed(self)
+        self.sink.closed(self)
         await self.inner.close()
+
+
+@dataclass(slots=True)
+class Doubts:
+    """What is not sure to be on a disk."""
+
+    sized: set[str] = field(default_factory=set)
+    """Parts that do not grow."""
+    writers: dict[tuple[str, int], LossyWriter] = field(default_factory=dict)
+    """Those of such parts that were closed without a flush, until somebody else writes their range."""
 
 
 class LossySink(MemorySink):
     """Loses what was written but not flushed when its process dies."""
 
-    def __init__(self, disk: MemoryDisk, *, pause: Pause, rng: random.Random) -> None:
+    def __init__(self, disk: MemoryDisk, *, pause: Pause, rng: random.Random, doubts: "Doubts") -> None:
         super().__init__(disk, pause=pause)
         self.writers: dict[LossyWriter, None] = {}
         self._rng = rng
-        self._sized: set[str] = set()
-        self._doubtful: dict[tuple[str, int], LossyWriter] = {}
-        """Writers of sized parts that were closed without a flush, until somebody else writes their range."""
+        self._sized, self._doubtful = doubts.sized, doubts.writers
 
     async def prepare(self, key: str, *, size: int | None) -> None:
         """Make room for a part."""
@@ -67,8 +76,11 @@ class LossySink(MemorySink):
 
     def die(self) -> None:
         """Lose all claims, and some of what was not flushed."""
-        for writer in (*self.writers, *self._doubtful.values()):
+        mine = {key: writer for key, writer in self._doubtful.items() if writer.sink is self}
+        for writer in (*self.writers, *mine.values()):
             self._lose(writer)
+        for key in mine:
+            del self._doubtful[key]
         self.writers.clear()
         super().die()
 

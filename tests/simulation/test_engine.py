@@ -69,13 +69,17 @@ async def _live(world: World, invariants: Invariants) -> None:
 
 async def _settle(world: World) -> None:
     """Let time pass until whatever is still open has expired, and every stray is found."""
-    server = world.server
-    assert server is not None
     await asyncio.sleep(2 * TTL_S)
-    world.main.cancel()
-    server.failures.clear()
-    await world.loop.create_task(_sweep_for_good(server), context=server.process.context.copy())
-    world.trace.require(not server.failures, f"the janitor failed: {server.failures}")
+    for server in world.servers:
+        server.end_loops()
+        server.failures.clear()
+    last = world.servers[0]
+    for server in (*world.servers[1:], last):
+        await world.loop.create_task(server.uploads.redo(), context=server.process.context.copy())
+    await world.loop.create_task(_sweep_for_good(last), context=last.process.context.copy())
+    for server in world.servers:
+        await world.loop.create_task(server.uploads.redo(), context=server.process.context.copy())
+    world.trace.require(not last.failures, f"the janitor failed: {last.failures}")
 
 
 async def _sweep_for_good(server: Server) -> None:

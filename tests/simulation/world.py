@@ -8,12 +8,15 @@ from typing import Any, Final, TypeVar
 
 from haulier.adapters.memory import MemoryDisk
 from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.workers import MemoryWorkers
 from haulier.core.errors import HaulierError, ServiceStopping, StorageError
 from haulier.core.upload import UploadDetails
 from haulier.testing import SeededIdentifiers
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import SimLoop
 from tests.simulation.server import Server
+from tests.simulation.signals import SimSignals
+from tests.simulation.sink import Doubts
 from tests.simulation.trace import Trace
 
 T = TypeVar("T")
@@ -64,11 +67,15 @@ class World:
         self.database.pause = self._pause
         self.disk = MemoryDisk(clock=self.clock)
         self.ledger = Ledger()
-        self.server: Server | None = None
+        self.servers: list[Server] = []
+        """Those that run."""
         self.lives = 0
         """Servers that were started."""
         self.started_at = 0.0
-        """When the server that runs was started."""
+        """When the youngest server was started."""
+        self.workers = MemoryWorkers()
+        self.room: list[SimSignals] = []
+        self.doubts = Doubts()
         self.calm = asyncio.Event()
         """Set when nothing bad happens any more."""
         self.faulty = False
@@ -84,7 +91,9 @@ class World:
         self._network = self.random("network")
         self._losses = self.random("losses")
         self._durable = self._losses.random() < 0.3
-        self._replies: dict[asyncio.Future[Any], None] = {}
+        self.size = self.random("size").choice((1, 1, 2, 3))
+        """Servers that share everything."""
+        self._replies: dict[asyncio.Future[Any], Server] = {}
 
     def random(self, name: str) -> random.Random:
         """Return chance that depends on the seed and the name only."""
@@ -93,65 +102,57 @@ class World:
     # --- the server ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the service until it stays up."""
-        while self.server is None or not self.server.ready:
-            if self.server is None:
+        """Start services until all stay up."""
+        while len(self.servers) < self.size or not all(server.ready for server in self.servers):
+            if len(self.servers) < self.size:
                 self._start()
             await asyncio.sleep(0.1)
 
     def _start(self) -> None:
         self.lives += 1
         server = Server(
-            self.lives,
-            self.database,
-            self.disk,
-            clock=self.clock,
-            ids=self._ids,
-            pause=self._pause,
-            rng=self._losses,
-            durable=self._durable,
+            self.lives, self, ids=self._ids, pause=self._pause, rng=self._losses, durable=self._durable
         )
-        self.server, self.started_at = server, self.loop.time()
+        self.servers.append(server)
+        self.started_at = self.loop.time()
         self.trace.note("world", f"{server.process.name} starts")
-        self.main = self.loop.create_task(server.run(), context=server.process.context.copy())
-        self.main.add_done_callback(partial(self._server_ended, server))
+        main = self.loop.create_task(server.run(), context=server.process.context.copy())
+        main.add_done_callback(partial(self._server_ended, server))
 
     def _server_ended(self, server: Server, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() or server is not self.server:
+        if task.cancelled() or server not in self.servers:
             return
         error = task.exception()
         self.trace.require(isinstance(error, StorageError) and self.faulty, f"the service ended: {error!r}")
-        self.kill()  # it did not come up; whoever runs it starts it again
+        self.kill(server)  # it did not come up; whoever runs it starts it again
 
-    def kill(self) -> None:
-        """End the server as `kill -9` does: its tasks are gone, what was written is written."""
-        server, self.server = self.server, None
-        if server is None:
+    def kill(self, server: Server) -> None:
+        """End a server as `kill -9` does: its tasks are gone, what was written is written."""
+        if server not in self.servers:
             return
+        self.servers.remove(server)
         self.forgetful = True
         self.trace.note("world", f"{server.process.name} is killed")
         self.loop.kill(server.process)
-        self.database.crash()
-        server.sink.die()
-        self._lose_replies()
+        server.die()
+        self._lose_replies(server)
 
-    async def stop(self) -> None:
-        """End the server gracefully."""
-        server = self.server
-        if server is None:
+    async def stop(self, server: Server) -> None:
+        """End a server gracefully."""
+        if server not in self.servers:
             return
         self.forgetful = True
         self.trace.note("world", f"{server.process.name} stops")
         task = self.loop.create_task(server.stop(), context=server.process.context.copy())
         await asyncio.wait({task}, timeout=20.0)
-        if server is self.server:
+        if server in self.servers:
             self.trace.require(task.done(), "a graceful stop did not end")
             task.result()
-            self.kill()
+            self.kill(server)
 
-    def _lose_replies(self) -> None:
-        for reply in list(self._replies):
-            if not reply.done():
+    def _lose_replies(self, server: Server) -> None:
+        for reply, answering in list(self._replies.items()):
+            if answering is server and not reply.done():
                 reply.set_exception(ConnectionLost)
 
     # --- the network ---------------------------------------------------------------------------------
@@ -163,14 +164,15 @@ class World:
             HaulierError: the service's refusal.
             ConnectionLost: no answer.
         """
-        server = self.server
-        if server is None or not server.ready:
+        ready = [server for server in self.servers if server.ready]
+        if not ready:
             await asyncio.sleep(0.5)
             raise ConnectionLost
-        self.trace.note(who, what)
+        server = self._network.choice(ready)
+        self.trace.note(who, f"{what} @{server.process.name}")
         handler = self.loop.create_task(_call(work, server), context=server.process.context.copy())
         reply: asyncio.Future[T] = self.loop.create_future()
-        self._replies[reply] = None
+        self._replies[reply] = server
         handler.add_done_callback(partial(self._answer, reply))
         self._maybe_lose(handler, reply)
         try:

@@ -6,13 +6,13 @@ Rule 2: a transaction works on a draft; a commit swaps it in, a rollback forgets
 One module although it is long: the stores are three views of one state, and are read beside each other.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
 from haulier.adapters.memory_overview import MemoryOverview
+from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import QuotaExceeded, StorageUnavailable
@@ -56,6 +56,18 @@ class _Rows(Generic[D]):
         )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Store(Generic[D]):
+    """What the processes on one database share."""
+
+    rows: _Rows[D]
+    durable: _Rows[D]
+    turns: Turns = field(default_factory=Turns)
+    """Of those who write."""
+    failures: list[Exception] = field(default_factory=list)
+    answers_to_lose: int = 0
+
+
 class MemoryDatabase(Generic[D]):
     """`UnitOfWork` without a database: the same answers, no I/O, and faults where a test wants them."""
 
@@ -77,30 +89,39 @@ class MemoryDatabase(Generic[D]):
             )
             for name, quota in quotas.items()
         }
-        self._rows: _Rows[D] = _Rows(access=AccessRows(capsules=rows))
-        self._durable = self._rows
-        self._writing = asyncio.Lock()
+        first: _Rows[D] = _Rows(access=AccessRows(capsules=rows))
+        self._store: _Store[D] = _Store(rows=first, durable=first)
         self._life = 0
-        self._failures: list[Exception] = []
-        self._answers_to_lose = 0
+
+    def beside(self) -> "MemoryDatabase[D]":
+        """Return the same rows for another process: its crash ends only its own transactions."""
+        other: MemoryDatabase[D] = MemoryDatabase()
+        other._store = self._store
+        other.pause = self.pause
+        return other
+
+    @property
+    def _rows(self) -> _Rows[D]:
+        """What is committed."""
+        return self._store.rows
 
     def fail_next(self, error: Exception) -> None:
         """Make the next transaction raise `error` instead of running; may be called several times."""
-        self._failures.append(error)
+        self._store.failures.append(error)
 
     def lose_next_answer(self) -> None:
         """Make the next write that commits raise `StorageUnavailable` after its commit."""
-        self._answers_to_lose += 1
+        self._store.answers_to_lose += 1
 
     def crash(self, *, power: bool = False) -> None:
-        """End this life: transactions that run never commit.
+        """End this process' life: its transactions that run never commit.
 
         With `power`, commits after the last durable one are lost too.
         """
         self._life += 1
-        self._writing = asyncio.Lock()
+        self._store.turns.drop(self)
         if power:
-            self._rows = self._durable
+            self._store.rows = self._store.durable
 
     async def read(self, work: "Callable[[MemoryTransaction[D]], Awaitable[T]]") -> T:
         """Run `work` on what is committed now."""
@@ -113,12 +134,15 @@ class MemoryDatabase(Generic[D]):
     ) -> T:
         """Run `work` and commit, alone among the writes."""
         life = self._life
-        async with self._writing:
+        turn = await self._store.turns.take(self)
+        try:
             self._raise_planned()
             draft = self._rows.draft()
             result = await work(MemoryTransaction(draft, self._pause_now))
             await self.pause()
             self._commit(draft, life, durable=durable)
+        finally:
+            self._store.turns.leave(turn)
         await self.pause()
         self._lose_answer()
         return result
@@ -133,17 +157,17 @@ class MemoryDatabase(Generic[D]):
     def _commit(self, draft: _Rows[D], life: int, *, durable: bool) -> None:
         if life != self._life:
             raise StorageUnavailable("the database crashed before the commit")
-        self._rows = draft
+        self._store.rows = draft
         if durable:
-            self._durable = draft
+            self._store.durable = draft
 
     def _raise_planned(self) -> None:
-        if self._failures:
-            raise self._failures.pop(0)
+        if self._store.failures:
+            raise self._store.failures.pop(0)
 
     def _lose_answer(self) -> None:
-        if self._answers_to_lose:
-            self._answers_to_lose -= 1
+        if self._store.answers_to_lose:
+            self._store.answers_to_lose -= 1
             raise StorageUnavailable("the answer to a commit was lost")
 
 

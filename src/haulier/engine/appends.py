@@ -176,13 +176,16 @@ class AppendIntake(Generic[D]):
             return await self._claim(session, holder)
 
     async def _claim(self, session: Session[D], holder: str | None) -> Session[D] | None:
-        now = self._context.now()
+        now, holds = self._context.now(), self._context.holds
+        if holder is not None:
+            # Before the row says so: should its answer be lost, the row is let go of when somebody asks.
+            holds[session.id] = session.fence + 1
+            self._context.awake.set()
         claimed = await self._work.write(
             lambda tx: tx.sessions.claim(session.id, session.fence, holder, now=now)
         )
-        if claimed is not None and holder is not None:
-            self._context.holds[session.id] = claimed.fence
-            self._context.awake.set()
+        if claimed is None and holder is not None:
+            holds.pop(session.id, None)
         return claimed
 
     async def _let_go(self, session: Session[D]) -> None:
@@ -364,7 +367,8 @@ class AppendIntake(Generic[D]):
                 await self._context.policy.completing(tx, started)
             return started
 
-        settled = await self._work.write(store, durable=self._context.limits.durable)
+        with self._context.owing(session.id):
+            settled = await self._work.write(store, durable=self._context.limits.durable)
         if settled is None:
             await self._context.explain_refusal(session.id, "a newer request took over")
         self._context.holds.pop(session.id, None)

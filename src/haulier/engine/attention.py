@@ -60,7 +60,7 @@ class Attention(Generic[D]):
     def _near(self) -> set[SessionId]:
         """Return the sessions for which somebody waits at this moment."""
         context = self._context
-        return {*context.changes.watched(), *context.holds, *context.ports.claims.held()}
+        return {*context.changes.watched(), *context.holds, *context.owed, *context.ports.claims.held()}
 
     def _far(self) -> Collection[SessionId]:
         return self._context.policy.remembered()
@@ -101,7 +101,9 @@ class Attention(Generic[D]):
             session = await self._context.peek(session_id)
             if session.status is SessionStatus.FINISHING and session.fence == mark.fence:
                 self._endings.completing(session, take=False)
-        elif session_id in self._far():
+            return
+        self._context.owed.pop(session_id, None)
+        if session_id in self._far():
             await self._followed(session_id, mark)
 
     def _ended(self, session_id: SessionId, mark: Mark | None) -> None:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import xxhash
 
 from haulier.core.digest import Buffer
-from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadNotFound
+from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadBusy, UploadNotFound
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.engine.appends import BodyCheck
 from haulier.engine.background import finish_anyway
@@ -57,6 +57,7 @@ class ChunkIntake(Generic[D]):
             await self._compare(session, chunk, put)
             return
         self._context.require_open(session)
+        await self._context.freshen(session)
         held = self._context.policy.hold_back(session.id)
         if held is not None:
             await held
@@ -96,6 +97,18 @@ class ChunkIntake(Generic[D]):
         put.check.verify()
         if fingerprint.digest() != chunk.fingerprint:
             raise ChunkConflict(chunk.index)
+        await self._require_unchanged(session, chunk)
+
+    async def _require_unchanged(self, session: Session[D], chunk: Chunk) -> None:
+        """Check that no other process has replaced the chunk while it was compared."""
+        after, current = await self._find(session.id, chunk.index)
+        if current is not None and current.fingerprint == chunk.fingerprint:
+            return
+        # Forgotten with a finish that began after we looked: only a finish that went wrong lets chunks be replaced.
+        first_finish = not session.replaceable and after.fence <= session.fence + 1
+        if not (first_finish and after.status in {SessionStatus.FINISHING, SessionStatus.COMMITTED}):
+            self._context.require_open(after)
+            raise UploadBusy(session.id, "the chunk was replaced meanwhile")
 
     async def _store(self, session: Session[D], writer: RangeWriter, put: "_Put") -> None:
         fingerprint = xxhash.xxh3_128()

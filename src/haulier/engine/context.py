@@ -1,8 +1,8 @@
 """What the parts of the session engine share: its ports, its policy, and the words they have in common."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from haulier.core.errors import (
     InvalidRequest,
     ServiceStopping,
     StorageError,
+    StorageUnavailable,
     UploadBusy,
     UploadComplete,
     UploadGone,
@@ -172,6 +173,8 @@ class SessionContext(Generic[D]):
         self.stopping = False
         self.holds: dict[SessionId, int] = {}
         """The fences of the sessions whose rows name this worker as the one that appends."""
+        self.owed: dict[SessionId, None] = {}
+        """Sessions that this worker may have to finish without knowing it: their rows are looked at."""
         self._speeds: dict[SessionId, Speed] = {}
         self._looked: dict[SessionId, float] = {}
         """When it was last looked who follows a session that moves here and is not followed here."""
@@ -244,6 +247,9 @@ class SessionContext(Generic[D]):
             writer = await self.patiently(lambda: self.ports.sink.open(session_id, start, stop))
         except RangeBusy:
             raise UploadBusy(session_id, "another process writes these bytes") from None
+        except StorageUnavailable:
+            await self._require_still_open(session_id)
+            raise
         try:
             yield writer
         except (UploadNotFound, UploadGone, UploadComplete):
@@ -253,6 +259,19 @@ class SessionContext(Generic[D]):
             raise
         finally:
             await finish_anyway(writer.close())
+
+    async def _require_still_open(self, session_id: SessionId) -> None:
+        """Say that the session has ended in another process, if that is why there is no part to open."""
+        session = await self.peek(session_id)
+        if not session.status.live:
+            await self.discard(session_id)
+        self.require_open(session)
+
+    async def freshen(self, session: Session[D]) -> None:
+        """Note activity that began late in the session's life, so that no other process ends it in between."""
+        now = self.now()
+        if now > session.last_seen_at + session.spec.ttl_s / 2:
+            await self.ports.work.write(lambda tx: tx.sessions.touch(session.id, now=now))
 
     async def patiently(self, claim: Callable[[], Awaitable[T]]) -> T:
         """Return what `claim` gives, waiting for a range that another process has for a while.
@@ -320,6 +339,16 @@ class SessionContext(Generic[D]):
         self.policy.found(session)
         self.awake.set()
 
+    @contextmanager
+    def owing(self, session_id: SessionId) -> Iterator[None]:
+        """Remember that the answer to a write was lost which may have made this worker the one that finishes."""
+        try:
+            yield
+        except (StorageError, asyncio.CancelledError):
+            self.owed[session_id] = None
+            self.awake.set()
+            raise
+
     async def release(self, session_id: SessionId, fence: int) -> None:
         """Say in the row that nobody appends any more; what cannot be said now is said when somebody asks."""
         try:
@@ -345,7 +374,7 @@ class SessionContext(Generic[D]):
 
     def remembered(self) -> set[SessionId]:
         """Return the sessions about which something is kept here."""
-        return {*self._speeds, *self._looked, *self.policy.remembered()}
+        return {*self._speeds, *self._looked, *self.owed, *self.policy.remembered()}
 
     def forget(self, session_id: SessionId) -> None:
         """Keep nothing about a session that may have ended, and wake who waits: the row knows."""
@@ -362,3 +391,4 @@ class SessionContext(Generic[D]):
     def _forget(self, session_id: SessionId) -> None:
         self._speeds.pop(session_id, None)
         self._looked.pop(session_id, None)
+        self.owed.pop(session_id, None)

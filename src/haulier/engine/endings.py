@@ -88,6 +88,11 @@ class Endings(Generic[D]):
         with self._context.changes.watching(session.id) as changed:
             seen = await self._context.peek(session.id)
             if seen.status is SessionStatus.FINISHING and seen.fence == session.fence:
+                if (
+                    seen.asked != seen.fence
+                ):  # it may not know that it is to finish, or have given up on an error
+                    await self._work.write(lambda tx: tx.sessions.ask(seen.id, seen.fence))
+                    self._context.ports.signals.tell(seen.id)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await changed.wait()
@@ -97,6 +102,7 @@ class Endings(Generic[D]):
         """Return the one task that completes this session here; it goes on without its request."""
         task = self._completions.get(session.id)
         if task is None:
+            self._context.owed.pop(session.id, None)
             task = self._context.background.start(
                 self._complete(session, take=take), name=f"finish {session.id}"
             )

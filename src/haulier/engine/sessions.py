@@ -373,7 +373,8 @@ class SessionService(Generic[D]):
                 return started
             return await tx.sessions.amend(started.id, started.fence, details)
 
-        started = await self._work.write(start)
+        with self._context.owing(session.id):
+            started = await self._work.write(start)
         if started is not None:
             self._context.holds.pop(session.id, None)
             self._context.changes.notify(session.id)
