@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
-from haulier.adapters.bounded import BoundedProcessor, Limits
-from haulier.adapters.bounded.limits import environment
+from haulier.adapters.bounded.limits import Limits, environment
+from haulier.adapters.bounded.processor import BoundedProcessor
 from haulier.core.errors import ServiceStopping, StorageUnavailable
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
 from tests.support.engine import beside
@@ -247,7 +248,7 @@ async def test_close_ends_jobs_and_children(photo: Path) -> None:
 
 PARENT = """
 import asyncio, pathlib, sys
-from haulier.adapters.bounded import BoundedProcessor
+from haulier.adapters.bounded.processor import BoundedProcessor
 async def main():
     processor = BoundedProcessor()
     await processor.check(pathlib.Path(sys.argv[1]), filename="photo.jpg")
@@ -349,3 +350,35 @@ async def test_a_library_that_is_not_installed_makes_a_format_unsupported(
     assert isinstance(outcome, Unprocessed)
     assert outcome.failure is ProcessingFailure.FORMAT_UNSUPPORTED
     assert "haulier[images]" in outcome.detail
+
+
+def test_a_child_loads_nothing_of_the_service() -> None:
+    code = "import sys, haulier.adapters.bounded.child; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not {"asyncio", "pydantic", "pyvips", "sqlalchemy", "starlette", "structlog"} & set(loaded)
+
+
+def test_all_of_it_holds_on_uvloop_too(photo: Path) -> None:
+    async def scenario() -> None:
+        async with BoundedProcessor(processes=1, limits=Limits(job_s=3)) as processor:
+            assert isinstance(await derive(processor, photo), Derivatives)
+            for sign in (signal.SIGKILL, signal.SIGSTOP):
+                (pid,) = processor.pids
+                os.kill(pid, sign)
+                outcome = await processor.check(photo, filename="photo.jpg")
+                stopped = sign is signal.SIGSTOP
+                expected = Unprocessed(ProcessingFailure.CHECK_TIMEOUT, "over 3 s")
+                assert outcome == expected if stopped else isinstance(outcome, FileMetadata)
+                assert not exists(pid)
+            pid = await only_child(processor, photo)
+            os.kill(pid, signal.SIGSTOP)
+            job = beside(derive(processor, photo))
+            await until(lambda: outputs_of(photo) == ["display", "thumbnail"], "the job is under way")
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            assert outputs_of(photo) == []
+        assert not exists(pid)
+
+    uvloop.run(scenario())

@@ -1,6 +1,7 @@
 """Derivatives of real images, made in real children: every format, and every file that is not what it says."""
 
 import base64
+import random
 import re
 import zipfile
 from collections.abc import AsyncIterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import pyvips
 
-from haulier.adapters.bounded import BoundedProcessor, Limits
+from haulier.adapters.bounded.limits import Limits
+from haulier.adapters.bounded.processor import BoundedProcessor
 from haulier.core.processing import (
     MAX_PLACEHOLDER_URL,
     Derivative,
@@ -331,3 +333,16 @@ async def test_of_two_files_in_one_only_the_pixels_get_through(studio: Studio) -
 
 async def test_stray_bytes_behind_a_picture_do_not_break_it(studio: Studio) -> None:
     assert isinstance((await studio.succeed(stored("jpg") + bytes(1000))).display, Derivative)
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+async def test_damaged_files_end_with_a_picture_or_a_reason(studio: Studio, kind: str) -> None:
+    chance = random.Random(kind)
+    for _ in range(8):
+        data = bytearray(stored(kind))
+        for _ in range(chance.choice((1, 4, 16))):
+            data[chance.randrange(12, len(data))] = chance.randrange(256)
+        outcome = await studio.derive(bytes(data))
+        made = isinstance(outcome, Derivatives)
+        assert studio.display.exists() is studio.thumbnail.exists() is made
+    assert isinstance(await studio.derive(stored(kind)), Derivatives)

@@ -1,4 +1,5 @@
-"""Work on bytes of strangers, in child processes that have little to lose."""
+"""Work on bytes of strangers, in child processes that have little to lose.
 
-from haulier.adapters.bounded.limits import Limits as Limits
-from haulier.adapters.bounded.processor import BoundedProcessor as BoundedProcessor
+Nothing is re-exported: a child imports this package too, and should load no more than it needs. What to use is
+`processor.BoundedProcessor` and `limits.Limits`.
+"""

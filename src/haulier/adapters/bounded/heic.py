@@ -21,7 +21,7 @@ def read_heic(source: int, require_pixels: Callable[[int], None]) -> tuple[pyvip
         The picture, and the owner of its memory: that must live for as long as the picture does.
 
     Raises:
-        ValueError · EOFError · OSError · RuntimeError · SyntaxError: pi-heif's, for what it cannot read.
+        Exception: pi-heif's, of many kinds, for what it cannot read.
     """
     pi_heif.options.DECODE_THREADS = 1
     os.lseek(source, 0, os.SEEK_SET)

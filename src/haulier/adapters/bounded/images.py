@@ -186,7 +186,9 @@ def _open_heic(source: int, limits: Limits) -> tuple[pyvips.Image, object]:
         ) from error
     try:
         return read_heic(source, lambda pixels: _require_pixels(pixels, limits))
-    except (ValueError, EOFError, OSError, RuntimeError, SyntaxError) as error:
+    except (_Refused, MemoryError):
+        raise
+    except Exception as error:  # it documents none of what a broken file makes it raise
         raise _Refused(*_judge(str(error))) from error
 
 

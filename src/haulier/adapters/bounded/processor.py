@@ -31,6 +31,8 @@ PROCESSES: Final = 2
 """Children at a time: decoding fills a core each, and each may take 2 GiB."""
 WAITING: Final = 1000
 ATTEMPTS: Final = 2
+ENDING_S: Final = 1.0
+"""For a child that closed its line to end by itself."""
 
 Reply = Derivatives | FileMetadata | Unprocessed
 
@@ -150,8 +152,11 @@ class BoundedProcessor:
             child = await self._take()
             try:
                 return await self._ask(child, job)
-            except (ChildLost, ProtocolBroken) as error:
+            except ProtocolBroken as error:
                 detail = f"{error} {await self._end(child)}".strip()
+                log.warning("bounded.child_lied", job=job.name, reason=detail)
+            except ChildLost as error:
+                detail = f"{error} {await self._end(child, grace_s=ENDING_S)}".strip()
                 log.warning("bounded.child_lost", job=job.name, reason=detail)
             except TimeoutError:
                 log.warning("bounded.timeout", job=job.name, reason=await self._end(child))
@@ -197,9 +202,9 @@ class BoundedProcessor:
         if self._closed:
             raise ServiceStopping
 
-    async def _end(self, child: Child) -> str:
+    async def _end(self, child: Child, *, grace_s: float = 0.0) -> str:
         try:
-            return await child.end()
+            return await child.end(grace_s=grace_s)
         finally:
             self._children.discard(child)
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Final, Self
 
 import structlog
@@ -115,13 +116,19 @@ class Child:
         """Wait until it is reaped; return its exit code, negative for a signal."""
         return await self._process.wait()
 
-    async def end(self) -> str:
+    async def end(self, *, grace_s: float = 0.0) -> str:
         """Kill and reap it; return how it ended and its last words. May be called twice.
 
-        Never while somebody is asking it: a closed socket wakes nobody.
+        Never while somebody is asking it: a closed socket wakes nobody. `grace_s`: seconds in which it may
+        end by itself, so that its own reason is told.
         """
-        self.kill()
-        self._line.close()
+        try:
+            if grace_s:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.wait(), grace_s)
+        finally:
+            self.kill()
+            self._line.close()
         return f"{_ending(await self.wait())} {self._last_words()}".strip()
 
     def _last_words(self) -> str:
