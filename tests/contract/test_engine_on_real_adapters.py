@@ -12,9 +12,9 @@ import pytest
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.disk import DiskSink
+from haulier.adapters.signals import MemorySignals
 from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
-from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
 from haulier.core.digest import Digest, DigestName

@@ -149,10 +149,13 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-_PASSES: Final = frozenset({
+CLASHES: Final = frozenset({
     "40001",  # serialization failure
     "40P01",  # deadlock
     "55P03",  # lock timeout
+})  # fmt: skip
+"""SQLSTATEs of transactions that were in each other's way; their connections are whole."""
+_PASSES: Final = CLASHES | frozenset({
     "53300",  # too many connections
     "57P01", "57P02", "57P03",  # the server stops, has crashed, is starting
     "25P03",  # this process was stopped for longer than IDLE_S

@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from haulier.adapters.sql.postgres.connection import (
+    CLASHES,
     Connection,
     PostgresExecutor,
     connect,
@@ -208,7 +209,8 @@ class PostgresDatabase:
                     if not may_pass(error) or asyncio.get_running_loop().time() + delay > deadline:
                         raise
                     log.info("database.retried", error=type(error).__name__, sqlstate=error.sqlstate)
-                    await self._pool.drop_idle()
+                    if error.sqlstate not in CLASHES:
+                        await self._pool.drop_idle()
                     await asyncio.sleep(delay)
             return await attempt()
 

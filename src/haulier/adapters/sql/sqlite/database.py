@@ -111,7 +111,6 @@ class SqliteDatabase:
         result: T = await job.future
         return result
 
-
     async def commits_of_others(self) -> int:
         """Return a number that is another one after any other process has committed; never after we have."""
         job = _Job(None, durable=False, future=asyncio.get_running_loop().create_future())
