@@ -1,4 +1,7 @@
-"""What is peculiar to PostgreSQL: schema, writers side by side, lost connections, restarts, notices."""
+"""What is peculiar to PostgreSQL: schema, writers side by side, lost connections, restarts, notices.
+
+One module although it is long: one class for each of these, on the same few fixtures.
+"""
 
 import asyncio
 import json
