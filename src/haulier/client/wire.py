@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 FIRST_CONTACT: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
 """Patience with an address that has never answered."""
-RESTART: Final = RetryPolicy(retries=30, base_s=0.5, cap_s=2.0)
-"""Patience of an upload with such an address: about 30 s. A service that restarts stops within 20 and is back at once."""
+RESTART: Final = RetryPolicy(retries=5, base_s=0.5, cap_s=2.0)
+"""Patience of an upload with such an address: up to 8 s. An idle service is back in less; a wrong address should
+not look like a slow one."""
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 90.0
 """How long one read or write may take. The service gives up on a silent body after 60 s and answers a
