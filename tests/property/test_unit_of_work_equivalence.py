@@ -20,9 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
+from haulier.core.caller import Role, Scope
+from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, RecordQuery
 from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload
@@ -42,6 +45,8 @@ CHUNKED = ("c1", "c2")
 APPENDED = ("p1",)
 RECORDS = ("r1", "r2", "r3")
 BLOBS = ("b1", "b2", "b3", "b4")
+PRINCIPALS = ("local", "user:x", "user:y")
+TOKENS = ("t1", "t2", "t3")
 
 moments = st.integers(0, 400).map(lambda quarter: T0 + quarter / 4)
 owners = st.sampled_from(["local", "user:x"])
@@ -55,6 +60,9 @@ paths = st.none() | st.text(st.sampled_from("aAb/\ud7ff\U0010ffff"), min_size=1,
 sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED)])
 record_ids = st.sampled_from([RecordId(name) for name in RECORDS])
 kinds = st.sampled_from(AssetKind)
+principals = st.sampled_from(PRINCIPALS)
+capsule_names = st.sampled_from([*CAPSULES, "attic", "none"])
+token_ids = st.sampled_from(TOKENS)
 
 
 class Rollback(Exception):
@@ -481,6 +489,84 @@ async def all_records(tx: Any) -> list[Any]:
     ]
 
 
+class AccessOfBoth(BothDatabases):
+    @initialize()
+    def begin_some(self) -> None:
+        """Start with a record of everybody's in every capsule."""
+        self.do(
+            *(
+                lambda tx, c=capsule, o=owner: tx.records.insert(record(f"{o} in {c}", capsule=c, owner=o))
+                for capsule in CAPSULES
+                for owner in PRINCIPALS
+            )
+        )
+
+    @rule(name=capsule_names, principal=principals, role=st.sampled_from(Role), rolled_back=st.booleans())
+    def grant(self, name: str, principal: str, role: Role, rolled_back: bool) -> None:
+        self.do(lambda tx: tx.capsules.grant(name, principal, role), rolled_back=rolled_back)
+
+    @rule(name=capsule_names, principal=principals)
+    def ungrant(self, name: str, principal: str) -> None:
+        self.do(lambda tx: tx.capsules.ungrant(name, principal))
+
+    @rule(name=capsule_names, owner=principals, admits=st.booleans(), quota=st.none() | st.integers(0, 2000))
+    def change(self, name: str, owner: str, admits: bool, quota: int | None) -> None:
+        policy = CapsulePolicy(admits_users=admits, forward='a:"admits_users":true')
+        capsule = Capsule(name=name, owner=owner, policy=policy, quota=quota)
+        self.do(lambda tx: tx.capsules.lock(name), lambda tx: tx.capsules.change(capsule))
+
+    @rule(name=st.sampled_from(["default", "attic"]), owner=principals)
+    def add_capsule(self, name: str, owner: str) -> None:
+        self.do(lambda tx: tx.capsules.add(f"id of {name}", Capsule(name=name, owner=owner)))
+
+    @rule(
+        name=token_ids,
+        principal=principals,
+        scope=st.sampled_from(Scope),
+        capsule=st.none() | capsule_names,
+        now=moments,
+        expires_at=st.none() | moments,
+    )
+    def add_token(self, name: str, now: float, **fields: Any) -> None:
+        token = Token(id=name, created_at=now, **fields)
+        if all(known.id != name for known in self.see(lambda tx: tx.tokens.list())):
+            self.do(lambda tx: tx.tokens.add(token, name.encode()))
+
+    @rule(name=token_ids, now=moments)
+    def revoke(self, name: str, now: float) -> None:
+        self.do(lambda tx: tx.tokens.revoke(name, now=now))
+
+    @rule(name=token_ids, now=moments)
+    def forget(self, name: str, now: float) -> None:
+        self.do(lambda tx: tx.tokens.forget(name, now=now))
+
+    @rule(name=token_ids, now=moments)
+    def note_use(self, name: str, now: float) -> None:
+        self.do(lambda tx: tx.tokens.note_use(name, now=now, unless_since=now - 30))
+
+    @rule(now=moments, principal=principals)
+    def ask_who_operates(self, now: float, principal: str) -> None:
+        self.see(lambda tx: tx.tokens.name_operator(principal, now=now))
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        self.see(all_access)
+
+
+async def all_access(tx: Any) -> list[Any]:
+    """Look at capsules, grants and tokens in every way there is."""
+    names = [*CAPSULES, "attic", "none"]
+    return [
+        list(await tx.capsules.list()),
+        [dict(await tx.capsules.grants(name)) for name in names],
+        [await tx.capsules.standing(name, who) for name in names for who in PRINCIPALS],
+        [list(await tx.records.list(RecordQuery(visible_to=who, limit=50))) for who in PRINCIPALS],
+        list(await tx.tokens.list()),
+        [await tx.tokens.find(name.encode()) for name in TOKENS],
+        await tx.tokens.any(),
+    ]
+
+
 class SessionsOnPostgres(SessionsOfBoth):
     rows = staticmethod(on_postgres)
 
@@ -489,13 +575,19 @@ class RecordsOnPostgres(RecordsOfBoth):
     rows = staticmethod(on_postgres)
 
 
-for machine in (SessionsOfBoth, RecordsOfBoth):
+class AccessOnPostgres(AccessOfBoth):
+    rows = staticmethod(on_postgres)
+
+
+for machine in (SessionsOfBoth, RecordsOfBoth, AccessOfBoth):
     machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
-for machine in (SessionsOnPostgres, RecordsOnPostgres):
+for machine in (SessionsOnPostgres, RecordsOnPostgres, AccessOnPostgres):
     # Each look at everything is some forty round trips.
     machine.TestCase.settings = settings(max_examples=15, stateful_step_count=30)
 
 TestSessions = SessionsOfBoth.TestCase
 TestRecords = RecordsOfBoth.TestCase
+TestAccess = AccessOfBoth.TestCase
 TestSessionsOnPostgres = pytest.mark.needs("postgresql")(SessionsOnPostgres.TestCase)
 TestRecordsOnPostgres = pytest.mark.needs("postgresql")(RecordsOnPostgres.TestCase)
+TestAccessOnPostgres = pytest.mark.needs("postgresql")(AccessOnPostgres.TestCase)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from haulier.core.capsule import MAX_TTL_S
 from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
 from haulier.core.record import AssetKind, RecordId
@@ -78,6 +79,8 @@ class BeginIn(_In):
     record: str | None = Field(default=None, max_length=255)
     asset: AssetKind = AssetKind.ORIGINAL
     lanes: bool = False
+    ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
+    """Seconds without activity until it may expire; clamped to what the capsule allows."""
 
     def request(self, *, key: str | None) -> BeginUpload:
         """Return what the engine is asked; it checks the fields against each other and their bounds.
@@ -101,6 +104,7 @@ class BeginIn(_In):
             record=None if self.record is None else RecordId(self.record),
             asset=self.asset,
             lanes=self.lanes,
+            ttl_s=self.ttl_s,
             key=key,
         )
 

@@ -114,6 +114,17 @@ async def test_begin_needs_a_role_and_a_scope_that_write(
     assert await team.engine.uploads.probe() == []
 
 
+@pytest.mark.parametrize("name", ["", "none", "a/b", "nul\0", "\ud800", "x" * 300])
+async def test_names_that_no_capsule_has_are_not_found_by_anybody(team: Team, name: str) -> None:
+    for caller in (OPERATOR, STRANGER):
+        with pytest.raises(CapsuleNotFound):
+            await team.begin(caller, capsule=name)
+        with pytest.raises(CapsuleNotFound):
+            await team.engine.uploads.count_active_for(name, caller=caller)
+    with pytest.raises(CapsuleNotFound):
+        await team.listed(STRANGER, capsule="nul\0")
+
+
 async def test_everybody_with_a_token_puts_into_default_and_sees_their_own(team: Team) -> None:
     mine = await team.record(STRANGER, capsule="default")
     theirs = await team.record(WRITER, capsule="default")

@@ -143,6 +143,8 @@ class TestBegin:
             ({"filename": "a", "size": 1, "mode": "parallel"}, "mode"),
             ({"filename": "a", "size": 1, "chunk_size": 0}, "chunk_size"),
             ({"filename": "a", "size": 1, "chunk_size": "8"}, "chunk_size"),
+            ({"filename": "a", "size": 1, "ttl_s": 0}, "ttl_s"),
+            ({"filename": "a", "size": 1, "ttl_s": 1e12}, "ttl_s"),
             ({"filename": "a", "size": 1, "content_type": "text"}, "content_type"),
             ({"filename": "a", "size": 1, "content_type": "text/html\r\nX: y"}, "content_type"),
             ({"filename": "a", "size": 1, "metadata": {"a": 1}}, "metadata.a"),
