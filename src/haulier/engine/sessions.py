@@ -182,14 +182,6 @@ class SessionService(Generic[D]):
         """
         return await self._context.load(session_id)
 
-    async def peek(self, session_id: SessionId) -> Session[D]:
-        """Return the session without the chunks it has received: one row, whatever their number.
-
-        Raises:
-            UploadNotFound: there is none.
-        """
-        return await self._context.peek(session_id)
-
     async def find_pending(self, scope: str, owner: str, key: str) -> Session[D] | None:
         """Return the live session with that idempotency key; one that ended is not pending."""
         found = await self._work.read(lambda tx: tx.sessions.find(scope, owner, key))

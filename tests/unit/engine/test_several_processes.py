@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from haulier.core.errors import (
     UploadBusy,
     UploadComplete,
     UploadGone,
+    UploadNotFound,
 )
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.engine import appends, digests, endings
+from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
 
@@ -427,3 +430,176 @@ async def test_nobody_listens_while_nothing_matters_here() -> None:
         assert not wanted.done()
         await one.begin(len(WHOLE))
         await wanted
+
+
+# --- moments between two looks -----------------------------------------------------------------------
+
+
+async def test_a_comparison_does_not_count_when_its_chunk_was_replaced_meanwhile() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload_id, caller=ME, digest=sha256(b""))
+        body = FakeBody(A[:5], A[5:], held=True)
+        compared = beside(one.uploads.put_chunk(upload_id, 0, body, caller=ME))
+        await body.reached.wait()
+        await two.uploads.put_chunk(upload_id, 0, FakeBody(B), caller=ME, replace=True)
+        body.release()
+        with pytest.raises(UploadBusy, match="replaced"):
+            await compared
+        await stop(two)
+
+
+async def test_a_comparison_counts_when_the_upload_was_committed_meanwhile() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        body = FakeBody(A[:5], A[5:], held=True)
+        compared = beside(one.uploads.put_chunk(upload_id, 0, body, caller=ME))
+        await body.reached.wait()
+        await two.uploads.finish(upload_id, caller=ME)
+        body.release()
+        await compared
+        await stop(two)
+
+
+@pytest.mark.parametrize("status", [SessionStatus.ABORTED, SessionStatus.OPEN])
+async def test_a_part_that_cannot_be_opened_is_explained_by_its_row(status: SessionStatus) -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+
+        async def lose_it() -> None:
+            if status is SessionStatus.ABORTED:
+                await one.database.write(
+                    lambda tx: tx.sessions.end(upload.id, None, status, error=None, now=1.0)
+                )
+            one.sink.fail_next("open", StorageUnavailable("the part is gone"))
+
+        one.before_sink("open", lose_it)
+        expected = StorageUnavailable if status is SessionStatus.OPEN else UploadGone
+        with pytest.raises(expected):
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        assert bool(one.disk.parts) is (status is SessionStatus.OPEN)
+
+
+async def test_a_chunk_that_comes_late_in_the_life_of_its_upload_prolongs_it_at_once() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        one.clock.advance(one.limits.ttl_s * 0.9)
+        body = FakeBody(A[:5], A[5:], held=True)
+        running = beside(one.uploads.put_chunk(upload.id, 0, body, caller=ME))
+        await body.reached.wait()
+        assert (await one.state(upload.id)).last_seen_at == one.clock.now()
+        body.release()
+        await running
+
+
+async def test_one_of_two_that_want_to_follow_does() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        stale = await two.state(upload_id)
+        one.workers.living.discard(one.holder)
+        await two.database.write(lambda tx: tx.sessions.follow(upload_id, "three", instead_of=one.holder))
+        await two.uploads._sessions._context.follow(stale)
+        assert upload_id not in two.uploads._digests.followed_uploads()
+        await stop(two)
+
+
+async def test_an_older_end_does_not_forget_a_newer_hold() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(A))
+        context = one.uploads._sessions._context
+        context.holds[upload.id] = 7
+        await context.release(upload.id, 3)
+        assert context.holds == {upload.id: 7}
+
+
+async def test_a_part_that_is_written_for_too_long_is_not_committed_now() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+        await MemorySink(one.disk).open(upload.id, 0, 1)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await one.pass_time_until(finish.done)
+        with pytest.raises(StorageUnavailable, match="still being written"):
+            await finish
+
+
+async def test_a_finish_whose_answer_was_lost_goes_on_when_another_process_is_asked() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        one.database.lose_next_answer()
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload_id, caller=ME)
+        done = await two.uploads.finish(upload_id, caller=ME)
+        assert done.upload.status is SessionStatus.COMMITTED
+        assert one.counts.ends == [SessionStatus.COMMITTED]
+        await stop(two)
+
+
+async def test_a_word_about_what_is_known_changes_nothing() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        waiting = beside(two.uploads.wait(upload_id, caller=ME, timeout_s=30))
+        await until(lambda: upload_id in two.uploads._sessions._context.changes.watched())
+        attention = two.uploads._sessions._attention
+        for _ in range(3):
+            await attention.hear([upload_id])
+        assert not waiting.done()
+        waiting.cancel()
+        await stop(two)
+
+
+async def test_an_unknown_upload_is_not_found_by_any_way_to_read_it() -> None:
+    async with engine() as one:
+        sessions = one.uploads._sessions
+        with pytest.raises(UploadNotFound):
+            await sessions.load(SessionId("none"))
+        with pytest.raises(UploadNotFound):
+            await sessions.abort(SessionId("none"))
+
+
+async def test_a_word_that_is_overtaken_starts_nothing() -> None:
+    async with engine() as one:
+        upload_id = (await one.begin(len(A))).id
+        await one.uploads.put_chunk(upload_id, 0, FakeBody(A), caller=ME)
+        marks = await one.database.read(lambda tx: tx.sessions.marks([upload_id]))
+        old = replace(marks[upload_id], status=SessionStatus.FINISHING, holder=one.holder)
+        await one.uploads._sessions._attention._changed(upload_id, old)
+        assert one.uploads._sessions._endings._completions == {}
+
+
+async def test_a_holder_is_asked_once_to_go_on_with_its_finish() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+        upload_id = await sprayed(one, two)
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def hold_up() -> None:
+            reached.set()
+            await go.wait()
+
+        one.before_sink("commit", hold_up)
+        finish = beside(one.uploads.finish(upload_id, caller=ME))
+        await reached.wait()
+        asking = beside(two.uploads.finish(upload_id, caller=ME))
+        watchers = two.uploads._sessions._context.changes._watchers
+        await until(lambda: upload_id in watchers)
+        again = beside(two.uploads.finish(upload_id, caller=ME))
+        await until(lambda: len(watchers.get(upload_id, ())) > 1, turns=1_000_000)
+        assert (await two.state(upload_id)).asked == 1
+        go.set()
+        assert (await asking).upload == (await again).upload == (await finish).upload
+        await stop(two)
+
+
+async def test_nothing_is_remembered_of_an_upload_that_ended_while_its_follower_was_looked_for() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(A), digest_name=DigestName.NONE)
+        context = one.uploads._sessions._context
+        await context._follow_when_shared(upload.id)
+        assert context._looked == {}
