@@ -16,12 +16,13 @@ from haulier.adapters.signals import MemorySignals
 from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.adapters.workers import MemoryWorkers
-from haulier.core.caller import LOCAL
+from haulier.core.caller import LOCAL, Caller, Role, Scope
 from haulier.core.digest import Digest, DigestName
-from haulier.core.errors import ChunkConflict, DigestMismatch
+from haulier.core.errors import ChunkConflict, DigestMismatch, QuotaExceeded
 from haulier.core.record import AssetKind, RecordStatus
-from haulier.core.session import SessionStatus
+from haulier.core.session import Mode, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
@@ -34,6 +35,7 @@ from tests.support.postgres import fresh_database
 
 ME: Final = LOCAL
 CHUNK: Final = 1000
+MAX_LIVE: Final = UploadLimits().max_live_of_user
 DATA: Final = bytes(range(256)) * 11
 """Three chunks, the last one short."""
 
@@ -278,3 +280,43 @@ async def _require_nothing_else(one: Engine, count: int) -> None:
     named = {asset.blob_key for record in page.items for asset in record.assets}
     assert {stray.key async for stray in one.sink.blobs()} == named
     assert [stray.key async for stray in one.sink.parts()] == []
+
+
+async def test_parallel_begins_of_callers_with_tokens_pass_no_limit(one: Engine) -> None:
+    accounts = Accounts(one.database, one.clock, SeededIdentifiers(one.clock, 9))
+    await accounts.create_capsule("team", owner="user:alice")
+    await accounts.set_capsule("team", {"quota": str(20 * CHUNK)})
+    await accounts.grant("team", "user:bob", Role.WRITER)
+    bob = Caller(owner="user:bob", scope=Scope.WRITE)
+
+    async def begin(caller: Caller, size: int) -> str:
+        asked = BeginUpload(filename="a.bin", size=size, capsule="team")
+        try:
+            await one.uploads.begin(asked, caller=caller)
+        except QuotaExceeded as refused:
+            return refused.resource
+        return "begun"
+
+    answers = await asyncio.gather(*(begin(bob, 1) for _ in range(MAX_LIVE + 30)))
+    assert (answers.count("begun"), answers.count("sessions")) == (MAX_LIVE, 30)
+    alice = Caller(owner="user:alice", scope=Scope.OWNER)
+    large = await asyncio.gather(*(begin(alice, 3 * CHUNK) for _ in range(50)))
+    assert (large.count("begun"), large.count("bytes")) == (6, 44)
+    capsule = await one.database.read(lambda tx: tx.capsules.load("team"))
+    assert capsule.reserved == MAX_LIVE + 18 * CHUNK
+
+
+async def test_a_body_of_unknown_size_is_stopped_at_the_quota_and_gives_back(one: Engine) -> None:
+    accounts = Accounts(one.database, one.clock, SeededIdentifiers(one.clock, 9))
+    await accounts.set_capsule("default", {"quota": str(CHUNK)})
+    asked = BeginUpload(filename="a.bin", size=None, mode=Mode.APPEND)
+    upload = (await one.uploads.begin(asked, caller=ME)).upload
+    body = FakeBody(*[b"x" * CHUNK] * 100, announced=False)
+    with pytest.raises(QuotaExceeded):
+        await one.uploads.append(upload.id, 0, body, caller=ME, final=True)
+    seen = await one.uploads.offset(upload.id, caller=ME)
+    rest = FakeBody(b"y" * (CHUNK - seen.offset), announced=False)
+    done = await one.uploads.append(upload.id, seen.offset, rest, caller=ME, final=True)
+    assert done.upload.status is SessionStatus.COMMITTED
+    capsule = await one.database.read(lambda tx: tx.capsules.load("default"))
+    assert (capsule.used, capsule.reserved) == (CHUNK, 0)
