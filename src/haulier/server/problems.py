@@ -26,6 +26,7 @@ from haulier.core.errors import (
     BodyCut,
     BodyMalformed,
     CapsuleNotFound,
+    CapsuleTaken,
     ChunkConflict,
     ChunkOutOfRange,
     ChunksMissing,
@@ -36,6 +37,7 @@ from haulier.core.errors import (
     DigestMismatch,
     DirectoryNotCreatable,
     FieldProblem,
+    FileEmpty,
     HaulierError,
     IdempotencyKeyReused,
     InvalidRequest,
@@ -51,6 +53,8 @@ from haulier.core.errors import (
     StorageFull,
     StorageNotWritable,
     StorageUnavailable,
+    TokenNotFound,
+    TypeNotAccepted,
     Unauthenticated,
     UploadBusy,
     UploadComplete,
@@ -154,6 +158,13 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     LengthExceeded: Row(
         slug="length-exceeded", status=413, title="More bytes than allowed", fields=("limit",)
     ),
+    FileEmpty: Row(slug="file-empty", status=400, title="The file is empty", fields=("least",)),
+    TypeNotAccepted: Row(
+        slug="type-not-accepted",
+        status=415,
+        title="The capsule does not take such files",
+        fields=("accepted", "provided"),
+    ),
     DigestMismatch: Row(
         slug="digest-mismatch",
         status=422,
@@ -253,6 +264,8 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
 
 NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     WaitTimeout: "a wait over HTTP answers with the state it came to",
+    CapsuleTaken: "only operators make capsules, on the command line",
+    TokenNotFound: "only operators name tokens, on the command line",
     ConfigError: "it ends the process before anything listens",
     PeerRefused: "it is about a remote that we call",
     PeerUnreachable: "it is about a remote that we call",
