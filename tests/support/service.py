@@ -49,7 +49,7 @@ class MemoryService:
             sink=self.sink,
             claims=LocalClaims(),
             workers=MemoryWorkers(),
-                signals=MemorySignals(),
+            signals=MemorySignals(),
             clock=self.clock,
             ids=SystemIdentifiers(self.clock),
             holder="test",
