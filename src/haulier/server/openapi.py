@@ -35,20 +35,22 @@ _WRITING: Final = (
 _BODIES: Final = ("digest-malformed", "digest-mismatch", "body-cut", "type-not-accepted", "length-exceeded")
 _BEGINNING: Final = (
     "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "quota-exceeded",
-    "length-exceeded", "digest-malformed", "body-cut", "type-not-accepted", "service-stopping", "storage-full",
-    "storage-unavailable", "storage-not-writable", "directory-not-creatable",
+    "length-exceeded", "file-empty", "digest-malformed", "body-cut", "type-not-accepted", "service-stopping",
+    "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
 )  # fmt: skip
+# Judged once more when a finish starts, with bytes whose number was unknown until then.
+_COMPLETING: Final = ("file-empty", "quota-exceeded")
 
 PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "begin": _BEGINNING,
     "state": ("upload-not-found", "invalid-request", "service-stopping", *_READING),
-    "finish": (*_WRITING, *_BODIES, "chunks-missing"),
+    "finish": (*_WRITING, *_BODIES, *_COMPLETING, "chunks-missing"),
     "abort": _WRITING,
     "putChunk": (
         *_WRITING, *_BODIES, "chunk-conflict", "chunk-out-of-range", "chunk-too-long", "chunk-too-short",
     ),
-    "append": (*_WRITING, *_BODIES, "offset-mismatch"),
-    "offset": (*_WRITING, "digest-mismatch"),
+    "append": (*_WRITING, *_BODIES, *_COMPLETING, "offset-mismatch"),
+    "offset": (*_WRITING, *_COMPLETING, "length-exceeded", "digest-mismatch"),
     "events": ("upload-not-found", *_READING),
     "putFile": (*_BEGINNING, *_WRITING, *_BODIES, "offset-mismatch"),
     "listRecords": ("invalid-request", "capsule-not-found", *_READING),
