@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from haulier.adapters import memory
-from haulier.engine import appends, digests
+from haulier.engine import appends, digests, policy
 from tests.simulation.clients import AppendClient, ChunkClient, Client
 from tests.simulation.faults import Nemesis
 from tests.simulation.invariants import Invariants
@@ -29,6 +29,7 @@ LIFE_S = 2_000.0
 def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few dozen bytes cross every threshold of the engine."""
     monkeypatch.setattr(appends, "CHECKPOINT_BYTES", 12)
+    monkeypatch.setattr(policy, "SHARED_FROM", 20)
     monkeypatch.setattr(digests, "STEP", 16)
     monkeypatch.setattr(digests, "MAX_BEHIND", 16)
     monkeypatch.setattr(memory, "PIECE", 8)
