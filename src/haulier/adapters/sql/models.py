@@ -113,16 +113,6 @@ tokens: Final = sa.Table(
     _one_of("scope", Scope),
 )
 
-workers: Final = sa.Table(
-    "workers",
-    metadata,
-    sa.Column("id", TEXT, primary_key=True, comment="a holder as in uploads"),
-    sa.Column("started_at", sa.Double, nullable=False),
-    sa.Column(
-        "expires_at", sa.Double, nullable=False, comment="by the database's clock, renewed while it lives"
-    ),
-)
-
 uploads: Final = sa.Table(
     "uploads",
     metadata,

@@ -1,4 +1,4 @@
-"""Many callers and many workers: owners and policies of capsules, grants, tokens, workers."""
+"""Many callers and many workers: owners and policies of capsules, grants, tokens, who is asked and who follows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -75,18 +75,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
         sa.UniqueConstraint("secret_sha256", name=op.f("uq_tokens_secret_sha256")),
     )
-    op.create_table(
-        "workers",
-        sa.Column("id", TEXT, nullable=False, comment="a holder as in uploads"),
-        sa.Column("started_at", sa.Double(), nullable=False),
-        sa.Column(
-            "expires_at",
-            sa.Double(),
-            nullable=False,
-            comment="by the database's clock, renewed while it lives",
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
-    )
     op.add_column(
         "uploads",
         sa.Column(
@@ -114,7 +102,6 @@ def downgrade() -> None:
     op.drop_column("uploads", "promised_name")
     op.drop_column("uploads", "digest_holder")
     op.drop_column("uploads", "asked")
-    op.drop_table("workers")
     op.drop_table("tokens")
     op.drop_table("grants")
     op.drop_column("capsules", "policy")
