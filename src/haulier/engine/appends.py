@@ -17,8 +17,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 
@@ -29,10 +28,11 @@ from haulier.core.errors import (
     OffsetMismatch,
     RequestError,
     StorageError,
-    UploadBusy,
 )
 from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
+from haulier.engine.append_claims import AppendClaims
 from haulier.engine.background import finish_anyway
+from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, RangeWriter, Transaction
 
@@ -45,37 +45,8 @@ CHECKPOINT_S: Final = 1.0
 
 SETTLE_S: Final = 10.0
 """Longest time that a cancelled request goes on, to write down what it brought."""
-LET_GO_S: Final = 10.0
-"""How long a newer request waits for a holder in another process that lives: as long as its last step may take."""
-LOOK_S: Final = 0.5
-"""How often it looks whether that holder still lives, which nobody would tell it."""
 
 log = structlog.get_logger()
-
-
-class BodyCheck(Protocol):
-    """Looks at every byte of one body, and judges it at its end."""
-
-    strict: bool
-    """Whether nothing of the body counts before it was judged."""
-
-    def update(self, piece: Buffer) -> None:
-        """See the next piece."""
-
-    def verify(self) -> None:
-        """Judge the whole body. Raises DigestMismatch."""
-
-
-class NoCheck:
-    """The check of a body that came without a digest."""
-
-    strict = False
-
-    def update(self, piece: Buffer) -> None:
-        """Nothing to see."""
-
-    def verify(self) -> None:
-        """Nothing to judge."""
 
 
 @dataclass(slots=True)
@@ -98,6 +69,7 @@ class AppendIntake(Generic[D]):
         self._context = context
         self._work = context.ports.work
         self._sink = context.ports.sink
+        self._claims = AppendClaims(context)
 
     @asynccontextmanager
     async def hold(self, session_id: SessionId) -> AsyncIterator[AppendHold[D]]:
@@ -112,11 +84,11 @@ class AppendIntake(Generic[D]):
         claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
         try:
             self._context.refuse_when_stopping()  # it may have waited for long
-            taken = await self._take(session, self._context.ports.holder)
+            taken = await self._claims.take(session, self._context.ports.holder)
             try:
                 yield AppendHold(await self._with_true_tail(taken), claim.on_asked)
             finally:
-                await finish_anyway(self._let_go(taken))
+                await finish_anyway(self._claims.let_go(taken))
         finally:
             claim.release()
 
@@ -130,68 +102,13 @@ class AppendIntake(Generic[D]):
             self._context.refuse_when_stopping()
             session = await self._context.peek(session_id)
             self._context.require_open(session)
-            moved = await self._take(session, None)
+            moved = await self._claims.take(session, None)
             if not moved.complete and await self._sink.extent(session_id) == moved.offset:
                 return moved
         finally:
             claim.release()
         async with self.hold(session_id) as hold:  # its tail is to be made true, or its finish to be started
             return await self.settle_complete(hold.session)
-
-    async def _take(self, session: Session[D], holder: str | None) -> Session[D]:
-        """Move the fence to `holder`, once no other worker that lives appends; return the session.
-
-        Raises:
-            UploadBusy: another worker does not let go.
-        """
-        clock, asked = self._context.ports.clock, -1
-        deadline = clock.monotonic() + LET_GO_S
-        with self._context.changes.watching(session.id) as changed:
-            while (taken := await self._try_take(session, holder)) is None:
-                changed.clear()
-                session = await self._context.peek(session.id)
-                self._context.require_open(session)
-                self._context.refuse_when_stopping()
-                if clock.monotonic() > deadline:
-                    raise UploadBusy(session.id, "another process appends to it and does not let go")
-                if await self._context.may_take(session.holder):
-                    continue
-                if asked < session.fence:
-                    asked = session.fence
-                    await self._work.write(partial(_ask, session))
-                    self._context.ports.signals.tell(session.id)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await changed.wait()
-        return taken
-
-    async def _try_take(self, session: Session[D], holder: str | None) -> Session[D] | None:
-        own = self._context.ports.holder
-        if session.holder in {None, own}:
-            return await self._claim(session, holder)
-        if not await self._context.may_take(session.holder):
-            return None
-        # Its holder is dead, as far as anybody can tell: its range is free, or it can still write there.
-        async with self._context.writing(session.id, 0, None):
-            return await self._claim(session, holder)
-
-    async def _claim(self, session: Session[D], holder: str | None) -> Session[D] | None:
-        now, holds = self._context.now(), self._context.holds
-        if holder is not None:
-            # Before the row says so: should its answer be lost, the row is let go of when somebody asks.
-            holds[session.id] = session.fence + 1
-            self._context.awake.set()
-        claimed = await self._work.write(
-            lambda tx: tx.sessions.claim(session.id, session.fence, holder, now=now)
-        )
-        if claimed is None and holder is not None:
-            holds.pop(session.id, None)
-        return claimed
-
-    async def _let_go(self, session: Session[D]) -> None:
-        """Say in the row that nobody appends any more, unless the row says so already."""
-        if self._context.holds.get(session.id) == session.fence:
-            await self._context.release(session.id, session.fence)
 
     async def _with_true_tail(self, session: Session[D]) -> Session[D]:
         """Return the session with the offset that its bytes have, as it now stands in the row."""
@@ -470,10 +387,6 @@ class _Run(Generic[D]):
             return
         self._context.moved(self.session.id, self.told, position)
         self.saved = self.told = position
-
-
-async def _ask(session: Session[D], tx: Transaction[D]) -> bool:
-    return await tx.sessions.ask(session.id, session.fence)
 
 
 async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:

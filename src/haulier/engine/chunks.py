@@ -19,8 +19,8 @@ import xxhash
 from haulier.core.digest import Buffer
 from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadBusy, UploadNotFound
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
-from haulier.engine.appends import BodyCheck
 from haulier.engine.background import finish_anyway
+from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 

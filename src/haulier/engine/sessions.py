@@ -24,9 +24,10 @@ from haulier.core.errors import (
     WaitTimeout,
 )
 from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
-from haulier.engine.appends import AppendIntake, BodyCheck, NoCheck
+from haulier.engine.appends import AppendIntake
 from haulier.engine.attention import Attention
 from haulier.engine.background import Background, finish_anyway
+from haulier.engine.body_checks import BodyCheck, NoCheck
 from haulier.engine.chunks import ChunkIntake
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings

@@ -20,7 +20,7 @@ from haulier.core.errors import (
     UploadNotFound,
 )
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.engine import appends, digests, endings
+from haulier.engine import append_claims, appends, digests, endings
 from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
@@ -33,7 +33,7 @@ WHOLE = A + B + C
 def _everything_is_big(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("haulier.engine.policy.SHARED_FROM", 1)
     monkeypatch.setattr(appends, "CHECKPOINT_BYTES", CHUNK)
-    monkeypatch.setattr(appends, "LOOK_S", 0.02)
+    monkeypatch.setattr(append_claims, "LOOK_S", 0.02)
     monkeypatch.setattr(endings, "LOOK_S", 0.02)
 
 
