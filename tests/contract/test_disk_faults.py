@@ -185,7 +185,7 @@ async def test_what_another_process_writes_is_not_cut_and_not_committed(tmp_path
     with holder(tmp_path):
         with pytest.raises(StorageError):
             await sink.truncate("part", 1)
-        with pytest.raises(StorageError):
+        with pytest.raises(RangeBusy):
             await sink.commit("part", "blob", size=3)
     await sink.commit("part", "blob", size=3)
     assert await read_blob(sink, "blob", 0, 3) == b"hel"
