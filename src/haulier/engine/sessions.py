@@ -157,7 +157,7 @@ class SessionService(Generic[D]):
         try:
             await self._sink.prepare(session.id, size=reserved)
         except StorageError:
-            await finish_anyway(self._work.write(partial(self._erase_in, session)))
+            await finish_anyway(self._take_back(session))
             raise
         self._context.found(session)
 
@@ -168,10 +168,16 @@ class SessionService(Generic[D]):
         if chunked and session.status is SessionStatus.OPEN and not session.received:
             await self._sink.prepare(session.id, size=session.size)
 
-    async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> None:
-        # Another process may have found the row, and taken bytes for it.
-        if await tx.sessions.erase(session.id):
+    async def _take_back(self, session: Session[D]) -> None:
+        """Erase a session without a part, unless another process has found its row and taken bytes for it."""
+        if not await self._work.write(partial(self._erase_in, session)):
+            await self._context.follow(session)  # as its row says that this process does
+
+    async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> bool:
+        erased = await tx.sessions.erase(session.id)
+        if erased:
             await self._context.policy.erased(tx, session)
+        return erased
 
     # --- reading -------------------------------------------------------------------------------------
 

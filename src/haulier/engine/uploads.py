@@ -297,8 +297,7 @@ class UploadService:
         """
         await self._gate.movable(upload_id, caller)
         upload = await self._sessions.finish(upload_id, size=size, amend=_promising(digest))
-        if upload.status is SessionStatus.COMMITTED:
-            _require_same(upload, digest, size)
+        _require_same(upload, digest, size)
         return self._state(upload)
 
     async def abort(self, upload_id: SessionId, *, caller: Caller) -> None:
@@ -355,6 +354,8 @@ def _promising(digest: Digest | None) -> Callable[[UploadDetails], UploadDetails
 
 def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> None:
     """A finish that is repeated with other words than those that were true must not look right."""
+    if upload.status is not SessionStatus.COMMITTED:
+        return
     result = upload.details.digest
     if digest is not None and result is not None and digest.name is result.name:
         digest.require(result.value)

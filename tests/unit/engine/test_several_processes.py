@@ -13,6 +13,7 @@ from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     DigestMismatch,
     ServiceStopping,
+    StorageFull,
     StorageUnavailable,
     UploadBusy,
     UploadComplete,
@@ -603,3 +604,22 @@ async def test_nothing_is_remembered_of_an_upload_that_ended_while_its_follower_
         context = one.uploads._sessions._context
         await context._follow_when_shared(upload.id)
         assert context._looked == {}
+
+
+async def test_a_begin_that_found_no_room_takes_nothing_back_that_another_process_received() -> None:
+    async with engine() as one:
+        two = one.neighbour()
+
+        async def the_other_is_faster() -> None:
+            upload = await two.begin(len(A), key="k")
+            await two.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+
+        one.before_sink("prepare", the_other_is_faster)
+        one.sink.fail_next("prepare", StorageFull(len(A)))
+        with pytest.raises(StorageFull):
+            await one.begin(len(A), key="k")
+        found = await two.begin(len(A), key="k")
+        assert (await two.state(found.id)).received.total == len(A)
+        done = await two.uploads.finish(found.id, caller=ME, digest=sha256(A))
+        assert done.upload.status is SessionStatus.COMMITTED
+        await stop(two)
