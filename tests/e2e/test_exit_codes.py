@@ -38,7 +38,7 @@ def test_a_service_that_is_not_there_is_3(tmp_path: Path) -> None:
         (["get"], "Missing argument"),
         (["nonsense"], "nonsense"),
         (["serve", "--port", "70000"], "--port"),
-        (["serve", "--workers", "2"], "--workers"),
+        (["serve", "--workers", "0"], "--workers"),
         (["serve", "--host", "0.0.0.0"], "--open"),
     ],
 )
