@@ -219,8 +219,13 @@ class TestOneDatabase:
         ):
             everybody = pool.map(partial(put, running.port), range(clients))
             assert [status for statuses in everybody for status in statuses] == [201] * clients * files
-            served = Counter(event["worker"] for event in running.requests("PUT", "/api/files/"))
-            assert sorted(served.values()) == [files * clients // 3] * 3
+
+            def served() -> Counter[str]:
+                return Counter(event["worker"] for event in running.requests("PUT", "/api/files/"))
+
+            # A line is written when its answer is on its way.
+            wait_until(lambda: served().total() == clients * files, "every request is in the log")
+            assert sorted(served().values()) == [files * clients // 3] * 3
             records = Outsider(running.port).records()
             assert len({record["id"] for record in records}) == clients * files
             assert running.stop() == 0

@@ -83,16 +83,19 @@ class Attention(Generic[D]):
         marks = await self._context.ports.work.read(lambda tx: tx.sessions.marks(sorted(concerned)))
         for session_id in sorted(concerned):
             mark = marks.get(session_id)
-            if session_id not in self._marks or self._marks[session_id] != mark:
+            before = self._marks.get(session_id)
+            if session_id not in self._marks or before != mark:
                 self._marks[session_id] = mark
                 self._warm[session_id] = self._context.ports.clock.monotonic() + WARM_S
-                await self._changed(session_id, mark)
+                await self._changed(session_id, mark, before)
         known = {*self._near(), *self._far()}
         self._marks = {key: mark for key, mark in self._marks.items() if key in known}
         self._warm = {key: until for key, until in self._warm.items() if key in known}
 
-    async def _changed(self, session_id: SessionId, mark: Mark | None) -> None:
+    async def _changed(self, session_id: SessionId, mark: Mark | None, before: Mark | None) -> None:
         self._context.changes.wake(session_id)
+        if mark is None and before is None:
+            return  # a row that was never seen may have been added since: its absence says nothing
         if mark is None or not mark.status.live:
             self._ended(session_id, mark)
             return

@@ -570,7 +570,7 @@ async def test_a_word_that_is_overtaken_starts_nothing() -> None:
         await one.uploads.put_chunk(upload_id, 0, FakeBody(A), caller=ME)
         marks = await one.database.read(lambda tx: tx.sessions.marks([upload_id]))
         old = replace(marks[upload_id], status=SessionStatus.FINISHING, holder=one.holder)
-        await one.uploads._sessions._attention._changed(upload_id, old)
+        await one.uploads._sessions._attention._changed(upload_id, old, None)
         assert one.uploads._sessions._endings._completions == {}
 
 

@@ -8,10 +8,13 @@ from tests.support.bodies import FakeBody
 from tests.support.engine import ME, beside, engine
 
 
-async def test_a_look_from_before_the_claim_stops_no_append(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", ["before the claim", "before the begin"])
+async def test_a_look_from_before_stops_no_append(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     async with engine() as one:
         upload = await one.begin_append(10)
         before = await one.database.read(lambda tx: tx.sessions.marks([upload.id]))
+        if moment == "before the begin":
+            before = {}
         body = FakeBody(b"hello", b"world", held=True)
         append = beside(one.uploads.append(upload.id, 0, body, caller=ME))
         await body.reached.wait()
