@@ -110,7 +110,8 @@ def as_postgres() -> dict[str, Any]:
 
 def binary(program: str) -> str:
     """Return the path of one of PostgreSQL's programs; Debian keeps most of them off PATH."""
-    return str(Path(require("postgresql")).parent / program)
+    # A link on PATH to one of them has not the others beside it.
+    return str(Path(require("postgresql")).resolve().parent / program)
 
 
 @contextmanager
