@@ -31,6 +31,7 @@ POST   /api/uploads/{upload_id}/finish        401      404    404    404    200 
 GET    /api/uploads/{upload_id}/events        401      404    404    404    200   200      200     401 200   401
 PUT    /api/files/{filename:path}             401      404    403    201    201   201      201     401 401   401
 GET    /api/records                           401      404    200    200    200   200      200     401 401   401
+POST   /api/records                           401      404    403    404    201   422      422     401 401   401
 GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
 DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
 POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
@@ -69,6 +70,7 @@ POST   /api/uploads/{upload_id}/finish         200  403     421       403
 GET    /api/uploads/{upload_id}/events         200  403     421       403
 PUT    /api/files/{filename:path}              201  403     421       403
 GET    /api/records                            200  403     421       403
+POST   /api/records                            201  403     421       403
 GET    /api/records/{record_id}                200  403     421       403
 DELETE /api/records/{record_id}                204  403     421       403
 POST   /api/records/{record_id}/restore        200  403     421       403
@@ -121,11 +123,14 @@ SLUGS: Final = {
     (404, "/api/records/"): "record-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
+    (422, "/api/records"): "invalid-request",
 }
 
 
-def slug_of(row: Row, status: int, mode: str) -> str:
+def slug_of(row: Row, who: str, status: int, mode: str) -> str:
     """Return the problem that a refusal is told as."""
+    if (row.name, who) == ("POST /api/records", "fellow"):
+        return "upload-not-found"  # the capsule is there for it, the writer's upload is not
     if status == 403:
         return SLUGS[status, mode]
     fitting = (

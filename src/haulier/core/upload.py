@@ -75,6 +75,11 @@ class UploadDetails:
     digest: Digest | None = None
     """The result, once committed."""
 
+    def attached(self, record: RecordId) -> "UploadDetails":
+        """A record takes this detached asset over."""
+        assert self.record is None, f"the asset belongs to record {self.record} already"
+        return replace(self, record=record, adds_to_record=True)
+
     @property
     def makes_record(self) -> bool:
         """Whether the record begins, and may end, with this upload."""

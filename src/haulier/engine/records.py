@@ -159,6 +159,10 @@ class RecordService:
             total += len(batch)
         return total
 
+    async def forget_keys(self, *, before: float) -> int:
+        """Forget the idempotency keys under which records were finalised before then; the records stay."""
+        return await self._work.write(lambda tx: tx.finalisations.forget(before=before))
+
     async def _remove(self, record_id: RecordId) -> None:
         # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves
         # behind are strays, which the janitor finds.

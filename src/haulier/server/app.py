@@ -65,7 +65,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
         app
     )
-    RecordRoutes(services).install(app)
+    RecordRoutes(services, silence_s=settings.silent_body_s).install(app)
     OperatorRoutes(services).install(app)
     HomeRoutes(services).install(app)
     app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it

@@ -19,11 +19,12 @@ from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.ports import RecordQuery
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
-from haulier.server.bodies import digest_header, wanted_digests
+from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
+from haulier.server.inputs import FinaliseIn
 from haulier.server.schemas import RecordListOut, RecordOut
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
+from haulier.server.uploads import idempotency_key, json_answer
 
 MAX_LIMIT: Final = 200
 DEFAULT_LIMIT: Final = 50
@@ -48,8 +49,10 @@ _ID: Final = re.compile(r"[!-~]{1,64}")
 class RecordRoutes:
     """The operations on records and assets."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, silence_s: float) -> None:
         self._records = services.records
+        self._lanes = services.lanes
+        self._silence_s = silence_s
 
     def install(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -60,6 +63,14 @@ class RecordRoutes:
             methods=["GET"],
             response_model=RecordListOut,
             operation_id="listRecords",
+        )
+        app.add_api_route(
+            "/api/records",
+            self.finalise,
+            methods=["POST"],
+            status_code=201,
+            response_model=RecordOut,
+            operation_id="finaliseRecord",
         )
         app.add_api_route(one, self.get, methods=["GET"], response_model=RecordOut, operation_id="record")
         app.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, operation_id="deleteRecord")
@@ -115,6 +126,13 @@ class RecordRoutes:
                 next=None if page.next is None else write_cursor(page.next),
             )
         )
+
+    async def finalise(self, request: Request) -> Response:
+        """Make a record of uploads that were begun with `lanes` and are committed. May be repeated with a key."""
+        wanted = await read_json(request, FinaliseIn, silence_s=self._silence_s)
+        asked = wanted.request(key=idempotency_key(request))
+        (record,) = await self._lanes.finalise(asked, caller=caller_of(request))
+        return json_answer(RecordOut.of(record, base_url(request.scope)), HTTPStatus.CREATED)
 
     async def get(self, request: Request, record_id: str) -> Response:
         """Read one record; `deleted_at` says whether it is in the trash."""
