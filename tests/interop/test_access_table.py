@@ -24,7 +24,12 @@ from tests.support.service import MemoryService
 NOBODY: Final = 65_534
 BYTES: Final = b"hello"
 JUDGED_BY_ITS_BODY: Final = frozenset(
-    {"POST /api/uploads", "POST /api/uploads/{upload_id}/finish", "POST /api/records"}
+    {
+        "POST /api/uploads",
+        "POST /api/uploads/{upload_id}/finish",
+        "POST /api/records",
+        "POST /api/records/delete",
+    }
 )
 """Small JSON bodies, which say what the caller asks for: who is known is judged when they have been read."""
 
@@ -78,6 +83,13 @@ class World:
             "PUT /api/files/{filename:path}": lambda: (f"/api/files/a?capsule={capsule}", {}, BYTES, ""),
             "GET /api/records": lambda: (f"/api/records?capsule={capsule}", {}, b"", ""),
             "POST /api/records": self._detached,
+            # 200 for whoever is known: what each caller may not delete is a reason in the answer.
+            "POST /api/records/delete": lambda: (
+                "/api/records/delete",
+                _JSON,
+                json.dumps({"ids": [self._record()]}).encode(),
+                "",
+            ),
             "POST /api/records/{record_id}/restore": self._deleted,
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),

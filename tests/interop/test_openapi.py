@@ -36,6 +36,7 @@ NEGATABLE = (
     "append",
     "begin",
     "deleteRecord",
+    "deleteRecords",
     "finaliseRecord",
     "finish",
     "listRecords",

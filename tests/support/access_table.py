@@ -34,6 +34,7 @@ GET    /api/records                           401      404    200    200    200 
 POST   /api/records                           401      404    403    404    201   422      422     401 401   401
 GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
 DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
+POST   /api/records/delete                    401      200    200    200    200   200      200     401 401   401
 POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
 GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
 HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
@@ -73,6 +74,7 @@ GET    /api/records                            200  403     421       403
 POST   /api/records                            201  403     421       403
 GET    /api/records/{record_id}                200  403     421       403
 DELETE /api/records/{record_id}                204  403     421       403
+POST   /api/records/delete                     200  403     421       403
 POST   /api/records/{record_id}/restore        200  403     421       403
 GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
 HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403

@@ -4,7 +4,7 @@ Rule 1: no unknown fields, no numbers as text, no booleans as numbers.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ from haulier.core.upload import (
     MAX_SIZE,
     BeginUpload,
 )
-from haulier.server.schemas import HEX_EXAMPLE, UPLOAD_EXAMPLE
+from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 
@@ -153,3 +153,20 @@ class FinaliseIn(_In):
             records=(tuple(sources),),
             key=key if key is not None else self.idempotency_key,
         )
+
+
+MAX_DELETED: Final = 1000
+"""Records of one bulk deletion; each is a transaction of its own, so this bounds how long a request takes. Precedent:
+S3's DeleteObjects."""
+
+
+class DeleteIn(_In):
+    """The body of a bulk deletion."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": [RECORD_EXAMPLE], "assets": "drop"}]})
+
+    ids: list[Annotated[str, Field(max_length=255)]] = Field(min_length=1, max_length=MAX_DELETED)
+    assets: Literal["keep", "drop"] = "drop"
+    """`keep`: the bytes stay when the records go."""
+    now: bool = False
+    """Remove the bytes at once, not after a while."""

@@ -14,15 +14,16 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from haulier.core.errors import AssetNotFound, InvalidRequest
+from haulier.core.errors import AssetNotFound, HaulierError, InvalidRequest
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.ports import RecordQuery
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
-from haulier.server.inputs import FinaliseIn
-from haulier.server.schemas import RecordListOut, RecordOut
+from haulier.server.inputs import DeleteIn, FinaliseIn
+from haulier.server.problems import row_of
+from haulier.server.schemas import DeletionOut, DeletionsOut, RecordListOut, RecordOut
 from haulier.server.services import Services
 from haulier.server.uploads import idempotency_key, json_answer
 
@@ -71,6 +72,13 @@ class RecordRoutes:
             status_code=201,
             response_model=RecordOut,
             operation_id="finaliseRecord",
+        )
+        app.add_api_route(
+            "/api/records/delete",
+            self.delete_many,
+            methods=["POST"],
+            response_model=DeletionsOut,
+            operation_id="deleteRecords",
         )
         app.add_api_route(one, self.get, methods=["GET"], response_model=RecordOut, operation_id="record")
         app.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, operation_id="deleteRecord")
@@ -156,6 +164,19 @@ class RecordRoutes:
         )
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
+    async def delete_many(self, request: Request) -> Response:
+        """Put many records into the trash; each by itself, with a reason for each that stays. May be repeated."""
+        asked = await read_json(request, DeleteIn, silence_s=self._silence_s)
+        results = await self._records.delete_many(
+            [RecordId(record_id) for record_id in asked.ids],
+            caller=caller_of(request),
+            at_once=asked.now,
+            keep_assets=asked.assets == "keep",
+        )
+        items = [_deletion(record_id, error) for record_id, error in results.items()]
+        deleted = sum(item.deleted for item in items)
+        return json_answer(DeletionsOut(deleted=deleted, failed=len(items) - deleted, items=items))
+
     async def restore(self, request: Request, record_id: str) -> Response:
         """Take a record out of the trash. May be repeated."""
         return self._record(
@@ -197,6 +218,13 @@ class RecordRoutes:
     @staticmethod
     def _record(request: Request, record: Record, *, headers: dict[str, str] | None = None) -> Response:
         return json_answer(RecordOut.of(record, base_url(request.scope)), headers=headers)
+
+
+def _deletion(record_id: RecordId, error: HaulierError | None) -> DeletionOut:
+    if error is None:
+        return DeletionOut(id=record_id, deleted=True, reason=None, detail=None)
+    row = row_of(error)
+    return DeletionOut(id=record_id, deleted=False, reason=row.slug, detail=row.detail or str(error))
 
 
 def _seconds(time: datetime | None) -> float | None:
