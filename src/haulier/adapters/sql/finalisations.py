@@ -14,9 +14,14 @@ from haulier.core.record import RecordId
 _bind = sa.bindparam
 _capsule_id: Final = sa.select(capsules.c.id).where(capsules.c.name == _bind("capsule")).scalar_subquery()
 _KEY: Final = (finalisations.c.capsule_id, finalisations.c.owner, finalisations.c.idempotency_key)
-NOTE: Final = InsertNew(finalisations, *_KEY).values(
-    {column.name: _bind(column.name) for column in finalisations.c if column.name != "capsule_id"}
-    | {"capsule_id": _capsule_id}
+NOTE: Final = (
+    InsertNew(finalisations, *_KEY)
+    # Else SQLAlchemy would ask for the part of the key that the statement computes.
+    .inline()
+    .values(
+        {column.name: _bind(column.name) for column in finalisations.c if column.name != "capsule_id"}
+        | {"capsule_id": _capsule_id}
+    )
 )
 FIND: Final = sa.select(
     finalisations.c.request_hash, finalisations.c.record_ids, finalisations.c.created_at
