@@ -56,6 +56,7 @@ MEANING = {
     "min_free_bytes": "What must stay free on the file system beyond the size that an upload declares.",
     "janitor_interval_s": "How often the janitor looks for what to redo, expire and remove.",
     "retention_s": "How long the state of an ended upload can still be asked for.",
+    "events_for_s": "How long a reader of [events](../explanation/events.md) may be away and still miss none.",
     "trash_for_s": "How long a deleted record can be restored.",
     "chunk_size": "The chunk size of uploads that ask for none.",
     "silent_body_s": "How long a request's body may be silent before it counts as cut.",

@@ -30,12 +30,14 @@ from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
+from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock, Signals
@@ -195,13 +197,16 @@ class Service:
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
         access = GrantedAccess(clock)
+        signals = _signals_of(self._database, clock)
+        self._feed = Feed(self._database, access, signals)
+        work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
         self._uploads = UploadService(
             SessionPorts(
-                work=self._database,
+                work=work,
                 sink=self._sink,
                 claims=LocalClaims(),
                 workers=SharedWorkers(self._locks),
-                signals=_signals_of(self._database, clock),
+                signals=signals,
                 clock=clock,
                 ids=SystemIdentifiers(clock),
                 holder=identity.worker,
@@ -214,7 +219,7 @@ class Service:
             hashers=os.cpu_count() or 1,
             observer=metrics,
         )
-        records = RecordService(self._database, self._sink, access, clock)
+        records = RecordService(work, self._sink, access, clock)
         self._janitor = Janitor(
             self._uploads,
             records,
@@ -226,6 +231,7 @@ class Service:
                 ttl_s=settings.session_ttl_s,
                 trash_for_s=settings.trash_for_s,
                 retention_s=settings.retention_s,
+                events_for_s=settings.events_for_s,
             ),
             swept=metrics.swept,
         )
@@ -235,7 +241,8 @@ class Service:
         self.services = Services(
             uploads=self._uploads,
             records=records,
-            lanes=LaneService(self._database, access, clock, SystemIdentifiers(clock)),
+            lanes=LaneService(work, access, clock, SystemIdentifiers(clock)),
+            feed=self._feed,
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
             operators=operators,
             readiness=self.readiness,
@@ -252,7 +259,7 @@ class Service:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        listening = self._background.start(self._uploads.listen(), name="signals")
+        listening = self._background.start(self._uploads.listen(self._feed), name="signals")
         janitor: asyncio.Task[None] | None = None
         try:
             await self._uploads.redo()
@@ -270,6 +277,7 @@ class Service:
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
         self._stopping = True
+        self._feed.stop()
         await self._uploads.stop()
 
     async def _count_workers(self) -> int:

@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     retention_s: Annotated[
         Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
     ] = 30 * DAY_S
+    events_for_s: Annotated[
+        Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
+    ] = 7 * DAY_S
     trash_for_s: Annotated[
         Seconds, Field(ge=0, le=36500 * DAY_S, description="seconds, 0 to 3153600000 (a century)")
     ] = DAY_S

@@ -18,6 +18,7 @@ from haulier.core.caller import Caller, Role
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
 from haulier.core.finalisation import Finalised
+from haulier.core.event import Event, Position, Told
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token
@@ -628,6 +629,44 @@ class TokenStore(Protocol):
         ...
 
 
+class EventStore(Protocol):
+    """The outbox of one transaction: what happened to records, in one order for all who read.
+
+    Readers see an event only when no other can come before it any more, so that nobody who has read up to some
+    place misses what is committed late.
+    """
+
+    @property
+    def written(self) -> bool:
+        """Whether this transaction has events of its own, perhaps of others that are committed with it."""
+        ...
+
+    async def append(self, event: Event) -> None:
+        """Write an event."""
+
+    async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
+        """Return up to `limit` events behind that position, and whether they are all that are committed there.
+
+        The others come as soon as every transaction has ended that was running when they were written.
+        """
+        ...
+
+    async def last_settled(self) -> Position:
+        """Return a position behind which is whatever is committed from now on."""
+        ...
+
+    async def kept(self) -> tuple[Position, Position] | None:
+        """Return where the first and the last event are; None: there are none."""
+        ...
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Remove up to `limit` events that are older, but the last of them; return how many.
+
+        Only what is before everything younger goes, and the last stays for those who had seen it.
+        """
+        ...
+
+
 class Overview(Protocol[D]):
     """All rows at once, for operators."""
 
@@ -667,6 +706,11 @@ class Transaction(Protocol[D]):
     @property
     def records(self) -> RecordStore:
         """Records and assets."""
+        ...
+
+    @property
+    def events(self) -> EventStore:
+        """The outbox."""
         ...
 
     @property

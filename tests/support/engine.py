@@ -16,6 +16,7 @@ from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
+from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
@@ -77,9 +78,11 @@ class Engine:
         self.seed = seed
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
         access = GrantedAccess(self.clock)
+        self.feed = Feed(self.database, access, self.signals)
+        self.work: TellingWork[UploadDetails] = TellingWork(self.database, self.feed.told)
         self.uploads = UploadService(
             SessionPorts(
-                work=self.database,
+                work=self.work,
                 sink=self.sink,
                 claims=self.claims,
                 workers=self.workers,
@@ -96,10 +99,10 @@ class Engine:
             hashers=2,
             observer=self.counts,
         )
-        self.records = RecordService(self.database, self.sink, access, self.clock)
         self.lanes = LaneService(
-            self.database, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
+            self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
         )
+        self.records = RecordService(self.work, self.sink, access, self.clock)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
             self.uploads,
@@ -136,7 +139,7 @@ class Engine:
             beside=self,
         )
         for one in (self, other):
-            one.background.start(one.uploads.listen(), name="signals")
+            one.background.start(one.uploads.listen(one.feed), name="signals")
         return other
 
     async def die(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
+from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
@@ -42,6 +43,7 @@ class _Rows(Generic[D]):
     """Deleted records whose bytes outlive the trash."""
     finalised: Finalisations = field(default_factory=dict)
     access: AccessRows = field(default_factory=AccessRows)
+    events: EventRows = field(default_factory=EventRows)
 
     @property
     def capsules(self) -> dict[str, Capsule]:
@@ -57,6 +59,7 @@ class _Rows(Generic[D]):
             kept=self.kept,
             finalised=dict(self.finalised),
             access=self.access.draft(),
+            events=self.events.draft(),
         )
 
 
@@ -185,6 +188,7 @@ class MemoryTransaction(Generic[D]):
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
         self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
+        self.events = MemoryEventStore(rows.events, pause)
 
 
 class MemorySessionStore(Generic[D]):

@@ -27,7 +27,7 @@ from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body
+from haulier.ports import AccessPolicy, Body, Ears
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
@@ -317,9 +317,12 @@ class UploadService:
         """Remove the rows of uploads that ended before then; their records stay."""
         return await self._sessions.purge(before=before)
 
-    async def listen(self) -> None:
-        """Hear what other processes do to the uploads that matter here, for ever; cancel it to end it."""
-        await self._sessions.listen()
+    async def listen(self, *others: Ears) -> None:
+        """Hear what other processes do to the uploads that matter here, for ever; cancel it to end it.
+
+        `others` hear the same words.
+        """
+        await self._sessions.listen(*others)
 
     async def resume(self) -> None:
         """At start: let digests of open uploads catch up."""

@@ -52,6 +52,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "append": (*_WRITING, *_BODIES, *_COMPLETING, "offset-mismatch"),
     "offset": (*_WRITING, *_COMPLETING, "length-exceeded", "digest-mismatch"),
     "events": ("upload-not-found", *_READING),
+    "followEvents": ("invalid-request", "capsule-not-found", "quota-exceeded", *_READING),
     "putFile": (*_BEGINNING, *_WRITING, *_BODIES, "offset-mismatch"),
     "finaliseRecord": (
         "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "body-cut",
@@ -196,6 +197,29 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
                     "text/event-stream": {
                         "schema": {"type": "string"},
                         "example": f'event: progress\ndata: {{"id": "{UPLOAD_EXAMPLE}", "status": "open"}}\n\n',
+                    }
+                },
+            )
+        },
+    ),
+    ("/api/events", "get"): _operation(
+        "followEvents",
+        "Server-sent events: what happens to records that the caller may read",
+        [
+            _parameter("capsule", "query", {"type": "string"}, "default", "Only events of this capsule"),
+            _parameter("mine", "query", {"type": "boolean"}, True, "Only of the caller's own records"),
+            _parameter(
+                "follow", "query", {"type": "boolean"}, False, "false: end when there is nothing more"
+            ),
+            _parameter("Last-Event-ID", "header", {"type": "string"}, "0-17", "Where the reader was before"),
+        ],
+        {
+            "200": _answer(
+                "First `ready` (or `reset`: events are gone, read the lists anew), then what happens",
+                content={
+                    "text/event-stream": {
+                        "schema": {"type": "string"},
+                        "example": f'id: 0-18\nevent: record.completed\ndata: {{"record": "{RECORD_EXAMPLE}"}}\n\n',
                     }
                 },
             )
