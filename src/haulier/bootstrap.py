@@ -34,6 +34,7 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
@@ -185,8 +186,13 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 class Service:
     """The parts of one service process, wired."""
 
-    def __init__(self, settings: Settings, root: Path, identity: Identity) -> None:
-        """Build the parts; nothing runs and no file is open before `lifespan` is entered."""
+    def __init__(
+        self, settings: Settings, root: Path, identity: Identity, *, hooks: Hooks = NO_HOOKS
+    ) -> None:
+        """Build the parts; nothing runs and no file is open before `lifespan` is entered.
+
+        `hooks` are the embedding program's; each process of a service needs them.
+        """
         self._identity = identity
         self._locks = WorkerLocks(settings.storage_dir)
         clock = SystemClock()
@@ -218,6 +224,7 @@ class Service:
             limits=upload_limits(settings),
             hashers=os.cpu_count() or 1,
             observer=metrics,
+            hooks=hooks,
         )
         records = RecordService(work, self._sink, access, clock)
         self._janitor = Janitor(

@@ -14,6 +14,7 @@ from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.outbox import Feed, TellingWork
@@ -62,6 +63,7 @@ class Engine:
         seed: int = 0,
         limits: UploadLimits | None = None,
         beside: "Engine | None" = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         """Be a process of its own, or one `beside` another that lives."""
         self.clock = clock or ManualClock()
@@ -76,6 +78,7 @@ class Engine:
         self.background = Background()
         self.counts = Counts()
         self.seed = seed
+        self.hooks = hooks
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
         access = GrantedAccess(self.clock)
         self.feed = Feed(self.database, access, self.signals)
@@ -98,6 +101,7 @@ class Engine:
             limits=self.limits,
             hashers=2,
             observer=self.counts,
+            hooks=hooks,
         )
         self.lanes = LaneService(
             self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
@@ -126,6 +130,7 @@ class Engine:
             boot_id=boot_id,
             seed=self.seed + 1,
             limits=self.limits,
+            hooks=self.hooks,
         )
 
     def neighbour(self) -> "Engine":
@@ -137,6 +142,7 @@ class Engine:
             seed=self.seed + 1,
             limits=self.limits,
             beside=self,
+            hooks=self.hooks,
         )
         for one in (self, other):
             one.background.start(one.uploads.listen(one.feed), name="signals")

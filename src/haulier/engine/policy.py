@@ -15,8 +15,9 @@ from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.digests import SHARED_FROM, Digests
+from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import tell
-from haulier.ports import AccessPolicy, Transaction
+from haulier.ports import AccessPolicy, ByteSink, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
     SessionStatus.ABORTED: RecordStatus.CANCELLED,
@@ -41,7 +42,17 @@ class UploadObserver(Protocol):
 class UploadPolicy:
     """What uploads decide; `SessionPolicy` says when each call comes and what it means."""
 
-    def __init__(self, digests: Digests, observer: UploadObserver | None, access: AccessPolicy) -> None:
+    def __init__(
+        self,
+        digests: Digests,
+        observer: UploadObserver | None,
+        access: AccessPolicy,
+        *,
+        sink: ByteSink,
+        on_finish: OnFinish | None,
+    ) -> None:
+        self._sink = sink
+        self._on_finish = on_finish
         self._digests = digests
         self._observer = observer
         self._access = access
@@ -88,6 +99,19 @@ class UploadPolicy:
             expected.require(actual.value)
             digest = digest or actual
         return replace(details, digest=digest)
+
+    async def approve(self, session: Upload, details: UploadDetails) -> None:
+        """Ask the embedding program."""
+        if self._on_finish is None:
+            return
+        asset = asset_of(session)
+        finished = FinishedUpload(
+            upload=session,
+            details=details,
+            size=asset.size,
+            read=lambda: self._sink.read(asset.blob_key, 0, asset.size),
+        )
+        await ask("on_finish", self._on_finish(finished))
 
     async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the record its asset, and turn reserved bytes into used ones."""

@@ -25,6 +25,7 @@ from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
+from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
 from haulier.ports import AccessPolicy, Body, Ears
@@ -77,13 +78,15 @@ class UploadService:
         limits: UploadLimits,
         hashers: int,
         observer: UploadObserver | None = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._ports = ports
         self._gate = UploadGate(ports.work, access, secret)
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
-        policy = UploadPolicy(self._digests, observer, access)
+        self._on_begin = hooks.on_begin
+        policy = UploadPolicy(self._digests, observer, access, sink=ports.sink, on_finish=hooks.on_finish)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -100,19 +103,31 @@ class UploadService:
             InvalidRequest · LengthExceeded · FileEmpty · TypeNotAccepted
             CapsuleNotFound · AccessDenied · RecordNotFound · QuotaExceeded
             IdempotencyKeyReused · StorageFull · StorageError
+            UploadRefused · HookUnavailable: by the operator's own rules.
         """
-        require_valid(request.problems())
-        max_size = self._limits.sessions.max_size
-        if request.size is not None and request.size > max_size:
-            raise LengthExceeded(max_size)
-        taken = await self._gate.enter(request, caller)
+        taken = await self._admit(request, caller)
+        asked = request.fingerprint()
+        if self._on_begin is not None:
+            amended = await ask("on_begin", self._on_begin(request, caller))
+            if amended is not None:
+                request = replace(amended, key=request.key)
+                taken = await self._admit(request, caller)
         spec, details = self._plan(request, caller, taken)
+        # By what was asked for: a repeat is the same request, whatever becomes of it.
+        spec = replace(spec, request_hash=asked)
         upload, created = await self._sessions.begin(spec, details, max_live=self._max_live(caller))
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
         if created and self._observer is not None:
             self._observer.begun()
         return Begun(upload=upload, created=created, token=self._gate.token_of(upload))
+
+    async def _admit(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
+        require_valid(request.problems())
+        max_size = self._limits.sessions.max_size
+        if request.size is not None and request.size > max_size:
+            raise LengthExceeded(max_size)
+        return await self._gate.enter(request, caller)
 
     def _max_live(self, caller: Caller) -> int:
         return self._limits.sessions.max_live if caller == LOCAL else self._limits.max_live_of_user

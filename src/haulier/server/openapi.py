@@ -34,12 +34,13 @@ _WRITING: Final = (
 )  # fmt: skip
 _BODIES: Final = ("digest-malformed", "digest-mismatch", "body-cut", "type-not-accepted", "length-exceeded")
 _BEGINNING: Final = (
+    "upload-refused", "hook-unavailable",
     "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "quota-exceeded",
     "length-exceeded", "file-empty", "digest-malformed", "body-cut", "type-not-accepted", "service-stopping",
     "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
 )  # fmt: skip
 # Judged once more when a finish starts, with bytes whose number was unknown until then.
-_COMPLETING: Final = ("file-empty", "quota-exceeded")
+_COMPLETING: Final = ("file-empty", "quota-exceeded", "upload-refused", "hook-unavailable")
 
 PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "begin": _BEGINNING,
