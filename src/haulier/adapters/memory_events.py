@@ -1,11 +1,10 @@
 """The outbox in memory: the events of `MemoryDatabase`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from haulier.adapters.memory_access import Pause
 from haulier.core.event import START, Event, Position, Told
-
-Pause = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True)

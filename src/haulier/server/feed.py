@@ -42,7 +42,7 @@ class FeedRoutes:
         steps = self._services.feed.follow(
             FeedQuery(
                 owner=caller.owner if flag(request, "mine") else None,
-                capsule=request.query_params.get("capsule"),
+                capsule=request.query_params.get("capsule") or None,
             ),
             caller=caller,
             after=None if not given else read_position(given, field="Last-Event-ID"),

@@ -12,9 +12,11 @@ from haulier.core.errors import AccessDenied, CapsuleNotFound, QuotaExceeded, St
 from haulier.core.event import START, EventKind, Position
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import SessionId
+from haulier.core.upload import UploadDetails
 from haulier.engine import outbox
 from haulier.engine.attention import AllEars
 from haulier.engine.outbox import FeedQuery, Step
+from haulier.testing import MemoryDatabase
 from haulier.testing.event_rows_contract import append, event, events_after
 from haulier.testing.rows import T0
 from tests.support.bodies import FakeBody
@@ -185,8 +187,8 @@ class TestFollowed:
             assert await seen(LOCAL, FeedQuery(capsule="default")) == ["a", "b", "c"]
 
     async def test_events_of_a_capsule_that_a_credential_is_not_for_are_left_out(self) -> None:
-        async with engine() as one:
-            one.database.__init__(capsules={"default": None, "other": None})  # type: ignore[misc]  # anew
+        database: MemoryDatabase[UploadDetails] = MemoryDatabase(capsules={"default": None, "other": None})
+        async with engine(database=database) as one:
             await append(one.database, event("a", capsule="other"), event("b"), event("c"))
             caller = Caller(owner="local", scope=Scope.OPERATOR, capsule="default")
             steps = one.feed.follow(ALL, caller=caller, after=START, wait=False)

@@ -73,7 +73,7 @@ APPEND: Final = (
 )
 EVENTS: Final = (
     sa.select(*events.c, capsules.c.name.label("capsule"), _SETTLED.label("settled"))
-    .join(capsules, capsules.c.id == events.c.capsule_id)
+    .select_from(events.join(capsules, capsules.c.id == events.c.capsule_id))
     .where(_AFTER)
     .order_by(*_FORWARD)
     .limit(_bind("limit"))
@@ -85,9 +85,8 @@ FIRST_YOUNG: Final[sa.Select[Any]] = (
     sa.select(*_PLACE).where(events.c.created_at >= _bind("before")).order_by(*_FORWARD).limit(1)
 )
 LAST_BEFORE: Final[sa.Select[Any]] = sa.select(*_PLACE).where(_BEFORE).order_by(*_BACKWARD).limit(1)
-PRUNE: Final = sa.delete(events).where(
-    events.c.seq.in_(sa.select(events.c.seq).where(_BEFORE).order_by(*_FORWARD).limit(_bind("limit")))
-)
+_PRUNED: Final = sa.select(events.c.seq).where(_BEFORE).order_by(*_FORWARD).limit(_bind("limit"))
+PRUNE: Final = sa.delete(events).where(events.c.seq.in_(_PRUNED.correlate(None)))
 
 
 class SqlEventStore:
