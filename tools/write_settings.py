@@ -36,6 +36,8 @@ MEANING = {
     "public_url": "The address that callers use, maybe with a path; links are built from it. Requires tokens.",
     "trusted_proxies": "Whose `X-Forwarded-*` and `Forwarded` are believed; see "
     "[open the service to others](../howto/open-the-service-to-others.md). Requires tokens.",
+    "webhooks": "Who is told what happens to records; see [receive webhooks](../howto/receive-webhooks.md). In the "
+    "environment as JSON, in TOML as `[[webhooks]]`.",
     "jobs": "Where background work runs; there is one answer.",
     "durability": "What an accepted chunk survives; see [durability](../explanation/durability.md).",
     "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",

@@ -6,15 +6,17 @@ Rule 1: everything that can be wrong with a start is found before the socket is 
 
 import asyncio
 import os
+import random
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import structlog
 
 from haulier.adapters.access import GrantedAccess
@@ -26,14 +28,17 @@ from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
+from haulier.adapters.webhooks import Endpoint, HttpReceiver
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.core.upload import UploadDetails
+from haulier.core.webhook import read_webhook_secret
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.courier import Courier, Receiver
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
@@ -194,7 +199,9 @@ class Service:
         `hooks` are the embedding program's; each process of a service needs them.
         """
         self._identity = identity
+        self._settings = settings
         self._locks = WorkerLocks(settings.storage_dir)
+        self._workers = SharedWorkers(self._locks)
         clock = SystemClock()
         self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
@@ -211,7 +218,7 @@ class Service:
                 work=work,
                 sink=self._sink,
                 claims=LocalClaims(),
-                workers=SharedWorkers(self._locks),
+                workers=self._workers,
                 signals=signals,
                 clock=clock,
                 ids=SystemIdentifiers(clock),
@@ -261,7 +268,7 @@ class Service:
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
         with self._locks.held(self._identity.worker):
-            async with self._database, self._running():
+            async with self._database, self._running(), self._delivering():
                 yield
 
     @asynccontextmanager
@@ -280,6 +287,43 @@ class Service:
             listening.cancel()
             await self._background.stop(grace_s=STOP_GRACE_S)
             self._sink.close()
+
+    def _receivers(self, client: httpx2.AsyncClient) -> Iterator[Receiver]:
+        for webhook in self._settings.webhooks:
+            endpoint = Endpoint(
+                name=webhook.name,
+                url=webhook.url,
+                keys=tuple(read_webhook_secret(text) for text in webhook.secrets),
+                kinds=frozenset(webhook.kinds),
+                private=webhook.private,
+            )
+            yield HttpReceiver(endpoint, client=client, clock=self._clock)
+
+    @asynccontextmanager
+    async def _delivering(self) -> AsyncIterator[None]:
+        """Bring events to the webhooks; a delivery that the end cuts is made again after the next start."""
+        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
+            couriers = [
+                self._background.start(
+                    Courier(
+                        receiver,
+                        work=self._database,
+                        feed=self._feed,
+                        workers=self._workers,
+                        clock=self._clock,
+                        holder=self._identity.worker,
+                        chance=random.random,
+                    ).run(),
+                    name=receiver.name,
+                )
+                for receiver in self._receivers(client)
+            ]
+            try:
+                yield
+            finally:
+                for courier in couriers:
+                    courier.cancel()
+                await asyncio.gather(*couriers, return_exceptions=True)
 
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""

@@ -667,6 +667,47 @@ class EventStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How far one receiver of events has come."""
+
+    receiver: str
+    position: Position
+    """Of the last event that it has taken."""
+    fence: int
+    holder: str | None
+    """The worker that delivers to it."""
+    failures: int = 0
+    """In a row, of the event after that."""
+    due_at: float = 0.0
+    """When that is to be tried again; seconds since the epoch."""
+    error: str | None = None
+
+
+class DeliveryStore(Protocol):
+    """The places of receivers, of one transaction."""
+
+    async def load(self, receiver: str) -> Delivery | None:
+        """Return how far the receiver has come."""
+        ...
+
+    async def begin(self, receiver: str, position: Position, holder: str) -> Delivery | None:
+        """If it is not known: let it begin behind that position, and `holder` deliver; return that."""
+        ...
+
+    async def take(self, receiver: str, fence: int, holder: str) -> Delivery | None:
+        """If it is under that fence: move the fence, and let `holder` deliver; return that."""
+        ...
+
+    async def advance(self, receiver: str, fence: int, position: Position) -> bool:
+        """If it is under that fence: it has taken the event at that position; failures are forgotten."""
+        ...
+
+    async def postpone(self, receiver: str, fence: int, *, failures: int, due_at: float, error: str) -> bool:
+        """If it is under that fence: note that it has failed, and when it is tried again."""
+        ...
+
+
 class Overview(Protocol[D]):
     """All rows at once, for operators."""
 
@@ -711,6 +752,11 @@ class Transaction(Protocol[D]):
     @property
     def events(self) -> EventStore:
         """The outbox."""
+        ...
+
+    @property
+    def deliveries(self) -> DeliveryStore:
+        """How far receivers of events have come."""
         ...
 
     @property

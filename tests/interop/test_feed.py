@@ -17,7 +17,7 @@ PATIENCE_S = 30.0
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     """Two workers on SQLite."""
-    with serving(tmp_path_factory.mktemp("feed") / "data", "--workers", "2") as running:
+    with serving(tmp_path_factory.mktemp("feed") / "data", {"HAULIER_WORKERS": "2"}) as running:
         yield running
 
 

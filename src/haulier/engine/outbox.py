@@ -155,7 +155,7 @@ class Feed:
         """
         if caller.upload is not None:
             raise AccessDenied("follow events")
-        with self._reading() as woken:
+        with self.reading() as woken:
             first = await self._work.read(partial(self._begin, query, caller, after))
             yield first
             position = first.position
@@ -172,7 +172,8 @@ class Feed:
                     await self._next(woken, settled=batch.settled)
 
     @contextmanager
-    def _reading(self) -> Iterator[asyncio.Event]:
+    def reading(self) -> Iterator[asyncio.Event]:
+        """Return an event that is set when there may be something new; its reader clears it before it looks."""
         if len(self._readers) >= MAX_READERS:
             raise QuotaExceeded("event streams", MAX_READERS)
         woken = asyncio.Event()

@@ -13,6 +13,7 @@ import pytest
 from haulier.core.errors import QuotaExceeded, RequestError
 from haulier.core.session import SessionId, SessionStatus
 from haulier.testing.access_rows_contract import AccessRowsContract
+from haulier.testing.delivery_rows_contract import DeliveryRowsContract
 from haulier.testing.event_rows_contract import EventRowsContract
 from haulier.testing.overview_contract import OverviewContract
 from haulier.testing.record_rows_contract import RecordRowsContract
@@ -168,6 +169,7 @@ class UnitOfWorkContract(
     RecordRowsContract,
     AccessRowsContract,
     EventRowsContract,
+    DeliveryRowsContract,
     OverviewContract,
     TransactionsContract,
 ):

@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0004"
+SCHEMA: Final = "0005"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -296,3 +296,17 @@ events: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index("ix_events_place", events.c.xid, events.c.seq)
+
+deliveries: Final = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("receiver", TEXT, primary_key=True),
+    sa.Column("xid", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False, comment="with xid, the last event that it has taken"),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("holder", TEXT, comment="the worker that delivers"),
+    sa.Column("failures", sa.BigInteger, nullable=False, comment="in a row"),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("error", TEXT),
+    sqlite_with_rowid=False,
+)
