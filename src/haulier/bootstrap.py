@@ -303,27 +303,27 @@ class Service:
     async def _delivering(self) -> AsyncIterator[None]:
         """Bring events to the webhooks; a delivery that the end cuts is made again after the next start."""
         async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
-            couriers = [
-                self._background.start(
-                    Courier(
-                        receiver,
-                        work=self._database,
-                        feed=self._feed,
-                        workers=self._workers,
-                        clock=self._clock,
-                        holder=self._identity.worker,
-                        chance=random.random,
-                    ).run(),
-                    name=receiver.name,
-                )
-                for receiver in self._receivers(client)
-            ]
+            couriers = [self._courier(receiver) for receiver in self._receivers(client)]
+            for courier in couriers:
+                await courier.prepare()
+            running = [self._background.start(courier.run(), name="webhook") for courier in couriers]
             try:
                 yield
             finally:
-                for courier in couriers:
-                    courier.cancel()
-                await asyncio.gather(*couriers, return_exceptions=True)
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    def _courier(self, receiver: Receiver) -> Courier:
+        return Courier(
+            receiver,
+            work=self._database,
+            feed=self._feed,
+            workers=self._workers,
+            clock=self._clock,
+            holder=self._identity.worker,
+            chance=random.random,
+        )
 
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""

@@ -84,6 +84,10 @@ class Courier:
         self._holder = holder
         self._chance = chance
 
+    async def prepare(self) -> None:
+        """Give a new receiver its place: it hears of everything that is committed from now on."""
+        await self._mine()
+
     async def run(self) -> None:
         """Deliver for ever; cancel it to end it."""
         with self._feed.reading() as woken:

@@ -54,7 +54,7 @@ async def place(one: Engine) -> Delivery:
 async def begun(one: Engine, receiver: FakeReceiver) -> Courier:
     """Return a courier whose receiver has its place."""
     it = courier(one, receiver)
-    assert await it.step() is None
+    await it.prepare()
     return it
 
 
