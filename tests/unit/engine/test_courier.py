@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from haulier.core.errors import StorageUnavailable
 from haulier.core.event import EventKind, Position, Told
 from haulier.engine.courier import GIVE_UP_S, LAST_DELAY_S, LOOK_S, Courier, ReceiverFailed
@@ -159,11 +161,10 @@ async def test_a_crash_before_the_place_is_noted_brings_the_event_again_and_lose
         receiver = FakeReceiver()
         it = await begun(one, receiver)
         await append(one.database, now(one, "a"), now(one, "b"))
-        receiver.after = one.database.crash
-        try:
+        receiver.after = lambda: one.database.fail_next(StorageUnavailable("killed"))
+        with pytest.raises(StorageUnavailable):
             await it.step()
-        except StorageUnavailable:
-            receiver.after = lambda: None
+        receiver.after = lambda: None
         assert [await it.step() for _ in range(3)] == [0.0, 0.0, None]
         assert receiver.taken == ["a", "a", "b"]
 
