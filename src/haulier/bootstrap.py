@@ -38,7 +38,7 @@ from haulier.core.webhook import read_webhook_secret
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
-from haulier.engine.courier import Courier, Receiver
+from haulier.engine.courier import Courier, HookReceiver, Receiver
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
@@ -200,6 +200,7 @@ class Service:
         """
         self._identity = identity
         self._settings = settings
+        self._hooks = hooks
         self._locks = WorkerLocks(settings.storage_dir)
         self._workers = SharedWorkers(self._locks)
         clock = SystemClock()
@@ -289,6 +290,8 @@ class Service:
             self._sink.close()
 
     def _receivers(self, client: httpx2.AsyncClient) -> Iterator[Receiver]:
+        if self._hooks.on_record is not None:
+            yield HookReceiver(self._hooks.on_record)
         for webhook in self._settings.webhooks:
             endpoint = Endpoint(
                 name=webhook.name,

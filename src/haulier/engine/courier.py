@@ -19,6 +19,7 @@ from haulier.core.errors import HaulierError
 from haulier.core.event import Event, EventKind, Position, Told
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
 from haulier.core.upload import UploadDetails
+from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import UNSETTLED_S, Feed
 from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
 
@@ -60,6 +61,24 @@ class Receiver(Protocol):
         Raises:
             ReceiverFailed: it did not, and shall be asked again.
         """
+
+
+class HookReceiver:
+    """The embedding program's `on_record` as a receiver of all events."""
+
+    name = "on_record"
+    kinds = frozenset(EventKind)
+
+    def __init__(self, hook: OnRecord) -> None:
+        self._hook = hook
+
+    async def receive(self, told: Told) -> None:
+        """Call the hook. Raises ReceiverFailed."""
+        try:
+            await self._hook(told.event)
+        except Exception as error:
+            log.exception("hook.failed", hook=self.name)
+            raise ReceiverFailed(type(error).__name__) from error
 
 
 class Courier:

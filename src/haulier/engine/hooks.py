@@ -14,6 +14,7 @@ import structlog
 
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError, HookUnavailable
+from haulier.core.event import Event
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
 
 T = TypeVar("T")
@@ -39,6 +40,10 @@ is judged like any other request; the idempotency key stays."""
 OnFinish = Callable[[FinishedUpload], Awaitable[None]]
 """Sees the stored bytes before the record is complete. Raises UploadRefused: the upload fails and its bytes go."""
 
+OnRecord = Callable[[Event], Awaitable[None]]
+"""Hears what happened to a record, after its commit; in order, each event at least once, across crashes. While it raises,
+the same event is brought to it again, ever more rarely."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
@@ -46,6 +51,7 @@ class Hooks:
 
     on_begin: OnBegin | None = None
     on_finish: OnFinish | None = None
+    on_record: OnRecord | None = None
 
 
 NO_HOOKS: Final = Hooks()

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from haulier.core.errors import StorageUnavailable
-from haulier.core.event import EventKind, Position, Told
-from haulier.engine.courier import GIVE_UP_S, LAST_DELAY_S, LOOK_S, Courier, ReceiverFailed
+from haulier.core.event import Event, EventKind, Position, Told
+from haulier.engine.courier import (
+    GIVE_UP_S,
+    LAST_DELAY_S,
+    LOOK_S,
+    Courier,
+    HookReceiver,
+    Receiver,
+    ReceiverFailed,
+)
 from haulier.ports import Delivery
 from haulier.testing.event_rows_contract import append, event
 from tests.support.engine import Engine, beside, engine, until
@@ -35,7 +43,7 @@ class FakeReceiver:
         self.after()
 
 
-def courier(one: Engine, receiver: FakeReceiver) -> Courier:
+def courier(one: Engine, receiver: Receiver) -> Courier:
     return Courier(
         receiver,
         work=one.database,
@@ -175,6 +183,24 @@ async def test_of_two_that_begin_at_once_one_delivers() -> None:
         other = courier(one, receiver)
         one.before_write(other.step)
         assert await courier(one, receiver).step() == LOOK_S
+
+
+async def test_the_hook_of_a_program_is_told_each_event_until_it_takes_it() -> None:
+    heard: list[str] = []
+
+    async def on_record(told: Event) -> None:
+        heard.append(told.record)
+        if len(heard) == 1:
+            raise ZeroDivisionError
+
+    async with engine() as one:
+        it = courier(one, HookReceiver(on_record))
+        await it.prepare()
+        await append(one.database, now(one, "a"), now(one, "b"))
+        assert await it.step() == 0.5
+        one.clock.advance(0.5)
+        assert [await it.step() for _ in range(3)] == [0.0, 0.0, None]
+        assert heard == ["a", "a", "b"]
 
 
 async def test_a_courier_waits_for_events_and_for_the_database() -> None:
