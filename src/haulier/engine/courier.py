@@ -170,7 +170,7 @@ class Courier:
         if event.kind not in self._receiver.kinds:
             return
         if event.created_at < self._clock.now() - GIVE_UP_S:
-            log.error("webhook.given_up", receiver=self._receiver.name, event=str(told.position))
+            log.error("webhook.given_up", receiver=self._receiver.name, place=str(told.position))
             return
         await self._receiver.receive(told)
 
@@ -182,7 +182,7 @@ class Courier:
 
     async def _postpone(self, delivery: Delivery, event: Event, failure: ReceiverFailed) -> float:
         failures = delivery.failures + 1
-        bound = min(FIRST_DELAY_S * 2 ** min(failures - 1, 20), LAST_DELAY_S)
+        bound = min(FIRST_DELAY_S * float(1 << min(failures - 1, 20)), LAST_DELAY_S)
         delay = max(self._chance() * bound, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
         log.warning(
             "webhook.failed",

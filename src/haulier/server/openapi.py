@@ -219,7 +219,7 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
                 "First `ready` (or `reset`: events are gone, read the lists anew), then what happens",
                 content={
                     "text/event-stream": {
-                        "schema": {"type": "string"},
+                        "schema": {"type": "object"},
                         "example": f'id: 0-18\nevent: record.completed\ndata: {{"record": "{RECORD_EXAMPLE}"}}\n\n',
                     }
                 },
