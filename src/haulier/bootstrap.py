@@ -6,17 +6,15 @@ Rule 1: everything that can be wrong with a start is found before the socket is 
 
 import asyncio
 import os
-import random
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import httpx2
 import structlog
 
 from haulier.adapters.access import GrantedAccess
@@ -28,17 +26,15 @@ from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
-from haulier.adapters.webhooks import Endpoint, HttpReceiver
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.core.upload import UploadDetails
-from haulier.core.webhook import read_webhook_secret
+from haulier.deliveries import Deliveries
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
-from haulier.engine.courier import Courier, HookReceiver, Receiver
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
@@ -59,15 +55,6 @@ log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One start-up check: what was looked at, and what was found, with the cure when it is wrong."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +186,9 @@ class Service:
         `hooks` are the embedding program's; each process of a service needs them.
         """
         self._identity = identity
-        self._settings = settings
-        self._hooks = hooks
         self._locks = WorkerLocks(settings.storage_dir)
-        self._workers = SharedWorkers(self._locks)
+        workers = SharedWorkers(self._locks)
         clock = SystemClock()
-        self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
         self._database = open_database(settings.database)
         self._background = Background()
@@ -219,7 +203,7 @@ class Service:
                 work=work,
                 sink=self._sink,
                 claims=LocalClaims(),
-                workers=self._workers,
+                workers=workers,
                 signals=signals,
                 clock=clock,
                 ids=SystemIdentifiers(clock),
@@ -233,6 +217,15 @@ class Service:
             hashers=os.cpu_count() or 1,
             observer=metrics,
             hooks=hooks,
+        )
+        self._deliveries = Deliveries(
+            settings.webhooks,
+            hooks,
+            work=self._database,
+            feed=self._feed,
+            workers=workers,
+            clock=clock,
+            holder=identity.worker,
         )
         records = RecordService(work, self._sink, access, clock)
         self._janitor = Janitor(
@@ -269,7 +262,7 @@ class Service:
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
         with self._locks.held(self._identity.worker):
-            async with self._database, self._running(), self._delivering():
+            async with self._database, self._running(), self._deliveries.running(self._background):
                 yield
 
     @asynccontextmanager
@@ -288,45 +281,6 @@ class Service:
             listening.cancel()
             await self._background.stop(grace_s=STOP_GRACE_S)
             self._sink.close()
-
-    def _receivers(self, client: httpx2.AsyncClient) -> Iterator[Receiver]:
-        if self._hooks.on_record is not None:
-            yield HookReceiver(self._hooks.on_record)
-        for webhook in self._settings.webhooks:
-            endpoint = Endpoint(
-                name=webhook.name,
-                url=webhook.url,
-                keys=tuple(read_webhook_secret(text) for text in webhook.secrets),
-                kinds=frozenset(webhook.kinds),
-                private=webhook.private,
-            )
-            yield HttpReceiver(endpoint, client=client, clock=self._clock)
-
-    @asynccontextmanager
-    async def _delivering(self) -> AsyncIterator[None]:
-        """Bring events to the webhooks; a delivery that the end cuts is made again after the next start."""
-        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
-            couriers = [self._courier(receiver) for receiver in self._receivers(client)]
-            for courier in couriers:
-                await courier.prepare()
-            running = [self._background.start(courier.run(), name="webhook") for courier in couriers]
-            try:
-                yield
-            finally:
-                for task in running:
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
-
-    def _courier(self, receiver: Receiver) -> Courier:
-        return Courier(
-            receiver,
-            work=self._database,
-            feed=self._feed,
-            workers=self._workers,
-            clock=self._clock,
-            holder=self._identity.worker,
-            chance=random.random,
-        )
 
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
@@ -413,52 +367,3 @@ def has_tokens(settings: Settings) -> bool:
         if settings.database_url is None:
             setting, where = "data_dir", str(settings.root)
         raise ConfigError(setting, where, f"{expected}; {error}") from error
-
-
-def check_service(settings: Settings) -> Sequence[Check]:
-    """Run every check of a start, without starting; each on its own, so that all faults show at once."""
-    checks: Sequence[tuple[str, Callable[[], str]]] = (
-        ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
-        ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
-        ("single service", lambda: _check_single(settings.root)),
-        ("secret", lambda: _check_secret(settings)),
-        ("database", lambda: _check_database(settings)),
-        ("port", lambda: _check_port(settings)),
-    )
-    return [_checked(name, look) for name, look in checks]
-
-
-def _checked(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name=name, ok=True, detail=look())
-    except (HaulierError, OSError) as error:
-        return Check(name=name, ok=False, detail=str(error))
-
-
-def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
-    return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
-
-
-def _check_secret(settings: Settings) -> str:
-    secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
-    return f"{len(secret)} bytes, readable by its owner only"
-
-
-def _check_single(root: Path) -> str:
-    with only_service(root):
-        return "no other process serves this directory"
-
-
-def _check_database(settings: Settings) -> str:
-    async def look() -> str:
-        async with open_database(settings.database) as database:
-            await database.read(lambda tx: tx.capsules.exists("default"))
-        return f"{settings.database_place} answers"
-
-    return asyncio.run(look())
-
-
-def _check_port(settings: Settings) -> str:
-    for bound in listen(settings.host, settings.port):
-        bound.close()
-    return f"{settings.host} port {settings.port} is free"

@@ -17,8 +17,8 @@ from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
-from haulier.core.finalisation import Finalised
 from haulier.core.event import Event, Position, Told
+from haulier.core.finalisation import Finalised
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token

@@ -21,6 +21,7 @@ from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
+from tests.support.witness import WitnessedWork
 
 T = TypeVar("T")
 
@@ -82,7 +83,8 @@ class Engine:
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
         access = GrantedAccess(self.clock)
         self.feed = Feed(self.database, access, self.signals)
-        self.work: TellingWork[UploadDetails] = TellingWork(self.database, self.feed.told)
+        self.witness = WitnessedWork(self.database)
+        self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
         self.uploads = UploadService(
             SessionPorts(
                 work=self.work,
@@ -103,9 +105,7 @@ class Engine:
             observer=self.counts,
             hooks=hooks,
         )
-        self.lanes = LaneService(
-            self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
-        )
+        self.lanes = LaneService(self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000))
         self.records = RecordService(self.work, self.sink, access, self.clock)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
@@ -224,6 +224,7 @@ async def engine(**world: Any) -> AsyncIterator[Engine]:
         yield one
     finally:
         await one.background.stop(grace_s=0)
+    assert one.witness.silent == set()
 
 
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

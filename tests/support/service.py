@@ -28,6 +28,7 @@ from haulier.ports import Clock
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
 from haulier.server.services import Services
+from tests.support.witness import WitnessedWork
 
 ORIGIN = "http://127.0.0.1:8000"
 
@@ -48,7 +49,7 @@ class MemoryService:
         access = GrantedAccess(self.clock)
         signals = MemorySignals()
         self.feed = Feed(self.database, access, signals)
-        self.work: TellingWork[UploadDetails] = TellingWork(self.database, self.feed.told)
+        self.work: TellingWork[UploadDetails] = TellingWork(WitnessedWork(self.database), self.feed.told)
         ports = SessionPorts(
             work=self.work,
             sink=self.sink,

@@ -12,9 +12,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
 from haulier.adapters.memory_deliveries import MemoryDeliveryStore
+from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
-from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
