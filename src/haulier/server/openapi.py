@@ -25,7 +25,8 @@ from haulier.server.schemas import (
 Json = dict[str, Any]
 
 _ROWS: Final[Mapping[str, Row]] = {row.slug: row for row in TABLE.values()}
-_ALWAYS: Final = ("internal-error", "rate-limited")
+# The last two are HTTP's own limits, met before any operation is.
+_ALWAYS: Final = ("internal-error", "rate-limited", "target-too-long", "head-too-large")
 _GUARDED: Final = ("host-refused", "not-local", "unauthenticated", "access-denied")
 _READING: Final = ("storage-unavailable",)
 _WRITING: Final = (
