@@ -139,7 +139,12 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(end=ENDS, now=TIMES)
     def end(self, end: SessionStatus, now: float) -> None:
-        legal = self.status is OPEN or (self.status is FINISHING and end is SessionStatus.FAILED)
+        legal = (
+            self.status is OPEN
+            or (self.status is FINISHING and end is SessionStatus.FAILED)
+            # A result that nothing has taken may be given up.
+            or (self.status is SessionStatus.COMMITTED and end is SessionStatus.ABORTED)
+        )
         if self.step(lambda: self.session.end(end, error="why", now=now), legal=legal):
             self.status = end
             if self.mode is Mode.CHUNKS:

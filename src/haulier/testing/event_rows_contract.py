@@ -1,5 +1,7 @@
 """What every `EventStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
+import asyncio
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,6 +11,8 @@ import pytest
 from haulier.core.errors import RequestError
 from haulier.core.event import START, Event, EventKind, Position, Told, event_of
 from haulier.testing.rows import T0, Database, record
+
+DEADLINE_S = 30.0
 
 
 class Refusal(RequestError):
@@ -31,10 +35,14 @@ async def append(database: Database, *events: Event) -> None:
 
 
 async def events_after(database: Database, position: Position = START, *, limit: int = 100) -> list[Told]:
-    """Return what a reader finds."""
-    found, settled = await database.read(lambda tx: tx.events.after(position, limit=limit))
-    assert settled
-    return list(found)
+    """Return what a reader finds once no older transaction runs; of a server's other databases one may."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        found, settled = await database.read(lambda tx: tx.events.after(position, limit=limit))
+        if settled:
+            return list(found)
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def names(database: Database) -> list[str]:
