@@ -70,12 +70,15 @@ class _Listening:
 
 
 class _ListeningTransaction:
-    """A transaction whose stores listen."""
+    """A transaction whose stores of sessions and records listen."""
 
     def __init__(self, transaction: SqlTransaction, called: list[str]) -> None:
         self.sessions = _Listening(transaction.sessions, called)
         self.records = _Listening(transaction.records, called)
-        self.capsules = transaction.capsules
+        self._transaction = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
 
 
 class UnluckyDatabase(SqliteDatabase):
