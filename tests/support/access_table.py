@@ -30,6 +30,16 @@ PUT    /api/uploads/{upload_id}/chunks/{index} 401     404    404    404    204 
 POST   /api/uploads/{upload_id}/finish        401      404    404    404    200   200      200     401 200   401
 GET    /api/uploads/{upload_id}/events        401      404    404    404    200   200      200     401 200   401
 PUT    /api/files/{filename:path}             401      404    403    201    201   201      201     401 401   401
+OPTIONS /tus                                  200      200    200    200    200   200      200     200 200   200
+OPTIONS /tus/                                 200      200    200    200    200   200      200     200 200   200
+OPTIONS /tus/{upload_id:path}                 200      200    200    200    200   200      200     200 200   200
+POST   /tus                                   401      404    403    201    201   201      201     401 401   401
+POST   /tus/                                  401      404    403    201    201   201      201     401 401   401
+POST   /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
+HEAD   /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 200   401
+PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
+GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401
+DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
 GET    /api/records                           401      404    200    200    200   200      200     401 401   401
 GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
 DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
@@ -68,6 +78,16 @@ PUT    /api/uploads/{upload_id}/chunks/{index} 204  403     421       403
 POST   /api/uploads/{upload_id}/finish         200  403     421       403
 GET    /api/uploads/{upload_id}/events         200  403     421       403
 PUT    /api/files/{filename:path}              201  403     421       403
+OPTIONS /tus                                   200  403     421       403
+OPTIONS /tus/                                  200  403     421       403
+OPTIONS /tus/{upload_id:path}                  200  403     421       403
+POST   /tus                                    201  403     421       403
+POST   /tus/                                   201  403     421       403
+POST   /tus/{upload_id:path}                   204  403     421       403
+HEAD   /tus/{upload_id:path}                   200  403     421       403
+PATCH  /tus/{upload_id:path}                   204  403     421       403
+GET    /tus/{upload_id:path}                   200  403     421       403
+DELETE /tus/{upload_id:path}                   204  403     421       403
 GET    /api/records                            200  403     421       403
 GET    /api/records/{record_id}                200  403     421       403
 DELETE /api/records/{record_id}                204  403     421       403
@@ -119,6 +139,8 @@ SLUGS: Final = {
     (403, "open"): "not-local",
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
+    (404, "/tus/{"): "upload-not-found",
+    (404, "/tus"): "capsule-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
 }

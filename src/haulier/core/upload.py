@@ -74,6 +74,8 @@ class UploadDetails:
     """Whether the record was there before and this upload only adds an asset to it."""
     digest: Digest | None = None
     """The result, once committed."""
+    raw_metadata: str | None = None
+    """What the client sent as metadata, character by character (of bytes beyond ASCII: as Latin-1)."""
 
     @property
     def makes_record(self) -> bool:
@@ -138,8 +140,13 @@ def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
     texts = [text for item in metadata.items() for text in item]
     if sum(map(_length, texts)) > MAX_METADATA_BYTES:
         yield FieldProblem("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all")
-    elif any(_UNSTORABLE.search(text) for text in texts):
+    elif not all(map(is_storable, texts)):
         yield FieldProblem("metadata", "must not contain NUL or lone surrogates")
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database and every encoding take a text: it has neither NUL nor lone surrogates."""
+    return _UNSTORABLE.search(text) is None
 
 
 def check_key(key: str) -> Iterator[FieldProblem]:
@@ -176,6 +183,8 @@ class BeginUpload:
     """None: the expected digest's name, else the service's default."""
     expected: Digest | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    raw_metadata: str | None = None
+    """The metadata as it was sent, where a client may ask for it back."""
     record: RecordId | None = None
     """An existing record that gets one more asset."""
     asset: AssetKind = AssetKind.ORIGINAL

@@ -285,16 +285,18 @@ class SessionService(Generic[D]):
         *,
         check: BodyCheck | None = None,
         final: bool = False,
+        size: int | None = None,
         most: int | None = None,
     ) -> Session[D]:
         """Take bytes at the session's end; complete it when they were the last ones.
 
         What arrived before a cut is kept, unless the body came with a digest (`check.strict`). `final`:
-        the end of this body is the end of the file. `most`: bytes that a session of unknown size may have,
-        where that is less than the limits allow. Returns the session as it is afterwards.
+        the end of this body is the end of the file. `size` declares an unknown size, once what came is stored,
+        or must be the known one. `most`: bytes that a session of unknown size may have, where that is less than
+        the limits allow. Returns the session as it is afterwards.
 
         Raises:
-            OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
+            InvalidRequest · OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
             UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
         """
         self._context.refuse_when_stopping()
@@ -302,7 +304,7 @@ class SessionService(Generic[D]):
         bound = limit if most is None else min(limit, most)
         async with self._appends.hold(session_id) as hold:
             session = await self._appends.append(
-                hold, offset, body, check=check or NoCheck(), final=final, most=bound
+                hold, offset, body, check=check or NoCheck(), final=final, size=size, most=bound
             )
         return await self._endings.completed(session, started=True)
 

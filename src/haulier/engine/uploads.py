@@ -153,6 +153,7 @@ class UploadService:
             path=request.path,
             content_type=content_type,
             metadata=dict(request.metadata),
+            raw_metadata=request.raw_metadata,
             digest_name=taken.choose_digest(
                 request.digest_name or (expected.name if expected else None), default=self._limits.digest
             ),
@@ -262,12 +263,13 @@ class UploadService:
         caller: Caller,
         digests: tuple[Digest, ...] = (),
         final: bool = False,
+        size: int | None = None,
     ) -> UploadState:
         """Take bytes at the end; see `SessionService.append`. `digests` are this body's own."""
         upload = await self._gate.movable(upload_id, caller)
         most = await self._gate.most_bytes(upload)
         upload = await self._sessions.append(
-            upload_id, offset, body, check=_check_of(digests), final=final, most=most
+            upload_id, offset, body, check=_check_of(digests), final=final, size=size, most=most
         )
         return self._state(upload)
 

@@ -31,7 +31,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -152,6 +152,7 @@ uploads: Final = sa.Table(
     # Both or neither too, but SQLite adds no constraint to a table that is there.
     sa.Column("promised_name", TEXT, comment="the digest that the last finish was given"),
     sa.Column("promised_value", sa.LargeBinary),
+    sa.Column("raw_metadata", TEXT, comment="as the client sent it"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),

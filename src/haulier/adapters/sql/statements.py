@@ -69,7 +69,7 @@ _SEEN: Final[dict[str, sa.ColumnElement[Any]]] = {
 _NEXT_FENCE: Final = {"fence": uploads.c.fence + sa.literal_column("1"), "holder": _bind("holder")}
 _DETAILS: Final = (
     "protocol", "filename", "path", "content_type", "metadata", "digest_algorithm", "expected_name",
-    "expected_value", "promised_name", "promised_value", "digest_name", "digest_value", "record_id",
+    "expected_value", "raw_metadata", "promised_name", "promised_value", "digest_name", "digest_value", "record_id",
     "asset_kind", "adds_to_record",
 )  # fmt: skip
 
