@@ -79,7 +79,9 @@ class World:
             "OPTIONS /tus/{upload_id:path}": lambda: ("/tus/a", {}, b"", ""),
             "POST /tus": lambda: (f"/tus?capsule={capsule}", _CREATE, b"", ""),
             "POST /tus/": lambda: (f"/tus/?capsule={capsule}", _CREATE, b"", ""),
-            "POST /tus/{upload_id:path}": lambda: self._tus(_APPEND | {"X-HTTP-Method-Override": "PATCH"}, b""),
+            "POST /tus/{upload_id:path}": lambda: self._tus(
+                _APPEND | {"X-HTTP-Method-Override": "PATCH"}, b""
+            ),
             "PATCH /tus/{upload_id:path}": lambda: self._tus(_APPEND, BYTES),
             "HEAD /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
             "DELETE /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),

@@ -14,9 +14,10 @@ Rule 4: nothing is written or cut before the fence was seen to be ours under the
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -30,11 +31,12 @@ from haulier.core.errors import (
     RequestError,
     StorageError,
 )
-from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.engine.append_claims import AppendClaims
 from haulier.engine.background import finish_anyway
 from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
+from haulier.engine.endings import Endings
 from haulier.ports import Body, BodyEnd, RangeWriter, Transaction
 
 D = TypeVar("D")
@@ -66,8 +68,9 @@ class AppendIntake(Generic[D]):
     caller's part.
     """
 
-    def __init__(self, context: SessionContext[D]) -> None:
+    def __init__(self, context: SessionContext[D], endings: Endings[D]) -> None:
         self._context = context
+        self._endings = endings
         self._work = context.ports.work
         self._sink = context.ports.sink
         self._claims = AppendClaims(context)
@@ -82,6 +85,8 @@ class AppendIntake(Generic[D]):
         session = await self._context.peek(session_id)
         self._context.require_mode(session, Mode.APPEND)
         self._context.require_open(session)
+        if session.spec.concat is Concat.FINAL:
+            raise InvalidRequest.of("upload", "is put together of others, and takes no bytes itself")
         claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
         try:
             self._context.refuse_when_stopping()  # it may have waited for long
@@ -104,7 +109,7 @@ class AppendIntake(Generic[D]):
             session = await self._context.peek(session_id)
             self._context.require_open(session)
             moved = await self._claims.take(session, None)
-            if not moved.complete and await self._sink.extent(session_id) == moved.offset:
+            if not moved.due and await self._sink.extent(session_id) == moved.offset:
                 return moved
         finally:
             claim.release()
@@ -237,9 +242,7 @@ class AppendIntake(Generic[D]):
         except (HaulierError, TimeoutError) as error:
             log.info("append.cancelled", session=run.session.id, result=repr(error))
 
-    async def _settle(
-        self, run: "_Run[D]", end: BodyEnd, *, size: int | None, final: bool
-    ) -> Session[D]:
+    async def _settle(self, run: "_Run[D]", end: BodyEnd, *, size: int | None, final: bool) -> Session[D]:
         """Write down what a body brought, as the way it ended allows."""
         session, start = run.session, run.session.offset
         if run.lost:
@@ -263,14 +266,16 @@ class AppendIntake(Generic[D]):
         try:
             if end is not BodyEnd.COMPLETE:
                 await self._context.explain_cut(session.id, end, run.writer.position - session.offset)
-            run.check.verify()
+            await run.writer.flush(durable=False)
+            start, stop = session.offset, run.writer.position
+            await run.check.verify(partial(self._sink.scan, session.id, start, stop))
         except RequestError:
             await self._sink.truncate(session.id, session.offset)
             raise
 
     async def settle_complete(self, session: Session[D]) -> Session[D]:
         """Start the finish of a session that a crash left open with all its bytes; others stay as they are."""
-        return await self.settle(session, session.offset, size=None) if session.complete else session
+        return await self.settle(session, session.offset, size=None) if session.due else session
 
     async def settle(self, session: Session[D], offset: int, *, size: int | None) -> Session[D]:
         """Store the offset, let go and, if that completes the session, start the finish with it.
@@ -283,12 +288,18 @@ class AppendIntake(Generic[D]):
         blob_key = self._context.ports.ids.blob_key()
         holder = await self._context.finisher(session)
 
+        finals: Sequence[Session[D]] = ()
+
         async def store(tx: Transaction[D]) -> Session[D] | None:
+            nonlocal finals
             if not await self._advance_in(tx, session, offset, trusted=True, release=True):
                 return None
             if session.size is None and size is not None:
                 await tx.sessions.declare_size(session.id, size)
             if offset != (size if session.size is None else session.size):
+                return await tx.sessions.load(session.id)
+            if session.spec.concat is Concat.PARTIAL:
+                finals = await self._endings.partial_completed(tx, session.id)
                 return await tx.sessions.load(session.id)
             started = await tx.sessions.start_finish(session.id, blob_key, holder, now=self._context.now())
             if started is not None:
@@ -301,6 +312,7 @@ class AppendIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "a newer request took over")
         self._context.holds.pop(session.id, None)
         self._context.changes.notify(session.id)
+        await self._endings.finals_moved(finals)
         return settled
 
 

@@ -13,6 +13,7 @@ from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.record import Asset, Record, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.body_checks import Scan
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.ports import AccessPolicy, Transaction
 
@@ -172,7 +173,7 @@ class DigestCheck:
         for _, hasher in self._pairs:
             hasher.update(piece)
 
-    def verify(self) -> None:
+    async def verify(self, scan: Scan) -> None:  # noqa: ARG002 - it has seen the body
         """Judge the whole body. Raises DigestMismatch."""
         for digest, hasher in self._pairs:
             digest.require(hasher.digest())

@@ -275,6 +275,8 @@ DIALECTS: Final[Mapping[str, Mapping[type[HaulierError], int]]] = {
         InvalidRequest: 400,
         # They take other 4xx than 409 and 423 for final, and forget the upload; this one can be continued.
         BodyCut: 503,
+        # "460 Checksum Mismatch".
+        DigestMismatch: 460,
     },
 }
 """Where a protocol has another status for a problem than everybody else."""

@@ -13,13 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
+from urllib.parse import unquote, urljoin, urlsplit
 
 from haulier.core.errors import InvalidRequest
-from haulier.core.upload import check_content_type, is_storable
+from haulier.core.session import Concat, SessionId
+from haulier.core.upload import MAX_PARTIALS, check_content_type, is_storable
+from haulier.server.access import TUS
 
 VERSION: Final = "1.0.0"
 MEDIA_TYPE: Final = "application/offset+octet-stream"
 METADATA: Final = "Upload-Metadata"
+CONCAT: Final = "Upload-Concat"
 UNNAMED: Final = "unnamed"
 """The file name of an upload whose metadata has none; tus does not ask for one."""
 
@@ -96,6 +100,48 @@ def _first_of(texts: Mapping[str, str], *keys: str) -> str | None:
 def _path_of(text: str) -> str | None:
     # Browsers give the path of a dropped folder with a slash in front, and macOS decomposes its letters.
     return None if text in _NOTHING else unicodedata.normalize("NFC", text.removeprefix("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """What `Upload-Concat` says: whether an upload is made of others, of which, or for others."""
+
+    concat: Concat
+    partials: tuple[str, ...] = ()
+    """Ids as they stand in the addresses, whether there are such uploads or not."""
+
+
+def read_concat(text: str | None) -> MadeOf:
+    """Read `Upload-Concat`.
+
+    Source: "Upload-Concat": `partial`, or `final;` and addresses separated by spaces, absolute or relative.
+
+    Raises:
+        InvalidRequest: it is something else, or an address is none of an upload here.
+    """
+    if text is None:
+        return MadeOf(Concat.NONE)
+    kind, semicolon, listed = text.partition(";")
+    if kind == Concat.PARTIAL.value and not semicolon:
+        return MadeOf(Concat.PARTIAL)
+    addresses = listed.split()
+    if kind != Concat.FINAL.value or not addresses:
+        raise InvalidRequest.of(CONCAT, "must be 'partial', or 'final;' and the URLs of partial uploads")
+    if len(addresses) > MAX_PARTIALS:
+        raise InvalidRequest.of(CONCAT, f"must name at most {MAX_PARTIALS} uploads")
+    return MadeOf(Concat.FINAL, tuple(map(_id_in, addresses)))
+
+
+def _id_in(address: str) -> SessionId:
+    """Return the upload that an address names; the host is not looked at: a proxy may have another one."""
+    try:
+        path = urlsplit(urljoin(f"{TUS}/", address)).path
+    except ValueError:
+        path = ""
+    folder, _, name = path.rpartition("/")
+    if not name or not (folder == TUS or folder.endswith(TUS)):
+        raise InvalidRequest.of(CONCAT, f"{address[:64]!r} is no URL of an upload here")
+    return SessionId(unquote(name))
 
 
 def imf_date(time: float) -> str:

@@ -29,8 +29,9 @@ from haulier.core.errors import (
     UploadNotFound,
 )
 from haulier.core.record import AssetKind, Record
-from haulier.core.session import Mode, SessionId, SessionStatus
+from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.engine.body_checks import BodyCheck
 from haulier.ports import Body, BodyEnd
 from haulier.server.access import TUS, caller_of
 from haulier.server.addresses import base_url, header
@@ -40,13 +41,28 @@ from haulier.server.http.asgi import open_body
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
-from haulier.server.tus.headers import MEDIA_TYPE, METADATA, VERSION, describe, imf_date, read_metadata
+from haulier.server.tus.checksums import ALGORITHMS, check_of, reads_trailers
+from haulier.server.tus.headers import (
+    CONCAT,
+    MEDIA_TYPE,
+    METADATA,
+    VERSION,
+    describe,
+    imf_date,
+    read_concat,
+    read_metadata,
+)
 
 log = structlog.get_logger()
 
 DIALECT: Final = "tus"
 """How problems are told here; see `haulier.server.problems`."""
-EXTENSIONS: Final = ("creation", "creation-with-upload", "creation-defer-length", "expiration", "termination")
+EXTENSIONS: Final = (
+    "creation", "creation-with-upload", "creation-defer-length", "expiration", "checksum", "termination"
+)  # fmt: skip
+"""What is possible on every storage and every server."""
+TRAILER_EXTENSION: Final = "checksum-trailer"
+CONCAT_EXTENSIONS: Final = ("concatenation", "concatenation-unfinished")
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """What an upload's id may look like; anything else is unknown without a look."""
@@ -59,9 +75,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class TusRoutes:
     """The collection, where uploads are created, and the uploads."""
 
-    def __init__(
-        self, services: Services, records: RecordRoutes, *, max_size: int, silence_s: float
-    ) -> None:
+    def __init__(self, services: Services, records: RecordRoutes, *, max_size: int, silence_s: float) -> None:
         self._services = services
         self._uploads = services.uploads
         self._records = records
@@ -106,12 +120,18 @@ class TusRoutes:
 
     # --- what is possible ----------------------------------------------------------------------------
 
-    async def tell(self, _request: Request) -> Response:
+    async def tell(self, request: Request) -> Response:
         """Tell versions, extensions and limits."""
+        extensions = [*EXTENSIONS]
+        if reads_trailers(request.scope):
+            extensions.append(TRAILER_EXTENSION)
+        if self._uploads.concatenates:
+            extensions += CONCAT_EXTENSIONS
         return Response(
             headers={
                 "Tus-Version": VERSION,
-                "Tus-Extension": ",".join(EXTENSIONS),
+                "Tus-Extension": ",".join(extensions),
+                "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
                 "Tus-Max-Size": str(self._max_size),
                 "Cache-Control": "no-store",
             }
@@ -124,15 +144,20 @@ class TusRoutes:
         body = open_body(request.scope, request.receive, silence_s=self._silence_s)
         with_bytes = self._brings_bytes(request, body)
         asked = _read_creation(request)
+        check = None
         if with_bytes:
-            await _require_fit(body, asked.size)
+            check = check_of(request.scope)
+            await _require_fit(body, 0 if asked.concat is Concat.FINAL else asked.size)
+            if check is not None and body.length == 0:
+                await check.verify(_of_nothing)
         begun = await self._uploads.begin(asked, caller=caller_of(request))
         upload = begun.upload
         note_upload(upload.id)
-        if with_bytes and upload.status is SessionStatus.OPEN and body.length != 0:
-            upload = await self._receive_first(request, upload.id, body)
+        takes = upload.status is SessionStatus.OPEN and asked.concat is not Concat.FINAL
+        if with_bytes and takes and body.length != 0:
+            upload = await self._receive_first(request, upload.id, body, check)
         headers = {"Location": f"{base_url(request.scope)}{TUS}/{upload.id}", **_state_of(upload)}
-        if with_bytes:
+        if with_bytes and asked.concat is not Concat.FINAL:
             headers["Upload-Offset"] = str(upload.offset)
         return Response(status_code=HTTPStatus.CREATED, headers=headers)
 
@@ -146,10 +171,12 @@ class TusRoutes:
             _require_media_type(request)
         return False
 
-    async def _receive_first(self, request: Request, upload_id: SessionId, body: Body) -> Upload:
+    async def _receive_first(
+        self, request: Request, upload_id: SessionId, body: Body, check: BodyCheck | None
+    ) -> Upload:
         try:
             with self._services.metrics.receiving():
-                state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request))
+                state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request), check=check)
         except HaulierError:
             await self._give_up(request, upload_id)
             raise
@@ -168,13 +195,19 @@ class TusRoutes:
         """Tell where the upload goes on; a running PATCH is asked to let go first."""
         upload = await self._uploads.offset(_named(request), caller=caller_of(request))
         await self._require_kept(upload)
-        headers = {"Cache-Control": "no-store", "Upload-Offset": str(upload.offset), **_state_of(upload)}
-        if upload.size is None:
+        headers = {"Cache-Control": "no-store", **_state_of(upload)}
+        final = upload.spec.concat is Concat.FINAL
+        if not final or upload.status is SessionStatus.COMMITTED:
+            headers["Upload-Offset"] = str(upload.offset)
+        size = await self._uploads.size_of(upload)
+        if size is not None:
+            headers["Upload-Length"] = str(size)
+        elif not final:
             headers["Upload-Defer-Length"] = "1"
-        else:
-            headers["Upload-Length"] = str(upload.size)
         if upload.details.raw_metadata is not None:
             headers[METADATA] = upload.details.raw_metadata
+        if upload.details.raw_concat is not None:
+            headers[CONCAT] = upload.details.raw_concat
         return Response(headers=headers)
 
     async def append(self, request: Request) -> Response:
@@ -182,22 +215,23 @@ class TusRoutes:
         require_plain_body(request)
         _require_media_type(request)
         offset = whole_number(header(request.scope, b"upload-offset"), field="Upload-Offset")
+        check = check_of(request.scope)
         upload_id = _named(request)
         body = open_body(request.scope, request.receive, silence_s=self._silence_s)
         try:
             with self._services.metrics.receiving():
                 state = await self._uploads.append(
-                    upload_id, offset, body, caller=caller_of(request), size=_length_of(request)
+                    upload_id, offset, body, caller=caller_of(request), check=check, size=_length_of(request)
                 )
             upload = state.upload
         except UploadComplete:
             upload = await self._nothing_more(request, upload_id, offset, body)
+            if check is not None:
+                await check.verify(_of_nothing)
         headers = {"Upload-Offset": str(upload.offset), **_state_of(upload)}
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
 
-    async def _nothing_more(
-        self, request: Request, upload_id: SessionId, offset: int, body: Body
-    ) -> Upload:
+    async def _nothing_more(self, request: Request, upload_id: SessionId, offset: int, body: Body) -> Upload:
         """Answer a PATCH of an upload that is complete as any other: its offset is the end.
 
         Raises:
@@ -264,9 +298,15 @@ def _named(request: Request) -> SessionId:
         UploadNotFound: no upload is called so.
     """
     name: str = request.path_params["upload_id"]
+    upload_id = _known_shape(name)
+    note_upload(upload_id)
+    return upload_id
+
+
+def _known_shape(name: str) -> SessionId:
+    """Return a name that an upload can have. Raises UploadNotFound for any other."""
     if _ID.fullmatch(name) is None:
         raise UploadNotFound(name[:64].encode("utf-8", "backslashreplace").decode("utf-8"))
-    note_upload(name)
     return SessionId(name)
 
 
@@ -307,6 +347,10 @@ def _nobody(_piece: object) -> None:
     """Take nothing."""
 
 
+async def _of_nothing(_consume: object) -> None:
+    """Scan an empty body."""
+
+
 def _length_of(request: Request) -> int | None:
     text = header(request.scope, b"upload-length")
     return None if text is None else whole_number(text, field="Upload-Length")
@@ -316,10 +360,12 @@ def _read_creation(request: Request) -> BeginUpload:
     """Read what a creation asks for. Raises InvalidRequest and DigestMalformed."""
     raw = header(request.scope, b"upload-metadata")
     described = describe(read_metadata(raw))
+    raw_concat = header(request.scope, b"upload-concat")
+    made_of = read_concat(raw_concat)
     digest = request.query_params.get("digest")
     return BeginUpload(
         filename=described.filename,
-        size=_read_size(request),
+        size=_read_size(request, made_of.concat),
         mode=Mode.APPEND,
         capsule=request.query_params.get("capsule", "default"),
         path=described.path,
@@ -327,16 +373,26 @@ def _read_creation(request: Request) -> BeginUpload:
         digest_name=None if digest is None else parse_digest_name(digest, field="digest"),
         metadata=described.texts,
         raw_metadata=raw,
+        concat=made_of.concat,
+        partials=tuple(map(_known_shape, made_of.partials)),
+        raw_concat=raw_concat,
         protocol=DIALECT,
     )
 
 
-def _read_size(request: Request) -> int | None:
-    """Return the length of a new upload, None when it is deferred.
+def _read_size(request: Request, concat: Concat) -> int | None:
+    """Return the length of a new upload, None when it is deferred, or that of others.
 
-    Source: "Creation", POST: one of `Upload-Length` and `Upload-Defer-Length: 1` must be given.
+    Source: "Creation", POST: one of `Upload-Length` and `Upload-Defer-Length: 1` must be given. "Concatenation": the
+    length MUST NOT be included in the creation of a final upload.
     """
     length, deferred = _length_of(request), header(request.scope, b"upload-defer-length")
+    if concat is Concat.FINAL:
+        if (length, deferred) != (None, None):
+            raise InvalidRequest.of(
+                "Upload-Length", "must not be given: it is the sum of the partial uploads'"
+            )
+        return None
     if deferred not in {None, "1"}:
         raise InvalidRequest.of("Upload-Defer-Length", "must be 1, or be left out")
     if (length is None) == (deferred is None):

@@ -12,9 +12,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    op.add_column(
-        "uploads", sa.Column("raw_metadata", TEXT, nullable=True, comment="as the client sent it")
-    )
+    op.add_column("uploads", sa.Column("raw_metadata", TEXT, nullable=True, comment="as the client sent it"))
 
 
 def downgrade() -> None:
