@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-
 from benchmarks.harness import MIB, Verdict, conclude
 from benchmarks.p1 import Start
 from benchmarks.programs import RAM_DISK, tus_node, tuspyserver, workspace
@@ -161,15 +160,19 @@ def once(face: Face, drop: Drop, size: int) -> Takeover:
         died = time.perf_counter()
         offset = patiently(face.offset, PATIENCE_S)
         head_s = time.perf_counter() - died
+        lost = arrived - (offset or 0)
 
         def go_on() -> bool:
-            at = face.offset()
-            return at is not None and face.append(at, content.range(at, at + NEXT))
+            nonlocal offset
+            if offset is not None and face.append(offset, content.range(offset, offset + NEXT)):
+                return True
+            offset = face.offset()
+            return False
 
         patiently(go_on, PATIENCE_S)
         next_s = time.perf_counter() - died
     face.end()
-    return Takeover(arrived - (offset or 0), head_s, next_s)
+    return Takeover(lost, head_s, next_s)
 
 
 def patiently(ask: Callable[[], T | None], patience_s: float) -> T | None:
@@ -212,7 +215,7 @@ def run_ours(*, rounds: int, size: int) -> list[tuple[object, ...]]:
                 f"haulier, tus, {topology.name}",
                 services.first,
                 services.last,
-                lambda name: _size(services.part(name)),  # noqa: B023 - used before the next one
+                lambda name: _size(services.part(name)),
             )
             for face in (native, tus):
                 rows.extend(measure(face, rounds=rounds, size=size))
@@ -228,7 +231,7 @@ def run_peers(*, rounds: int, size: int) -> list[tuple[object, ...]]:
                 program.name,
                 program.port,
                 program.port,
-                lambda name: _size(program.directory / name),  # noqa: B023 - used before the next one
+                lambda name: _size(program.directory / name),
                 target=target,
             )
             rows.extend(measure(face, rounds=rounds, size=size))

@@ -62,7 +62,7 @@ def tus_js(task: dict[str, Any], *, code: int = 0) -> Any:
     """Run tus-js-client."""
     node = require("node")
     if not (NODE / "node_modules").is_dir():
-        require("the npm packages of tests/interop/node")
+        require("npm packages of tests/interop/node")
     return json.loads(run([node, NODE / "client.js"], task, code=code))
 
 
