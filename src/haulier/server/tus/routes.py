@@ -165,11 +165,10 @@ class TusRoutes:
     def _brings_bytes(request: Request, body: Body) -> bool:
         """Whether the request is a creation with upload. Source: "Creation With Upload"."""
         require_plain_body(request)
-        if header(request.scope, b"content-type") == MEDIA_TYPE:
-            return True
-        if body.length != 0:
-            _require_media_type(request)
-        return False
+        if body.length == 0 and not _has_media_type(request):
+            return False
+        _require_media_type(request)
+        return True
 
     async def _receive_first(
         self, request: Request, upload_id: SessionId, body: Body, check: BodyCheck | None
@@ -204,7 +203,7 @@ class TusRoutes:
             headers["Upload-Length"] = str(size)
         elif not final:
             headers["Upload-Defer-Length"] = "1"
-        if upload.details.raw_metadata is not None:
+        if upload.details.raw_metadata:
             headers[METADATA] = upload.details.raw_metadata
         if upload.details.raw_concat is not None:
             headers[CONCAT] = upload.details.raw_concat
@@ -320,10 +319,13 @@ def _require_version(request: Request) -> None:
         raise TusVersionRefused(VERSION, None if version is None else version[:32])
 
 
+def _has_media_type(request: Request) -> bool:
+    return (header(request.scope, b"content-type") or "").strip().lower() == MEDIA_TYPE
+
+
 def _require_media_type(request: Request) -> None:
-    given = header(request.scope, b"content-type")
-    if given is None or given.strip().lower() != MEDIA_TYPE:
-        raise MediaTypeRefused(MEDIA_TYPE, given)
+    if not _has_media_type(request):
+        raise MediaTypeRefused(MEDIA_TYPE, header(request.scope, b"content-type"))
 
 
 async def _require_fit(body: Body, room: int | None, *, limit: int | None = None) -> None:
