@@ -78,8 +78,9 @@ def run(directory: Path, source: Path, size: int, way: Way) -> Measure:
     with ballast(directory, size + CHUNK) as held, haulier(directory, workers=way.workers) as server:
         warm_up = [request("/api/files/warm-up?digest=none", length=CHUNK)]
         upload(server, source, *[warm_up] * way.workers)
-        plans = way.plans(server, size)
+        # First: where chunks are begun their room is taken, and pages that the host has to find cost more than all else.
         held.unlink()
+        plans = way.plans(server, size)
         return measured(server, lambda: upload(server, source, *plans))
 
 

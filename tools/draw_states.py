@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from haulier.core import record, session
+from haulier.core import record, session, transfer
 from tools.generated import ROOT, GeneratedPart
 
 S = TypeVar("S", bound=StrEnum)
@@ -32,6 +32,7 @@ def _lines(table: Mapping[S, frozenset[S]]) -> Iterator[str]:
 PARTS = (
     GeneratedPart(PAGE, "states of an upload", SCRIPT, lambda: draw(session.TRANSITIONS)),
     GeneratedPart(PAGE, "states of a record", SCRIPT, lambda: draw(record.TRANSITIONS)),
+    GeneratedPart(PAGE, "states of a transfer", SCRIPT, lambda: draw(transfer.TRANSITIONS)),
 )
 
 

@@ -34,6 +34,7 @@ from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
@@ -234,6 +235,7 @@ class Service:
         self.services = Services(
             uploads=self._uploads,
             records=records,
+            lanes=LaneService(self._database, access, clock, SystemIdentifiers(clock)),
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
             operators=operators,
             readiness=self.readiness,

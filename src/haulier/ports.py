@@ -17,6 +17,7 @@ from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
+from haulier.core.finalisation import Finalised
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token
@@ -393,6 +394,14 @@ class SessionStore(Protocol[D]):
         """If it is finishing under that fence: move to committed; its chunks are forgotten."""
         ...
 
+    async def settle(self, session_id: SessionId, details: D, *, instead_of: D) -> bool:
+        """If it is committed with the details `instead_of`: replace them."""
+        ...
+
+    async def withdraw(self, session_id: SessionId, details: D, *, now: float) -> bool:
+        """If it is committed with these details: move it to aborted."""
+        ...
+
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """If it is finishing under that fence: move back to open, with `error`."""
         ...
@@ -437,7 +446,10 @@ class SessionStore(Protocol[D]):
         ...
 
     async def purge(self, *, before: float, limit: int) -> Sequence[Session[D]]:
-        """Remove up to `limit` ended sessions last seen before that time; return them, as `expire` does."""
+        """Remove up to `limit` ended sessions last seen before that time.
+
+        Return them as they were when they were removed, without chunks as `expire` does.
+        """
         ...
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
@@ -535,6 +547,25 @@ class RecordQuery:
     after: tuple[float, str] | None = None
     """Keyset: (created_at, id) of the last row of the page before."""
     limit: int = 50
+
+
+class FinalisationStore(Protocol):
+    """What was made of uploads under idempotency keys, in the rows of one transaction."""
+
+    async def note(self, made: Finalised) -> bool:
+        """If its owner made nothing under that key in that capsule, which exists, yet: remember it.
+
+        Two transactions with one key follow each other: the second one knows what the first one has done.
+        """
+        ...
+
+    async def find(self, capsule: str, owner: str, key: str) -> Finalised | None:
+        """Return what was made under that key."""
+        ...
+
+    async def forget(self, *, before: float) -> int:
+        """Forget what was made under keys before that time; return how many."""
+        ...
 
 
 class CapsuleStore(Protocol):
@@ -682,6 +713,11 @@ class Transaction(Protocol[D]):
     @property
     def tokens(self) -> TokenStore:
         """Bearer tokens."""
+        ...
+
+    @property
+    def finalisations(self) -> FinalisationStore:
+        """What was made of uploads under idempotency keys."""
         ...
 
 

@@ -5,6 +5,9 @@ One module although it is long: one class for each of these, on the same few fix
 
 import asyncio
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -662,6 +665,19 @@ class TestRestarts:
                 await asyncio.to_thread(cluster.start)
             await add_upload(database, upload("b"))
             assert await see(database, "a") == upload("a")
+
+
+class TestSupport:
+    def test_a_cluster_that_was_killed_does_not_answer_although_its_files_are_there(self) -> None:
+        with own_cluster() as cluster:
+            assert cluster.answers()
+            postmaster = int((cluster.data / "postmaster.pid").read_text().split()[0])
+            ended = os.pidfd_open(postmaster)
+            os.kill(postmaster, signal.SIGKILL)
+            assert select.select([ended], [], [], DEADLINE_S)[0]
+            os.close(ended)
+            assert not cluster.answers()
+            assert (cluster.root / ".s.PGSQL.5432").exists()
 
 
 class TestCallers:

@@ -23,7 +23,14 @@ from tests.support.service import MemoryService
 
 NOBODY: Final = 65_534
 BYTES: Final = b"hello"
-JUDGED_BY_ITS_BODY: Final = frozenset({"POST /api/uploads", "POST /api/uploads/{upload_id}/finish"})
+JUDGED_BY_ITS_BODY: Final = frozenset(
+    {
+        "POST /api/uploads",
+        "POST /api/uploads/{upload_id}/finish",
+        "POST /api/records",
+        "POST /api/records/delete",
+    }
+)
 """Small JSON bodies, which say what the caller asks for: who is known is judged when they have been read."""
 
 
@@ -87,6 +94,14 @@ class World:
             "DELETE /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
             "GET /tus/{upload_id:path}": self._whole_tus,
             "GET /api/records": lambda: (f"/api/records?capsule={capsule}", {}, b"", ""),
+            "POST /api/records": self._detached,
+            # 200 for whoever is known: what each caller may not delete is a reason in the answer.
+            "POST /api/records/delete": lambda: (
+                "/api/records/delete",
+                _JSON,
+                json.dumps({"ids": [self._record()]}).encode(),
+                "",
+            ),
             "POST /api/records/{record_id}/restore": self._deleted,
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
@@ -106,13 +121,19 @@ class World:
             target, headers, body, token = path, {}, b"", ""
         return Asked(row.method, target, headers, body, token)
 
-    def begin(self, mode: str) -> Any:
-        answer = self._ask("POST", "/api/uploads", self._begin_body(mode), _JSON)
+    def begin(self, mode: str, *, lanes: bool = False) -> Any:
+        answer = self._ask("POST", "/api/uploads", self._begin_body(mode, lanes=lanes), _JSON)
         assert answer.status == 201, answer
         return answer.json
 
-    def _begin_body(self, mode: str) -> bytes:
-        wanted = {"filename": "a", "size": len(BYTES), "mode": mode, "capsule": self._capsule}
+    def _begin_body(self, mode: str, *, lanes: bool = False) -> bytes:
+        wanted = {
+            "filename": "a",
+            "size": len(BYTES),
+            "mode": mode,
+            "capsule": self._capsule,
+            "lanes": lanes,
+        }
         return json.dumps(wanted).encode()
 
     def _append(
@@ -152,6 +173,14 @@ class World:
         answer = self._ask("PUT", f"/api/files/a?capsule={self._capsule}", BYTES)
         assert answer.status == 201, answer
         return str(answer.json["id"])
+
+    def _detached(self) -> tuple[str, dict[str, str], bytes, str]:
+        upload = self.begin("chunks", lanes=True)
+        target = f"/api/uploads/{upload['id']}"
+        assert self._ask("PUT", f"{target}/chunks/0", BYTES).status == 204
+        assert self._ask("POST", f"{target}/finish", b"{}", _JSON).status == 200
+        wanted = {"capsule": self._capsule, "assets": [{"kind": "original", "upload": upload["id"]}]}
+        return "/api/records", _JSON, json.dumps(wanted).encode(), upload["token"]
 
     def _deleted(self) -> tuple[str, dict[str, str], bytes, str]:
         record = self._record()
@@ -208,7 +237,7 @@ def expected(row: Row, who: str, mode: str) -> Told:
     refused = status >= 400
     guarded = status in {401, 421} or mode == "open"
     continued = not refused or (row.name in JUDGED_BY_ITS_BODY and not guarded)
-    slug = slug_of(row, status, mode) if refused and row.method != "HEAD" else None
+    slug = slug_of(row, who, status, mode) if refused and row.method != "HEAD" else None
     return Told(status, slug, continued and has_body(row))
 
 

@@ -32,7 +32,18 @@ def api(service: ServeProcess) -> Any:
     return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
 
 
-NEGATABLE = ("append", "begin", "deleteRecord", "finish", "listRecords", "putChunk", "putFile", "state")
+NEGATABLE = (
+    "append",
+    "begin",
+    "deleteRecord",
+    "deleteRecords",
+    "finaliseRecord",
+    "finish",
+    "listRecords",
+    "putChunk",
+    "putFile",
+    "state",
+)
 """Operations of which something can be sent that does not fit the document."""
 
 

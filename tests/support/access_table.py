@@ -41,8 +41,10 @@ PATCH  /tus/{upload_id:path}                  401      404    404    404    204 
 GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401
 DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
 GET    /api/records                           401      404    200    200    200   200      200     401 401   401
+POST   /api/records                           401      404    403    404    201   422      422     401 401   401
 GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
 DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
+POST   /api/records/delete                    401      200    200    200    200   200      200     401 401   401
 POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
 GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
 HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
@@ -89,8 +91,10 @@ PATCH  /tus/{upload_id:path}                   204  403     421       403
 GET    /tus/{upload_id:path}                   200  403     421       403
 DELETE /tus/{upload_id:path}                   204  403     421       403
 GET    /api/records                            200  403     421       403
+POST   /api/records                            201  403     421       403
 GET    /api/records/{record_id}                200  403     421       403
 DELETE /api/records/{record_id}                204  403     421       403
+POST   /api/records/delete                     200  403     421       403
 POST   /api/records/{record_id}/restore        200  403     421       403
 GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
 HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403
@@ -143,11 +147,14 @@ SLUGS: Final = {
     (404, "/tus"): "capsule-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
+    (422, "/api/records"): "invalid-request",
 }
 
 
-def slug_of(row: Row, status: int, mode: str) -> str:
+def slug_of(row: Row, who: str, status: int, mode: str) -> str:
     """Return the problem that a refusal is told as."""
+    if (row.name, who) == ("POST /api/records", "fellow"):
+        return "upload-not-found"  # the capsule is there for it, the writer's upload is not
     if status == 403:
         return SLUGS[status, mode]
     fitting = (

@@ -15,6 +15,7 @@ from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.lanes import LaneService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
@@ -96,6 +97,9 @@ class Engine:
             observer=self.counts,
         )
         self.records = RecordService(self.database, self.sink, access, self.clock)
+        self.lanes = LaneService(
+            self.database, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
+        )
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
             self.uploads,

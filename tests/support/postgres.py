@@ -78,6 +78,11 @@ class Cluster:
         self.stop(mode)
         self.start()
 
+    def answers(self) -> bool:
+        """Whether it takes connections. Files do not tell: they outlive a server that was killed."""
+        ask = [binary("pg_isready"), "--quiet", "--timeout", str(round(PATIENCE_S)), "--host", str(self.root)]
+        return subprocess.run(ask, check=False, **as_postgres()).returncode == 0
+
     def url(self, name: str = "postgres") -> str:
         """Return the URL of a database."""
         return f"postgresql://haulier@/{name}?host={quote(str(self.root), safe='')}"
@@ -105,7 +110,8 @@ def as_postgres() -> dict[str, Any]:
 
 def binary(program: str) -> str:
     """Return the path of one of PostgreSQL's programs; Debian keeps most of them off PATH."""
-    return str(Path(require("postgresql")).parent / program)
+    # A link on PATH to one of them has not the others beside it.
+    return str(Path(require("postgresql")).resolve().parent / program)
 
 
 @contextmanager
@@ -142,11 +148,11 @@ def shared_cluster() -> Cluster:
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     cluster = Cluster(place / "cluster")
     with _alone(place / "start"):
-        if not (place / "running").exists():
+        if not cluster.answers():
+            # Never there, cleared away, or killed together with its keeper, which leaves its files behind.
             shutil.rmtree(cluster.root, ignore_errors=True)
             cluster.make()
             cluster.start()
-            (place / "running").touch()
             keeper = [sys.executable, "-m", "tests.support.postgres", str(place)]
             _KEEPERS.append(subprocess.Popen(keeper, start_new_session=True))
     return cluster
@@ -156,7 +162,6 @@ def keep(place: Path) -> None:
     """Wait until nobody uses the shared cluster, then end it."""
     with (place / "users").open("r+") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
-        (place / "running").unlink()
         Cluster(place / "cluster").stop("immediate")
         shutil.rmtree(place / "cluster")
 

@@ -19,6 +19,7 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
@@ -69,6 +70,7 @@ class MemoryService:
         )
         self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
         self.records = RecordService(self.database, self.sink, access, self.clock)
+        self.lanes = LaneService(self.database, access, self.clock, SystemIdentifiers(self.clock))
 
     async def _count_workers(self) -> int:
         return 1
@@ -88,6 +90,7 @@ class MemoryService:
         services = Services(
             uploads=self.uploads,
             records=self.records,
+            lanes=self.lanes,
             accounts=self.accounts,
             operators=self.operators,
             readiness=self.readiness,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
+from haulier.adapters.memory_finalisations import MemoryFinalisationStore
+from haulier.adapters.memory_finalisations import Rows as Finalisations
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
@@ -40,6 +42,7 @@ class _Rows(Generic[D]):
     records: dict[RecordId, Record] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
+    finalised: Finalisations = field(default_factory=dict)
     access: AccessRows = field(default_factory=AccessRows)
 
     @property
@@ -55,6 +58,7 @@ class _Rows(Generic[D]):
             partials=dict(self.partials),
             records=dict(self.records),
             kept=self.kept,
+            finalised=dict(self.finalised),
             access=self.access.draft(),
         )
 
@@ -183,6 +187,7 @@ class MemoryTransaction(Generic[D]):
         self.overview: MemoryOverview[D] = MemoryOverview(rows.sessions, rows.records, pause)
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
+        self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
 
 
 class MemorySessionStore(Generic[D]):
@@ -369,6 +374,16 @@ class MemorySessionStore(Generic[D]):
         self._rows.chunks.pop(session_id, None)
         return self._store(session.commit(details, now=now))
 
+    async def settle(self, session_id: SessionId, details: D, *, instead_of: D) -> bool:
+        """Replace the details of a committed session, if they are those."""
+        session = await self._committed(session_id, instead_of)
+        return session is not None and self._store(session.settle(details))
+
+    async def withdraw(self, session_id: SessionId, details: D, *, now: float) -> bool:
+        """Move a committed session to aborted, if its details are those."""
+        session = await self._committed(session_id, details)
+        return session is not None and self._store(session.end(SessionStatus.ABORTED, error=None, now=now))
+
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """Move back to open, with `error`."""
         session = await self._finishing(session_id, fence)
@@ -471,6 +486,13 @@ class MemorySessionStore(Generic[D]):
         await self._pause()
         session = self._rows.sessions.get(session_id)
         return session if session is not None and session.status.live else None
+
+    async def _committed(self, session_id: SessionId, details: D) -> Session[D] | None:
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        if session is None or session.status is not SessionStatus.COMMITTED or session.details != details:
+            return None
+        return session
 
     async def _finishing(self, session_id: SessionId, fence: int) -> Session[D] | None:
         await self._pause()

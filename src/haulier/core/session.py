@@ -80,7 +80,8 @@ TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = {
     ),
     # Back to open: a wrong digest in mode chunks, whose chunks may then be replaced.
     SessionStatus.FINISHING: frozenset({SessionStatus.COMMITTED, SessionStatus.OPEN, SessionStatus.FAILED}),
-    SessionStatus.COMMITTED: frozenset(),
+    # Only while nothing else names its bytes: a result that nobody took may be thrown away.
+    SessionStatus.COMMITTED: frozenset({SessionStatus.ABORTED}),
     SessionStatus.ABORTED: frozenset(),
     SessionStatus.EXPIRED: frozenset(),
     SessionStatus.FAILED: frozenset(),
@@ -321,6 +322,11 @@ class Session(Generic[D]):
     def commit(self, details: D, *, now: float) -> "Session[D]":
         """The bytes are final."""
         return replace(self._move(SessionStatus.COMMITTED).seen(now), details=details, holder=None)
+
+    def settle(self, details: D) -> "Session[D]":
+        """Something else took the result over, and the details say what."""
+        self._require(SessionStatus.COMMITTED)
+        return replace(self, details=details)
 
     def reopen(self, error: str, *, now: float) -> "Session[D]":
         """Mode chunks: the whole file's digest was wrong; chunks may be replaced."""

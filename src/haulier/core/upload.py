@@ -81,6 +81,11 @@ class UploadDetails:
     raw_concat: str | None = None
     """The same of what it said about being made of others, or for others."""
 
+    def attached(self, record: RecordId) -> "UploadDetails":
+        """A record takes this detached asset over."""
+        assert self.record is None, f"the asset belongs to record {self.record} already"
+        return replace(self, record=record, adds_to_record=True)
+
     @property
     def makes_record(self) -> bool:
         """Whether the record begins, and may end, with this upload."""

@@ -91,7 +91,7 @@ class SessionPolicy(Protocol[D]):
         """In the transaction that takes back a begin whose part could not be made."""
 
     async def purged(self, tx: Transaction[D], session: Session[D]) -> None:
-        """In the transaction that removes an ended session's row."""
+        """In the transaction that removes an ended session's row, or throws its result away."""
 
     def keeps_blob(self, session: Session[D]) -> bool:
         """Whether something else than the session names its blob."""

@@ -265,17 +265,44 @@ class Endings(Generic[D]):
 
     async def abort(self, session_id: SessionId) -> None:
         """End the session and free its bytes; see `SessionService.abort`."""
-        while (session := await self._context.peek(session_id)).status.live:
+        while not (session := await self._context.peek(session_id)).status.gone:
             if session.status is SessionStatus.FINISHING:
                 await self._await_finish(session)
+            elif session.status is SessionStatus.COMMITTED:
+                if await self._withdraw(session):
+                    return
             elif await self._end(session, None, SessionStatus.ABORTED):
                 await self.free(session_id, SessionStatus.ABORTED)
                 return
-        if session.status is SessionStatus.COMMITTED:
-            raise UploadComplete(session_id, self._context.policy.result_of(session))
         # It had ended before; but perhaps with a lost answer, so that its bytes are still there.
         await self._let_go(session_id)
         await self._context.discard(session_id)
+
+    async def _withdraw(self, session: Session[D]) -> bool:
+        """Throw a committed session's result away, unless something took it.
+
+        The row goes first: what a crash leaves of the bytes goes when the row is purged.
+
+        Raises:
+            UploadComplete: something did.
+        """
+        policy, now = self._context.policy, self._context.now()
+        if policy.keeps_blob(session):
+            raise UploadComplete(session.id, policy.result_of(session))
+
+        async def withdraw(tx: Transaction[D]) -> bool:
+            if not await tx.sessions.withdraw(session.id, session.details, now=now):
+                return False
+            # As it was: its bytes counted.
+            await policy.purged(tx, session)
+            return True
+
+        if not await self._work.write(withdraw, durable=True):
+            return False
+        blob_key, _ = _final_name(session)
+        await self._sink.delete(blob_key)
+        self._context.changes.notify(session.id)
+        return True
 
     async def _await_finish(self, session: Session[D]) -> None:
         # A RequestError has moved the session on; after any other one asking again would go round for ever.

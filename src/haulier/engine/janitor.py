@@ -140,6 +140,9 @@ class Janitor:
         await self._step(
             "retention", lambda: self._sessions.purge(before=self._old(self._limits.retention_s))
         )
+        await self._step(
+            "keys", lambda: self._records.forget_keys(before=self._old(self._limits.retention_s))
+        )
         if self._clock.monotonic() >= self._next_strays:
             self._next_strays = self._clock.monotonic() + STRAY_INTERVAL_S
             await self._step("parts", self._sweep_parts)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
-from haulier.core.record import Asset, Record, RecordStatus
+from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.body_checks import Scan
@@ -50,7 +50,8 @@ class UploadPolicy:
         details = session.details
         await tx.capsules.reserve(details.capsule, session.size or 0)
         if details.makes_record:
-            await tx.records.insert(_new_record(session))
+            assert details.record is not None
+            await tx.records.insert(new_record(session, details.record))
 
     async def grew(self, tx: Transaction[UploadDetails], session: Upload, offset: int) -> None:
         """Keep as many bytes reserved as an upload has whose size was unknown at its begin."""
@@ -115,7 +116,7 @@ class UploadPolicy:
 
     async def purged(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Free the bytes of an asset that no record took."""
-        if session.blob_key is not None and not self.keeps_blob(session):
+        if session.status is SessionStatus.COMMITTED and not self.keeps_blob(session):
             await tx.capsules.use(session.details.capsule, reserved=0, size=-(session.size or 0))
 
     def keeps_blob(self, session: Upload) -> bool:
@@ -198,11 +199,11 @@ def asset_of(session: Upload) -> Asset:
     )
 
 
-def _new_record(session: Upload) -> Record:
+def new_record(session: Upload, record_id: RecordId) -> Record:
+    """Return the record, without assets yet, of which the upload is the original."""
     details = session.details
-    assert details.record is not None
     return Record(
-        id=details.record,
+        id=record_id,
         capsule=details.capsule,
         owner=session.spec.owner,
         filename=details.filename,

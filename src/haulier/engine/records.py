@@ -1,13 +1,21 @@
 """Records and their assets: listing, reading, deleting, and removing bytes for good."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller
-from haulier.core.errors import AccessDenied, AssetNotFound, RecordNotFound, UploadBusy
+from haulier.core.errors import (
+    AccessDenied,
+    AssetNotFound,
+    HaulierError,
+    RecordNotFound,
+    RequestError,
+    StorageError,
+    UploadBusy,
+)
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails
@@ -128,6 +136,28 @@ class RecordService:
         if at_once:
             await self._remove(record_id)
 
+    async def delete_many(
+        self,
+        record_ids: Sequence[RecordId],
+        *,
+        caller: Caller,
+        at_once: bool = False,
+        keep_assets: bool = False,
+    ) -> Mapping[RecordId, HaulierError | None]:
+        """Delete each of these records, as `delete` does; one that cannot be deleted does not stop the others.
+
+        Returns: of each id, in the order that was asked for, None or what `delete` raised for it.
+        """
+        results: dict[RecordId, HaulierError | None] = {}
+        for record_id in dict.fromkeys(record_ids):
+            try:
+                await self.delete(record_id, caller=caller, at_once=at_once, keep_assets=keep_assets)
+            except (RequestError, StorageError) as error:
+                results[record_id] = error
+            else:
+                results[record_id] = None
+        return results
+
     async def restore(self, record_id: RecordId, *, caller: Caller) -> Record:
         """Take a record out of the trash. Repeating is harmless.
 
@@ -158,6 +188,10 @@ class RecordService:
                 await self._remove(record.id)
             total += len(batch)
         return total
+
+    async def forget_keys(self, *, before: float) -> int:
+        """Forget the idempotency keys under which records were finalised before then; the records stay."""
+        return await self._work.write(lambda tx: tx.finalisations.forget(before=before))
 
     async def _remove(self, record_id: RecordId) -> None:
         # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves

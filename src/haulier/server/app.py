@@ -66,7 +66,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
         app
     )
-    records = RecordRoutes(services)
+    records = RecordRoutes(services, silence_s=settings.silent_body_s)
     records.install(app)
     TusRoutes(
         services, records, max_size=settings.max_upload_bytes, silence_s=settings.silent_body_s

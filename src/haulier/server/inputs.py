@@ -4,15 +4,16 @@ Rule 1: no unknown fields, no numbers as text, no booleans as numbers.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from haulier.core.capsule import MAX_TTL_S
 from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
+from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import Mode
+from haulier.core.session import Mode, SessionId
 from haulier.core.upload import (
     MAX_CONTENT_TYPE,
     MAX_FILENAME,
@@ -21,7 +22,7 @@ from haulier.core.upload import (
     MAX_SIZE,
     BeginUpload,
 )
-from haulier.server.schemas import HEX_EXAMPLE
+from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 
@@ -116,3 +117,56 @@ class FinishIn(_In):
 
     digest: dict[str, str] | None = None
     size: Size | None = None
+
+
+class AssetIn(_In):
+    """A committed upload that becomes an asset."""
+
+    kind: AssetKind
+    """As the upload was begun; compared, never changed."""
+    upload: str = Field(max_length=255)
+
+
+class FinaliseIn(_In):
+    """The body of a finalisation."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"assets": [{"kind": "original", "upload": UPLOAD_EXAMPLE}]}]}
+    )
+
+    capsule: str = Field(default="default", max_length=255)
+    idempotency_key: str | None = None
+    """The header `Idempotency-Key` says the same; if both are sent they must be equal."""
+    assets: list[AssetIn] = Field(min_length=1, max_length=len(AssetKind))
+
+    def request(self, *, key: str | None) -> Finalisation:
+        """Return what the engine is asked: one record.
+
+        Raises:
+            InvalidRequest: two different keys.
+        """
+        if None not in {key, self.idempotency_key} and key != self.idempotency_key:
+            raise InvalidRequest.of("idempotency_key", "must be the one of the header, or be left out")
+        sources = (AssetSource(kind=it.kind, upload=SessionId(it.upload)) for it in self.assets)
+        return Finalisation(
+            capsule=self.capsule,
+            records=(tuple(sources),),
+            key=key if key is not None else self.idempotency_key,
+        )
+
+
+MAX_DELETED: Final = 1000
+"""Records of one bulk deletion; each is a transaction of its own, so this bounds how long a request takes. Precedent:
+S3's DeleteObjects."""
+
+
+class DeleteIn(_In):
+    """The body of a bulk deletion."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": [RECORD_EXAMPLE], "assets": "drop"}]})
+
+    ids: list[Annotated[str, Field(max_length=255)]] = Field(min_length=1, max_length=MAX_DELETED)
+    assets: Literal["keep", "drop"] = "drop"
+    """`keep`: the bytes stay when the records go."""
+    now: bool = False
+    """Remove the bytes at once, not after a while."""

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from haulier.server.inputs import BeginIn, FinishIn
+from haulier.server.inputs import BeginIn, DeleteIn, FinaliseIn, FinishIn
 from haulier.server.problems import MEDIA_TYPE, SLUGS, TABLE, Row
 from haulier.server.schemas import (
     HEX_EXAMPLE,
@@ -53,9 +53,14 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "offset": (*_WRITING, *_COMPLETING, "length-exceeded", "digest-mismatch"),
     "events": ("upload-not-found", *_READING),
     "putFile": (*_BEGINNING, *_WRITING, *_BODIES, "offset-mismatch"),
+    "finaliseRecord": (
+        "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "body-cut",
+        "upload-not-found", "upload-gone", "upload-complete", "upload-busy", *_READING,
+    ),
     "listRecords": ("invalid-request", "capsule-not-found", *_READING),
     "record": ("record-not-found", "digest-malformed", *_READING),
     "deleteRecord": ("record-not-found", "upload-busy", "invalid-request", *_READING),
+    "deleteRecords": ("invalid-request", "body-cut", *_READING),
     "restoreRecord": ("record-not-found", *_READING),
     "asset": (
         "record-not-found", "asset-not-found", "digest-malformed", "range-not-satisfiable", *_READING,
@@ -259,6 +264,11 @@ _KNOWN: Final[Mapping[str, Json]] = {
         "requestBody": {"required": False, "content": _json(FinishIn)},
         "responses": {"202": _answer("It goes on; ask again or wait", content=_json(StateOut))},
     },
+    "finaliseRecord": {
+        "parameters": [_KEY],
+        "requestBody": {"required": True, "content": _json(FinaliseIn)},
+    },
+    "deleteRecords": {"requestBody": {"required": True, "content": _json(DeleteIn)}},
     "record": {"parameters": [_WANT]},
     "ready": {"responses": {"503": {"description": "Not now, for these reasons", "$copy": "200"}}},
 }
@@ -278,7 +288,7 @@ def document_with(app: FastAPI) -> Json:
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):  # answers that we never give
             schemas.pop(name, None)
-        schemas |= _schemas(BeginIn, FinishIn, ProblemOut)
+        schemas |= _schemas(BeginIn, DeleteIn, FinaliseIn, FinishIn, ProblemOut)
         app.openapi_schema = document
     return app.openapi_schema
 

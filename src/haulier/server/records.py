@@ -14,16 +14,18 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from haulier.core.errors import AssetNotFound, InvalidRequest
+from haulier.core.errors import AssetNotFound, HaulierError, InvalidRequest
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.ports import RecordQuery
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
-from haulier.server.bodies import digest_header, wanted_digests
+from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
-from haulier.server.schemas import RecordListOut, RecordOut
+from haulier.server.inputs import DeleteIn, FinaliseIn
+from haulier.server.problems import row_of
+from haulier.server.schemas import DeletionOut, DeletionsOut, RecordListOut, RecordOut
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
+from haulier.server.uploads import idempotency_key, json_answer
 
 MAX_LIMIT: Final = 200
 DEFAULT_LIMIT: Final = 50
@@ -48,8 +50,10 @@ _ID: Final = re.compile(r"[!-~]{1,64}")
 class RecordRoutes:
     """The operations on records and assets."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, silence_s: float) -> None:
         self._records = services.records
+        self._lanes = services.lanes
+        self._silence_s = silence_s
 
     def install(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -60,6 +64,21 @@ class RecordRoutes:
             methods=["GET"],
             response_model=RecordListOut,
             operation_id="listRecords",
+        )
+        app.add_api_route(
+            "/api/records",
+            self.finalise,
+            methods=["POST"],
+            status_code=201,
+            response_model=RecordOut,
+            operation_id="finaliseRecord",
+        )
+        app.add_api_route(
+            "/api/records/delete",
+            self.delete_many,
+            methods=["POST"],
+            response_model=DeletionsOut,
+            operation_id="deleteRecords",
         )
         app.add_api_route(one, self.get, methods=["GET"], response_model=RecordOut, operation_id="record")
         app.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, operation_id="deleteRecord")
@@ -116,6 +135,13 @@ class RecordRoutes:
             )
         )
 
+    async def finalise(self, request: Request) -> Response:
+        """Make a record of uploads that were begun with `lanes` and are committed. May be repeated with a key."""
+        wanted = await read_json(request, FinaliseIn, silence_s=self._silence_s)
+        asked = wanted.request(key=idempotency_key(request))
+        (record,) = await self._lanes.finalise(asked, caller=caller_of(request))
+        return json_answer(RecordOut.of(record, base_url(request.scope)), HTTPStatus.CREATED)
+
     async def get(self, request: Request, record_id: str) -> Response:
         """Read one record; `deleted_at` says whether it is in the trash."""
         wanted = wanted_digests(request)
@@ -137,6 +163,19 @@ class RecordRoutes:
             RecordId(record_id), caller=caller_of(request), at_once=now, keep_assets=assets == "keep"
         )
         return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def delete_many(self, request: Request) -> Response:
+        """Put many records into the trash; each by itself, with a reason for each that stays. May be repeated."""
+        asked = await read_json(request, DeleteIn, silence_s=self._silence_s)
+        results = await self._records.delete_many(
+            [RecordId(record_id) for record_id in asked.ids],
+            caller=caller_of(request),
+            at_once=asked.now,
+            keep_assets=asked.assets == "keep",
+        )
+        items = [_deletion(record_id, error) for record_id, error in results.items()]
+        deleted = sum(item.deleted for item in items)
+        return json_answer(DeletionsOut(deleted=deleted, failed=len(items) - deleted, items=items))
 
     async def restore(self, request: Request, record_id: str) -> Response:
         """Take a record out of the trash. May be repeated."""
@@ -187,6 +226,13 @@ class RecordRoutes:
     @staticmethod
     def _record(request: Request, record: Record, *, headers: dict[str, str] | None = None) -> Response:
         return json_answer(RecordOut.of(record, base_url(request.scope)), headers=headers)
+
+
+def _deletion(record_id: RecordId, error: HaulierError | None) -> DeletionOut:
+    if error is None:
+        return DeletionOut(id=record_id, deleted=True, reason=None, detail=None)
+    row = row_of(error)
+    return DeletionOut(id=record_id, deleted=False, reason=row.slug, detail=row.detail or str(error))
 
 
 def _seconds(time: datetime | None) -> float | None:

@@ -227,6 +227,36 @@ class RecordListOut(BaseModel):
     left_out: int = 0
 
 
+class DeletionOut(BaseModel):
+    """What became of one record of a bulk deletion."""
+
+    id: str
+    deleted: bool
+    reason: str | None
+    """The problem that its own deletion would be answered with; null when it is deleted."""
+    detail: str | None
+
+
+class DeletionsOut(BaseModel):
+    """What became of each record of a bulk deletion, in the order that was asked for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "deleted": 1,
+                    "failed": 0,
+                    "items": [{"id": RECORD_EXAMPLE, "deleted": True, "reason": None, "detail": None}],
+                }
+            ]
+        }
+    )
+
+    deleted: int
+    failed: int
+    items: list[DeletionOut]
+
+
 class StateOut(BaseModel):
     """Where an upload stands."""
 

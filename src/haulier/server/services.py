@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulier.engine.accounts import Accounts
+from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
@@ -22,6 +23,7 @@ class Services:
 
     uploads: UploadService
     records: RecordService
+    lanes: LaneService
     accounts: Accounts
     """Asked where tokens are required."""
     operators: OperatorService

@@ -1,7 +1,13 @@
 """What every `RecordStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
+import asyncio
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from haulier.core.errors import RecordNotFound
+from haulier.core.finalisation import Finalised
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.ports import RecordQuery
 from haulier.testing.rows import SHA_256, T0, Database, add_record, asset, record, see_record
@@ -162,6 +168,82 @@ class RecordLifeContract:
         await add_record(database, record("a"), original="one")
 
 
+class FinalisedContract:
+    """What was made under idempotency keys."""
+
+    async def test_what_was_made_under_a_key_is_remembered_once(self, database: Database) -> None:
+        """By capsule, owner and key; and every field comes back as it was."""
+        first = finalised()
+        others = [replace(first, capsule="other"), replace(first, owner="user:x"), replace(first, key="k2")]
+        for made in (first, *others):
+            assert await note(database, made)
+        assert not await note(database, replace(first, request_hash="another", records=()))
+        for made in (first, *others):
+            assert await recall(database, made) == made
+        assert await recall(database, replace(first, key="k3")) is None
+
+    async def test_keys_are_forgotten_by_their_age(self, database: Database) -> None:
+        """And are free then."""
+        old, young = finalised(), replace(finalised(), key="young", created_at=T0 + 1)
+        for made in (old, young):
+            await note(database, made)
+        assert await database.write(lambda tx: tx.finalisations.forget(before=T0)) == 0
+        assert await database.write(lambda tx: tx.finalisations.forget(before=T0 + 1)) == 1
+        assert [await recall(database, made) for made in (old, young)] == [None, young]
+        assert await note(database, old)
+
+    async def test_a_rollback_frees_its_key(self, database: Database) -> None:
+        """Nothing was made under it."""
+
+        async def refuse(tx: Any) -> None:
+            await tx.finalisations.note(finalised())
+            raise RecordNotFound("r")
+
+        with pytest.raises(RecordNotFound):
+            await database.write(refuse)
+        assert await note(database, finalised())
+
+    async def test_of_two_with_one_key_the_second_finds_the_first(self, database: Database) -> None:
+        """Also when both begin before either has ended."""
+
+        async def make(name: str) -> tuple[RecordId, ...]:
+            made = replace(finalised(), records=(RecordId(name),))
+
+            async def work(tx: Any) -> tuple[RecordId, ...]:
+                if await tx.finalisations.note(made):
+                    return made.records
+                earlier = await tx.finalisations.find(made.capsule, made.owner, made.key)
+                assert earlier is not None
+                return tuple(earlier.records)
+
+            return await database.write(work)
+
+        results = await asyncio.gather(*(make(f"r{number}") for number in range(5)))
+        assert len(set(results)) == 1
+
+
+def finalised() -> Finalised:
+    """Return what was made under the key `k`."""
+    return Finalised(
+        capsule="default",
+        owner="local",
+        key="k",
+        request_hash="hash",
+        records=(RecordId("r2"), RecordId("r1")),
+        created_at=T0,
+    )
+
+
+async def note(database: Database, made: Finalised) -> bool:
+    """Remember it in a transaction of its own."""
+    return await database.write(lambda tx: tx.finalisations.note(made))
+
+
+async def recall(database: Database, made: Finalised) -> Finalised | None:
+    """Return what is remembered under its key."""
+    return await database.read(lambda tx: tx.finalisations.find(made.capsule, made.owner, made.key))
+
+
 class RecordListContract:
     """Pages and filters."""
 
@@ -279,5 +361,5 @@ class RecordListContract:
         assert await listed(database, RecordQuery()) == ["b", "a"]
 
 
-class RecordRowsContract(RecordLifeContract, RecordListContract):
+class RecordRowsContract(RecordLifeContract, FinalisedContract, RecordListContract):
     """All of it."""

@@ -91,6 +91,16 @@ async def add_finishing(database: Database, session: Upload, *, blob_key: str = 
     return finishing
 
 
+async def add_committed(database: Database, session: Upload, *, blob_key: str = "blob") -> Upload:
+    """Insert a session and bring it to its result, two seconds after its beginning."""
+    finishing = await add_finishing(database, session, blob_key=blob_key)
+    now = session.created_at + 2
+    assert await database.write(
+        lambda tx: tx.sessions.commit(session.id, finishing.fence, session.details, now=now)
+    )
+    return finishing.commit(session.details, now=now)
+
+
 async def see(database: Database, session: Upload | str) -> Upload | None:
     """Load a session, by itself or by its id."""
     session_id = SessionId(session) if isinstance(session, str) else session.id

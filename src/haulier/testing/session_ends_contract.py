@@ -8,12 +8,14 @@ from typing import Any
 from haulier.core.ranges import Ranges
 from haulier.core.record import RecordId
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.upload import UploadDetails
 from haulier.testing.rows import (
     MD5,
     SHA_256,
     T0,
     TTL_S,
     Database,
+    add_committed,
     add_finishing,
     add_upload,
     chunk,
@@ -194,6 +196,49 @@ class ExpiryContract:
         assert [(session.id, session.received) for session in purged] == [("c", Ranges()), ("b", Ranges())]
         assert [await see(database, name) is None for name in "abcde"] == [False, True, True, False, False]
         assert await database.read(lambda tx: tx.sessions.chunk(SessionId("c"), 0)) is None
+
+    async def test_details_of_a_committed_session_are_settled_once(self, database: Database) -> None:
+        """By whoever knows the present ones, and of a committed session only."""
+        row = await add_committed(database, upload("a"))
+        await add_finishing(database, upload("b"), blob_key="two")
+        first, second = (row.details.attached(RecordId(name)) for name in ("r1", "r2"))
+
+        async def settle(name: str, details: UploadDetails) -> bool:
+            return await database.write(
+                lambda tx: tx.sessions.settle(SessionId(name), details, instead_of=row.details)
+            )
+
+        assert [await settle(name, first) for name in ("a", "b", "none")] == [True, False, False]
+        assert not await settle("a", second)
+        assert await see(database, "a") == row.settle(first)
+
+    async def test_a_committed_session_is_withdrawn_while_its_details_are_those(
+        self, database: Database
+    ) -> None:
+        """Its key is free then; what was settled stays."""
+        row = await add_committed(database, upload("a", key="key"))
+        other = await add_committed(database, upload("b"), blob_key="two")
+        await add_finishing(database, upload("c"), blob_key="three")
+        taken = other.details.attached(RecordId("r"))
+        await database.write(lambda tx: tx.sessions.settle(other.id, taken, instead_of=other.details))
+
+        async def withdraw(name: str) -> bool:
+            return await database.write(
+                lambda tx: tx.sessions.withdraw(SessionId(name), row.details, now=T0 + 9)
+            )
+
+        assert [await withdraw(name) for name in ("a", "a", "b", "c", "none")] == [True, *[False] * 4]
+        assert await see(database, "a") == row.end(SessionStatus.ABORTED, error=None, now=T0 + 9)
+        assert await database.read(lambda tx: tx.sessions.find("default", "local", "key")) is None
+        assert await see(database, "b") == other.settle(taken)
+
+    async def test_a_purge_tells_what_had_become_of_a_session(self, database: Database) -> None:
+        """Whoever purges must know whether something names its bytes."""
+        row = await add_committed(database, upload("a"))
+        taken = row.details.attached(RecordId("r"))
+        await database.write(lambda tx: tx.sessions.settle(A, taken, instead_of=row.details))
+        (purged,) = await database.write(lambda tx: tx.sessions.purge(before=T0 + 100, limit=5))
+        assert purged.details == taken
 
     async def test_an_erased_session_leaves_nothing(self, database: Database) -> None:
         """Erasing it again does nothing."""

@@ -59,6 +59,14 @@ def in_status(status: SessionStatus) -> Session[str]:
     return replace(whole(), status=status)
 
 
+@pytest.mark.parametrize("status", sorted(set(SessionStatus) - {SessionStatus.COMMITTED}))
+def test_only_a_committed_session_is_settled(status: SessionStatus) -> None:
+    committed = in_status(SessionStatus.COMMITTED)
+    assert committed.settle("other") == replace(committed, details="other")
+    with pytest.raises(AssertionError, match=f"session s is {status}"):
+        in_status(status).settle("other")
+
+
 # --- chunk sizes -------------------------------------------------------------------------------------
 
 
@@ -103,7 +111,7 @@ def test_the_state_machine_is_this_one() -> None:
     assert {status: sorted(TRANSITIONS[status]) for status in SessionStatus} == {
         "open": ["aborted", "expired", "failed", "finishing"],
         "finishing": ["committed", "failed", "open"],
-        "committed": [],
+        "committed": ["aborted"],
         "aborted": [],
         "expired": [],
         "failed": [],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.core.errors import AssetNotFound, RecordNotFound, UploadBusy
+from haulier.core.errors import AssetNotFound, RecordNotFound, StorageUnavailable, UploadBusy
 from haulier.core.record import AssetKind, RecordId
 from haulier.engine import records
 from haulier.ports import RecordQuery
@@ -118,3 +118,41 @@ async def test_two_purges_free_the_bytes_once(monkeypatch: pytest.MonkeyPatch) -
         await one.records._remove(made[0])
         await one.records._remove(RecordId("nobody"))
         assert one.database._rows.capsules["default"].used == 0
+
+
+async def test_a_bulk_deletion_tells_each_record_and_stops_at_none() -> None:
+    async with engine() as one:
+        first, second = await commit(one), await commit(one)
+        upload = await one.begin(5)
+        busy, nobody = upload.details.record, RecordId("nobody")
+        assert busy is not None
+        results = await one.records.delete_many([nobody, first, busy, second, first], caller=ME)
+        assert {name: type(error) for name, error in results.items()} == {
+            nobody: RecordNotFound,
+            first: type(None),
+            busy: UploadBusy,
+            second: type(None),
+        }
+        assert list(results) == [nobody, first, busy, second]
+        assert [(await one.records.get(name, caller=ME)).deleted_at for name in (first, second)] == [
+            one.clock.now()
+        ] * 2
+        assert len(one.disk.blobs) == 2
+
+
+async def test_a_bulk_deletion_now_removes_the_bytes_unless_they_are_kept() -> None:
+    async with engine() as one:
+        dropped, kept = await commit(one), await commit(one)
+        await one.records.delete_many([dropped], caller=ME, at_once=True)
+        assert len(one.disk.blobs) == 1
+        await one.records.delete_many([kept], caller=ME, at_once=True, keep_assets=True)
+        assert len(one.disk.blobs) == 1
+
+
+async def test_a_bulk_deletion_goes_on_after_a_database_that_failed_once() -> None:
+    async with engine() as one:
+        first, second = await commit(one), await commit(one)
+        one.database.fail_next(StorageUnavailable("the database is away"))
+        results = await one.records.delete_many([first, second], caller=ME)
+        assert isinstance(results[first], StorageUnavailable)
+        assert results[second] is None

@@ -330,3 +330,34 @@ class TestAssets:
         assert (await client.get(url)).content == data
         part = await client.get(url, headers={"Range": "bytes=1000000-4000000"})
         assert part.content == data[1_000_000:4_000_001]
+
+
+class TestBulkDeletion:
+    async def test_each_id_has_its_outcome(self, client: httpx2.AsyncClient) -> None:
+        record = await put(client)
+        begun = (await client.post("/api/uploads", json={"filename": "b", "size": 1})).json()
+        ids = [record["id"], "nobody", begun["record"]]
+        answer = await client.post("/api/records/delete", json={"ids": ids})
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert (told["deleted"], told["failed"]) == (1, 2)
+        assert [(it["id"], it["deleted"], it["reason"]) for it in told["items"]] == [
+            (record["id"], True, None),
+            ("nobody", False, "record-not-found"),
+            (begun["record"], False, "upload-busy"),
+        ]
+        assert await names(client, deleted="true") == ["a.bin"]
+
+    async def test_now_and_kept_assets_are_as_in_a_single_deletion(self, client: httpx2.AsyncClient) -> None:
+        gone, kept = await put(client, "gone"), await put(client, "kept")
+        await client.post("/api/records/delete", json={"ids": [gone["id"]], "now": True})
+        await client.post("/api/records/delete", json={"ids": [kept["id"]], "now": True, "assets": "keep"})
+        assert (await client.get(f"/api/records/{gone['id']}")).status_code == 404
+        assert (await client.post(f"/api/records/{kept['id']}/restore")).status_code == 200
+        assert (await client.get(f"/api/records/{kept['id']}/assets/original")).content == HELLO
+
+    @pytest.mark.parametrize(
+        "body", [{}, {"ids": []}, {"ids": ["a"] * 1001}, {"ids": ["a"], "assets": "burn"}, {"ids": "a"}]
+    )
+    async def test_what_cannot_be_read_deletes_nothing(self, client: httpx2.AsyncClient, body: Any) -> None:
+        problem(await client.post("/api/records/delete", json=body), 422, "invalid-request")

@@ -527,7 +527,7 @@ class TestRoutes:
             ("GET", "/api/uploads/x/chunks/0", "PUT"),
             ("GET", "/api/files/x", "PUT"),
             ("PUT", "/api/records/x/assets/original", "GET, HEAD"),
-            ("BREW", "/api/records", "GET"),
+            ("BREW", "/api/records", "GET, POST"),
         ],
     )
     async def test_405_names_all_that_is_allowed(

@@ -31,7 +31,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0004"
+SCHEMA: Final = "0005"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -279,3 +279,17 @@ assets: Final = sa.Table(
     sa.CheckConstraint("size >= 0", name="size_counted"),
     sqlite_with_rowid=False,
 )
+
+finalisations: Final = sa.Table(
+    "finalisations",
+    metadata,
+    sa.Column("capsule_id", TEXT, sa.ForeignKey("capsules.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("owner", TEXT, primary_key=True),
+    sa.Column("idempotency_key", TEXT, primary_key=True),
+    sa.Column("request_hash", TEXT, nullable=False),
+    # No foreign keys: a repeated request still names a record after that was erased.
+    sa.Column("record_ids", TEXT, nullable=False, comment="a JSON array, in the order that was asked for"),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index("ix_finalisations_created_at", finalisations.c.created_at)

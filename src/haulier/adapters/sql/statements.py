@@ -196,6 +196,19 @@ COMMIT: Final = _change(
     status=sa.literal_column("'committed'"),
     holder=sa.null(),
 )
+_COMMITTED: Final = (
+    uploads.c.status == sa.literal_column("'committed'"),
+    # After the commit nothing else of the details changes than the record that has the asset.
+    uploads.c.record_id.is_not_distinct_from(_bind("had_record", type_=sa.Text)),
+)
+SETTLE: Final = _change(*_COMMITTED, **{name: _bind(name) for name in _DETAILS})
+WITHDRAW: Final = _change(
+    *_COMMITTED,
+    status=sa.literal_column("'aborted'"),
+    error=sa.null(),
+    holder=sa.null(),
+    last_seen_at=_bind("now"),
+)
 REOPEN: Final = _change(
     _FINISHING,
     **_SEEN,
@@ -255,7 +268,7 @@ EXPIRE: Final = _change(
 LIVE_SESSIONS: Final = sa.select(*_SESSION).where(_LIVE).order_by(uploads.c.created_at, uploads.c.id)
 COUNT_LIVE: Final = _live_of_owner
 COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
-ERASE_SESSION: Final = sa.delete(uploads).where(_THIS)
+ERASE_SESSION: Final = sa.delete(uploads).where(_THIS).returning(*_SESSION)
 ERASE_UNUSED: Final = sa.delete(uploads).where(
     _THIS,
     _LIVE,

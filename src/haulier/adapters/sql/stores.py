@@ -6,6 +6,7 @@ from typing import Any
 from haulier.adapters.sql import statements as sql
 from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlTokenStore
 from haulier.adapters.sql.executor import Executor
+from haulier.adapters.sql.finalisations import SqlFinalisationStore
 from haulier.adapters.sql.overview import SqlOverview
 from haulier.adapters.sql.rows import (
     Row,
@@ -42,6 +43,7 @@ class SqlTransaction:
         self.overview = SqlOverview(executor, self.sessions.load)
         self.capsules = SqlCapsuleStore(executor)
         self.tokens = SqlTokenStore(executor)
+        self.finalisations = SqlFinalisationStore(executor)
 
 
 class SqlSessionStore:
@@ -193,6 +195,17 @@ class SqlSessionStore:
             await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session_id})
         return held
 
+    async def settle(
+        self, session_id: SessionId, details: UploadDetails, *, instead_of: UploadDetails
+    ) -> bool:
+        """Replace the details of a committed session whose asset is still that record's, or still nobody's."""
+        values = {"had_record": instead_of.record, **details_parameters(details)}
+        return await self._held(sql.SETTLE, session_id, **values)
+
+    async def withdraw(self, session_id: SessionId, details: UploadDetails, *, now: float) -> bool:
+        """Move a committed session to aborted whose asset is still that record's, or still nobody's."""
+        return await self._held(sql.WITHDRAW, session_id, had_record=details.record, now=now)
+
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """Move back to open, with `error`."""
         return await self._held(sql.REOPEN, session_id, fence=fence, error=error, now=now)
@@ -253,12 +266,10 @@ class SqlSessionStore:
     async def purge(self, *, before: float, limit: int) -> Sequence[Upload]:
         """Remove the sessions that ended longest ago."""
         rows = await self._sql.rows(sql.ENDED, {"before": before, "limit": limit})
-        # What has ended stays so, but another process may be purging too: each row is one's only.
-        return [
-            _without_chunks(row)
-            for row in rows
-            if await self._sql.count(sql.ERASE_SESSION, {"id": row["id"]})
-        ]
+        # What has ended stays so, but another process may be purging too: each row is one's only. And a record may
+        # have taken a detached asset since: the row as it was removed tells.
+        erased = [await self._sql.row(sql.ERASE_SESSION, {"id": row["id"]}) for row in rows]
+        return [_without_chunks(row) for row in erased if row is not None]
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that a session names."""

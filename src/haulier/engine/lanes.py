@@ -1,0 +1,177 @@
+"""Finalisation: records out of uploads that were committed on their own.
+
+Rule 1: all records of one call are made in one transaction, or none; each can be read the moment it commits.
+Rule 2: an upload is taken by one record only, by a conditional statement; it is of the caller, of the capsule and of
+        the kind that are asked for, or everything is refused.
+Rule 3: what no record has taken can be given up at any time, and is freed when the retention ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from haulier.core.access import Rights
+from haulier.core.caller import Caller
+from haulier.core.errors import (
+    AccessDenied,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    RecordNotFound,
+    UploadBusy,
+    UploadComplete,
+    UploadNotFound,
+)
+from haulier.core.finalisation import AssetSource, Finalisation, Finalised
+from haulier.core.record import AssetKind, Record, RecordId
+from haulier.core.session import SessionStatus
+from haulier.core.upload import Upload, UploadDetails, require_valid
+from haulier.engine.gate import require_known
+from haulier.engine.policy import asset_of, new_record
+from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
+
+Sources = Sequence[tuple[AssetSource, Upload]]
+"""The uploads of one record."""
+
+
+class LaneService:
+    """What brings the lanes of an upload together."""
+
+    def __init__(
+        self, work: UnitOfWork[UploadDetails], access: AccessPolicy, clock: Clock, ids: Identifiers
+    ) -> None:
+        self._work = work
+        self._access = access
+        self._clock = clock
+        self._ids = ids
+
+    async def finalise(self, asked: Finalisation, *, caller: Caller) -> Sequence[Record]:
+        """Make one record of each group of detached uploads; all of them, or none.
+
+        To be used by whoever has to bring several files in together, or a file with its derivatives: begin each
+        with `lanes`, send its bytes and finish it, all of them in parallel; then call this once. Before it nobody
+        sees a record, after it everybody sees all of them. What is not to be kept is ended with
+        `UploadService.abort`, which frees a detached upload whether it is open or committed.
+
+        The same key with the same request returns the same records, as they are now, whoever asks how often and
+        how many at a time. Without a key a second call finds its uploads taken.
+
+        Returns: the records, in the order that was asked for. Each asset keeps the blob of its own upload.
+
+        Raises:
+            InvalidRequest: an upload is of another capsule, kind or owner, or the request contradicts itself.
+            UploadNotFound · UploadGone
+            UploadBusy: an upload is not committed yet.
+            UploadComplete: a record has it already.
+            IdempotencyKeyReused · RecordNotFound: of the key's records one is gone for good.
+            CapsuleNotFound · AccessDenied · StorageError
+        """
+        require_valid(asked.problems())
+        new_ids = tuple(self._ids.record_id() for _ in asked.records)
+        return await self._work.write(partial(self._finalise, asked, new_ids, caller), durable=True)
+
+    async def _finalise(
+        self,
+        asked: Finalisation,
+        new_ids: tuple[RecordId, ...],
+        caller: Caller,
+        tx: Transaction[UploadDetails],
+    ) -> Sequence[Record]:
+        rights = require_known(await self._access.rights(tx, caller, asked.capsule), asked.capsule)
+        if not rights.begins:
+            raise AccessDenied(f"make records in capsule {asked.capsule!r}")
+        now = self._clock.now()
+        ids = await _claim_key(tx, asked, new_ids, owner=caller.owner, now=now)
+        if ids is new_ids:
+            for record_id, sources in zip(new_ids, asked.records, strict=True):
+                await self._make(
+                    tx, record_id, [(it, await _take(tx, it, rights)) for it in sources], now=now
+                )
+        return [await _existing(tx, record_id) for record_id in ids]
+
+    @staticmethod
+    async def _make(
+        tx: Transaction[UploadDetails], record_id: RecordId, sources: Sources, *, now: float
+    ) -> None:
+        """Add the record of these uploads, and let it have their assets."""
+        original = next(upload for source, upload in sources if source.kind is AssetKind.ORIGINAL)
+        # In the lists it is as new as it is to those who read them, however long its bytes took.
+        await tx.records.insert(replace(new_record(original, record_id), created_at=now))
+        await tx.records.complete(record_id, asset_of(original), now=now)
+        for source, upload in sources:
+            if source.kind is not AssetKind.ORIGINAL:
+                await tx.records.add_asset(record_id, asset_of(upload))
+            taken = upload.details.attached(record_id)
+            if not await tx.sessions.settle(upload.id, taken, instead_of=upload.details):
+                raise UploadBusy(upload.id, "somebody else takes it, or gives it up, right now")
+
+
+async def _claim_key(
+    tx: Transaction[UploadDetails],
+    asked: Finalisation,
+    new_ids: tuple[RecordId, ...],
+    *,
+    owner: str,
+    now: float,
+) -> tuple[RecordId, ...]:
+    """Return the ids of the records: the new ones, or those that were made under the key before.
+
+    Raises:
+        IdempotencyKeyReused: for another request.
+    """
+    if asked.key is None:
+        return new_ids
+    made = Finalised(
+        capsule=asked.capsule,
+        owner=owner,
+        key=asked.key,
+        request_hash=asked.fingerprint(),
+        records=new_ids,
+        created_at=now,
+    )
+    if await tx.finalisations.note(made):
+        return new_ids
+    earlier = await tx.finalisations.find(asked.capsule, owner, asked.key)
+    if earlier is None:
+        raise UploadBusy(asked.key, "its idempotency key is being forgotten right now")
+    if earlier.request_hash != made.request_hash:
+        raise IdempotencyKeyReused(asked.key)
+    return earlier.records
+
+
+async def _take(tx: Transaction[UploadDetails], source: AssetSource, rights: Rights) -> Upload:
+    """Return the upload, which may become the asset that is asked for; `settle` decides.
+
+    Raises:
+        UploadNotFound · UploadGone · UploadBusy · UploadComplete · InvalidRequest
+    """
+    upload = await tx.sessions.peek(source.upload)
+    if upload is None or not rights.sees(upload.id, upload.spec.owner):
+        raise UploadNotFound(source.upload)
+    if upload.spec.owner != rights.owner:
+        raise InvalidRequest.of("assets", f"upload {upload.id!r} is another owner's")
+    if upload.details.capsule != rights.capsule.name:
+        raise InvalidRequest.of(
+            "assets", f"upload {upload.id!r} is in capsule {upload.details.capsule!r}; finalise it there"
+        )
+    if upload.details.asset is not source.kind:
+        raise InvalidRequest.of(
+            "assets", f"upload {upload.id!r} was begun as {upload.details.asset}, not as {source.kind}"
+        )
+    _require_detached(upload)
+    return upload
+
+
+def _require_detached(upload: Upload) -> None:
+    if upload.status is SessionStatus.OPEN:
+        raise UploadBusy(upload.id, "it is not finished yet")
+    if upload.status is not SessionStatus.COMMITTED:
+        upload.require_open()
+    if upload.details.record is not None:
+        raise UploadComplete(upload.id, upload.details.record)
+
+
+async def _existing(tx: Transaction[UploadDetails], record_id: RecordId) -> Record:
+    record = await tx.records.load(record_id)
+    if record is None or (record.deleted_at is not None and not record.assets):
+        raise RecordNotFound(record_id)
+    return record
