@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import KIB, Verdict, conclude
 from benchmarks.p1 import Start
@@ -49,7 +50,7 @@ def ask(program: Program, head: str, seconds: float) -> int:
         assert client.stdout is not None
         client.stdout.readline()
         answer, _ = client.communicate(json.dumps({"head": head, "size": SIZE}) + "\n")
-    told = json.loads(answer) if answer else {"good": 0, "bad": "all"}
+    told: dict[str, Any] = json.loads(answer) if answer else {"good": 0, "bad": "all"}
     if told["bad"] or not told["good"]:
         raise RuntimeError(f"{program.name} refused {told['bad']} of its requests")
     return int(told["good"])

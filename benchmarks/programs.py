@@ -176,7 +176,7 @@ def tuspyserver(directory: Path) -> Iterator[Program]:
     """Run tuspyserver on uvicorn with uvloop and httptools; uploads are at `/files`."""
     home = directory / "tuspyserver"
     home.mkdir()
-    command = [sys.executable, "-m", "benchmarks.tuspy_server", home]
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.tuspy_server", home]
     with _announced("tuspyserver", command, home) as program:
         yield program
 

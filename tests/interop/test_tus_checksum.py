@@ -170,7 +170,7 @@ def trailed(
     """Send a chunked body with trailers; return the answer."""
     with Line(service.port) as line:
         line.send(
-            f"{method} {target} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nTransfer-Encoding: chunked\r\n"
+            f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nTus-Resumable: 1.0.0\r\nTransfer-Encoding: chunked\r\n"
             f"Content-Type: application/offset+octet-stream\r\nTrailer: {announced}\r\n{fields}\r\n".encode()
         )
         line.send(b"%x\r\n%b\r\n0\r\n" % (len(body), body))

@@ -230,7 +230,7 @@ class TestPatch:
     ) -> None:
         upload = tus.create(5)
         with Line(service.port) as line:
-            line.send(chunked("PATCH", upload, b"hello", b" world"))
+            line.send(chunked(service, "PATCH", upload, b"hello", b" world"))
             assert line.answer().status == 413
         assert tus.offset(upload) <= 5
         assert tus.append(upload, tus.offset(upload), b"hello"[tus.offset(upload) :]) == 5
@@ -239,7 +239,7 @@ class TestPatch:
     def test_a_chunked_body_is_taken(self, service: ServeProcess, tus: TusClient) -> None:
         upload = tus.create(11)
         with Line(service.port) as line:
-            line.send(chunked("PATCH", upload, b"hello", b" world"))
+            line.send(chunked(service, "PATCH", upload, b"hello", b" world"))
             assert line.answer().status == 204
         assert tus.content(upload) == b"hello world"
 
@@ -248,8 +248,9 @@ class TestPatch:
         with Wire(service.port) as wire:
             wire.start("PATCH", upload, 100, {**TUS, **MEDIA_TYPE, "Upload-Offset": "0"})
             wire.send(b"x" * 70)
+        # A HEAD would ask the request to let go, perhaps before it has read anything.
         deadline = time.monotonic() + 10
-        while tus.offset(upload) < 70:
+        while tus.outsider.state(upload.rpartition("/")[2])["received_bytes"] < 70:
             assert time.monotonic() < deadline
         assert tus.append(upload, 70, b"y" * 30) == 100
 
@@ -512,7 +513,7 @@ class TestCreationWithUpload:
 
     def test_a_chunked_body_is_taken(self, service: ServeProcess, tus: TusClient) -> None:
         with Line(service.port) as line:
-            line.send(chunked("POST", "/tus/", b"hello", fields="Upload-Length: 11\r\n"))
+            line.send(chunked(service, "POST", "/tus/", b"hello", fields="Upload-Length: 11\r\n"))
             answer = line.answer()
         assert (answer.status, answer.headers["upload-offset"]) == (201, "5")
 
@@ -524,13 +525,13 @@ class TestCreationWithUpload:
         answer = tus.post(b"hello", {"Upload-Length": str(size), **MEDIA_TYPE})
         assert answer.problem == (413, "length-exceeded")
         with Line(service.port) as line:
-            line.send(chunked("POST", "/tus/", b"hello", fields=f"Upload-Length: {size}\r\n"))
+            line.send(chunked(service, "POST", "/tus/", b"hello", fields=f"Upload-Length: {size}\r\n"))
             assert line.answer().status == 413
         assert live(service) == before
 
     def test_expect_is_answered_before_the_body(self, service: ServeProcess) -> None:
         with Line(service.port) as line:
-            head = creation("Upload-Length: 5\r\nContent-Length: 5\r\nExpect: 100-continue\r\n")
+            head = creation(service, "Upload-Length: 5\r\nContent-Length: 5\r\nExpect: 100-continue\r\n")
             line.send(head)
             assert line.answer().status == 100
             line.send(b"hello")
@@ -538,7 +539,11 @@ class TestCreationWithUpload:
 
     def test_whoever_is_refused_is_not_asked_for_the_body(self, service: ServeProcess) -> None:
         with Line(service.port) as line:
-            line.send(creation(f"Upload-Length: {MAX + 1}\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"))
+            line.send(
+                creation(
+                    service, f"Upload-Length: {MAX + 1}\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"
+                )
+            )
             assert line.answer().status == 413
 
 
@@ -651,7 +656,7 @@ class TestRecords:
     def test_the_query_names_a_digest(self, tus: TusClient) -> None:
         upload = tus.create(0, target="/tus/?digest=none")
         record = tus.outsider.ask("GET", f"/api/records/{tus.head(upload).headers['haulier-record']}").json
-        assert record["digest"] == {}
+        assert record["digest"] is None
         assert tus.post(fields={"Upload-Length": "5"}, target="/tus/?digest=rot13").status == 400
 
     def test_an_append_upload_of_the_native_api_is_continued_here(self, tus: TusClient) -> None:
@@ -666,16 +671,16 @@ class TestRecords:
         assert tus.patch(f"/tus/{begun['id']}", 0, b"hello").problem == (400, "invalid-request")
 
 
-def creation(fields: str) -> bytes:
+def creation(service: ServeProcess, fields: str) -> bytes:
     return (
-        "POST /tus/ HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"
+        f"POST /tus/ HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nTus-Resumable: 1.0.0\r\n"
         f"Content-Type: application/offset+octet-stream\r\n{fields}\r\n"
     ).encode()
 
 
-def chunked(method: str, target: str, *pieces: bytes, fields: str = "") -> bytes:
+def chunked(service: ServeProcess, method: str, target: str, *pieces: bytes, fields: str = "") -> bytes:
     head = (
-        f"{method} {target} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nTransfer-Encoding: chunked\r\n"
+        f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nTus-Resumable: 1.0.0\r\nTransfer-Encoding: chunked\r\n"
         f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n{fields}\r\n"
     )
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)

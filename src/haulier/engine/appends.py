@@ -296,7 +296,7 @@ class AppendIntake(Generic[D]):
                 return None
             if session.size is None and size is not None:
                 await tx.sessions.declare_size(session.id, size)
-            if offset != (size if session.size is None else session.size):
+            if offset != (session.size if size is None else size):
                 return await tx.sessions.load(session.id)
             if session.spec.concat is Concat.PARTIAL:
                 finals = await self._endings.partial_completed(tx, session.id)

@@ -10,7 +10,7 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import aiotus
 
@@ -21,7 +21,7 @@ def open_file(name: str) -> BinaryIO:
     return Path(name).open("rb")
 
 
-async def run(task: dict[str, list[str]]) -> None:
+async def run(task: dict[str, Any]) -> None:
     # A hundredth of a second between two tries, and more tries than any test cuts.
     patience = aiotus.RetryConfiguration(retry_attempts=100, max_retry_period_seconds=0.01)
     with ExitStack() as stack:

@@ -26,14 +26,16 @@ def main() -> None:
         "upload_checksum": task.get("checksum", False),
     }
     if "store" in task:
-        options |= {"store_url": True, "url_storage": FileStorage(task["store"])}
+        storage = FileStorage(task["store"])  # type: ignore[no-untyped-call]  # theirs
+        options |= {"store_url": True, "url_storage": storage}
     if task.get("asynchronous"):
-        uploader = client.async_uploader(task["file"], **options)
-        asyncio.run(uploader.upload())
+        aio = client.async_uploader(task["file"], **options)
+        asyncio.run(aio.upload())
+        print(aio.url)
     else:
         uploader = client.uploader(task["file"], **options)
         uploader.upload(stop_at=task.get("stop_at"))
-    print(uploader.url)
+        print(uploader.url)
 
 
 if __name__ == "__main__":

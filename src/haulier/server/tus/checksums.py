@@ -61,7 +61,11 @@ class Checksum:
     async def verify(self, scan: Scan) -> None:
         """Compare with what the bytes have. Raises DigestMismatch."""
         hasher = _HASHERS[self.algorithm]()
-        await scan(hasher.update)
+
+        def see(piece: Buffer) -> None:
+            hasher.update(piece)
+
+        await scan(see)
         actual = hasher.digest()
         if not hmac.compare_digest(self.value, actual):
             raise DigestMismatch(self.algorithm, self.value.hex(), actual.hex())

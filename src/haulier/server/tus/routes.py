@@ -86,7 +86,9 @@ class TusRoutes:
         """Add the routes; one for all methods, since the header may name another one than the request line."""
         for path in (TUS, f"{TUS}/"):
             app.add_route(path, self.collection, methods=["OPTIONS", "POST"], include_in_schema=False)
-        app.add_route(f"{TUS}/{{upload_id:path}}", self.upload, methods=_METHODS, include_in_schema=False)
+        app.add_route(
+            f"{TUS}/{{upload_id:path}}", self.upload, methods=list(_METHODS), include_in_schema=False
+        )
 
     async def collection(self, request: Request) -> Response:
         """Tell what is possible, or create an upload."""
