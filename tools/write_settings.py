@@ -36,6 +36,8 @@ MEANING = {
     "public_url": "The address that callers use, maybe with a path; links are built from it. Requires tokens.",
     "trusted_proxies": "Whose `X-Forwarded-*` and `Forwarded` are believed; see "
     "[open the service to others](../howto/open-the-service-to-others.md). Requires tokens.",
+    "webhooks": "Who is told what happens to records; see [receive webhooks](../howto/receive-webhooks.md). In the "
+    "environment as JSON, in TOML as `[[webhooks]]`.",
     "jobs": "Where background work runs; there is one answer.",
     "durability": "What an accepted chunk survives; see [durability](../explanation/durability.md).",
     "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",
@@ -56,6 +58,7 @@ MEANING = {
     "min_free_bytes": "What must stay free on the file system beyond the size that an upload declares.",
     "janitor_interval_s": "How often the janitor looks for what to redo, expire and remove.",
     "retention_s": "How long the state of an ended upload can still be asked for.",
+    "events_for_s": "How long a reader of [events](../explanation/events.md) may be away and still miss none.",
     "trash_for_s": "How long a deleted record can be restored.",
     "chunk_size": "The chunk size of uploads that ask for none.",
     "silent_body_s": "How long a request's body may be silent before it counts as cut.",

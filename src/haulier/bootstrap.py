@@ -30,12 +30,16 @@ from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.upload import UploadDetails
+from haulier.deliveries import Deliveries
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
+from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock, Signals
@@ -51,15 +55,6 @@ log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One start-up check: what was looked at, and what was found, with the cure when it is wrong."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,25 +178,33 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 class Service:
     """The parts of one service process, wired."""
 
-    def __init__(self, settings: Settings, root: Path, identity: Identity) -> None:
-        """Build the parts; nothing runs and no file is open before `lifespan` is entered."""
+    def __init__(
+        self, settings: Settings, root: Path, identity: Identity, *, hooks: Hooks = NO_HOOKS
+    ) -> None:
+        """Build the parts; nothing runs and no file is open before `lifespan` is entered.
+
+        `hooks` are the embedding program's; each process of a service needs them.
+        """
         self._identity = identity
         self._locks = WorkerLocks(settings.storage_dir)
+        workers = SharedWorkers(self._locks)
         clock = SystemClock()
-        self._clock = clock
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
         self._database = open_database(settings.database)
         self._background = Background()
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
         access = GrantedAccess(clock)
+        signals = _signals_of(self._database, clock)
+        self._feed = Feed(self._database, access, signals)
+        work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
         self._uploads = UploadService(
             SessionPorts(
-                work=self._database,
+                work=work,
                 sink=self._sink,
                 claims=LocalClaims(),
-                workers=SharedWorkers(self._locks),
-                signals=_signals_of(self._database, clock),
+                workers=workers,
+                signals=signals,
                 clock=clock,
                 ids=SystemIdentifiers(clock),
                 holder=identity.worker,
@@ -213,8 +216,18 @@ class Service:
             limits=upload_limits(settings),
             hashers=os.cpu_count() or 1,
             observer=metrics,
+            hooks=hooks,
         )
-        records = RecordService(self._database, self._sink, access, clock)
+        self._deliveries = Deliveries(
+            settings.webhooks,
+            hooks,
+            work=self._database,
+            feed=self._feed,
+            workers=workers,
+            clock=clock,
+            holder=identity.worker,
+        )
+        records = RecordService(work, self._sink, access, clock)
         self._janitor = Janitor(
             self._uploads,
             records,
@@ -226,6 +239,7 @@ class Service:
                 ttl_s=settings.session_ttl_s,
                 trash_for_s=settings.trash_for_s,
                 retention_s=settings.retention_s,
+                events_for_s=settings.events_for_s,
             ),
             swept=metrics.swept,
         )
@@ -235,7 +249,8 @@ class Service:
         self.services = Services(
             uploads=self._uploads,
             records=records,
-            lanes=LaneService(self._database, access, clock, SystemIdentifiers(clock)),
+            lanes=LaneService(work, access, clock, SystemIdentifiers(clock)),
+            feed=self._feed,
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
             operators=operators,
             readiness=self.readiness,
@@ -247,12 +262,12 @@ class Service:
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
         with self._locks.held(self._identity.worker):
-            async with self._database, self._running():
+            async with self._database, self._running(), self._deliveries.running(self._background):
                 yield
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        listening = self._background.start(self._uploads.listen(), name="signals")
+        listening = self._background.start(self._uploads.listen(self._feed), name="signals")
         janitor: asyncio.Task[None] | None = None
         try:
             await self._uploads.redo()
@@ -270,6 +285,7 @@ class Service:
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
         self._stopping = True
+        self._feed.stop()
         await self._uploads.stop()
 
     async def _count_workers(self) -> int:
@@ -351,52 +367,3 @@ def has_tokens(settings: Settings) -> bool:
         if settings.database_url is None:
             setting, where = "data_dir", str(settings.root)
         raise ConfigError(setting, where, f"{expected}; {error}") from error
-
-
-def check_service(settings: Settings) -> Sequence[Check]:
-    """Run every check of a start, without starting; each on its own, so that all faults show at once."""
-    checks: Sequence[tuple[str, Callable[[], str]]] = (
-        ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
-        ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
-        ("single service", lambda: _check_single(settings.root)),
-        ("secret", lambda: _check_secret(settings)),
-        ("database", lambda: _check_database(settings)),
-        ("port", lambda: _check_port(settings)),
-    )
-    return [_checked(name, look) for name, look in checks]
-
-
-def _checked(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name=name, ok=True, detail=look())
-    except (HaulierError, OSError) as error:
-        return Check(name=name, ok=False, detail=str(error))
-
-
-def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
-    return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
-
-
-def _check_secret(settings: Settings) -> str:
-    secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
-    return f"{len(secret)} bytes, readable by its owner only"
-
-
-def _check_single(root: Path) -> str:
-    with only_service(root):
-        return "no other process serves this directory"
-
-
-def _check_database(settings: Settings) -> str:
-    async def look() -> str:
-        async with open_database(settings.database) as database:
-            await database.read(lambda tx: tx.capsules.exists("default"))
-        return f"{settings.database_place} answers"
-
-    return asyncio.run(look())
-
-
-def _check_port(settings: Settings) -> str:
-    for bound in listen(settings.host, settings.port):
-        bound.close()
-    return f"{settings.host} port {settings.port} is free"

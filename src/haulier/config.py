@@ -38,6 +38,7 @@ from haulier.setting_values import (
     canonical_origin,
     without_secrets,
 )
+from haulier.webhook_settings import Webhook, Webhooks
 
 PREFIX: Final = "HAULIER_"
 DAY_S: Final = 24 * 3600.0
@@ -66,6 +67,10 @@ LATER: Final = frozenset(
     }
 )  # fmt: skip
 """Names that are promised and not there yet: whoever uses one has not misspelt it."""
+
+
+SECRET: Final = frozenset({"webhooks"})
+"""Settings whose value is never shown."""
 
 
 class Settings(BaseSettings):
@@ -104,6 +109,13 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[
         Words, Field(description="addresses or networks of proxies, like 127.0.0.1 or 10.0.0.0/8")
     ] = ()
+    webhooks: Annotated[
+        Webhooks,
+        Field(
+            description="a list of {name, url, secrets, kinds, private}: names that differ, https URLs (http with "
+            "private = true), secrets like whsec_ and base64 of 24 to 64 bytes"
+        ),
+    ] = ()
     jobs: Annotated[str, Field(description="in-process")] = "in-process"
     durability: Annotated[Literal["process", "power"], Field(description="process or power")] = "process"
     digest: Annotated[DigestName, Field(description=f"one of {', '.join(DigestName)}")] = DigestName.SHA_256
@@ -137,6 +149,9 @@ class Settings(BaseSettings):
     retention_s: Annotated[
         Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
     ] = 30 * DAY_S
+    events_for_s: Annotated[
+        Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
+    ] = 7 * DAY_S
     trash_for_s: Annotated[
         Seconds, Field(ge=0, le=36500 * DAY_S, description="seconds, 0 to 3153600000 (a century)")
     ] = DAY_S
@@ -215,6 +230,13 @@ class Settings(BaseSettings):
             return value
         if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///").strip("/"):
             raise ValueError("neither a SQLite file nor a PostgreSQL database")
+        return value
+
+    @field_validator("webhooks")
+    @classmethod
+    def _distinct_names(cls, value: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        if len({webhook.name for webhook in value}) < len(value):
+            raise ValueError("two webhooks have one name")
         return value
 
     @field_validator("storage_url")
@@ -367,10 +389,10 @@ def _as_config_error(error: ValidationError, flags: Mapping[str, object], config
     name = str(first["loc"][0])
     place = _place(name, flags, config)
     if first["type"] == "extra_forbidden":
-        shown = "***" if name in LATER else _shown(first["input"])  # some of them are secrets
+        shown = "***" if name in LATER | SECRET else _shown(first["input"])  # some of them are secrets
         return ConfigError(place, shown, _no_such(name, Settings.model_fields))
     description = Settings.model_fields[name].description
-    return ConfigError(place, _shown(first["input"]), f"expected {description}")
+    return ConfigError(place, "***" if name in SECRET else _shown(first["input"]), f"expected {description}")
 
 
 def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:

@@ -17,6 +17,7 @@ from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
+from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
@@ -664,6 +665,85 @@ class TokenStore(Protocol):
         ...
 
 
+class EventStore(Protocol):
+    """The outbox of one transaction: what happened to records, in one order for all who read.
+
+    Readers see an event only when no other can come before it any more, so that nobody who has read up to some
+    place misses what is committed late.
+    """
+
+    @property
+    def written(self) -> bool:
+        """Whether this transaction has events of its own, perhaps of others that are committed with it."""
+        ...
+
+    async def append(self, event: Event) -> None:
+        """Write an event."""
+
+    async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
+        """Return up to `limit` events behind that position, and whether they are all that are committed there.
+
+        The others come as soon as every transaction has ended that was running when they were written.
+        """
+        ...
+
+    async def last_settled(self) -> Position:
+        """Return a position behind which is whatever is committed from now on."""
+        ...
+
+    async def kept(self) -> tuple[Position, Position] | None:
+        """Return where the first and the last event are; None: there are none."""
+        ...
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Remove up to `limit` events that are older, but the last of them; return how many.
+
+        Only what is before everything younger goes, and the last stays for those who had seen it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How far one receiver of events has come."""
+
+    receiver: str
+    position: Position
+    """Of the last event that it has taken."""
+    fence: int
+    holder: str | None
+    """The worker that delivers to it."""
+    failures: int = 0
+    """In a row, of the event after that."""
+    due_at: float = 0.0
+    """When that is to be tried again; seconds since the epoch."""
+    error: str | None = None
+
+
+class DeliveryStore(Protocol):
+    """The places of receivers, of one transaction."""
+
+    async def load(self, receiver: str) -> Delivery | None:
+        """Return how far the receiver has come."""
+        ...
+
+    async def begin(self, receiver: str, position: Position, holder: str) -> Delivery | None:
+        """If it is not known: let it begin behind that position, and `holder` deliver; return that."""
+        ...
+
+    async def take(self, receiver: str, fence: int, holder: str) -> Delivery | None:
+        """If it is under that fence: move the fence, and let `holder` deliver; return that."""
+        ...
+
+    async def advance(self, receiver: str, fence: int, position: Position) -> bool:
+        """If it is under that fence: it has taken the event at that position; failures are forgotten."""
+        ...
+
+    async def postpone(self, receiver: str, fence: int, *, failures: int, due_at: float, error: str) -> bool:
+        """If it is under that fence: note that it has failed, and when it is tried again."""
+        ...
+
+
 class Overview(Protocol[D]):
     """All rows at once, for operators."""
 
@@ -703,6 +783,16 @@ class Transaction(Protocol[D]):
     @property
     def records(self) -> RecordStore:
         """Records and assets."""
+        ...
+
+    @property
+    def events(self) -> EventStore:
+        """The outbox."""
+        ...
+
+    @property
+    def deliveries(self) -> DeliveryStore:
+        """How far receivers of events have come."""
         ...
 
     @property

@@ -27,9 +27,11 @@ from haulier.adapters.sql.postgres.connection import options_of
 from haulier.adapters.sql.postgres.database import MAX_WAITING, PostgresDatabase
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
+from haulier.core.event import START, Position
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.ports import KeyTaken
+from haulier.testing.event_rows_contract import append, event, events_after
 from haulier.testing.rows import (
     T0,
     Upload,
@@ -378,6 +380,67 @@ class TestSideBySide:
         assert await dropping == 1
         assert not await restoring
 
+    async def test_a_reader_never_skips_an_event_that_is_committed_late(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        written, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(tx: Any) -> None:
+            await tx.events.append(event("early"))
+            written.set()
+            await go_on.wait()
+
+        writing = background(others[1].write(slowly))
+        await written.wait()
+        await append(others[2], event("late"))
+        place = await others[0].read(lambda tx: tx.events.last_settled())
+        # The later one is committed, but the earlier one may still come before it.
+        assert await others[0].read(lambda tx: tx.events.after(START, limit=9)) == ([], False)
+        go_on.set()
+        await writing
+        for start in (START, place):
+            assert [told.event.record for told in await events_after(others[0], start)] == ["early", "late"]
+
+    async def test_an_event_that_is_rolled_back_holds_nobody_up(self, others: list[PostgresDatabase]) -> None:
+        written, go_on = asyncio.Event(), asyncio.Event()
+
+        async def fail(tx: Any) -> None:
+            await tx.events.append(event("never"))
+            written.set()
+            await go_on.wait()
+            raise QuotaExceeded("bytes", 1)
+
+        writing = background(others[1].write(fail))
+        await written.wait()
+        await append(others[2], event("late"))
+        go_on.set()
+        with pytest.raises(QuotaExceeded):
+            await writing
+        assert [told.event.record for told in await events_after(others[0])] == ["late"]
+
+    async def test_readers_beside_many_writers_see_every_event_once_in_one_order(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        async def write_all(number: int) -> None:
+            for turn in range(20):
+                await append(others[number], event(f"{number}-{turn}-a"), event(f"{number}-{turn}-b"))
+
+        async def read_all(database: PostgresDatabase) -> list[str]:
+            seen: list[str] = []
+            place = START
+            while len(seen) < 120:
+                found, _ = await database.read(partial(_after, place))
+                seen += [told.event.record for told in found]
+                place = found[-1].position if found else place
+            return seen
+
+        async with asyncio.timeout(DEADLINE_S):
+            first, second, *_ = await asyncio.gather(
+                read_all(others[0]), read_all(others[1]), *(write_all(number) for number in range(3))
+            )
+        assert first == second
+        assert len(set(first or ())) == 120
+
     async def test_each_ended_session_is_purged_by_one(self, others: list[PostgresDatabase]) -> None:
         async def add(tx: Any) -> None:
             for number in range(40):
@@ -393,6 +456,10 @@ class TestSideBySide:
         assert sorted(session.id for batch in purged for session in batch) == sorted(
             f"s{n}" for n in range(40)
         )
+
+
+async def _after(place: Position, tx: Any) -> Any:
+    return await tx.events.after(place, limit=7)
 
 
 async def until(condition: Callable[[], bool]) -> None:

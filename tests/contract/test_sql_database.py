@@ -68,7 +68,9 @@ def schema_of(path: Path) -> dict[str, list[str]]:
     """Return each table's and index's definition, line by line; the order of constraints means nothing."""
     with looking_into(path) as connection:
         rows = connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+            # The second is SQLite's own, and stays for good.
+            " AND name NOT IN ('alembic_version', 'sqlite_sequence')"
         )
         return {name: sorted(line.strip(" ,\t") for line in text.splitlines()) for name, text in rows}
 

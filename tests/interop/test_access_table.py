@@ -102,6 +102,7 @@ class World:
                 json.dumps({"ids": [self._record()]}).encode(),
                 "",
             ),
+            "GET /api/events": lambda: (f"/api/events?capsule={capsule}&follow=false", {}, b"", ""),
             "POST /api/records/{record_id}/restore": self._deleted,
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),

@@ -5,6 +5,7 @@ name has at most 255 bytes of UTF-8, a path is normalised, or a digest has the l
 """
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import given, settings
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from haulier.server.openapi import PROBLEMS
 from tests.support.processes import ServeProcess, serving
@@ -51,7 +52,13 @@ def attack(operation: Any, mode: GenerationMode) -> None:
     @settings(max_examples=25)
     @given(case=operation.as_strategy(generation_mode=mode))
     def attempt(case: Any) -> None:
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])
+        if case.operation.definition.raw["operationId"] == "followEvents":
+            case.query = {**(case.query or {}), "follow": "false"}  # else it never ends
+        response = case.call()
+        excluded = [positive_data_acceptance]
+        if response.status_code == HTTPStatus.REQUEST_URI_TOO_LONG:
+            excluded.append(negative_data_rejection)  # it is a refusal too, though not in schemathesis' list
+        case.validate_response(response, excluded_checks=excluded)
 
     attempt()
 

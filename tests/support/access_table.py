@@ -48,6 +48,7 @@ POST   /api/records/delete                    401      200    200    200    200 
 POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
 GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
 HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
+GET    /api/events                            401      404    200    200    200   200      200     401 401   401
 GET    /api/operators/sessions                401      403    403    403    403   403      200     401 401   401
 GET    /api/operators/stats                   401      403    403    403    403   403      200     401 401   401
 POST   /api/operators/expire                  401      403    403    403    403   403      200     401 401   401
@@ -98,6 +99,7 @@ POST   /api/records/delete                     200  403     421       403
 POST   /api/records/{record_id}/restore        200  403     421       403
 GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
 HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403
+GET    /api/events                             200  403     421       403
 GET    /api/operators/sessions                 200  403     421       403
 GET    /api/operators/stats                    200  403     421       403
 POST   /api/operators/expire                   200  403     421       403

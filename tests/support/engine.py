@@ -14,11 +14,14 @@ from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
+from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
+from tests.support.witness import WitnessedWork
 
 T = TypeVar("T")
 
@@ -61,6 +64,7 @@ class Engine:
         seed: int = 0,
         limits: UploadLimits | None = None,
         beside: "Engine | None" = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         """Be a process of its own, or one `beside` another that lives."""
         self.clock = clock or ManualClock()
@@ -75,11 +79,15 @@ class Engine:
         self.background = Background()
         self.counts = Counts()
         self.seed = seed
+        self.hooks = hooks
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
         access = GrantedAccess(self.clock)
+        self.feed = Feed(self.database, access, self.signals)
+        self.witness = WitnessedWork(self.database)
+        self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
         self.uploads = UploadService(
             SessionPorts(
-                work=self.database,
+                work=self.work,
                 sink=self.sink,
                 claims=self.claims,
                 workers=self.workers,
@@ -95,11 +103,10 @@ class Engine:
             limits=self.limits,
             hashers=2,
             observer=self.counts,
+            hooks=hooks,
         )
-        self.records = RecordService(self.database, self.sink, access, self.clock)
-        self.lanes = LaneService(
-            self.database, access, self.clock, SeededIdentifiers(self.clock, seed + 1000)
-        )
+        self.lanes = LaneService(self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000))
+        self.records = RecordService(self.work, self.sink, access, self.clock)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
             self.uploads,
@@ -123,6 +130,7 @@ class Engine:
             boot_id=boot_id,
             seed=self.seed + 1,
             limits=self.limits,
+            hooks=self.hooks,
         )
 
     def neighbour(self) -> "Engine":
@@ -134,9 +142,10 @@ class Engine:
             seed=self.seed + 1,
             limits=self.limits,
             beside=self,
+            hooks=self.hooks,
         )
         for one in (self, other):
-            one.background.start(one.uploads.listen(), name="signals")
+            one.background.start(one.uploads.listen(one.feed), name="signals")
         return other
 
     async def die(self) -> None:
@@ -215,6 +224,7 @@ async def engine(**world: Any) -> AsyncIterator[Engine]:
         yield one
     finally:
         await one.background.stop(grace_s=0)
+    assert one.witness.silent == set()
 
 
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -21,12 +21,14 @@ from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
+from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
 from haulier.server.services import Services
+from tests.support.witness import WitnessedWork
 
 ORIGIN = "http://127.0.0.1:8000"
 
@@ -45,12 +47,15 @@ class MemoryService:
 
     def __post_init__(self) -> None:
         access = GrantedAccess(self.clock)
+        signals = MemorySignals()
+        self.feed = Feed(self.database, access, signals)
+        self.work: TellingWork[UploadDetails] = TellingWork(WitnessedWork(self.database), self.feed.told)
         ports = SessionPorts(
-            work=self.database,
+            work=self.work,
             sink=self.sink,
             claims=LocalClaims(),
             workers=MemoryWorkers(),
-            signals=MemorySignals(),
+            signals=signals,
             clock=self.clock,
             ids=SystemIdentifiers(self.clock),
             holder="test",
@@ -69,8 +74,8 @@ class MemoryService:
             self.database, expire=self.uploads.expire, count_workers=self._count_workers
         )
         self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
-        self.records = RecordService(self.database, self.sink, access, self.clock)
-        self.lanes = LaneService(self.database, access, self.clock, SystemIdentifiers(self.clock))
+        self.lanes = LaneService(self.work, access, self.clock, SystemIdentifiers(self.clock))
+        self.records = RecordService(self.work, self.sink, access, self.clock)
 
     async def _count_workers(self) -> int:
         return 1
@@ -83,6 +88,7 @@ class MemoryService:
         try:
             yield
         finally:
+            self.feed.stop()
             await self.uploads.stop()
             await self.background.stop(grace_s=1)
 
@@ -91,6 +97,7 @@ class MemoryService:
             uploads=self.uploads,
             records=self.records,
             lanes=self.lanes,
+            feed=self.feed,
             accounts=self.accounts,
             operators=self.operators,
             readiness=self.readiness,

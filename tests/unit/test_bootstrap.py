@@ -11,11 +11,12 @@ import pytest
 import structlog
 
 from haulier.adapters.service_files import load_secret
-from haulier.bootstrap import check_service, run_service, upload_limits
+from haulier.bootstrap import run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.server.logs import LossyLog
+from haulier.start_checks import check_service
 
 
 @pytest.fixture(autouse=True)

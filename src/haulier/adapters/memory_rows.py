@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
+from haulier.adapters.memory_deliveries import MemoryDeliveryStore
+from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
 from haulier.adapters.memory_overview import MemoryOverview
@@ -21,7 +23,7 @@ from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Concat, Mode, Session, SessionId, SessionStatus
-from haulier.ports import KeyTaken, Mark, RecordQuery
+from haulier.ports import Delivery, KeyTaken, Mark, RecordQuery
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -44,6 +46,8 @@ class _Rows(Generic[D]):
     """Deleted records whose bytes outlive the trash."""
     finalised: Finalisations = field(default_factory=dict)
     access: AccessRows = field(default_factory=AccessRows)
+    events: EventRows = field(default_factory=EventRows)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
 
     @property
     def capsules(self) -> dict[str, Capsule]:
@@ -60,6 +64,8 @@ class _Rows(Generic[D]):
             kept=self.kept,
             finalised=dict(self.finalised),
             access=self.access.draft(),
+            events=self.events.draft(),
+            deliveries=dict(self.deliveries),
         )
 
 
@@ -188,6 +194,8 @@ class MemoryTransaction(Generic[D]):
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
         self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
+        self.events = MemoryEventStore(rows.events, pause)
+        self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
 
 
 class MemorySessionStore(Generic[D]):

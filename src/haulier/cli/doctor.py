@@ -16,6 +16,7 @@ def doctor(
 ) -> None:
     """Run the checks of 'haulier serve' without starting it; ends with 1 when something is wrong."""
     bootstrap = load_extra("haulier.bootstrap", command="doctor", extra="server")
+    start_checks = load_extra("haulier.start_checks", command="doctor", extra="server")
     from haulier.config import load_settings
 
     try:
@@ -25,7 +26,7 @@ def doctor(
         raise typer.Exit(FAILED) from error
     # What the checks log goes to standard error; the verdicts stand alone on standard output.
     bootstrap.configure_logging(settings)
-    checks = bootstrap.check_service(settings)
+    checks = start_checks.check_service(settings)
     for check in checks:
         print(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.detail}")
     raise typer.Exit(DONE if all(check.ok for check in checks) else FAILED)

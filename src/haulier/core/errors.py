@@ -14,6 +14,7 @@ HaulierError
 │   ├── OffsetMismatch · LengthExceeded · FileEmpty · TypeNotAccepted
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
+│   ├── UploadRefused           the operator's own rules, told by a hook
 │   ├── BodyCut                 the body ended before its announced end
 │   ├── BodyMalformed           the body cannot be read any further
 │   ├── QuotaExceeded
@@ -22,6 +23,7 @@ HaulierError
 ├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
+│   ├── HookUnavailable         the operator's own rules could not be asked
 │   └── ServiceStopping         this process is about to end; what arrived is kept
 ├── PeerError               a remote service or peer refused or broke its protocol
 │   ├── PeerRefused · PeerUnreachable
@@ -365,6 +367,16 @@ class QuotaExceeded(RequestError):
 
 
 @dataclass(eq=False)
+class UploadRefused(RequestError):
+    """The operator's own rules do not take this upload; what was stored of it is gone."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the upload is refused: {self.reason}"
+
+
+@dataclass(eq=False)
 class CapsuleTaken(RequestError):
     """A new capsule would have the name of another one."""
 
@@ -456,6 +468,17 @@ class DirectoryNotCreatable(StorageError):
 
     def __str__(self) -> str:
         return f"{self.directory} cannot be created: {self.reason}"
+
+
+@dataclass(eq=False)
+class HookUnavailable(StorageError):
+    """The operator's own rules could not be asked; nothing was decided."""
+
+    hook: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.hook} does not answer"
 
 
 @dataclass(eq=False)

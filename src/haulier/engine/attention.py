@@ -4,6 +4,7 @@ Rule 1: a word from another process is a hint: the row is read, and only the row
 Rule 2: words may come twice, late, or about everything; a word about what is the same as before does nothing.
 """
 
+import asyncio
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
@@ -13,7 +14,7 @@ from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId, SessionStatus
 from haulier.engine.context import SessionContext
 from haulier.engine.endings import Endings
-from haulier.ports import Mark
+from haulier.ports import Ears, Mark
 
 D = TypeVar("D")
 
@@ -24,6 +25,29 @@ WARM_S: Final = 10.0
 """How long one of them is looked at every time after it has changed."""
 
 log = structlog.get_logger()
+
+
+class AllEars:
+    """Several who hear as one."""
+
+    def __init__(self, *ears: Ears) -> None:
+        self._ears = ears
+
+    async def wanted(self) -> None:
+        """Wait until one of them cares."""
+        loop = asyncio.get_running_loop()
+        waiting = [loop.create_task(each.wanted()) for each in self._ears]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+    async def hear(self, session_ids: Collection[SessionId] | None) -> None:
+        """Tell all of them."""
+        for each in self._ears:
+            await each.hear(session_ids)
 
 
 class Attention(Generic[D]):

@@ -81,6 +81,12 @@ class SessionPolicy(Protocol[D]):
         """
         ...
 
+    async def approve(self, session: Session[D], details: D) -> None:
+        """The bytes are under their final name and nobody can read them yet: may refuse by raising a RequestError.
+
+        Then the session fails. Any other error leaves it to be finished later; this may be called again.
+        """
+
     async def committed(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that commits the session; a RequestError makes the session fail."""
 

@@ -144,6 +144,7 @@ class Endings(Generic[D]):
         blob_key, size = _final_name(session)
         await self._make_blob(session, blob_key, size)
         try:
+            await self._context.policy.approve(session, details)
             committed = await self._work.write(partial(self._commit_in, session, details), durable=True)
         except RequestError as refusal:
             await self._fail(session, str(refusal))

@@ -27,6 +27,8 @@ STRAY_AGE_S: Final = 24 * 3600.0
 STRAY_INTERVAL_S: Final = 6 * 3600.0
 """How often all that is stored is compared with all rows; it reads every directory."""
 STRAY_BATCH: Final = 500
+EVENT_BATCH: Final = 1000
+"""Events that one statement removes; keeps the write transaction short."""
 
 
 class Repairs(Protocol):
@@ -61,6 +63,7 @@ class JanitorLimits:
     """Time to live of a session; after it a jump of the clock cannot mislead any more."""
     trash_for_s: float = 24 * 3600.0
     retention_s: float = 30 * 24 * 3600.0
+    events_for_s: float = 7 * 24 * 3600.0
 
 
 class JumpGuard:
@@ -143,6 +146,7 @@ class Janitor:
         await self._step(
             "keys", lambda: self._records.forget_keys(before=self._old(self._limits.retention_s))
         )
+        await self._step("events", self._prune_events)
         if self._clock.monotonic() >= self._next_strays:
             self._next_strays = self._clock.monotonic() + STRAY_INTERVAL_S
             await self._step("parts", self._sweep_parts)
@@ -156,6 +160,12 @@ class Janitor:
     async def _keep(self) -> int:
         await self._sessions.keep()
         return 0
+
+    async def _prune_events(self) -> int:
+        total = 0
+        while count := await self._work.write(partial(_prune_events, self._old(self._limits.events_for_s))):
+            total += count
+        return total
 
     def _old(self, age_s: float) -> float:
         return self._jumps.now() - age_s
@@ -210,6 +220,10 @@ class Janitor:
 
 async def _peek(key: SessionId, tx: Transaction[UploadDetails]) -> Upload | None:
     return await tx.sessions.peek(key)
+
+
+async def _prune_events(before: float, tx: Transaction[UploadDetails]) -> int:
+    return await tx.events.prune(before=before, limit=EVENT_BATCH)
 
 
 async def _batches(strays: AsyncIterator[Stray]) -> AsyncIterator[list[Stray]]:

@@ -21,11 +21,13 @@ from haulier.core.errors import (
     UploadComplete,
     UploadNotFound,
 )
+from haulier.core.event import EventKind
 from haulier.core.finalisation import AssetSource, Finalisation, Finalised
 from haulier.core.record import AssetKind, Record, RecordId
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails, require_valid
 from haulier.engine.gate import require_known
+from haulier.engine.outbox import tell
 from haulier.engine.policy import asset_of, new_record
 from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
 
@@ -96,6 +98,7 @@ class LaneService:
         original = next(upload for source, upload in sources if source.kind is AssetKind.ORIGINAL)
         # In the lists it is as new as it is to those who read them, however long its bytes took.
         await tx.records.insert(replace(new_record(original, record_id), created_at=now))
+        await tell(tx, EventKind.CREATED, record_id, now=now)
         await tx.records.complete(record_id, asset_of(original), now=now)
         for source, upload in sources:
             if source.kind is not AssetKind.ORIGINAL:
@@ -103,6 +106,7 @@ class LaneService:
             taken = upload.details.attached(record_id)
             if not await tx.sessions.settle(upload.id, taken, instead_of=upload.details):
                 raise UploadBusy(upload.id, "somebody else takes it, or gives it up, right now")
+        await tell(tx, EventKind.COMPLETED, record_id, now=now)
 
 
 async def _claim_key(

@@ -10,12 +10,15 @@ from typing import Final, Protocol
 from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
+from haulier.core.event import ENDS, EventKind, event_of
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.body_checks import Scan
 from haulier.engine.digests import SHARED_FROM, Digests
-from haulier.ports import AccessPolicy, Transaction
+from haulier.engine.hooks import FinishedUpload, OnFinish, ask
+from haulier.engine.outbox import tell
+from haulier.ports import AccessPolicy, ByteSink, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
     SessionStatus.ABORTED: RecordStatus.CANCELLED,
@@ -40,7 +43,17 @@ class UploadObserver(Protocol):
 class UploadPolicy:
     """What uploads decide; `SessionPolicy` says when each call comes and what it means."""
 
-    def __init__(self, digests: Digests, observer: UploadObserver | None, access: AccessPolicy) -> None:
+    def __init__(
+        self,
+        digests: Digests,
+        observer: UploadObserver | None,
+        access: AccessPolicy,
+        *,
+        sink: ByteSink,
+        on_finish: OnFinish | None,
+    ) -> None:
+        self._sink = sink
+        self._on_finish = on_finish
         self._digests = digests
         self._observer = observer
         self._access = access
@@ -51,7 +64,9 @@ class UploadPolicy:
         await tx.capsules.reserve(details.capsule, session.size or 0)
         if details.makes_record:
             assert details.record is not None
-            await tx.records.insert(new_record(session, details.record))
+            record = new_record(session, details.record)
+            await tx.records.insert(record)
+            await tx.events.append(event_of(EventKind.CREATED, record, now=session.created_at))
 
     async def grew(self, tx: Transaction[UploadDetails], session: Upload, offset: int) -> None:
         """Keep as many bytes reserved as an upload has whose size was unknown at its begin."""
@@ -86,6 +101,19 @@ class UploadPolicy:
             digest = digest or actual
         return replace(details, digest=digest)
 
+    async def approve(self, session: Upload, details: UploadDetails) -> None:
+        """Ask the embedding program."""
+        if self._on_finish is None:
+            return
+        asset = asset_of(session)
+        finished = FinishedUpload(
+            upload=session,
+            details=details,
+            size=asset.size,
+            read=lambda: self._sink.read(asset.blob_key, 0, asset.size),
+        )
+        await ask("on_finish", self._on_finish(finished))
+
     async def committed(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the record its asset, and turn reserved bytes into used ones."""
         details, asset = session.details, asset_of(session)
@@ -98,6 +126,8 @@ class UploadPolicy:
             added = await tx.records.complete(details.record, asset, now=session.last_seen_at)
         if not added:
             raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
+        kind = EventKind.UPDATED if details.adds_to_record else EventKind.COMPLETED
+        await tell(tx, kind, details.record, now=session.last_seen_at)
 
     async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the bytes back, and end the record that the upload made."""
@@ -106,12 +136,14 @@ class UploadPolicy:
         if details.makes_record and details.record is not None:
             status = RECORD_ENDS[session.status]
             await tx.records.end(details.record, status, error=session.error, now=session.last_seen_at)
+            await tell(tx, ENDS[status], details.record, now=session.last_seen_at)
 
     async def erased(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Take the reservation and the record back."""
         details = session.details
         await tx.capsules.release(details.capsule, _reserved(session))
         if details.makes_record and details.record is not None:
+            await tell(tx, EventKind.ERASED, details.record, now=session.last_seen_at)
             await tx.records.erase(details.record)
 
     async def purged(self, tx: Transaction[UploadDetails], session: Upload) -> None:

@@ -16,10 +16,12 @@ from haulier.core.errors import (
     StorageError,
     UploadBusy,
 )
+from haulier.core.event import EventKind
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.gate import require_known
+from haulier.engine.outbox import tell
 from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
@@ -130,9 +132,12 @@ class RecordService:
         if record.status is RecordStatus.UPLOADING:
             raise UploadBusy(record_id, "its upload is under way; abort the upload instead")
         now = self._clock.now()
-        await self._work.write(
-            lambda tx: tx.records.delete(record_id, now=now, keep_assets=keep_assets), durable=True
-        )
+
+        async def trash(tx: Transaction[UploadDetails]) -> None:
+            if await tx.records.delete(record_id, now=now, keep_assets=keep_assets):
+                await tell(tx, EventKind.DELETED, record_id, now=now)
+
+        await self._work.write(trash, durable=True)
         if at_once:
             await self._remove(record_id)
 
@@ -167,7 +172,8 @@ class RecordService:
         """
         record = await self._removable(record_id, caller)
         if record.deleted_at is not None:
-            restored = await self._work.write(lambda tx: tx.records.restore(record_id), durable=True)
+            now = self._clock.now()
+            restored = await self._work.write(partial(_restore, record_id, now), durable=True)
             if not restored:
                 raise RecordNotFound(record_id)
         return await self.get(record_id, caller=caller)
@@ -196,13 +202,21 @@ class RecordService:
     async def _remove(self, record_id: RecordId) -> None:
         # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves
         # behind are strays, which the janitor finds.
-        for asset in await self._work.write(partial(_drop, record_id), durable=True):
+        for asset in await self._work.write(partial(_drop, record_id, self._clock.now()), durable=True):
             await self._sink.delete(asset.blob_key)
 
 
-async def _drop(record_id: RecordId, tx: Transaction[UploadDetails]) -> Sequence[Asset]:
+async def _restore(record_id: RecordId, now: float, tx: Transaction[UploadDetails]) -> bool:
+    restored = await tx.records.restore(record_id)
+    if restored:
+        await tell(tx, EventKind.RESTORED, record_id, now=now)
+    return restored
+
+
+async def _drop(record_id: RecordId, now: float, tx: Transaction[UploadDetails]) -> Sequence[Asset]:
     record = await tx.records.load(record_id)
     dropped = await tx.records.drop_assets(record_id)
     if record is not None and dropped:
         await tx.capsules.use(record.capsule, reserved=0, size=-sum(asset.size for asset in dropped))
+        await tell(tx, EventKind.ERASED, record_id, now=now)
     return dropped

@@ -25,14 +25,14 @@ from haulier.core.errors import (
 )
 from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.engine.appends import AppendIntake
-from haulier.engine.attention import Attention
+from haulier.engine.attention import AllEars, Attention
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.body_checks import BodyCheck, NoCheck
 from haulier.engine.chunks import ChunkIntake
 from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings
-from haulier.ports import Body, KeyTaken, Transaction
+from haulier.ports import Body, Ears, KeyTaken, Transaction
 
 D = TypeVar("D")
 
@@ -436,9 +436,12 @@ class SessionService(Generic[D]):
 
     # --- start and stop ------------------------------------------------------------------------------
 
-    async def listen(self) -> None:
-        """Hear what other processes do to the sessions that matter here, for ever; cancel it to end it."""
-        await self._context.ports.signals.listen(self._attention)
+    async def listen(self, *others: Ears) -> None:
+        """Hear what other processes do to the sessions that matter here, for ever; cancel it to end it.
+
+        `others` hear the same words.
+        """
+        await self._context.ports.signals.listen(AllEars(self._attention, *others))
 
     async def resume(self) -> None:
         """Follow the open sessions that no other worker follows: their digests catch up at once."""

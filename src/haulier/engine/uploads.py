@@ -26,9 +26,10 @@ from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
+from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Concatenating
+from haulier.ports import AccessPolicy, Body, Concatenating, Ears
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
@@ -78,13 +79,15 @@ class UploadService:
         limits: UploadLimits,
         hashers: int,
         observer: UploadObserver | None = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._ports = ports
         self._gate = UploadGate(ports.work, access, secret)
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
-        policy = UploadPolicy(self._digests, observer, access)
+        self._on_begin = hooks.on_begin
+        policy = UploadPolicy(self._digests, observer, access, sink=ports.sink, on_finish=hooks.on_finish)
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -101,20 +104,20 @@ class UploadService:
             InvalidRequest · LengthExceeded · FileEmpty · TypeNotAccepted
             CapsuleNotFound · AccessDenied · RecordNotFound · QuotaExceeded
             IdempotencyKeyReused · StorageFull · StorageError
+            UploadRefused · HookUnavailable: by the operator's own rules.
         """
-        require_valid(request.problems())
-        if request.concat is not Concat.NONE and not self.concatenates:
-            raise InvalidRequest.of("concat", "this storage cannot put uploads together")
-        max_size = self._limits.sessions.max_size
-        if request.size is not None and request.size > max_size:
-            raise LengthExceeded(max_size)
-        taken = await self._gate.enter(request, caller)
+        taken = await self._admit(request, caller)
+        asked = request.fingerprint()
+        if self._on_begin is not None:
+            amended = await ask("on_begin", self._on_begin(request, caller))
+            if amended is not None:
+                request = replace(amended, key=request.key)
+                taken = await self._admit(request, caller)
         if request.concat is Concat.FINAL:
-            size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
-            if size is not None and size > max_size:
-                raise LengthExceeded(max_size)
-            request = replace(request, size=size)
+            request = replace(request, size=await self._total_of(request, caller))
         spec, details = self._plan(request, caller, taken)
+        # By what was asked for: a repeat is the same request, whatever becomes of it.
+        spec = replace(spec, request_hash=asked)
         upload, created = await self._sessions.begin(
             spec, details, max_live=self._max_live(caller), partials=request.partials
         )
@@ -123,6 +126,24 @@ class UploadService:
         if created and self._observer is not None:
             self._observer.begun()
         return Begun(upload=upload, created=created, token=self._gate.token_of(upload))
+
+    async def _admit(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
+        require_valid(request.problems())
+        if request.concat is not Concat.NONE and not self.concatenates:
+            raise InvalidRequest.of("concat", "this storage cannot put uploads together")
+        self._require_size(request.size)
+        return await self._gate.enter(request, caller)
+
+    async def _total_of(self, request: BeginUpload, caller: Caller) -> int | None:
+        """Return the size of what is made of these partials; None while one of theirs is unknown."""
+        size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
+        self._require_size(size)
+        return size
+
+    def _require_size(self, size: int | None) -> None:
+        max_size = self._limits.sessions.max_size
+        if size is not None and size > max_size:
+            raise LengthExceeded(max_size)
 
     @property
     def concatenates(self) -> bool:
@@ -351,9 +372,12 @@ class UploadService:
         """Remove the rows of uploads that ended before then; their records stay."""
         return await self._sessions.purge(before=before)
 
-    async def listen(self) -> None:
-        """Hear what other processes do to the uploads that matter here, for ever; cancel it to end it."""
-        await self._sessions.listen()
+    async def listen(self, *others: Ears) -> None:
+        """Hear what other processes do to the uploads that matter here, for ever; cancel it to end it.
+
+        `others` hear the same words.
+        """
+        await self._sessions.listen(*others)
 
     async def resume(self) -> None:
         """At start: let digests of open uploads catch up."""

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from haulier.config import Settings
 from haulier.server.bearer import Callers, TokenGuard
 from haulier.server.cors import CorsHeaders, Preflights
+from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
 from haulier.server.hosts import host_rules
@@ -71,6 +72,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     TusRoutes(
         services, records, max_size=settings.max_upload_bytes, silence_s=settings.silent_body_s
     ).install(app)
+    FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
     HomeRoutes(services).install(app)
     app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it

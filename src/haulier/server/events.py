@@ -1,11 +1,15 @@
-"""One upload's progress as server-sent events.
+"""Server-sent events: one upload's progress, and what happens to records.
 
+Rule 1: a stream holds nothing for its reader: the next message is made when the last one has left. So a slow reader
+        costs a connection, and one that takes nothing for a minute is cut; it comes back where it was.
 Source: the WHATWG HTML standard, section "Server-sent events".
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
@@ -17,38 +21,46 @@ from haulier.server.schemas import StateOut
 
 KEEP_ALIVE_S: Final = 15.0
 """A comment goes out that often: the standard's own advice against proxies that cut silent connections."""
+BEATS: Final = 240
+"""Comments after which a stream ends, an hour: whoever comes back is asked again who it is."""
+STUCK_S: Final = 60.0
+"""How long a reader may take nothing; as long as a sender may be silent."""
 
 
-class _ClientLeft(Exception):
-    """The client hung up."""
+class _Over(Exception):
+    """The client hung up or takes nothing, or the stream is old enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One event. Without data its reader is told nothing, but comes back with its id."""
+
+    name: str = ""
+    data: str = ""
+    """One line."""
+    id: str | None = None
 
 
 class EventStream(Response):
-    """`state` first and when the status changes, `progress` in between, `result` last."""
+    """Messages as they come, and comments while none do."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self,
-        first: UploadState,
-        states: AsyncGenerator[UploadState, None],
-        present: Callable[[UploadState], Awaitable[StateOut]],
-        *,
-        sleep: Callable[[float], Awaitable[None]],
+        self, messages: AsyncGenerator[Message, None], *, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._first = first
-        self._states = states
-        self._present = present
+        self._messages = messages
         self._sleep = sleep
+        self._id: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send events until the upload ended or the client left."""
+        """Send events until there are no more or the client left."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # Closed here, not when it is collected: its watcher must not outlive the client.
-        with contextlib.suppress(_ClientLeft):
-            async with contextlib.aclosing(self._states):
+        with contextlib.suppress(_Over):
+            async with aclosing(self._messages):
                 await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -56,29 +68,51 @@ class EventStream(Response):
         try:
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(self._keep_alive(send)), group.create_task(_hang_up(receive))]
-                await self._events(send)
+                await self._send_all(send)
                 for task in others:
                     task.cancel()
-        except* _ClientLeft as left:
-            raise _ClientLeft from left
+        except* _Over as over:
+            raise _Over from over
 
-    async def _events(self, send: Send) -> None:
-        status: SessionStatus | None = None
-        async for state in self._all_states():
-            name = _name(state, status)
-            status = state.upload.status
-            document = (await self._present(state)).model_dump_json(by_alias=True)
-            await _send(send, f"event: {name}\ndata: {document}\n\n")
-
-    async def _all_states(self) -> AsyncIterator[UploadState]:
-        yield self._first
-        async for state in self._states:
-            yield state
+    async def _send_all(self, send: Send) -> None:
+        async for message in self._messages:
+            if message.data:
+                lines = [f"event: {message.name}\n", f"data: {message.data}\n\n"]
+                await _send(send, self._id_line(message.id) + "".join(lines))
+            else:
+                self._id = message.id
 
     async def _keep_alive(self, send: Send) -> None:
-        while True:
+        for _ in range(BEATS):
             await self._sleep(KEEP_ALIVE_S)
-            await _send(send, ": still here\n\n")
+            await _send(send, f"{self._id_line(self._id)}: still here\n\n")
+        raise _Over
+
+    def _id_line(self, of: str | None) -> str:
+        self._id = None
+        return "" if of is None else f"id: {of}\n"
+
+
+async def upload_messages(
+    first: UploadState,
+    states: AsyncGenerator[UploadState, None],
+    present: Callable[[UploadState], Awaitable[StateOut]],
+) -> AsyncGenerator[Message, None]:
+    """Yield `state` first and when the status changes, `progress` in between, `result` last."""
+    status: SessionStatus | None = None
+    async with aclosing(states):
+        async for state in _with_first(first, states):
+            name = _name(state, status)
+            status = state.upload.status
+            yield Message(name=name, data=(await present(state)).model_dump_json(by_alias=True))
+
+
+async def _with_first(
+    first: UploadState, states: AsyncGenerator[UploadState, None]
+) -> AsyncIterator[UploadState]:
+    yield first
+    async for state in states:
+        yield state
 
 
 def _name(state: UploadState, before: SessionStatus | None) -> str:
@@ -88,10 +122,14 @@ def _name(state: UploadState, before: SessionStatus | None) -> str:
 
 
 async def _send(send: Send, text: str) -> None:
-    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+    try:
+        async with asyncio.timeout(STUCK_S):
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+    except TimeoutError:
+        raise _Over from None
 
 
 async def _hang_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    raise _ClientLeft
+    raise _Over

@@ -25,7 +25,8 @@ from haulier.server.schemas import (
 Json = dict[str, Any]
 
 _ROWS: Final[Mapping[str, Row]] = {row.slug: row for row in TABLE.values()}
-_ALWAYS: Final = ("internal-error", "rate-limited")
+# The last two are HTTP's own limits, met before any operation is.
+_ALWAYS: Final = ("internal-error", "rate-limited", "target-too-long", "head-too-large")
 _GUARDED: Final = ("host-refused", "not-local", "unauthenticated", "access-denied")
 _READING: Final = ("storage-unavailable",)
 _WRITING: Final = (
@@ -34,12 +35,13 @@ _WRITING: Final = (
 )  # fmt: skip
 _BODIES: Final = ("digest-malformed", "digest-mismatch", "body-cut", "type-not-accepted", "length-exceeded")
 _BEGINNING: Final = (
+    "upload-refused", "hook-unavailable",
     "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "quota-exceeded",
     "length-exceeded", "file-empty", "digest-malformed", "body-cut", "type-not-accepted", "service-stopping",
     "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
 )  # fmt: skip
 # Judged once more when a finish starts, with bytes whose number was unknown until then.
-_COMPLETING: Final = ("file-empty", "quota-exceeded")
+_COMPLETING: Final = ("file-empty", "quota-exceeded", "upload-refused", "hook-unavailable")
 
 PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "begin": _BEGINNING,
@@ -52,6 +54,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "append": (*_WRITING, *_BODIES, *_COMPLETING, "offset-mismatch"),
     "offset": (*_WRITING, *_COMPLETING, "length-exceeded", "digest-mismatch"),
     "events": ("upload-not-found", *_READING),
+    "followEvents": ("invalid-request", "capsule-not-found", "quota-exceeded", *_READING),
     "putFile": (*_BEGINNING, *_WRITING, *_BODIES, "offset-mismatch"),
     "finaliseRecord": (
         "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "body-cut",
@@ -196,6 +199,29 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
                     "text/event-stream": {
                         "schema": {"type": "string"},
                         "example": f'event: progress\ndata: {{"id": "{UPLOAD_EXAMPLE}", "status": "open"}}\n\n',
+                    }
+                },
+            )
+        },
+    ),
+    ("/api/events", "get"): _operation(
+        "followEvents",
+        "Server-sent events: what happens to records that the caller may read",
+        [
+            _parameter("capsule", "query", {"type": "string"}, "default", "Only events of this capsule"),
+            _parameter("mine", "query", {"type": "boolean"}, True, "Only of the caller's own records"),
+            _parameter(
+                "follow", "query", {"type": "boolean"}, False, "false: end when there is nothing more"
+            ),
+            _parameter("Last-Event-ID", "header", {"type": "string"}, "0-17", "Where the reader was before"),
+        ],
+        {
+            "200": _answer(
+                "First `ready` (or `reset`: events are gone, read the lists anew), then what happens",
+                content={
+                    "text/event-stream": {
+                        "schema": {"type": "object"},
+                        "example": f'id: 0-18\nevent: record.completed\ndata: {{"record": "{RECORD_EXAMPLE}"}}\n\n',
                     }
                 },
             )

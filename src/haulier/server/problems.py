@@ -39,6 +39,7 @@ from haulier.core.errors import (
     FieldProblem,
     FileEmpty,
     HaulierError,
+    HookUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     LengthExceeded,
@@ -60,6 +61,7 @@ from haulier.core.errors import (
     UploadComplete,
     UploadGone,
     UploadNotFound,
+    UploadRefused,
     WaitTimeout,
 )
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
@@ -193,6 +195,14 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         title="A limit is reached",
         fields=("resource", "limit"),
         retry_after_s=10,
+    ),
+    UploadRefused: Row(slug="upload-refused", status=422, title="The upload is refused", fields=("reason",)),
+    HookUnavailable: Row(
+        slug="hook-unavailable",
+        status=503,
+        title="The upload cannot be judged now",
+        fields=("hook",),
+        retry_after_s=5,
     ),
     StorageFull: Row(
         slug="storage-full", status=507, title="The storage is full", fields=("needed", "available")

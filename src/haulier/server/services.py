@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from haulier.engine.accounts import Accounts
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
+from haulier.engine.outbox import Feed
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
 from haulier.ports import Clock
@@ -24,6 +25,8 @@ class Services:
     uploads: UploadService
     records: RecordService
     lanes: LaneService
+    feed: Feed
+    """What happens to records, for whoever follows it."""
     accounts: Accounts
     """Asked where tokens are required."""
     operators: OperatorService

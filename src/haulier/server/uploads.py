@@ -27,7 +27,7 @@ from haulier.server.bodies import (
     wanted_digests,
     whole_number,
 )
-from haulier.server.events import EventStream
+from haulier.server.events import EventStream, upload_messages
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import BeginIn, FinishIn, read_digest
 from haulier.server.requests import note_upload
@@ -162,9 +162,8 @@ class UploadRoutes:
         states = self._uploads.watch(upload_id, caller=caller_of(request))
         # The first one is awaited here, so that an unknown upload is a problem and not an empty stream.
         first = await anext(states)
-        return EventStream(
-            first, states, lambda state: self.present(request, state), sleep=self._services.clock.sleep
-        )
+        messages = upload_messages(first, states, lambda state: self.present(request, state))
+        return EventStream(messages, sleep=self._services.clock.sleep)
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
@@ -201,9 +200,9 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def flag(request: Request, name: str) -> bool:
-    """Read a boolean query parameter; absent is false. Raises InvalidRequest."""
-    text = request.query_params.get(name, "false").lower()
+def flag(request: Request, name: str, *, otherwise: bool = False) -> bool:
+    """Read a boolean query parameter; `otherwise` is what its absence means. Raises InvalidRequest."""
+    text = request.query_params.get(name, str(otherwise)).lower()
     if text not in {"true", "false", "1", "0"}:
         raise InvalidRequest.of(name, "must be true or false")
     return text in {"true", "1"}

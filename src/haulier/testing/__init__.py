@@ -10,6 +10,8 @@ pytest.register_assert_rewrite(
     "haulier.testing.access_rows_contract",
     "haulier.testing.byte_sink_contract",
     "haulier.testing.concatenation_contract",
+    "haulier.testing.delivery_rows_contract",
+    "haulier.testing.event_rows_contract",
     "haulier.testing.overview_contract",
     "haulier.testing.record_rows_contract",
     "haulier.testing.session_ends_contract",

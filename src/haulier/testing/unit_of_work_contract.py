@@ -13,6 +13,8 @@ import pytest
 from haulier.core.errors import QuotaExceeded, RequestError
 from haulier.core.session import SessionId, SessionStatus
 from haulier.testing.access_rows_contract import AccessRowsContract
+from haulier.testing.delivery_rows_contract import DeliveryRowsContract
+from haulier.testing.event_rows_contract import EventRowsContract
 from haulier.testing.overview_contract import OverviewContract
 from haulier.testing.record_rows_contract import RecordRowsContract
 from haulier.testing.rows import (
@@ -163,6 +165,12 @@ class TransactionsContract:
 
 
 class UnitOfWorkContract(
-    SessionRowsContract, RecordRowsContract, AccessRowsContract, OverviewContract, TransactionsContract
+    SessionRowsContract,
+    RecordRowsContract,
+    AccessRowsContract,
+    EventRowsContract,
+    DeliveryRowsContract,
+    OverviewContract,
+    TransactionsContract,
 ):
     """All facts about a `UnitOfWork`."""

@@ -26,6 +26,7 @@ from haulier.core.errors import (
     FieldProblem,
     FileEmpty,
     HaulierError,
+    HookUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     LengthExceeded,
@@ -47,6 +48,7 @@ from haulier.core.errors import (
     UploadComplete,
     UploadGone,
     UploadNotFound,
+    UploadRefused,
     WaitTimeout,
 )
 
@@ -63,6 +65,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (UploadNotFound("u1"), "there is no upload 'u1'"),
     (RecordNotFound("r1"), "there is no record 'r1'"),
     (AssetNotFound("r1", "display"), "record 'r1' has no asset 'display'"),
+    (UploadRefused("it holds a virus"), "the upload is refused: it holds a virus"),
     (UploadGone("u1", "expired"), "upload 'u1' is expired"),
     (UploadGone("u1", "failed", "wrong digest"), "upload 'u1' is failed: wrong digest"),
     (UploadComplete("u1", "r1"), "upload 'u1' is complete; its record is 'r1'"),
@@ -103,6 +106,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (StorageNotWritable("/data"), "/data is not writable: permission denied"),
     (StorageNotWritable("/data", "read-only"), "/data is not writable: read-only"),
     (DirectoryNotCreatable("/data", "a file is there"), "/data cannot be created: a file is there"),
+    (HookUnavailable("on_begin"), "on_begin does not answer"),
     (ServiceStopping(), "the service is stopping; continue in a moment"),
     (PeerRefused(404, "upload-not-found", "no such upload"), "no such upload (upload-not-found, 404)"),
     (PeerUnreachable("http://127.0.0.1:1", "refused"), "http://127.0.0.1:1 cannot be reached: refused"),
@@ -110,6 +114,7 @@ SAID: list[tuple[HaulierError, str]] = [
 ]
 RETRYABLE = {
     "BodyCut",
+    "HookUnavailable",
     "PeerUnreachable",
     "ServiceStopping",
     "StorageFull",

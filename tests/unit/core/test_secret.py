@@ -40,7 +40,16 @@ def test_one_character_changed_is_no_token(chance: bytes, place: int, other: str
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hl_", "x" * 52, "hl_" + "!" * 49, "HL_" + "A" * 43 + "GQpVrQ", "hl_" + "A" * 43 + "GQqVWw"]
+    "text",
+    [
+        "",
+        "hl_",
+        "x" * 52,
+        "hl_" + "A" * 42 + "=GQpVrQ",
+        "hl_" + "!" * 49,
+        "HL_" + "A" * 43 + "GQpVrQ",
+        "hl_" + "A" * 43 + "GQqVWw",
+    ],
 )
 def test_other_texts_are_no_tokens(text: str) -> None:
     assert not is_token(text)

@@ -13,7 +13,7 @@ from haulier.core.caller import LOCAL
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload
 from haulier.engine.uploads import UploadState
-from haulier.server.events import EventStream
+from haulier.server.events import EventStream, upload_messages
 from haulier.server.schemas import StateOut
 from tests.support.service import MemoryService
 
@@ -109,7 +109,7 @@ async def test_progress_is_told_between_changes_of_status(state: UploadState) ->
             yield each
 
     wire = Wire()
-    stream = EventStream(state, states(), present, sleep=never)
+    stream = EventStream(upload_messages(state, states(), present), sleep=never)
     await stream({}, wire.receive, wire.send)
     assert [name for name, _ in parse(wire.text)] == ["state", "progress", "state", "progress", "result"]
     assert parse(wire.text)[-1][1]["error"] == "why"
@@ -136,7 +136,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments_and_ends_when_its_clien
     wire = Wire()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(
-            EventStream(state, states(), present, sleep=nap)({}, wire.receive, wire.send)
+            EventStream(upload_messages(state, states(), present), sleep=nap)({}, wire.receive, wire.send)
         )
         await wire.wait_for(": still here\n\n: still here\n\n")
         wire.left.set()

@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from haulier.core.caller import LOCAL, Role, Scope
+from haulier.core.event import EventKind
 from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.session import Concat, Mode, SessionStatus
 
@@ -31,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0007"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -293,3 +294,38 @@ finalisations: Final = sa.Table(
     sqlite_with_rowid=False,
 )
 sa.Index("ix_finalisations_created_at", finalisations.c.created_at)
+events: Final = sa.Table(
+    "events",
+    metadata,
+    # Never given twice, even when the last ones are gone: readers come back with the last they have seen.
+    sa.Column(
+        "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    ),
+    sa.Column(
+        "xid", sa.BigInteger, nullable=False, comment="the transaction, where several write at once; else 0"
+    ),
+    # No foreign key: an event outlives its record.
+    sa.Column("record_id", TEXT, nullable=False),
+    _capsule(),
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("kind", TEXT, nullable=False),
+    sa.Column("payload", TEXT, nullable=False, comment="a JSON object: how the record stood"),
+    sa.Column("created_at", sa.Double, nullable=False),
+    _one_of("kind", EventKind),
+    sqlite_autoincrement=True,
+)
+sa.Index("ix_events_place", events.c.xid, events.c.seq)
+
+deliveries: Final = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("receiver", TEXT, primary_key=True),
+    sa.Column("xid", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False, comment="with xid, the last event that it has taken"),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("holder", TEXT, comment="the worker that delivers"),
+    sa.Column("failures", sa.BigInteger, nullable=False, comment="in a row"),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("error", TEXT),
+    sqlite_with_rowid=False,
+)

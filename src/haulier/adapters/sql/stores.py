@@ -5,6 +5,8 @@ from typing import Any
 
 from haulier.adapters.sql import statements as sql
 from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlTokenStore
+from haulier.adapters.sql.delivery_store import SqlDeliveryStore
+from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.finalisations import SqlFinalisationStore
 from haulier.adapters.sql.overview import SqlOverview
@@ -44,6 +46,8 @@ class SqlTransaction:
         self.capsules = SqlCapsuleStore(executor)
         self.tokens = SqlTokenStore(executor)
         self.finalisations = SqlFinalisationStore(executor)
+        self.events = SqlEventStore(executor)
+        self.deliveries = SqlDeliveryStore(executor)
 
 
 class SqlSessionStore:

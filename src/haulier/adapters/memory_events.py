@@ -1,0 +1,66 @@
+"""The outbox in memory: the events of `MemoryDatabase`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from haulier.adapters.memory_access import Pause
+from haulier.core.event import START, Event, Position, Told
+
+
+@dataclass(slots=True, kw_only=True)
+class EventRows:
+    """One version of these rows; a committed one is never changed again."""
+
+    told: tuple[Told, ...] = ()
+    last: int = 0
+    """The number of the newest event there ever was."""
+
+    def draft(self) -> "EventRows":
+        """Return a version that may be changed."""
+        return replace(self)
+
+
+class MemoryEventStore:
+    """`EventStore` on a draft; contracts as in the port. Writes follow each other, so all events are settled."""
+
+    def __init__(self, rows: EventRows, pause: Pause) -> None:
+        self._rows = rows
+        self._pause = pause
+        self._written = False
+
+    @property
+    def written(self) -> bool:
+        """Whether this transaction has events."""
+        return self._written
+
+    async def append(self, event: Event) -> None:
+        """Write an event."""
+        await self._pause()
+        self._written = True
+        self._rows.last += 1
+        self._rows.told = (*self._rows.told, Told(Position(0, self._rows.last), event))
+
+    async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
+        """Return the events behind that position."""
+        await self._pause()
+        return [told for told in self._rows.told if told.position > position][:limit], True
+
+    async def last_settled(self) -> Position:
+        """Return where the last event is."""
+        await self._pause()
+        return self._rows.told[-1].position if self._rows.told else START
+
+    async def kept(self) -> tuple[Position, Position] | None:
+        """Return where the first and the last event are."""
+        await self._pause()
+        told = self._rows.told
+        return (told[0].position, told[-1].position) if told else None
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Remove what is older than everything younger, but the last of it."""
+        await self._pause()
+        told = self._rows.told
+        young = (place for place, each in enumerate(told) if each.event.created_at >= before)
+        count = min(max(next(young, len(told)) - 1, 0), limit)
+        self._rows.told = told[count:]
+        return count

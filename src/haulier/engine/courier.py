@@ -1,0 +1,201 @@
+"""Brings events from the outbox to one receiver, in order, each at least once.
+
+Rule 1: the receiver's row says how far it has come. It moves on after the receiver has taken an event, never before; so a
+        crash in between brings that event again, and none is left out.
+Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
+Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
+        taken within `GIVE_UP_S` is given up, told in the log, and the next one has its turn.
+"""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from haulier.core.errors import HaulierError
+from haulier.core.event import Event, EventKind, Position, Told
+from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
+from haulier.core.upload import UploadDetails
+from haulier.engine.hooks import OnRecord
+from haulier.engine.outbox import UNSETTLED_S, Feed
+from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
+
+log = structlog.get_logger()
+
+LOOK_S: Final = 5.0
+"""How often a process that does not deliver looks whether the one that does still lives."""
+FIRST_DELAY_S: Final = 1.0
+LAST_DELAY_S: Final = 300.0
+"""Bounds of the delay after the first failure, and after many; they double in between, with full jitter."""
+GIVE_UP_S: Final = 3 * 24 * 3600.0
+"""How old an undelivered event may become: a long weekend. Precedent: Stripe tries for three days."""
+
+
+class ReceiverFailed(Exception):
+    """The receiver did not take an event; a signal between a receiver and its courier, never shown."""
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class Receiver(Protocol):
+    """Who is told events."""
+
+    @property
+    def name(self) -> str:
+        """Under which its place is kept; another name is another receiver."""
+        ...
+
+    @property
+    def kinds(self) -> Collection[EventKind]:
+        """What it wants to hear of."""
+        ...
+
+    async def receive(self, told: Told) -> None:
+        """Take an event; perhaps one that it had before.
+
+        Raises:
+            ReceiverFailed: it did not, and shall be asked again.
+        """
+
+
+class HookReceiver:
+    """The embedding program's `on_record` as a receiver of all events."""
+
+    name = "on_record"
+    kinds = frozenset(EventKind)
+
+    def __init__(self, hook: OnRecord) -> None:
+        self._hook = hook
+
+    async def receive(self, told: Told) -> None:
+        """Call the hook. Raises ReceiverFailed."""
+        try:
+            await self._hook(told.event)
+        except Exception as error:
+            log.exception("hook.failed", hook=self.name)
+            raise ReceiverFailed(type(error).__name__) from error
+
+
+class Courier:
+    """Delivers to one receiver."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        *,
+        work: UnitOfWork[UploadDetails],
+        feed: Feed,
+        workers: Workers,
+        clock: Clock,
+        holder: str,
+        chance: Chance,
+    ) -> None:
+        self._receiver = receiver
+        self._work = work
+        self._feed = feed
+        self._workers = workers
+        self._clock = clock
+        self._holder = holder
+        self._chance = chance
+
+    async def prepare(self) -> None:
+        """Give a new receiver its place: it hears of everything that is committed from now on."""
+        await self._mine()
+
+    async def run(self) -> None:
+        """Deliver for ever; cancel it to end it."""
+        with self._feed.reading() as woken:
+            while True:
+                woken.clear()
+                wait_s = await self._step_or_pause()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await woken.wait()
+
+    async def _step_or_pause(self) -> float | None:
+        try:
+            while (wait_s := await self.step()) == 0:
+                pass
+        except HaulierError as error:
+            log.warning("webhook.halted", receiver=self._receiver.name, error=str(error))
+            return LOOK_S
+        return wait_s
+
+    async def step(self) -> float | None:
+        """Deliver one event, if one is due; return after how many seconds to go on. None: when there is a new one."""
+        delivery = await self._mine()
+        if delivery is None:
+            return LOOK_S
+        due_in = delivery.due_at - self._clock.now()
+        if due_in > 0:
+            # A clock that was set back must not make it wait for longer than any delay.
+            return min(due_in, LAST_DELAY_S)
+        found, settled = await self._work.read(lambda tx: tx.events.after(delivery.position, limit=1))
+        if not found:
+            return None if settled else UNSETTLED_S
+        return await self._deliver(delivery, found[0])
+
+    async def _mine(self) -> Delivery | None:
+        """Return how far the receiver has come, if this process delivers to it."""
+        name = self._receiver.name
+        delivery = await self._work.read(lambda tx: tx.deliveries.load(name))
+        if delivery is None:
+            return await self._work.write(partial(self._begin, name), durable=True)
+        if delivery.holder == self._holder:
+            return delivery
+        if delivery.holder is not None and not await self._workers.is_dead(delivery.holder):
+            return None
+        return await self._work.write(
+            lambda tx: tx.deliveries.take(name, delivery.fence, self._holder), durable=True
+        )
+
+    async def _begin(self, name: str, tx: Transaction[UploadDetails]) -> Delivery | None:
+        place = await tx.events.last_settled()
+        return await tx.deliveries.begin(name, place, self._holder)
+
+    async def _deliver(self, delivery: Delivery, told: Told) -> float:
+        try:
+            await self._receive(told.event, told)
+        except ReceiverFailed as failure:
+            return await self._postpone(delivery, told.event, failure)
+        await self._advance(delivery, told.position)
+        return 0.0
+
+    async def _receive(self, event: Event, told: Told) -> None:
+        if event.kind not in self._receiver.kinds:
+            return
+        if event.created_at < self._clock.now() - GIVE_UP_S:
+            log.error("webhook.given_up", receiver=self._receiver.name, place=str(told.position))
+            return
+        await self._receiver.receive(told)
+
+    async def _advance(self, delivery: Delivery, position: Position) -> None:
+        # Without the claim another process delivers now, from where the row stands; it will deliver this one again.
+        await self._work.write(
+            lambda tx: tx.deliveries.advance(delivery.receiver, delivery.fence, position), durable=True
+        )
+
+    async def _postpone(self, delivery: Delivery, event: Event, failure: ReceiverFailed) -> float:
+        failures = delivery.failures + 1
+        bound = min(FIRST_DELAY_S * float(1 << min(failures - 1, 20)), LAST_DELAY_S)
+        delay = max(self._chance() * bound, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
+        log.warning(
+            "webhook.failed",
+            receiver=self._receiver.name,
+            record=event.record,
+            failures=failures,
+            again_in_s=round(delay, 1),
+            error=str(failure),
+        )
+        due_at = self._clock.now() + delay
+        await self._work.write(
+            lambda tx: tx.deliveries.postpone(
+                delivery.receiver, delivery.fence, failures=failures, due_at=due_at, error=str(failure)
+            )
+        )
+        return delay

@@ -1,0 +1,74 @@
+"""The checks of a start, run without starting.
+
+Rule 1: each is run on its own, so that all faults show at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from haulier.adapters.disk.directories import prepare_tree
+from haulier.adapters.service_files import load_secret, only_service
+from haulier.adapters.sql.database import open_database
+from haulier.config import Settings
+from haulier.core.errors import HaulierError
+from haulier.server.http.serving import listen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One start-up check: what was looked at, and what was found, with the cure when it is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def check_service(settings: Settings) -> Sequence[Check]:
+    """Run every check of a start, without starting; each on its own, so that all faults show at once."""
+    checks: Sequence[tuple[str, Callable[[], str]]] = (
+        ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
+        ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
+        ("single service", lambda: _check_single(settings.root)),
+        ("secret", lambda: _check_secret(settings)),
+        ("database", lambda: _check_database(settings)),
+        ("port", lambda: _check_port(settings)),
+    )
+    return [_checked(name, look) for name, look in checks]
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except (HaulierError, OSError) as error:
+        return Check(name=name, ok=False, detail=str(error))
+
+
+def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
+    return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
+
+
+def _check_secret(settings: Settings) -> str:
+    secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
+    return f"{len(secret)} bytes, readable by its owner only"
+
+
+def _check_single(root: Path) -> str:
+    with only_service(root):
+        return "no other process serves this directory"
+
+
+def _check_database(settings: Settings) -> str:
+    async def look() -> str:
+        async with open_database(settings.database) as database:
+            await database.read(lambda tx: tx.capsules.exists("default"))
+        return f"{settings.database_place} answers"
+
+    return asyncio.run(look())
+
+
+def _check_port(settings: Settings) -> str:
+    for bound in listen(settings.host, settings.port):
+        bound.close()
+    return f"{settings.host} port {settings.port} is free"
