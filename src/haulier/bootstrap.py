@@ -18,10 +18,12 @@ from typing import Final
 import structlog
 
 from haulier.adapters.access import GrantedAccess
+from haulier.adapters.bounded.processor import BoundedProcessor
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.content_checks import BoundedContentChecker
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk.directories import prepare_tree
+from haulier.adapters.disk.directories import prepare_shelf, prepare_tree
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
@@ -30,9 +32,12 @@ from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.ingestion import SHELF, IngestionRules
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.history import HistoryService
+from haulier.engine.ingestion import IngestionPorts, IngestionService
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
@@ -80,9 +85,7 @@ def run_service(settings: Settings) -> int:
         ConfigError: the service cannot start with these settings.
     """
     configure_logging(settings.log)
-    root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
-    if settings.storage_dir != settings.root:
-        prepare_tree(settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes)
+    root = prepare_directories(settings)
     with only_service(root):
         closed = require_closed(settings, tokens=has_tokens(settings))
         if settings.open and not closed.open:
@@ -90,6 +93,19 @@ def run_service(settings: Settings) -> int:
         settings = closed
         WorkerLocks(settings.storage_dir).sweep()
         return _serve_alone(settings, root) if settings.workers == 1 else _supervise(settings, root)
+
+
+def prepare_directories(settings: Settings) -> Path:
+    """Make all directories ready before anything is started; return the data directory.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
+    if settings.storage_dir != settings.root:
+        prepare_tree(settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes)
+    prepare_shelf(settings.storage_dir, settings.ingestion_path)
+    return root
 
 
 def _serve_alone(settings: Settings, root: Path) -> int:
@@ -188,7 +204,12 @@ class Service:
         self._locks = WorkerLocks(settings.storage_dir)
         clock = SystemClock()
         self._clock = clock
-        self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
+        self._sink = DiskSink(
+            settings.storage_dir,
+            min_free=settings.min_free_bytes,
+            shelves={SHELF: settings.ingestion_path.resolve()},
+        )
+        self._checks = BoundedProcessor()
         self._database = open_database(settings.database)
         self._background = Background()
         self._stopping = False
@@ -214,6 +235,17 @@ class Service:
             observer=metrics,
         )
         records = RecordService(self._database, self._sink, access, clock)
+        ingestion = IngestionService(
+            self._uploads,
+            IngestionPorts(
+                work=self._database,
+                sink=self._sink,
+                checker=BoundedContentChecker(self._sink, self._checks),
+                clock=clock,
+                ids=SystemIdentifiers(clock),
+            ),
+            IngestionRules(max_bytes=settings.ingestion_max_bytes, extensions=settings.ingestion_extensions),
+        )
         self._janitor = Janitor(
             self._uploads,
             records,
@@ -226,6 +258,7 @@ class Service:
                 trash_for_s=settings.trash_for_s,
                 retention_s=settings.retention_s,
             ),
+            sweep_forms=ingestion.sweep,
             swept=metrics.swept,
         )
         operators = OperatorService(
@@ -234,6 +267,8 @@ class Service:
         self.services = Services(
             uploads=self._uploads,
             records=records,
+            ingestion=ingestion,
+            history=HistoryService(self._database, records, clock),
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
             operators=operators,
             readiness=self.readiness,
@@ -263,6 +298,7 @@ class Service:
             await self.stop()
             listening.cancel()
             await self._background.stop(grace_s=STOP_GRACE_S)
+            await self._checks.close()
             self._sink.close()
 
     async def stop(self) -> None:
@@ -356,6 +392,7 @@ def check_service(settings: Settings) -> Sequence[Check]:
     checks: Sequence[tuple[str, Callable[[], str]]] = (
         ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
         ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
+        ("ingestion directory", lambda: _check_shelf(settings)),
         ("single service", lambda: _check_single(settings.root)),
         ("secret", lambda: _check_secret(settings)),
         ("database", lambda: _check_database(settings)),
@@ -373,6 +410,10 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
     return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
+
+
+def _check_shelf(settings: Settings) -> str:
+    return f"{prepare_shelf(settings.storage_dir, settings.ingestion_path)} is writable"
 
 
 def _check_secret(settings: Settings) -> str:

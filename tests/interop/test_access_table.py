@@ -76,6 +76,13 @@ class World:
             "PUT /api/files/{filename:path}": lambda: (f"/api/files/a?capsule={capsule}", {}, BYTES, ""),
             "GET /api/records": lambda: (f"/api/records?capsule={capsule}", {}, b"", ""),
             "POST /api/records/{record_id}/restore": self._deleted,
+            "POST /api/ingestion/history/{record_id}/restore": self._deleted_from_history,
+            "POST /api/ingestion/upload": lambda: (
+                f"/api/ingestion/upload?capsule={capsule}",
+                _FORM,
+                FORM,
+                "",
+            ),
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
         }
@@ -137,6 +144,10 @@ class World:
         assert self._ask("DELETE", f"/api/records/{record}").status == 204
         return f"/api/records/{record}/restore", {}, b"", ""
 
+    def _deleted_from_history(self) -> tuple[str, dict[str, str], bytes, str]:
+        target, headers, body, token = self._deleted()
+        return target.replace("/api/records/", "/api/ingestion/history/"), headers, body, token
+
     def _ask(
         self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Answer:
@@ -146,6 +157,8 @@ class World:
 
 
 _JSON: Final = {"Content-Type": "application/json"}
+_FORM: Final = {"Content-Type": "multipart/form-data; boundary=b"}
+FORM: Final = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.json"\r\n\r\n[1]\r\n--b--\r\n'
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,11 @@ def expected(row: Row, who: str, mode: str) -> Told:
 
 
 def has_body(row: Row) -> bool:
-    return row.method in {"PUT", "PATCH"} or row.name in JUDGED_BY_ITS_BODY
+    return (
+        row.method in {"PUT", "PATCH"}
+        or row.name in JUDGED_BY_ITS_BODY
+        or row.name == "POST /api/ingestion/upload"
+    )
 
 
 # --- with tokens -----------------------------------------------------------------------------------

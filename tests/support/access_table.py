@@ -36,6 +36,13 @@ DELETE /api/records/{record_id}               401      404    403    403    204 
 POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
 GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
 HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
+POST   /api/ingestion/upload                  401      404    403    201    201   201      201     401 401   401
+GET    /api/ingestion/history                 401      200    200    200    200   200      200     401 401   401
+GET    /api/ingestion/history/summary         401      200    200    200    200   200      200     401 401   401
+GET    /api/ingestion/history/export          401      200    200    200    200   200      200     401 401   401
+GET    /api/ingestion/history/{record_id}     401      404    404    404    200   404      404     401 401   401
+DELETE /api/ingestion/history/{record_id}     401      404    404    404    204   404      404     401 401   401
+POST   /api/ingestion/history/{record_id}/restore 401  404    404    404    200   404      404     401 401   401
 GET    /api/operators/sessions                401      403    403    403    403   403      200     401 401   401
 GET    /api/operators/stats                   401      403    403    403    403   403      200     401 401   401
 POST   /api/operators/expire                  401      403    403    403    403   403      200     401 401   401
@@ -74,6 +81,13 @@ DELETE /api/records/{record_id}                204  403     421       403
 POST   /api/records/{record_id}/restore        200  403     421       403
 GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
 HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403
+POST   /api/ingestion/upload                   201  403     421       403
+GET    /api/ingestion/history                  200  403     421       403
+GET    /api/ingestion/history/summary          200  403     421       403
+GET    /api/ingestion/history/export           200  403     421       403
+GET    /api/ingestion/history/{record_id}      200  403     421       403
+DELETE /api/ingestion/history/{record_id}      204  403     421       403
+POST   /api/ingestion/history/{record_id}/restore 200 403   421       403
 GET    /api/operators/sessions                 200  403     421       403
 GET    /api/operators/stats                    200  403     421       403
 POST   /api/operators/expire                   200  403     421       403
@@ -119,6 +133,7 @@ SLUGS: Final = {
     (403, "open"): "not-local",
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
+    (404, "/api/ingestion/history/"): "record-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
 }

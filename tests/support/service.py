@@ -10,15 +10,19 @@ import httpx2
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.content_checks import MemoryContentChecker
 from haulier.adapters.memory import MemorySink
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings
+from haulier.core.ingestion import IngestionRules
 from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.history import HistoryService
+from haulier.engine.ingestion import IngestionPorts, IngestionService
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
@@ -40,6 +44,7 @@ class MemoryService:
     database: MemoryDatabase[UploadDetails] = field(default_factory=MemoryDatabase)
     background: Background = field(default_factory=Background)
     metrics: Metrics = field(default_factory=Metrics)
+    rules: IngestionRules = field(default_factory=IngestionRules)
     reasons: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -69,6 +74,19 @@ class MemoryService:
         )
         self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
         self.records = RecordService(self.database, self.sink, access, self.clock)
+        self.history = HistoryService(self.database, self.records, self.clock)
+        self.checker = MemoryContentChecker(self.sink)
+        self.ingestion = IngestionService(
+            self.uploads,
+            IngestionPorts(
+                work=self.database,
+                sink=self.sink,
+                checker=self.checker,
+                clock=self.clock,
+                ids=SystemIdentifiers(self.clock),
+            ),
+            self.rules,
+        )
 
     async def _count_workers(self) -> int:
         return 1
@@ -88,6 +106,8 @@ class MemoryService:
         services = Services(
             uploads=self.uploads,
             records=self.records,
+            ingestion=self.ingestion,
+            history=self.history,
             accounts=self.accounts,
             operators=self.operators,
             readiness=self.readiness,

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
+from haulier.adapters.memory_history import MemoryHistory
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import QuotaExceeded, StorageUnavailable
+from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
@@ -36,6 +38,7 @@ class _Rows(Generic[D]):
     sessions: dict[SessionId, Session[D]] = field(default_factory=dict)
     chunks: dict[SessionId, dict[int, Chunk]] = field(default_factory=dict)
     records: dict[RecordId, Record] = field(default_factory=dict)
+    files: dict[RecordId, FileMetadata] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
     access: AccessRows = field(default_factory=AccessRows)
@@ -51,6 +54,7 @@ class _Rows(Generic[D]):
             sessions=dict(self.sessions),
             chunks=dict(self.chunks),
             records=dict(self.records),
+            files=dict(self.files),
             kept=self.kept,
             access=self.access.draft(),
         )
@@ -177,6 +181,7 @@ class MemoryTransaction(Generic[D]):
     def __init__(self, rows: _Rows[D], pause: Pause) -> None:
         self.sessions: MemorySessionStore[D] = MemorySessionStore(rows, pause)
         self.records = MemoryRecordStore(rows, pause)
+        self.history = MemoryHistory(rows.records, rows.files, pause)
         self.overview: MemoryOverview[D] = MemoryOverview(rows.sessions, rows.records, pause)
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
@@ -336,6 +341,39 @@ class MemorySessionStore(Generic[D]):
             return False
         self._rows.chunks.pop(session_id, None)
         return self._store(session.commit(details, now=now))
+
+    async def attach(self, session_id: SessionId, record_id: RecordId) -> Session[D] | None:
+        """Let a record have a committed session that none has."""
+        session = await self._detached(session_id)
+        if session is None:
+            return None
+        details: Any = session.details
+        attached = replace(session, details=replace(details, record=record_id))
+        self._store(attached)
+        return attached
+
+    async def detached(self, protocol: str, *, before: float, limit: int) -> Sequence[Session[D]]:
+        """Return committed sessions that no record has, longest unseen first."""
+        await self._pause()
+        found = [
+            session
+            for session in self._rows.sessions.values()
+            if _is_detached(session) and _protocol(session) == protocol and session.last_seen_at < before
+        ]
+        found.sort(key=lambda session: (session.last_seen_at, session.id))
+        return [_without_chunks(session) for session in found[:limit]]
+
+    async def drop_detached(self, session_id: SessionId) -> Session[D] | None:
+        """Remove a committed session that no record has."""
+        session = await self._detached(session_id)
+        if session is not None:
+            self._drop(session_id)
+        return session
+
+    async def _detached(self, session_id: SessionId) -> Session[D] | None:
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        return session if session is not None and _is_detached(session) else None
 
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """Move back to open, with `error`."""
@@ -550,6 +588,7 @@ class MemoryRecordStore:
         """Remove the row and its assets' rows."""
         await self._pause()
         self._rows.records.pop(record_id, None)
+        self._rows.files.pop(record_id, None)
         self._rows.kept -= {record_id}
 
     async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
@@ -566,6 +605,19 @@ class MemoryRecordStore:
         await self._pause()
         named = (asset.blob_key for record in self._rows.records.values() for asset in record.assets)
         return set(keys).intersection(named)
+
+    async def describe(self, record_id: RecordId, metadata: FileMetadata) -> None:
+        """Keep what a record's original holds."""
+        await self._pause()
+        if record_id not in self._rows.records or record_id in self._rows.files:
+            message = f"record {record_id} is not there, or described already"
+            raise AssertionError(message)
+        self._rows.files[record_id] = metadata
+
+    async def description(self, record_id: RecordId) -> FileMetadata | None:
+        """Return what was kept."""
+        await self._pause()
+        return self._rows.files.get(record_id)
 
     async def _uploading(self, record_id: RecordId) -> Record | None:
         await self._pause()
@@ -590,6 +642,14 @@ def _mark_of(session: Session[D]) -> Mark:
         follower=session.follower,
         progress=(session.received, session.last_seen_at),
     )
+
+
+def _is_detached(session: Session[Any]) -> bool:
+    return session.status is SessionStatus.COMMITTED and session.details.record is None
+
+
+def _protocol(session: Session[Any]) -> str:
+    return str(session.details.protocol)
 
 
 def _without_chunks(session: Session[D]) -> Session[D]:

@@ -11,7 +11,8 @@ HaulierError
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
 │   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
-│   ├── OffsetMismatch · LengthExceeded · FileEmpty · TypeNotAccepted
+│   ├── OffsetMismatch · LengthExceeded · FileEmpty · FileMissing · TypeNotAccepted
+│   ├── ContentInvalid          what a file holds is not what it should be
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
 │   ├── BodyCut                 the body ended before its announced end
@@ -22,6 +23,7 @@ HaulierError
 ├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
+│   ├── QueueFull               too much is waiting already
 │   └── ServiceStopping         this process is about to end; what arrived is kept
 ├── PeerError               a remote service or peer refused or broke its protocol
 │   ├── PeerRefused · PeerUnreachable
@@ -299,6 +301,28 @@ class FileEmpty(RequestError):
 
 
 @dataclass(eq=False)
+class FileMissing(RequestError):
+    """A form without any file."""
+
+    def __str__(self) -> str:
+        return "the form has no file; give it at least one part with a file name"
+
+
+@dataclass(eq=False)
+class ContentInvalid(RequestError):
+    """A file's content is not what its name says. Line and column count from 1, where there is a place."""
+
+    filename: str
+    reason: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.line is None else f" (line {self.line}, column {self.column})"
+        return f"{self.filename}: {self.reason}{place}"
+
+
+@dataclass(eq=False)
 class TypeNotAccepted(RequestError):
     """The capsule does not take files of this media type. `accepted` are patterns like `image/*`."""
 
@@ -456,6 +480,17 @@ class DirectoryNotCreatable(StorageError):
 
     def __str__(self) -> str:
         return f"{self.directory} cannot be created: {self.reason}"
+
+
+@dataclass(eq=False)
+class QueueFull(StorageError):
+    """Too many wait for the same work already; nothing of this request is left."""
+
+    work: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"too many wait for {self.work}; try again in a moment"
 
 
 @dataclass(eq=False)

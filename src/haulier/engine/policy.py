@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
+from haulier.core.ingestion import PROTOCOL, SHELF
 from haulier.core.record import Asset, Record, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
@@ -49,7 +50,7 @@ class UploadPolicy:
         details = session.details
         await tx.capsules.reserve(details.capsule, session.size or 0)
         if details.makes_record:
-            await tx.records.insert(_new_record(session))
+            await tx.records.insert(new_record(session))
 
     async def grew(self, tx: Transaction[UploadDetails], session: Upload, offset: int) -> None:
         """Keep as many bytes reserved as an upload has whose size was unknown at its begin."""
@@ -154,6 +155,10 @@ class UploadPolicy:
         """Wait for a digest that has fallen behind."""
         return self._digests.caught_up(session_id)
 
+    def shelf(self, session: Upload) -> str:
+        """Keep what comes by forms in a place of its own."""
+        return SHELF if session.details.protocol == PROTOCOL else ""
+
     def result_of(self, session: Upload) -> str | None:
         """Return the record's id."""
         return session.details.record
@@ -197,7 +202,8 @@ def asset_of(session: Upload) -> Asset:
     )
 
 
-def _new_record(session: Upload) -> Record:
+def new_record(session: Upload) -> Record:
+    """Return the record that an upload makes, without its assets."""
     details = session.details
     assert details.record is not None
     return Record(

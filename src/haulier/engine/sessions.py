@@ -127,7 +127,7 @@ class SessionService(Generic[D]):
     async def _insert_or_find(self, session: Session[D], max_live: int) -> Session[D]:
         # No body will come that completes an empty append: its finish starts with its row.
         whole = session.spec.mode is Mode.APPEND and session.complete
-        blob_key = self._context.ports.ids.blob_key() if whole else None
+        blob_key = await self._context.new_blob_key(session) if whole else None
         while True:
             try:
                 return await self._work.write(partial(self._insert_or_find_in, session, max_live, blob_key))
@@ -358,7 +358,7 @@ class SessionService(Generic[D]):
     async def _start_finish(
         self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
     ) -> Session[D] | None:
-        agreed, blob_key = _agreed_size(session, size), self._context.ports.ids.blob_key()
+        agreed, blob_key = _agreed_size(session, size), await self._context.new_blob_key(session)
         holder, now = await self._context.finisher(session), self._context.now()
 
         async def start(tx: Transaction[D]) -> Session[D] | None:

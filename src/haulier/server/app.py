@@ -22,6 +22,7 @@ from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
 from haulier.server.hosts import host_rules
+from haulier.server.ingestion import IngestionRoutes
 from haulier.server.limits import AddressLimits, Buckets, OwnerLimits, RequestLimits
 from haulier.server.open_mode import OpenModeGuard, OpenModeRules
 from haulier.server.openapi import document_with
@@ -66,6 +67,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
         app
     )
     RecordRoutes(services).install(app)
+    IngestionRoutes(services, silence_s=settings.silent_body_s).install(app)
     OperatorRoutes(services).install(app)
     HomeRoutes(services).install(app)
     app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it

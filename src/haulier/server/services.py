@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulier.engine.accounts import Accounts
+from haulier.engine.history import HistoryService
+from haulier.engine.ingestion import IngestionService
 from haulier.engine.operations import OperatorService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
@@ -22,6 +24,8 @@ class Services:
 
     uploads: UploadService
     records: RecordService
+    ingestion: IngestionService
+    history: HistoryService
     accounts: Accounts
     """Asked where tokens are required."""
     operators: OperatorService

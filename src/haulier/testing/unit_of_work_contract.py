@@ -13,6 +13,7 @@ import pytest
 from haulier.core.errors import QuotaExceeded, RequestError
 from haulier.core.session import SessionId, SessionStatus
 from haulier.testing.access_rows_contract import AccessRowsContract
+from haulier.testing.history_contract import HistoryContract
 from haulier.testing.overview_contract import OverviewContract
 from haulier.testing.record_rows_contract import RecordRowsContract
 from haulier.testing.rows import (
@@ -163,6 +164,11 @@ class TransactionsContract:
 
 
 class UnitOfWorkContract(
-    SessionRowsContract, RecordRowsContract, AccessRowsContract, OverviewContract, TransactionsContract
+    SessionRowsContract,
+    RecordRowsContract,
+    HistoryContract,
+    AccessRowsContract,
+    OverviewContract,
+    TransactionsContract,
 ):
     """All facts about a `UnitOfWork`."""
