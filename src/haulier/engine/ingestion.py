@@ -98,7 +98,7 @@ class IngestionService:
             return await self._ingest(files, begun, caller, capsule)
         except BaseException as error:
             log.warning("form.failed", files=[one.details.filename for one in begun], error=repr(error))
-            await finish_anyway(self._give_up(begun, caller))
+            await finish_anyway(self._give_up(begun))
             raise
         finally:
             renewing.cancel()
@@ -186,17 +186,17 @@ class IngestionService:
             except HaulierError as error:
                 log.warning("form.not_renewed", error=str(error))
 
-    async def _give_up(self, begun: Sequence[Upload], caller: Caller) -> None:
+    async def _give_up(self, begun: Sequence[Upload]) -> None:
         """Free all that a form has brought; what resists expires soon, or is found by the janitor."""
         for upload in begun:
             try:
-                await self._free(upload, caller)
+                await self._free(upload)
             except HaulierError as error:
                 log.warning("form.not_freed", upload=upload.id, error=str(error))
 
-    async def _free(self, upload: Upload, caller: Caller) -> None:
+    async def _free(self, upload: Upload) -> None:
         if not await self._drop(upload):
-            await self._uploads.abort(upload.id, caller=caller)
+            await self._uploads.give_up(upload.id)
 
     async def _drop(self, upload: Upload) -> bool:
         """Remove a finished file that no record has; False when it is none."""

@@ -391,6 +391,10 @@ class SessionService(Generic[D]):
         """
         await self._endings.abort(session_id)
 
+    async def give_up(self, session_id: SessionId) -> None:
+        """As `abort`, but a finish that has failed here is not tried again: it ends without a result."""
+        await self._endings.give_up(session_id)
+
     async def expire(self, *, now: float | None = None) -> int:
         """End sessions whose last activity is longer ago than their time to live; return how many.
 

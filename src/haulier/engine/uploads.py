@@ -309,6 +309,13 @@ class UploadService:
         await self._gate.movable(upload_id, caller)
         await self._sessions.abort(upload_id)
 
+    async def give_up(self, upload_id: SessionId) -> None:
+        """End an upload that its begin's own service does not want any more, whoever its owner is by now.
+
+        As `abort`, but a finish that has failed here is not tried again.
+        """
+        await self._sessions.give_up(upload_id)
+
     async def expire(self, *, now: float | None = None) -> int:
         """End uploads that nobody has touched for their time to live; return how many."""
         return await self._sessions.expire(now=now)
