@@ -1,6 +1,6 @@
 """The ten groups of requirements of the form endpoint, criterion by criterion: the number is in each test's name.
 
-Group 8 is about visitors; tests/contract/test_visitor_requirements.py has it.
+Group 8 is about visitors and has tests of its own.
 """
 
 import asyncio

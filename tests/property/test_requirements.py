@@ -1,6 +1,6 @@
 """The properties of the form endpoint and its history, by their numbers; each at least 100 cases.
 
-Properties 9 and 10 are about visitors; tests/property/test_visitor_requirements.py has them.
+Properties 9 and 10 are about visitors and have tests of their own.
 """
 
 import asyncio
