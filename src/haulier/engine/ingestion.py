@@ -169,9 +169,11 @@ class IngestionService:
         if upload is None:
             raise UploadBusy(one.upload.id, "somebody else took it")
         asset = replace(asset_of(upload), content_type=one.metadata.media_type)
-        record = replace(new_record(upload), content_type=one.metadata.media_type)
+        now = self._ports.clock.now()
+        # In the lists it is as new as it is to those who read them, so that no cursor has passed it already.
+        record = replace(new_record(upload), content_type=one.metadata.media_type, created_at=now)
         await tx.records.insert(record)
-        await tx.records.complete(record.id, asset, now=self._ports.clock.now())
+        await tx.records.complete(record.id, asset, now=now)
         await tx.records.describe(record.id, one.metadata)
         stored = await tx.records.load(record.id)
         assert stored is not None
