@@ -95,6 +95,8 @@ def _shown(default: object) -> str:
             return f"`{str(default).lower()}`"
         case float() if default.is_integer():
             return f"`{int(default)}`"
+        case tuple():
+            return f"`{', '.join(map(str, default))}`"
         case StrEnum() | Path() | str() | int() | float():
             return f"`{default}`"
         case _:
