@@ -7,6 +7,7 @@ from haulier.adapters.bounded.content import inspect
 from haulier.adapters.bounded.processor import BoundedProcessor
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.memory import MemorySink
+from haulier.core.digest import Buffer
 from haulier.core.processing import FileMetadata, Unprocessed
 
 
@@ -56,7 +57,11 @@ class MemoryContentChecker:
             return answer
         descriptor = os.memfd_create("part")
         try:
-            await self._sink.scan(key, 0, size, lambda piece: os.write(descriptor, piece))
+
+            def keep(piece: Buffer) -> None:
+                os.write(descriptor, piece)
+
+            await self._sink.scan(key, 0, size, keep)
             return inspect(descriptor, extension=PurePosixPath(filename).suffix.lower(), charset=charset)
         finally:
             os.close(descriptor)

@@ -13,6 +13,7 @@ from haulier.core.caller import LOCAL, Caller
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import IdempotencyKeyReused, InvalidRequest, LengthExceeded
+from haulier.core.ingestion import PROTOCOL
 from haulier.core.session import MIB, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
@@ -143,7 +144,7 @@ class UploadService:
             mode=request.mode,
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
-            ttl_s=taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s),
+            ttl_s=self._ttl(request, taken),
         )
         adds = request.record is not None
         details = UploadDetails(
@@ -162,6 +163,11 @@ class UploadService:
             adds_to_record=adds,
         )
         return spec, details
+
+    def _ttl(self, request: BeginUpload, taken: CapsulePolicy) -> float:
+        if request.protocol == PROTOCOL and request.ttl_s is not None:
+            return request.ttl_s  # nobody can go on with a form, so what a dead one left is over soon
+        return taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s)
 
     async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
         """Return who calls with an upload's own token: its owner, for that upload only; in constant time.
