@@ -150,7 +150,7 @@ def test_a_bad_filter_names_its_field(outsider: Outsider) -> None:
     for query in ("limit=0", "limit=201", "page=0", "page=201", "from=yesterday", "status=odd", "cursor=x"):
         answer = outsider.ask("GET", f"/api/ingestion/history?{query}")
         assert answer.problem == (422, "invalid-request"), query
-        assert [error["field"] for error in answer.json["errors"]] == [query.partition("=")[0]]
+        assert [error["field"].split(".")[0] for error in answer.json["errors"]] == [query.partition("=")[0]]
     both = outsider.ask("GET", "/api/ingestion/history?page=1&cursor=x")
     assert both.problem == (422, "invalid-request")
 

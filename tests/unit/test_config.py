@@ -127,8 +127,6 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     "name",
     [
         "VISITOR_TTL_S",
-        "INGESTION_MAX_BYTES",
-        "INGESTION_DIR",
         "CONTROL_TOKEN",
         "SOULSEEK_PASSWORD",
         "JOURNAL",

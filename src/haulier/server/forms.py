@@ -54,7 +54,7 @@ def boundary_of(request: Request) -> str:
     coding = header(request.scope, b"content-encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
-    boundary = options.get("boundary", "")
+    boundary = str(options.get("boundary", ""))
     if not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
         raise FormMalformed(
             f"its Content-Type needs a boundary of 1 to {MAX_BOUNDARY} printable ASCII characters"
