@@ -1,0 +1,46 @@
+"""A browser's identity that no token names, and how long it lasts.
+
+Rule 1: a visitor ends at `expires_at`, whether or not a janitor has come by: an ended one is nobody and is never extended.
+Rule 2: only being seen moves the end, and never to an earlier time.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+VISITOR: Final = "visitor:"
+"""How the owners begin that a visitor's cookie names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """One browser; its records outlive it."""
+
+    id: str
+    created_at: float
+    """Seconds since the epoch, UTC, as the other times here."""
+    last_seen_at: float
+    expires_at: float
+    principal: str | None = None
+    """The `user:NAME` that signed in from this browser last; None: nobody did."""
+
+    @classmethod
+    def begin(cls, visitor_id: str, *, now: float, ttl_s: float) -> "Visitor":
+        """Return a visitor that is seen for the first time."""
+        return cls(id=visitor_id, created_at=now, last_seen_at=now, expires_at=now + ttl_s)
+
+    @property
+    def owner(self) -> str:
+        """Whose things this visitor makes and finds."""
+        return VISITOR + self.id
+
+    def lives(self, *, now: float) -> bool:
+        """Whether this visitor is still somebody."""
+        return now < self.expires_at
+
+    def seen(self, *, now: float, ttl_s: float) -> "Visitor":
+        """Return the visitor with its end moved on; an ended one stays as it is."""
+        if not self.lives(now=now):
+            return self
+        return replace(
+            self, last_seen_at=max(self.last_seen_at, now), expires_at=max(self.expires_at, now + ttl_s)
+        )
