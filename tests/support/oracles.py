@@ -38,7 +38,8 @@ from haulier.server.hosts import HostRules
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
 from haulier.server.tus.checksums import read_checksum
-from haulier.server.tus.headers import describe, read_concat, read_metadata
+from haulier.server.metadata import describe, read_metadata
+from haulier.server.tus.headers import read_concat
 
 VALUED = sorted(set(DigestName) - {DigestName.NONE})
 """Digests that have a value."""

@@ -208,6 +208,8 @@ class BeginUpload:
     key: str | None = None
     """Idempotency key."""
     protocol: str = "native"
+    ends_by_word: bool = False
+    """Mode append: the last byte of a known size does not complete the upload; a final body or a finish does."""
     ttl_s: float | None = None
     """Seconds without activity after which it may expire; clamped to what the capsule allows. None: its default."""
 
@@ -226,9 +228,10 @@ class BeginUpload:
         yield from _check_concat(self)
 
     def fingerprint(self) -> str:
-        """Return a hash that equal requests share, whatever the order of their members, their key and their time."""
+        """Return a hash that equal requests share, whatever the order of their members, their key, time and way to end."""
         members = asdict(replace(self, key=None))
-        del members["ttl_s"]  # it says nothing about what is uploaded
+        for name in ("ttl_s", "ends_by_word"):  # they say nothing about what is uploaded
+            del members[name]
         text = json.dumps(members, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

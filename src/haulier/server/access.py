@@ -18,9 +18,10 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For machines that watch the service: no rule of any guard holds here, and nothing is told but whether it works."""
 DOCUMENTS: Final = frozenset({"/openapi.json"})
 DOCUMENT_FOLDER: Final = "/errors/"
-TUS: Final = "/tus"
-"""What is spoken at and below this address is told to everybody who asks by OPTIONS."""
 """With tokens, documents need none: whoever is refused may read what that means. They are the same everywhere."""
+TUS: Final = "/tus"
+RESUMABLE: Final = "/resumable"
+"""What is spoken at and below these addresses is told to everybody who asks by OPTIONS."""
 
 
 def caller_of(request: Request) -> Caller:
@@ -40,7 +41,7 @@ def is_document(scope: Scope) -> bool:
     if scope["method"] == "OPTIONS":
         # Another method that a header means instead is judged as itself.
         plain = not headers_named(scope, b"x-http-method-override")
-        return plain and (path == TUS or path.startswith(f"{TUS}/"))
+        return plain and any(path == root or path.startswith(f"{root}/") for root in (TUS, RESUMABLE))
     folder, slash, name = path.rpartition("/")
     public = path in DOCUMENTS or (f"{folder}{slash}" == DOCUMENT_FOLDER and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}

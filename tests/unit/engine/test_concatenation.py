@@ -301,7 +301,7 @@ class TestFailures:
         async with engine() as one:
             hello = await partial(one)
             final = await join(one, hello)
-            await set_capsule(one, min_size=100)
+            await set_capsule(one, quota=5)
             assert (await bring(one, hello, HELLO, size=6)).offset == 6
             failed = await ended(one, final)
             assert (failed.status, await reserved(one)) == (SessionStatus.FAILED, (0, 6))
