@@ -40,6 +40,18 @@ HEAD   /tus/{upload_id:path}                  401      404    404    404    200 
 PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
 GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401
 DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401
+OPTIONS /resumable                            204      204    204    204    204   204      204     204 204   204
+OPTIONS /resumable/                           204      204    204    204    204   204      204     204 204   204
+OPTIONS /resumable/{upload_id:path}           204      204    204    204    204   204      204     204 204   204
+POST   /resumable                             401      404    403    201    201   201      201     401 401   401
+POST   /resumable/                            401      404    403    201    201   201      201     401 401   401
+PUT    /resumable                             401      404    403    201    201   201      201     401 401   401
+PUT    /resumable/                            401      404    403    201    201   201      201     401 401   401
+PUT    /resumable/{upload_id:path}            401      404    403    201    201   201      201     401 401   401
+HEAD   /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401
+GET    /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401
+PATCH  /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401
+DELETE /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401
 GET    /api/records                           401      404    200    200    200   200      200     401 401   401
 POST   /api/records                           401      404    403    404    201   422      422     401 401   401
 GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
@@ -91,6 +103,18 @@ HEAD   /tus/{upload_id:path}                   200  403     421       403
 PATCH  /tus/{upload_id:path}                   204  403     421       403
 GET    /tus/{upload_id:path}                   200  403     421       403
 DELETE /tus/{upload_id:path}                   204  403     421       403
+OPTIONS /resumable                             204  403     421       403
+OPTIONS /resumable/                            204  403     421       403
+OPTIONS /resumable/{upload_id:path}            204  403     421       403
+POST   /resumable                              201  403     421       403
+POST   /resumable/                             201  403     421       403
+PUT    /resumable                              201  403     421       403
+PUT    /resumable/                             201  403     421       403
+PUT    /resumable/{upload_id:path}             201  403     421       403
+HEAD   /resumable/{upload_id:path}             204  403     421       403
+GET    /resumable/{upload_id:path}             204  403     421       403
+PATCH  /resumable/{upload_id:path}             204  403     421       403
+DELETE /resumable/{upload_id:path}             204  403     421       403
 GET    /api/records                            200  403     421       403
 POST   /api/records                            201  403     421       403
 GET    /api/records/{record_id}                200  403     421       403
@@ -146,6 +170,8 @@ SLUGS: Final = {
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
     (404, "/tus/{"): "upload-not-found",
+    (404, "/resumable/{"): "upload-not-found",
+    (404, "/resumable"): "capsule-not-found",
     (404, "/tus"): "capsule-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
@@ -157,6 +183,8 @@ def slug_of(row: Row, who: str, status: int, mode: str) -> str:
     """Return the problem that a refusal is told as."""
     if (row.name, who) == ("POST /api/records", "fellow"):
         return "upload-not-found"  # the capsule is there for it, the writer's upload is not
+    if row.name == "PUT /resumable/{upload_id:path}" and status == 404:
+        return "capsule-not-found"  # it is the name of a file
     if status == 403:
         return SLUGS[status, mode]
     fitting = (

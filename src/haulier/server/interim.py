@@ -3,7 +3,6 @@
 Source: draft-ietf-httpbis-resumable-upload, sections "Status Code 104" and "Draft Version Identification".
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,17 +13,13 @@ from haulier.server.http.asgi import INTERIM_EXTENSION, Interim
 
 STATUS: Final = 104
 VERSION: Final = "Upload-Draft-Interop-Version"
-SPOKEN: Final = frozenset({3, 4, 5, 6, 7, 8})
+SPOKEN: Final = {str(number): number for number in (3, 4, 5, 6, 7, 8)}
 """The interop versions of the draft whose clients are answered in their own words."""
-
-_INTEGER: Final = re.compile(r" *+([0-9]{1,15}) *+")
 
 
 def spoken_version(scope: Scope) -> int | None:
     """Return the interop version that a request names, if we speak it."""
-    match = _INTEGER.fullmatch(header(scope, VERSION.lower().encode("ascii")) or "")
-    number = None if match is None else int(match[1])
-    return number if number in SPOKEN else None
+    return SPOKEN.get(header(scope, VERSION.lower().encode("ascii")) or "")
 
 
 def send_resumption(scope: Scope, headers: Mapping[str, str]) -> bool:

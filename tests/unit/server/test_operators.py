@@ -265,8 +265,9 @@ class TestOpenApi:
     ) -> None:
         document = (await client.get("/openapi.json")).json()
         listed = {(path, method.upper()) for path, method in self.operations(document)}
-        # tus is described by its own specification, and its clients read no other document.
-        pages = {"/", "/errors/{slug}", "/openapi.json", "/tus", "/tus/", "/tus/{upload_id:path}"}
+        # These are described by specifications of their own, and their clients read no other document.
+        foreign = {f"{root}{path}" for root in ("/tus", "/resumable") for path in ("", "/", "/{upload_id:path}")}
+        pages = {"/", "/errors/{slug}", "/openapi.json"} | foreign
         routes = {
             (route.path.replace(":path", ""), method)
             for route in service.app().routes

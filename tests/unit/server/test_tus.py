@@ -6,6 +6,7 @@ import hashlib
 import httpx2
 import pytest
 
+from haulier.adapters.memory import MemorySink
 from haulier.core.session import Concat
 from haulier.server.tus.headers import MadeOf, imf_date, read_concat
 from tests.support.service import MemoryService
@@ -46,9 +47,10 @@ async def test_a_trailer_that_cannot_be_told_from_a_header_is_refused() -> None:
 
 
 async def test_a_storage_that_cannot_put_together_does_not_announce_it() -> None:
-    service = MemoryService()
-    service.sink.concatenate = None  # type: ignore[method-assign,assignment]
-    async with service.client() as client:
+    class PlainSink(MemorySink):
+        concatenate = None  # type: ignore[assignment]
+
+    async with MemoryService(sink=PlainSink()).client() as client:
         assert not {"concatenation", "concatenation-unfinished"} & await extensions(client)
         answer = await client.post("/tus/", headers={**TUS, "Upload-Length": "5", "Upload-Concat": "partial"})
         assert answer.status_code == 400
