@@ -33,11 +33,24 @@ class Answer:
         return self.status, str(self.json["type"]).rpartition("/")[2]
 
 
+class Final(http.client.HTTPResponse):
+    """A final response; `http.client` takes every interim one but 100 for it."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # no public hook
+            if status == 100 or status >= 200:
+                return version, status, reason
+            while self.fp.readline() not in {b"\r\n", b"\n", b""}:
+                pass
+
+
 class Wire:
     """One connection to the service on this machine's `port`; opened when it is needed."""
 
     def __init__(self, port: int, *, timeout_s: float = TIMEOUT_S) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        self._connection.response_class = Final
 
     def __enter__(self) -> Self:
         return self
