@@ -266,7 +266,9 @@ class TestOpenApi:
         document = (await client.get("/openapi.json")).json()
         listed = {(path, method.upper()) for path, method in self.operations(document)}
         # These are described by specifications of their own, and their clients read no other document.
-        foreign = {f"{root}{path}" for root in ("/tus", "/resumable") for path in ("", "/", "/{upload_id:path}")}
+        foreign = {
+            f"{root}{path}" for root in ("/tus", "/resumable") for path in ("", "/", "/{upload_id:path}")
+        }
         pages = {"/", "/errors/{slug}", "/openapi.json"} | foreign
         routes = {
             (route.path.replace(":path", ""), method)

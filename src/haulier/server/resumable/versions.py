@@ -91,7 +91,7 @@ _ALL: Final = (
         progress=False,
         **_UNTIL_5,  # type: ignore[arg-type]  # by name, from a dictionary
     ),
-    Version(number=4, **_UNTIL_5),  # type: ignore[arg-type]  # the same
+    Version(number=4, progress=False, **_UNTIL_5),  # type: ignore[arg-type]  # the same
     Version(number=5, **_UNTIL_5),  # type: ignore[arg-type]  # the same
     Version(number=6, dialect="resumable-6", lifetime="expires"),
     Version(number=7, dialect="resumable-7"),
