@@ -198,18 +198,19 @@ class Service:
         signals = _signals_of(self._database, clock)
         self._feed = Feed(self._database, access, signals)
         work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
+        ports = SessionPorts(
+            work=work,
+            sink=self._sink,
+            claims=LocalClaims(),
+            workers=workers,
+            signals=signals,
+            clock=clock,
+            ids=SystemIdentifiers(clock),
+            holder=identity.worker,
+            boot_id=boot_id(),
+        )
         self._uploads = UploadService(
-            SessionPorts(
-                work=work,
-                sink=self._sink,
-                claims=LocalClaims(),
-                workers=workers,
-                signals=signals,
-                clock=clock,
-                ids=SystemIdentifiers(clock),
-                holder=identity.worker,
-                boot_id=boot_id(),
-            ),
+            ports,
             access,
             self._background,
             secret=load_secret(settings.storage_dir, setting=settings.storage_setting),
@@ -228,28 +229,34 @@ class Service:
             holder=identity.worker,
         )
         records = RecordService(work, self._sink, access, clock)
-        self._janitor = Janitor(
+        self._janitor = self._janitor_for(settings, records, clock, metrics)
+        self.services = self._services_of(
+            records, LaneService(work, access, clock, ports.ids), clock, metrics
+        )
+
+    def _janitor_for(
+        self, settings: Settings, records: RecordService, clock: Clock, metrics: Metrics
+    ) -> Janitor:
+        return Janitor(
             self._uploads,
             records,
             sink=self._sink,
             work=self._database,
             clock=clock,
-            limits=JanitorLimits(
-                interval_s=settings.janitor_interval_s,
-                ttl_s=settings.session_ttl_s,
-                trash_for_s=settings.trash_for_s,
-                retention_s=settings.retention_s,
-                events_for_s=settings.events_for_s,
-            ),
+            limits=janitor_limits(settings),
             swept=metrics.swept,
         )
+
+    def _services_of(
+        self, records: RecordService, lanes: LaneService, clock: Clock, metrics: Metrics
+    ) -> Services:
         operators = OperatorService(
             self._database, expire=self._janitor.expire, count_workers=self._count_workers
         )
-        self.services = Services(
+        return Services(
             uploads=self._uploads,
             records=records,
-            lanes=LaneService(work, access, clock, SystemIdentifiers(clock)),
+            lanes=lanes,
             feed=self._feed,
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
             operators=operators,
@@ -309,6 +316,17 @@ def _signals_of(database: SqlDatabase, clock: Clock) -> Signals:
     if isinstance(database, SqliteDatabase):
         return PolledSignals(database.commits_of_others, clock)
     return NotifiedSignals(database, clock)
+
+
+def janitor_limits(settings: Settings) -> JanitorLimits:
+    """Return the janitor's limits as they are set."""
+    return JanitorLimits(
+        interval_s=settings.janitor_interval_s,
+        ttl_s=settings.session_ttl_s,
+        trash_for_s=settings.trash_for_s,
+        retention_s=settings.retention_s,
+        events_for_s=settings.events_for_s,
+    )
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

@@ -86,17 +86,7 @@ class Engine:
         self.witness = WitnessedWork(self.database)
         self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
         self.uploads = UploadService(
-            SessionPorts(
-                work=self.work,
-                sink=self.sink,
-                claims=self.claims,
-                workers=self.workers,
-                signals=self.signals,
-                clock=self.clock,
-                ids=SeededIdentifiers(self.clock, seed),
-                holder=self.holder,
-                boot_id=boot_id,
-            ),
+            self._ports(boot_id),
             access,
             self.background,
             secret=b"s" * 32,
@@ -116,6 +106,19 @@ class Engine:
             clock=self.clock,
             limits=JanitorLimits(),
             swept=lambda result, count: self.swept.append((result, count)),
+        )
+
+    def _ports(self, boot_id: str) -> SessionPorts[UploadDetails]:
+        return SessionPorts(
+            work=self.work,
+            sink=self.sink,
+            claims=self.claims,
+            workers=self.workers,
+            signals=self.signals,
+            clock=self.clock,
+            ids=SeededIdentifiers(self.clock, self.seed),
+            holder=self.holder,
+            boot_id=boot_id,
         )
 
     async def restart(self, *, boot_id: str = "boot 1") -> "Engine":
