@@ -95,7 +95,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_and_nothing_is_kept(
 def test_ctrl_c_says_how_to_go_on_and_going_on_works(
     service: ServeProcess, haulier: Commands, source: Path
 ) -> None:
-    running = haulier.start("put", source, "--parallel", "1")  # slow enough to be interrupted
+    running = haulier.start("put", source)
     wait_until(lambda: len(accepted(service)) >= 3, "three chunks are accepted")
     running.send_signal(signal.SIGINT)
     _, err = running.communicate()
