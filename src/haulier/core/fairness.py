@@ -8,19 +8,18 @@ Rule 3: ranks depend on the time, but on one shelf (one priority, one kind) the 
         are compared, and places are counted by searching each shelf once.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from haulier.core.shelf import Seat, Shelf
+
 AGEING_S: Final = 600.0
 """Seconds of waiting that count as one step of priority: a low one passes a new high one after 20 minutes."""
 SMALL_FILE: Final = 8 * 1024 * 1024
 """Bytes up to which a file is small: about a second on an ordinary line."""
-_BLOCK: Final = 512
-"""Seats of a block: moving as many pointers costs less than finding the block does."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -55,59 +54,6 @@ def rank_of(priority: int, arrived_at: float, *, now: float) -> int:
     return priority + int(max(0.0, now - arrived_at) // AGEING_S)
 
 
-class _Seat(NamedTuple):
-    """Where an entry stands on its shelf; compared in this order."""
-
-    since: float
-    number: int
-    """Of the queue: tells those apart who came at once. Bumped ones count downwards."""
-
-
-class _Shelf:
-    """Sorted seats, in blocks: adding, removing and counting cost the same for ten and for 100 000."""
-
-    def __init__(self) -> None:
-        self._blocks: list[list[_Seat]] = []
-        self._ends: list[_Seat] = []
-        """The last seat of each block."""
-
-    def __bool__(self) -> bool:
-        return bool(self._blocks)
-
-    @property
-    def head(self) -> _Seat:
-        return self._blocks[0][0]
-
-    def add(self, seat: _Seat) -> None:
-        if not self._blocks:
-            self._blocks, self._ends = [[seat]], [seat]
-            return
-        at = min(bisect_left(self._ends, seat), len(self._blocks) - 1)
-        insort(self._blocks[at], seat)
-        self._settle(at)
-
-    def remove(self, seat: _Seat) -> None:
-        at = bisect_left(self._ends, seat)
-        block = self._blocks[at]
-        del block[bisect_left(block, seat)]
-        self._settle(at)
-
-    def count_while(self, goes: Callable[[_Seat], bool]) -> int:
-        """Return how many seats at the front `goes` is true of; it is true of a front part only."""
-        at = bisect_left(self._ends, True, key=lambda seat: not goes(seat))
-        block = self._blocks[at] if at < len(self._blocks) else []
-        inside = bisect_left(block, True, key=lambda seat: not goes(seat))
-        return sum(map(len, self._blocks[:at])) + inside
-
-    def _settle(self, at: int) -> None:
-        """Drop a block that became empty, halve one that became too long, note where it ends."""
-        block = self._blocks[at]
-        half = len(block) // 2 if len(block) > _BLOCK else len(block)
-        parts = [part for part in (block[:half], block[half:]) if part]
-        self._blocks[at : at + 1] = parts
-        self._ends[at : at + 1] = [part[-1] for part in parts]
-
-
 class _Class(NamedTuple):
     """What all on one shelf have in common."""
 
@@ -120,21 +66,21 @@ class _Shelves:
     """A shelf for each class: of one line, or of all."""
 
     def __init__(self) -> None:
-        self._shelves: dict[_Class, _Shelf] = {}
+        self._shelves: dict[_Class, Shelf] = {}
 
     def __bool__(self) -> bool:
         return bool(self._shelves)
 
-    def add(self, of: _Class, seat: _Seat) -> None:
-        self._shelves.setdefault(of, _Shelf()).add(seat)
+    def add(self, of: _Class, seat: Seat) -> None:
+        self._shelves.setdefault(of, Shelf()).add(seat)
 
-    def remove(self, of: _Class, seat: _Seat) -> None:
+    def remove(self, of: _Class, seat: Seat) -> None:
         shelf = self._shelves[of]
         shelf.remove(seat)
         if not shelf:
             del self._shelves[of]
 
-    def heads(self) -> Iterator[tuple[_Class, _Seat]]:
+    def heads(self) -> Iterator[tuple[_Class, Seat]]:
         return ((of, shelf.head) for of, shelf in self._shelves.items())
 
     def count_before(self, turn: "_Turn", *, now: float) -> int:
@@ -144,14 +90,14 @@ class _Shelves:
         )
 
 
-_Turn = tuple[int, Kind, _Seat]
+_Turn = tuple[int, Kind, Seat]
 
 
-def _turn_of(of: _Class, seat: _Seat, *, now: float) -> _Turn:
+def _turn_of(of: _Class, seat: Seat, *, now: float) -> _Turn:
     return -rank_of(of.priority, seat.since, now=now), of.kind, seat
 
 
-def _goes_before(turn: _Turn, now: float, of: _Class, seat: _Seat) -> bool:
+def _goes_before(turn: _Turn, now: float, of: _Class, seat: Seat) -> bool:
     return _turn_of(of, seat, now=now) < turn
 
 
@@ -164,7 +110,7 @@ class RankedQueue(Generic[K]):
     def __init__(self) -> None:
         self._all = _Shelves()
         self._lines: dict[str, _Shelves] = {}
-        self._entries: dict[K, tuple[Entry[K], _Class, _Seat]] = {}
+        self._entries: dict[K, tuple[Entry[K], _Class, Seat]] = {}
         self._keys: dict[int, K] = {}
         self._last_number = 0
 
@@ -183,7 +129,7 @@ class RankedQueue(Generic[K]):
         """Let `entry` wait; it may have arrived before others that wait already."""
         assert entry.key not in self, entry.key
         kind = Kind.SMALL if entry.small else Kind.LARGE
-        self._seat(entry, kind, _Seat(entry.arrived_at, self._number()))
+        self._seat(entry, kind, Seat(entry.arrived_at, self._number()))
 
     def remove(self, key: K) -> Entry[K] | None:
         """Take out the entry, if it is there."""
@@ -211,7 +157,7 @@ class RankedQueue(Generic[K]):
         since = min(seat.since for of, seat in self._all.heads() if of.priority == priority)
         entry = self.remove(key)
         assert entry is not None, key
-        self._seat(entry, Kind.BUMPED, _Seat(since, -self._number()))
+        self._seat(entry, Kind.BUMPED, Seat(since, -self._number()))
 
     def next(self, lines: Iterable[str], *, now: float, small_only: bool = False) -> Entry[K] | None:
         """Return who starts next of those in `lines`; None when nobody can."""
@@ -235,7 +181,7 @@ class RankedQueue(Generic[K]):
         _, of, seat = self._entries[key]
         return 1 + self._all.count_before(_turn_of(of, seat, now=now), now=now)
 
-    def _seat(self, entry: Entry[K], kind: Kind, seat: _Seat) -> None:
+    def _seat(self, entry: Entry[K], kind: Kind, seat: Seat) -> None:
         of = _Class(entry.priority, kind, entry.small)
         self._entries[entry.key] = (entry, of, seat)
         self._keys[seat.number] = entry.key
