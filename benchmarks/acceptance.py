@@ -1,20 +1,24 @@
 """What accepting a chunk costs: its transaction alone, on SQLite and on PostgreSQL, one by one and 32 at once.
 
-`python -m benchmarks.acceptance` prints the table. Both databases lie in the same temporary folder and sync for real;
+Both databases lie in the same temporary folder and sync for real;
 PostgreSQL runs beside the measuring process, so the two share its cores. `off` is what we do not use: a setting under
 which a crash of PostgreSQL loses what was answered.
 """
 
+import argparse
 import asyncio
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
+from benchmarks.harness import Verdict, conclude
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.postgres import database as postgres
 from haulier.core.session import MIB, SessionId
@@ -61,22 +65,25 @@ async def measure(accept: Accept, start: int, *, durable: bool) -> tuple[float, 
     return alone, IN_CROWDS / (time.perf_counter() - began), start + IN_CROWDS
 
 
-async def row(name: str, url: str, *, durable: bool) -> None:
-    """Measure one line of the table, the median of its rounds, and print it."""
+async def row(name: str, url: str, *, durable: bool) -> tuple[str, float, float]:
+    """Measure one line of the table, the median of its rounds."""
+    print(name, file=sys.stderr)
     async with prepared(open_database(url)) as accept:
         number, results = 10 * CROWD, []
         for _ in range(ROUNDS):
             alone, crowd, number = await measure(accept, number, durable=durable)
             results.append((alone, crowd))
     alones, crowds = zip(*results, strict=True)
-    print(f"| {name} | {statistics.median(alones):.2f} | {statistics.median(crowds):.0f} |", flush=True)
+    return name, statistics.median(alones), statistics.median(crowds)
 
 
-async def main(places: Iterable[str]) -> int:
-    print("| database, commit | one alone, ms | 32 at once, a second |\n|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=next(iter(places), None)) as folder:
-        await row("SQLite, process", f"sqlite:///{Path(folder) / 'process.db'}", durable=False)
-        await row("SQLite, power", f"sqlite:///{Path(folder) / 'power.db'}", durable=True)
+async def rows(place: str | None) -> list[tuple[str, float, float]]:
+    """Measure all lines; the files lie in a temporary folder in `place`."""
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        found = [
+            await row("SQLite, process", f"sqlite:///{Path(folder) / 'process.db'}", durable=False),
+            await row("SQLite, power", f"sqlite:///{Path(folder) / 'power.db'}", durable=True),
+        ]
     SETTINGS.update(fsync="on", full_page_writes="on")
     with own_cluster() as cluster:
         for number, (name, commit) in enumerate(
@@ -86,11 +93,31 @@ async def main(places: Iterable[str]) -> int:
             vars(postgres)["BEGIN_WRITE"] = (
                 postgres.BEGIN_DURABLE + b"; SET LOCAL synchronous_commit TO " + commit
             )
-            await row(name, cluster.url(f"rows{number}"), durable=False)
-    return 0
+            found.append(await row(name, cluster.url(f"rows{number}"), durable=False))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "place", nargs="?", help="a folder on the disk to measure; default: the temporary one"
+    )
+    found = uvloop.run(rows(parser.parse_args().place))
+    alone = {name: ms for name, ms, _ in found}
+    return conclude(
+        Verdict(
+            id="acceptance",
+            title="what accepting a chunk costs in the database",
+            ratio=alone["PostgreSQL, both levels"] / alone["SQLite, power"],
+            bar=10.0,
+            aim=5.0,
+            columns=("database, commit", "one alone: ms", "32 at once: a second"),
+            rows=tuple((name, ms, round(crowd)) for name, ms, crowd in found),
+            notes="The ratio is one acceptance on PostgreSQL, which goes through a socket, to one on SQLite that is synced too. "
+            "The last line is what we do not use: a crash of PostgreSQL would lose what was answered.",
+        )
+    )
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    sys.exit(uvloop.run(main(sys.argv[1:])))
+    sys.exit(main())

@@ -53,6 +53,9 @@ from haulier.server.services import Services
 
 log = structlog.get_logger()
 
+READINESS_S: Final = 2.0
+"""How long database and disk may each take to answer who asks for readiness: load balancers ask again every few seconds,
+and what does not answer for so long takes no uploads."""
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
 
@@ -301,14 +304,16 @@ class Service:
     async def readiness(self) -> Sequence[str]:
         """Return why uploads cannot be taken now; nothing when they can."""
         reasons = [str(ServiceStopping())] if self._stopping else []
-        try:
-            await self._database.read(lambda tx: tx.capsules.exists("default"))
-        except HaulierError as error:
-            reasons.append(f"the database does not answer: {type(error).__name__}")
-        try:
-            await self._sink.check(None)
-        except HaulierError as error:
-            reasons.append(f"the storage cannot be written: {type(error).__name__}")
+        looks = {
+            "the database does not answer": self._database.read(lambda tx: tx.capsules.exists("default")),
+            "the storage cannot be written": self._sink.check(1),
+        }
+        for what, look in looks.items():
+            try:
+                async with asyncio.timeout(READINESS_S):
+                    await look
+            except (HaulierError, TimeoutError) as error:
+                reasons.append(f"{what}: {type(error).__name__}")
         return reasons
 
 

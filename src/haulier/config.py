@@ -9,6 +9,7 @@ Rule 3: an unknown key is an error: a misspelt limit must not be a limit that si
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -71,6 +72,8 @@ LATER: Final = frozenset(
 
 SECRET: Final = frozenset({"webhooks"})
 """Settings whose value is never shown."""
+_SECRET_WORD: Final = re.compile("key|pass|secret|token", re.IGNORECASE)
+"""What the name of a secret has in it, rightly spelt or not."""
 
 
 class Settings(BaseSettings):
@@ -370,11 +373,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError("config", str(path), f"a TOML file ({error})") from error
 
 
-def _refuse_unknown_variables(environment: Collection[str]) -> None:
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(environment):
         if variable.startswith(PREFIX) and variable not in known | CLI_VARIABLES:
-            raise ConfigError(variable, "***", _no_such(variable, known))
+            name = variable.removeprefix(PREFIX).lower()
+            raise ConfigError(
+                variable, _shown_unknown(name, environment[variable]), _no_such(variable, known)
+            )
 
 
 def _no_such(name: str, known: Collection[str]) -> str:
@@ -389,8 +395,7 @@ def _as_config_error(error: ValidationError, flags: Mapping[str, object], config
     name = str(first["loc"][0])
     place = _place(name, flags, config)
     if first["type"] == "extra_forbidden":
-        shown = "***" if name in LATER | SECRET else _shown(first["input"])  # some of them are secrets
-        return ConfigError(place, shown, _no_such(name, Settings.model_fields))
+        return ConfigError(place, _shown_unknown(name, first["input"]), _no_such(name, Settings.model_fields))
     description = Settings.model_fields[name].description
     return ConfigError(place, "***" if name in SECRET else _shown(first["input"]), f"expected {description}")
 
@@ -403,6 +408,12 @@ def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:
     if os.environ.get(variable):  # noqa: TID251 - rule 1
         return variable
     return name if config is None else f"{name} in {config}"
+
+
+def _shown_unknown(name: str, value: object) -> str:
+    """Return the value of what is no setting, unless it may be a secret under a misspelt name."""
+    secret = name in LATER or difflib.get_close_matches(name, SECRET) or _SECRET_WORD.search(name)
+    return "***" if secret else _shown(value)
 
 
 def _shown(value: object) -> str:

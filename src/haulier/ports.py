@@ -789,8 +789,14 @@ class UnitOfWork(Protocol[D]):
         """Run `work` on one consistent view."""
         ...
 
-    async def write(self, work: Callable[[Transaction[D]], Awaitable[T]], *, durable: bool = False) -> T:
-        """Run `work` and commit before returning. `durable`: the commit survives a power loss."""
+    async def write(
+        self, work: Callable[[Transaction[D]], Awaitable[T]], *, durable: bool = False, frees: bool = False
+    ) -> T:
+        """Run `work` and commit before returning.
+
+        `durable`: the commit survives a power loss. `frees`: room can be freed after it, or is asked for; where
+        the rows lie on a full disk it may use what is kept for such.
+        """
         ...
 
 

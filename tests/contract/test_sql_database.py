@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from sqlalchemy.dialects import sqlite
 from haulier.adapters.sql import statements
 from haulier.adapters.sql.models import SCHEMA, metadata
 from haulier.adapters.sql.sqlite.database import MAX_WAITING, SqliteDatabase
+from haulier.adapters.sql.sqlite.spare import SPARE_BYTES
+from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
@@ -40,6 +43,7 @@ from haulier.testing.rows import (
     see_record,
     upload,
 )
+from tests.support.small_disk import small_disk
 
 
 def url_of(path: Path) -> str:
@@ -636,11 +640,31 @@ class TestFullDisk:
             rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
             assert list(rows) == []
 
+    async def test_what_frees_room_is_written_on_a_full_disk(self, tmp_path: Path) -> None:
+        with small_disk(tmp_path / "disk", size=16 * SPARE_BYTES) as disk:
+            async with SqliteDatabase(url_of(disk.path / "haulier.db")) as database:
+                await add_upload(database, upload("a", size=2**30))
+                with disk.filled():
+                    _, refusal = await _accept_until_full(database)
+                    assert isinstance(refusal, StorageFull)
+                    for fence in range(300):  # far more than what was kept has room for
+                        claim = partial(_claim, fence=fence)
+                        assert await database.write(claim, frees=True)
+                    assert disk.free < SPARE_BYTES
+                # There is room again: with the next transaction it is kept for the next time.
+                for _ in range(2):
+                    await database.write(lambda tx: tx.sessions.ask(SessionId("a"), 1))
+                assert (disk.path / "haulier.db-spare").stat().st_size == SPARE_BYTES
+
     async def test_a_start_on_a_full_disk_is_told(self, tiny_disk: Path) -> None:
         _fill(tiny_disk / "ballast")
         with pytest.raises((StorageFull, StorageUnavailable)) as refused:
             await SqliteDatabase(url_of(tiny_disk / "haulier.db")).open()
         assert isinstance(refused.value, StorageFull), refused.value
+
+
+async def _claim(tx: SqlTransaction, *, fence: int) -> bool:
+    return await tx.sessions.claim(SessionId("a"), fence, None, now=T0) is not None
 
 
 def _fill(ballast: Path) -> None:

@@ -162,6 +162,30 @@ class TestFullDatabase:
         require_bytes(outsider, outsider.finish(upload).json["id"], CONTENT)
 
 
+class TestDiskWithoutASparePage:
+    def test_still_tells_offsets_and_frees_what_is_deleted(self, tmp_path: Path) -> None:
+        """Rows and bytes on one disk, and nothing that must stay free: others took all of it."""
+        with (
+            small_disk(tmp_path / "disk", 40 * MIB) as disk,
+            serving(disk.path / "data", {"HAULIER_MIN_FREE_BYTES": "0"}) as service,
+        ):
+            outsider = Outsider(service.port)
+            record = upload_all(outsider).json["id"]
+            upload = outsider.begin(size=20 * MIB, mode="append")["id"]
+            assert outsider.append(upload, 0, CONTENT.range(0, 2 * MIB)).status == 204
+            with disk.filled():
+                assert ready(outsider).status == 503
+                assert outsider.try_begin(size=1).problem == (507, "storage-full")
+                for _ in range(100):
+                    assert outsider.offset(upload) == 2 * MIB
+                assert outsider.ask("DELETE", f"/api/uploads/{upload}").status == 204
+                assert disk.free >= 2 * MIB
+            with disk.filled():
+                assert outsider.ask("DELETE", f"/api/records/{record}?now=true").status == 204
+                assert disk.free >= CONTENT.size
+            assert upload_all(outsider).status == 201
+
+
 class TestLockedDatabase:
     def test_is_503_with_retry_after_for_who_writes_and_nothing_for_who_reads(self, tmp_path: Path) -> None:
         with serving(tmp_path / "data") as service:

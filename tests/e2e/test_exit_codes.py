@@ -36,6 +36,8 @@ def test_a_service_that_is_not_there_is_3(tmp_path: Path) -> None:
         (["ls", "--since", "yesterday"], "--since"),
         (["ls", "--status", "odd"], "--status"),
         (["get"], "Missing argument"),
+        (["get", "x", "-o", "-", "--json"], "-o -"),
+        (["get", "folder/", "-o", "-"], "-o -"),
         (["nonsense"], "nonsense"),
         (["serve", "--port", "70000"], "--port"),
         (["serve", "--workers", "0"], "--workers"),
@@ -124,13 +126,13 @@ def test_what_exceeds_a_quota_is_4(tmp_path: Path) -> None:
         assert piped.code == 4, piped.err
 
 
-def test_a_full_disk_is_4_and_says_so(tmp_path: Path) -> None:
+def test_a_full_disk_is_1_and_says_so(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"HAULIER_MIN_FREE_BYTES": str(2**60)}) as service:
         haulier = Commands(service.url, tmp_path / "work")
         for size in (5, 9 * MIB):
             make_file(haulier.folder / "a.bin", size)
             ran = haulier.run("put", "a.bin")
-            assert ran.code == 4, ran.err
+            assert ran.code == 1, ran.err
             assert "storage-full" in ran.err
 
 

@@ -105,7 +105,10 @@ def test_uploads_go_on_where_they_were_after_the_database_was_away(
         refused = outsider.put(upload, 1, chunk(1))
         assert refused.problem == (503, "storage-unavailable")
         assert int(refused.headers["retry-after"]) >= 1
-        assert ready(outsider).status == 503
+        unready = ready(outsider)
+        assert unready.status == 503
+        # Asked for two seconds, while transactions go on trying for ten.
+        assert unready.json["reasons"] == ["the database does not answer: TimeoutError"]
         assert outsider.ask("GET", "/healthz").status == 200
     finally:
         cluster.start()

@@ -96,6 +96,14 @@ def test_a_repeated_get_of_a_folder_fetches_nothing_again(service: ServeProcess,
     assert len(service.requests("GET", "/assets/original$")) == 1
 
 
+def test_a_record_goes_to_standard_output_and_nothing_else_does(haulier: Commands) -> None:
+    (haulier.folder / "a.txt").write_text("as it is\n")
+    record = haulier.run("put", "a.txt", "--json").documents[0]["id"]
+    ran = haulier.run("get", record, "-o", "-")
+    assert (ran.code, ran.out) == (0, "as it is\n")
+    assert not (haulier.folder / "-").exists()
+
+
 def test_standard_input_becomes_a_record(haulier: Commands) -> None:
     source = make_file(haulier.folder / "source.bin", 30 * MIB + 5)
     put = haulier.run("put", "-", "--name", "piped.bin", "--json", given=source.read_bytes())

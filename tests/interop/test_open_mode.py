@@ -58,6 +58,24 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
 
 
 @pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://evil.example/api/records", 421),
+        ("http://127.0.0.1@evil.example/api/records", 421),
+        ("http://{own}/api/records", 200),
+    ],
+)
+def test_the_name_in_an_absolute_target_counts_and_the_header_does_not(
+    service: ServeProcess, target: str, status: int
+) -> None:
+    own = service.url.removeprefix("http://")
+    answer = curl("--request-target", target.format(own=own), service.url)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    answer = curl("-H", "Host: evil.example", "--request-target", f"http://{own}/api/records", service.url)
+    assert answer.startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
     ("header", "status", "slug"),
     [
         ("Host: evil.example", 421, "host-refused"),

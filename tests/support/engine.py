@@ -172,13 +172,13 @@ class Engine:
         """Run `action` just before the `nth` write from now on: somebody else was faster by a moment."""
         real, count = self.database.write, 0
 
-        async def write(work: Any, *, durable: bool = False) -> Any:
+        async def write(work: Any, **how: bool) -> Any:
             nonlocal count
             count += 1
             if count == nth:
                 self.database.write = real  # type: ignore[method-assign]
                 await action()
-            return await real(work, durable=durable)
+            return await real(work, **how)
 
         self.database.write = write  # type: ignore[method-assign]
 

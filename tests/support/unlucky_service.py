@@ -99,7 +99,7 @@ class UnluckyDatabase(SqliteDatabase):
         whole.write_text(str(len(asyncio.all_tasks())))
         whole.rename(self._accidents.directory / "tasks")
 
-    async def write(self, work: Work[T], *, durable: bool = False) -> T:
+    async def write(self, work: Work[T], *, durable: bool = False, frees: bool = False) -> T:
         """Run `work`, if nothing happens."""
         called: list[str] = []
 
@@ -108,7 +108,7 @@ class UnluckyDatabase(SqliteDatabase):
             self._reach("in", called)
             return result
 
-        result = await super().write(listen, durable=durable)
+        result = await super().write(listen, durable=durable, frees=frees)
         self._reach("after", called)
         return result
 

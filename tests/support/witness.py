@@ -33,7 +33,11 @@ class WitnessedWork:
         return await self._work.read(work)
 
     async def write(
-        self, work: Callable[[Transaction[UploadDetails]], Awaitable[T]], *, durable: bool = False
+        self,
+        work: Callable[[Transaction[UploadDetails]], Awaitable[T]],
+        *,
+        durable: bool = False,
+        frees: bool = False,
     ) -> T:
         """Run `work`; it commits only if it tells of every record that it changes."""
 
@@ -45,7 +49,7 @@ class WitnessedWork:
                 raise SilentChange(f"no event tells of records {sorted(silent)}; call engine.outbox.tell")
             return result
 
-        return await self._work.write(witnessed, durable=durable)
+        return await self._work.write(witnessed, durable=durable, frees=frees)
 
 
 class _Witness:

@@ -112,7 +112,16 @@ def test_a_misspelt_variable_is_an_error_that_knows_better(monkeypatch: pytest.M
     monkeypatch.setenv("HAULIER_MAX_UPLOAD_BYTE", "1")
     error = refusal()
     assert error.setting == "HAULIER_MAX_UPLOAD_BYTE"
+    assert error.value == "1"
     assert "HAULIER_MAX_UPLOAD_BYTES" in error.expected
+
+
+@pytest.mark.parametrize("name", ["WEBHOKS", "TOKN_SECRET", "DATABASE_PASSWORD", "API_KEY"])
+def test_a_misspelt_variable_that_may_hold_a_secret_does_not_show_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"HAULIER_{name}", "hunter2")
+    assert "hunter2" not in str(refusal())
 
 
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:

@@ -140,7 +140,11 @@ class MemoryDatabase(Generic[D]):
         return await work(MemoryTransaction(self._rows.draft(), self._pause_now))
 
     async def write(
-        self, work: "Callable[[MemoryTransaction[D]], Awaitable[T]]", *, durable: bool = False
+        self,
+        work: "Callable[[MemoryTransaction[D]], Awaitable[T]]",
+        *,
+        durable: bool = False,
+        frees: bool = False,  # noqa: ARG002 - memory has no room to keep
     ) -> T:
         """Run `work` and commit, alone among the writes."""
         life = self._life

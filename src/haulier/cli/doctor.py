@@ -25,7 +25,7 @@ def doctor(
         tell(explain(error))
         raise typer.Exit(FAILED) from error
     # What the checks log goes to standard error; the verdicts stand alone on standard output.
-    bootstrap.configure_logging(settings)
+    bootstrap.configure_logging(settings.log)
     checks = start_checks.check_service(settings)
     for check in checks:
         print(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.detail}")

@@ -36,19 +36,25 @@ UNREACHABLE: Final = 3
 REFUSED: Final = 4
 INTERRUPTED: Final = 130
 
-REFUSING_STATUSES: Final = frozenset({401, 403, 413, 421, 429, 507})
-"""Access, and quotas of every kind: sessions, bytes, the disk."""
+REFUSING_STATUSES: Final = frozenset({401, 403, 413, 421, 429})
+"""Access, and quotas of every kind: sessions, bytes, requests."""
+HIDING_SLUGS: Final = frozenset({"capsule-not-found"})
+"""How a service refuses whoever may not even know what there is."""
 
 
 def exit_code(error: BaseException) -> int:
     """Return the number that tells this error."""
     if isinstance(error, PeerUnreachable | WaitTimeout):
         return UNREACHABLE
-    if isinstance(error, PeerRefused) and error.status in REFUSING_STATUSES:
+    if isinstance(error, PeerRefused) and _refuses_access(error):
         return REFUSED
     if isinstance(error, ConfigError):
         return USAGE
     return FAILED
+
+
+def _refuses_access(error: PeerRefused) -> bool:
+    return error.status in REFUSING_STATUSES or error.slug in HIDING_SLUGS
 
 
 def worst_code(codes: Collection[int]) -> int:

@@ -1,9 +1,12 @@
 """`haulier ls`, `get` and `rm`: what the service holds."""
 
 import asyncio
+import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -62,7 +65,13 @@ def get(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", envvar="HAULIER_OUTPUT", metavar="FILE|DIR", help="Where to put it."),
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="HAULIER_OUTPUT",
+            metavar="FILE|DIR|-",
+            help="Where to put it; - is standard output.",
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", envvar="HAULIER_FORCE", help="Replace files that exist.")
@@ -74,6 +83,8 @@ def get(
     as_json: Json = False,
 ) -> None:
     """Fetch a record, or all below a folder, verified; goes on where an earlier fetch stopped."""
+    if output == STANDARD_OUTPUT and (as_json or what.endswith("/")):
+        raise typer.BadParameter("one record's bytes alone can go there", param_hint="-o -")
 
     async def work() -> int:
         from haulier.client import Client
@@ -110,6 +121,8 @@ def rm(
     run(work())
 
 
+STANDARD_OUTPUT: Final = Path("-")
+
 _HEADING = f"{'ID':36}  {'STATUS':10}  {'SIZE':>15}  {'CREATED':20}  NAME"
 
 
@@ -129,6 +142,12 @@ def _require_time(text: str) -> None:
         ) from error
 
 
+def _print_file(path: Path) -> None:
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
 class _Fetch:
     """One `haulier get`."""
 
@@ -140,6 +159,8 @@ class _Fetch:
     async def one(self, record_id: str, output: Path | None) -> int:
         """Fetch one record into a file, or into a folder under its own name."""
         record = await self._client.record(record_id)
+        if output == STANDARD_OUTPUT:
+            return await self._to_standard_output(record)
         target = output
         if target is None or await asyncio.to_thread(target.is_dir):
             # The name is the sender's word; only a plain name may be joined to a folder of ours.
@@ -147,6 +168,15 @@ class _Fetch:
             target = (target or Path()) / record.filename
         with Bars(record.size) as bars:
             await self._fetch(record, target, bars)
+        return DONE
+
+    async def _to_standard_output(self, record: "Record") -> int:
+        """Pass a record's bytes on once all of them are here and verified: what is printed cannot be taken back."""
+        with TemporaryDirectory(prefix="haulier-") as folder, Bars(record.size) as bars:
+            target = Path(folder, "bytes")
+            with bars.file(record.filename) as report:
+                await self._client.download(record.id, target, progress=report)
+            await asyncio.to_thread(_print_file, target)
         return DONE
 
     async def folder(self, prefix: str, folder: Path, parallel: int) -> int:

@@ -133,7 +133,7 @@ class Session(Generic[D]):
     received: Ranges = Ranges()
     """Accepted bytes: durable as the service's level promises."""
     tail_trusted: bool = False
-    """Mode append: whether bytes past `received` came without a digest of their own and count."""
+    """Mode append: whether bytes past `received` come without a digest of their own, and count."""
     boot_id: str = ""
     """The machine's boot in which the session began, or was last appended to: what was accepted in another
     one may be gone, and what was not is."""
@@ -171,6 +171,7 @@ class Session(Generic[D]):
             spec=spec,
             details=details,
             size=spec.size,
+            tail_trusted=spec.mode is Mode.APPEND,
             boot_id=boot_id,
             follower=follower,
             created_at=now,

@@ -49,7 +49,7 @@ class AppendClaims(Generic[D]):
                     continue
                 if asked < session.fence:
                     asked = session.fence
-                    await self._work.write(partial(_ask, session))
+                    await self._work.write(partial(_ask, session), frees=True)
                     self._context.ports.signals.tell(session.id)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -73,7 +73,7 @@ class AppendClaims(Generic[D]):
             holds[session.id] = session.fence + 1
             self._context.awake.set()
         claimed = await self._work.write(
-            lambda tx: tx.sessions.claim(session.id, session.fence, holder, now=now)
+            lambda tx: tx.sessions.claim(session.id, session.fence, holder, now=now), frees=True
         )
         if claimed is None and holder is not None:
             holds.pop(session.id, None)

@@ -132,12 +132,16 @@ class AppendIntake(Generic[D]):
 
     async def _true_offset(self, session: Session[D]) -> int:
         extent = await self._sink.extent(session.id)
-        if session.tail_trusted and session.boot_id == self._context.ports.boot_id:
+        if self._tail_counts(session):
             return extent if session.size is None else min(extent, session.size)
         if extent > session.offset:
             async with self._writing(session) as writer:
                 await self._sink.truncate(session.id, writer.position)
         return min(extent, session.offset)
+
+    def _tail_counts(self, session: Session[D]) -> bool:
+        """Whether bytes past the row count (Rule 2)."""
+        return session.tail_trusted and session.boot_id == self._context.ports.boot_id
 
     @asynccontextmanager
     async def _writing(self, session: Session[D]) -> AsyncIterator[RangeWriter]:
@@ -203,10 +207,9 @@ class AppendIntake(Generic[D]):
             # Parts of appends are not sized in advance: what was free when this one was begun may be gone.
             await self._sink.check(body.length)
         hold.on_asked(body.stop)
-        if session.tail_trusted and check.strict:
-            # From here on bytes past the row are not to be believed; the first checkpoint of a body
-            # without a digest makes them so again.
-            await self.save(session, offset, trusted=False)
+        if self._tail_counts(session) is check.strict:
+            # The row says before the first byte whether bytes past it are to be believed after a crash.
+            await self.save(session, offset, trusted=not check.strict)
         async with self._writing(session) as writer:
             run = _Run(self, session, writer, body=body, check=check, bound=bound)
             try:

@@ -358,7 +358,7 @@ class SessionContext(Generic[D]):
     async def release(self, session_id: SessionId, fence: int) -> None:
         """Say in the row that nobody appends any more; what cannot be said now is said when somebody asks."""
         try:
-            await self.ports.work.write(lambda tx: tx.sessions.release(session_id, fence))
+            await self.ports.work.write(lambda tx: tx.sessions.release(session_id, fence), frees=True)
         except StorageError as error:
             log.warning("append.not_released", session=session_id, error=str(error))
             return

@@ -91,7 +91,7 @@ class Endings(Generic[D]):
                 if (
                     seen.asked != seen.fence
                 ):  # it may not know that it is to finish, or have given up on an error
-                    await self._work.write(lambda tx: tx.sessions.ask(seen.id, seen.fence))
+                    await self._work.write(lambda tx: tx.sessions.ask(seen.id, seen.fence), frees=True)
                     self._context.ports.signals.tell(seen.id)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -289,7 +289,7 @@ class Endings(Generic[D]):
             await policy.purged(tx, session)
             return True
 
-        if not await self._work.write(withdraw, durable=True):
+        if not await self._work.write(withdraw, durable=True, frees=True):
             return False
         blob_key, _ = _final_name(session)
         await self._sink.delete(blob_key)
@@ -316,7 +316,7 @@ class Endings(Generic[D]):
             return True
 
         try:
-            return await self._work.write(end, durable=True)
+            return await self._work.write(end, durable=True, frees=True)
         except StorageError:
             self._context.forget(session.id)  # it may have ended: whoever waits looks at the row
             raise
@@ -335,7 +335,7 @@ class Endings(Generic[D]):
     async def expire(self, now: float) -> int:
         """End sessions whose time is over; see `SessionService.expire`."""
         total = 0
-        while batch := await self._work.write(partial(self._expire_in, now)):
+        while batch := await self._work.write(partial(self._expire_in, now), frees=True):
             for session in batch:
                 await self.free(session.id, SessionStatus.EXPIRED)
             total += len(batch)
@@ -351,7 +351,7 @@ class Endings(Generic[D]):
     async def purge(self, *, before: float) -> int:
         """Remove the rows of sessions that ended before then, and bytes that only they name."""
         total = 0
-        while batch := await self._work.write(partial(self._purge_in, before)):
+        while batch := await self._work.write(partial(self._purge_in, before), frees=True):
             for session in batch:
                 if session.blob_key is not None and not self._context.policy.keeps_blob(session):
                     await self._sink.delete(session.blob_key)

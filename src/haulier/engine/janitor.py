@@ -163,7 +163,8 @@ class Janitor:
 
     async def _prune_events(self) -> int:
         total = 0
-        while count := await self._work.write(partial(_prune_events, self._old(self._limits.events_for_s))):
+        prune = partial(_prune_events, self._old(self._limits.events_for_s))
+        while count := await self._work.write(prune, frees=True):
             total += count
         return total
 

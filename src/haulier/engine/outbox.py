@@ -55,7 +55,9 @@ class TellingWork(Generic[D]):
         """Run `work` on one consistent view."""
         return await self._work.read(work)
 
-    async def write(self, work: Callable[[Transaction[D]], Awaitable[T]], *, durable: bool = False) -> T:
+    async def write(
+        self, work: Callable[[Transaction[D]], Awaitable[T]], *, durable: bool = False, frees: bool = False
+    ) -> T:
         """Run `work` and commit before returning; then say so, if it wrote events."""
         wrote = False
 
@@ -66,7 +68,7 @@ class TellingWork(Generic[D]):
             return result
 
         try:
-            return await self._work.write(noting, durable=durable)
+            return await self._work.write(noting, durable=durable, frees=frees)
         finally:
             # After an error too: the answer to a commit may have been lost.
             if wrote:

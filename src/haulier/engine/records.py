@@ -137,7 +137,7 @@ class RecordService:
             if await tx.records.delete(record_id, now=now, keep_assets=keep_assets):
                 await tell(tx, EventKind.DELETED, record_id, now=now)
 
-        await self._work.write(trash, durable=True)
+        await self._work.write(trash, durable=True, frees=True)
         if at_once:
             await self._remove(record_id)
 
@@ -197,12 +197,13 @@ class RecordService:
 
     async def forget_keys(self, *, before: float) -> int:
         """Forget the idempotency keys under which records were finalised before then; the records stay."""
-        return await self._work.write(lambda tx: tx.finalisations.forget(before=before))
+        return await self._work.write(lambda tx: tx.finalisations.forget(before=before), frees=True)
 
     async def _remove(self, record_id: RecordId) -> None:
         # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves
         # behind are strays, which the janitor finds.
-        for asset in await self._work.write(partial(_drop, record_id, self._clock.now()), durable=True):
+        drop = partial(_drop, record_id, self._clock.now())
+        for asset in await self._work.write(drop, durable=True, frees=True):
             await self._sink.delete(asset.blob_key)
 
 

@@ -170,7 +170,7 @@ class SessionService(Generic[D]):
 
     async def _take_back(self, session: Session[D]) -> None:
         """Erase a session without a part, unless another process has found its row and taken bytes for it."""
-        if not await self._work.write(partial(self._erase_in, session)):
+        if not await self._work.write(partial(self._erase_in, session), frees=True):
             await self._context.follow(session)  # as its row says that this process does
 
     async def _erase_in(self, session: Session[D], tx: Transaction[D]) -> bool:

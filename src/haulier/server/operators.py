@@ -1,7 +1,7 @@
 """What operators ask: does it live, can it take uploads, what has it done, what is under way."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import FastAPI, Query
 from starlette.requests import Request
@@ -14,6 +14,9 @@ from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, write_
 from haulier.server.schemas import HealthOut, ReadyOut
 from haulier.server.services import Services
 from haulier.server.uploads import json_answer
+
+UNREADY_AGAIN_S: Final = 5
+"""When to ask again; what load balancers do anyway."""
 
 
 class OperatorRoutes:
@@ -62,8 +65,11 @@ class OperatorRoutes:
         """Tell whether uploads can be taken, and if not, why."""
         reasons = list(await self._services.readiness())
         answer = ReadyOut(status="unready" if reasons else "ready", reasons=reasons)
-        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        return JSONResponse(answer.model_dump(), status, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store"}
+        if not reasons:
+            return JSONResponse(answer.model_dump(), headers=headers)
+        headers["Retry-After"] = str(UNREADY_AGAIN_S)
+        return JSONResponse(answer.model_dump(), HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
     async def metrics(self, request: Request) -> Response:
         """Tell Prometheus. For operators."""

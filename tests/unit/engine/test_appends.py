@@ -198,6 +198,26 @@ async def test_bytes_of_a_killed_request_count_when_it_had_no_digest() -> None:
         await two.background.stop(grace_s=0)
 
 
+@pytest.mark.parametrize("before", ["nothing", "a body with a digest", "another boot"])
+async def test_the_first_bytes_of_a_killed_request_count_before_any_checkpoint(before: str) -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT)
+        if before == "a body with a digest":
+            with pytest.raises(BodyCut):
+                await append(
+                    one, upload.id, 0, FakeBody(b"x", end=BodyEnd.CUT, length=9), digests=(sha256(DATA),)
+                )
+        boot = "boot 2" if before == "another boot" else "boot 1"
+        two = await one.restart(boot_id=boot)
+        body = FakeBody(b"b" * 77, b"", held=True)
+        running = beside(append(two, upload.id, 0, body))
+        await body.reached.wait()
+        three = await two.restart(boot_id=boot)
+        running.cancel()
+        assert (await three.uploads.offset(upload.id, caller=ME)).offset == 77
+        await three.background.stop(grace_s=0)
+
+
 async def test_bytes_past_the_row_do_not_count_after_the_machine_was_down() -> None:
     async with engine() as one:
         upload = await one.begin_append(4 * CHECKPOINT)

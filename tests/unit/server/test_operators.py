@@ -32,7 +32,7 @@ class TestProbes:
         assert (response.status_code, response.json()) == (200, {"status": "ready", "reasons": []})
         service.reasons = ["the storage cannot be written"]
         response = await client.get("/readyz")
-        assert response.status_code == 503
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
         assert response.json() == {"status": "unready", "reasons": ["the storage cannot be written"]}
 
 

@@ -16,6 +16,7 @@ What is relied on of uvicorn beyond its options is listed in tests/unit/server/h
 """
 
 import asyncio
+import re
 from enum import Enum, auto
 from typing import Any, ClassVar, Final
 from uuid import uuid4
@@ -40,6 +41,7 @@ from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter
 from haulier.server.http.refusals import refusal
 from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer
 
+_END_OF_AUTHORITY: Final = re.compile(rb"[/?#]")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOPPING_LINGER_S: Final = 2.0
 """How long a goodbye may take when the whole server goes: less than its 10 s."""
@@ -214,6 +216,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             return
         self._meter.reported()
         self._check_framing()
+        self._prefer_name_in_target()
         super().on_headers_complete()
         cycle = self.cycle
         self._phase = _Phase.BODY
@@ -224,6 +227,17 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._messages = Messages(cycle)
         cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]  # uvicorn offers no hook
         self.scope["extensions"] = self._extensions(cycle)
+
+    def _prefer_name_in_target(self) -> None:
+        """Let the name in a target of absolute form stand for Host, so that no rule judges another one.
+
+        Source: RFC 9112 section 3.2.2.
+        """
+        _, absolute, rest = self.url.partition(b"://")
+        if absolute and not self.url.startswith(b"/"):
+            authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
+            self.headers.append((b"host", authority))
 
     def _check_framing(self) -> None:
         """Take the body's length from the fields that the parser has judged.

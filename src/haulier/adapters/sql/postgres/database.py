@@ -124,7 +124,7 @@ class PostgresDatabase:
         """Run `work` on one consistent view, which has everything that was committed before the call."""
         return await self._run_task(self._persist(lambda: self._read(work)))
 
-    async def write(self, work: Work[T], *, durable: bool = False) -> T:
+    async def write(self, work: Work[T], *, durable: bool = False, frees: bool = False) -> T:  # noqa: ARG002 - the server's disk is its own
         """Run `work` and commit before returning.
 
         Raises:

@@ -3,11 +3,13 @@
 Rule 1: one thread owns the only connection that writes; whatever waits when it becomes free is one transaction.
 Rule 2: nobody is answered before COMMIT has returned.
 Rule 3: within a group each job has a savepoint of its own, so that one which fails takes back only its own changes.
-Rule 4: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
+Rule 4: when the disk is full, what frees room gets the spare room, and is tried once more.
+Rule 5: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
         a thread and its answer back, as aiosqlite does, costs twenty times the statement.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections import deque
@@ -19,11 +21,13 @@ from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
+import structlog
 
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, connect, drive, translated
 from haulier.adapters.sql.sqlite.migrate import migrate
+from haulier.adapters.sql.sqlite.spare import Spare
 from haulier.adapters.sql.stores import SqlTransaction
-from haulier.core.errors import ConfigError, StorageUnavailable
+from haulier.core.errors import ConfigError, StorageFull, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[SqlTransaction], Awaitable[T]]
@@ -38,13 +42,17 @@ BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the lock: twice the driver's default, below what HTTP clients wait."""
 
 
+log = structlog.get_logger(__name__)
+
+
 @dataclass(slots=True)
 class _Job:
     """One caller's work, and what came of it; without work, a look at the commits of others."""
 
     work: Work[Any] | None
-    durable: bool
     future: asyncio.Future[Any]
+    durable: bool = False
+    frees: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -104,16 +112,16 @@ class SqliteDatabase:
         """Run `work` on one consistent view, which has everything that was committed before the call."""
         return await self._readers.run(work)
 
-    async def write(self, work: Work[T], *, durable: bool = False) -> T:
+    async def write(self, work: Work[T], *, durable: bool = False, frees: bool = False) -> T:
         """Run `work` and commit before returning."""
-        job = _Job(work, durable, asyncio.get_running_loop().create_future())
+        job = _Job(work, asyncio.get_running_loop().create_future(), durable, frees)
         self._writer.submit(job)
         result: T = await job.future
         return result
 
     async def commits_of_others(self) -> int:
         """Return a number that is another one after any other process has committed; never after we have."""
-        job = _Job(None, durable=False, future=asyncio.get_running_loop().create_future())
+        job = _Job(None, asyncio.get_running_loop().create_future())
         self._writer.submit(job)
         result: int = await job.future
         return result
@@ -140,11 +148,13 @@ class _Writer:
         self._gate = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._synchronous = ""
+        self._spare = Spare(path)
 
     def open(self) -> None:
         """Connect and start the thread."""
         with translated(self._path):
             self._connect()
+        self._keep_spare()
         self._thread = threading.Thread(target=self._run, name="haulier-sql-writer", daemon=True)
         self._thread.start()
 
@@ -178,7 +188,9 @@ class _Writer:
             batch, going = self._next_batch()
             if batch:
                 self._run_batch(batch)
+                self._help_free(batch)
                 _settle(batch)
+                self._keep_spare()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -228,6 +240,29 @@ class _Writer:
             job.error = error
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+
+    def _help_free(self, batch: Sequence[_Job]) -> None:
+        """Try those that free room again, with the room that was kept for them."""
+        refused = [job for job in batch if job.frees and isinstance(job.error, StorageFull)]
+        if not refused:
+            return
+        self._spare.give_up()
+        for job in refused:
+            job.error = None
+        self._restart_log()
+        self._run_batch(refused)
+
+    def _restart_log(self) -> None:
+        """Let the log be written from its beginning again, over room that it has already."""
+        with contextlib.suppress(sqlite3.Error):  # then it grows into the spare room
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _keep_spare(self) -> None:
+        try:
+            self._spare.keep()
+        except OSError as error:
+            log.warning("storage.spare_not_kept", path=str(self._path), error=str(error))
 
     def _set_synchronous(self, connection: sqlite3.Connection, level: str) -> None:
         if level != self._synchronous:
