@@ -7,6 +7,8 @@ whatever it takes is safe. Every other exception is a bug and comes out.
 import math
 import re
 import unicodedata
+import zlib
+from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,6 +30,10 @@ from haulier.server.errors import HostRefused, RangeNotSatisfiable
 from haulier.server.hosts import HostRules
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
+from haulier.soulseek.codec import MalformedMessage, Table
+from haulier.soulseek.messages import FROM_SERVER, INIT, TO_SERVER
+from haulier.soulseek.peer_messages import TO_PEER, FolderAnswer, SearchAnswer, ShareList
+from haulier.soulseek.protocol import Event, Frames, Unreadable
 
 VALUED = sorted(set(DigestName) - {DigestName.NONE})
 """Digests that have a value."""
@@ -227,3 +233,40 @@ def check_host(text: str) -> None:
     assert re.fullmatch(
         r"files\.example(:[0-9]{1,5})?|b:0*80|(127\.0\.0\.1|\[::1\]|localhost):0*8000", text.lower()
     )
+
+
+def check_soulseek_frames(text: str) -> None:
+    """Whatever a peer or server sends: messages that can be written again, or one refusal; all is bounded."""
+    data = text.encode("latin-1", "replace")
+    for table in (FROM_SERVER, TO_SERVER, INIT, TO_PEER):
+        frames = Frames(table, table)
+        for at in range(0, len(data), 7):
+            frames.receive_data(data[at : at + 7])
+            for event in frames.events():
+                _require_readable(table, event)
+            assert frames.buffered <= len(data)
+        if frames.fault is not None:
+            _require_short(frames.fault)
+            assert frames.buffered == 0
+
+
+def _require_readable(table: Table, event: Event) -> None:
+    if isinstance(event, Unreadable):
+        assert event.code in table
+        return
+    written = table.encode(event)
+    again = Frames(table, table)
+    again.receive_data(written)
+    assert list(again.events()) == [event]
+
+
+def check_soulseek_packed(text: str) -> None:
+    """Whatever is in a compressed message: its content, or one refusal."""
+    data = text.encode("latin-1", "replace")
+    for packed in (data, zlib.compress(data)):
+        for unpack in (SearchAnswer(packed).unpack, FolderAnswer(packed).unpack, ShareList(packed).folders):
+            try:
+                content = unpack()
+                list(content) if isinstance(content, Iterator) else None
+            except MalformedMessage as error:
+                _require_short(error)
