@@ -22,6 +22,8 @@ from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.directories import prepare_tree
+from haulier.adapters.jobs import LocalJobs
+from haulier.adapters.pictures import DiskPictures, can_make_pictures
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
 from haulier.adapters.sql.database import SqlDatabase, open_database
@@ -30,6 +32,7 @@ from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
 from haulier.deliveries import Deliveries
 from haulier.engine.accounts import Accounts
@@ -40,6 +43,7 @@ from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
+from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.ports import Clock, Signals
@@ -195,6 +199,9 @@ class Service:
         self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
         self._database = open_database(settings.database)
         self._background = Background()
+        self._pictures: DiskPictures | None = None
+        self._jobs: LocalJobs | None = None
+        self._processing: ProcessingService | None = None
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
         access = GrantedAccess(clock)
@@ -212,6 +219,7 @@ class Service:
             holder=identity.worker,
             boot_id=boot_id(),
         )
+        jobs = self._process_pictures(settings, identity, ports)
         self._uploads = UploadService(
             ports,
             access,
@@ -221,6 +229,7 @@ class Service:
             hashers=os.cpu_count() or 1,
             observer=metrics,
             hooks=hooks,
+            jobs=jobs,
         )
         self._deliveries = Deliveries(
             settings.webhooks,
@@ -233,9 +242,38 @@ class Service:
         )
         records = RecordService(work, self._sink, access, clock)
         self._janitor = self._janitor_for(settings, records, clock, metrics)
-        self.services = self._services_of(
-            records, LaneService(work, access, clock, ports.ids), clock, metrics
+        lanes = LaneService(work, access, clock, ports.ids, jobs=jobs)
+        self.services = self._services_of(records, lanes, clock, metrics)
+
+    def _process_pictures(
+        self, settings: Settings, identity: Identity, ports: SessionPorts[UploadDetails]
+    ) -> LocalJobs | None:
+        """Build what makes smaller pictures, where that is wanted and can be done."""
+        if not settings.image_processes or not can_make_pictures():
+            return None
+        # Each worker has at least one; more of them would multiply what all may take.
+        processes = max(1, settings.image_processes // identity.workers)
+        self._pictures = DiskPictures(self._sink, processes=processes)
+
+        async def run(record_id: RecordId) -> None:
+            assert self._processing is not None
+            await self._processing.run(record_id)
+
+        self._jobs = LocalJobs(run, self._background, parallel=processes)
+        self._processing = ProcessingService(
+            ProcessingPorts(
+                work=ports.work,
+                sink=self._sink,
+                pictures=self._pictures,
+                jobs=self._jobs,
+                workers=ports.workers,
+                clock=ports.clock,
+                ids=ports.ids,
+                holder=ports.holder,
+            ),
+            digest=settings.digest,
         )
+        return self._jobs
 
     def _janitor_for(
         self, settings: Settings, records: RecordService, clock: Clock, metrics: Metrics
@@ -248,6 +286,7 @@ class Service:
             clock=clock,
             limits=janitor_limits(settings),
             swept=metrics.swept,
+            processing=self._processing,
         )
 
     def _services_of(
@@ -282,6 +321,8 @@ class Service:
         try:
             await self._uploads.redo()
             self._background.start(self._uploads.resume(), name="resume")
+            if self._processing is not None:
+                self._background.start(self._processing.redo(), name="unprocessed")
             janitor = self._background.start(self._janitor.run(), name="janitor")
             yield
         finally:
@@ -289,8 +330,14 @@ class Service:
                 janitor.cancel()
             await self.stop()
             listening.cancel()
+            await self._stop_pictures()
             await self._background.stop(grace_s=STOP_GRACE_S)
             self._sink.close()
+
+    async def _stop_pictures(self) -> None:
+        if self._jobs is not None and self._pictures is not None:
+            self._jobs.stop()
+            await self._pictures.close()
 
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""

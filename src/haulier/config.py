@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         ),
     ] = ()
     jobs: Annotated[str, Field(description="in-process")] = "in-process"
+    image_processes: Annotated[
+        Whole,
+        Field(
+            ge=0, le=MAX_WORKERS, description="processes that make small pictures, 0 (none are made) to 256"
+        ),
+    ] = 2
     durability: Annotated[Literal["process", "power"], Field(description="process or power")] = "process"
     digest: Annotated[DigestName, Field(description=f"one of {', '.join(DigestName)}")] = DigestName.SHA_256
     log: Annotated[Literal["console", "json"], Field(description="console or json")] = "console"

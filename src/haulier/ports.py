@@ -19,7 +19,8 @@ from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
 from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
-from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.processing import Derivatives, Unprocessed
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token
 
@@ -449,8 +450,8 @@ class RecordStore(Protocol):
         """Return the record with its assets."""
         ...
 
-    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
-        """If it is uploading: add its original and complete it."""
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float, more: bool = False) -> bool:
+        """If it is uploading: add its original and complete it, or with `more` leave it to be processed."""
         ...
 
     async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
@@ -512,6 +513,35 @@ class RecordQuery:
     after: tuple[float, str] | None = None
     """Keyset: (created_at, id) of the last row of the page before."""
     limit: int = 50
+
+
+class ProcessingStore(Protocol):
+    """What is being done with the records that have arrived, in the rows of one transaction."""
+
+    async def left(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Record]:
+        """Return up to `limit` records that are uploaded or processing and not deleted, oldest first.
+
+        `after`: keyset, (created_at, id) of the last row of the page before.
+        """
+        ...
+
+    async def take(self, record_id: RecordId, fence: int, holder: str, *, now: float) -> Record | None:
+        """If it is uploaded or processing, under that fence and not deleted: let `holder` process it; return it."""
+        ...
+
+    async def give_back(self, record_id: RecordId, fence: int) -> bool:
+        """If it is processing under that fence: nobody does any more, and that attempt does not count."""
+        ...
+
+    async def settle(
+        self, record_id: RecordId, fence: int, status: RecordStatus, *, error: str | None, now: float
+    ) -> bool:
+        """If it is processing under that fence and has its original: end that with completed or failed."""
+        ...
+
+    async def measure(self, record_id: RecordId, kind: AssetKind, *, width: int, height: int) -> bool:
+        """If the record has that asset, and its dimensions are not known: note them, in pixels."""
+        ...
 
 
 class FinalisationStore(Protocol):
@@ -750,6 +780,11 @@ class Transaction(Protocol[D]):
         ...
 
     @property
+    def processing(self) -> ProcessingStore:
+        """What is left to be done with records."""
+        ...
+
+    @property
     def events(self) -> EventStore:
         """The outbox."""
         ...
@@ -797,6 +832,50 @@ class UnitOfWork(Protocol[D]):
         `durable`: the commit survives a power loss. `frees`: room can be freed after it, or is asked for; where
         the rows lie on a full disk it may use what is kept for such.
         """
+        ...
+
+
+# --- processing --------------------------------------------------------------------------------------
+
+
+class Pictures(Protocol):
+    """Makes smaller pictures of stored images, in a place where a bad image harms nobody."""
+
+    async def derive(
+        self, blob_key: str, *, display: str, thumbnail: str, line: str
+    ) -> Derivatives | Unprocessed:
+        """Make the display picture and the thumbnail of a blob as the sink's parts of those keys.
+
+        They are there after a success only. Of an image that cannot be opened it is said why; never is that an
+        error. After a cancel nothing of it goes on.
+
+        Args:
+            blob_key: any file at all.
+            display: the key of a part that is not there.
+            thumbnail: the same.
+            line: whose turn it takes; every line has its turn.
+
+        Raises:
+            ServiceStopping · StorageError
+        """
+        ...
+
+
+class JobQueue(Protocol):
+    """Work on records that goes on without its request.
+
+    What is asked for here is a hint that a crash may lose; the records themselves say what is left to do.
+    """
+
+    def enqueue(self, record_id: RecordId, *, line: str) -> bool:
+        """Let a record be processed soon, perhaps twice; False: there is no room, so ask later.
+
+        `line`: whose turn it takes, the owner's for instance.
+        """
+        ...
+
+    def knows(self, record_id: RecordId) -> bool:
+        """Whether it waits here, or is being processed."""
         ...
 
 

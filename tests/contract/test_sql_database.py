@@ -278,7 +278,7 @@ class TestSchema:
             "UPDATE records SET deleted_at = 1",
             "UPDATE records SET status = 'odd'",
             "INSERT INTO chunks VALUES ('none', 0, 1, x'00')",
-            "INSERT INTO assets SELECT 'none', 'display', 'b', 1, NULL, NULL, 'x/y', NULL, NULL",
+            "INSERT INTO assets SELECT 'none', 'display', 'b', 1, NULL, NULL, 'x/y', NULL, NULL, NULL",
         ],
     )
     async def test_rows_that_make_no_sense_are_refused(

@@ -8,7 +8,7 @@ import tempfile
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from haulier.adapters.bounded.content import inspect
@@ -122,6 +122,7 @@ def test_a_csv_is_judged_as_one_that_is_read_whole(text: str, places: list[int])
     assert (not reader.problems) is consistent
 
 
+@example(b"\xef", ".json", None)
 @given(
     st.binary(max_size=300),
     st.sampled_from(["", ".json", ".csv", ".txt", ".png"]),

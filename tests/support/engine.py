@@ -7,9 +7,11 @@ from typing import Any, Final, TypeVar
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
+from haulier.adapters.jobs import LocalJobs
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
+from haulier.core.record import RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
 from haulier.engine.background import Background
@@ -18,9 +20,11 @@ from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.lanes import LaneService
 from haulier.engine.outbox import Feed, TellingWork
+from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
+from tests.support.fake_pictures import FakePictures
 from tests.support.witness import WitnessedWork
 
 T = TypeVar("T")
@@ -65,8 +69,9 @@ class Engine:
         limits: UploadLimits | None = None,
         beside: "Engine | None" = None,
         hooks: Hooks = NO_HOOKS,
+        pictures: FakePictures | None = None,
     ) -> None:
-        """Be a process of its own, or one `beside` another that lives."""
+        """Be a process of its own, or one `beside` another that lives; with `pictures`, one that processes."""
         self.clock = clock or ManualClock()
         self.database: MemoryDatabase[UploadDetails] = database or MemoryDatabase()
         self.disk = disk or MemoryDisk(clock=self.clock)
@@ -80,13 +85,32 @@ class Engine:
         self.counts = Counts()
         self.seed = seed
         self.hooks = hooks
+        self.pictures = pictures
+        self.jobs = LocalJobs(self.process, self.background, parallel=2)
+        jobs = None if pictures is None else self.jobs
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
         access = GrantedAccess(self.clock)
         self.feed = Feed(self.database, access, self.signals)
         self.witness = WitnessedWork(self.database)
         self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
+        ports = self._ports(boot_id)
+        self.processing = ProcessingService(
+            ProcessingPorts(
+                work=self.work,
+                sink=self.sink,
+                pictures=FakePictures() if pictures is None else pictures,
+                jobs=self.jobs,
+                workers=self.workers,
+                clock=self.clock,
+                ids=ports.ids,
+                holder=self.holder,
+            ),
+            digest=self.limits.digest,
+        )
+        if pictures is not None:
+            pictures.sink = self.sink
         self.uploads = UploadService(
-            self._ports(boot_id),
+            ports,
             access,
             self.background,
             secret=b"s" * 32,
@@ -94,8 +118,11 @@ class Engine:
             hashers=2,
             observer=self.counts,
             hooks=hooks,
+            jobs=jobs,
         )
-        self.lanes = LaneService(self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000))
+        self.lanes = LaneService(
+            self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000), jobs=jobs
+        )
         self.records = RecordService(self.work, self.sink, access, self.clock)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
@@ -106,7 +133,12 @@ class Engine:
             clock=self.clock,
             limits=JanitorLimits(),
             swept=lambda result, count: self.swept.append((result, count)),
+            processing=None if pictures is None else self.processing,
         )
+
+    async def process(self, record_id: RecordId) -> None:
+        """Do a job."""
+        await self.processing.run(record_id)
 
     def _ports(self, boot_id: str) -> SessionPorts[UploadDetails]:
         return SessionPorts(
@@ -134,6 +166,7 @@ class Engine:
             seed=self.seed + 1,
             limits=self.limits,
             hooks=self.hooks,
+            pictures=None if self.pictures is None else FakePictures(),
         )
 
     def neighbour(self) -> "Engine":
@@ -146,6 +179,7 @@ class Engine:
             limits=self.limits,
             beside=self,
             hooks=self.hooks,
+            pictures=None if self.pictures is None else FakePictures(),
         )
         for one in (self, other):
             one.background.start(one.uploads.listen(one.feed), name="signals")

@@ -9,7 +9,9 @@ from haulier.ports import Transaction, UnitOfWork
 
 T = TypeVar("T")
 
-WRITERS: Final = frozenset({"insert", "complete", "add_asset", "end", "delete", "restore", "drop_assets"})
+WRITERS: Final = frozenset(
+    {"insert", "complete", "add_asset", "end", "delete", "restore", "drop_assets", "take", "settle"}
+)
 """What changes a record that others know of; `erase` takes back one that nobody was told of."""
 
 
@@ -61,6 +63,7 @@ class _Witness:
         self.told: set[str] = set()
         self.records = _Records(tx.records, self.changed)
         self.events = _Events(tx.events, self.told)
+        self.processing = _Records(tx.processing, self.changed)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)

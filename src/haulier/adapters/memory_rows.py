@@ -16,6 +16,7 @@ from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
 from haulier.adapters.memory_overview import MemoryOverview
+from haulier.adapters.memory_processing import MemoryProcessingStore
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy
@@ -197,6 +198,7 @@ class MemoryTransaction(Generic[D]):
         self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
         self.events = MemoryEventStore(rows.events, pause)
         self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
+        self.processing = MemoryProcessingStore(rows.records, pause)
 
 
 class MemorySessionStore(Generic[D]):
@@ -517,12 +519,12 @@ class MemoryRecordStore:
         await self._pause()
         return self._rows.records.get(record_id)
 
-    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
-        """Complete an uploading record that has no original yet."""
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float, more: bool = False) -> bool:
+        """Complete an uploading record that has no original yet, or leave it to be processed."""
         record = await self._uploading(record_id)
         if record is None or record.asset(original.kind) is not None:
             return False
-        return self._store(record.complete(original, now=now))
+        return self._store(record.complete(original, now=now, more=more))
 
     async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
         """Add an asset of a kind that the record lacks."""

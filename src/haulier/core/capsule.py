@@ -63,6 +63,8 @@ class CapsulePolicy:
     """Whether everybody with a token may put things in, and then sees those, without a grant."""
     admits_visitors: bool = False
     """The same for visitors."""
+    valid_images: bool = False
+    """Whether an image that no smaller pictures can be made of fails, instead of being kept without them."""
     forward: str | None = None
     """`REMOTE:PATH` that each record goes on to; kept for the version that sends."""
 
@@ -294,6 +296,7 @@ KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "digest": _read_digest,
     "admits_users": _read_switch,
     "admits_visitors": _read_switch,
+    "valid_images": _read_switch,
     "forward": _read_forward,
 }
 """How the value of each of a policy's keys is read; each names the attribute, too."""

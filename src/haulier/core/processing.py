@@ -4,6 +4,7 @@ Both come from work on bytes of strangers, which may also end without a result; 
 is a value, not an error: the file itself stays stored, and whoever asked writes the reason down.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,10 @@ QUALITY: Final = 82
 """Of display and thumbnail, as WebP counts it."""
 MAX_PLACEHOLDER_URL: Final = 2048
 """Characters: it is repeated in every list that shows the record."""
+MAX_INLINE: Final = MAX_PLACEHOLDER_URL // 4 * 3 - len("data:image/webp;base64,")
+"""Bytes of a placeholder that fit into such a URL, whatever the name of its type."""
+INLINE_TYPES: Final = frozenset({"image/webp", "image/png", "image/jpeg", "image/gif", "image/avif"})
+"""Pictures that cannot do anything but be shown."""
 MAX_PREVIEW: Final = 500
 MAX_PROBLEMS: Final = 10
 """Problems that are told of one file: whoever mends those runs into the rest."""
@@ -35,6 +40,8 @@ class ProcessingFailure(StrEnum):
     CHECK_TOO_LARGE = "check-too-large"
     CHECK_TIMEOUT = "check-timeout"
     CHECK_CRASHED = "check-crashed"
+    QUOTA_EXCEEDED = "quota-exceeded"
+    """The capsule has no room for what was made."""
     QUEUE_FULL = "queue-full"
     """Too many are waiting; the only one that can pass by itself."""
 
@@ -53,6 +60,7 @@ _WORDS: Final[Mapping[ProcessingFailure, str]] = {
     ProcessingFailure.CHECK_TOO_LARGE: "The file is too large to be checked.",
     ProcessingFailure.CHECK_TIMEOUT: "Checking the file took too long.",
     ProcessingFailure.CHECK_CRASHED: "The file could not be checked.",
+    ProcessingFailure.QUOTA_EXCEEDED: "The capsule has no room left for previews of the image.",
     ProcessingFailure.QUEUE_FULL: "Too many files are being worked on; try again in a moment.",
 }
 
@@ -90,6 +98,28 @@ class Derivatives:
     placeholder: Derivative
     placeholder_url: str
     """The placeholder itself, as a data URL."""
+
+
+def is_image(content_type: str) -> bool:
+    """Whether previews are tried of what is said to be of this media type; its first bytes decide."""
+    return content_type.strip().lower().startswith("image/")
+
+
+def data_url(content: bytes, content_type: str) -> str | None:
+    """Return a small picture as a URL; None: it is not small enough, or no mere picture."""
+    essence = content_type.partition(";")[0].strip().lower()
+    if not 0 < len(content) <= MAX_INLINE or essence not in INLINE_TYPES:
+        return None
+    return f"data:{essence};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def content_of(url: str) -> bytes:
+    """Return what a data URL in base64 holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return base64.b64decode(url.partition(";base64,")[2], validate=True)
 
 
 class ContentFault(StrEnum):

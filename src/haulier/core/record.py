@@ -59,6 +59,8 @@ TRANSITIONS: Final[Mapping[RecordStatus, frozenset[RecordStatus]]] = {
     RecordStatus.CANCELLED: frozenset(),
     RecordStatus.EXPIRED: frozenset(),
 }
+UNPROCESSED: Final = frozenset({RecordStatus.UPLOADED, RecordStatus.PROCESSING})
+"""The original is here, and something is left to be done with it."""
 ENDS: Final = frozenset({RecordStatus.CANCELLED, RecordStatus.EXPIRED, RecordStatus.FAILED})
 """How the upload of an original ends without one."""
 
@@ -75,6 +77,8 @@ class Asset:
     content_type: str
     width: int | None = None
     height: int | None = None
+    data_url: str | None = None
+    """The whole asset as a URL, for a placeholder: lists are shown with it, at no cost of another request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +103,52 @@ class Record:
     finished_at: float | None = None
     deleted_at: float | None = None
     assets: tuple[Asset, ...] = ()
+    processing_started_at: float | None = None
+    """When the latest attempt began."""
+    attempts: int = 0
+    """How often its processing was begun and not given back."""
+    fence: int = 0
+    """Grows with each attempt: what an earlier one finds out counts no more."""
+    holder: str | None = None
+    """The worker of the latest attempt."""
 
-    def complete(self, original: Asset, *, now: float) -> "Record":
-        """The original is committed and nothing is left to do."""
-        moved = self._move(RecordStatus.COMPLETED)
+    def complete(self, original: Asset, *, now: float, more: bool = False) -> "Record":
+        """The original is committed; without `more` nothing is left to do."""
+        moved = self._move(RecordStatus.UPLOADED if more else RecordStatus.COMPLETED)
         return replace(
             moved,
             assets=(*self.assets, original),
             size=original.size,
             digest=original.digest,
             uploaded_at=now,
-            finished_at=now,
+            finished_at=None if more else now,
         )
+
+    @property
+    def unprocessed(self) -> bool:
+        """Whether something is left to be done with what has arrived."""
+        return self.status in UNPROCESSED
+
+    def process(self, holder: str, *, now: float) -> "Record":
+        """A worker begins to process what has arrived, or goes on in another's place."""
+        moved = self if self.status is RecordStatus.PROCESSING else self._move(RecordStatus.PROCESSING)
+        return replace(
+            moved,
+            processing_started_at=now,
+            attempts=self.attempts + 1,
+            fence=self.fence + 1,
+            holder=holder,
+        )
+
+    def give_back(self) -> "Record":
+        """The worker could not go on, for a reason that is not the file's; another attempt follows."""
+        if self.status is not RecordStatus.PROCESSING:
+            raise AssertionError(f"record {self.id} is not being processed")
+        return replace(self, attempts=self.attempts - 1, holder=None)
+
+    def settle(self, status: RecordStatus, *, error: str | None, now: float) -> "Record":
+        """The processing has come to its end."""
+        return replace(self._move(status), error=error, finished_at=now, holder=None)
 
     def end(self, status: RecordStatus, *, error: str | None, now: float) -> "Record":
         """The upload of the original ended without a result."""

@@ -28,6 +28,8 @@ MAX_CONTENT_TYPE: Final = 255
 MAX_METADATA_KEYS: Final = 64
 MAX_METADATA_BYTES: Final = 16 * 1024
 """Bytes of all keys and values. Precedent: usual header limits, through which tus sends them."""
+MAX_SIDE: Final = 2**31 - 1
+"""Pixels. Precedent: PNG, the widest of the formats."""
 MAX_KEY: Final = 255
 """Characters of an idempotency key. Precedent: Stripe's limit."""
 
@@ -74,6 +76,13 @@ class UploadDetails:
     """Whether the record was there before and this upload only adds an asset to it."""
     digest: Digest | None = None
     """The result, once committed."""
+    derivatives: bool = True
+    """Whether the service makes smaller pictures, when it is an image and comes alone."""
+    width: int | None = None
+    height: int | None = None
+    """Pixels, by the word of the sender, who made the picture."""
+    data_url: str | None = None
+    """A committed placeholder as a URL."""
 
     def attached(self, record: RecordId) -> "UploadDetails":
         """A record takes this detached asset over."""
@@ -186,6 +195,11 @@ class BeginUpload:
     asset: AssetKind = AssetKind.ORIGINAL
     lanes: bool = False
     """Make no record: the asset stays detached until a record takes it."""
+    derivatives: bool = True
+    """Whether the service may make smaller pictures of it."""
+    width: int | None = None
+    height: int | None = None
+    """Pixels, of a picture whose sender knows them."""
     key: str | None = None
     """Idempotency key."""
     protocol: str = "native"
@@ -209,8 +223,14 @@ class BeginUpload:
         """Return a hash that equal requests share, whatever the order of their members, their key and their time."""
         members = asdict(replace(self, key=None))
         del members["ttl_s"]  # it says nothing about what is uploaded
+        for name, usual in _LATER_MEMBERS.items():
+            if members[name] == usual:
+                del members[name]  # so that uploads from before there was such a member go on
         text = json.dumps(members, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_LATER_MEMBERS: Final = {"derivatives": True, "width": None, "height": None}
 
 
 def _plain(value: object) -> str:
@@ -234,6 +254,11 @@ def _check_sizes(request: BeginUpload) -> Iterator[FieldProblem]:
 def _check_asset(request: BeginUpload) -> Iterator[FieldProblem]:
     if request.lanes and request.record is not None:
         yield FieldProblem("lanes", "cannot be combined with 'record'")
+    if (request.width is None) is not (request.height is None):
+        yield FieldProblem("width", "must be given together with 'height', or both left out")
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side is not None and not 0 < side <= MAX_SIDE:
+            yield FieldProblem(name, f"must be 1 to {MAX_SIDE} pixels")
     if request.record is not None and request.asset is AssetKind.ORIGINAL:
         yield FieldProblem("asset", "must be another than 'original', which made the record")
     if request.record is None and not request.lanes and request.asset is not AssetKind.ORIGINAL:

@@ -15,6 +15,7 @@ import structlog
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService
 from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
 
@@ -110,9 +111,11 @@ class Janitor:
         clock: Clock,
         limits: JanitorLimits,
         swept: Callable[[str, int], None] = lambda _result, _count: None,
+        processing: ProcessingService | None = None,
     ) -> None:
         """`swept` hears what each step did: its name, or its name and `-failed`, and how often."""
         self._swept = swept
+        self._processing = processing
         self._sessions = sessions
         self._records = records
         self._sink = sink
@@ -134,6 +137,8 @@ class Janitor:
         """Do every step once, but after a jump of the clock none that depends on age."""
         await self._step("keep", self._keep)
         await self._step("redo", self._sessions.redo)
+        if self._processing is not None:
+            await self._step("processing", self._processing.redo)
         if self._jumps.look():
             return
         await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))

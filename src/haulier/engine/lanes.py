@@ -23,13 +23,13 @@ from haulier.core.errors import (
 )
 from haulier.core.event import EventKind
 from haulier.core.finalisation import AssetSource, Finalisation, Finalised
-from haulier.core.record import AssetKind, Record, RecordId
+from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails, require_valid
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
-from haulier.engine.policy import asset_of, new_record
-from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
+from haulier.engine.policy import asset_of, new_record, wants_pictures
+from haulier.ports import AccessPolicy, Clock, Identifiers, JobQueue, Transaction, UnitOfWork
 
 Sources = Sequence[tuple[AssetSource, Upload]]
 """The uploads of one record."""
@@ -39,8 +39,16 @@ class LaneService:
     """What brings the lanes of an upload together."""
 
     def __init__(
-        self, work: UnitOfWork[UploadDetails], access: AccessPolicy, clock: Clock, ids: Identifiers
+        self,
+        work: UnitOfWork[UploadDetails],
+        access: AccessPolicy,
+        clock: Clock,
+        ids: Identifiers,
+        *,
+        jobs: JobQueue | None = None,
     ) -> None:
+        """`jobs` takes images that came alone; None: that is not done here."""
+        self._jobs = jobs
         self._work = work
         self._access = access
         self._clock = clock
@@ -69,7 +77,12 @@ class LaneService:
         """
         require_valid(asked.problems())
         new_ids = tuple(self._ids.record_id() for _ in asked.records)
-        return await self._work.write(partial(self._finalise, asked, new_ids, caller), durable=True)
+        records = await self._work.write(partial(self._finalise, asked, new_ids, caller), durable=True)
+        if self._jobs is not None:
+            for record in records:
+                if record.status is RecordStatus.UPLOADED:
+                    self._jobs.enqueue(record.id, line=record.owner)
+        return records
 
     async def _finalise(
         self,
@@ -90,23 +103,23 @@ class LaneService:
                 )
         return [await _existing(tx, record_id) for record_id in ids]
 
-    @staticmethod
     async def _make(
-        tx: Transaction[UploadDetails], record_id: RecordId, sources: Sources, *, now: float
+        self, tx: Transaction[UploadDetails], record_id: RecordId, sources: Sources, *, now: float
     ) -> None:
         """Add the record of these uploads, and let it have their assets."""
         original = next(upload for source, upload in sources if source.kind is AssetKind.ORIGINAL)
         # In the lists it is as new as it is to those who read them, however long its bytes took.
         await tx.records.insert(replace(new_record(original, record_id), created_at=now))
         await tell(tx, EventKind.CREATED, record_id, now=now)
-        await tx.records.complete(record_id, asset_of(original), now=now)
+        more = self._jobs is not None and len(sources) == 1 and wants_pictures(original.details)
+        await tx.records.complete(record_id, asset_of(original), now=now, more=more)
         for source, upload in sources:
             if source.kind is not AssetKind.ORIGINAL:
                 await tx.records.add_asset(record_id, asset_of(upload))
             taken = upload.details.attached(record_id)
             if not await tx.sessions.settle(upload.id, taken, instead_of=upload.details):
                 raise UploadBusy(upload.id, "somebody else takes it, or gives it up, right now")
-        await tell(tx, EventKind.COMPLETED, record_id, now=now)
+        await tell(tx, EventKind.UPDATED if more else EventKind.COMPLETED, record_id, now=now)
 
 
 async def _claim_key(

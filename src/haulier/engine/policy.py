@@ -11,13 +11,14 @@ from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.event import ENDS, EventKind, event_of
-from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.processing import MAX_INLINE, data_url, is_image
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import tell
-from haulier.ports import AccessPolicy, ByteSink, Transaction
+from haulier.ports import AccessPolicy, ByteSink, JobQueue, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
     SessionStatus.ABORTED: RecordStatus.CANCELLED,
@@ -50,7 +51,11 @@ class UploadPolicy:
         *,
         sink: ByteSink,
         on_finish: OnFinish | None,
+        jobs: JobQueue | None,
     ) -> None:
+        self._jobs = jobs
+        self._left_to_do: dict[SessionId, tuple[RecordId, str]] = {}
+        """Records whose processing is to be asked for as soon as their commit has returned."""
         self._sink = sink
         self._on_finish = on_finish
         self._digests = digests
@@ -98,7 +103,16 @@ class UploadPolicy:
             assert actual is not None
             expected.require(actual.value)
             digest = digest or actual
-        return replace(details, digest=digest)
+        return replace(details, digest=digest, data_url=await self._inline(session))
+
+    async def _inline(self, session: Upload) -> str | None:
+        """Return a placeholder as a URL, where it can be one."""
+        size = session.size or 0
+        if session.details.asset is not AssetKind.PLACEHOLDER or size > MAX_INLINE:
+            return None
+        content = bytearray()
+        await self._sink.scan(session.id, 0, size, content.extend)
+        return data_url(bytes(content), session.details.content_type)
 
     async def approve(self, session: Upload, details: UploadDetails) -> None:
         """Ask the embedding program."""
@@ -119,14 +133,18 @@ class UploadPolicy:
         await tx.capsules.use(details.capsule, reserved=_reserved(session), size=asset.size)
         if details.record is None:
             return
+        now = session.last_seen_at
+        more = details.makes_record and self._jobs is not None and wants_pictures(details)
         if details.adds_to_record:
             added = await tx.records.add_asset(details.record, asset)
         else:
-            added = await tx.records.complete(details.record, asset, now=session.last_seen_at)
+            added = await tx.records.complete(details.record, asset, now=now, more=more)
         if not added:
             raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
-        kind = EventKind.UPDATED if details.adds_to_record else EventKind.COMPLETED
-        await tell(tx, kind, details.record, now=session.last_seen_at)
+        unfinished = details.adds_to_record or more
+        await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
+        if more:
+            self._left_to_do[session.id] = details.record, session.spec.owner
 
     async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the bytes back, and end the record that the upload made."""
@@ -178,6 +196,10 @@ class UploadPolicy:
         self._digests.forget(session_id)
         if self._observer is not None:
             self._observer.ended(status)
+        record = self._left_to_do.pop(session_id, None)
+        if record is not None and self._jobs is not None and status is SessionStatus.COMMITTED:
+            record_id, owner = record
+            self._jobs.enqueue(record_id, line=owner)
 
     def remembered(self) -> Collection[SessionId]:
         """Return the uploads whose digest is kept."""
@@ -221,13 +243,22 @@ def asset_of(session: Upload) -> Asset:
     if session.blob_key is None or session.size is None:
         message = f"upload {session.id} is committed without a blob key or a size"
         raise AssertionError(message)
+    details = session.details
     return Asset(
-        kind=session.details.asset,
+        kind=details.asset,
         blob_key=session.blob_key,
         size=session.size,
-        digest=session.details.digest,
-        content_type=session.details.content_type,
+        digest=details.digest,
+        content_type=details.content_type,
+        width=details.width,
+        height=details.height,
+        data_url=details.data_url,
     )
+
+
+def wants_pictures(original: UploadDetails) -> bool:
+    """Whether the service is to make smaller pictures of what came alone."""
+    return original.derivatives and is_image(original.content_type)
 
 
 def new_record(session: Upload, record_id: RecordId) -> Record:

@@ -28,7 +28,7 @@ from haulier.engine.gate import UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Ears
+from haulier.ports import AccessPolicy, Body, Ears, JobQueue
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
@@ -68,7 +68,7 @@ class UploadState:
 class UploadService:
     """Uploads of every front end. All calls may run in parallel and be repeated."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one a collaborator
         self,
         ports: SessionPorts[UploadDetails],
         access: AccessPolicy,
@@ -79,14 +79,18 @@ class UploadService:
         hashers: int,
         observer: UploadObserver | None = None,
         hooks: Hooks = NO_HOOKS,
+        jobs: JobQueue | None = None,
     ) -> None:
+        """`jobs` takes images that are to be processed; None: that is not done here."""
         self._ports = ports
         self._gate = UploadGate(ports.work, access, secret)
         self._limits = limits
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
         self._on_begin = hooks.on_begin
-        policy = UploadPolicy(self._digests, observer, access, sink=ports.sink, on_finish=hooks.on_finish)
+        policy = UploadPolicy(
+            self._digests, observer, access, sink=ports.sink, on_finish=hooks.on_finish, jobs=jobs
+        )
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, policy, background, limits.sessions
         )
@@ -175,6 +179,9 @@ class UploadService:
             record=None if request.lanes else request.record or self._ports.ids.record_id(),
             asset=request.asset,
             adds_to_record=adds,
+            derivatives=request.derivatives,
+            width=request.width,
+            height=request.height,
         )
         return spec, details
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
-from haulier.core.errors import HaulierError, OffsetMismatch
+from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, check_filename, require_valid
 from haulier.engine.uploads import UploadState
@@ -125,6 +125,7 @@ class FileRoutes:
             content_type=header(request.scope, b"content-type"),
             digest_name=name,
             expected=expected,
+            derivatives=_derivatives(query.get("derivatives", "server")),
             key=idempotency_key(request),
         )
         return _Asked(begin=begin, digests=others, wanted=wanted_digests(request))
@@ -183,6 +184,12 @@ class FileRoutes:
         headers |= digest_header(state.upload.details.digest, asked.wanted)
         status = HTTPStatus.CREATED if created else HTTPStatus.OK
         return json_answer(presented.result or presented, status, headers=headers)
+
+
+def _derivatives(text: str) -> bool:
+    if text not in {"server", "none"}:
+        raise InvalidRequest.of("derivatives", "must be server or none")
+    return text == "server"
 
 
 def _address(request: Request, upload_id: SessionId) -> str:

@@ -19,6 +19,7 @@ from haulier.core.upload import (
     MAX_FILENAME,
     MAX_METADATA_KEYS,
     MAX_PATH,
+    MAX_SIDE,
     MAX_SIZE,
     BeginUpload,
 )
@@ -80,6 +81,11 @@ class BeginIn(_In):
     record: str | None = Field(default=None, max_length=255)
     asset: AssetKind = AssetKind.ORIGINAL
     lanes: bool = False
+    derivatives: Literal["server", "none"] = "server"
+    """Who makes smaller pictures, when this is an image and comes alone."""
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None = None
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None = None
+    """Pixels, of a picture whose sender knows them."""
     ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
     """Seconds without activity until it may expire; clamped to what the capsule allows."""
 
@@ -105,6 +111,9 @@ class BeginIn(_In):
             record=None if self.record is None else RecordId(self.record),
             asset=self.asset,
             lanes=self.lanes,
+            derivatives=self.derivatives == "server",
+            width=self.width,
+            height=self.height,
             ttl_s=self.ttl_s,
             key=key,
         )

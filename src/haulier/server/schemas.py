@@ -123,6 +123,8 @@ class AssetOut(BaseModel):
     width: int | None
     height: int | None
     url: str
+    data_url: str | None
+    """The whole asset, of a placeholder; else null."""
 
     @classmethod
     def of(cls, asset: Asset, record_id: str, base: str) -> Self:
@@ -135,6 +137,7 @@ class AssetOut(BaseModel):
             width=asset.width,
             height=asset.height,
             url=f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
+            data_url=asset.data_url,
         )
 
 

@@ -12,6 +12,7 @@ pytest.register_assert_rewrite(
     "haulier.testing.delivery_rows_contract",
     "haulier.testing.event_rows_contract",
     "haulier.testing.overview_contract",
+    "haulier.testing.processing_rows_contract",
     "haulier.testing.record_rows_contract",
     "haulier.testing.session_ends_contract",
     "haulier.testing.session_rows_contract",

@@ -16,6 +16,7 @@ from haulier.testing.access_rows_contract import AccessRowsContract
 from haulier.testing.delivery_rows_contract import DeliveryRowsContract
 from haulier.testing.event_rows_contract import EventRowsContract
 from haulier.testing.overview_contract import OverviewContract
+from haulier.testing.processing_rows_contract import ProcessingRowsContract
 from haulier.testing.record_rows_contract import RecordRowsContract
 from haulier.testing.rows import (
     T0,
@@ -170,6 +171,7 @@ class UnitOfWorkContract(
     AccessRowsContract,
     EventRowsContract,
     DeliveryRowsContract,
+    ProcessingRowsContract,
     OverviewContract,
     TransactionsContract,
 ):

@@ -112,3 +112,32 @@ def test_different_names_stay_different(one: str, other: str) -> None:
 
 def test_a_bare_letter_is_no_part_of_its_accented_sibling() -> None:
     assert fold("o") not in fold("Gro\u0308ße")
+
+
+def test_an_original_may_leave_something_to_do() -> None:
+    record = UPLOADING.complete(ORIGINAL, now=1007.0, more=True)
+    assert (record.status, record.uploaded_at, record.finished_at) == (RecordStatus.UPLOADED, 1007.0, None)
+    assert record.unprocessed
+    assert not UPLOADING.unprocessed
+
+
+def test_each_attempt_has_a_fence_of_its_own_and_may_be_given_back() -> None:
+    first = UPLOADING.complete(ORIGINAL, now=1007.0, more=True).process("a", now=1008.0)
+    assert (first.status, first.processing_started_at) == (RecordStatus.PROCESSING, 1008.0)
+    assert (first.fence, first.attempts, first.holder) == (1, 1, "a")
+    second = first.process("b", now=1009.0)
+    assert (second.fence, second.attempts, second.holder) == (2, 2, "b")
+    back = second.give_back()
+    assert (back.status, back.fence, back.attempts, back.holder) == (RecordStatus.PROCESSING, 2, 1, None)
+    ended = back.settle(RecordStatus.COMPLETED, error="image-broken", now=1010.0)
+    assert (ended.status, ended.error, ended.finished_at) == (
+        RecordStatus.COMPLETED,
+        "image-broken",
+        1010.0,
+    )
+    assert not ended.unprocessed
+
+
+def test_only_what_is_processed_is_given_back() -> None:
+    with pytest.raises(AssertionError, match="is not being processed"):
+        UPLOADING.give_back()

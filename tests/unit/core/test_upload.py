@@ -10,6 +10,7 @@ from haulier.core.digest import DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import RecordId
 from haulier.core.upload import (
+    BeginUpload,
     UploadDetails,
     check_content_type,
     check_filename,
@@ -307,3 +308,29 @@ def test_all_problems_are_raised_together() -> None:
         FieldProblem("path", "must be relative and use '/'"),
         FieldProblem("path", "must not have empty, '.' or '..' components"),
     )
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fields"),
+    [
+        (None, None, []),
+        (1, 2**31 - 1, []),
+        (1, None, ["width"]),
+        (None, 1, ["width"]),
+        (0, 1, ["width"]),
+        (1, 2**31, ["height"]),
+    ],
+)
+def test_dimensions_come_together_and_can_be_those_of_a_picture(
+    width: int | None, height: int | None, fields: list[str]
+) -> None:
+    asked = BeginUpload(filename="a.png", size=1, width=width, height=height)
+    assert [problem.field for problem in asked.problems()] == fields
+
+
+def test_what_is_asked_for_beyond_the_usual_makes_another_request() -> None:
+    usual = BeginUpload(filename="a.png", size=1)
+    others = [replace(usual, derivatives=False), replace(usual, width=1, height=1)]
+    assert len({asked.fingerprint() for asked in (usual, *others)}) == 3
+    # As it was before there were such members: uploads under way go on after an upgrade.
+    assert usual.fingerprint() == "5ef88d0dbe210f55a86f248954a4074c0753492fa51348b31faf7c84967cde3f"

@@ -131,6 +131,7 @@ class TestOne:
                 "width": None,
                 "height": None,
                 "url": f"http://127.0.0.1:8000/api/records/{record['id']}/assets/original",
+                "data_url": None,
             }
         ]
 

@@ -112,6 +112,10 @@ class Text:
                 yield text
         if text := self._decode(b"", final=True):
             yield text
+        if self._decoder.getstate()[0]:
+            # Python's decoder of marked UTF-8 takes the beginning of a mark for one, also at the very end.
+            message = f"this is not {self.encoding}: unexpected end of data"
+            raise NotText(ContentFault.UNDECODABLE, message, self._end.line, self._end.column)
 
     def _decode(self, data: bytes, *, final: bool) -> str:
         try:

@@ -209,6 +209,16 @@ class DiskSink:
         """Remove a blob; fine when there is none."""
         await self._run(self._tree.remove, self._tree.blob(blob_key))
 
+    # --- for others on this machine ---------------------------------------------------------------------
+
+    def path_of_blob(self, blob_key: str) -> Path:
+        """Return where a blob is; it is for reading only."""
+        return self._tree.blob(blob_key)
+
+    def path_of_part(self, key: str) -> Path:
+        """Return where a part is, or would be; for whoever fills one that this sink does not write."""
+        return self._tree.part(key)
+
     # --- sweeping ------------------------------------------------------------------------------------
 
     async def parts(self) -> AsyncIterator[Stray]:

@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -47,6 +47,7 @@ IS_ENDED: Final = "status IN ('committed', 'aborted', 'expired', 'failed')"
 HAS_KEY: Final = "idempotency_key IS NOT NULL"
 KEY_COUNTS: Final = "status IN ('open', 'finishing', 'committed')"
 IS_DELETED: Final = "deleted_at IS NOT NULL"
+IS_UNPROCESSED: Final = "status IN ('uploaded', 'processing')"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
@@ -153,6 +154,10 @@ uploads: Final = sa.Table(
     # Both or neither too, but SQLite adds no constraint to a table that is there.
     sa.Column("promised_name", TEXT, comment="the digest that the last finish was given"),
     sa.Column("promised_value", sa.LargeBinary),
+    sa.Column("derivatives", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("width", sa.BigInteger, comment="by the word of the sender"),
+    sa.Column("height", sa.BigInteger),
+    sa.Column("data_url", TEXT, comment="a committed placeholder as a URL"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
@@ -227,6 +232,17 @@ records: Final = sa.Table(
     sa.Column("finished_at", sa.Double),
     sa.Column("deleted_at", sa.Double),
     sa.Column("keeps_assets", sa.Boolean, nullable=False, comment="deleted, but its bytes outlive the trash"),
+    # The defaults are for rows from before records were processed.
+    sa.Column("processing_started_at", sa.Double),
+    sa.Column(
+        "attempts",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="to process it, not counting those that were given back",
+    ),
+    sa.Column("fence", sa.BigInteger, nullable=False, server_default="0", comment="of the latest attempt"),
+    sa.Column("holder", TEXT, comment="the worker of the latest attempt"),
     _one_of("status", RecordStatus),
     _both_or_neither("digest"),
     sa.CheckConstraint("size >= 0", name="size_counted"),
@@ -244,6 +260,14 @@ sa.Index(
     postgresql_where=sa.text(IS_DELETED),
 )
 
+sa.Index(
+    "ix_records_unprocessed",
+    records.c.created_at,
+    records.c.id,
+    sqlite_where=sa.text(IS_UNPROCESSED),
+    postgresql_where=sa.text(IS_UNPROCESSED),
+)
+
 assets: Final = sa.Table(
     "assets",
     metadata,
@@ -256,6 +280,7 @@ assets: Final = sa.Table(
     sa.Column("content_type", TEXT, nullable=False),
     sa.Column("width", sa.BigInteger),
     sa.Column("height", sa.BigInteger),
+    sa.Column("data_url", TEXT, comment="the whole asset, where it is so small"),
     _one_of("kind", AssetKind),
     _both_or_neither("digest"),
     sa.CheckConstraint("size >= 0", name="size_counted"),

@@ -68,6 +68,10 @@ def details_parameters(details: UploadDetails) -> Parameters:
         "record_id": details.record,
         "asset_kind": details.asset.value,
         "adds_to_record": details.adds_to_record,
+        "derivatives": details.derivatives,
+        "width": details.width,
+        "height": details.height,
+        "data_url": details.data_url,
     }
 
 
@@ -135,6 +139,10 @@ def _details_of(row: Row) -> UploadDetails:
         asset=AssetKind(row["asset_kind"]),
         adds_to_record=bool(row["adds_to_record"]),
         digest=_digest_of(row, "digest"),
+        derivatives=bool(row["derivatives"]),
+        width=row["width"],
+        height=row["height"],
+        data_url=row["data_url"],
     )
 
 
@@ -169,6 +177,10 @@ def record_parameters(record: Record) -> Parameters:
         "finished_at": record.finished_at,
         "deleted_at": record.deleted_at,
         "keeps_assets": False,
+        "processing_started_at": record.processing_started_at,
+        "attempts": record.attempts,
+        "fence": record.fence,
+        "holder": record.holder,
     }
 
 
@@ -191,6 +203,10 @@ def record_of(row: Row, assets: Iterable[Asset]) -> Record:
         finished_at=row["finished_at"],
         deleted_at=row["deleted_at"],
         assets=in_order(assets),
+        processing_started_at=row["processing_started_at"],
+        attempts=row["attempts"],
+        fence=row["fence"],
+        holder=row["holder"],
     )
 
 
@@ -213,6 +229,7 @@ def asset_parameters(record_id: RecordId, asset: Asset) -> Parameters:
         "content_type": asset.content_type,
         "width": asset.width,
         "height": asset.height,
+        "data_url": asset.data_url,
     }
 
 
@@ -226,6 +243,7 @@ def asset_of(row: Row) -> Asset:
         content_type=row["content_type"],
         width=row["width"],
         height=row["height"],
+        data_url=row["data_url"],
     )
 
 

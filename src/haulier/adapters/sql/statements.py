@@ -70,7 +70,7 @@ _NEXT_FENCE: Final = {"fence": uploads.c.fence + sa.literal_column("1"), "holder
 _DETAILS: Final = (
     "protocol", "filename", "path", "content_type", "metadata", "digest_algorithm", "expected_name",
     "expected_value", "promised_name", "promised_value", "digest_name", "digest_value", "record_id",
-    "asset_kind", "adds_to_record",
+    "asset_kind", "adds_to_record", "derivatives", "width", "height", "data_url",
 )  # fmt: skip
 
 
@@ -278,12 +278,12 @@ COMPLETE_RECORD: Final = (
     sa.update(records)
     .where(_THIS_RECORD, _UPLOADING, sa.not_(_HAS_ORIGINAL))
     .values(
-        status=sa.literal_column("'completed'"),
+        status=_bind("status"),
         size=_bind("size"),
         digest_name=_bind("digest_name"),
         digest_value=_bind("digest_value"),
         uploaded_at=_bind("now"),
-        finished_at=_bind("now"),
+        finished_at=_bind("finished_at"),
     )
 )
 END_RECORD: Final = (

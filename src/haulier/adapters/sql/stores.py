@@ -10,6 +10,7 @@ from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.finalisations import SqlFinalisationStore
 from haulier.adapters.sql.overview import SqlOverview
+from haulier.adapters.sql.processing_store import SqlProcessingStore
 from haulier.adapters.sql.rows import (
     Row,
     asset_of,
@@ -48,6 +49,7 @@ class SqlTransaction:
         self.finalisations = SqlFinalisationStore(executor)
         self.events = SqlEventStore(executor)
         self.deliveries = SqlDeliveryStore(executor)
+        self.processing = SqlProcessingStore(executor)
 
 
 class SqlSessionStore:
@@ -299,10 +301,12 @@ class SqlRecordStore:
         row = await self._sql.row(sql.RECORD, {"id": record_id})
         return None if row is None else await self._with_assets(row)
 
-    async def complete(self, record_id: RecordId, original: Asset, *, now: float) -> bool:
-        """Complete an uploading record that has no original yet."""
+    async def complete(self, record_id: RecordId, original: Asset, *, now: float, more: bool = False) -> bool:
+        """Complete an uploading record that has no original yet, or leave it to be processed."""
         asset = asset_parameters(record_id, original)
-        completed = await self._sql.count(sql.COMPLETE_RECORD, {**asset, "id": record_id, "now": now})
+        status = RecordStatus.UPLOADED if more else RecordStatus.COMPLETED
+        moved = {"id": record_id, "status": status.value, "now": now, "finished_at": None if more else now}
+        completed = await self._sql.count(sql.COMPLETE_RECORD, {**asset, **moved})
         if completed:
             await self._sql.count(sql.INSERT_ASSET, asset)
         return completed == 1
