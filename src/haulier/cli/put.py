@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,14 @@ class Derivatives(StrEnum):
     SERVER = "server"
     LOCAL = "local"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is the same for every file."""
+
+    digest: DigestName
+    derivatives: Derivatives
 
 
 STDIN = Path("-")
@@ -75,13 +84,15 @@ def put(
     found = Selection([]) if files == [STDIN] else _collect(files, recursive=recursive)
     items = found.items
 
+    upload = Upload(digest, derivatives)
+
     async def work() -> int:
         from haulier.client import Client
 
         async with Client(url, token=token, capsule=capsule, parallel=parallel, home=home) as client:
             if files == [STDIN]:
-                return await _put_stdin(client, name, digest, as_json=as_json)
-            code = await _put_all(client, items, digest, as_json=as_json, parallel=parallel)
+                return await _put_stdin(client, name, upload, as_json=as_json)
+            code = await _put_all(client, items, upload, as_json=as_json, parallel=parallel)
             _tell_empty(found.empty)
             return code
 
@@ -109,23 +120,33 @@ def _hint(items: list[Item]) -> str:
     return hint if len(items) == 1 else f"{hint}; leave out the files printed above, they are done"
 
 
-async def _put_stdin(client: "Client", name: str, digest: DigestName, *, as_json: bool) -> int:
+async def _put_stdin(client: "Client", name: str, upload: Upload, *, as_json: bool) -> int:
     with Bars(None) as bars, bars.file(name) as report:
         record = await client.upload(
-            read_descriptor(sys.stdin.fileno()), filename=name, digest=digest, progress=report
+            read_descriptor(sys.stdin.fileno()),
+            filename=name,
+            digest=upload.digest,
+            derivatives=upload.derivatives.value,
+            progress=report,
         )
     print_record(record, as_json=as_json)
     return 0
 
 
 async def _put_all(
-    client: "Client", items: list[Item], digest: DigestName, *, as_json: bool, parallel: int
+    client: "Client", items: list[Item], upload: Upload, *, as_json: bool, parallel: int
 ) -> int:
     with Bars(await asyncio.to_thread(_total, items)) as bars:
 
         async def put_one(item: Item) -> None:
             with bars.file(item.path or item.source.name) as report:
-                record = await client.upload(item.source, path=item.path, digest=digest, progress=report)
+                record = await client.upload(
+                    item.source,
+                    path=item.path,
+                    digest=upload.digest,
+                    derivatives=upload.derivatives.value,
+                    progress=report,
+                )
             print_record(record, as_json=as_json)
 
         return await do_each(items, put_one, named=lambda item: str(item.source), parallel=parallel)

@@ -24,7 +24,7 @@ from haulier.client.values import ProgressCallback, Record, RecordPage, UploadSt
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
-from haulier.core.errors import PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.errors import InvalidRequest, PeerCorrupted, SourceChanged, WaitTimeout
 from haulier.core.retry import RetryPolicy
 from haulier.core.upload import check_key, require_valid
 
@@ -98,7 +98,7 @@ class Client:
     async def __aexit__(self, *exception: object) -> None:
         await self._wire.__aexit__(*exception)
 
-    async def upload(
+    async def upload(  # noqa: PLR0913 - one keyword a thing to say
         self,
         source: str | os.PathLike[str] | AsyncIterable[bytes],
         *,
@@ -108,6 +108,7 @@ class Client:
         key: str | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        derivatives: str = "server",
         progress: ProgressCallback | None = None,
     ) -> Record:
         """Bring one file, or a stream of bytes, over and return its verified record.
@@ -126,6 +127,7 @@ class Client:
                 the same key goes on with, or returns, the same upload.
             content_type: guessed by the service when not given.
             metadata: free pairs of text.
+            derivatives: who makes smaller pictures of a picture: `server`, after this returns, or `none`.
             progress: called with how far it is.
 
         Raises:
@@ -138,6 +140,8 @@ class Client:
         """
         if key is not None:
             require_valid(check_key(key))
+        if derivatives not in {"server", "none"}:
+            raise InvalidRequest.of("derivatives", "must be server or none")
         order = Order(
             filename=filename or _own_name(source),
             capsule=self.capsule,
@@ -145,6 +149,7 @@ class Client:
             path=path,
             content_type=content_type,
             metadata=metadata or {},
+            derivatives=derivatives == "server",
         )
         if isinstance(source, AsyncIterable):
             report = Report(progress, None)

@@ -24,6 +24,8 @@ class Order:
     path: str | None = None
     content_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    derivatives: bool = True
+    """Whether the service may make smaller pictures of it."""
 
     def __post_init__(self) -> None:
         require_valid(
@@ -46,6 +48,7 @@ class Order:
             "path": self.path,
             "content_type": self.content_type,
             "metadata": dict(self.metadata) or None,
+            "derivatives": None if self.derivatives else "none",
         }
         return {name: value for name, value in given.items() if value is not None or name == "size"}
 

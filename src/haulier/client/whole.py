@@ -87,6 +87,8 @@ class WholeUpload:
         params = {"capsule": order.capsule, "digest": str(order.digest)}
         if order.path is not None:
             params["path"] = order.path
+        if not order.derivatives:
+            params["derivatives"] = "none"
         headers = {"Idempotency-Key": self._key}
         if order.content_type is not None:
             headers["Content-Type"] = order.content_type
