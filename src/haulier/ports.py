@@ -19,6 +19,7 @@ from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
 from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
+from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
 from haulier.core.processing import Derivatives, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
@@ -958,3 +959,140 @@ class AccessPolicy(Protocol):
         rights that the principal has now.
         """
         ...
+
+
+# --- remotes -----------------------------------------------------------------------------------------
+
+
+class Source(Protocol):
+    """An open local file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def descriptor(self) -> int:
+        """The open file's number, for `sendfile`; it belongs to the source."""
+        ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes of `[start, stop)`; blocks.
+
+        Raises:
+            SourceChanged: the file ends before `stop`.
+            OSError: the device failed.
+        """
+        ...
+
+
+class Throttle(Protocol):
+    """A bound on bytes per second."""
+
+    @property
+    def piece(self) -> int | None:
+        """Bytes to ask for at once; None while there is no bound."""
+        ...
+
+    async def take(self, count: int) -> None:
+        """Wait until `count` more bytes may go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cargo:
+    """The bytes `[start, stop)` of a source, on their way."""
+
+    source: Source
+    start: int
+    stop: int
+    throttle: Throttle | None = None
+    moved: Callable[[int], None] = lambda _: None
+    """Told how many of the bytes have been handed to the connection."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stop - self.start
+
+
+class Remote(Protocol):
+    """A place that files are sent to. One object serves all transfers to it, at once.
+
+    Every method that asks the remote may raise:
+        PeerUnreachable, PeerBusy: it can pass; whoever was sending asks `offset` before going on.
+        PeerBlocked: not before somebody has acted.
+        PeerRefused: never, as it stands.
+    A method that is cancelled leaves no request running.
+    """
+
+    @property
+    def limits(self) -> RemoteLimits:
+        """What it can take."""
+        ...
+
+    def check(self, outgoing: Outgoing) -> None:
+        """Refuse what cannot be stored there, before anything is sent.
+
+        Raises:
+            InvalidRequest: the name, the size, or what is to be done about an existing file; with the reason.
+        """
+
+    async def probe(self) -> None:
+        """Ask whether the address answers and takes the credentials; changes nothing."""
+
+    async def create(self, outgoing: Outgoing) -> RemoteSession:
+        """Begin; nothing is sent by that. What an earlier attempt left behind is taken up, or removed.
+
+        Raises:
+            PeerRefused: also when the target exists and must not (slug `target-exists`).
+        """
+        ...
+
+    async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
+        """Ask what the remote holds; a request of ours that still runs there is asked to let go.
+
+        Raises:
+            RemoteSessionLost: begin anew.
+        """
+        ...
+
+    async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
+        """Bring a chunk over; when this returns the remote holds all of it.
+
+        Chunks are of the session's size, or in order. There is no chunk of an empty file.
+
+        Returns:
+            The file, when this was what made it; else None.
+
+        Raises:
+            RemoteSessionLost: begin anew.
+            SourceChanged: the source is shorter than it was.
+        """
+        ...
+
+    async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
+        """Make the file of what was sent; may be repeated. An empty file is made here.
+
+        Of a session that commits itself, the file that the last chunk made is found. `checksum` is what
+        `summing` made of all bytes; a remote that can compare refuses others.
+
+        Raises:
+            RemoteSessionLost: begin anew.
+            PeerCorrupted: what arrived is not what was sent.
+        """
+        ...
+
+    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
+        """Ask how the remote describes the file now, with its checksum where it tells one."""
+        ...
+
+    async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
+        """Give up what was begun; fine when it is gone. A file that was made stays."""
+
+    def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
+        """Return what computes the checksum that this remote will tell; None when it tells none."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections; to be called once, when nothing runs."""

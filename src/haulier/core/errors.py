@@ -27,6 +27,9 @@ HaulierError
 │   └── ServiceStopping         this process is about to end; what arrived is kept
 ├── PeerError               a remote service or peer refused or broke its protocol
 │   ├── PeerRefused · PeerUnreachable
+│   ├── PeerBusy                what passes by itself; try again
+│   ├── PeerBlocked             somebody has to do something first: quota, credentials, a conflict
+│   ├── RemoteSessionLost       what had been begun there is gone; begin anew
 │   └── PeerCorrupted           what it holds is not what was sent
 └── ConfigError             the operator's fault; the process does not start
 ```
@@ -38,6 +41,8 @@ Leaves carry fields; their text is built from the fields. Programming mistakes s
 import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
+
+from haulier.core.transfer import Obstacle
 
 
 class HaulierError(Exception):
@@ -510,10 +515,53 @@ class PeerUnreachable(PeerError):
 
     url: str
     reason: str
+    too_slow: bool = False
+    """Whether a deadline passed: less at once may pass."""
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.url} cannot be reached: {self.reason}"
+
+
+@dataclass(eq=False)
+class PeerBusy(PeerError):
+    """The remote cannot now; the same can succeed later, after asking where it stands."""
+
+    status: int
+    detail: str
+    retry_after_s: float = 0.0
+    """What it asks everybody here to wait; 0 when it does not say."""
+    retryable: ClassVar[bool] = True
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether a gateway gave up waiting: less at once may pass."""
+        return self.status == 504
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.status}; it can pass)"
+
+
+@dataclass(eq=False)
+class PeerBlocked(PeerError):
+    """The remote will refuse until somebody has acted: made room, signed in, moved what is in the way."""
+
+    obstacle: Obstacle
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.obstacle})"
+
+
+@dataclass(eq=False)
+class RemoteSessionLost(PeerError):
+    """What had been begun at the remote is gone: it expired, or was cancelled there. Begin anew."""
+
+    reason: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"the remote's session is gone: {self.reason}"
 
 
 @dataclass(eq=False)

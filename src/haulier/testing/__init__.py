@@ -14,23 +14,29 @@ pytest.register_assert_rewrite(
     "haulier.testing.overview_contract",
     "haulier.testing.processing_rows_contract",
     "haulier.testing.record_rows_contract",
+    "haulier.testing.remote_contract",
     "haulier.testing.session_ends_contract",
     "haulier.testing.session_rows_contract",
     "haulier.testing.unit_of_work_contract",
 )
 
 from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
+from haulier.adapters.memory_remote import Accident, MemoryRemote  # noqa: E402 - as above
 from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402 - as above
 from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402 - as above
 from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402 - as above
+from haulier.testing.remote_contract import RemoteContract  # noqa: E402 - as above
 from haulier.testing.unit_of_work_contract import UnitOfWorkContract  # noqa: E402 - as above
 
 __all__ = [
+    "Accident",
     "ByteSinkContract",
     "ManualClock",
     "MemoryDatabase",
     "MemoryDisk",
+    "MemoryRemote",
     "MemorySink",
+    "RemoteContract",
     "SeededIdentifiers",
     "UnitOfWorkContract",
 ]

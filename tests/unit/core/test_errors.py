@@ -31,11 +31,14 @@ from haulier.core.errors import (
     InvalidRequest,
     LengthExceeded,
     OffsetMismatch,
+    PeerBlocked,
+    PeerBusy,
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
     QuotaExceeded,
     RecordNotFound,
+    RemoteSessionLost,
     ServiceStopping,
     SourceChanged,
     StorageFull,
@@ -51,6 +54,7 @@ from haulier.core.errors import (
     UploadRefused,
     WaitTimeout,
 )
+from haulier.core.transfer import Obstacle
 
 # Each leaf once, with the words that it must say.
 SAID: list[tuple[HaulierError, str]] = [
@@ -110,12 +114,17 @@ SAID: list[tuple[HaulierError, str]] = [
     (ServiceStopping(), "the service is stopping; continue in a moment"),
     (PeerRefused(404, "upload-not-found", "no such upload"), "no such upload (upload-not-found, 404)"),
     (PeerUnreachable("http://127.0.0.1:1", "refused"), "http://127.0.0.1:1 cannot be reached: refused"),
+    (PeerBusy(503, "it is busy"), "it is busy (503; it can pass)"),
+    (PeerBlocked(Obstacle.QUOTA, "the drive is full"), "the drive is full (quota)"),
+    (RemoteSessionLost("it expired"), "the remote's session is gone: it expired"),
     (PeerCorrupted("record 'r1'", "aa", "bb"), "record 'r1' has digest bb, expected aa"),
 ]
 RETRYABLE = {
     "BodyCut",
     "HookUnavailable",
+    "PeerBusy",
     "PeerUnreachable",
+    "RemoteSessionLost",
     "ServiceStopping",
     "StorageFull",
     "StorageNotWritable",
