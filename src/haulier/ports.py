@@ -973,8 +973,8 @@ class Source(Protocol):
         ...
 
     @property
-    def descriptor(self) -> int:
-        """The open file's number, for `sendfile`; it belongs to the source."""
+    def descriptor(self) -> int | None:
+        """The open file's number, for `sendfile`; it belongs to the source. None: it is no file."""
         ...
 
     def read(self, start: int, stop: int) -> bytes:

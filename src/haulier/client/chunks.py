@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from haulier.body.tasks import in_thread, tasks
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
@@ -26,7 +27,6 @@ from haulier.client.resource import (
     upload_path,
 )
 from haulier.client.source import FileSource
-from haulier.client.tasks import in_thread, tasks
 from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.chunks import ChunkGrid

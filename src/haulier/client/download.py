@@ -17,10 +17,10 @@ from typing import Final, Self
 
 import httpx2
 
+from haulier.body.tasks import in_thread
 from haulier.client.locks import is_at, open_locked
 from haulier.client.order import Report
 from haulier.client.source import PIECE
-from haulier.client.tasks import in_thread
 from haulier.client.values import Asset, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 from platformdirs import user_state_path
 
+from haulier.body.tasks import in_thread
 from haulier.client.chunks import ChunkUpload, Key
 from haulier.client.download import Download
 from haulier.client.order import Order, Report
@@ -19,7 +20,6 @@ from haulier.client.resource import POLL_S, ask_state, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload
-from haulier.client.tasks import in_thread
 from haulier.client.values import ProgressCallback, Record, RecordPage, UploadState
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire

@@ -9,8 +9,8 @@ Rule 2: a hash cannot be saved, so after a restart the prefix that the service h
 import asyncio
 from typing import Final
 
+from haulier.body.tasks import in_thread
 from haulier.client.source import FileSource
-from haulier.client.tasks import in_thread
 from haulier.core.digest import Digest, DigestName, OrderedDigest
 
 STEP: Final = 4 * 1024 * 1024

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from haulier.client.tasks import in_thread
+from haulier.body.tasks import in_thread
 from haulier.core.errors import InvalidRequest, SourceChanged
 
 PIECE: Final = 1024 * 1024

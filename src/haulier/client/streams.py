@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
+from haulier.body.tasks import tasks
 from haulier.client.order import Order, Report
 from haulier.client.resource import abandon, append, ask_offset, begin, finish
-from haulier.client.tasks import tasks
 from haulier.client.values import Begun, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from haulier.body.tasks import in_thread
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
     POLL_S,
@@ -22,7 +23,6 @@ from haulier.client.resource import (
     require_equal,
 )
 from haulier.client.source import FileSource
-from haulier.client.tasks import in_thread
 from haulier.client.values import Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, format_digest_field, new_hasher

@@ -7,6 +7,7 @@ Rule 2: when a wait for a thread returns or raises, the thread touches nothing a
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -34,19 +35,29 @@ def _first(error: BaseException) -> BaseException:
 
 
 async def in_thread(
-    work: Callable[..., T], *arguments: object, undo: Callable[[T], None] = lambda _: None
+    work: Callable[..., T],
+    *arguments: object,
+    undo: Callable[[T], None] = lambda _: None,
+    pool: Executor | None = None,
+    interrupt: Callable[[], None] = lambda: None,
 ) -> T:
     """Run blocking `work` in a thread and return its result; a cancel is raised after its end.
 
-    `undo` gives back the result that a cancelled caller never gets.
+    Args:
+        work: what blocks.
+        arguments: of the work.
+        undo: gives back the result that a cancelled caller never gets.
+        pool: whose threads; the loop's own when not given.
+        interrupt: called at a cancel, to make the work end soon.
     """
-    future = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
+    future = asyncio.get_running_loop().run_in_executor(pool, partial(work, *arguments))
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait({future})
         except asyncio.CancelledError as error:
             cancelled = error
+            interrupt()
     if cancelled is None:
         return future.result()
     if future.exception() is None:

@@ -1,0 +1,245 @@
+"""Connections to servers: made, handed out one request at a time, kept for the next one, thrown away when in doubt.
+
+Rule 1: a connection that was not left clean is closed; one that has something to say before it is asked is, too.
+Rule 2: a kept connection is younger than the time after which servers close theirs: a request that meets its
+        end would look like a failure.
+"""
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from haulier.core.errors import InvalidRequest, PeerUnreachable
+from haulier.core.hosts import is_loopback
+
+IDLE_S: Final = 4.0
+"""How long an unused connection is kept. uvicorn, the most impatient server that we know, closes after 5 s."""
+CONNECT_S: Final = 10.0
+"""How long an address may take to accept, and to agree on keys. What haulier's client waits as well."""
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+MAX_PROXY_ANSWER: Final = 16 * 1024
+"""Bytes of a proxy's answer to CONNECT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where requests go; what is kept between them is kept for it."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: str | None = None
+    """The address of what stands between."""
+
+    @classmethod
+    def of(cls, url: SplitResult, *, proxied: bool = True) -> "Origin":
+        """Read it from an address, and the proxy from the machine's settings unless it is one itself.
+
+        Raises:
+            InvalidRequest: it is not an http or https address.
+        """
+        try:
+            port = url.port
+        except ValueError as error:
+            raise InvalidRequest.of("url", str(error)) from None
+        if url.scheme not in DEFAULT_PORTS or not url.hostname:
+            raise InvalidRequest.of("url", f"{url.scheme}://{url.netloc} must be an http or https address")
+        proxy = _proxy_for(url.scheme, url.hostname) if proxied else None
+        return cls(scheme=url.scheme, host=url.hostname, port=port or DEFAULT_PORTS[url.scheme], proxy=proxy)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """As it stands in `Host`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def _proxy_for(scheme: str, host: str) -> str | None:
+    # A proxy between this machine and itself is never meant.
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get(scheme) or proxies.get("all")
+
+
+class Connections:
+    """What is kept between requests. It belongs to one event loop."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._kept: dict[Origin, list[tuple[float, socket.socket]]] = defaultdict(list)
+
+    async def take(self, origin: Origin) -> socket.socket:
+        """Return a non-blocking connection for one request.
+
+        Raises:
+            PeerUnreachable: none can be made.
+        """
+        return self._take_kept(origin) or await self._connect(origin)
+
+    def give_back(self, origin: Origin, connection: socket.socket) -> None:
+        """Keep a connection that was left clean."""
+        self._kept[origin].append((_now(), connection))
+
+    def close(self) -> None:
+        """Close all that are kept."""
+        for kept in self._kept.values():
+            for _, connection in kept:
+                connection.close()
+        self._kept.clear()
+
+    def _take_kept(self, origin: Origin) -> socket.socket | None:
+        kept = self._kept[origin]
+        while kept:
+            since, connection = kept.pop()
+            if _now() - since < IDLE_S and _is_quiet(connection):
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, origin: Origin) -> socket.socket:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._make(origin)
+        except TimeoutError as error:
+            raise PeerUnreachable(str(origin), "it does not accept connections", too_slow=True) from error
+        except OSError as error:
+            raise PeerUnreachable(str(origin), str(error)) from error
+
+    async def _make(self, origin: Origin) -> socket.socket:
+        via = origin if origin.proxy is None else Origin.of(urlsplit(origin.proxy), proxied=False)
+        connection = await _open(via.host, via.port)
+        try:
+            if origin.proxy is None:
+                return await self._encrypted(origin, connection)
+            if via.scheme == "https":
+                raise InvalidRequest.of("proxy", f"{via} must be an http:// address")
+            if origin.scheme == "http":
+                return connection
+            await _open_tunnel(origin, connection)
+            return await self._encrypted(origin, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _encrypted(self, origin: Origin, connection: socket.socket) -> socket.socket:
+        if origin.scheme == "http":
+            return connection
+        self._tls = self._tls or ssl.create_default_context()
+        secure = self._tls.wrap_socket(connection, server_hostname=origin.host, do_handshake_on_connect=False)
+        try:
+            await _shake_hands(secure)
+        except BaseException:
+            secure.close()
+            raise
+        return secure
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _is_quiet(connection: socket.socket) -> bool:
+    """Whether the other side has neither left nor said something that nobody asked for."""
+    try:
+        connection.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def _open(host: str, port: int) -> socket.socket:
+    """Connect to the first of the host's addresses that accepts."""
+    loop = asyncio.get_running_loop()
+    error: OSError = OSError("it has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(connection, address)
+        except OSError as refused:
+            connection.close()
+            error = refused
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise error
+
+
+async def _shake_hands(secure: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            secure.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(secure, write=False)
+        except ssl.SSLWantWriteError:
+            await _ready(secure, write=True)
+        else:
+            return
+
+
+async def _ready(connection: socket.socket, *, write: bool) -> None:
+    """Wait until the connection can be read from, or written to."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+    add(connection, _once(ready))
+    try:
+        await ready
+    finally:
+        remove(connection)
+
+
+def _once(ready: "asyncio.Future[None]") -> Callable[[], None]:
+    """Return what sets the result, the first time."""
+
+    def call() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    return call
+
+
+async def _open_tunnel(origin: Origin, connection: socket.socket) -> None:
+    """Ask a proxy for a way to the origin that it does not look into.
+
+    Source: RFC 9110 section 9.3.6.
+    """
+    loop = asyncio.get_running_loop()
+    target = f"{origin.host}:{origin.port}"
+    fields = "".join(f"{name}: {value}\r\n" for name, value in proxy_credentials(origin))
+    request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n"
+    await loop.sock_sendall(connection, request.encode("ascii"))
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        # Byte for byte would be right at any length; what comes behind the head is the origin's, which waits for us.
+        piece = await loop.sock_recv(connection, MAX_PROXY_ANSWER - len(answer))
+        if not piece:
+            raise ConnectionAbortedError("the proxy closed the connection")
+        answer += piece
+    if answer.split(b" ", 2)[1:2] != [b"200"]:
+        raise ConnectionRefusedError(f"the proxy says {answer.splitlines()[0]!r}")
+
+
+def proxy_credentials(origin: Origin) -> list[tuple[str, str]]:
+    """Return what a proxy wants to see, if its address has a name and password."""
+    address = urlsplit(origin.proxy or "")
+    if address.username is None:
+        return []
+    pair = f"{unquote(address.username)}:{unquote(address.password or '')}"
+    return [("Proxy-Authorization", f"Basic {base64.b64encode(pair.encode()).decode('ascii')}")]
