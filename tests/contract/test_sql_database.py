@@ -606,6 +606,43 @@ def _write_until_killed(url: str) -> list[str]:
         return answers + [line.strip() for line in writer.stdout if line.endswith("\n")]
 
 
+class TestReads:
+    """Where they run; what they see is the contract suites' part."""
+
+    @staticmethod
+    async def places(database: SqliteDatabase) -> list[str]:
+        """Read once; return the names of the threads that it ran in, one after the other."""
+        seen: list[str] = []
+
+        async def look(tx: SqlTransaction) -> bool:
+            seen.append(threading.current_thread().name.split("_")[0])
+            return await tx.capsules.exists("default")
+
+        assert await database.read(look)
+        return seen
+
+    async def test_a_short_one_runs_at_once(self, database: SqliteDatabase) -> None:
+        assert await self.places(database) == ["MainThread"]
+
+    async def test_a_long_one_is_done_again_in_a_thread(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.LONG_STATEMENT", 1)
+        async with SqliteDatabase(url_of(path)) as database:
+            for _ in range(2):  # the connection that was interrupted is good for the next one
+                assert (await self.places(database))[-1] == "haulier-sql-reader"
+
+    async def test_one_that_meets_a_lock_waits_for_it_in_a_thread(
+        self, database: SqliteDatabase, path: Path
+    ) -> None:
+        with looking_into(path) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageUnavailable, match="SQLITE_BUSY"):
+                await self.places(database)
+        assert await self.places(database) == ["MainThread"]
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ import pytest
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk import sink as disk_module
 from haulier.adapters.disk.parts import OPEN_ATTEMPTS
+from haulier.adapters.disk.threads import CALLS_TO_RETURN, DiskThreads
 from haulier.adapters.disk.writer import DiskTools, PartWriter
 from haulier.core.errors import (
     DirectoryNotCreatable,
@@ -30,6 +32,18 @@ def calls() -> FaultyCalls:
 @pytest.fixture
 async def sink(tmp_path: Path, calls: FaultyCalls) -> AsyncIterator[DiskSink]:
     sink = DiskSink(tmp_path / "data", min_free=0, tools=DiskTools(calls=calls))
+    await sink.check(None)
+    calls.made.clear()
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+async def slow_sink(tmp_path: Path, calls: FaultyCalls) -> AsyncIterator[DiskSink]:
+    """A sink whose disk has just taken a second for a look."""
+    seconds = itertools.count()
+    tools = DiskTools(calls=calls, threads=DiskThreads(timer=lambda: float(next(seconds))))
+    sink = DiskSink(tmp_path / "data", min_free=0, tools=tools)
     await sink.check(None)
     calls.made.clear()
     yield sink
@@ -216,9 +230,32 @@ async def test_a_file_system_without_locks_is_unavailable(
         await sink.open("part", 0, None)
 
 
-async def test_a_cancel_in_the_middle_of_an_open_gives_the_lock_back(
-    sink: DiskSink, calls: FaultyCalls
+async def test_what_only_looks_or_opens_runs_at_once(sink: DiskSink, calls: FaultyCalls) -> None:
+    await put(sink, "part", b"hello")
+    assert await sink.extent("part") == 5
+    seen: list[bytes] = []
+    await sink.scan("part", 0, 5, lambda piece: seen.append(bytes(piece)))
+    assert seen == [b"hello"]
+    assert calls.threads("open") == [False, False]
+    await sink.commit("part", "abcdef", size=5)
+    assert calls.threads("sync") == [True]
+
+
+async def test_a_slow_disk_is_asked_in_threads_until_it_was_left_alone_for_a_while(
+    slow_sink: DiskSink, calls: FaultyCalls
 ) -> None:
+    for _ in range(CALLS_TO_RETURN):
+        await slow_sink.check(None)
+    assert set(calls.threads("may_write")) == {True}
+    calls.made.clear()
+    await slow_sink.check(None)
+    assert set(calls.threads("may_write")) == {False}
+
+
+async def test_a_cancel_in_the_middle_of_an_open_gives_the_lock_back(
+    slow_sink: DiskSink, calls: FaultyCalls
+) -> None:
+    sink = slow_sink
     gate = calls.stall("open")
     opening = asyncio.get_running_loop().create_task(sink.open("part", 0, None))
     await until(lambda: "open" in calls.names())
@@ -232,10 +269,10 @@ async def test_a_cancel_in_the_middle_of_an_open_gives_the_lock_back(
 
 
 async def test_a_cancel_in_the_middle_of_an_open_that_fails_is_a_cancel(
-    sink: DiskSink, calls: FaultyCalls
+    slow_sink: DiskSink, calls: FaultyCalls
 ) -> None:
     gate = calls.stall("open", errno.EIO)
-    opening = asyncio.get_running_loop().create_task(sink.open("part", 0, 5))
+    opening = asyncio.get_running_loop().create_task(slow_sink.open("part", 0, 5))
     await until(lambda: "open" in calls.names())
     opening.cancel()
     await asyncio.sleep(0)
@@ -500,6 +537,7 @@ async def test_a_blob_of_another_size_is_not_ours(sink: DiskSink, data: Path) ->
 async def test_a_scan_can_be_cancelled_between_steps(
     sink: DiskSink, calls: FaultyCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(disk_module, "SHORT_SCAN", 0)
     monkeypatch.setattr(disk_module, "SCAN_STEP", 10)
     await put(sink, "part", bytes(100))
     gate = calls.stall("preadv")
@@ -535,7 +573,8 @@ async def test_a_blob_that_is_cut_while_it_is_read_is_unavailable(sink: DiskSink
         await anext(pieces)
 
 
-async def test_a_cancelled_reader_closes_its_file(sink: DiskSink, calls: FaultyCalls) -> None:
+async def test_a_cancelled_reader_closes_its_file(slow_sink: DiskSink, calls: FaultyCalls) -> None:
+    sink = slow_sink
     await put(sink, "part", b"hello")
     await sink.commit("part", "blob", size=5)
     before = open_descriptors()

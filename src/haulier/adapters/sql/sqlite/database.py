@@ -6,6 +6,8 @@ Rule 3: within a group each job has a savepoint of its own, so that one which fa
 Rule 4: when the disk is full, what frees room gets the spare room, and is tried once more.
 Rule 5: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
         a thread and its answer back, as aiosqlite does, costs twenty times the statement.
+Rule 6: a read of a few rows costs less than the way to a thread. It runs at once; a statement that turns out long, or a
+        lock that somebody holds, ends it, and it is done again in a thread.
 """
 
 import asyncio
@@ -38,6 +40,11 @@ MAX_WAITING: Final = 10_000
 """Jobs that wait for the writer; each stands for a request, and nobody serves more at once."""
 READERS: Final = 4
 """Connections that read. Reads are short and Python runs one thread at a time; more only wait for each other."""
+LONG_STATEMENT: Final = 20_000
+"""Instructions of SQLite's virtual machine, about a millisecond, after which a statement has to go to a thread."""
+_HASTE_ENDS: Final = frozenset(
+    {"SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT"}
+)
 BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the lock: twice the driver's default, below what HTTP clients wait."""
 
@@ -279,6 +286,16 @@ def _look(connection: sqlite3.Connection, batch: Sequence[_Job]) -> None:
             job.result = version
 
 
+class _TakesLong(Exception):
+    """A read that is not for the event loop."""
+
+
+def _connect_hasty(path: Path) -> sqlite3.Connection:
+    connection = connect(path, busy_timeout_s=0, read_only=True)
+    connection.set_progress_handler(lambda: 1, LONG_STATEMENT)
+    return connection
+
+
 def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
     """End the transaction, if there is one; return None for a connection that cannot even do that."""
     if connection is None:
@@ -312,17 +329,21 @@ def _settle_all(batch: Sequence[_Job]) -> None:
 
 @dataclass(slots=True)
 class _Readers:
-    """A few threads that read, each transaction on a connection that nobody else uses."""
+    """Reads, at once or in a few threads (Rule 6), each transaction on a connection that nobody else uses."""
 
     path: Path
     busy_timeout_s: float
     _idle: deque[sqlite3.Connection] = field(default_factory=deque)
+    _hasty: deque[sqlite3.Connection] = field(default_factory=deque)
+    """Connections that neither wait for a lock nor let a statement run for long."""
     _threads: ThreadPoolExecutor | None = None
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` on one consistent view."""
         if self._threads is None:
             raise StorageUnavailable(f"{self.path} is closed")
+        with translated(self.path), contextlib.suppress(_TakesLong):
+            return self._read_at_once(work)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
 
     def open(self) -> None:
@@ -334,8 +355,23 @@ class _Readers:
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown()
-        while self._idle:
-            self._idle.pop().close()
+        for connections in (self._idle, self._hasty):
+            while connections:
+                connections.pop().close()
+
+    def _read_at_once(self, work: Work[T]) -> T:
+        connection = self._hasty.pop() if self._hasty else _connect_hasty(self.path)
+        try:
+            connection.execute("BEGIN")
+            return drive(work, SqlTransaction(SqliteExecutor(connection)))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname in _HASTE_ENDS:
+                raise _TakesLong from error
+            raise
+        finally:
+            usable = _usable(connection)
+            if usable is not None:
+                self._hasty.append(usable)
 
     def _read(self, work: Work[T]) -> T:
         with translated(self.path):
