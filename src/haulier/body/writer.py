@@ -13,7 +13,7 @@ import httpx2
 
 from haulier.body.connections import Connections, Origin, proxy_credentials
 from haulier.body.exchange import Answer, Exchange
-from haulier.body.tasks import in_thread
+from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 
 SILENCE_S: Final = 90.0

@@ -73,7 +73,7 @@ async def do_each(
     Raises:
         PeerUnreachable: the service is gone; the others need not be tried.
     """
-    from haulier.body.tasks import tasks
+    from haulier.engine.tasks import tasks
 
     queue, codes = iter(items), set[int]()
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from haulier.body.tasks import in_thread, tasks
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
@@ -32,6 +31,7 @@ from haulier.client.wire import Wire
 from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
+from haulier.engine.tasks import in_thread, tasks
 
 MAX_ROUNDS: Final = 3
 """Times that `finish` may find chunks missing that had been acknowledged."""

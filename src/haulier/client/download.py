@@ -17,7 +17,6 @@ from typing import Final, Self
 
 import httpx2
 
-from haulier.body.tasks import in_thread
 from haulier.client.locks import is_at, open_locked
 from haulier.client.order import Report
 from haulier.client.source import PIECE
@@ -25,6 +24,7 @@ from haulier.client.values import Asset, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
+from haulier.engine.tasks import in_thread
 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What file systems without hard links (FAT, some network and FUSE ones) answer."""

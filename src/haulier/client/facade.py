@@ -12,7 +12,6 @@ from urllib.parse import quote
 import httpx2
 from platformdirs import user_state_path
 
-from haulier.body.tasks import in_thread
 from haulier.client.chunks import ChunkUpload, Key
 from haulier.client.download import Download
 from haulier.client.order import Order, Report
@@ -27,6 +26,7 @@ from haulier.core.digest import parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, SourceChanged, WaitTimeout
 from haulier.core.retry import RetryPolicy
 from haulier.core.upload import check_key, require_valid
+from haulier.engine.tasks import in_thread
 
 ONE_REQUEST: Final = 8 * 1024 * 1024
 """Files below go in one request. The service's default chunk size: one chunk cannot be resumed anyway."""

@@ -9,9 +9,9 @@ Rule 2: a hash cannot be saved, so after a restart the prefix that the service h
 import asyncio
 from typing import Final
 
-from haulier.body.tasks import in_thread
 from haulier.client.source import FileSource
 from haulier.core.digest import Digest, DigestName, OrderedDigest
+from haulier.engine.tasks import in_thread
 
 STEP: Final = 4 * 1024 * 1024
 """Bytes hashed in one go; about 10 ms, so that a cancel is soon obeyed."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from haulier.body.tasks import in_thread
 from haulier.core.errors import InvalidRequest, SourceChanged
+from haulier.engine.tasks import in_thread
 
 PIECE: Final = 1024 * 1024
 """Bytes read, and handed to the connection, at once: large enough that the hop to a thread costs little."""

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
-from haulier.body.tasks import tasks
 from haulier.client.order import Order, Report
 from haulier.client.resource import abandon, append, ask_offset, begin, finish
 from haulier.client.values import Begun, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest
 from haulier.core.errors import PeerCorrupted
+from haulier.engine.tasks import tasks
 
 SEGMENT: Final = 8 * 1024 * 1024
 """Bytes of one request. Three are kept at most: one on its way, one ready, one being filled. The size of

@@ -10,7 +10,6 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from haulier.body.tasks import in_thread
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
     POLL_S,
@@ -27,6 +26,7 @@ from haulier.client.values import Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, format_digest_field, new_hasher
 from haulier.core.errors import PeerRefused
+from haulier.engine.tasks import in_thread
 
 
 class WholeUpload:

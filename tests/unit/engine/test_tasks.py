@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from haulier.body.tasks import in_thread, tasks
+from haulier.engine.tasks import in_thread, tasks
 
 
 class Slow:
