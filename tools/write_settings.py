@@ -46,6 +46,7 @@ MEANING = {
     "log": "How log lines look on standard error.",
     "home": "Where the commands that send files keep what lets them go on. The service keeps nothing there.",
     "session_ttl_s": "How long an upload lives after its last activity.",
+    "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "
     "10000 in open mode.",
     "rate_per_owner": "How often one owner may ask, with two seconds' worth at once. Where tokens are required, or with "

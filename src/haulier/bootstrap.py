@@ -46,6 +46,7 @@ from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock, Signals
 from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
@@ -204,10 +205,11 @@ class Service:
         self._processing: ProcessingService | None = None
         self._stopping = False
         metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
-        access = GrantedAccess(clock)
+        access = GrantedAccess(clock, opened=not settings.tokens_required)
         signals = _signals_of(self._database, clock)
         self._feed = Feed(self._database, access, signals)
         work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
+        secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
         ports = SessionPorts(
             work=work,
             sink=self._sink,
@@ -224,7 +226,7 @@ class Service:
             ports,
             access,
             self._background,
-            secret=load_secret(settings.storage_dir, setting=settings.storage_setting),
+            secret=secret,
             limits=upload_limits(settings),
             hashers=os.cpu_count() or 1,
             observer=metrics,
@@ -241,6 +243,9 @@ class Service:
             holder=identity.worker,
         )
         records = RecordService(work, self._sink, access, clock)
+        self._visitors = VisitorService(
+            self._database, clock, ports.ids, secret=secret, ttl_s=settings.visitor_ttl_s
+        )
         self._janitor = self._janitor_for(settings, records, clock, metrics)
         lanes = LaneService(work, access, clock, ports.ids, jobs=jobs)
         self.services = self._services_of(records, lanes, clock, metrics)
@@ -281,6 +286,7 @@ class Service:
         return Janitor(
             self._uploads,
             records,
+            self._visitors,
             sink=self._sink,
             work=self._database,
             clock=clock,
@@ -301,6 +307,7 @@ class Service:
             lanes=lanes,
             feed=self._feed,
             accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
+            visitors=self._visitors,
             operators=operators,
             readiness=self.readiness,
             clock=clock,

@@ -61,7 +61,7 @@ CLI_VARIABLES: Final = frozenset(
 
 LATER: Final = frozenset(
     {
-        "visitor_ttl_s", "ingestion_max_bytes", "ingestion_dir", "control_token", "soulseek_password",
+        "ingestion_max_bytes", "ingestion_dir", "control_token", "soulseek_password",
         # Options of commands that are still to come.
         "advertise_port", "control", "id", "if_exists", "journal", "listen", "no_wait", "option", "priority",
         "report_port", "server", "slots", "timeout", "to", "type", "user",
@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = DAY_S
+    visitor_ttl_s: Annotated[
+        Seconds, Field(ge=1, le=3650 * DAY_S, description="seconds, 1 to 315360000 (ten years)")
+    ] = 30 * DAY_S
     max_active_sessions: Annotated[
         Whole | None, Field(ge=1, le=10**6, description="a number, 1 to 1000000")
     ] = None

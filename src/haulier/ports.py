@@ -24,6 +24,7 @@ from haulier.core.processing import Derivatives, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token
+from haulier.core.visitor import Visitor
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -393,6 +394,10 @@ class SessionStore(Protocol[D]):
         """If it is open: note the activity."""
         ...
 
+    async def hasten(self, owner: str, *, now: float) -> int:
+        """Let the time of the owner's open sessions be over, unless it is; return how many it has open."""
+        ...
+
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
         """Move up to `limit` open sessions whose time is over to expired, except `held`; return them.
 
@@ -510,7 +515,7 @@ class RecordQuery:
     deleted: bool = False
     """Whether to list the deleted ones, instead of the others."""
     visible_to: str | None = None
-    """A principal: only what it may read, in capsules of its own, by grants, or as its own where users are admitted."""
+    """An owner: only what it may read, in capsules of its own, by grants, or as its own where its kind is admitted."""
     after: tuple[float, str] | None = None
     """Keyset: (created_at, id) of the last row of the page before."""
     limit: int = 50
@@ -577,6 +582,10 @@ class CapsuleStore(Protocol):
 
     async def standing(self, name: str, principal: str) -> tuple[Capsule, Role | None] | None:
         """Return the capsule, and what was granted to the principal there; None when there is no such capsule."""
+        ...
+
+    async def admit_visitors(self) -> bool:
+        """Whether there is a capsule that admits visitors."""
         ...
 
     async def list(self) -> Sequence[Capsule]:
@@ -657,6 +666,29 @@ class TokenStore(Protocol):
 
     async def name_operator(self, principal: str, *, now: float) -> bool:
         """Whether a token that counts makes this principal an operator."""
+        ...
+
+
+class VisitorStore(Protocol):
+    """The visitor rows of one transaction."""
+
+    async def add(self, visitor: Visitor) -> None:
+        """Add a new visitor."""
+
+    async def load(self, visitor_id: str) -> Visitor | None:
+        """Return the visitor, be it one that has ended."""
+        ...
+
+    async def see(self, visitor_id: str, *, now: float, ttl_s: float) -> Visitor | None:
+        """If it lives: note that it is seen, which never brings its end nearer; return it."""
+        ...
+
+    async def remove(self, visitor_id: str) -> bool:
+        """Whether there was one, which is gone now."""
+        ...
+
+    async def remove_ended(self, *, now: float, limit: int) -> Sequence[str]:
+        """Remove up to `limit` visitors that ended, longest ago first; return their ids."""
         ...
 
 
@@ -803,6 +835,11 @@ class Transaction(Protocol[D]):
     @property
     def tokens(self) -> TokenStore:
         """Bearer tokens."""
+        ...
+
+    @property
+    def visitors(self) -> VisitorStore:
+        """Browsers without a token."""
         ...
 
     @property

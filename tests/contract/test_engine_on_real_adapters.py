@@ -32,6 +32,7 @@ from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody
 from tests.support.postgres import fresh_database
+from tests.support.visitors import visitor_service
 
 ME: Final = LOCAL
 CHUNK: Final = 1000
@@ -69,7 +70,13 @@ class Engine:
         )
         self.records = RecordService(database, sink, access, clock)
         self.janitor = Janitor(
-            self.uploads, self.records, sink=sink, work=database, clock=clock, limits=JanitorLimits()
+            self.uploads,
+            self.records,
+            visitor_service(database, clock),
+            sink=sink,
+            work=database,
+            clock=clock,
+            limits=JanitorLimits(),
         )
 
     async def begin(self, size: int, **request: Any) -> Upload:

@@ -110,6 +110,12 @@ class World:
             target, headers, body, token = path, {}, b"", ""
         return Asked(row.method, target, headers, body, token)
 
+    def visit(self) -> str:
+        """Return the cookie of a browser that was never here before."""
+        answer = self._outsider.ask("GET", "/")
+        assert answer.status == 200, answer
+        return str(answer.headers["set-cookie"]).partition(";")[0]
+
     def begin(self, mode: str, *, lanes: bool = False) -> Any:
         answer = self._ask("POST", "/api/uploads", self._begin_body(mode, lanes=lanes), _JSON)
         assert answer.status == 201, answer
@@ -212,7 +218,7 @@ def ask(line: Line, asked: Asked, headers: dict[str, str], *, keep_body: bool) -
 def expected(row: Row, who: str, mode: str) -> Told:
     status = row.statuses[who]
     refused = status >= 400
-    guarded = status in {401, 421} or mode == "open"
+    guarded = status in {401, 421} or (mode == "open" and who != "visitor")
     continued = not refused or (row.name in JUDGED_BY_ITS_BODY and not guarded)
     slug = slug_of(row, who, status, mode) if refused and row.method != "HEAD" else None
     return Told(status, slug, continued and has_body(row))
@@ -229,7 +235,7 @@ def has_body(row: Row) -> bool:
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A service with tokens; limits that one writer's many uploads do not reach."""
     data: Path = tmp_path_factory.mktemp("closed") / "data"
-    people = make_team(data)
+    people = make_team(data, admits_visitors=True)
     # Bad tokens come by the hundred here, all from one address.
     limits = {"HAULIER_MAX_ACTIVE_SESSIONS": "10000", "HAULIER_RATE_OF_FAILURES": "0"}
     with serving(data, limits) as service:
@@ -245,7 +251,9 @@ def test_with_tokens_each_caller_gets_what_the_table_says(closed: World, row: Ro
         tokens = {"own": asked.upload_token or other, "other": other}
         tokens |= {name: person.token for name, person in closed.people.items()}
         headers = {"Host": f"127.0.0.1:{closed.service.port}"}
-        if who != "nobody":
+        if who == "visitor":
+            headers["Cookie"] = closed.visit()
+        elif who != "nobody":
             headers["Authorization"] = f"Bearer {tokens[who]}"
         with Line(closed.service.port) as line:
             found[who] = ask(line, asked, headers, keep_body=True)
@@ -288,7 +296,7 @@ def connected(port: int, who: str) -> Iterator[Line]:
         yield line
 
 
-@pytest.mark.parametrize("who", ["self", "page", "rebound", "neighbour"])
+@pytest.mark.parametrize("who", ["self", "page", "rebound", "neighbour", "visitor"])
 @pytest.mark.parametrize("row", read_table(IN_OPEN_MODE), ids=lambda row: row.name)
 def test_in_open_mode_each_caller_gets_what_the_table_says(opened: World, row: Row, who: str) -> None:
     if who == "neighbour" and os.geteuid() != 0:
@@ -297,6 +305,8 @@ def test_in_open_mode_each_caller_gets_what_the_table_says(opened: World, row: R
     headers = {"Host": f"evil.example:{opened.service.port}" if who == "rebound" else own}
     if who == "page":
         headers |= {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    if who == "visitor":
+        headers["Cookie"] = opened.visit()
     asked = opened.asked(row)
     with connected(opened.service.port, who) as line:
         assert ask(line, asked, headers, keep_body=True) == expected(row, who, "open")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TOKEN_CALLERS: Final = {
-    "nobody": "sends no token",
+    "nobody": "sends no token; the capsule admits visitors",
     "stranger": "has a token, and no role in the capsule",
     "reader": "was granted `reader` in the capsule",
     "fellow": "was granted `writer`, and began neither the upload nor the record",
@@ -18,40 +18,44 @@ TOKEN_CALLERS: Final = {
     "expired": "sends a token of the capsule's owner whose time is over",
     "own": "sends the token of this very upload",
     "other": "sends the token of another upload of the same writer",
+    "visitor": "is a browser without a token; the capsule admits visitors, and this one began nothing",
 }
 WITH_TOKENS: Final = """
-method path                                nobody stranger reader fellow writer owner operator expired own other
-POST   /api/uploads                           401      404    403    201    201   201      201     401 401   401
-GET    /api/uploads/{upload_id}               401      404    404    404    200   200      200     401 200   401
-HEAD   /api/uploads/{upload_id}               401      404    404    404    200   200      200     401 200   401
-PATCH  /api/uploads/{upload_id}               401      404    404    404    204   204      204     401 204   401
-DELETE /api/uploads/{upload_id}               401      404    404    404    204   204      204     401 204   401
-PUT    /api/uploads/{upload_id}/chunks/{index} 401     404    404    404    204   204      204     401 204   401
-POST   /api/uploads/{upload_id}/finish        401      404    404    404    200   200      200     401 200   401
-GET    /api/uploads/{upload_id}/events        401      404    404    404    200   200      200     401 200   401
-PUT    /api/files/{filename:path}             401      404    403    201    201   201      201     401 401   401
-GET    /api/records                           401      404    200    200    200   200      200     401 401   401
-POST   /api/records                           401      404    403    404    201   422      422     401 401   401
-GET    /api/records/{record_id}               401      404    200    200    200   200      200     401 401   401
-DELETE /api/records/{record_id}               401      404    403    403    204   204      204     401 401   401
-POST   /api/records/delete                    401      200    200    200    200   200      200     401 401   401
-POST   /api/records/{record_id}/restore       401      404    403    403    200   200      200     401 401   401
-GET    /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
-HEAD   /api/records/{record_id}/assets/{kind} 401      404    200    200    200   200      200     401 401   401
-GET    /api/events                            401      404    200    200    200   200      200     401 401   401
-GET    /api/operators/sessions                401      403    403    403    403   403      200     401 401   401
-GET    /api/operators/stats                   401      403    403    403    403   403      200     401 401   401
-POST   /api/operators/expire                  401      403    403    403    403   403      200     401 401   401
-GET    /metrics                               401      403    403    403    403   403      200     401 401   401
-HEAD   /metrics                               401      403    403    403    403   403      200     401 401   401
-GET    /                                      401      200    200    200    200   200      200     401 401   401
-HEAD   /                                      401      200    200    200    200   200      200     401 401   401
-GET    /errors/{slug}                         200      200    200    200    200   200      200     200 200   200
-HEAD   /errors/{slug}                         200      200    200    200    200   200      200     200 200   200
-GET    /openapi.json                          200      200    200    200    200   200      200     200 200   200
-HEAD   /openapi.json                          200      200    200    200    200   200      200     200 200   200
-GET    /healthz                               200      200    200    200    200   200      200     200 200   200
-GET    /readyz                                200      200    200    200    200   200      200     200 200   200
+method path                                    nobody stranger reader fellow writer owner operator expired own other visitor
+POST   /api/uploads                               401      404    403    201    201   201      201     401 401   401     201
+GET    /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404
+HEAD   /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404
+PATCH  /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404
+DELETE /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404
+PUT    /api/uploads/{upload_id}/chunks/{index}    401      404    404    404    204   204      204     401 204   401     404
+POST   /api/uploads/{upload_id}/finish            401      404    404    404    200   200      200     401 200   401     404
+GET    /api/uploads/{upload_id}/events            401      404    404    404    200   200      200     401 200   401     404
+PUT    /api/files/{filename:path}                 401      404    403    201    201   201      201     401 401   401     201
+GET    /api/records                               401      404    200    200    200   200      200     401 401   401     200
+POST   /api/records                               401      404    403    404    201   422      422     401 401   401     404
+GET    /api/records/{record_id}                   401      404    200    200    200   200      200     401 401   401     404
+DELETE /api/records/{record_id}                   401      404    403    403    204   204      204     401 401   401     404
+POST   /api/records/delete                        401      200    200    200    200   200      200     401 401   401     200
+POST   /api/records/{record_id}/restore           401      404    403    403    200   200      200     401 401   401     404
+GET    /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
+HEAD   /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
+GET    /api/events                                401      404    200    200    200   200      200     401 401   401     200
+GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200
+DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204
+POST   /api/ingestion/session/extend              404      404    404    404    404   404      404     401 401   401     200
+GET    /api/operators/sessions                    401      403    403    403    403   403      200     401 401   401     403
+GET    /api/operators/stats                       401      403    403    403    403   403      200     401 401   401     403
+POST   /api/operators/expire                      401      403    403    403    403   403      200     401 401   401     403
+GET    /metrics                                   401      403    403    403    403   403      200     401 401   401     403
+HEAD   /metrics                                   401      403    403    403    403   403      200     401 401   401     403
+GET    /                                          200      200    200    200    200   200      200     401 401   401     200
+HEAD   /                                          200      200    200    200    200   200      200     401 401   401     200
+GET    /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200
+HEAD   /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200
+GET    /openapi.json                              200      200    200    200    200   200      200     200 200   200     200
+HEAD   /openapi.json                              200      200    200    200    200   200      200     200 200   200     200
+GET    /healthz                                   200      200    200    200    200   200      200     200 200   200     200
+GET    /readyz                                    200      200    200    200    200   200      200     200 200   200     200
 """
 
 OPEN_CALLERS: Final = {
@@ -59,40 +63,44 @@ OPEN_CALLERS: Final = {
     "page": "is a web page of another origin, in a browser of that user",
     "rebound": "is a web page whose own name was made to point to this machine",
     "neighbour": "is a program of another user of this machine",
+    "visitor": "is a browser of that user, with a visitor that began nothing",
 }
 IN_OPEN_MODE: Final = """
-method path                                   self page rebound neighbour
-POST   /api/uploads                            201  403     421       403
-GET    /api/uploads/{upload_id}                200  403     421       403
-HEAD   /api/uploads/{upload_id}                200  403     421       403
-PATCH  /api/uploads/{upload_id}                204  403     421       403
-DELETE /api/uploads/{upload_id}                204  403     421       403
-PUT    /api/uploads/{upload_id}/chunks/{index} 204  403     421       403
-POST   /api/uploads/{upload_id}/finish         200  403     421       403
-GET    /api/uploads/{upload_id}/events         200  403     421       403
-PUT    /api/files/{filename:path}              201  403     421       403
-GET    /api/records                            200  403     421       403
-POST   /api/records                            201  403     421       403
-GET    /api/records/{record_id}                200  403     421       403
-DELETE /api/records/{record_id}                204  403     421       403
-POST   /api/records/delete                     200  403     421       403
-POST   /api/records/{record_id}/restore        200  403     421       403
-GET    /api/records/{record_id}/assets/{kind}  200  403     421       403
-HEAD   /api/records/{record_id}/assets/{kind}  200  403     421       403
-GET    /api/events                             200  403     421       403
-GET    /api/operators/sessions                 200  403     421       403
-GET    /api/operators/stats                    200  403     421       403
-POST   /api/operators/expire                   200  403     421       403
-GET    /metrics                                200  403     421       403
-HEAD   /metrics                                200  403     421       403
-GET    /                                       200  403     421       403
-HEAD   /                                       200  403     421       403
-GET    /errors/{slug}                          200  403     421       403
-HEAD   /errors/{slug}                          200  403     421       403
-GET    /openapi.json                           200  403     421       403
-HEAD   /openapi.json                           200  403     421       403
-GET    /healthz                                200  200     200       200
-GET    /readyz                                 200  200     200       200
+method path                                    self page rebound neighbour visitor
+POST   /api/uploads                             201  403     421       403     201
+GET    /api/uploads/{upload_id}                 200  403     421       403     200
+HEAD   /api/uploads/{upload_id}                 200  403     421       403     200
+PATCH  /api/uploads/{upload_id}                 204  403     421       403     204
+DELETE /api/uploads/{upload_id}                 204  403     421       403     204
+PUT    /api/uploads/{upload_id}/chunks/{index}  204  403     421       403     204
+POST   /api/uploads/{upload_id}/finish          200  403     421       403     200
+GET    /api/uploads/{upload_id}/events          200  403     421       403     200
+PUT    /api/files/{filename:path}               201  403     421       403     201
+GET    /api/records                             200  403     421       403     200
+POST   /api/records                             201  403     421       403     422
+GET    /api/records/{record_id}                 200  403     421       403     200
+DELETE /api/records/{record_id}                 204  403     421       403     204
+POST   /api/records/delete                      200  403     421       403     200
+POST   /api/records/{record_id}/restore         200  403     421       403     200
+GET    /api/records/{record_id}/assets/{kind}   200  403     421       403     200
+HEAD   /api/records/{record_id}/assets/{kind}   200  403     421       403     200
+GET    /api/events                              200  403     421       403     200
+GET    /api/ingestion/session                   404  403     421       403     200
+DELETE /api/ingestion/session                   204  403     421       403     204
+POST   /api/ingestion/session/extend            404  403     421       403     200
+GET    /api/operators/sessions                  200  403     421       403     200
+GET    /api/operators/stats                     200  403     421       403     200
+POST   /api/operators/expire                    200  403     421       403     200
+GET    /metrics                                 200  403     421       403     200
+HEAD   /metrics                                 200  403     421       403     200
+GET    /                                        200  403     421       403     200
+HEAD   /                                        200  403     421       403     200
+GET    /errors/{slug}                           200  403     421       403     200
+HEAD   /errors/{slug}                           200  403     421       403     200
+GET    /openapi.json                            200  403     421       403     200
+HEAD   /openapi.json                            200  403     421       403     200
+GET    /healthz                                 200  200     200       200     200
+GET    /readyz                                  200  200     200       200     200
 """
 
 
@@ -123,6 +131,7 @@ SLUGS: Final = {
     (401, ""): "unauthenticated",
     (403, "token"): "access-denied",
     (403, "open"): "not-local",
+    (404, "/api/ingestion/session"): "visitor-not-found",
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
     (404, "/api/"): "capsule-not-found",
@@ -133,8 +142,8 @@ SLUGS: Final = {
 
 def slug_of(row: Row, who: str, status: int, mode: str) -> str:
     """Return the problem that a refusal is told as."""
-    if (row.name, who) == ("POST /api/records", "fellow"):
-        return "upload-not-found"  # the capsule is there for it, the writer's upload is not
+    if row.name == "POST /api/records" and who in {"fellow", "visitor"} and status == 404:
+        return "upload-not-found"  # the capsule is there for them, the writer's upload is not
     if status == 403:
         return SLUGS[status, mode]
     fitting = (

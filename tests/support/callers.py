@@ -67,12 +67,13 @@ def make_expired_token(data_dir: Path, name: str) -> Person:
     return Person(name, asyncio.run(make()))
 
 
-def make_team(data_dir: Path) -> dict[str, Person]:
+def make_team(data_dir: Path, *, admits_visitors: bool = False) -> dict[str, Person]:
     """Make the capsule, and everybody who is anything to it or to the service."""
 
     async def make() -> None:
         async with open_accounts(Settings(data_dir=data_dir)) as accounts:
             await accounts.create_capsule(TEAM, owner=USER + "owner")
+            await accounts.set_capsule(TEAM, {"admits_visitors": str(admits_visitors).lower()})
             await accounts.grant(TEAM, USER + "reader", Role.READER)
             await accounts.grant(TEAM, USER + "writer", Role.WRITER)
             await accounts.grant(TEAM, USER + "fellow", Role.WRITER)

@@ -25,6 +25,7 @@ from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
 from tests.support.fake_pictures import FakePictures
+from tests.support.visitors import visitor_service
 from tests.support.witness import WitnessedWork
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ class Engine:
         self.jobs = LocalJobs(self.process, self.background, parallel=2)
         jobs = None if pictures is None else self.jobs
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
-        access = GrantedAccess(self.clock)
+        access = GrantedAccess(self.clock, opened=True)
         self.feed = Feed(self.database, access, self.signals)
         self.witness = WitnessedWork(self.database)
         self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
@@ -124,10 +125,12 @@ class Engine:
             self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000), jobs=jobs
         )
         self.records = RecordService(self.work, self.sink, access, self.clock)
+        self.visitors = visitor_service(self.work, self.clock, seed=seed + 2000)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
             self.uploads,
             self.records,
+            self.visitors,
             sink=self.sink,
             work=self.database,
             clock=self.clock,

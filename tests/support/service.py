@@ -24,6 +24,7 @@ from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
@@ -44,9 +45,12 @@ class MemoryService:
     background: Background = field(default_factory=Background)
     metrics: Metrics = field(default_factory=Metrics)
     reasons: Sequence[str] = ()
+    opened: bool = True
+    """Whether it stands for a service in open mode."""
+    visitor_ttl_s: float = 30 * 24 * 3600.0
 
     def __post_init__(self) -> None:
-        access = GrantedAccess(self.clock)
+        access = GrantedAccess(self.clock, opened=self.opened)
         signals = MemorySignals()
         self.feed = Feed(self.database, access, signals)
         self.work: TellingWork[UploadDetails] = TellingWork(WitnessedWork(self.database), self.feed.told)
@@ -74,6 +78,13 @@ class MemoryService:
             self.database, expire=self.uploads.expire, count_workers=self._count_workers
         )
         self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
+        self.visitors = VisitorService(
+            self.database,
+            self.clock,
+            SystemIdentifiers(self.clock),
+            secret=b"secret",
+            ttl_s=self.visitor_ttl_s,
+        )
         self.lanes = LaneService(self.work, access, self.clock, SystemIdentifiers(self.clock))
         self.records = RecordService(self.work, self.sink, access, self.clock)
 
@@ -99,6 +110,7 @@ class MemoryService:
             lanes=self.lanes,
             feed=self.feed,
             accounts=self.accounts,
+            visitors=self.visitors,
             operators=self.operators,
             readiness=self.readiness,
             clock=self.clock,

@@ -135,7 +135,6 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "VISITOR_TTL_S",
         "INGESTION_MAX_BYTES",
         "INGESTION_DIR",
         "CONTROL_TOKEN",
@@ -184,6 +183,7 @@ def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.Monk
         ("digest", "sha-1"),
         ("log", "loud"),
         ("session_ttl_s", 0),
+        ("visitor_ttl_s", 0),
         ("session_ttl_s", float("nan")),
         ("session_ttl_s", float("inf")),
         ("max_active_sessions", 0),

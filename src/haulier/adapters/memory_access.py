@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from haulier.core.caller import USER, Role, Scope
+from haulier.core.access import admits
+from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import Record
@@ -34,7 +35,7 @@ class AccessRows:
             return False
         if capsule.role_of(principal, self.grants.get((record.capsule, principal))) is not None:
             return True
-        return capsule.policy.admits_users and record.owner == principal and principal.startswith(USER)
+        return record.owner == principal and admits(capsule, principal)
 
 
 class MemoryCapsuleStore:
@@ -57,6 +58,11 @@ class MemoryCapsuleStore:
         """Return the capsule, and what was granted to the principal there."""
         capsule = await self.load(name)
         return None if capsule is None else (capsule, self._rows.grants.get((name, principal)))
+
+    async def admit_visitors(self) -> bool:
+        """Whether one of them admits visitors."""
+        await self._pause()
+        return any(capsule.policy.admits_visitors for capsule in self._rows.capsules.values())
 
     async def list(self) -> Sequence[Capsule]:
         """Return all capsules, by name."""

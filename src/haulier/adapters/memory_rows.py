@@ -17,6 +17,7 @@ from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.memory_processing import MemoryProcessingStore
+from haulier.adapters.memory_visitors import MemoryVisitorStore
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy
@@ -24,6 +25,7 @@ from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, RecordQuery
 
 D = TypeVar("D")
@@ -47,6 +49,7 @@ class _Rows(Generic[D]):
     access: AccessRows = field(default_factory=AccessRows)
     events: EventRows = field(default_factory=EventRows)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    visitors: dict[str, Visitor] = field(default_factory=dict)
 
     @property
     def capsules(self) -> dict[str, Capsule]:
@@ -64,6 +67,7 @@ class _Rows(Generic[D]):
             access=self.access.draft(),
             events=self.events.draft(),
             deliveries=dict(self.deliveries),
+            visitors=dict(self.visitors),
         )
 
 
@@ -199,6 +203,7 @@ class MemoryTransaction(Generic[D]):
         self.events = MemoryEventStore(rows.events, pause)
         self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
         self.processing = MemoryProcessingStore(rows.records, pause)
+        self.visitors = MemoryVisitorStore(rows.visitors, pause)
 
 
 class MemorySessionStore(Generic[D]):
@@ -394,6 +399,18 @@ class MemorySessionStore(Generic[D]):
         """Note the activity of an open session."""
         session = await self._open(session_id)
         return session is not None and self._store(session.seen(now))
+
+    async def hasten(self, owner: str, *, now: float) -> int:
+        """Let the time of the owner's open sessions be over."""
+        await self._pause()
+        own = [
+            session
+            for session in self._rows.sessions.values()
+            if session.spec.owner == owner and session.status is SessionStatus.OPEN
+        ]
+        for session in own:
+            self._store(session.hasten(now=now))
+        return len(own)
 
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
         """Expire the longest overdue open sessions that nobody holds."""

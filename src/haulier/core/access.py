@@ -15,7 +15,7 @@ Rule 4: a credential for one upload opens that upload, and nothing beside it.
 | lists and reads records | own | all | all | all |
 | deletes and restores records (scope `write`) | own | no | own | own; all with scope `owner` |
 
-A guest is who has a token, in a capsule that admits users.
+A guest is who has a token, in a capsule that admits users, or a visitor, in one that admits visitors.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import Final
 from haulier.core.caller import USER, Caller, Role, Scope
 from haulier.core.capsule import Capsule
 from haulier.core.session import SessionId
+from haulier.core.visitor import VISITOR
 
 WRITERS: Final = frozenset({Role.WRITER, Role.OWNER})
 
@@ -87,7 +88,7 @@ def rights_in(capsule: Capsule, granted: Role | None, caller: Caller, *, operato
     if not caller.covers(capsule.name):
         return None
     role = Role.OWNER if operator else capsule.role_of(caller.owner, granted)
-    guest = role is None and capsule.policy.admits_users and caller.owner.startswith(USER)
+    guest = role is None and admits(capsule, caller.owner)
     writes = (guest or role in WRITERS) and caller.scope.includes(Scope.WRITE)
     if caller.upload is not None:
         return Rights(capsule=capsule, owner=caller.owner, upload=caller.upload, writes=writes)
@@ -99,3 +100,10 @@ def rights_in(capsule: Capsule, granted: Role | None, caller: Caller, *, operato
         writes=writes,
         rules=role is Role.OWNER and caller.scope.includes(Scope.OWNER),
     )
+
+
+def admits(capsule: Capsule, owner: str) -> bool:
+    """Whether the capsule takes from whoever this is, without a role there."""
+    if owner.startswith(VISITOR):
+        return capsule.policy.admits_visitors
+    return capsule.policy.admits_users and owner.startswith(USER)

@@ -47,7 +47,7 @@ class Caller:
     """Who calls, as whoever judged the credential names them."""
 
     owner: str
-    """Whose things are made and found: `local`, `user:NAME`."""
+    """Whose things are made and found: `local`, `user:NAME`, `visitor:ID`."""
     scope: Scope = Scope.OWNER
     capsule: str | None = None
     """The only capsule that the credential is for; None: every one."""
@@ -59,13 +59,18 @@ class Caller:
         """Whether the operators' calls are open to this caller, and everybody's things."""
         return self.scope is Scope.OPERATOR and self.capsule is None and self.upload is None
 
+    @property
+    def local(self) -> bool:
+        """Whether this is one of open mode's, whom no token names."""
+        return self.operator and not self.owner.startswith(USER)
+
     def covers(self, capsule: str) -> bool:
         """Whether the credential is for that capsule."""
         return self.capsule in {None, capsule}
 
 
 LOCAL: Final = Caller(owner="local", scope=Scope.OPERATOR)
-"""The one caller of open mode."""
+"""Who calls in open mode, if no visitor does."""
 
 
 def read_principal(text: str, *, field: str = "principal") -> str:

@@ -6,7 +6,7 @@ HaulierError
 │   ├── InvalidRequest          fields that are missing, malformed or out of bounds
 │   ├── Unauthenticated         no credentials, or bad ones
 │   ├── AccessDenied            known, but not allowed
-│   ├── CapsuleNotFound · UploadNotFound · RecordNotFound · AssetNotFound
+│   ├── CapsuleNotFound · UploadNotFound · RecordNotFound · AssetNotFound · VisitorNotFound
 │   ├── UploadGone              aborted, expired or failed
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
@@ -139,6 +139,14 @@ class UploadNotFound(RequestError):
 
     def __str__(self) -> str:
         return f"there is no upload {self.upload!r}"
+
+
+@dataclass(eq=False)
+class VisitorNotFound(RequestError):
+    """Whoever calls is no visitor who lives."""
+
+    def __str__(self) -> str:
+        return "this browser has no visitor; its first upload makes one"
 
 
 @dataclass(eq=False)

@@ -238,6 +238,11 @@ class Session(Generic[D]):
         """Any activity moves the expiry on."""
         return replace(self, last_seen_at=now, expires_at=now + self.spec.ttl_s)
 
+    def hasten(self, *, now: float) -> "Session[D]":
+        """Nobody may come back for it: its time is over, unless there is activity."""
+        self._require(SessionStatus.OPEN)
+        return replace(self, expires_at=min(self.expires_at, now))
+
     def accept(self, index: int, *, now: float) -> "Session[D]":
         """Chunk `index` is stored whole."""
         self._require(SessionStatus.OPEN, Mode.CHUNKS)

@@ -17,6 +17,7 @@ from haulier.core.session import SessionId
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService
+from haulier.engine.visitors import VisitorService
 from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
 
 log = structlog.get_logger()
@@ -101,10 +102,11 @@ class JumpGuard:
 class Janitor:
     """Runs beside the service."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one a collaborator
         self,
         sessions: Repairs,
         records: RecordService,
+        visitors: VisitorService,
         *,
         sink: SweepingSink,
         work: UnitOfWork[UploadDetails],
@@ -118,6 +120,7 @@ class Janitor:
         self._processing = processing
         self._sessions = sessions
         self._records = records
+        self._visitors = visitors
         self._sink = sink
         self._work = work
         self._clock = clock
@@ -141,6 +144,7 @@ class Janitor:
             await self._step("processing", self._processing.redo)
         if self._jumps.look():
             return
+        await self._step("visitors", lambda: self._visitors.purge(now=self._jumps.now()))
         await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))
         await self._step(
             "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))

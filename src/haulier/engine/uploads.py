@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from haulier.core.caller import LOCAL, Caller
+from haulier.core.caller import Caller
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import IdempotencyKeyReused, InvalidRequest, LengthExceeded
@@ -134,7 +134,7 @@ class UploadService:
         return await self._gate.enter(request, caller)
 
     def _max_live(self, caller: Caller) -> int:
-        return self._limits.sessions.max_live if caller == LOCAL else self._limits.max_live_of_user
+        return self._limits.sessions.max_live if caller.local else self._limits.max_live_of_user
 
     def _plan(
         self, request: BeginUpload, caller: Caller, taken: CapsulePolicy

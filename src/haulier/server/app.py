@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from haulier.config import Settings
 from haulier.server.bearer import Callers, TokenGuard
+from haulier.server.browsers import Browsers
 from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
@@ -33,6 +34,7 @@ from haulier.server.records import RecordRoutes
 from haulier.server.requests import RequestLog
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes
+from haulier.server.visitors import VisitorRoutes
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -66,6 +68,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
         app
     )
+    VisitorRoutes(services).install(app)
     RecordRoutes(services, silence_s=settings.silent_body_s).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
@@ -96,7 +99,7 @@ def _guards(services: Services, settings: Settings) -> list[Middleware]:
         rules = OpenModeRules(
             origins=frozenset(settings.cors_origin), local_users=settings.local_users, anybody=settings.open
         )
-        guard = Middleware(OpenModeGuard, rules=rules)
+        guard = Middleware(OpenModeGuard, rules=rules, browsers=Browsers(services.visitors))
         if not settings.open:
             # Only this machine's user calls, who can do worse to it than many requests.
             return [guard]
@@ -116,7 +119,11 @@ def _guards(services: Services, settings: Settings) -> list[Middleware]:
 def _token_guard(services: Services, settings: Settings) -> Middleware:
     failures = Buckets(services.clock, rate=settings.rate_of_failures / 60, burst=settings.rate_of_failures)
     return Middleware(
-        TokenGuard, hosts=host_rules(settings), callers=Callers(services.accounts, services.uploads, failures)
+        TokenGuard,
+        hosts=host_rules(settings),
+        callers=Callers(services.accounts, services.uploads, failures),
+        browsers=Browsers(services.visitors),
+        origins=settings.cors_origin,
     )
 
 

@@ -1,11 +1,14 @@
-"""Token mode: who calls is known by a bearer token.
+"""Token mode: who calls is known by a bearer token, or is a visitor where those are admitted.
 
 Rule 1: a request is judged before its body is read: the name in `Host`, how often its address asks, its token.
 Rule 2: without a valid token everything answers 401, whether it exists or not; only probes, documents and preflights
         need none.
 Rule 3: an upload's own token is tried on that upload's addresses only, so it can never be good for anything else.
-Rule 4: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
+Rule 4: who sends a token is whose the token is, or nobody: a bad one never turns its bearer into a visitor.
+Rule 5: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
         others behind the same address.
+
+Rule 6: where a cookie says who calls, the page that asks is judged too.
 
 Source: RFC 6750 section 2.1.
 """
@@ -13,6 +16,7 @@ Source: RFC 6750 section 2.1.
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,13 +27,16 @@ from haulier.core.secret import is_token
 from haulier.core.session import SessionId
 from haulier.server.access import CALLER, is_document, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
+from haulier.server.browsers import Browsers
+from haulier.server.errors import OriginRefused
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets, address_key, require_room
+from haulier.server.origins import foreign_origin
 
 MAX_TOKEN: Final = 512
 """Longest token that is looked at; ours have less than a hundred characters."""
 REMEMBERED: Final = 10_000
-"""Good tokens that are remembered, by their hash, for rule 4 only."""
+"""Good tokens that are remembered, by their hash, for rule 5 only."""
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 _UPLOAD: Final = re.compile(r"/api/uploads/([^/]+)(?:/.*)?", re.DOTALL)
@@ -122,15 +129,41 @@ class Callers:
 class TokenGuard:
     """ASGI middleware: passes a request only from a caller who is known."""
 
-    def __init__(self, app: ASGIApp, *, hosts: HostRules, callers: Callers) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: HostRules,
+        callers: Callers,
+        browsers: Browsers,
+        origins: Collection[str] = (),
+    ) -> None:
+        """`origins`: those whose pages may ask in the name of whom a cookie names."""
         self._app = app
         self._hosts = hosts
         self._callers = callers
+        self._browsers = browsers
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or raise what refuses it."""
         if scope["type"] == "http" and not is_probe(scope):
             self._hosts.require(scope)
             if not is_document(scope) and not is_preflight(scope):
-                scope[CALLER] = await self._callers.identify(scope)
+                scope[CALLER] = await self._caller(scope)
         await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        visitor = None
+        if not headers_named(scope, b"authorization"):
+            visitor = await self._browsers.admitted(scope)
+        if visitor is None:
+            return await self._callers.identify(scope)
+        self._require_origin(scope)
+        return visitor
+
+    def _require_origin(self, scope: Scope) -> None:
+        foreign = foreign_origin(scope)
+        by_cookie = not headers_named(scope, b"x-session-id")
+        if foreign is not None and by_cookie and foreign not in self._origins:
+            raise OriginRefused(foreign[:200])

@@ -16,11 +16,11 @@ from haulier.server.addresses import headers_named
 METHODS: Final = "GET, HEAD, PUT, PATCH, POST, DELETE"
 REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Content-Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Upload-Offset, "
-    "Range, If-None-Match, If-Range, X-Request-ID"
+    "Range, If-None-Match, If-Range, X-Request-ID, X-Session-ID"
 )
 EXPOSED: Final = (
     "Location, Upload-Offset, Upload-Length, Repr-Digest, ETag, Content-Range, Accept-Ranges, "
-    "Content-Disposition, Retry-After, WWW-Authenticate, X-Request-ID"
+    "Content-Disposition, Retry-After, WWW-Authenticate, X-Request-ID, X-Session-ID"
 )
 MAX_AGE_S: Final = 600
 """How long browsers keep a preflight's answer; Chromium's cap is 7200."""

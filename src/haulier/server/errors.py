@@ -4,6 +4,7 @@
 RequestError
 ├── HostRefused             421: the name in Host is not ours (DNS rebinding)
 ├── NotLocal                403: open mode is for this machine, and the request may come from elsewhere
+├── OriginRefused           403: a foreign page asks, and a cookie says who calls
 ├── RateLimited             429: more requests, bodies or wrong tokens than one caller may send
 ├── RouteNotFound           404: no such address
 ├── MethodNotAllowed        405
@@ -45,6 +46,16 @@ class NotLocal(RequestError):
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.flag} allows it"
+
+
+@dataclass(eq=False)
+class OriginRefused(RequestError):
+    """A page of another origin asks in the name of whoever its browser's cookie names."""
+
+    origin: str
+
+    def __str__(self) -> str:
+        return f"a page of {self.origin!r} asks, and only a cookie says who calls; --cors-origin allows it"
 
 
 @dataclass(eq=False)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from haulier.core.caller import Caller
 from haulier.ports import Clock
 from haulier.server.access import CALLER
+from haulier.server.browsers import NOBODY
 from haulier.server.errors import RateLimited
 
 MAX_KEPT: Final = 10_000
@@ -166,7 +167,7 @@ class OwnerLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or raise RateLimited."""
         caller: Caller | None = scope.get(CALLER)
-        if caller is None:  # a probe, a document, or a preflight
+        if caller is None or caller == NOBODY:  # a probe, a document, a preflight, or of nobody
             await self._app(scope, receive, send)
             return
         require_room(self._requests.take(caller.owner), f"too many requests of {caller.owner}")

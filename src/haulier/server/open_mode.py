@@ -13,7 +13,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,9 +21,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from haulier.core.caller import LOCAL
 from haulier.server.access import CALLER, is_probe
 from haulier.server.addresses import headers_named
+from haulier.server.browsers import Browsers
 from haulier.server.errors import NotLocal
 from haulier.server.hosts import LOOPBACK_NAMES, HostRules
 from haulier.server.http.asgi import CONNECTION_EXTENSION
+from haulier.server.origins import foreign_origin
 from haulier.server.peers import Address, socket_uid
 
 _FORWARDED: Final = (b"forwarded", b"x-real-ip", b"via")
@@ -61,15 +63,11 @@ class OpenModeRules:
 
     def _foreign_origin(self, scope: Scope) -> bool:
         """Return whether a foreign, allowed page asks."""
-        given = headers_named(scope, b"origin")
-        hosts = headers_named(scope, b"host")
-        own = f"{scope.get('scheme', 'http')}://{hosts[0].lower()}" if hosts else None
-        if not given or given == [own]:
-            return False
-        if len(given) == 1 and given[0] in self.origins:
-            return True
+        foreign = foreign_origin(scope)
+        if foreign is None or foreign in self.origins:
+            return foreign is not None
         raise NotLocal(
-            "origin", "--cors-origin", f"a page of {given[0][:200]!r} asks, which is not this service's own"
+            "origin", "--cors-origin", f"a page of {foreign[:200]!r} asks, which is not this service's own"
         )
 
     @staticmethod
@@ -96,8 +94,11 @@ def _refuse_forwarded(scope: Scope) -> None:
 class OpenModeGuard:
     """ASGI middleware: passes a request only when all rules of open mode let it."""
 
-    def __init__(self, app: ASGIApp, *, rules: OpenModeRules, peer_uid: PeerUid | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, rules: OpenModeRules, browsers: Browsers, peer_uid: PeerUid | None = None
+    ) -> None:
         self._app = app
+        self._browsers = browsers
         self._rules = rules
         self._peer_uid = peer_uid or (socket_uid if sys.platform == "linux" else None)
 
@@ -107,7 +108,9 @@ class OpenModeGuard:
             self._rules.refuse_by_headers(scope)
             if not self._rules.local_users and not self._rules.anybody:
                 await self._require_own_user(scope)
-            scope[CALLER] = LOCAL
+            visitor = await self._browsers.welcomed(scope)
+            # Whoever may call may do everything; a visitor says whose things it makes and finds.
+            scope[CALLER] = LOCAL if visitor is None else replace(LOCAL, owner=visitor.owner)
         await self._app(scope, receive, send)
 
     async def _require_own_user(self, scope: Scope) -> None:

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 _ROWS: Final[Mapping[str, Row]] = {row.slug: row for row in TABLE.values()}
 # The last two are HTTP's own limits, met before any operation is.
 _ALWAYS: Final = ("internal-error", "rate-limited", "target-too-long", "head-too-large")
-_GUARDED: Final = ("host-refused", "not-local", "unauthenticated", "access-denied")
+_GUARDED: Final = ("host-refused", "not-local", "origin-refused", "unauthenticated", "access-denied")
 _READING: Final = ("storage-unavailable",)
 _WRITING: Final = (
     "invalid-request", "upload-not-found", "upload-gone", "upload-complete", "upload-busy", "service-stopping",
@@ -69,6 +69,9 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         "record-not-found", "asset-not-found", "digest-malformed", "range-not-satisfiable", *_READING,
     ),
     "assetHead": ("record-not-found", "asset-not-found", "digest-malformed", *_READING),
+    "visitor": ("visitor-not-found", *_READING),
+    "extendVisitor": ("visitor-not-found", *_READING),
+    "clearVisitor": _READING,
     "health": (),
     "ready": (),
     "metrics": _READING,

@@ -62,6 +62,7 @@ from haulier.core.errors import (
     UploadGone,
     UploadNotFound,
     UploadRefused,
+    VisitorNotFound,
     WaitTimeout,
 )
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
@@ -73,6 +74,7 @@ from haulier.server.errors import (
     MediaTypeRefused,
     MethodNotAllowed,
     NotLocal,
+    OriginRefused,
     RangeNotSatisfiable,
     RateLimited,
     RequestMalformed,
@@ -117,6 +119,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     UploadNotFound: Row(slug="upload-not-found", status=404, title="No such upload", fields=("upload",)),
     RecordNotFound: Row(slug="record-not-found", status=404, title="No such record", fields=("record",)),
     AssetNotFound: Row(slug="asset-not-found", status=404, title="No such asset", fields=("record", "kind")),
+    VisitorNotFound: Row(slug="visitor-not-found", status=404, title="Nobody yet"),
     UploadGone: Row(
         slug="upload-gone",
         status=410,
@@ -231,6 +234,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
     HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
     NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),
+    OriginRefused: Row(slug="origin-refused", status=403, title="Not from that page", fields=("origin",)),
     RateLimited: Row(
         slug="rate-limited", status=429, title="Too much at once", fields=("limit", "retry_after_s")
     ),

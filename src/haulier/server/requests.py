@@ -4,7 +4,7 @@ Rule 1: one line a request, and never a query string, a token or a body in it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +34,8 @@ class RequestInfo:
     """What was refused and why, for the log."""
     problem_headers: dict[str, str] = field(default_factory=dict)
     """Headers that a problem carries beside its own, for instance where an upload goes on."""
+    fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Headers that the answer carries, whatever it is; nobody keeps such an answer for others."""
 
 
 def request_info(scope: Scope) -> RequestInfo:
@@ -70,7 +72,7 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", info.id.encode("ascii"))]
+                message["headers"] = _with_notes(message.get("headers", ()), info)
             await send(message)
 
         started = self._clock.monotonic()
@@ -92,6 +94,13 @@ class RequestLog:
             duration_ms=round(duration_s * 1000, 1),
             **{name: value for name, value in refusal.items() if value is not None},
         )
+
+
+def _with_notes(headers: Iterable[tuple[bytes, bytes]], info: RequestInfo) -> list[tuple[bytes, bytes]]:
+    found = [*headers, (b"x-request-id", info.id.encode("ascii")), *info.fields]
+    if info.fields and all(name != b"cache-control" for name, _ in found):
+        found.append((b"cache-control", b"no-store"))
+    return found
 
 
 def _template(scope: Scope) -> str:

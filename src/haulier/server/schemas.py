@@ -14,6 +14,7 @@ from haulier.core.digest import Digest
 from haulier.core.record import Asset, Record
 from haulier.core.session import Mode
 from haulier.core.upload import Upload
+from haulier.core.visitor import Visitor
 from haulier.engine.uploads import UploadState
 
 MAX_MISSING_CHUNKS: Final = 1000
@@ -46,6 +47,46 @@ def _iso_or_none(seconds: float | None) -> str | None:
 
 def _digest_object(digest: Digest | None) -> dict[str, str] | None:
     return None if digest is None else {digest.name.value: digest.hex}
+
+
+class VisitorOut(BaseModel):
+    """A browser without a token."""
+
+    id: str
+    created_at: str
+    last_seen_at: str
+    """To the minute."""
+    expires_at: str
+    principal: str | None
+    """Who signed in from this browser last."""
+    metadata: dict[str, str]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": RECORD_EXAMPLE,
+                    "created_at": _TIME,
+                    "last_seen_at": _TIME,
+                    "expires_at": "2026-12-22T09:37:47.123Z",
+                    "principal": None,
+                    "metadata": {"user_agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0"},
+                }
+            ]
+        }
+    )
+
+    @classmethod
+    def of(cls, visitor: Visitor) -> Self:
+        """Return what a browser is told of its visitor."""
+        return cls(
+            id=visitor.id,
+            created_at=iso_time(visitor.created_at),
+            last_seen_at=iso_time(visitor.last_seen_at),
+            expires_at=iso_time(visitor.expires_at),
+            principal=visitor.principal,
+            metadata=dict(visitor.metadata),
+        )
 
 
 class LinksOut(BaseModel):

@@ -10,6 +10,7 @@ from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
+from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.metrics import Metrics
 
@@ -29,6 +30,8 @@ class Services:
     """What happens to records, for whoever follows it."""
     accounts: Accounts
     """Asked where tokens are required."""
+    visitors: VisitorService
+    """Browsers without a token."""
     operators: OperatorService
     readiness: Callable[[], Awaitable[Sequence[str]]]
     """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""

@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(
     "haulier.testing.session_ends_contract",
     "haulier.testing.session_rows_contract",
     "haulier.testing.unit_of_work_contract",
+    "haulier.testing.visitor_rows_contract",
 )
 
 from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there

@@ -32,6 +32,7 @@ from haulier.testing.rows import (
     upload,
 )
 from haulier.testing.session_rows_contract import SessionRowsContract
+from haulier.testing.visitor_rows_contract import VisitorRowsContract
 
 
 class Refusal(RequestError):
@@ -172,6 +173,7 @@ class UnitOfWorkContract(
     EventRowsContract,
     DeliveryRowsContract,
     ProcessingRowsContract,
+    VisitorRowsContract,
     OverviewContract,
     TransactionsContract,
 ):

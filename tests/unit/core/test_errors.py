@@ -52,6 +52,7 @@ from haulier.core.errors import (
     UploadGone,
     UploadNotFound,
     UploadRefused,
+    VisitorNotFound,
     WaitTimeout,
 )
 from haulier.core.transfer import Obstacle
@@ -67,6 +68,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (AccessDenied("write to capsule 'attic'"), "not allowed: write to capsule 'attic'"),
     (CapsuleNotFound("attic"), "there is no capsule 'attic'"),
     (UploadNotFound("u1"), "there is no upload 'u1'"),
+    (VisitorNotFound(), "this browser has no visitor; its first upload makes one"),
     (RecordNotFound("r1"), "there is no record 'r1'"),
     (AssetNotFound("r1", "display"), "record 'r1' has no asset 'display'"),
     (UploadRefused("it holds a virus"), "the upload is refused: it holds a virus"),

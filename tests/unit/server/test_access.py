@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from haulier.server.browsers import Browsers
 from haulier.server.errors import HostRefused, NotLocal
 from haulier.server.open_mode import OpenModeGuard, OpenModeRules
 from haulier.server.peers import socket_uid
+from tests.support.visitors import visitor_service
 
 HOST = (b"host", b"127.0.0.1:8000")
 
@@ -213,7 +215,9 @@ async def call(scope: Any, *, uid: int | None = None, **rules: Any) -> tuple[int
         lookups.append((client, server))
         return uid
 
-    guard = OpenModeGuard(application, rules=OpenModeRules(**rules), peer_uid=peer_uid)
+    guard = OpenModeGuard(
+        application, rules=OpenModeRules(**rules), browsers=Browsers(visitor_service()), peer_uid=peer_uid
+    )
     await guard(scope, unread, unsent)
     await guard(scope, unread, unsent)
     return application.calls, len(lookups)

@@ -8,12 +8,15 @@ from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
 from haulier.core.secret import make_token
 from haulier.core.session import SessionId
+from haulier.core.upload import UploadDetails
 from haulier.server.access import CALLER
 from haulier.server.bearer import MAX_TOKEN, REMEMBERED, Callers, TokenGuard, bearer_token
+from haulier.server.browsers import Browsers
 from haulier.server.errors import HostRefused, RateLimited
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets
-from haulier.testing import ManualClock
+from haulier.testing import ManualClock, MemoryDatabase
+from tests.support.visitors import visitor_service
 
 ALICE = Caller(owner="user:alice")
 ALICES = make_token(b"a" * 32).reveal()
@@ -86,7 +89,15 @@ class World:
         self.accounts = Accounts()
         self.passed: list[Any] = []
         callers = Callers(self.accounts, self.accounts, Buckets(self.clock, rate=1.0, burst=3.0))
-        self.guard = TokenGuard(self.application, hosts=HostRules(addresses=True, cure=""), callers=callers)
+        self.database: MemoryDatabase[UploadDetails] = MemoryDatabase()
+        self.visitors = visitor_service(self.database, self.clock)
+        self.guard = TokenGuard(
+            self.application,
+            hosts=HostRules(addresses=True, cure=""),
+            callers=callers,
+            browsers=Browsers(self.visitors),
+            origins=["https://app.example"],
+        )
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
         self.passed.append(scope)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from haulier.adapters.sql.inserts import InsertNew
 from haulier.adapters.sql.models import capsules, grants, tokens
+from haulier.adapters.sql.statements import ADMITS_VISITORS
 from haulier.core.caller import Scope
 
 _bind = sa.bindparam
@@ -23,6 +24,9 @@ _granted: Final = (
 CAPSULE: Final = sa.select(capsules).where(_THIS_CAPSULE)
 STANDING: Final = sa.select(capsules, _granted).where(_THIS_CAPSULE)
 CAPSULES: Final = sa.select(capsules).order_by(capsules.c.name)
+ADMITTING: Final[sa.Select[Any]] = (
+    sa.select(sa.literal_column("1")).select_from(capsules).where(ADMITS_VISITORS).limit(1)
+)
 ADD_CAPSULE: Final = InsertNew(capsules, capsules.c.name).values(
     id=_bind("id"),
     name=_bind("capsule"),

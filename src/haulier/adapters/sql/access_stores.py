@@ -36,6 +36,10 @@ class SqlCapsuleStore:
             return None
         return _capsule_of(row), None if row["role"] is None else Role(row["role"])
 
+    async def admit_visitors(self) -> bool:
+        """Whether one of them admits visitors."""
+        return await self._sql.row(sql.ADMITTING, {}) is not None
+
     async def list(self) -> Sequence[Capsule]:
         """Return all capsules, by name."""
         return [_capsule_of(row) for row in await self._sql.rows(sql.CAPSULES, {})]

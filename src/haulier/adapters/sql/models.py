@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0007"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -335,3 +335,19 @@ deliveries: Final = sa.Table(
     sa.Column("error", TEXT),
     sqlite_with_rowid=False,
 )
+
+visitors: Final = sa.Table(
+    "visitors",
+    metadata,
+    # Nothing refers to a visitor: what it made is found by its owner, and outlives it.
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("last_seen_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("principal", TEXT, comment="who signed in from that browser last"),
+    sa.Column("metadata", TEXT, nullable=False, comment="a JSON object of strings"),
+    sa.CheckConstraint("last_seen_at >= created_at", name="last_seen_at_after_created_at"),
+    sa.CheckConstraint("expires_at >= last_seen_at", name="expires_at_after_last_seen_at"),
+    sqlite_with_rowid=False,
+)
+sa.Index("ix_visitors_expires_at", visitors.c.expires_at, visitors.c.id)

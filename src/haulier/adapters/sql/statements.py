@@ -31,6 +31,7 @@ from haulier.adapters.sql.models import (
     uploads,
 )
 from haulier.core.caller import USER
+from haulier.core.visitor import VISITOR
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 """What an executor takes; with what it returns, if it does (`UpdateBase.returning`)."""
@@ -192,6 +193,16 @@ _END: Final = {
 }
 END_OPEN: Final = _change(_OPEN, **_END)
 END_FINISHING: Final = _change(_FINISHING, **_END)
+HASTEN: Final = (
+    sa.update(uploads)
+    .where(uploads.c.owner == _bind("owner"), _OPEN)
+    .values(
+        expires_at=sa.case(
+            (uploads.c.expires_at > _bind("now", type_=sa.Double), _bind("now", type_=sa.Double)),
+            else_=uploads.c.expires_at,
+        )
+    )
+)
 OVERDUE: Final = (
     sa.select(uploads.c.id)
     .where(_OPEN, uploads.c.expires_at <= _bind("now"))
@@ -322,8 +333,11 @@ ERASE_RECORD: Final = sa.delete(records).where(_THIS_RECORD)
 # Texts of policies are JSON without blanks. Inside another string of theirs the quotes have backslashes, so only
 # the key itself fits.
 _ADMITS_USERS: Final = capsules.c.policy.like(sa.literal_column("""'%"admits!_users":true%'"""), escape="!")
-# What a principal may read (see core/access.py): all in capsules of its own or with a grant; its own where users
-# are admitted and it has none.
+ADMITS_VISITORS: Final = capsules.c.policy.like(
+    sa.literal_column("""'%"admits!_visitors":true%'"""), escape="!"
+)
+# What an owner may read (see core/access.py): all in capsules of its own or with a grant; its own where its kind
+# is admitted and it has none.
 _granted: Final = sa.exists(
     sa.select(grants.c.role).where(
         grants.c.capsule_id == capsules.c.id, grants.c.principal == _bind("visible_to")
@@ -333,10 +347,13 @@ _VISIBLE: Final = sa.or_(
     records.c.capsule_id.in_(
         sa.select(capsules.c.id).where(sa.or_(capsules.c.owner == _bind("visible_to"), _granted))
     ),
-    sa.and_(
-        records.c.owner == _bind("visible_to"),
-        records.c.owner.like(sa.literal_column(f"'{USER}%'")),
-        records.c.capsule_id.in_(sa.select(capsules.c.id).where(_ADMITS_USERS, sa.not_(_granted))),
+    *(
+        sa.and_(
+            records.c.owner == _bind("visible_to"),
+            records.c.owner.like(sa.literal_column(f"'{kind}%'")),
+            records.c.capsule_id.in_(sa.select(capsules.c.id).where(admitted, sa.not_(_granted))),
+        )
+        for kind, admitted in ((USER, _ADMITS_USERS), (VISITOR, ADMITS_VISITORS))
     ),
 )
 

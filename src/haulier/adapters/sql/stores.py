@@ -25,6 +25,7 @@ from haulier.adapters.sql.rows import (
     session_parameters,
     whole,
 )
+from haulier.adapters.sql.visitor_store import SqlVisitorStore
 from haulier.core.errors import QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
@@ -50,6 +51,7 @@ class SqlTransaction:
         self.events = SqlEventStore(executor)
         self.deliveries = SqlDeliveryStore(executor)
         self.processing = SqlProcessingStore(executor)
+        self.visitors = SqlVisitorStore(executor)
 
 
 class SqlSessionStore:
@@ -222,6 +224,10 @@ class SqlSessionStore:
     async def touch(self, session_id: SessionId, *, now: float) -> bool:
         """Note the activity of an open session."""
         return await self._held(sql.SEEN, session_id, now=now)
+
+    async def hasten(self, owner: str, *, now: float) -> int:
+        """Let the time of the owner's open sessions be over."""
+        return await self._sql.count(sql.HASTEN, {"owner": owner, "now": now})
 
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Upload]:
         """Expire the longest overdue open sessions that nobody holds."""

@@ -1,0 +1,141 @@
+"""Visitors: browsers that are known by what we signed for them.
+
+Rule 1: whoever shows what we did not sign, or what has ended, is nobody; nothing that is somebody's is made known.
+Rule 2: a visitor's end takes what it had under way with it, and leaves its records.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+
+from haulier.core.errors import StorageError, VisitorNotFound
+from haulier.core.upload import UploadDetails
+from haulier.core.visitor import VISITOR, Visitor, read_visitor, sign_visitor
+from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
+
+NOTE_SEEN_EVERY_S: Final = 60.0
+"""How exact the end of a visitor is: each note is a write, and a page makes many requests a second."""
+NOTE_SEEN_PART: Final = 0.1
+"""As that, for visitors that end soon: a part of their time."""
+MAX_USER_AGENT: Final = 256
+"""Characters of `User-Agent` that are kept; browsers send about 120."""
+ENDED_BATCH: Final = 200
+"""Visitors that one transaction removes; keeps it short."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A visitor that came back."""
+
+    visitor: Visitor
+    extended: bool
+    """Whether its end has moved, so that its browser has to keep it for longer."""
+
+
+class VisitorService:
+    """Visitors. All calls may run in parallel."""
+
+    def __init__(
+        self,
+        work: UnitOfWork[UploadDetails],
+        clock: Clock,
+        ids: Identifiers,
+        *,
+        secret: bytes,
+        ttl_s: float,
+    ) -> None:
+        """`secret` signs what browsers keep; `ttl_s` is how long a visitor lasts after it was seen."""
+        self._work = work
+        self._clock = clock
+        self._ids = ids
+        self._secret = secret
+        self._ttl_s = ttl_s
+
+    def signed(self, visitor: Visitor) -> str:
+        """Return what the visitor's browser keeps."""
+        return sign_visitor(visitor.id, self._secret)
+
+    def remaining_s(self, visitor: Visitor) -> float:
+        """Return how long it lasts from now on."""
+        return max(visitor.expires_at - self._clock.now(), 0.0)
+
+    async def find(self, shown: Iterable[str]) -> Seen | None:
+        """Return the visitor whom the first of these texts names that names one who lives.
+
+        Raises:
+            StorageError
+        """
+        for text in shown:
+            visitor_id = read_visitor(text, self._secret)
+            if visitor_id is None:
+                continue
+            visitor = await self._work.read(lambda tx, it=visitor_id: tx.visitors.load(it))  # type: ignore[misc]  # of a lambda with defaults
+            if visitor is not None and visitor.lives(now=self._clock.now()):
+                return await self._see(visitor)
+        return None
+
+    async def _see(self, visitor: Visitor) -> Seen:
+        later = visitor.seen(now=self._clock.now(), ttl_s=self._ttl_s).expires_at - visitor.expires_at
+        if later < min(NOTE_SEEN_EVERY_S, self._ttl_s * NOTE_SEEN_PART):
+            return Seen(visitor, extended=False)
+        try:
+            return Seen(await self.extend(visitor), extended=True)
+        except StorageError as error:
+            # A disk that is full keeps nobody from seeing what is theirs.
+            log.warning("visitor.not_extended", visitor=visitor.id, error=str(error))
+            return Seen(visitor, extended=False)
+
+    async def extend(self, visitor: Visitor) -> Visitor:
+        """Let the visitor last for its whole time from now on.
+
+        Raises:
+            VisitorNotFound: it has ended meanwhile.
+            StorageError
+        """
+        now = self._clock.now()
+        seen = await self._work.write(lambda tx: tx.visitors.see(visitor.id, now=now, ttl_s=self._ttl_s))
+        if seen is None:
+            raise VisitorNotFound
+        return seen
+
+    async def begin(self, user_agent: str | None) -> Visitor:
+        """Make a visitor of a browser that nobody knows. Raises StorageError."""
+        metadata = {} if user_agent is None else {"user_agent": user_agent[:MAX_USER_AGENT]}
+        visitor = Visitor.begin(
+            self._ids.row_id(), now=self._clock.now(), ttl_s=self._ttl_s, metadata=metadata
+        )
+        await self._work.write(lambda tx: tx.visitors.add(visitor))
+        log.info("visitor.made", visitor=visitor.id)
+        return visitor
+
+    async def clear(self, visitor: Visitor) -> None:
+        """End a visitor now, with what it has under way; its records stay. Repeating is harmless."""
+        await self._work.write(partial(_clear, visitor, self._clock.now()), frees=True)
+
+    async def admitted(self) -> bool:
+        """Whether a capsule admits visitors, so that a browser without a token may become one."""
+        return await self._work.read(lambda tx: tx.capsules.admit_visitors())
+
+    async def purge(self, *, now: float) -> int:
+        """Remove the visitors that have ended, with what they have under way; return how many."""
+        total = 0
+        while count := await self._work.write(partial(_purge, now), frees=True):
+            total += count
+        return total
+
+
+async def _clear(visitor: Visitor, now: float, tx: Transaction[UploadDetails]) -> None:
+    if await tx.visitors.remove(visitor.id):
+        await tx.sessions.hasten(visitor.owner, now=now)
+
+
+async def _purge(now: float, tx: Transaction[UploadDetails]) -> int:
+    ended = await tx.visitors.remove_ended(now=now, limit=ENDED_BATCH)
+    for visitor_id in ended:
+        await tx.sessions.hasten(VISITOR + visitor_id, now=now)
+    return len(ended)

@@ -1,0 +1,120 @@
+"""Who calls without a token: the visitor that a browser's cookie names, or a header with the same text.
+
+Rule 1: nobody becomes a visitor by accident: only an upload to the ingestion endpoint and the page make one.
+Rule 2: the name of the cookie has the port in it, because browsers send a host's cookies to all of its ports.
+Rule 3: what a request with a cookie may do is judged by its page too (see `bearer.py`): browsers send cookies
+        whoever asks.
+
+Source: RFC 6265bis for cookies.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from starlette.types import Scope
+
+from haulier.core.caller import Caller
+from haulier.core.caller import Scope as TokenScope
+from haulier.core.visitor import VISITOR, Visitor
+from haulier.engine.visitors import VisitorService
+from haulier.server.addresses import header, headers_named, route_path
+from haulier.server.requests import request_info
+
+SESSION_HEADER: Final = "X-Session-ID"
+"""Carries what the cookie has, both ways, for programs that keep no cookies."""
+NOBODY: Final = Caller(owner=VISITOR, scope=TokenScope.READ)
+"""Who calls the ingestion's lists without being anybody: owns nothing, because no visitor's id is empty."""
+MAX_SHOWN: Final = 4
+"""Texts of one request that are looked at; a browser sends one, or two after its path has changed."""
+
+_INGESTION: Final = "/api/ingestion/"
+_UPLOAD: Final = "/api/ingestion/upload"
+_PAGE: Final = "/"
+
+
+class Browsers:
+    """The visitors behind requests."""
+
+    def __init__(self, visitors: VisitorService) -> None:
+        self._visitors = visitors
+
+    async def known(self, scope: Scope) -> Visitor | None:
+        """Return the visitor that a request names; its browser is told when that lasts longer than before."""
+        shown = [
+            *headers_named(scope, SESSION_HEADER.lower().encode()),
+            *cookies_named(scope, cookie_name(scope)),
+        ]
+        seen = await self._visitors.find(islice(shown, MAX_SHOWN))
+        if seen is None:
+            return None
+        if seen.extended:
+            self.keep(scope, seen.visitor)
+        return seen.visitor
+
+    async def welcomed(self, scope: Scope) -> Visitor | None:
+        """As `known`; where a visitor is made of whoever comes, it is made."""
+        visitor = await self.known(scope)
+        if visitor is None and makes_visitors(scope):
+            visitor = await self._visitors.begin(header(scope, b"user-agent"))
+            self.keep(scope, visitor)
+        return visitor
+
+    async def admitted(self, scope: Scope) -> Caller | None:
+        """Return who calls a service with tokens without one; None: nobody who is let in."""
+        visitor = await self.known(scope)
+        if visitor is None and is_for_visitors(scope) and await self._visitors.admitted():
+            visitor = await self.welcomed(scope)
+            if visitor is None:
+                return NOBODY
+        return None if visitor is None else Caller(owner=visitor.owner, scope=TokenScope.WRITE)
+
+    def keep(self, scope: Scope, visitor: Visitor) -> None:
+        """Let the answer tell the browser to keep this visitor, for as long as it lasts."""
+        text = self._visitors.signed(visitor)
+        lasts_s = math.ceil(self._visitors.remaining_s(visitor))
+        answer_with(scope, "Set-Cookie", cookie(scope, cookie_name(scope), text, lasts_s=lasts_s))
+        answer_with(scope, SESSION_HEADER, text)
+
+    @staticmethod
+    def forget(scope: Scope) -> None:
+        """Let the answer tell the browser to forget its visitor."""
+        answer_with(scope, "Set-Cookie", cookie(scope, cookie_name(scope), "", lasts_s=0))
+
+
+def makes_visitors(scope: Scope) -> bool:
+    """Whether a request makes a visitor of whoever is none."""
+    asked = (scope["method"], route_path(scope))
+    return asked in {("GET", _PAGE), ("POST", _UPLOAD)}
+
+
+def is_for_visitors(scope: Scope) -> bool:
+    """Whether a request is answered to whoever may become a visitor."""
+    path = route_path(scope)
+    return path.startswith(_INGESTION) or (path == _PAGE and scope["method"] in {"GET", "HEAD"})
+
+
+def answer_with(scope: Scope, name: str, value: str) -> None:
+    """Add a field to the answer, whatever that is."""
+    request_info(scope).fields.append((name.lower().encode("ascii"), value.encode("latin-1")))
+
+
+def cookie_name(scope: Scope) -> str:
+    """Return the name of this service's visitor cookie."""
+    return f"haulier_visitor_{(scope.get('server') or ('', None))[1] or 0}"
+
+
+def cookies_named(scope: Scope, name: str) -> Iterator[str]:
+    """Yield the values of a cookie; a browser sends one for each path that it was set for."""
+    for line in headers_named(scope, b"cookie"):
+        for pair in line.split(";"):
+            key, _, value = pair.partition("=")
+            if key.strip() == name:
+                yield value.strip()
+
+
+def cookie(scope: Scope, name: str, value: str, *, lasts_s: int, same_site: str = "Lax") -> str:
+    """Return the field that sets a cookie which no script can read."""
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    return f"{name}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite={same_site}{secure}"
