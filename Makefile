@@ -35,6 +35,7 @@ help: ## List the targets
 	@$(foreach b,$(BENCHES),printf '  %-16s %s\n' $(b) 'Measure $(b:bench-p%=P%) alone';) :
 
 serve: $(SERVE_PACKAGES) ## Run the service on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@tools/page build
 	@exec $(BIN)/haulier serve $(ARGS)
 
 test: packages ## Run every suite and the coverage gate (ARGS="-k word")
@@ -49,10 +50,12 @@ check: $(TEST_PACKAGES) ## Check format, lint, types, layers, lock, licences, vu
 	$(BIN)/python tools/check_licences.py
 	$(BIN)/python tools/audit.py
 	$(BIN)/python -m tools.check_docs
+	tools/page check
 
 fix: $(TEST_PACKAGES) ## Format, and repair what ruff can repair by itself
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	tools/page fix
 
 bench: packages ## Run every benchmark against its peers, one table each
 	@failed=0; for bench in $(BENCHES); do \
@@ -85,6 +88,7 @@ sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of 
 # Not in the help: the Python and Debian packages of tests and benchmarks.
 packages: $(TEST_PACKAGES)
 	@tools/install-test-packages
+	@tools/page build
 
 $(SERVE_PACKAGES): $(FRAME)
 	@tools/bootstrap --no-default-groups --extra server --extra postgres

@@ -54,6 +54,7 @@ from haulier.server.http.serving import listen, serve, serve_handed
 from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import configure_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
+from haulier.server.page import installed_page
 from haulier.server.services import Services
 
 log = structlog.get_logger()
@@ -311,6 +312,7 @@ class Service:
             operators=operators,
             readiness=self.readiness,
             clock=clock,
+            page=installed_page(),
             metrics=metrics,
         )
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import pytest
 
 from tests.support.processes import ServeProcess, serving
-from tests.support.web import Site, dump, visit
+from tests.support.web import Site, visit
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -198,15 +197,3 @@ def test_the_page_that_the_operator_allows_works(tmp_path: Path) -> None:
             told = visit(site, f"http://localhost:{site.port}/#{service.url}", tmp_path / "other")
             assert set(told) == {"error"}
             assert stored(service) == ["friend.txt"]
-
-
-def test_our_own_page_opens_from_the_address_bar(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as service:
-        store_image(service)
-        name = "<img src=x onerror=document.title='owned'>"
-        answer = httpx2.put(f"{service.url}/api/files/{quote(name, safe='')}", content=b"x")
-        assert answer.status_code == 201
-        document = dump(f"{service.url}/", tmp_path / "profile")
-        assert "<title>Haulier</title>" in document
-        assert "secret.png</a>" in document
-        assert "<img" not in document

@@ -92,6 +92,8 @@ class World:
             ),
             "GET /api/events": lambda: (f"/api/events?capsule={capsule}&follow=false", {}, b"", ""),
             "POST /api/records/{record_id}/restore": self._deleted,
+            "GET /page/{name}": lambda: ("/page/small.css", {}, b"", ""),
+            "HEAD /page/{name}": lambda: ("/page/small.css", {}, b"", ""),
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
         }

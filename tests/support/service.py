@@ -28,6 +28,7 @@ from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
+from haulier.server.page import BuiltPage
 from haulier.server.services import Services
 from tests.support.witness import WitnessedWork
 
@@ -44,6 +45,7 @@ class MemoryService:
     database: MemoryDatabase[UploadDetails] = field(default_factory=MemoryDatabase)
     background: Background = field(default_factory=Background)
     metrics: Metrics = field(default_factory=Metrics)
+    page: BuiltPage | None = None
     reasons: Sequence[str] = ()
     opened: bool = True
     """Whether it stands for a service in open mode."""
@@ -114,6 +116,7 @@ class MemoryService:
             operators=self.operators,
             readiness=self.readiness,
             clock=self.clock,
+            page=self.page,
             metrics=self.metrics,
         )
         return create_app(services, Settings(**settings), lifespan=self.lifespan)

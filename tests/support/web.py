@@ -76,10 +76,3 @@ def visit(site: Site, url: str, profile: Path, *flags: str) -> Any:
             return site.reports.get(timeout=DEADLINE_S)
         finally:
             browser.terminate()
-
-
-def dump(url: str, profile: Path) -> str:
-    """Return the document that a fresh browser makes of `url`, as if typed into its address bar."""
-    arguments = [require("chromium"), *QUIET, f"--user-data-dir={profile}", "--dump-dom", url]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
-    return done.stdout

@@ -17,7 +17,7 @@ CALLER: Final = "haulier.caller"
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For machines that watch the service: no rule of any guard holds here, and nothing is told but whether it works."""
 DOCUMENTS: Final = frozenset({"/openapi.json"})
-DOCUMENT_FOLDER: Final = "/errors/"
+DOCUMENT_FOLDERS: Final = frozenset({"/errors/", "/page/"})
 """With tokens, documents need none: whoever is refused may read what that means. They are the same everywhere."""
 
 
@@ -36,7 +36,7 @@ def is_document(scope: Scope) -> bool:
     """Whether a request reads what is the same for everybody."""
     path = route_path(scope)
     folder, slash, name = path.rpartition("/")
-    public = path in DOCUMENTS or (f"{folder}{slash}" == DOCUMENT_FOLDER and bool(name))
+    public = path in DOCUMENTS or (f"{folder}{slash}" in DOCUMENT_FOLDERS and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}
 
 

@@ -13,6 +13,7 @@ from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.metrics import Metrics
+from haulier.server.page import BuiltPage
 
 
 def _random_id() -> str:
@@ -36,6 +37,8 @@ class Services:
     readiness: Callable[[], Awaitable[Sequence[str]]]
     """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""
     clock: Clock
+    page: BuiltPage | None = None
+    """What people see at `/`; without it a small page."""
     metrics: Metrics = field(default_factory=Metrics)
     """Shared with the engine's observers; one an app."""
     new_id: Callable[[], str] = _random_id

@@ -122,7 +122,8 @@ async def test_a_known_token_tells_the_caller(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api/records", "/metrics", "/nothing/here", "/healthz/", "/errors/", "/errors/a/b"]
+    "path",
+    ["/", "/api/records", "/metrics", "/nothing/here", "/healthz/", "/errors/", "/errors/a/b", "/page/"],
 )
 async def test_nothing_else_is_open(world: World, path: str) -> None:
     for given in ((), ("Bearer hl_bob",)):
@@ -131,14 +132,16 @@ async def test_nothing_else_is_open(world: World, path: str) -> None:
     assert world.passed == []
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/errors/upload-busy"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/openapi.json", "/errors/upload-busy", "/page/a.js"]
+)
 async def test_probes_and_documents_need_no_token_and_look_at_none(world: World, path: str) -> None:
     assert await world.ask(path=path) is None
     assert await world.ask("Bearer hl_bob", path=path) is None
     assert world.accounts.lookups == []
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/errors/upload-busy"])
+@pytest.mark.parametrize("path", ["/openapi.json", "/errors/upload-busy", "/page/a.js"])
 async def test_documents_are_only_read(world: World, path: str) -> None:
     with pytest.raises(Unauthenticated):
         await world.ask(path=path, method="POST")

@@ -1,0 +1,111 @@
+/** The Files view: what arrived, as it is now. */
+import { call, type FileRecord } from "../api";
+import { h } from "../dom";
+import type { Live } from "../live";
+import { toast } from "../toasts";
+import { sentence } from "../words";
+import { Drawer } from "./drawer";
+import { makeFilters } from "./filters";
+import { Rows } from "./rows";
+import { Table } from "./table";
+
+/** Events are gathered for so long before the list is brought up to date. */
+const GATHER_MS = 150;
+
+export function makeFilesView(live: Live): HTMLElement {
+  const view = new FilesView();
+  live.listen((message) => {
+    if (message.type === "gap") void view.reload();
+    if (message.type === "record") view.heard(message.event.record);
+  });
+  void view.reload();
+  return view.element;
+}
+
+class FilesView {
+  readonly element: HTMLElement;
+  readonly #rows = new Rows(() => this.#draw());
+  readonly #table = new Table({
+    open: (record) => this.#drawer.open(record),
+    delete: (record) => void this.#delete(record),
+    has: (id) => this.#rows.find(id) !== undefined,
+    near: () => void this.#try(() => this.#rows.more()),
+  });
+  readonly #drawer = new Drawer({ delete: (record) => void this.#delete(record) });
+  readonly #filters = makeFilters((filters) => void this.#try(() => this.#rows.reload(filters)));
+  readonly #note = h("p", { class: "note", role: "status" });
+  readonly #heard = new Set<string>();
+  #gathering = 0;
+  #loaded = false;
+
+  constructor() {
+    this.element = h(
+      "section",
+      { id: "files", "aria-label": "Files" },
+      h("h1", {}, "Files"),
+      this.#filters.element,
+      this.#note,
+      this.#table.element,
+      this.#drawer.element,
+    );
+  }
+
+  async reload(): Promise<void> {
+    await this.#try(() => this.#rows.reload(this.#filters.current()));
+  }
+
+  /** Something happened to a record; many at once are looked at together. */
+  heard(id: string): void {
+    this.#heard.add(id);
+    if (this.#gathering !== 0) return;
+    this.#gathering = window.setTimeout(() => {
+      this.#gathering = 0;
+      const ids = [...this.#heard];
+      this.#heard.clear();
+      void this.#try(() => this.#rows.refresh(ids));
+    }, GATHER_MS);
+  }
+
+  #draw(): void {
+    this.#loaded = true;
+    this.#table.show(this.#rows.items, this.#rows.hasMore);
+    this.#say(this.#rows.items.length === 0 ? this.#emptiness() : "");
+    const shown = this.#drawer.shown === null ? undefined : this.#rows.find(this.#drawer.shown);
+    if (shown) this.#drawer.show(shown);
+  }
+
+  #emptiness(): string {
+    const filtered = Object.keys(this.#filters.current()).length > 0;
+    return filtered ? "No file fits these filters." : "No files yet. Drop some on this page.";
+  }
+
+  async #delete(record: FileRecord): Promise<void> {
+    await this.#try(async () => {
+      await call(`api/records/${record.id}`, { method: "DELETE" });
+      this.#rows.remove(record.id);
+      toast(`Deleted ${record.filename}.`, { label: "Undo", press: () => void this.#restore(record) });
+    });
+  }
+
+  async #restore(record: FileRecord): Promise<void> {
+    await this.#try(async () => {
+      await call(`api/records/${record.id}/restore`, { method: "POST" });
+      await this.#rows.refresh([record.id]);
+      toast(`${record.filename} is back.`);
+    });
+  }
+
+  async #try(job: () => Promise<void>): Promise<void> {
+    try {
+      await job();
+    } catch (error) {
+      if (this.#loaded) toast(sentence(error));
+      else this.#say(sentence(error));
+    }
+  }
+
+  #say(text: string): void {
+    this.#note.textContent = text;
+    this.#note.hidden = text === "";
+  }
+}

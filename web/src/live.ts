@@ -1,0 +1,107 @@
+/** One stream of events for all tabs of a browser.
+ *
+ * Rule 1: HTTP/1.1 has six connections for all tabs together, and a stream holds one. So one tab has the stream, the one
+ *         that got the lock, and tells the others; when it closes the next one gets the lock.
+ * Rule 2: where there are no locks (plain http names) each visible tab has its own stream.
+ * Rule 3: after `gap` the lists are read anew: something may have happened that no event tells.
+ */
+import { BASE } from "./api";
+
+/** What happened to a record; see `GET /api/events` of the service. */
+export interface RecordEvent {
+  kind: string;
+  record: string;
+}
+
+export type Message =
+  | { type: "record"; event: RecordEvent }
+  | { type: "transfer"; event: unknown }
+  | { type: "gap" }
+  | { type: "connected"; connected: boolean };
+
+type Listener = (message: Message) => void;
+
+const NAME = "haulier.events";
+const RECORD_EVENTS = [
+  "created",
+  "completed",
+  "failed",
+  "cancelled",
+  "expired",
+  "updated",
+  "deleted",
+  "restored",
+  "erased",
+];
+/** A stream that was refused is tried again after so long; one that broke is the browser's to mend. */
+const AGAIN_MS = 5000;
+
+export class Live {
+  readonly #listeners = new Set<Listener>();
+  readonly #others = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
+  #source: EventSource | null = null;
+
+  /** Begin to listen; the messages go to all listeners of this tab. */
+  start(): void {
+    this.#others?.addEventListener("message", (event: MessageEvent<Message>) => this.#tell(event.data));
+    if ("locks" in navigator && this.#others) {
+      void navigator.locks.request(NAME, () => {
+        this.#open();
+        return new Promise(() => undefined);
+      });
+    } else {
+      const follow = (): void => (document.hidden ? this.#close() : this.#open());
+      document.addEventListener("visibilitychange", follow);
+      follow();
+    }
+  }
+
+  /** Be told from now on. */
+  listen(listener: Listener): void {
+    this.#listeners.add(listener);
+  }
+
+  #open(): void {
+    if (this.#source) return;
+    const source = new EventSource(new URL("api/events", BASE));
+    this.#source = source;
+    let gap = true;
+    source.addEventListener("open", () => this.#share({ type: "connected", connected: true }));
+    source.addEventListener("ready", () => {
+      // Only the first one of a stream: afterwards the browser goes on where it was.
+      if (gap) this.#share({ type: "gap" });
+      gap = false;
+    });
+    source.addEventListener("reset", () => this.#share({ type: "gap" }));
+    for (const name of RECORD_EVENTS) {
+      source.addEventListener(`record.${name}`, (event: MessageEvent<string>) =>
+        this.#share({ type: "record", event: JSON.parse(event.data) as RecordEvent }),
+      );
+    }
+    source.addEventListener("transfer", (event: MessageEvent<string>) =>
+      this.#share({ type: "transfer", event: JSON.parse(event.data) }),
+    );
+    source.addEventListener("error", () => this.#failed(source));
+  }
+
+  #failed(source: EventSource): void {
+    this.#share({ type: "connected", connected: false });
+    if (source.readyState !== EventSource.CLOSED) return;
+    this.#source = null;
+    setTimeout(() => this.#open(), AGAIN_MS);
+  }
+
+  #close(): void {
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #share(message: Message): void {
+    this.#others?.postMessage(message);
+    this.#tell(message);
+  }
+
+  #tell(message: Message): void {
+    for (const listener of this.#listeners) listener(message);
+  }
+}

@@ -1,0 +1,84 @@
+/** The Upload view: what is to be sent, on its way, and sent. */
+import "@uppy/core/css/style.min.css";
+import "@uppy/dashboard/css/style.min.css";
+import { h } from "../dom";
+import { size } from "../format";
+import { sentence } from "../words";
+import type { PageUppy } from "./uploader";
+import { takeSlot } from "./slot";
+import { addDropped, makeUppy } from "./uppy";
+
+export interface UploadView {
+  element: HTMLElement;
+  /** Told how far all uploads are together, in percent; null when there are none under way. */
+  onProgress: (listener: (percent: number | null) => void) => void;
+}
+
+export async function makeUploadView(): Promise<UploadView> {
+  const target = h("div", { class: "dashboard" });
+  const waiting = h("p", { class: "waiting", role: "status", hidden: true });
+  const total = h("p", { class: "total", role: "status" });
+  const element = h(
+    "section",
+    { id: "upload", "aria-label": "Upload" },
+    h("h1", {}, "Upload"),
+    h(
+      "p",
+      { class: "lead" },
+      "Drop files or folders anywhere on this page. They go on by themselves after a lost network or a reload.",
+    ),
+    waiting,
+    target,
+    total,
+  );
+  const slot = await takeSlot();
+  const uppy = makeUppy({
+    slot,
+    target,
+    onWait: (because) => {
+      waiting.hidden = because === null;
+      waiting.textContent = because === null ? "" : sentence(because);
+    },
+  });
+  catchDrops(uppy);
+  uppy.on("state-update", () => (total.textContent = summary(uppy)));
+  return {
+    element,
+    onProgress: (listener) => {
+      const tell = (): void => listener(underWay(uppy) ? uppy.getState().totalProgress : null);
+      uppy.on("progress", tell);
+      uppy.on("complete", tell);
+      uppy.on("cancel-all", tell);
+    },
+  };
+}
+
+function underWay(uppy: PageUppy): boolean {
+  return uppy
+    .getFiles()
+    .some((file) => file.progress.uploadStarted !== null && !file.progress.uploadComplete && !file.error);
+}
+
+/** "3 of 20 files, 12 MB of 96 MB": the total in plain words, for screen readers too. */
+function summary(uppy: PageUppy): string {
+  const files = uppy.getFiles();
+  if (files.length === 0) return "";
+  const done = files.filter((file) => file.progress.uploadComplete).length;
+  const sent = files.reduce((sum, file) => sum + (Number(file.progress.bytesUploaded) || 0), 0);
+  const all = files.reduce((sum, file) => sum + (file.size ?? 0), 0);
+  return `${done} of ${files.length} ${files.length === 1 ? "file" : "files"} sent, ${size(sent)} of ${size(all)}`;
+}
+
+/** The whole page takes files, not only Uppy's box. */
+function catchDrops(uppy: PageUppy): void {
+  const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
+  addEventListener("dragover", (event) => {
+    if (hasFiles(event)) event.preventDefault();
+  });
+  addEventListener("drop", (event) => {
+    // What fell into Uppy's box was prevented there, and is taken already.
+    if (!hasFiles(event) || event.defaultPrevented || !event.dataTransfer) return;
+    event.preventDefault();
+    void addDropped(uppy, event.dataTransfer);
+  });
+}

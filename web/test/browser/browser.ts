@@ -1,0 +1,65 @@
+/** Debian's Chromium, headless, by playwright-core. */
+import { createHash, randomFillSync } from "node:crypto";
+import { createReadStream, existsSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { chromium, type Browser, type BrowserContext, type Locator, type Page } from "playwright-core";
+
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+/** How long anything may take before a test fails; a bound against hanging, no measure of speed. */
+export const DEADLINE_MS = 30_000;
+/** Where pictures of the page are kept. */
+export const PICTURES = resolve(import.meta.dirname, "../../../build/page");
+
+export async function launch(): Promise<Browser> {
+  const executablePath = process.env["CHROMIUM"] ?? PLACES.find((place) => existsSync(place));
+  if (!executablePath)
+    throw new Error("chromium is not installed (tools/install-test-packages installs it as root)");
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"],
+  });
+}
+
+/** A page that reports what it must not do: errors, and what the policy forbade. */
+export async function open(context: BrowserContext, url: string): Promise<Page> {
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  const complaints: string[] = [];
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !/Failed to load resource/.test(message.text()))
+      complaints.push(message.text());
+  });
+  complaintsOf.set(page, complaints);
+  await page.goto(url);
+  return page;
+}
+
+/** What went wrong on a page so far. */
+export const complaintsOf = new WeakMap<Page, string[]>();
+
+/** The chooser of Uppy's box, which takes files and not folders. */
+export function chooser(page: Page): Locator {
+  return page.locator("input.uppy-Dashboard-input:not([webkitdirectory])").first();
+}
+
+export function rows(page: Page): Locator {
+  return page.locator("#files .rows .row");
+}
+
+/** A file of random bytes; returns its path and SHA-256. */
+export async function randomFile(
+  folder: string,
+  name: string,
+  size: number,
+): Promise<{ path: string; digest: string }> {
+  const path = join(folder, name);
+  const piece = Buffer.alloc(Math.min(size, 16 * 1024 * 1024));
+  writeFileSync(path, "");
+  for (let left = size; left > 0; left -= piece.length) {
+    writeFileSync(path, randomFillSync(piece).subarray(0, Math.min(left, piece.length)), { flag: "a" });
+  }
+  const hash = createHash("sha256");
+  for await (const part of createReadStream(path)) hash.update(part as Buffer);
+  return { path, digest: hash.digest("hex") };
+}

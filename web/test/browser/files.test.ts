@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import { rows } from "./browser";
+import { makeWorld } from "./world";
+
+const world = makeWorld();
+
+test("what others send appears, and what they delete goes, without a reload", async () => {
+  const page = await world.page({}, "#files");
+  await page.getByRole("grid", { name: "Files" }).waitFor();
+  const record = await world.service.put("theirs.txt", "theirs");
+  const row = rows(page).filter({ hasText: "theirs.txt" });
+  await row.waitFor();
+  await fetch(`${world.service.url}/api/records/${record.id}`, { method: "DELETE" });
+  await row.waitFor({ state: "detached" });
+});
+
+test("what was deleted comes back with Undo", async () => {
+  const record = await world.service.put("undo.txt", "undo");
+  const page = await world.page({}, "#files");
+  const row = rows(page).filter({ hasText: "undo.txt" });
+  await row.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await row.waitFor({ state: "detached" });
+  expect((await world.service.records({ deleted: "true" })).map(({ id }) => id)).toContain(record.id);
+  await page.getByRole("button", { name: "Undo" }).click();
+  await row.waitFor();
+  expect((await world.service.records()).map(({ id }) => id)).toContain(record.id);
+});
+
+test("filters narrow the list, and a reload keeps them", async () => {
+  await world.service.put("red-apple.txt", "1", { path: "fruit/red-apple.txt" });
+  await world.service.put("green-apple.txt", "2", { path: "basket/green-apple.txt" });
+  const page = await world.page({}, "#files");
+  const names = async () => (await rows(page).locator(".filename").allTextContents()).sort();
+  await page.getByLabel("Name", { exact: true }).fill("APPLE");
+  await expect.poll(names).toEqual(["green-apple.txt", "red-apple.txt"]);
+  await page.getByLabel("Folder").fill("fruit/");
+  await expect.poll(names).toEqual(["red-apple.txt"]);
+  await page.reload();
+  await expect.poll(names).toEqual(["red-apple.txt"]);
+  await world.service.put("yellow-apple.txt", "3", { path: "basket/yellow-apple.txt" });
+  await world.service.put("pale-apple.txt", "4", { path: "fruit/pale-apple.txt" });
+  await expect.poll(names).toEqual(["pale-apple.txt", "red-apple.txt"]);
+  await page.getByLabel("To", { exact: true }).fill("2020-01-01");
+  await page.getByText("No file fits these filters.").waitFor();
+  await page.getByRole("button", { name: "Clear" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("apple");
+  await expect.poll(async () => (await names()).length).toBe(4);
+  await page.getByLabel("Status").selectOption("failed");
+  await page.getByText("No file fits these filters.").waitFor();
+});
+
+test("a name is text, whatever it says", async () => {
+  const name = "<img src=x onerror=document.title='owned'>";
+  await world.service.put(name, "x", { path: `<b>bold<b>/${name}` });
+  const page = await world.page({}, "#files");
+  await rows(page).filter({ hasText: name }).click();
+  await page.getByRole("dialog").getByRole("heading", { name }).waitFor();
+  expect(await page.locator("img").count()).toBe(0);
+  expect(await page.title()).toBe("Files · Haulier");
+});
+
+test("the list can be used by keyboard alone", async () => {
+  for (const name of ["key-1.txt", "key-2.txt", "key-3.txt"]) await world.service.put(name, name);
+  const page = await world.page({}, "#files?name=key-");
+  await rows(page).nth(2).waitFor();
+  await page.getByRole("grid").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByRole("heading", { name: "key-2.txt" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("End");
+  await page.keyboard.press("Delete");
+  await rows(page).filter({ hasText: "key-1.txt" }).waitFor({ state: "detached" });
+  expect(await rows(page).count()).toBe(2);
+});

@@ -1,0 +1,69 @@
+import { gzipSync } from "node:zlib";
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import axe from "axe-core";
+import { expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { chooser, PICTURES, rows } from "./browser";
+import { makeWorld } from "./world";
+
+const world = makeWorld();
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 780 } } as const;
+
+/** What axe-core finds that is serious or worse, in short. */
+async function findings(page: Page): Promise<string[]> {
+  // By the debugger, not by a script element: the policy of the page forbids that.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
+}
+
+test.each([
+  ["light", "desktop"],
+  ["dark", "desktop"],
+  ["light", "phone"],
+  ["dark", "phone"],
+] as const)("every view in %s on a %s has nothing serious against it", async (colorScheme, kind) => {
+  await world.service.put("a long name of a film that nobody will ever read to its end, part 12.mkv", "film");
+  await world.service.put("notes.txt", "notes", { path: "work/2026/notes.txt" });
+  const page = await world.page({ colorScheme, viewport: SIZES[kind], reducedMotion: "reduce" });
+  const check = async (view: string): Promise<void> => {
+    await page.screenshot({ path: `${PICTURES}/${view}-${kind}-${colorScheme}.png` });
+    expect(await findings(page), view).toEqual([]);
+    const wide = await page.evaluate(
+      () => document.documentElement.scrollWidth > document.documentElement.clientWidth,
+    );
+    expect(wide, `${view} is wider than the screen`).toBe(false);
+  };
+  await page.getByText("Drop files here").waitFor();
+  await check("upload-empty");
+  await chooser(page).setInputFiles([world.file("one.txt", "one"), world.file("two.txt", "two")]);
+  await page.getByText("2 of 2 files sent").waitFor();
+  await check("upload");
+  await page.getByRole("link", { name: "Files" }).click();
+  await rows(page).filter({ hasText: "notes.txt" }).first().waitFor();
+  await check("files");
+  await rows(page).filter({ hasText: "notes.txt" }).first().click();
+  await page.getByRole("dialog").waitFor();
+  await check("file");
+});
+
+test("the first load is at most 150 kB of script, and everything comes from the service", async () => {
+  const page = await world.page();
+  await page.getByText("Drop files here").waitFor();
+  const loaded = await page.evaluate(() => performance.getEntriesByType("resource").map(({ name }) => name));
+  expect(
+    loaded.filter(
+      (address) => !address.startsWith(`${world.service.url}/`) && !/^(data|blob):/.test(address),
+    ),
+  ).toEqual([]);
+  const scripts = loaded.filter((address) => address.endsWith(".js"));
+  expect(scripts.length).toBeGreaterThan(0);
+  const sizes = await Promise.all(
+    scripts.map(async (script) => gzipSync(new Uint8Array(await (await fetch(script)).arrayBuffer())).length),
+  );
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(150_000);
+});

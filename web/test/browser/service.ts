@@ -1,0 +1,94 @@
+/** The installed `haulier serve` on a free port, and what a test asks it directly. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import type { FileRecord, Page } from "../../src/api";
+
+const HAULIER = resolve(import.meta.dirname, "../../../.venv/bin/haulier");
+/** A bound against hanging, no measure of speed. */
+const START_MS = 60_000;
+
+export class Service {
+  readonly folder = mkdtempSync(join(tmpdir(), "haulier-page-"));
+  #process: ChildProcess | null = null;
+  #port = 0;
+
+  constructor(private readonly settings: Record<string, string> = {}) {}
+
+  static async start(settings: Record<string, string> = {}): Promise<Service> {
+    const service = new Service(settings);
+    await service.run();
+    return service;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  get dataDir(): string {
+    return join(this.folder, "data");
+  }
+
+  /** Start it; again on the same port and data when it ran before. */
+  async run(): Promise<void> {
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("HAULIER_"));
+    const child = spawn(HAULIER, ["serve", "--port", String(this.#port), "--data-dir", this.dataDir], {
+      env: { ...Object.fromEntries(own), ...this.settings },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#process = child;
+    let log = "";
+    child.stderr.on("data", (piece: Buffer) => (log += piece.toString()));
+    const first = await new Promise<string>((told, failed) => {
+      const lines = createInterface(child.stdout);
+      lines.once("line", told);
+      child.once("exit", () => failed(new Error(`haulier serve ended: ${log}`)));
+      setTimeout(() => failed(new Error(`haulier serve is not ready: ${log}`)), START_MS).unref();
+    });
+    this.#port = Number(/ready on http:\/\/127\.0\.0\.1:(\d+)/.exec(first)?.[1]);
+  }
+
+  /** End it as a crash would. */
+  async kill(): Promise<void> {
+    const child = this.#process;
+    this.#process = null;
+    if (!child || child.exitCode !== null) return;
+    const ended = new Promise((done) => child.once("exit", done));
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async put(
+    name: string,
+    body: string | Uint8Array,
+    query: Record<string, string> = {},
+  ): Promise<FileRecord> {
+    const target = `${this.url}/api/files/${encodeURIComponent(name)}?${new URLSearchParams(query).toString()}`;
+    const answer = await fetch(target, { method: "PUT", body: body as BodyInit });
+    if (!answer.ok) throw new Error(await answer.text());
+    return (await answer.json()) as FileRecord;
+  }
+
+  async records(query: Record<string, string> = {}): Promise<FileRecord[]> {
+    const answer = await fetch(
+      `${this.url}/api/records?${new URLSearchParams({ limit: "200", ...query }).toString()}`,
+    );
+    return ((await answer.json()) as Page<FileRecord>).items;
+  }
+
+  /** The digest of the bytes that the service gives back. */
+  async digest(record: FileRecord): Promise<string> {
+    const answer = await fetch(`${this.url}/api/records/${record.id}/assets/original`);
+    const hash = createHash("sha256");
+    if (answer.body) for await (const piece of answer.body) hash.update(piece as Uint8Array);
+    return hash.digest("hex");
+  }
+}

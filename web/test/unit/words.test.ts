@@ -1,0 +1,44 @@
+import { readdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { expect, test, vi } from "vitest";
+
+vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8000/" });
+const { WORDS, sentence, wordsOf } = await import("../../src/words");
+const { Problem, problemOf, Unreachable } = await import("../../src/api");
+
+const PAGES = resolve(import.meta.dirname, "../../../docs/errors");
+
+test("every problem of the service has words of its own", () => {
+  const slugs = readdirSync(PAGES).map((name) => name.replace(/\.md$/, ""));
+  expect(Object.keys(WORDS).sort()).toEqual(slugs.sort());
+});
+
+test("words are sentences, and say what to do", () => {
+  for (const [what, cure] of Object.values(WORDS)) {
+    expect(what).toMatch(/^[A-Z].*\.$/);
+    expect(cure).toMatch(/^[A-Z].*\.$/);
+  }
+});
+
+test("a problem that is new here speaks for itself", () => {
+  const problem = new Problem(409, "http://host/errors/brand-new", "Something new", "do this about it", null);
+  expect(wordsOf(problem)).toEqual({ what: "Something new.", cure: "do this about it" });
+});
+
+test("no answer is told as such", () => {
+  expect(sentence(new Unreachable("x"))).toBe(
+    "The service cannot be reached. Check the network; it goes on by itself.",
+  );
+});
+
+test("what a proxy answers in place of the service is a problem too", () => {
+  const problem = problemOf(502, "<html>Bad gateway</html>", "7");
+  expect([problem.status, problem.slug, problem.retryAfter, problem.passing]).toEqual([502, "", 7, true]);
+});
+
+test("only what passes by itself is tried again", () => {
+  const passing = [400, 401, 403, 404, 408, 409, 410, 413, 422, 423, 429, 500, 502, 503, 504, 507].filter(
+    (status) => problemOf(status, "", null).passing,
+  );
+  expect(passing).toEqual([408, 423, 429, 500, 502, 503, 504]);
+});
