@@ -15,7 +15,7 @@ import pyvips
 
 from benchmarks.harness import Measure, Verdict, conclude, median, take_turns
 from benchmarks.programs import workspace
-from haulier.adapters.bounded.processor import BoundedProcessor
+from haulier.bounded.processor import BoundedProcessor
 from haulier.core.processing import DISPLAY_SIDE, QUALITY, THUMBNAIL_SIDE, Derivatives
 
 ROUNDS: Final = 5

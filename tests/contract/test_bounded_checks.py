@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters.bounded.limits import Limits
-from haulier.adapters.bounded.processor import BoundedProcessor
+from haulier.bounded.limits import Limits
+from haulier.bounded.processor import BoundedProcessor
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata, ProcessingFailure, Unprocessed
 
 MIB = 1024 * 1024

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from haulier.adapters.bounded.limits import Limits, environment
-from haulier.adapters.bounded.processor import BoundedProcessor
+from haulier.bounded.limits import Limits, environment
+from haulier.bounded.processor import BoundedProcessor
 from haulier.core.errors import ServiceStopping, StorageUnavailable
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
 from tests.support.engine import beside
@@ -248,7 +248,7 @@ async def test_close_ends_jobs_and_children(photo: Path) -> None:
 
 PARENT = """
 import asyncio, pathlib, sys
-from haulier.adapters.bounded.processor import BoundedProcessor
+from haulier.bounded.processor import BoundedProcessor
 async def main():
     processor = BoundedProcessor()
     await processor.check(pathlib.Path(sys.argv[1]), filename="photo.jpg")
@@ -342,7 +342,7 @@ async def test_a_missing_file_and_a_taken_output_are_storage_errors(
 async def test_a_library_that_is_not_installed_makes_a_format_unsupported(
     photo: Path, missing: str, kind: str
 ) -> None:
-    run = "runpy.run_module('haulier.adapters.bounded.child', run_name='__main__')"
+    run = "runpy.run_module('haulier.bounded.child', run_name='__main__')"
     command = (sys.executable, "-c", f"import runpy, sys; sys.modules['{missing}'] = None; {run}")
     overwrite(photo, stored(kind))
     async with BoundedProcessor(command=command) as processor:
@@ -353,7 +353,9 @@ async def test_a_library_that_is_not_installed_makes_a_format_unsupported(
 
 
 def test_a_child_loads_nothing_of_the_service() -> None:
-    code = "import sys, haulier.adapters.bounded.child; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = (
+        "import sys, haulier.bounded.child; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import pyvips
 
-from haulier.adapters.bounded.limits import Limits
-from haulier.adapters.bounded.processor import BoundedProcessor
+from haulier.bounded.limits import Limits
+from haulier.bounded.processor import BoundedProcessor
 from haulier.core.processing import (
     MAX_PLACEHOLDER_URL,
     Derivative,

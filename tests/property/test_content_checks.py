@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from haulier.adapters.bounded.content import inspect
-from haulier.adapters.bounded.csv_text import CsvReader, choose_delimiter
-from haulier.adapters.bounded.formats import binary_type
-from haulier.adapters.bounded.json_text import JsonInvalid, JsonScanner
+from haulier.bounded.content import inspect
+from haulier.bounded.csv_text import CsvReader, choose_delimiter
+from haulier.bounded.formats import binary_type
+from haulier.bounded.json_text import JsonInvalid, JsonScanner
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

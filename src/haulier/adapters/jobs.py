@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from haulier.adapters.bounded.turns import FairTurns
+from haulier.bounded.turns import FairTurns
 from haulier.core.record import RecordId
 from haulier.engine.background import Background
 

@@ -2,8 +2,8 @@
 
 from importlib.util import find_spec
 
-from haulier.adapters.bounded.processor import BoundedProcessor
 from haulier.adapters.disk import DiskSink
+from haulier.bounded.processor import BoundedProcessor
 from haulier.core.processing import Derivatives, Unprocessed
 
 

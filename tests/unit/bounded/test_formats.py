@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.adapters.bounded.formats import (
+from haulier.bounded.formats import (
     ImageFormat,
     binary_type,
     declared_pixels,

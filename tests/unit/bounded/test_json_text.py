@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.adapters.bounded.json_text import MAX_DEPTH, MAX_NUMBER, JsonInvalid, JsonScanner
+from haulier.bounded.json_text import MAX_DEPTH, MAX_NUMBER, JsonInvalid, JsonScanner
 
 
 def scan(text: str, *, size: int = 1 << 18) -> int:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.bounded.messages import CHECK, DERIVE, MAX_MESSAGE, ProtocolBroken, frame, length_of
-from haulier.adapters.bounded.replies import read_reply
+from haulier.bounded.messages import CHECK, DERIVE, MAX_MESSAGE, ProtocolBroken, frame, length_of
+from haulier.bounded.replies import read_reply
 from haulier.core.processing import (
     ContentFault,
     ContentProblem,

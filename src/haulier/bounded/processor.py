@@ -19,11 +19,11 @@ from typing import Final, Self
 
 import structlog
 
-from haulier.adapters.bounded.limits import Limits
-from haulier.adapters.bounded.messages import CHECK, DERIVE, MAX_DETAIL, ProtocolBroken
-from haulier.adapters.bounded.replies import read_reply
-from haulier.adapters.bounded.turns import FairTurns, TurnsFull
-from haulier.adapters.bounded.worker import COMMAND, Child, ChildLost
+from haulier.bounded.limits import Limits
+from haulier.bounded.messages import CHECK, DERIVE, MAX_DETAIL, ProtocolBroken
+from haulier.bounded.replies import read_reply
+from haulier.bounded.turns import FairTurns, TurnsFull
+from haulier.bounded.worker import COMMAND, Child, ChildLost
 from haulier.core.errors import ServiceStopping, StorageUnavailable
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import pyvips
 
-from haulier.adapters.bounded.formats import HEAD, ImageFormat, declared_pixels, image_format
-from haulier.adapters.bounded.limits import Limits
-from haulier.adapters.bounded.messages import MAX_DETAIL
+from haulier.bounded.formats import HEAD, ImageFormat, declared_pixels, image_format
+from haulier.bounded.limits import Limits
+from haulier.bounded.messages import MAX_DETAIL
 from haulier.core.processing import (
     DISPLAY_SIDE,
     MAX_PLACEHOLDER_URL,
@@ -179,7 +179,7 @@ def _load(source: int, found: ImageFormat, **options: Any) -> pyvips.Image:
 def _open_heic(source: int, limits: Limits) -> tuple[pyvips.Image, object]:
     try:
         # An extra of its own weight: whoever lacks it still has the other formats.
-        from haulier.adapters.bounded.heic import read_heic  # noqa: PLC0415
+        from haulier.bounded.heic import read_heic  # noqa: PLC0415
     except ImportError as error:
         raise _Refused(
             ProcessingFailure.FORMAT_UNSUPPORTED, f"HEIC needs haulier[images]: {error}"

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from haulier.adapters.bounded.csv_text import CsvReader
-from haulier.adapters.bounded.formats import HEAD, OCTETS, ImageFormat, binary_type, markup_type
-from haulier.adapters.bounded.json_text import JsonInvalid, JsonScanner
-from haulier.adapters.bounded.messages import MAX_DETAIL
-from haulier.adapters.bounded.text import NotText, Text, choose_encoding
+from haulier.bounded.csv_text import CsvReader
+from haulier.bounded.formats import HEAD, OCTETS, ImageFormat, binary_type, markup_type
+from haulier.bounded.json_text import JsonInvalid, JsonScanner
+from haulier.bounded.messages import MAX_DETAIL
+from haulier.bounded.text import NotText, Text, choose_encoding
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 
 JSON: Final = "application/json"

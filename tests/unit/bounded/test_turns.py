@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.bounded.turns import FairTurns, TurnsFull
+from haulier.bounded.turns import FairTurns, TurnsFull
 from tests.support.engine import beside
 
 

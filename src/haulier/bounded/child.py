@@ -1,4 +1,4 @@
-"""The child process: `python -P -m haulier.adapters.bounded.child SOCKET PARENT LIMITS`.
+"""The child process: `python -P -m haulier.bounded.child SOCKET PARENT LIMITS`.
 
 Rule 1: confined first, libraries later.
 Rule 2: one job at a time, files only as descriptors; this process opens nothing by name but its libraries.
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from haulier.adapters.bounded.limits import Limits, allow_cpu, confine
-from haulier.adapters.bounded.messages import CHECK, DERIVE, LENGTH, MAX_DETAIL, MAX_FILES, frame, length_of
+from haulier.bounded.limits import Limits, allow_cpu, confine
+from haulier.bounded.messages import CHECK, DERIVE, LENGTH, MAX_DETAIL, MAX_FILES, frame, length_of
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
 
 Reply = Derivatives | FileMetadata | Unprocessed
@@ -65,7 +65,7 @@ def _work(job: Mapping[str, str | None], files: list[int], limits: Limits) -> Re
 def _derive(files: list[int], limits: Limits) -> Derivatives | Unprocessed:
     try:
         # Only who derives loads a decoder, and only after the limits hold.
-        from haulier.adapters.bounded import images  # noqa: PLC0415
+        from haulier.bounded import images  # noqa: PLC0415
     except ImportError as error:
         detail = f"images need haulier[images]: {error}"
         return Unprocessed(ProcessingFailure.FORMAT_UNSUPPORTED, detail[:MAX_DETAIL])
@@ -75,7 +75,7 @@ def _derive(files: list[int], limits: Limits) -> Derivatives | Unprocessed:
 
 
 def _check(job: Mapping[str, str | None], files: list[int]) -> FileMetadata | Unprocessed:
-    from haulier.adapters.bounded.content import inspect  # noqa: PLC0415 - as above
+    from haulier.bounded.content import inspect  # noqa: PLC0415 - as above
 
     try:
         return inspect(files[0], extension=job["extension"] or "", charset=job["charset"])

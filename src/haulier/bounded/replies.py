@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from haulier.adapters.bounded.messages import CHECK, DERIVE, MAX_DETAIL, ProtocolBroken
+from haulier.bounded.messages import CHECK, DERIVE, MAX_DETAIL, ProtocolBroken
 from haulier.core.processing import (
     MAX_PLACEHOLDER_URL,
     MAX_PREVIEW,

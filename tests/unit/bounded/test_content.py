@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters.bounded.content import inspect
-from haulier.adapters.bounded.text import PIECE
+from haulier.bounded.content import inspect
+from haulier.bounded.text import PIECE
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 
 

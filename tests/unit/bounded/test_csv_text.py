@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.adapters.bounded.csv_text import MAX_RECORD, CsvReader, choose_delimiter
+from haulier.bounded.csv_text import MAX_RECORD, CsvReader, choose_delimiter
 from haulier.core.processing import MAX_PROBLEMS
 
 

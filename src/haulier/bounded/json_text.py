@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
 from typing import Final, NoReturn
 
-from haulier.adapters.bounded.text import Place
+from haulier.bounded.text import Place
 
 MAX_DEPTH: Final = 512
 """Open brackets. Go's decoder takes 10000, Python's about 1000, serde's 128, .NET's 64."""

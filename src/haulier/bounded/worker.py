@@ -16,10 +16,10 @@ from typing import IO, Final, Self
 
 import structlog
 
-from haulier.adapters.bounded.limits import Limits, environment
-from haulier.adapters.bounded.messages import LENGTH, MAX_DETAIL, ProtocolBroken, frame, length_of
+from haulier.bounded.limits import Limits, environment
+from haulier.bounded.messages import LENGTH, MAX_DETAIL, ProtocolBroken, frame, length_of
 
-COMMAND: Final = (sys.executable, "-P", "-m", "haulier.adapters.bounded.child")
+COMMAND: Final = (sys.executable, "-P", "-m", "haulier.bounded.child")
 
 log = structlog.get_logger(__name__)
 
