@@ -1,11 +1,12 @@
 """Haulier moves files and never loses one: uploads in, transfers out, peers across.
 
 ```python
-from haulier import Client
+from haulier import Client, UploadManager
 ```
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from haulier.client import Asset as Asset
@@ -13,15 +14,39 @@ if TYPE_CHECKING:
     from haulier.client import Progress as Progress
     from haulier.client import Record as Record
     from haulier.client import UploadState as UploadState
+    from haulier.core.outgoing import IfExists as IfExists
+    from haulier.core.transfer import Outcome as Outcome
+    from haulier.core.transfer import Phase as Phase
+    from haulier.core.transfer import Priority as Priority
+    from haulier.sender import UploadManager as UploadManager
 
 __version__ = "0.1.0"
-__all__ = ["Asset", "Client", "Progress", "Record", "UploadState", "__version__"]
+__all__ = [
+    "Asset",
+    "Client",
+    "IfExists",
+    "Outcome",
+    "Phase",
+    "Priority",
+    "Progress",
+    "Record",
+    "UploadManager",
+    "UploadState",
+    "__version__",
+]
+
+_PLACES: Final = {
+    "IfExists": "haulier.core.outgoing",
+    "Outcome": "haulier.core.transfer",
+    "Phase": "haulier.core.transfer",
+    "Priority": "haulier.core.transfer",
+    "UploadManager": "haulier.sender",
+}
+"""Where names are that are not the client's."""
 
 
 def __getattr__(name: str) -> object:
     # The client brings an HTTP library with it; `import haulier` and the command's help do without.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from haulier import client  # noqa: PLC0415 - see above
-
-    return getattr(client, name)
+    return getattr(import_module(_PLACES.get(name, "haulier.client")), name)

@@ -17,6 +17,7 @@ from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer
+from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted
 from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
 from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
@@ -24,6 +25,7 @@ from haulier.core.processing import Derivatives, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import Token
+from haulier.core.transfer import Phase, TransferId
 from haulier.core.visitor import Visitor
 
 D = TypeVar("D")
@@ -1133,3 +1135,169 @@ class Remote(Protocol):
 
     async def close(self) -> None:
         """Close all connections; to be called once, when nothing runs."""
+
+
+# --- the journal -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """As much of a live row as its place in the queue takes."""
+
+    id: TransferId
+    number: int
+    """Rows that came later have higher ones."""
+    remote: str
+    target: str
+    phase: Phase
+    priority: int
+    size: int
+    queued_at: float
+    bumped_at: float | None
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalQuery:
+    """Which rows of a journal are wanted."""
+
+    remote: str | None = None
+    live: bool | None = None
+
+
+class JournalRows(Protocol):
+    """The rows of a journal inside one transaction; nothing here waits.
+
+    A row that cannot be read is put aside by whoever meets it while writing: it counts as removed, with the reason.
+    """
+
+    def find(self, transfer_id: TransferId) -> Dispatch | Removed | None:
+        """Return the transfer of that id, or of the id that it joined."""
+        ...
+
+    def live_of(self, remote: str, target: str) -> Sequence[Dispatch]:
+        """Return what has not ended of a target, the oldest first."""
+        ...
+
+    def put(self, row: Dispatch) -> None:
+        """Add the row, or replace the one of its id."""
+
+    def join(self, transfer_id: TransferId, joined: TransferId) -> None:
+        """Let another id name a transfer too."""
+
+    def remove(self, gone: Removed) -> None:
+        """Forget the row, but for the fact that it was there."""
+
+    def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
+        """Return live rows with numbers above `after`, the oldest first."""
+        ...
+
+    def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
+        """Return which rows were written, or removed, after that revision, with the revision of each, in order."""
+        ...
+
+    def revision(self) -> int:
+        """Return the revision of the last write."""
+        ...
+
+    def leftovers(self, *, limit: int) -> Sequence[Dispatch]:
+        """Return ended rows that still have a session at their remote, the oldest first."""
+        ...
+
+    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> Sequence[tuple[int, Dispatch]]:
+        """Return rows and their numbers, the newest first, from below `after` on."""
+        ...
+
+    def prune(self, *, before: float, limit: int) -> int:
+        """Remove rows that ended, and what is left of others that were removed, before that time; return how many."""
+        ...
+
+
+class Journal(Protocol):
+    """The sender's durable queue. Several processes may use it; one of them runs it."""
+
+    async def open(self) -> None:
+        """Make it usable.
+
+        Raises:
+            ConfigError: it is no journal, or of a newer version.
+            StorageError
+        """
+
+    async def close(self) -> None:
+        """Let go of everything, the runner's place too; harmless when it is closed."""
+
+    async def read(self, work: Callable[[JournalRows], T]) -> T:
+        """Run `work` on one consistent view. Raises StorageError."""
+        ...
+
+    async def write(self, work: Callable[[JournalRows], T], *, durable: bool = True) -> T:
+        """Run `work` and commit before returning; durable: what it did survives a power loss. Raises StorageError."""
+        ...
+
+    async def commits_of_others(self) -> int:
+        """Return a number that is another one after any other process has committed; never after we have."""
+        ...
+
+    async def take(self) -> bool:
+        """Become the runner, if there is none; it stays so until it gives up, closes or dies."""
+        ...
+
+    async def give_up(self) -> None:
+        """Be the runner no more; harmless when it is not."""
+
+    async def holder(self) -> str | None:
+        """Return who runs it, as people can find it (a process id); None when nobody does."""
+        ...
+
+
+# --- local files to send -----------------------------------------------------------------------------
+
+
+class OpenSource(Source, Protocol):
+    """A local file that was opened to be sent."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which revision was opened."""
+        ...
+
+    async def check(self) -> None:
+        """Compare the file that has this path now, and the open one, with what was opened.
+
+        Raises:
+            SourceChanged: another revision is there, or none.
+            OSError
+        """
+
+    async def close(self) -> None:
+        """Close it; to be called once."""
+
+
+class LocalFiles(Protocol):
+    """This machine's files."""
+
+    def absolute(self, path: str) -> str:
+        """Return the path from the root on, without `.` and `..`; links are left alone."""
+        ...
+
+    async def look(self, path: str) -> Fingerprint:
+        """Return which revision of a file is there.
+
+        Raises:
+            OSError: it is missing or may not be read.
+            InvalidRequest: it is a folder, a pipe or a device.
+        """
+        ...
+
+    async def open(self, path: str) -> OpenSource:
+        """Open a file. Raises as `look`."""
+        ...
+
+
+class Remotes(Protocol):
+    """The remotes that are set up; a mapping is one."""
+
+    def get(self, name: str, /) -> Remote | None:
+        """Return the remote of that name; the same object each time."""
+        ...

@@ -18,8 +18,11 @@ HaulierError
 │   ├── BodyCut                 the body ended before its announced end
 │   ├── BodyMalformed           the body cannot be read any further
 │   ├── QuotaExceeded
-│   └── CapsuleTaken · TokenNotFound
+│   ├── CapsuleTaken · TokenNotFound
+│   ├── TransferNotFound · TransferRemoved
+│   └── JournalBusy             another process runs the journal
 ├── WaitTimeout             the deadline of a wait passed; the work goes on
+├── TransferTimeout         the deadline of a wait passed; the transfer goes on
 ├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
@@ -407,6 +410,57 @@ class TokenNotFound(RequestError):
 
     def __str__(self) -> str:
         return f"there is no token {self.token!r}"
+
+
+@dataclass(eq=False)
+class TransferNotFound(RequestError):
+    """No transfer of that id, after waiting that long for somebody to queue it."""
+
+    transfer: str
+    waited_s: float
+
+    def __str__(self) -> str:
+        waited = f" after {self.waited_s:.1f} s" if self.waited_s >= 0.1 else ""
+        return f"there is no transfer {self.transfer!r}{waited}"
+
+
+@dataclass(eq=False)
+class TransferRemoved(RequestError):
+    """The transfer was there, and is not any more."""
+
+    transfer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"transfer {self.transfer!r} is gone: {self.reason}"
+
+
+@dataclass(eq=False)
+class JournalBusy(RequestError):
+    """Another process runs the journal; there is one runner at a time."""
+
+    holder: str
+
+    def __str__(self) -> str:
+        return f"process {self.holder} runs this journal already"
+
+
+@dataclass(eq=False)
+class TransferTimeout(HaulierError):
+    """The wait's deadline passed before the transfer ended; it goes on."""
+
+    transfer: str
+    phase: str
+    sent: int
+    size: int
+    last_error: str | None
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        error = f"; the last error was: {self.last_error}" if self.last_error else ""
+        return (
+            f"transfer {self.transfer!r} is still {self.phase} with {self.sent} of {self.size} bytes{error}"
+        )
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ pytest.register_assert_rewrite(
     "haulier.testing.byte_sink_contract",
     "haulier.testing.delivery_rows_contract",
     "haulier.testing.event_rows_contract",
+    "haulier.testing.journal_contract",
     "haulier.testing.overview_contract",
     "haulier.testing.processing_rows_contract",
     "haulier.testing.record_rows_contract",
@@ -22,19 +23,26 @@ pytest.register_assert_rewrite(
 )
 
 from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
+from haulier.adapters.memory_files import MemoryFiles  # noqa: E402 - as above
+from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile  # noqa: E402 - as above
 from haulier.adapters.memory_remote import Accident, MemoryRemote  # noqa: E402 - as above
 from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402 - as above
 from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402 - as above
 from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402 - as above
+from haulier.testing.journal_contract import JournalContract  # noqa: E402 - as above
 from haulier.testing.remote_contract import RemoteContract  # noqa: E402 - as above
 from haulier.testing.unit_of_work_contract import UnitOfWorkContract  # noqa: E402 - as above
 
 __all__ = [
     "Accident",
     "ByteSinkContract",
+    "JournalContract",
     "ManualClock",
     "MemoryDatabase",
     "MemoryDisk",
+    "MemoryFiles",
+    "MemoryJournal",
+    "MemoryJournalFile",
     "MemoryRemote",
     "MemorySink",
     "RemoteContract",

@@ -1,0 +1,344 @@
+"""The tables of a journal, and how its rows are written and read.
+
+Rule 1: a row that cannot be read never stops the others: whoever meets it while writing moves its text to `quarantine`,
+        and what is left is a removed row with the reason.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Wanted
+from haulier.core.outgoing import Checksum, IfExists, RemoteSession, Stored
+from haulier.core.secret import Secret
+from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
+from haulier.ports import JournalQuery, Waiting
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+"""Of the tables; in the file's `user_version`."""
+APPLICATION_ID: Final = 0x48414A4C
+"""`HAJL`, in the file's header: no other program's database is taken for a journal."""
+
+TABLES: Final = """
+CREATE TABLE transfers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    revision INTEGER NOT NULL,
+    remote TEXT NOT NULL,
+    target TEXT NOT NULL,
+    path TEXT NOT NULL,
+    source TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    queued_at REAL NOT NULL,
+    bumped_at REAL,
+    phase TEXT NOT NULL,
+    step TEXT,
+    done INTEGER NOT NULL,
+    past_return INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    retry_at REAL,
+    obstacle TEXT,
+    reason TEXT,
+    outcome TEXT,
+    speed REAL,
+    if_exists TEXT NOT NULL,
+    on_change TEXT NOT NULL,
+    wanted TEXT NOT NULL,
+    superseded_by TEXT,
+    retry_of TEXT,
+    intended_at REAL,
+    session TEXT,
+    chunk_size INTEGER,
+    commits_itself INTEGER,
+    pace INTEGER,
+    restarts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    stalled_at REAL,
+    sum TEXT,
+    stored TEXT,
+    error TEXT,
+    ended_at REAL
+) STRICT;
+CREATE INDEX transfers_live ON transfers (remote, target) WHERE phase <> 'ended';
+CREATE INDEX transfers_waiting ON transfers (number) WHERE phase <> 'ended';
+CREATE INDEX transfers_leftover ON transfers (number) WHERE phase = 'ended' AND session IS NOT NULL;
+CREATE INDEX transfers_revision ON transfers (revision);
+CREATE INDEX transfers_ended ON transfers (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE removed (
+    id TEXT PRIMARY KEY, revision INTEGER NOT NULL, removed_at REAL NOT NULL, reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX removed_revision ON removed (revision);
+CREATE TABLE joined (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, transfer TEXT NOT NULL) STRICT;
+CREATE INDEX joined_revision ON joined (revision);
+CREATE INDEX joined_transfer ON joined (transfer);
+CREATE TABLE quarantine (id TEXT, content TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE revision (value INTEGER NOT NULL) STRICT;
+INSERT INTO revision VALUES (0);
+"""
+
+_REPLACED: Final = (
+    "remote", "target", "path", "source", "size", "priority", "queued_at", "bumped_at", "phase", "step", "done",
+    "past_return", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "if_exists", "on_change",
+    "wanted", "superseded_by", "retry_of", "intended_at", "session", "chunk_size", "commits_itself", "pace",
+    "restarts", "failures", "stalled_at", "sum", "stored", "error", "ended_at",
+)  # fmt: skip
+_COLUMNS: Final = ("id", "revision", *_REPLACED)
+_PUT: Final = (
+    f"INSERT INTO transfers ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608
+    " ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, "
+    + ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
+)
+_WAITING: Final = "id, number, remote, target, phase, priority, size, queued_at, bumped_at, wanted"
+
+
+class SqliteJournalRows:
+    """`JournalRows` inside a transaction of a connection; contracts as in the port."""
+
+    def __init__(self, connection: sqlite3.Connection, *, now: Callable[[], float] | None) -> None:
+        """Take the connection, which is inside a transaction.
+
+        Args:
+            connection: with `sqlite3.Row` as its rows.
+            now: the clock of one that writes; None for one that only reads.
+        """
+        self._connection = connection
+        self._now = now
+
+    def find(self, transfer_id: TransferId) -> Dispatch | Removed | None:
+        """Return the transfer of that id."""
+        joined = self._one("SELECT transfer FROM joined WHERE id = ?", transfer_id)
+        own = transfer_id if joined is None else TransferId(joined["transfer"])
+        found = self._one("SELECT * FROM transfers WHERE id = ?", own)
+        row = None if found is None else self._read(found)
+        return self._removed(own) if row is None else row
+
+    def live_of(self, remote: str, target: str) -> Sequence[Dispatch]:
+        """Return what has not ended of a target."""
+        found = self._all(
+            "SELECT * FROM transfers WHERE remote = ? AND target = ? AND phase <> 'ended' ORDER BY number",
+            remote,
+            target,
+        )
+        return [row for each in found if (row := self._read(each)) is not None]
+
+    def put(self, row: Dispatch) -> None:
+        """Add or replace the row."""
+        self._connection.execute(_PUT, {**_written(row), "revision": self._next_revision()})
+
+    def join(self, transfer_id: TransferId, joined: TransferId) -> None:
+        """Let another id name a transfer too."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO joined VALUES (?, ?, ?)", (transfer_id, self._next_revision(), joined)
+        )
+
+    def remove(self, gone: Removed) -> None:
+        """Forget the row."""
+        self._connection.execute("DELETE FROM transfers WHERE id = ?", (gone.id,))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO removed VALUES (?, ?, ?, ?)",
+            (gone.id, self._next_revision(), gone.removed_at, gone.reason),
+        )
+
+    def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
+        """Return live rows, the oldest first."""
+        found = self._all(
+            f"SELECT {_WAITING} FROM transfers WHERE number > ? AND phase <> 'ended' ORDER BY number LIMIT ?",  # noqa: S608
+            after,
+            limit,
+        )
+        return [_waiting(each) for each in found]
+
+    def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
+        """Return which rows were written after that revision."""
+        found = self._all(
+            "SELECT revision, id FROM transfers WHERE revision > :after"
+            " UNION ALL SELECT revision, id FROM removed WHERE revision > :after"
+            " UNION ALL SELECT revision, id FROM joined WHERE revision > :after"
+            " ORDER BY revision LIMIT :limit",
+            {"after": after, "limit": limit},
+        )
+        return [(each["revision"], TransferId(each["id"])) for each in found]
+
+    def revision(self) -> int:
+        """Return the revision of the last write."""
+        found = self._one("SELECT value FROM revision")
+        return 0 if found is None else int(found["value"])
+
+    def leftovers(self, *, limit: int) -> Sequence[Dispatch]:
+        """Return ended rows that still have a session."""
+        found = self._all(
+            "SELECT * FROM transfers WHERE phase = 'ended' AND session IS NOT NULL ORDER BY number LIMIT ?",
+            limit,
+        )
+        return [row for each in found if (row := self._read(each)) is not None]
+
+    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> Sequence[tuple[int, Dispatch]]:
+        """Return rows, the newest first."""
+        found = self._all(
+            "SELECT * FROM transfers WHERE (:after IS NULL OR number < :after)"
+            " AND (:remote IS NULL OR remote = :remote)"
+            " AND (:live IS NULL OR (phase <> 'ended') = :live) ORDER BY number DESC LIMIT :limit",
+            {"after": after, "remote": query.remote, "live": query.live, "limit": limit},
+        )
+        return [(each["number"], row) for each in found if (row := self._read(each)) is not None]
+
+    def prune(self, *, before: float, limit: int) -> int:
+        """Remove what ended, or was removed, before that time."""
+        ended = self._all("SELECT id FROM transfers WHERE ended_at < ? LIMIT ?", before, limit)
+        gone = self._all("SELECT id FROM removed WHERE removed_at < ? LIMIT ?", before, limit - len(ended))
+        for table, rows in (("transfers", ended), ("removed", gone)):
+            for row in rows:
+                self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (row["id"],))  # noqa: S608 - two names
+                self._connection.execute("DELETE FROM joined WHERE transfer = ?", (row["id"],))
+        return len(ended) + len(gone)
+
+    def _removed(self, transfer_id: TransferId) -> Removed | None:
+        found = self._one("SELECT * FROM removed WHERE id = ?", transfer_id)
+        if found is None:
+            return None
+        return Removed(id=transfer_id, removed_at=found["removed_at"], reason=found["reason"])
+
+    def _read(self, found: sqlite3.Row) -> Dispatch | None:
+        try:
+            return _dispatch(found)
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            if self._now is not None:
+                self._put_aside(found, f"{type(error).__name__}: {error}", now=self._now())
+            return None
+
+    def _put_aside(self, found: sqlite3.Row, reason: str, *, now: float) -> None:
+        content = json.dumps(dict(found))
+        self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?)", (found["id"], content, reason))
+        self.remove(
+            Removed(id=TransferId(found["id"]), removed_at=now, reason=f"its row cannot be read: {reason}")
+        )
+
+    def _next_revision(self) -> int:
+        found = self._one("UPDATE revision SET value = value + 1 RETURNING value")
+        assert found is not None
+        return int(found["value"])
+
+    def _one(self, statement: str, *values: object) -> sqlite3.Row | None:
+        found = self._connection.execute(statement, values).fetchall()
+        return found[0] if found else None
+
+    def _all(self, statement: str, *values: Any) -> Sequence[sqlite3.Row]:
+        named = values[0] if values and isinstance(values[0], dict) else values
+        return self._connection.execute(statement, named).fetchall()
+
+
+def _waiting(found: sqlite3.Row) -> Waiting:
+    fields = dict(found)
+    # A phase that nobody knows is not lost: it waits, and is put aside when its turn comes and the row is read.
+    phase = Phase(fields["phase"]) if fields["phase"] in set(Phase) else Phase.QUEUED
+    wanted = Wanted(fields["wanted"]) if fields["wanted"] in set(Wanted) else Wanted.RUN
+    return Waiting(**{**fields, "phase": phase, "wanted": wanted})
+
+
+def _written(row: Dispatch) -> dict[str, object]:
+    transfer, session = row.transfer, row.session
+    fields: dict[str, object] = {
+        "id": row.id,
+        "remote": row.remote,
+        "source": json.dumps(asdict(row.source)),
+        "past_return": int(transfer.past_return),
+        "session": None if session is None else session.state.reveal(),
+        "chunk_size": None if session is None else session.chunk_size,
+        "commits_itself": None if session is None else int(session.commits_itself),
+        "sum": None if row.sum is None else json.dumps(asdict(row.sum)),
+        "stored": None if row.stored is None else json.dumps(asdict(row.stored)),
+    }
+    for value, names in ((transfer, _OF_TRANSFER), (row, _OF_ROW)):
+        fields.update({name: _plain(getattr(value, name)) for name in names})
+    return fields
+
+
+_OF_TRANSFER: Final = (
+    "size", "priority", "queued_at", "phase", "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome",
+    "speed",
+)  # fmt: skip
+_OF_ROW: Final = (
+    "target", "path", "bumped_at", "if_exists", "on_change", "wanted", "superseded_by", "retry_of", "intended_at",
+    "pace", "restarts", "failures", "stalled_at", "error", "ended_at",
+)  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _maybe(kind: Callable[[Any], T], value: object) -> T | None:
+    return None if value is None else kind(value)
+
+
+def _dispatch(found: sqlite3.Row) -> Dispatch:
+    row = dict(found)
+    phase, step = Phase(row["phase"]), _maybe(Step, row["step"])
+    outcome = _maybe(Outcome, row["outcome"])
+    if (phase is Phase.ENDED) != (outcome is not None) or not 0 <= row["done"] <= row["size"]:
+        raise ValueError(f"{phase} with outcome {outcome} and {row['done']} of {row['size']} bytes")
+    transfer = Transfer(
+        id=TransferId(row["id"]),
+        direction=Direction.UPLOAD,
+        line=row["remote"],
+        size=row["size"],
+        queued_at=row["queued_at"],
+        priority=Priority(row["priority"]),
+        phase=phase,
+        step=step,
+        done=row["done"],
+        past_return=bool(row["past_return"]),
+        attempts=row["attempts"],
+        retry_at=row["retry_at"],
+        obstacle=_maybe(Obstacle, row["obstacle"]),
+        reason=row["reason"],
+        outcome=outcome,
+        speed=row["speed"],
+    )
+    source = Fingerprint(**json.loads(row["source"]))
+    return Dispatch(
+        transfer=transfer,
+        target=row["target"],
+        path=row["path"],
+        source=source,
+        if_exists=IfExists(row["if_exists"]),
+        on_change=OnChange(row["on_change"]),
+        wanted=Wanted(row["wanted"]),
+        superseded_by=_maybe(TransferId, row["superseded_by"]),
+        retry_of=_maybe(TransferId, row["retry_of"]),
+        bumped_at=row["bumped_at"],
+        intended_at=row["intended_at"],
+        session=_session(row),
+        pace=row["pace"],
+        restarts=row["restarts"],
+        failures=row["failures"],
+        stalled_at=row["stalled_at"],
+        sum=_maybe(_checksum, _maybe(json.loads, row["sum"])),
+        stored=_maybe(_stored, _maybe(json.loads, row["stored"])),
+        error=row["error"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _session(row: dict[str, Any]) -> RemoteSession | None:
+    if row["session"] is None:
+        return None
+    return RemoteSession(
+        state=Secret(row["session"]),
+        chunk_size=row["chunk_size"],
+        commits_itself=bool(row["commits_itself"]),
+    )
+
+
+def _checksum(fields: dict[str, str]) -> Checksum:
+    return Checksum(**fields)
+
+
+def _stored(fields: dict[str, Any]) -> Stored:
+    return Stored(**{**fields, "checksum": _maybe(_checksum, fields["checksum"])})

@@ -1,0 +1,251 @@
+"""A transfer to a remote as its journal keeps it, and what others may ask of it.
+
+Rule 1: the journal's runner alone moves a transfer from phase to phase. Everybody else adds rows, or writes down what is
+        wanted; the runner obeys.
+Rule 2: of one target at most one transfer runs and one waits behind it. Newer content takes the place of both; the same
+        content again is the same transfer.
+Rule 3: past the point of no return nothing is obeyed: the transfer ends with what truly happened.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from haulier.core.outgoing import Checksum, IfExists, Outgoing, RemoteSession, Stored
+from haulier.core.transfer import Outcome, Phase, Priority, Transfer, TransferId
+
+MAX_ID: Final = 128
+"""Characters of an id that a caller brings: room for a hash or two UUIDs."""
+
+
+class Wanted(StrEnum):
+    """What the owner wants of a transfer."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    """Also where an obstacle stopped it: it is not to run until somebody says so."""
+    CANCEL = "cancel"
+    REMOVE = "remove"
+    """Cancel, then forget."""
+
+
+class OnChange(StrEnum):
+    """What happens when the local file changes while it is sent."""
+
+    RESTART = "restart"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What tells one revision of a local file from another."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    edges: str
+    """A hash of its first and last bytes, hex: some programs write without touching times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """One row of the journal; a change returns the next value. Times are seconds since the epoch, UTC."""
+
+    transfer: Transfer
+    target: str
+    path: str
+    """Of the local file, absolute."""
+    source: Fingerprint
+    if_exists: IfExists = IfExists.REPLACE
+    on_change: OnChange = OnChange.RESTART
+    wanted: Wanted = Wanted.RUN
+    superseded_by: TransferId | None = None
+    retry_of: TransferId | None = None
+    bumped_at: float | None = None
+    intended_at: float | None = None
+    """When the first attempt began: whatever lies about at the remote from since then may be ours."""
+    session: RemoteSession | None = None
+    pace: int | None = None
+    """Bytes of the next chunk, where the remote leaves them to us."""
+    restarts: int = 0
+    """How often it began anew because the file had changed."""
+    failures: int = 0
+    """In a row, without confirmed progress."""
+    stalled_at: float | None = None
+    """When the first of them was."""
+    sum: Checksum | None = None
+    """Of the bytes that were sent, in the words of the remote."""
+    stored: Stored | None = None
+    """What the remote holds, once it does."""
+    error: str | None = None
+    """The last failure, in words; a success forgets it."""
+    ended_at: float | None = None
+
+    @property
+    def id(self) -> TransferId:
+        """Never changes."""
+        return self.transfer.id
+
+    @property
+    def remote(self) -> str:
+        """The name of the remote; its line in the queue."""
+        return self.transfer.line
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """What the remote is asked for."""
+        return Outgoing(
+            id=self.id,
+            name=self.target,
+            size=self.source.size,
+            modified_at=self.source.mtime_ns / 1e9,
+            intended_at=self.transfer.queued_at if self.intended_at is None else self.intended_at,
+            if_exists=self.if_exists,
+        )
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not ended."""
+        return self.transfer.phase is not Phase.ENDED
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its owner wants it no more."""
+        return self.wanted in {Wanted.CANCEL, Wanted.REMOVE}
+
+    @property
+    def to_be_stopped(self) -> bool:
+        """Whether it runs although it is not to."""
+        return self.wanted is not Wanted.RUN and not self.transfer.past_return
+
+    def want(self, wanted: Wanted) -> "Dispatch":
+        """Write down what is wanted. One that ended, or was given up, stays so; removing comes after cancelling."""
+        if not self.live or self.wanted is Wanted.REMOVE:
+            return self
+        if self.wanted is Wanted.CANCEL and wanted is not Wanted.REMOVE:
+            return self
+        return replace(self, wanted=wanted)
+
+    def supersede(self, by: TransferId) -> "Dispatch":
+        """Give it up for newer content, unless it was given up for something else already."""
+        return self if self.given_up else replace(self, wanted=Wanted.CANCEL, superseded_by=by)
+
+    def prioritize(self, priority: Priority) -> "Dispatch":
+        """Set the priority; a bump is one within the old one."""
+        if priority == self.transfer.priority or not self.live:
+            return self
+        return replace(self, transfer=replace(self.transfer, priority=priority), bumped_at=None)
+
+    def bump(self, *, now: float) -> "Dispatch":
+        """Make it the first of its priority."""
+        return replace(self, bumped_at=now) if self.live else self
+
+    def obey(self, *, now: float) -> "Dispatch":
+        """Return what becomes of one that does not run, by what is wanted of it."""
+        if self.given_up:
+            return self._give_up(now=now)
+        if self.wanted is Wanted.PAUSE:
+            return (
+                self if self.transfer.phase is Phase.BLOCKED else self.moved(self.transfer.pause(), now=now)
+            )
+        if self.transfer.phase in {Phase.PAUSED, Phase.BLOCKED}:
+            return self.moved(self.transfer.requeue(), now=now)
+        return self
+
+    def _give_up(self, *, now: float) -> "Dispatch":
+        end = Transfer.cancel if self.superseded_by is None else Transfer.supersede
+        ended = end(self.transfer, now=now)
+        if ended is self.transfer and ended.phase is Phase.BLOCKED:
+            # Nobody will ever ask the remote what became of it.
+            ended = ended.end(Outcome.ERRORED, now=now, reason=f"given up while unfinished: {ended.reason}")
+        return self.moved(ended, now=now)
+
+    def moved(self, transfer: Transfer, *, now: float) -> "Dispatch":
+        """Return the row with the next value of its transfer."""
+        ended = transfer.phase is Phase.ENDED and self.live
+        return replace(self, transfer=transfer, ended_at=now if ended else self.ended_at)
+
+    def confirmed(self, transfer: Transfer, *, now: float) -> "Dispatch":
+        """Return the row after the remote has confirmed bytes: progress forgives the failures before it."""
+        if transfer.done <= self.transfer.done:
+            return self.moved(transfer, now=now)
+        return replace(self.moved(transfer, now=now), failures=0, stalled_at=None)
+
+    def restart(self, source: Fingerprint) -> "Dispatch":
+        """Begin anew with the file as it is now; one session never gets bytes of two revisions."""
+        transfer = replace(self.transfer, size=source.size, done=0, past_return=False)
+        return replace(
+            self,
+            transfer=transfer,
+            source=source,
+            session=None,
+            sum=None,
+            stored=None,
+            restarts=self.restarts + 1,
+        )
+
+    def merged(self, other: "Dispatch") -> "Dispatch":
+        """Return the runner's row with what everybody else may have written into it meanwhile."""
+        return replace(
+            self,
+            transfer=replace(self.transfer, priority=other.transfer.priority),
+            wanted=other.wanted,
+            superseded_by=other.superseded_by,
+            bumped_at=other.bumped_at,
+        )
+
+    def halt(self, *, now: float) -> "Dispatch":
+        """Return the row after its attempt was stopped: by what is wanted of it, or because its runner ends."""
+        return self.moved(self.transfer.requeue(), now=now).obey(now=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What is left of a row that is gone, for the retention time."""
+
+    id: TransferId
+    removed_at: float
+    reason: str = "it was removed"
+
+
+def enqueue(new: Dispatch, live: Sequence[Dispatch]) -> tuple[TransferId, list[Dispatch]]:
+    """Return the id under which `new` is sent, and the rows that change with it.
+
+    Args:
+        new: What is asked for.
+        live: The transfers to the same target that have not ended, the oldest first.
+    """
+    last = live[-1] if live else None
+    if last is not None and not last.given_up and _same(last, new):
+        joined = last.prioritize(max(last.transfer.priority, new.transfer.priority))
+        return last.id, [joined] if joined is not last else []
+    given_up = [row.supersede(new.id) for row in live]
+    return new.id, [row for row, old in zip(given_up, live, strict=True) if row is not old] + [new]
+
+
+def _same(one: Dispatch, other: Dispatch) -> bool:
+    return (one.path, one.source, one.if_exists) == (other.path, other.source, other.if_exists)
+
+
+def again(row: Dispatch, new_id: TransferId, source: Fingerprint, *, now: float) -> Dispatch:
+    """Return a new transfer of the same file to the same place, as the file is now."""
+    transfer = Transfer(
+        id=new_id,
+        direction=row.transfer.direction,
+        line=row.remote,
+        size=source.size,
+        queued_at=now,
+        priority=row.transfer.priority,
+    )
+    return Dispatch(
+        transfer=transfer,
+        target=row.target,
+        path=row.path,
+        source=source,
+        if_exists=row.if_exists,
+        on_change=row.on_change,
+        retry_of=row.id,
+    )

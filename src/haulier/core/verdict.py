@@ -1,0 +1,114 @@
+"""What becomes of a transfer when an attempt has failed: the table of retry decisions.
+
+Which answers of a remote mean what is the remote's own knowledge; here is what follows from the meaning.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from haulier.core.dispatch import Dispatch, OnChange, Wanted
+from haulier.core.errors import (
+    HaulierError,
+    InvalidRequest,
+    PeerBlocked,
+    PeerCorrupted,
+    PeerRefused,
+    RemoteSessionLost,
+    SourceChanged,
+    StorageError,
+)
+from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
+from haulier.core.transfer import Outcome
+
+FIRST_DELAY_S: Final = 1.0
+LAST_DELAY_S: Final = 300.0
+"""Bounds of the delay after the first failure, and after many; they double in between, with full jitter."""
+GIVE_UP_S: Final = 24 * 3600.0
+"""Seconds of failing without any confirmed progress after which a transfer ends."""
+MAX_RESTARTS: Final = 10
+"""Times that a file may change while it is sent: one that always does never comes to its end."""
+MAX_REASON: Final = 500
+"""Characters that are kept of why something failed: what remotes say may be a page of HTML."""
+
+ENDS: Final[dict[type[BaseException], Outcome]] = {
+    PeerCorrupted: Outcome.ERRORED,
+    PeerRefused: Outcome.REJECTED,
+    InvalidRequest: Outcome.REJECTED,
+    SourceChanged: Outcome.ABORTED,
+    OSError: Outcome.ERRORED,
+}
+"""Errors that end a transfer, and how; a changed source does so only when it may not begin anew."""
+PASSES: Final[tuple[type[HaulierError], ...]] = (RemoteSessionLost, StorageError)
+"""Errors that can pass although they are not of the remote; of the others their own `retryable` says so."""
+
+
+def delay_after(failures: int, chance: Chance, *, at_least: float = 0.0) -> float:
+    """Return how long to wait after that many failures in a row; `at_least` is what the remote asks for."""
+    bound = min(FIRST_DELAY_S * float(1 << min(failures - 1, 20)), LAST_DELAY_S)
+    return max(chance() * bound, min(at_least, MAX_RETRY_AFTER_S))
+
+
+def may_restart(row: Dispatch, error: BaseException) -> bool:
+    """Whether the transfer begins anew with the file as it is now."""
+    changed = isinstance(error, SourceChanged) and row.on_change is OnChange.RESTART
+    return changed and row.restarts < MAX_RESTARTS
+
+
+def settle(
+    row: Dispatch, error: BaseException, *, now: float, chance: Chance, give_up_s: float = GIVE_UP_S
+) -> Dispatch:
+    """Return the row of a transfer whose attempt ended with that error.
+
+    | error | what follows |
+    |---|---|
+    | can pass by itself | waits, longer each time; after `give_up_s` without progress it ends as timed out |
+    | an obstacle (quota, credentials, conflict) | blocked until somebody resumes it, or for `give_up_s` |
+    | refused, not acceptable there | rejected |
+    | the file changed | begins anew with a new session; aborted where that is not allowed |
+    | what is stored differs from what was sent | errored |
+    | the file cannot be read | errored |
+    | anything else is a mistake of ours | errored |
+    """
+    reason = _words(error)
+    failed = replace(
+        row,
+        failures=row.failures + 1,
+        stalled_at=now if row.stalled_at is None else row.stalled_at,
+        error=reason,
+    )
+    if isinstance(error, PeerBlocked):
+        wanted = Wanted.PAUSE if row.wanted is Wanted.RUN else row.wanted
+        return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
+    if isinstance(error, PASSES) or (isinstance(error, HaulierError) and error.retryable):
+        return _back_off(failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, give_up_s)
+    outcome = next((ENDS[kind] for kind in ENDS if isinstance(error, kind)), Outcome.ERRORED)
+    return failed.moved(row.transfer.end(outcome, now=now, reason=reason), now=now)
+
+
+def _back_off(  # noqa: PLR0917 - private, and called once
+    row: Dispatch, reason: str, at_least: float, now: float, chance: Chance, give_up_s: float
+) -> Dispatch:
+    assert row.stalled_at is not None
+    ends_at = row.stalled_at + give_up_s
+    if now >= ends_at:
+        return time_out(row, now=now, give_up_s=give_up_s)
+    due = min(now + delay_after(row.failures, chance, at_least=at_least), ends_at)
+    return row.moved(row.transfer.wait_until(due, reason), now=now)
+
+
+def time_out(row: Dispatch, *, now: float, give_up_s: float = GIVE_UP_S) -> Dispatch:
+    """End one that has failed, or was blocked, for too long."""
+    reason = f"no progress for {give_up_s / 3600:g} hours; the last error was: {row.error}"
+    return row.moved(row.transfer.end(Outcome.TIMED_OUT, now=now, reason=reason), now=now)
+
+
+def _words(error: BaseException) -> str:
+    return _fact(error)[:MAX_REASON]
+
+
+def _fact(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    if isinstance(error, HaulierError):
+        return str(error)
+    return f"a mistake in haulier itself: {type(error).__name__}: {error}"

@@ -1,0 +1,277 @@
+"""One attempt to bring a file to its remote.
+
+Rule 1: the remote's offset is the truth. An attempt begins by asking for it, and after any error the next attempt does.
+Rule 2: the remote's session is in the journal before its first byte is sent.
+Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
+Rule 4: the point of no return is in the journal before the request that may make the file is sent.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from haulier.core.dispatch import Dispatch
+from haulier.core.errors import HaulierError, RemoteSessionLost, SourceChanged
+from haulier.core.outgoing import Checksum, ChunkPace, Held, RemoteSession, Stored, VerifyMode, VerifyPolicy
+from haulier.core.transfer import Outcome, Phase, Step, Transfer
+from haulier.engine.background import finish_anyway
+from haulier.engine.send_sum import FollowingSum
+from haulier.engine.tasks import tasks
+from haulier.ports import Cargo, Clock, LocalFiles, OpenSource, Remote, Throttle
+
+Change = Callable[[Dispatch], Dispatch]
+
+
+class Desk(Protocol):
+    """What keeps the row of an attempt."""
+
+    async def save(self, change: Change, *, durable: bool = True) -> Dispatch:
+        """Change the row in the journal, whatever others have written into it meanwhile, and return it."""
+        ...
+
+    def progress(self, row: Dispatch, moving: int) -> None:
+        """`moving` bytes have gone beside those that the remote has confirmed."""
+
+    def commit(self) -> None:
+        """From now on this attempt is not to be stopped."""
+
+    def require_free(self) -> None:
+        """Raise RemoteHeld when the remote has asked everybody here to wait."""
+
+
+class RemoteHeld(HaulierError):
+    """The remote asked another transfer's request to wait, and so all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptPorts:
+    """What an attempt works with."""
+
+    remote: Remote
+    policy: VerifyPolicy
+    files: LocalFiles
+    clock: Clock
+    throttle: Throttle
+
+
+class Attempt:
+    """Takes a row that has its slot to its end; whatever stops it comes out as an error."""
+
+    def __init__(self, row: Dispatch, desk: Desk, ports: AttemptPorts) -> None:
+        self.row = row
+        self.chunk: ChunkPace | None = None
+        """How long chunks are, where that is left to us."""
+        self._desk = desk
+        self._ports = ports
+        self._remote = ports.remote
+        self._moving: dict[int, int] = {}
+        """Bytes of running chunks that have gone, by where they begin."""
+
+    async def run(self) -> None:
+        """Send, commit, verify, and end as succeeded."""
+        now = self._ports.clock.now()
+        await self._save(lambda row: _requested(row, now=now))
+        async with self._opened() as source:
+            if self.row.stored is not None:
+                await self._accept(self.row.stored, self.row.sum)
+                return
+            await self._move(Transfer.initialize)
+            self._remote.check(self.row.outgoing)
+            try:
+                await self._bring(source, await self._ask())
+            except RemoteSessionLost:
+                # Once: a remote that loses every session is one that fails, and is let rest.
+                await self._bring(source, await self._create())
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[OpenSource]:
+        source = await self._ports.files.open(self.row.path)
+        try:
+            if source.fingerprint != self.row.source:
+                raise SourceChanged(self.row.path, "it is another revision than the one that was queued")
+            yield source
+        finally:
+            await source.close()
+
+    async def _ask(self) -> Held:
+        if self.row.session is None:
+            return await self._create()
+        return await self._remote.offset(self.row.outgoing, self.row.session)
+
+    async def _create(self) -> Held:
+        if self.row.transfer.phase is not Phase.INITIALIZING:
+            await self._move(lambda transfer: transfer.requeue().request().initialize())
+        session = await self._remote.create(self.row.outgoing)
+        # In one step: until it is done the old address is the one that can be cancelled.
+        await finish_anyway(self._save(lambda row: replace(row, session=session)))
+        return Held()
+
+    async def _bring(self, source: OpenSource, held: Held) -> None:
+        session = self.row.session
+        assert session is not None
+        total = FollowingSum(source, self._remote.summing(self.row.outgoing, session))
+        if held.stored is not None:
+            total.allow(source.size)
+            await self._accept(held.stored, await self._sum(total))
+            return
+        sending = _Sending(source, session, held, total)
+        now = self._ports.clock.now()
+        await self._move(lambda transfer: transfer.begin(sending.done, now=now))
+        async with tasks() as group:
+            summed = group.create_task(self._sum(total))
+            stored = await self._send(sending)
+            total.allow(source.size)
+            checksum = await summed
+        await source.check()
+        if stored is None:
+            await self._pass_return()
+            stored = await self._remote.commit(self.row.outgoing, session, checksum)
+        await self._accept(stored, checksum)
+
+    async def _sum(self, total: FollowingSum) -> Checksum | None:
+        return await total.run() if self._ports.policy.sums else None
+
+    async def _send(self, sending: "_Sending") -> Stored | None:
+        if sending.session.chunk_size is None:
+            return await self._send_in_order(sending)
+        return await self._send_in_any_order(sending, sending.missing())
+
+    async def _send_in_order(self, sending: "_Sending") -> Stored | None:
+        size, position, stored = sending.source.size, sending.done, None
+        self.chunk = ChunkPace.start(self._remote.limits)
+        if self.row.pace is not None:
+            self.chunk = replace(self.chunk, size=self.row.pace)
+        while position < size:
+            stop = min(position + self.chunk.size, size)
+            began = self._ports.clock.monotonic()
+            stored = await self._send_chunk(sending, position, stop, last=stop == size)
+            self.chunk = self.chunk.took(stop - position, self._ports.clock.monotonic() - began)
+            await self._confirm(sending.source, stop - position)
+            position = stop
+        return stored
+
+    async def _send_in_any_order(self, sending: "_Sending", missing: list[tuple[int, int]]) -> Stored | None:
+        left, made = len(missing), list[Stored]()
+        chunks = iter(missing)
+
+        async def take() -> None:
+            nonlocal left
+            for start, stop in chunks:
+                left -= 1
+                stored = await self._send_chunk(sending, start, stop, last=not left)
+                made.extend([] if stored is None else [stored])
+                await self._confirm(sending.source, stop - start)
+
+        async with tasks() as group:
+            for _ in range(min(self._remote.limits.parallel, len(missing))):
+                group.create_task(take())
+        return made[-1] if made else None
+
+    async def _send_chunk(self, sending: "_Sending", start: int, stop: int, *, last: bool) -> Stored | None:
+        self._desk.require_free()
+        if last and sending.session.commits_itself:
+            await self._pass_return()
+        sending.total.allow(stop)
+
+        def moved(count: int) -> None:
+            self._moving[start] = count
+            self._progress()
+
+        cargo = Cargo(
+            source=sending.source, start=start, stop=stop, throttle=self._ports.throttle, moved=moved
+        )
+        try:
+            return await self._remote.send(self.row.outgoing, sending.session, cargo)
+        finally:
+            self._moving.pop(start, None)
+
+    async def _confirm(self, source: OpenSource, count: int) -> None:
+        """The remote holds `count` bytes more, and they are of the file that was opened."""
+        await source.check()
+        now, pace = self._ports.clock.now(), None if self.chunk is None else self.chunk.size
+        await self._save(
+            lambda row: replace(
+                row.confirmed(row.transfer.confirm(row.transfer.done + count, now=now), now=now), pace=pace
+            ),
+            durable=False,
+        )
+        self._progress()
+
+    async def _pass_return(self) -> None:
+        if not self.row.transfer.past_return:
+            self._desk.commit()
+            await self._move(Transfer.advance)
+
+    async def _accept(self, stored: Stored, checksum: Checksum | None) -> None:
+        """The remote has the file: compare, and come to the end."""
+        self._desk.commit()
+        now, size = self._ports.clock.now(), self.row.source.size
+        await self._save(
+            lambda row: replace(
+                row.confirmed(_verifying(row.transfer, size, now=now), now=now), stored=stored, sum=checksum
+            )
+        )
+        outgoing, policy = self.row.outgoing, self._ports.policy
+        if policy.mode is not VerifyMode.OFF:
+            stored = await self._remote.verify(outgoing, stored)
+        policy.compare(outgoing, checksum, stored)
+        now = self._ports.clock.now()
+        await self._save(
+            lambda row: replace(
+                row.moved(row.transfer.end(Outcome.SUCCEEDED, now=now), now=now), stored=stored, session=None
+            )
+        )
+
+    def _progress(self) -> None:
+        self._desk.progress(self.row, sum(self._moving.values()))
+
+    async def _move(self, change: Callable[[Transfer], Transfer]) -> None:
+        now = self._ports.clock.now()
+        await self._save(lambda row: row.moved(change(row.transfer), now=now))
+
+    async def _save(self, change: Change, *, durable: bool = True) -> None:
+        self.row = await self._desk.save(change, durable=durable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    source: OpenSource
+    session: RemoteSession
+    held: Held
+    total: FollowingSum
+
+    @property
+    def done(self) -> int:
+        """Bytes that need not be sent."""
+        if self.session.chunk_size is None:
+            return self.held.ranges.prefix
+        return self.source.size - sum(stop - start for start, stop in self.missing())
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the chunks that the remote does not hold whole, in order; each `[start, stop)`."""
+        size, length = self.source.size, self.session.chunk_size
+        assert length is not None
+        indexes = {
+            index
+            for start, stop in self.held.ranges.missing(size)
+            for index in range(start // length, (stop - 1) // length + 1)
+        }
+        return [(index * length, min((index + 1) * length, size)) for index in sorted(indexes)]
+
+
+def _requested(row: Dispatch, *, now: float) -> Dispatch:
+    intended = now if row.intended_at is None else row.intended_at
+    return replace(row.moved(row.transfer.request(), now=now), intended_at=intended)
+
+
+def _verifying(transfer: Transfer, size: int, *, now: float) -> Transfer:
+    """Return the transfer where all is sent and made, wherever it was."""
+    if transfer.phase is Phase.REQUESTED:
+        transfer = transfer.initialize()
+    if transfer.phase is Phase.INITIALIZING:
+        transfer = transfer.begin(size, now=now)
+    transfer = transfer.confirm(size, now=now)
+    while transfer.step is not Step.VERIFYING:
+        transfer = transfer.advance()
+    return transfer

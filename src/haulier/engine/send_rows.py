@@ -1,0 +1,89 @@
+"""What is done with the rows of a journal, each in one transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue
+from haulier.core.errors import TransferRemoved
+from haulier.core.transfer import TransferId
+from haulier.ports import JournalRows, Waiting
+
+Change = Callable[[Dispatch], Dispatch]
+
+
+def insert(new: Dispatch, rows: JournalRows) -> tuple[TransferId, list[Dispatch]]:
+    """Write a new transfer down, or let it join; return its id and the rows that were written."""
+    known = rows.find(new.id)
+    if known is not None:
+        return known.id, []
+    queued, changed = enqueue(new, rows.live_of(new.remote, new.target))
+    for row in changed:
+        rows.put(row)
+    if queued != new.id:
+        rows.join(new.id, queued)
+    return queued, changed
+
+
+def change_row(
+    transfer_id: TransferId, change: Callable[[Dispatch], Dispatch], rows: JournalRows
+) -> tuple[Dispatch | Removed | None, bool]:
+    """Change a row, as one of its owners; return it, and whether anything has changed."""
+    row = rows.find(transfer_id)
+    if not isinstance(row, Dispatch):
+        return row, False
+    new = change(row)
+    if new is not row:
+        rows.put(new)
+    return new, new is not row
+
+
+def remove(transfer_id: TransferId, now: float, rows: JournalRows) -> Dispatch | Removed | None:
+    """Forget a transfer that has ended, or have its runner do so once it has; return what is left of it."""
+    row = rows.find(transfer_id)
+    if not isinstance(row, Dispatch):
+        return row
+    if row.live:
+        wanted = row.want(Wanted.REMOVE)
+        rows.put(wanted)
+        return wanted
+    gone = Removed(id=row.id, removed_at=now)
+    rows.remove(gone)
+    return gone
+
+
+def require(found: Dispatch | Removed) -> Dispatch:
+    """Return the row. Raises TransferRemoved."""
+    if isinstance(found, Removed):
+        raise TransferRemoved(found.id, found.reason)
+    return found
+
+
+def read_waiting(after: int, limit: int, rows: JournalRows) -> Sequence[Waiting]:
+    """Return the next live rows."""
+    return rows.waiting(after=after, limit=limit)
+
+
+def save_row(
+    mine: Dispatch, change: Change, now: float, rows: JournalRows
+) -> tuple[Dispatch, Dispatch | Removed]:
+    """Change a row, as its runner; return it, and what is left of it when it was to be forgotten."""
+    theirs = rows.find(mine.id)
+    row = change(mine.merged(theirs) if isinstance(theirs, Dispatch) else mine)
+    rows.put(row)
+    return row, remove_if_wanted(rows, row, now=now)
+
+
+def remove_if_wanted(rows: JournalRows, row: Dispatch, *, now: float) -> Dispatch | Removed:
+    """Forget a row that has ended, if that is wanted; return what is left of it."""
+    if row.live or row.wanted is not Wanted.REMOVE:
+        return row
+    gone = Removed(id=row.id, removed_at=now)
+    rows.remove(gone)
+    return gone
+
+
+def forget_session(transfer_id: TransferId, rows: JournalRows) -> None:
+    """Note that the remote has given up what was begun."""
+    row = rows.find(transfer_id)
+    if isinstance(row, Dispatch) and not row.live:
+        rows.put(replace(row, session=None))

@@ -1,0 +1,474 @@
+"""Runs a journal: starts transfers in their order, obeys what is wanted of them, and settles what becomes of each.
+
+Rule 1: nothing here ticks. The runner sleeps until it is told of a change, or until the next time that somebody is due.
+Rule 2: an attempt is a task inside a task: the inner one may be stopped, the outer one always settles, and gives back the
+        one slot that it has.
+Rule 3: no row, no remote and no mistake of ours stops the others.
+
+One module although it is long: starting, stopping and settling hold the same rows in their hands.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from haulier.core.dispatch import Dispatch, Removed, Wanted
+from haulier.core.errors import HaulierError, PeerBlocked, StorageError
+from haulier.core.outgoing import VerifyPolicy
+from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
+from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
+from haulier.core.verdict import GIVE_UP_S, may_restart, settle, time_out
+from haulier.engine.background import Background
+from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHeld
+from haulier.engine.send_order import SendOrder
+from haulier.engine.send_rows import forget_session, read_waiting, remove_if_wanted, save_row
+from haulier.engine.slots import Lease, SlotLimits, Slots
+from haulier.ports import Clock, Journal, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
+
+log = structlog.get_logger()
+
+BATCH: Final = 1000
+"""Rows that one transaction of the journal brings or removes."""
+DAY_S: Final = 24 * 3600.0
+CLEAN_S: Final = 10.0
+"""How long the remote may take to give up a session: longer than an answer takes, short enough for who waits."""
+AGAIN_S: Final = 5.0
+"""When to try again what the journal itself could not take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendLimits:
+    """How many transfers run at once, and how long things are kept."""
+
+    slots: SlotLimits = field(default_factory=lambda: SlotLimits(total=5, per_line=4, reserved=1))
+    """With two or more in all, one is for small files alone."""
+    give_up_s: float = GIVE_UP_S
+    retention_s: float = 30 * DAY_S
+    """How long a result can be read, and that a transfer was removed."""
+    policies: Mapping[str, VerifyPolicy] = field(default_factory=dict)
+    """How what a remote holds is compared; strictly where nothing is said."""
+
+
+class Audience(Protocol):
+    """Who is told of changes in this process."""
+
+    def changed(self, found: Dispatch | Removed) -> None:
+        """A transfer is in another state."""
+
+    def progressed(self, transfer_id: TransferId, snapshot: Snapshot) -> None:
+        """A transfer is on its way."""
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A transfer that has a slot; the `Desk` of its attempt."""
+
+    runner: "SendRunner"
+    row: Dispatch
+    inner: "asyncio.Task[None] | None" = None
+    committing: bool = False
+    stopping: bool = False
+    moving: int = 0
+
+    def stop(self) -> None:
+        """Cut it short, unless it is past the point of no return."""
+        if not self.committing:
+            self.halt()
+
+    def halt(self) -> None:
+        """Cut it short, wherever it is."""
+        self.stopping = True
+        if self.inner is not None:
+            self.inner.cancel()
+
+    async def save(self, change: Change, *, durable: bool = True) -> Dispatch:
+        """Change the row, as an attempt does."""
+        self.row = await self.runner.save(self.row, change, durable=durable)
+        if self.row.to_be_stopped and self.row.live:
+            self.stop()  # whoever wanted that may be another process, which we have not heard yet
+        return self.row
+
+    def progress(self, row: Dispatch, moving: int) -> None:
+        """Note how far it is."""
+        self.moving = moving
+        self.runner.audience.progressed(row.id, self.snapshot)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """How far it is, what is on its way included."""
+        it = self.row.transfer.snapshot
+        done = min(it.size, it.done + self.moving)
+        speed = it.speed
+        eta = (it.size - done) / speed if speed and it.eta_s is not None else None
+        return replace(it, done=done, percent=100 * done / it.size if it.size else 0.0, eta_s=eta)
+
+    def commit(self) -> None:
+        """It is not to be stopped any more."""
+        self.committing = True
+
+    def require_free(self) -> None:
+        """Raise RemoteHeld when its remote is to be let be."""
+        if self.runner.order.held_until(self.row.remote) is not None:
+            raise RemoteHeld
+
+
+class SendRunner:
+    """The one runner of a journal, in the process that holds its lock."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        remotes: Remotes,
+        *,
+        files: LocalFiles,
+        clock: Clock,
+        chance: Chance,
+        throttle: Throttle,
+        limits: SendLimits,
+        audience: Audience,
+    ) -> None:
+        self.audience = audience
+        self.slots = Slots(limits.slots, clock.monotonic)
+        self.order = SendOrder(self.slots, clock.now)
+        self._journal = journal
+        self._remotes = remotes
+        self._files = files
+        self._clock = clock
+        self._chance = chance
+        self._throttle = throttle
+        self._limits = limits
+        self._background = Background()
+        self._runs: dict[TransferId, _Run] = {}
+        self._touched: dict[TransferId, None] = {}
+        self._kicked = asyncio.Event()
+        self._prune_at = 0.0
+        self._stopping = False
+
+    def touch(self, transfer_id: TransferId) -> None:
+        """Look at this transfer: something has changed."""
+        self._touched[transfer_id] = None
+        self._kicked.set()
+
+    def snapshot(self, transfer_id: TransferId) -> Snapshot | None:
+        """Return how far a transfer is that runs; None when it does not."""
+        run = self._runs.get(transfer_id)
+        return None if run is None else run.snapshot
+
+    def change_slots(self, limits: SlotLimits) -> None:
+        """Set how many may run; those that do already go on."""
+        self.slots.change(limits)
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Run until cancelled; then call `stop`."""
+        await self._persist(self._load)
+        self._background.start(self._clean_leftovers(), name="send.leftovers")
+        while True:
+            self._kicked.clear()
+            await self._persist(self._step)
+            await wait_or_sleep(self._kicked, self._clock, self._sleep_s())
+
+    async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it; while the journal cannot be used, try again and again."""
+        while True:
+            try:
+                await work()
+            except StorageError as error:
+                log.warning("send.journal_failed", error=str(error))
+                await self._clock.sleep(AGAIN_S)
+            else:
+                return
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Let nobody start any more, let who is past the point of no return come to its end, and save the others."""
+        self._stopping = True
+        for run in list(self._runs.values()):
+            run.stop()
+        if self._runs:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    while self._runs:
+                        self._kicked.clear()
+                        await self._kicked.wait()
+        for run in list(self._runs.values()):
+            run.halt()
+        await self._background.stop(grace_s=CLEAN_S)
+        self.slots.close()
+
+    async def save(self, mine: Dispatch, change: Change, *, durable: bool = True) -> Dispatch:
+        """Change a row that nobody else moves; what others want of it meanwhile is kept.
+
+        Raises:
+            StorageError
+        """
+        row, found = await self._journal.write(
+            partial(save_row, mine, change, self._clock.now()), durable=durable
+        )
+        if row.transfer.phase is not mine.transfer.phase or row.transfer.step is not mine.transfer.step:
+            self.audience.changed(found)
+        return row
+
+    async def _load(self) -> None:
+        """Let all that has not ended stand where it belongs."""
+        after = 0
+        while batch := await self._journal.read(partial(read_waiting, after, BATCH)):
+            for waiting in batch:
+                if waiting.phase not in _AT_REST:
+                    # Its runner died in the middle of it: it stands first of its target, and is looked at.
+                    waiting = replace(waiting, phase=Phase.PAUSED)  # noqa: PLW2901
+                self.order.put(waiting, due_at=None)
+                if waiting.phase is not Phase.QUEUED or waiting.wanted is not Wanted.RUN:
+                    self._touched[waiting.id] = None
+            after = batch[-1].number
+
+    async def _step(self) -> None:
+        for transfer_id in self.order.take_due():
+            self._touched[transfer_id] = None
+        while self._touched and not self._stopping:
+            # Taken out first: what changes while we look has to be looked at again.
+            transfer_id = next(iter(self._touched))
+            del self._touched[transfer_id]
+            try:
+                await self._look(transfer_id)
+            except StorageError:
+                self._touched[transfer_id] = None
+                raise
+        await self._prune()
+        while not self._stopping and (found := self.order.start_next()) is not None:
+            entry, lease = found
+            self._background.start(self._run(entry.key, lease), name=f"send.{entry.key}")
+
+    def _sleep_s(self) -> float:
+        due_at = self.order.next_due_at()
+        times = [self._prune_at] if due_at is None else [due_at, self._prune_at]
+        # A wall clock that was set back must not let anybody wait for longer than any delay.
+        return min(max(0.0, min(times) - self._clock.now()), MAX_RETRY_AFTER_S)
+
+    async def _look(self, transfer_id: TransferId) -> None:
+        """Obey what is wanted of a transfer, and let it stand where it belongs."""
+        run = self._runs.get(transfer_id)
+        if run is not None:
+            found = await self._journal.read(lambda rows: rows.find(transfer_id))
+            if not isinstance(found, Dispatch) or found.to_be_stopped:
+                run.stop()
+            return
+        found, changed = await self._journal.write(partial(self._obey, transfer_id))
+        if found is not None and changed:
+            self.audience.changed(found)
+        self._stand(transfer_id, found)
+
+    def _obey(self, transfer_id: TransferId, rows: JournalRows) -> tuple[Dispatch | Removed | None, bool]:
+        """Return what has become of a transfer that does not run, and whether it is another than it was."""
+        row = rows.find(transfer_id)
+        if not isinstance(row, Dispatch) or row.id != transfer_id:
+            return (row if isinstance(row, Removed) else None), transfer_id in self.order
+        now = self._clock.now()
+        new = (
+            row
+            if row.transfer.phase in _AT_REST or not row.live
+            else row.moved(row.transfer.requeue(), now=now)
+        )
+        new = new.obey(now=now)
+        transfer = new.transfer
+        if (
+            transfer.phase is Phase.WAITING_RETRY
+            and transfer.retry_at is not None
+            and transfer.retry_at <= now
+        ):
+            new = new.moved(transfer.requeue(), now=now)
+        elif transfer.phase is Phase.BLOCKED and now >= self._gives_up_at(new):
+            new = time_out(new, now=now, give_up_s=self._limits.give_up_s)
+        if new is not row:
+            rows.put(new)
+        found = remove_if_wanted(rows, new, now=now)
+        return found, found is not row
+
+    def _stand(self, transfer_id: TransferId, found: Dispatch | Removed | None) -> None:
+        """Let it stand where it belongs."""
+        if not isinstance(found, Dispatch) or not found.live:
+            self.order.forget(transfer_id)
+            if isinstance(found, Dispatch) and found.session is not None:
+                self._background.start(self._clean(found), name=f"send.clean.{transfer_id}")
+            return
+        due_at = found.transfer.retry_at
+        if found.transfer.phase is Phase.BLOCKED:
+            due_at = self._gives_up_at(found)
+        self.order.put(_waiting(found), due_at=due_at)
+
+    def _gives_up_at(self, row: Dispatch) -> float:
+        assert row.stalled_at is not None, row.id
+        return row.stalled_at + self._limits.give_up_s
+
+    async def _run(self, transfer_id: TransferId, lease: Lease) -> None:
+        try:
+            with lease:
+                await self._run_one(transfer_id)
+        except StorageError as error:
+            # What the journal last took is what the row says; it is gone on with from there.
+            log.warning("send.journal_failed", transfer=transfer_id, error=str(error))
+            await self._clock.sleep(AGAIN_S)
+        finally:
+            self._runs.pop(transfer_id, None)
+            self.touch(transfer_id)
+
+    async def _run_one(self, transfer_id: TransferId) -> None:
+        row = await self._journal.write(lambda rows: rows.find(transfer_id))
+        if not isinstance(row, Dispatch) or not _may_run(row):
+            return
+        run = self._runs[transfer_id] = _Run(self, row)
+        remote = self._remotes.get(row.remote)
+        if remote is None:
+            await self._settle(
+                run, None, PeerBlocked(Obstacle.CONFLICT, f"there is no remote {row.remote!r} here")
+            )
+            return
+        attempt = Attempt(row, run, self._ports_for(row, remote))
+        # Owned here: it has ended when this method goes on.
+        run.inner = asyncio.get_running_loop().create_task(attempt.run(), name=f"send.attempt.{transfer_id}")
+        if self._stopping:
+            run.halt()
+        await asyncio.wait({run.inner})
+        await self._after(run, remote, attempt)
+
+    def _ports_for(self, row: Dispatch, remote: Remote) -> AttemptPorts:
+        return AttemptPorts(
+            remote=remote,
+            policy=self._limits.policies.get(row.remote, VerifyPolicy()),
+            files=self._files,
+            clock=self._clock,
+            throttle=self._throttle,
+        )
+
+    async def _after(self, run: _Run, remote: Remote, attempt: Attempt) -> None:
+        assert run.inner is not None
+        if run.inner.cancelled():
+            await self._halted(run, remote)
+            return
+        error = run.inner.exception()
+        if isinstance(error, RemoteHeld):
+            until = self.order.held_until(run.row.remote) or self._clock.now()
+            await run.save(
+                lambda row: row.moved(
+                    row.transfer.wait_until(until, "the remote asks to wait"), now=self._clock.now()
+                )
+            )
+        elif error is not None:
+            if attempt.chunk is not None and getattr(error, "too_slow", False):
+                halved = attempt.chunk.halve().size
+                run.row = replace(run.row, pace=halved)
+            await self._settle(run, remote, error)
+
+    async def _halted(self, run: _Run, remote: Remote) -> None:
+        """Its attempt was stopped: because of what is wanted of it, or because we end."""
+        row = await run.save(lambda row: row, durable=False)
+        if row.given_up and row.session is not None and await self._give_up_session(remote, row):
+            run.row = replace(run.row, session=None)
+        await run.save(lambda row: row.halt(now=self._clock.now()))
+
+    async def _settle(self, run: _Run, remote: Remote | None, error: BaseException) -> None:
+        row, now = run.row, self._clock.now()
+        log.info(
+            "send.attempt_failed",
+            transfer=row.id,
+            remote=row.remote,
+            error=str(error),
+            kind=type(error).__name__,
+        )
+        wait_s = min(getattr(error, "retry_after_s", 0.0), MAX_RETRY_AFTER_S)
+        if wait_s > 0:
+            self.order.hold(row.remote, now + wait_s)
+        if remote is not None and may_restart(row, error):
+            await self._restart(run, remote, error)
+            return
+        await run.save(
+            lambda row: settle(row, error, now=now, chance=self._chance, give_up_s=self._limits.give_up_s)
+        )
+
+    async def _restart(self, run: _Run, remote: Remote, error: BaseException) -> None:
+        """The file has changed: give up what was begun with the old one, and queue the new one."""
+        now = self._clock.now()
+        try:
+            source = await self._files.look(run.row.path)
+        except (OSError, HaulierError) as found:
+            gone: Exception = found
+            await run.save(lambda row: settle(row, gone, now=now, chance=self._chance))
+            return
+        if run.row.session is not None:
+            await self._give_up_session(remote, run.row)
+        await run.save(
+            lambda row: replace(
+                row.moved(row.transfer.wait_until(now + 1.0, str(error)), now=now).restart(source),
+                error=str(error),
+            )
+        )
+
+    async def _give_up_session(self, remote: Remote, row: Dispatch) -> bool:
+        """Return whether the remote has given up what was begun."""
+        assert row.session is not None
+        try:
+            async with asyncio.timeout(CLEAN_S):
+                await remote.cancel(row.outgoing, row.session)
+        except (HaulierError, TimeoutError) as error:
+            log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
+            return False
+        return True
+
+    async def _clean_leftovers(self) -> None:
+        """Cancel the sessions of transfers that ended while nobody could."""
+        for row in await self._journal.read(lambda rows: rows.leftovers(limit=BATCH)):
+            await self._clean(row)
+
+    async def _clean(self, row: Dispatch) -> None:
+        remote = self._remotes.get(row.remote)
+        if remote is not None and await self._give_up_session(remote, row):
+            await self._journal.write(partial(forget_session, row.id))
+
+    async def _prune(self) -> None:
+        now = self._clock.now()
+        if now < self._prune_at:
+            return
+        self._prune_at = now + DAY_S
+        before = now - self._limits.retention_s
+        while await self._journal.write(lambda rows: rows.prune(before=before, limit=BATCH)) == BATCH:
+            pass
+
+
+_AT_REST: Final = frozenset({Phase.QUEUED, Phase.WAITING_RETRY, Phase.PAUSED, Phase.BLOCKED})
+
+
+def _may_run(row: Dispatch) -> bool:
+    """Whether it runs; also when it is not wanted any more, if nobody knows yet what became of it."""
+    return row.transfer.phase is Phase.QUEUED and (row.wanted is Wanted.RUN or row.transfer.past_return)
+
+
+def _waiting(row: Dispatch) -> Waiting:
+    return Waiting(
+        id=row.id,
+        number=0,
+        remote=row.remote,
+        target=row.target,
+        phase=row.transfer.phase,
+        priority=row.transfer.priority,
+        size=row.transfer.size,
+        queued_at=row.transfer.queued_at,
+        bumped_at=row.bumped_at,
+        wanted=row.wanted,
+    )
+
+
+async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+    """Wait for the event, for that long at most; return whether it came."""
+    loop = asyncio.get_running_loop()
+    waiting = {loop.create_task(event.wait()), loop.create_task(clock.sleep(seconds))}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return event.is_set()

@@ -1,0 +1,170 @@
+"""The journal's contract on both that ship, and what only a file can suffer."""
+
+import asyncio
+import sqlite3
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from haulier.adapters.clock import SystemClock
+from haulier.adapters.journal import SqliteJournal
+from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile
+from haulier.core.dispatch import Removed
+from haulier.core.errors import ConfigError, StorageUnavailable
+from haulier.ports import Journal
+from haulier.testing.journal_contract import JournalContract, OpenJournal, found, full, put, row
+
+
+class TestMemoryJournal(JournalContract):
+    @pytest.fixture
+    def open_journal(self) -> OpenJournal:
+        file = MemoryJournalFile()
+
+        async def open_one() -> Journal:
+            journal = MemoryJournal(file)
+            await journal.open()
+            return journal
+
+        return open_one
+
+
+class TestSqliteJournal(JournalContract):
+    @pytest.fixture
+    async def open_journal(self, tmp_path: Path) -> AsyncIterator[OpenJournal]:
+        opened = []
+
+        async def open_one() -> Journal:
+            journal = SqliteJournal(tmp_path / "sub" / "journal.db", SystemClock())
+            await journal.open()
+            opened.append(journal)
+            return journal
+
+        yield open_one
+        for journal in opened:
+            await journal.close()
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(tmp_path / "journal.db", SystemClock())
+    await journal.open()
+    yield journal
+    await journal.close()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_all_its_files_are_their_owners_alone(journal: SqliteJournal) -> None:
+    await journal.take()
+    await journal.write(put(full("a")))
+    files = sorted(path.name for path in journal.path.parent.iterdir())
+    assert files == ["journal.db", "journal.db-shm", "journal.db-wal", "journal.db.lock"]
+    assert {mode(path) for path in journal.path.parent.iterdir()} == {0o600}
+
+
+async def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    path.touch(mode=0o644)
+    journal = SqliteJournal(path, SystemClock())
+    await journal.open()
+    await journal.close()
+    assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("phase", "dancing"),
+        ("wanted", "everything"),
+        ("priority", 17),
+        ("source", "no json"),
+        ("source", "[]"),
+        ("stored", "{}"),
+        ("done", 5000),
+        ("outcome", "succeeded"),
+    ],
+)
+async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(
+    journal: SqliteJournal, column: str, value: object
+) -> None:
+    await journal.write(put(row("bad"), row("good")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute(f"UPDATE transfers SET {column} = ? WHERE id = 'bad'", (value,))
+    waiting = await journal.read(lambda rows: rows.waiting(after=0, limit=10))
+    assert [each.id for each in waiting] == ["bad", "good"]
+    assert await found(journal, "bad") is None
+    gone = await journal.write(lambda rows: rows.find(waiting[0].id))
+    assert isinstance(gone, Removed)
+    assert gone.reason.startswith("its row cannot be read: ")
+    assert await found(journal, "good") == row("good")
+    with closing(sqlite3.connect(journal.path)) as connection:
+        kept = connection.execute("SELECT id, content FROM quarantine").fetchall()
+    assert [name for name, _ in kept] == ["bad"]
+    assert "/bad" in kept[0][1]
+
+
+async def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no database at all, but long enough to be read as one" * 10)
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+    newer = tmp_path / "newer.db"
+    journal = SqliteJournal(newer, SystemClock())
+    await journal.open()
+    await journal.close()
+    with closing(sqlite3.connect(newer)) as connection, connection:
+        connection.execute("PRAGMA user_version = 99")
+    for path, words in ((text, "another kind"), (other, "another program"), (newer, "newer Haulier")):
+        before = path.read_bytes()
+        journal = SqliteJournal(path, SystemClock())
+        with pytest.raises(ConfigError, match=words):
+            await journal.open()
+        await journal.close()
+        assert path.read_bytes() == before
+
+
+async def test_a_place_where_no_file_can_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/journal"):
+        await SqliteJournal(tmp_path / "file" / "journal", SystemClock()).open()
+
+
+async def test_a_closed_journal_says_so(journal: SqliteJournal) -> None:
+    await journal.close()
+    with pytest.raises(StorageUnavailable, match="is closed"):
+        await journal.write(put(row("a")))
+    await journal.open()
+    await journal.open()
+    await journal.write(put(row("a")))
+
+
+async def test_the_runners_place_is_free_when_its_process_was_killed(journal: SqliteJournal) -> None:
+    program = """
+import asyncio, sys, time
+from pathlib import Path
+from haulier.adapters.clock import SystemClock
+from haulier.adapters.journal import SqliteJournal
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]), SystemClock())
+    await journal.open()
+    print(await journal.take(), flush=True)
+    time.sleep(600)
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", program, str(journal.path)]
+    other = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"True\n"
+    assert not await journal.take()
+    assert await journal.holder() == str(other.pid)
+    other.kill()
+    await other.communicate()
+    assert await journal.holder() is None
+    assert await journal.take()

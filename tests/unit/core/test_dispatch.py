@@ -1,0 +1,68 @@
+"""A row of the journal: what may be wanted of it, and what becomes of it."""
+
+from dataclasses import replace
+
+from haulier.core.dispatch import Wanted
+from haulier.core.errors import SourceChanged
+from haulier.core.transfer import Outcome, Phase, Priority
+from haulier.core.verdict import delay_after, may_restart, settle
+from haulier.testing.journal_contract import T0, ended, full, row
+
+
+def test_what_was_given_up_stays_so_and_removing_is_the_last_wish() -> None:
+    cancelled = row("a").want(Wanted.CANCEL)
+    assert cancelled.want(Wanted.RUN) is cancelled
+    assert cancelled.want(Wanted.PAUSE) is cancelled
+    removed = cancelled.want(Wanted.REMOVE)
+    assert removed.wanted is Wanted.REMOVE
+    assert removed.want(Wanted.CANCEL) is removed
+    assert ended("b", T0).want(Wanted.REMOVE).wanted is Wanted.RUN
+
+
+def test_what_was_given_up_is_not_superseded() -> None:
+    cancelled = row("a").want(Wanted.CANCEL)
+    assert cancelled.supersede(row("b").id) is cancelled
+    superseded = row("a").supersede(row("b").id)
+    assert superseded.obey(now=T0).transfer.outcome is Outcome.SUPERSEDED
+
+
+def test_a_row_that_is_to_run_and_does_is_left_alone() -> None:
+    queued = row("a")
+    assert queued.obey(now=T0) is queued
+    assert queued.prioritize(Priority.NORMAL) is queued
+    assert ended("a", T0).bump(now=T0).bumped_at is None
+
+
+def test_what_others_wrote_is_kept_when_the_runner_saves() -> None:
+    mine, theirs = full("a"), replace(full("a").bump(now=T0 + 9), wanted=Wanted.CANCEL, failures=0)
+    merged = mine.merged(theirs)
+    assert (merged.wanted, merged.bumped_at, merged.failures) == (Wanted.CANCEL, T0 + 9, 3)
+
+
+def test_only_confirmed_progress_forgives_failures() -> None:
+    running = row("a").transfer.request().initialize().begin(100, now=T0)
+    failing = replace(row("a"), transfer=running, failures=2, stalled_at=T0)
+    same = failing.confirmed(running.confirm(100, now=T0), now=T0)
+    more = failing.confirmed(running.confirm(101, now=T0), now=T0)
+    assert (same.failures, same.stalled_at) == (2, T0)
+    assert (more.failures, more.stalled_at) == (0, None)
+
+
+def test_delays_double_up_to_five_minutes_and_obey_the_remote() -> None:
+    longest = [delay_after(failures, lambda: 1.0) for failures in (1, 2, 3, 9, 10, 100)]
+    assert longest == [1.0, 2.0, 4.0, 256.0, 300.0, 300.0]
+    assert delay_after(5, lambda: 0.0) == 0.0
+    assert delay_after(1, lambda: 0.5, at_least=60.0) == 60.0
+    assert delay_after(1, lambda: 0.5, at_least=10**6) == 300.0
+
+
+def test_what_a_remote_says_of_a_failure_is_kept_in_bounds() -> None:
+    settled = settle(row("a"), OSError("x" * 10_000), now=T0, chance=lambda: 0.0)
+    assert settled.transfer.phase is Phase.ENDED
+    assert settled.error == settled.transfer.reason == "x" * 500
+
+
+def test_a_change_of_the_file_may_begin_anew_ten_times() -> None:
+    changed = SourceChanged("/a", "it was written to")
+    assert may_restart(replace(row("a"), restarts=9), changed)
+    assert not may_restart(replace(row("a"), restarts=10), changed)

@@ -1,0 +1,367 @@
+"""What is wanted of transfers, in which order they run, and that no slot is ever lost."""
+
+import pytest
+
+from haulier.adapters.memory_remote import Accident
+from haulier.core.dispatch import Dispatch, Wanted
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
+from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
+from haulier.engine.send import UploadManager
+from haulier.engine.send_runner import SendLimits
+from haulier.engine.slots import SlotLimits
+from tests.support.engine import beside
+from tests.support.sending import Sending, in_phase, settle
+
+DATA = bytes(range(256)) * 1000
+LARGE = bytes(9 * 1024 * 1024)
+ONE = SendLimits(slots=SlotLimits(total=1, per_line=0))
+
+
+def held(manager: UploadManager) -> int:
+    assert manager._runner is not None
+    return manager._runner.slots.statistics.held
+
+
+async def ended(manager: UploadManager, transfer_id: str) -> Dispatch:
+    """The result, and nothing is left that it held."""
+    row = await manager.wait(transfer_id)
+    await settle()
+    assert held(manager) == 0
+    return row
+
+
+@pytest.mark.parametrize("operation", ["create", "send"])
+async def test_a_cancel_stops_the_request_and_frees_one_slot(operation: str) -> None:
+    world = Sending()
+    gate = world.remote.gate(operation)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        assert held(manager) == 1
+        row = await manager.cancel(queued)
+        assert row.transfer.outcome is Outcome.CANCELLED
+        assert row.session is None
+        await ended(manager, queued)
+        gate.open()
+        other = await manager.queue(world.file("b", DATA), "any:b")
+        assert (await ended(manager, other)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.sessions == 0
+    assert "a" not in world.remote.files
+
+
+@pytest.mark.parametrize(("operation", "step"), [("commit", Step.COMMITTING), ("verify", Step.VERIFYING)])
+async def test_a_cancel_past_the_point_of_no_return_tells_what_truly_happened(
+    operation: str, step: Step
+) -> None:
+    world = Sending()
+    gate = world.remote.gate(operation)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        view = await manager.get(queued)
+        assert view is not None
+        assert view.row.transfer.step is step
+        assert not cancel.done()
+        gate.open()
+        assert (await cancel).transfer.outcome is Outcome.SUCCEEDED
+        await ended(manager, queued)
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_a_cancel_while_it_waits_for_a_slot_ends_it_at_once() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running(limits=ONE) as manager:
+        first = await manager.queue(world.file("a", DATA), "any:a")
+        second = await manager.queue(world.file("b", DATA), "any:b")
+        await gate.wait_reached()
+        assert (await manager.cancel(second)).transfer.outcome is Outcome.CANCELLED
+        assert held(manager) == 1
+        gate.open()
+        await ended(manager, first)
+    assert set(world.remote.files) == {"a"}
+
+
+async def test_a_cancel_while_it_backs_off_ends_it_and_gives_its_session_up() -> None:
+    world = Sending()
+    world.remote.plan("send", PeerUnreachable("http://remote", "cut"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert held(manager) == 0
+        assert (await manager.cancel(queued)).transfer.outcome is Outcome.CANCELLED
+        await settle()
+        row = await ended(manager, queued)
+        assert row.session is None
+    assert world.remote.sessions == 0
+
+
+async def test_a_finished_transfer_is_returned_unchanged() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+        assert await manager.cancel(row.id) == row
+        assert await manager.pause(row.id) == row
+        assert await manager.resume(row.id) == row
+        assert await manager.bump(row.id) == row
+        assert await manager.set_priority(row.id, Priority.HIGH) == row
+
+
+async def test_a_paused_transfer_goes_on_where_it_was() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        row = await in_phase(manager, queued, Phase.PAUSED)
+        assert row.session is not None
+        assert held(manager) == 0
+        gate.open()
+        await settle()
+        assert world.ordered.calls.count("send") == 1
+        await manager.resume(queued)
+        assert (await ended(manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.calls.count("create") == 1
+    assert world.ordered.calls.count("offset") == 1
+
+
+async def test_a_paused_one_may_be_cancelled_and_a_cancelled_one_stays_so() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        await in_phase(manager, queued, Phase.PAUSED)
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        row = await manager.resume(queued)
+        assert row.wanted is Wanted.CANCEL
+        assert (await cancel).transfer.outcome is Outcome.CANCELLED
+
+
+async def test_urgent_ones_go_first_then_small_ones_then_who_came_first() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running(limits=ONE) as manager:
+        await manager.queue(world.file("first", b"1"), "any:first")
+        await gate.wait_reached()
+        world.file("large", LARGE)
+        for name, priority in [
+            ("low", Priority.LOW),
+            ("large", Priority.NORMAL),
+            ("early", Priority.NORMAL),
+            ("late", Priority.NORMAL),
+            ("high", Priority.HIGH),
+        ]:
+            path = "/large" if name == "large" else world.file(name, b"1")
+            await manager.queue(path, f"any:{name}", priority=priority, id=name)
+        await settle()
+        places = {str(view.row.id): view.place for view in (await manager.list())[0]}
+        assert [places[name] for name in ("high", "early", "late", "large", "low")] == [1, 2, 3, 4, 5]
+        await manager.set_priority("low", Priority.HIGH)
+        await manager.bump("late")
+        await settle()
+        gate.open()
+        for name in ("low", "large", "early", "late", "high"):
+            await manager.wait(name)
+    assert list(world.remote.files) == ["first", "high", "low", "late", "early", "large"]
+
+
+async def test_nothing_starves_behind_newer_and_more_urgent_ones() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running(limits=ONE) as manager:
+        await manager.queue(world.file("first", b"1"), "any:first")
+        await gate.wait_reached()
+        await manager.queue(world.file("old", b"1"), "any:old", priority=Priority.LOW, id="old")
+        world.clock.advance(1801)
+        newest = [
+            await manager.queue(world.file(f"n{n}", b"1"), f"any:n{n}", priority=Priority.HIGH)
+            for n in range(5)
+        ]
+        await settle()
+        gate.open()
+        for each in ["old", *newest]:
+            await manager.wait(each)
+    assert list(world.remote.files)[1] == "old"
+
+
+async def test_one_slot_is_kept_for_small_files() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    limits = SendLimits(slots=SlotLimits(total=2, per_line=0, reserved=1))
+    async with world.running(limits=limits) as manager:
+        world.file("large", LARGE)
+        one = await manager.queue("/large", "any:one")
+        two = await manager.queue("/large", "any:two")
+        await settle()
+        assert held(manager) == 1
+        small = await manager.queue(world.file("small", b"1"), "any:small")
+        await settle()
+        assert held(manager) == 2
+        gate.open()
+        for each in (one, two, small):
+            await manager.wait(each)
+
+
+async def test_no_more_run_at_once_than_there_are_slots_and_more_as_soon_as_there_are() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running(limits=ONE) as manager:
+        ids = [await manager.queue(world.file(f"f{n}", b"x"), f"any:f{n}") for n in range(6)]
+        await settle()
+        assert held(manager) == 1
+        manager.set_slots(SlotLimits(total=0, per_line=3))
+        await settle()
+        assert held(manager) == 3
+        gate.open()
+        for each in ids:
+            await manager.wait(each)
+
+
+async def test_when_one_is_told_to_wait_all_of_that_remote_wait_and_nobody_else() -> None:
+    world = Sending()
+    world.remote.plan("create", PeerBusy(429, "too many requests", 120.0))
+    async with world.running() as manager:
+        first = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, first, Phase.WAITING_RETRY)
+        second = await manager.queue(world.file("b", DATA), "any:b")
+        other = await manager.queue(world.file("c", DATA), "ordered:c")
+        assert (await manager.wait(other)).transfer.outcome is Outcome.SUCCEEDED
+        await settle()
+        world.clock.advance(119)
+        await settle()
+        assert world.remote.calls == ["create"]
+        world.clock.advance(2)
+        assert (await manager.wait(first)).transfer.outcome is Outcome.SUCCEEDED
+        assert (await manager.wait(second)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_a_transfer_that_runs_also_waits_when_its_remote_asks_another_to() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        first = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        world.ordered.plan("create", PeerBusy(503, "later", 60.0))
+        second = await manager.queue(world.file("b", DATA), "ordered:b")
+        await in_phase(manager, second, Phase.WAITING_RETRY)
+        gate.open()
+        row = await in_phase(manager, first, Phase.WAITING_RETRY)
+        assert row.transfer.reason == "the remote asks to wait"
+        assert row.failures == 0
+        assert held(manager) == 0
+        world.clock.advance(61)
+        assert (await manager.wait(first)).transfer.outcome is Outcome.SUCCEEDED
+        await manager.wait(second)
+
+
+async def test_an_obstacle_blocks_until_somebody_resumes() -> None:
+    world = Sending()
+    world.remote.plan("create", PeerBlocked(Obstacle.QUOTA, "the drive is full"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        row = await in_phase(manager, queued, Phase.BLOCKED)
+        assert (row.transfer.obstacle, row.error) == (Obstacle.QUOTA, "the drive is full (quota)")
+        assert held(manager) == 0
+        world.clock.advance(3600)
+        await settle()
+        assert world.remote.calls == ["create"]
+        await manager.resume(queued)
+        assert (await ended(manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_a_day_without_progress_ends_as_timed_out_so_that_every_wait_ends() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in again"))
+        blocked = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, blocked, Phase.BLOCKED)
+        world.ordered.plan("create", *[PeerUnreachable("http://remote", "refused")] * 2000)
+        failing = await manager.queue(world.file("b", DATA), "ordered:b")
+        await in_phase(manager, failing, Phase.WAITING_RETRY)
+        for _ in range(300):
+            world.clock.advance(300)
+            await settle()
+        for each in (blocked, failing):
+            row = await ended(manager, each)
+            assert row.transfer.outcome is Outcome.TIMED_OUT
+            assert "no progress for 24 hours" in (row.transfer.reason or "")
+
+
+async def test_a_cancel_of_a_blocked_one_past_the_point_of_no_return_ends_it() -> None:
+    world = Sending()
+    world.remote.plan("commit", Accident(error=PeerBlocked(Obstacle.AUTH, "sign in"), done=True))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, Phase.BLOCKED)
+        row = await manager.cancel(queued)
+        assert row.transfer.outcome is Outcome.ERRORED
+        assert row.transfer.reason == "given up while unfinished: sign in (auth)"
+
+
+async def test_a_cancel_of_one_that_may_have_arrived_asks_first() -> None:
+    world = Sending()
+    world.remote.plan("commit", Accident(error=PeerUnreachable("http://remote", "cut"), done=True))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        assert not cancel.done()
+        world.clock.advance(300)
+        assert (await cancel).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_a_cancel_of_one_that_turns_out_not_to_have_arrived_is_obeyed_then() -> None:
+    world = Sending()
+    world.remote.plan("commit", PeerUnreachable("http://remote", "cut"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        world.clock.advance(300)
+        assert (await cancel).transfer.outcome is Outcome.CANCELLED
+    assert world.remote.files == {}
+    assert world.remote.sessions == 0
+
+
+async def test_a_refusal_is_an_outcome_of_its_own() -> None:
+    world = Sending()
+    world.remote.plan("create", PeerRefused(403, "access-denied", "not for you"))
+    async with world.running() as manager:
+        row = await ended(manager, await manager.queue(world.file("a", DATA), "any:a"))
+    assert row.transfer.outcome is Outcome.REJECTED
+    assert row.transfer.reason == row.error == "not for you (access-denied, 403)"
+
+
+async def test_a_mistake_of_ours_ends_the_transfer_and_not_the_manager() -> None:
+    world = Sending()
+    world.remote.plan("create", ZeroDivisionError("oh"))
+    async with world.running() as manager:
+        row = await ended(manager, await manager.queue(world.file("a", DATA), "any:a"))
+        assert row.transfer.outcome is Outcome.ERRORED
+        assert row.transfer.reason == "a mistake in haulier itself: ZeroDivisionError: oh"
+        await ended(manager, await manager.queue(world.file("a", DATA), "any:a"))
+    assert world.newest("a") == DATA
+
+
+async def test_a_remote_that_is_gone_from_the_settings_blocks_its_transfers() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+    remote = world.remotes.pop("any")
+    gate.open()
+    async with world.running() as manager:
+        row = await in_phase(manager, queued, Phase.BLOCKED)
+        assert row.transfer.reason == "there is no remote 'any' here (conflict)"
+        world.remotes["any"] = remote
+        await manager.resume(queued)
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED

@@ -1,0 +1,625 @@
+"""What changes, vanishes, is lost or is restarted while files are sent; several processes on one journal."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from haulier.adapters.memory_journal import MemoryJournal
+from haulier.adapters.memory_remote import Accident
+from haulier.core.dispatch import Dispatch, OnChange, Removed
+from haulier.core.errors import (
+    JournalBusy,
+    PeerBusy,
+    PeerUnreachable,
+    RemoteSessionLost,
+    StorageUnavailable,
+    TransferNotFound,
+)
+from haulier.core.outgoing import VerifyMode, VerifyPolicy
+from haulier.core.transfer import Outcome, Phase, TransferId
+from haulier.engine.send import Role, UploadManager
+from haulier.engine.send_runner import SendLimits
+from haulier.engine.send_watch import MAX_BEHIND, Changed, Lagged, Progress
+from haulier.engine.slots import SlotLimits
+from tests.support.engine import beside
+from tests.support.sending import Sending, in_phase, settle
+
+DATA = bytes(range(256)) * 1000
+
+
+async def wait_out(world: Sending, manager: UploadManager, transfer_id: str) -> Dispatch:
+    """The result, whatever delays are on the way to it."""
+    waiter = beside(manager.wait(transfer_id))
+    while not waiter.done():
+        await settle()
+        world.clock.advance(300)
+    return await waiter
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_sent_anew_in_a_session_of_its_own() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        world.files.write("/a", DATA[::-1], in_place=True)
+        gate.open()
+        row = await wait_out(world, manager, queued)
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert row.restarts == 1
+    assert world.ordered.files == {"a": [DATA[::-1]]}
+    assert world.ordered.sessions == 0
+
+
+async def test_a_file_that_grew_or_shrank_before_its_turn_is_sent_as_it_is() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        await in_phase(manager, queued, Phase.PAUSED)
+        world.file("a", b"short")
+        gate.open()
+        await manager.resume(queued)
+        row = await wait_out(world, manager, queued)
+    assert row.transfer.size == 5
+    assert world.newest("a") == b"short"
+
+
+async def test_a_changed_file_may_be_asked_to_fail() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.remote.gate("send")
+        queued = await manager.queue(world.file("a", DATA), "any:a", on_change=OnChange.FAIL)
+        await gate.wait_reached()
+        world.file("a", b"other")
+        gate.open()
+        row = await manager.wait(queued)
+        assert row.transfer.outcome is Outcome.ABORTED
+        assert row.transfer.reason == "/a changed while it was being sent: it was written to"
+        await settle()
+    assert world.remote.sessions == 0
+    assert world.remote.files == {}
+
+
+async def test_a_file_that_always_changes_is_given_up() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        for n in range(12):
+            await settle()
+            world.file("a", b"%d" % n)
+            world.clock.advance(2)
+        send = world.remote.send
+
+        async def changing(*arguments: object) -> object:
+            world.file("a", world.files.current("/a").data + b"x")
+            return await send(*arguments)  # type: ignore[arg-type]
+
+        world.remote.send = changing  # type: ignore[method-assign,assignment]
+        again = await manager.queue(world.file("b", b"x"), "any:b")
+        await manager.wait(again)
+        world.file("a", b"new")
+        third = await manager.queue("/a", "any:a")
+        row = await wait_out(world, manager, third)
+        assert row.transfer.outcome is Outcome.ABORTED
+        assert row.restarts == 10
+        await manager.wait(queued)
+
+
+async def test_a_file_that_vanishes_ends_as_errored() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.remote.gate("send")
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        world.files.remove("/a")
+        gate.open()
+        row = await manager.wait(queued)
+    assert row.transfer.outcome is Outcome.ERRORED
+    assert row.transfer.reason == "/a: No such file or directory"
+
+
+async def test_a_file_that_cannot_be_read_any_more_ends_as_errored() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        world.files.fail("/a", OSError(errno.EIO, "Input/output error"))
+        gate.open()
+        row = await manager.wait(queued)
+    assert row.transfer.outcome is Outcome.ERRORED
+    assert row.transfer.reason == "Input/output error"
+
+
+async def test_a_session_that_is_lost_is_replaced_at_once() -> None:
+    world = Sending()
+    world.remote.plan("commit", RemoteSessionLost("it expired"))
+    async with world.running() as manager:
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.calls.count("create") == 2
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_a_remote_that_loses_every_session_is_let_rest() -> None:
+    world = Sending()
+    world.remote.plan("commit", RemoteSessionLost("it expired"), RemoteSessionLost("it expired"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert (await wait_out(world, manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_after_a_cut_only_what_is_missing_is_sent() -> None:
+    world = Sending()
+    world.ordered.plan("send", Accident(error=PeerUnreachable("http://remote", "cut"), kept=1000))
+    world.remote.plan("send", Accident(error=PeerBusy(504, "too slow"), done=True))
+    async with world.running() as manager:
+        ids = [await manager.queue(world.file("a", DATA), f"{name}:a") for name in ("ordered", "any")]
+        for each in ids:
+            assert (await wait_out(world, manager, each)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.sent_bytes == world.remote.sent_bytes == len(DATA)
+    assert world.ordered.files == world.remote.files == {"a": [DATA]}
+
+
+async def test_a_chunk_that_took_too_long_is_half_as_long_next_time() -> None:
+    world = Sending()
+    world.ordered.plan("send", PeerUnreachable("http://remote", "timed out", too_slow=True))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert row.pace == 32 * 1024
+        await wait_out(world, manager, queued)
+
+
+async def test_what_is_stored_with_another_byte_is_an_error_and_no_loop() -> None:
+    world = Sending()
+    gate = world.remote.gate("verify")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        world.remote.corrupt("a")
+        gate.open()
+        row = await manager.wait(queued)
+    assert row.transfer.outcome is Outcome.ERRORED
+    assert "a (sha-256) has digest" in (row.transfer.reason or "")
+    assert world.remote.calls.count("commit") == 1
+
+
+async def test_a_policy_may_leave_the_comparison_out() -> None:
+    world = Sending()
+    limits = SendLimits(policies={"any": VerifyPolicy(VerifyMode.OFF)})
+    async with world.running(limits=limits) as manager:
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert row.sum is None
+    assert "verify" not in world.remote.calls
+
+
+@pytest.mark.parametrize("operation", ["create", "send", "commit", "verify"])
+async def test_stopped_anywhere_and_started_again_it_arrives_once(operation: str) -> None:
+    world = Sending()
+    gate = world.remote.gate(operation)
+    manager = world.manager()
+    await manager.start()
+    await manager.start()
+    queued = await manager.queue(world.file("a", DATA), "any:a")
+    waiter = beside(manager.wait(queued))
+    await gate.wait_reached()
+    await manager.stop(grace_s=0)
+    await manager.stop()
+    assert world.files.open_now == 0
+    gate.open()
+    await manager.start()
+    assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+    with suppress(StorageUnavailable):
+        await waiter
+    await manager.stop()
+    assert world.remote.files == {"a": [DATA]}
+    assert world.remote.calls.count("commit") <= 2
+
+
+async def test_a_stop_lets_what_is_being_committed_come_to_its_end() -> None:
+    world = Sending()
+    gate = world.remote.gate("commit")
+    manager = world.manager()
+    await manager.start()
+    queued = await manager.queue(world.file("a", DATA), "any:a")
+    await gate.wait_reached()
+    stop = beside(manager.stop(grace_s=60))
+    await settle()
+    assert not stop.done()
+    gate.open()
+    await stop
+    async with world.running(role=Role.NEVER) as observer:
+        assert (await observer.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+@asynccontextmanager
+async def killed(world: Sending) -> AsyncIterator[UploadManager]:
+    """A process that dies where it is: what it does afterwards changes nothing."""
+    manager = world.manager()
+    await manager.start()
+    frozen = world.journal
+    try:
+        yield manager
+    finally:
+        rows = frozen.rows
+        await manager.stop(grace_s=0)
+        frozen.rows, frozen.runner = rows, None
+
+
+@pytest.mark.parametrize("operation", ["create", "send", "commit", "verify"])
+async def test_killed_anywhere_the_next_runner_ends_it_with_one_version(operation: str) -> None:
+    world = Sending()
+    gate = world.remote.gate(operation)
+    async with killed(world) as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+    gate.open()
+    async with world.running() as manager:
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_an_observer_queues_wants_and_hears_of_the_result() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as runner, world.running() as observer:
+        assert (runner.runs, observer.runs) == (True, False)
+        assert await observer.holder() == "memory"
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+        waiter = beside(observer.wait(queued))
+        cancelled = await observer.queue(world.file("b", DATA), "any:b")
+        await pass_time(world)
+        await gate.wait_reached()
+        assert (await observer.cancel(cancelled)).live
+        gate.open()
+        await pass_time(world)
+        assert (await waiter).transfer.outcome is Outcome.SUCCEEDED
+        assert (await observer.wait(cancelled)).transfer.outcome is Outcome.CANCELLED
+        view = await observer.get(queued)
+        assert view is not None
+        assert view.place is None
+
+
+async def pass_time(world: Sending, seconds: float = 1.0) -> None:
+    """Let every process look at the journal."""
+    for _ in range(int(seconds * 10)):
+        await settle()
+        world.clock.advance(0.1)
+    await settle()
+
+
+async def test_an_observer_takes_over_what_the_runner_lets_go() -> None:
+    world = Sending()
+    gate = world.remote.gate("send")
+    async with world.running() as observer:
+        await observer.stop()
+        runner = world.manager()
+        await runner.start()
+        await observer.start()
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+        waiter = beside(observer.wait(queued))
+        await pass_time(world)
+        await gate.wait_reached()
+        await runner.stop(grace_s=0)
+        gate.open()
+        await pass_time(world)
+        assert observer.runs
+        assert (await waiter).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_a_second_runner_is_refused() -> None:
+    world = Sending()
+    async with world.running():
+        with pytest.raises(JournalBusy, match="process memory runs this journal already"):
+            await world.manager(role=Role.REQUIRED).start()
+
+
+async def test_what_is_wanted_while_nobody_runs_is_obeyed_by_the_next_runner() -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as observer:
+        ids = [await observer.queue(world.file(name, DATA), f"any:{name}") for name in ("a", "b", "c", "d")]
+        await observer.cancel(ids[0])
+        await observer.pause(ids[1])
+        await observer.remove(ids[2])
+        with pytest.raises(TransferNotFound):
+            await observer.wait("unknown", timeout_s=0)
+    async with world.running() as manager:
+        assert (await manager.wait(ids[0])).transfer.outcome is Outcome.CANCELLED
+        await in_phase(manager, ids[1], Phase.PAUSED)
+        assert (await manager.wait(ids[3])).transfer.outcome is Outcome.SUCCEEDED
+        await settle()
+        assert await manager.get(ids[2]) is None
+    assert set(world.remote.files) == {"d"}
+
+
+async def test_sessions_of_the_dead_are_given_up_by_the_next_runner() -> None:
+    world = Sending()
+    world.remote.plan("commit", PeerUnreachable("http://remote", "cut"))
+    world.remote.plan("cancel", PeerUnreachable("http://remote", "still cut"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a", on_change=OnChange.FAIL)
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        world.file("a", b"other")
+        world.clock.advance(300)
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.ABORTED
+        await settle()
+    assert world.remote.sessions == 1
+    async with world.running() as manager:
+        await settle()
+        view = await manager.get(queued)
+        assert view is not None
+        assert view.row.session is None
+    assert world.remote.sessions == 0
+
+
+async def test_results_are_forgotten_after_the_retention() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        queued = await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+        world.clock.advance(29 * 24 * 3600)
+        await settle()
+        assert await manager.get(queued.id) is not None
+        world.clock.advance(2 * 24 * 3600)
+        await settle()
+        assert await manager.get(queued.id) is None
+
+
+async def test_events_tell_every_state_and_the_last_of_the_progress() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        events = manager.events()
+        found: list[object] = []
+
+        async def read() -> None:
+            found.extend([happening async for happening in events])
+
+        reader = beside(read())
+        await settle()
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await manager.wait(queued)
+        removed = await manager.queue(world.file("b", DATA), "any:b")
+        await manager.wait(removed)
+        await settle()
+        await manager.remove(removed)
+        await settle()
+    await reader
+    states = [it.row.transfer.phase for it in found if isinstance(it, Changed) and it.row.id == queued]
+    assert states[0] is Phase.QUEUED
+    assert [phase for phase in Phase if phase in states] == [
+        Phase.QUEUED,
+        Phase.REQUESTED,
+        Phase.INITIALIZING,
+        Phase.IN_PROGRESS,
+        Phase.ENDED,
+    ]
+    assert [it.done for it in found if isinstance(it, Progress) and it.id == queued][-1] == len(DATA)
+    assert [it.id for it in found if isinstance(it, Removed)] == [removed]
+
+
+async def test_a_reader_that_lags_is_told_so_and_shown_what_there_is() -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as manager:
+        events = manager.events()
+        first = beside(anext(events))
+        await settle()
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        assert isinstance(await first, Changed)
+        for _ in range(MAX_BEHIND + 1):
+            manager.changed(replace(await manager._require(queued)))
+        lagged = await anext(events)
+        assert isinstance(lagged, Lagged)
+        assert [row.id for row in lagged.live] == [queued]
+        await events.aclose()
+
+
+async def test_a_bound_on_the_bandwidth_can_be_changed_while_it_holds() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        manager.set_bandwidth(64 * 1024)
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await in_phase(manager, queued, Phase.IN_PROGRESS)
+        assert world.ordered.sent_bytes <= 2 * 64 * 1024
+        manager.set_bandwidth(None)
+        assert (await wait_out(world, manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_a_journal_that_cannot_be_written_stops_nothing_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        write = manager._journal.write
+
+        async def failing(*arguments: object, **options: object) -> object:
+            raise StorageUnavailable("the disk is on fire")
+
+        monkeypatch.setattr(manager._journal, "write", failing)
+        gate.open()
+        await settle()
+        monkeypatch.setattr(manager._journal, "write", write)
+        assert (await wait_out(world, manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_a_journal_that_cannot_be_used_for_a_while_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as observer:
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+        paused = await observer.queue(world.file("b", DATA), "any:b")
+        await observer.pause(paused)
+    journal = MemoryJournal(world.journal)
+    calls = {"read": 0, "write": 0, "commits_of_others": 0}
+
+    def flaky(name: str, method: Any) -> Any:
+        async def failing(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            if calls[name] <= 2:
+                raise StorageUnavailable("the disk is on fire")
+            return await method(*arguments, **options)
+
+        return failing
+
+    manager = world.manager(journal=journal)
+    await manager.start()
+    for name in calls:
+        monkeypatch.setattr(journal, name, flaky(name, getattr(journal, name)))
+    async with asyncio.timeout(20):
+        while min(calls.values()) < 3 or world.remote.files.get("a") is None:
+            await pass_time(world)
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+        await manager.stop()
+
+
+async def test_what_another_process_wanted_unheard_is_obeyed_when_its_turn_comes() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    limits = SendLimits(slots=SlotLimits(total=1, per_line=0))
+    async with world.running(limits=limits) as manager, world.running(role=Role.NEVER) as observer:
+        first = await manager.queue(world.file("a", DATA), "any:a")
+        second = await manager.queue(world.file("b", DATA), "any:b")
+        await gate.wait_reached()
+        await observer.pause(second)
+        await observer.queue(world.file("c", DATA), "any:c")
+        third = await manager.queue(world.file("d", DATA), "any:d")
+        gate.open()
+        await manager.wait(first)
+        await in_phase(manager, second, Phase.PAUSED)
+        await pass_time(world)
+        await manager.wait(third)
+        await manager._heard(TransferId("pruned"))
+    assert set(world.remote.files) == {"a", "c", "d"}
+
+
+async def test_resuming_one_that_backs_off_leaves_it_where_it_is() -> None:
+    world = Sending()
+    world.remote.plan("create", PeerUnreachable("http://remote", "cut"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert await manager.resume(queued) == row
+        await settle()
+        assert (await wait_out(world, manager, queued)).transfer.attempts == 2
+
+
+async def test_limits_of_slots_may_be_set_before_there_is_a_runner() -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as observer:
+        observer.set_slots(SlotLimits(total=1, per_line=1))
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+    gate = world.remote.gate("create")
+    manager = world.manager()
+    manager.set_slots(SlotLimits(total=2, per_line=1))
+    async with manager:
+        await gate.wait_reached()
+        second = await manager.queue(world.file("b", DATA), "any:b")
+        await settle()
+        assert world.remote.calls == ["create"]
+        gate.open()
+        for each in (queued, second):
+            await manager.wait(each)
+
+
+async def test_a_stop_in_the_same_moment_as_a_start_of_a_transfer_leaves_it_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as observer:
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+    journal = MemoryJournal(world.journal)
+    write, begun, go_on = journal.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        manager = managers[0]
+        if manager._runner is not None and manager._runner.slots.statistics.held:
+            begun.set()
+            await go_on.wait()
+        return await write(*arguments, **options)
+
+    monkeypatch.setattr(journal, "write", slow)
+    managers = [world.manager(journal=journal)]
+    await managers[0].start()
+    await begun.wait()
+    stopping = beside(managers[0].stop(grace_s=0))
+    await settle()
+    go_on.set()
+    await stopping
+    assert world.remote.calls == []
+    async with world.running() as again:
+        assert (await again.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_followers_of_a_manager_that_has_stopped_come_to_their_end() -> None:
+    world = Sending()
+    manager = world.manager()
+    await manager.start()
+    await manager.stop()
+    async with asyncio.timeout(20):
+        assert [happening async for happening in manager.events()] == []
+
+
+async def test_a_row_that_is_gone_while_its_session_is_given_up_stays_gone() -> None:
+    world = Sending()
+    world.remote.plan("send", PeerUnreachable("http://remote", "cut"))
+    gate = world.remote.gate("cancel")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        await manager.cancel(queued)
+        await gate.wait_reached()
+        await manager.remove(queued)
+        gate.open()
+        await settle()
+        assert await manager.get(queued) is None
+
+
+async def test_a_remote_that_tells_no_checksum_is_compared_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Sending()
+    monkeypatch.setattr(world.remote, "summing", lambda *_: None)
+    async with world.running() as manager:
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert row.sum is None
+
+
+async def test_what_was_stored_without_being_told_is_found_by_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Sending()
+    send = world.ordered.send
+
+    async def silent(*arguments: Any) -> None:
+        await send(*arguments)
+
+    monkeypatch.setattr(world.ordered, "send", silent)
+    async with world.running() as manager:
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "ordered:a"))
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.files == {"a": [DATA]}
+
+
+async def test_many_old_results_are_forgotten_in_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haulier.engine.send_runner.BATCH", 2)
+    world = Sending()
+    async with world.running() as manager:
+        for n in range(5):
+            await manager.wait(await manager.queue(world.file(f"f{n}", b"x"), f"any:f{n}"))
+    world.clock.advance(31 * 24 * 3600)
+    async with world.running() as manager:
+        await settle()
+        assert await manager.list() == ([], None)
