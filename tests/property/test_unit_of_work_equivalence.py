@@ -24,7 +24,7 @@ from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
-from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, Mode, SessionId, SessionStatus
 from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, RecordQuery
@@ -43,6 +43,7 @@ CAPSULE_ROWS = [
 ]
 CHUNKED = ("c1", "c2")
 APPENDED = ("p1",)
+FINAL = ("f1",)
 RECORDS = ("r1", "r2", "r3")
 BLOBS = ("b1", "b2", "b3", "b4")
 PRINCIPALS = ("local", "user:x", "user:y")
@@ -57,7 +58,7 @@ names = st.text(st.sampled_from("aAäÄ\u0308ßSs%_\\ςΣ"), min_size=1, max_siz
     st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=6
 )
 paths = st.none() | st.text(st.sampled_from("aAb/\ud7ff\U0010ffff"), min_size=1, max_size=5)
-sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED)])
+sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL)])
 record_ids = st.sampled_from([RecordId(name) for name in RECORDS])
 kinds = st.sampled_from(AssetKind)
 principals = st.sampled_from(PRINCIPALS)
@@ -192,11 +193,34 @@ class SessionsOfBoth(BothDatabases):
         self.do(lambda tx: tx.sessions.insert(session, max_live=max_live), rolled_back=rolled_back)
 
     @rule(
-        name=st.sampled_from(APPENDED), owner=owners, key=keys, size=st.sampled_from([None, 5]), now=moments
+        name=st.sampled_from(APPENDED),
+        owner=owners,
+        key=keys,
+        size=st.sampled_from([None, 5]),
+        concat=st.sampled_from([Concat.NONE, Concat.PARTIAL]),
+        now=moments,
     )
     def begin_append(self, name: str, now: float, **fields: Any) -> None:
         session = upload(name, begun_at=now, mode=Mode.APPEND, **fields)
         self.do(lambda tx: tx.sessions.insert(session, max_live=3))
+
+    @rule(made_of=st.lists(st.sampled_from(APPENDED), max_size=3), now=moments)
+    def begin_final(self, made_of: list[str], now: float) -> None:
+        session = upload("f1", begun_at=now, mode=Mode.APPEND, size=None, concat=Concat.FINAL)
+        self.do(
+            lambda tx: tx.sessions.insert(session, max_live=9),
+            lambda tx: tx.sessions.join(session.id, [SessionId(name) for name in made_of]),
+        )
+
+    @rule(size=st.integers(0, 5), now=moments)
+    def assemble(self, size: int, now: float) -> None:
+        session = self.see(lambda tx: tx.sessions.peek(SessionId("f1")))
+        if session is None or session.size is None:
+            self.do(lambda tx: tx.sessions.assemble(SessionId("f1"), size, now=now))
+
+    @rule(name=st.sampled_from([*APPENDED, *CHUNKED]))
+    def lock_finals(self, name: str) -> None:
+        self.do(lambda tx: tx.sessions.finals(SessionId(name)))
 
     @rule(name=st.sampled_from(CHUNKED), data=st.data(), fill=st.binary(min_size=1, max_size=1), now=moments)
     def accept(self, name: str, data: Any, fill: bytes, now: float) -> None:
@@ -312,7 +336,7 @@ class SessionsOfBoth(BothDatabases):
 
     @rule(session_id=sessions_ids, back=st.integers(0, 1), now=moments, rolled_back=st.booleans())
     def reopen(self, session_id: SessionId, back: int, now: float, rolled_back: bool) -> None:
-        if session_id in APPENDED:  # which fail instead
+        if session_id in (*APPENDED, *FINAL):  # which fail instead
             return
         fence = self.fence_of(session_id, back)
         self.do(
@@ -355,8 +379,9 @@ class SessionsOfBoth(BothDatabases):
 
 async def all_sessions(tx: Any) -> list[Any]:
     """Look at the sessions in every way there is."""
-    ids = [SessionId(name) for name in (*CHUNKED, *APPENDED)]
+    ids = [SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL)]
     return [
+        list(await tx.sessions.partials(SessionId("f1"))),
         [await tx.sessions.load(it) for it in ids],
         [await tx.sessions.peek(it) for it in ids],
         [await tx.sessions.chunk(it, index) for it in ids for index in range(3)],

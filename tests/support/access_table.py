@@ -31,6 +31,16 @@ PUT    /api/uploads/{upload_id}/chunks/{index}    401      404    404    404    
 POST   /api/uploads/{upload_id}/finish            401      404    404    404    200   200      200     401 200   401     404
 GET    /api/uploads/{upload_id}/events            401      404    404    404    200   200      200     401 200   401     404
 PUT    /api/files/{filename:path}                 401      404    403    201    201   201      201     401 401   401     201
+OPTIONS /tus                                  200      200    200    200    200   200      200     200 200   200     200
+OPTIONS /tus/                                 200      200    200    200    200   200      200     200 200   200     200
+OPTIONS /tus/{upload_id:path}                 200      200    200    200    200   200      200     200 200   200     200
+POST   /tus                                   401      404    403    201    201   201      201     401 401   401     201
+POST   /tus/                                  401      404    403    201    201   201      201     401 401   401     201
+POST   /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
+HEAD   /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 200   401     404
+PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
+GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401     404
+DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
 GET    /api/records                               401      404    200    200    200   200      200     401 401   401     200
 POST   /api/records                               401      404    403    404    201   422      422     401 401   401     404
 GET    /api/records/{record_id}                   401      404    200    200    200   200      200     401 401   401     404
@@ -78,6 +88,16 @@ PUT    /api/uploads/{upload_id}/chunks/{index}  204  403     421       403     2
 POST   /api/uploads/{upload_id}/finish          200  403     421       403     200
 GET    /api/uploads/{upload_id}/events          200  403     421       403     200
 PUT    /api/files/{filename:path}               201  403     421       403     201
+OPTIONS /tus                                   200  403     421       403     200
+OPTIONS /tus/                                  200  403     421       403     200
+OPTIONS /tus/{upload_id:path}                  200  403     421       403     200
+POST   /tus                                    201  403     421       403     201
+POST   /tus/                                   201  403     421       403     201
+POST   /tus/{upload_id:path}                   204  403     421       403     204
+HEAD   /tus/{upload_id:path}                   200  403     421       403     200
+PATCH  /tus/{upload_id:path}                   204  403     421       403     204
+GET    /tus/{upload_id:path}                   200  403     421       403     200
+DELETE /tus/{upload_id:path}                   204  403     421       403     204
 GET    /api/records                             200  403     421       403     200
 POST   /api/records                             201  403     421       403     422
 GET    /api/records/{record_id}                 200  403     421       403     200
@@ -138,6 +158,8 @@ SLUGS: Final = {
     (404, "/api/ingestion/session"): "visitor-not-found",
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
+    (404, "/tus/{"): "upload-not-found",
+    (404, "/tus"): "capsule-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
     (422, "/api/records"): "invalid-request",

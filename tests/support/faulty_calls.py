@@ -58,13 +58,13 @@ class FaultyCalls(SystemCalls):
         if name not in OPERATIONS:
             return found
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             number = len(self.made)
             self.made.append((name, threading.current_thread().name))
             if number == self.crash_at:
                 raise Crash
             if self._faults[name]:
                 self._faults[name].popleft()()
-            return found(*arguments)
+            return found(*arguments, **named)
 
         return call

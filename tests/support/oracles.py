@@ -4,6 +4,7 @@ Each `check_...` takes any text, lets the parser refuse it with the one error it
 whatever it takes is safe. Every other exception is a bug and comes out.
 """
 
+import base64
 import math
 import re
 import unicodedata
@@ -23,13 +24,23 @@ from haulier.core.digest import (
 )
 from haulier.core.errors import DigestMalformed, InvalidRequest, Unauthenticated
 from haulier.core.retry import MAX_RETRY_AFTER_S, parse_retry_after
-from haulier.core.upload import check_content_type, check_filename, check_key, check_metadata, check_path
+from haulier.core.session import Concat
+from haulier.core.upload import (
+    MAX_PARTIALS,
+    check_content_type,
+    check_filename,
+    check_key,
+    check_metadata,
+    check_path,
+)
 from haulier.server.bearer import bearer_token
 from haulier.server.content import Span, choose_span
 from haulier.server.errors import HostRefused, RangeNotSatisfiable
 from haulier.server.hosts import HostRules
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
+from haulier.server.tus.checksums import read_checksum
+from haulier.server.tus.headers import describe, read_concat, read_metadata
 from haulier.soulseek.codec import MalformedMessage, Table
 from haulier.soulseek.messages import FROM_SERVER, INIT, TO_SERVER
 from haulier.soulseek.peer_messages import TO_PEER, FolderAnswer, SearchAnswer, ShareList
@@ -197,8 +208,9 @@ def check_authorization(text: str) -> None:
     except Unauthenticated as error:
         _require_quotable(error)
         return
-    assert text.lower().startswith("bearer ")
-    assert text.endswith(token)
+    said = text.strip(" \t")  # white space around a field's value is no part of it
+    assert said.lower().startswith("bearer ")
+    assert said.endswith(token)
     assert 0 < len(token) < 512
     assert token.isascii()
     assert token.isprintable()
@@ -230,9 +242,9 @@ def check_host(text: str) -> None:
         rules.require(_request((b"host", text)))
     except HostRefused:
         return
-    assert re.fullmatch(
-        r"files\.example(:[0-9]{1,5})?|b:0*80|(127\.0\.0\.1|\[::1\]|localhost):0*8000", text.lower()
-    )
+    # White space around a field's value is no part of it.
+    named = text.strip(" \t").lower()
+    assert re.fullmatch(r"files\.example(:[0-9]{1,5})?|b:0*80|(127\.0\.0\.1|\[::1\]|localhost):0*8000", named)
 
 
 def check_soulseek_frames(text: str) -> None:
@@ -270,3 +282,51 @@ def check_soulseek_packed(text: str) -> None:
                 list(content) if isinstance(content, Iterator) else None
             except MalformedMessage as error:
                 _require_short(error)
+
+
+def check_tus_metadata(text: str) -> None:
+    """`Upload-Metadata`: unique keys with bytes, which come back when they are written; what is told of the file is text."""
+    try:
+        metadata = read_metadata(text)
+    except InvalidRequest as error:
+        _require_short(error)
+        return
+    assert all(key and not set(key) & {" ", ","} for key in metadata)
+    written = ",".join(f"{key} {base64.b64encode(value).decode()}" for key, value in metadata.items())
+    assert read_metadata(written) == metadata
+    described = describe(metadata)
+    assert described.filename
+    for told in (described.filename, described.path or "", *described.texts.values()):
+        told.encode()
+        assert "\0" not in told
+    if described.content_type is not None:
+        assert not [*check_content_type(described.content_type)]
+
+
+def check_tus_concat(text: str) -> None:
+    """`Upload-Concat`: nothing, or one to a thousand names in which no address is left."""
+    try:
+        made_of = read_concat(text)
+    except InvalidRequest as error:
+        _require_short(error)
+        return
+    if made_of.concat is Concat.PARTIAL:
+        assert text == "partial"
+    else:
+        assert text.startswith("final;")
+        assert 1 <= len(made_of.partials) <= MAX_PARTIALS
+        assert len(made_of.partials) == len(text[6:].split())
+        assert all(made_of.partials)
+
+
+def check_tus_checksum(text: str) -> None:
+    """`Upload-Checksum`: the bytes of an algorithm of lower case."""
+    try:
+        checksum = read_checksum(text)
+    except InvalidRequest as error:
+        _require_short(error)
+        return
+    lengths = {"sha1": 20, "sha256": 32, "sha512": 64, "md5": 16, "crc32": 4}
+    assert len(checksum.value) == lengths[checksum.algorithm]
+    written = f"{checksum.algorithm} {base64.b64encode(checksum.value).decode()}"
+    assert read_checksum(written) == checksum

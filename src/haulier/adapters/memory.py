@@ -6,7 +6,7 @@ Rule 2: a `MemoryDisk` is the machine, a `MemorySink` one process on it. A proce
 """
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -147,7 +147,7 @@ class MemoryWriter:
 
 
 class MemorySink:
-    """`ByteSink` and `Sweeping` in memory, for tests and simulations."""
+    """`ByteSink`, `Concatenating` and `Sweeping` in memory, for tests and simulations."""
 
     def __init__(self, disk: MemoryDisk | None = None, *, pause: Pause | None = None) -> None:
         """Be one process on `disk` (None: on one of its own).
@@ -278,6 +278,27 @@ class MemorySink:
         for offset in range(start, stop, PIECE):
             await self.step("scan")
             consume(_slice(self.disk.parts.get(key), offset, min(offset + PIECE, stop)))
+
+    async def concatenate(self, key: str, parts: Sequence[tuple[str, int]]) -> None:
+        """Make a part of others, in their order; may be repeated.
+
+        Raises:
+            RangeBusy: somebody else writes it.
+            StorageFull: what it adds does not fit.
+            StorageUnavailable: one of the others is missing or short, or the part is committed.
+        """
+        writer = await self.open(key, 0, None)
+        try:
+            await self.truncate(key, 0)
+            for name, size in parts:
+                for offset in range(0, size, PIECE):
+                    await self.step("concatenate")
+                    piece = _slice(self.disk.parts.get(name), offset, min(offset + PIECE, size))
+                    pending = writer.write(piece)
+                    if pending is not None:
+                        await pending
+        finally:
+            await writer.close()
 
     async def discard(self, key: str) -> None:
         """Remove a part; fine when there is none."""

@@ -24,7 +24,7 @@ from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
-from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import Chunk, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, RecordQuery
 
@@ -42,6 +42,8 @@ class _Rows(Generic[D]):
 
     sessions: dict[SessionId, Session[D]] = field(default_factory=dict)
     chunks: dict[SessionId, dict[int, Chunk]] = field(default_factory=dict)
+    partials: dict[SessionId, tuple[SessionId, ...]] = field(default_factory=dict)
+    """What final sessions are made of."""
     records: dict[RecordId, Record] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
@@ -61,6 +63,7 @@ class _Rows(Generic[D]):
         return _Rows(
             sessions=dict(self.sessions),
             chunks=dict(self.chunks),
+            partials=dict(self.partials),
             records=dict(self.records),
             kept=self.kept,
             finalised=dict(self.finalised),
@@ -324,6 +327,35 @@ class MemorySessionStore(Generic[D]):
             return False
         return self._store(session.declare_size(size))
 
+    async def join(self, final_id: SessionId, partial_ids: Sequence[SessionId]) -> None:
+        """Make a new final session of these."""
+        await self._pause()
+        if final_id in self._rows.partials or any(it not in self._rows.sessions for it in partial_ids):
+            message = f"session {final_id} is not new, or what it is made of is not there"
+            raise AssertionError(message)
+        self._rows.partials[final_id] = tuple(partial_ids)
+
+    async def partials(self, final_id: SessionId) -> Sequence[Session[D]]:
+        """Return what a final session is made of."""
+        await self._pause()
+        return [self._rows.sessions[it] for it in self._rows.partials.get(final_id, ())]
+
+    async def finals(self, partial_id: SessionId) -> Sequence[Session[D]]:
+        """Return the live final sessions that are made of this one."""
+        await self._pause()
+        return [final for final in self._finals(partial_id) if final.status.live]
+
+    def _finals(self, partial_id: SessionId) -> list[Session[D]]:
+        names = (final_id for final_id, made_of in self._rows.partials.items() if partial_id in made_of)
+        return [self._rows.sessions[final_id] for final_id in sorted(names)]
+
+    async def assemble(self, final_id: SessionId, size: int, *, now: float) -> bool:
+        """Note that all is there."""
+        session = await self._open(final_id)
+        if session is None or session.spec.concat is not Concat.FINAL:
+            return False
+        return self._store(session.assemble(size, now=now))
+
     async def start_finish(
         self, session_id: SessionId, blob_key: str, holder: str, *, now: float
     ) -> Session[D] | None:
@@ -418,7 +450,10 @@ class MemorySessionStore(Generic[D]):
         overdue = (
             session
             for session in self._rows.sessions.values()
-            if session.status is SessionStatus.OPEN and session.expires_at <= now and session.id not in held
+            if session.status is SessionStatus.OPEN
+            and session.expires_at <= now
+            and session.id not in held
+            and not self._is_needed(session, now)
         )
         chosen = sorted(overdue, key=lambda session: (session.expires_at, session.id))[:limit]
         expired = [session.end(SessionStatus.EXPIRED, error=None, now=now) for session in chosen]
@@ -426,6 +461,13 @@ class MemorySessionStore(Generic[D]):
             self._rows.chunks.pop(session.id, None)
             self._store(session)
         return [_without_chunks(session) for session in expired]
+
+    def _is_needed(self, session: Session[D], now: float) -> bool:
+        """Whether a live final session is made of it, or something that it is made of has time."""
+        if session.spec.concat is Concat.PARTIAL:
+            return any(final.status.live for final in self._finals(session.id))
+        made_of = (self._rows.sessions[it] for it in self._rows.partials.get(session.id, ()))
+        return any(it.status is SessionStatus.OPEN and it.expires_at > now for it in made_of)
 
     async def live(self) -> Sequence[Session[D]]:
         """Return all live sessions, oldest first, in mode chunks without `received`."""
@@ -497,6 +539,9 @@ class MemorySessionStore(Generic[D]):
     def _drop(self, session_id: SessionId) -> None:
         self._rows.sessions.pop(session_id, None)
         self._rows.chunks.pop(session_id, None)
+        self._rows.partials.pop(session_id, None)
+        for final_id, made_of in self._rows.partials.items():
+            self._rows.partials[final_id] = tuple(it for it in made_of if it != session_id)
 
     def _keyed(self, scope: str, owner: str, key: str) -> Session[D] | None:
         return next(
@@ -511,7 +556,10 @@ class MemorySessionStore(Generic[D]):
 
     def _count(self, scope: str | None, owner: str) -> int:
         return sum(
-            session.status.live and session.spec.owner == owner and scope in {None, session.spec.scope}
+            session.status.live
+            and session.spec.owner == owner
+            and scope in {None, session.spec.scope}
+            and not (session.spec.concat is Concat.PARTIAL and session.complete)
             for session in self._rows.sessions.values()
         )
 

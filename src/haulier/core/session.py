@@ -40,6 +40,16 @@ class Mode(StrEnum):
     """Bytes at the current end only."""
 
 
+class Concat(StrEnum):
+    """Whether a session is made of others, or for others; mode append only. The words are those of tus."""
+
+    NONE = "none"
+    PARTIAL = "partial"
+    """A piece of others: when it is complete it stays open until it expires, and never has a result of its own."""
+    FINAL = "final"
+    """Takes no bytes itself: it is complete when its partial ones are, and is then put together of them."""
+
+
 class SessionStatus(StrEnum):
     """Where a session stands."""
 
@@ -108,6 +118,7 @@ class SessionSpec:
     chunk_size: int
     ttl_s: float
     """Seconds since the last activity after which the session expires."""
+    concat: Concat = Concat.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +211,11 @@ class Session(Generic[D]):
         return self.size is not None and self.received.covers(0, self.size)
 
     @property
+    def due(self) -> bool:
+        """Whether nothing is missing before its finish can start; of a partial one there is none."""
+        return self.complete and self.spec.concat is not Concat.PARTIAL
+
+    @property
     def replaceable(self) -> bool:
         """Whether accepted chunks may be replaced: only after the whole file's digest was wrong."""
         return self.status is SessionStatus.OPEN and self.error is not None
@@ -290,6 +306,13 @@ class Session(Generic[D]):
         assert self.size is None, f"session {self.id} has its size already"
         assert self.offset <= size, f"session {self.id} has more than {size} bytes"
         return replace(self, size=size)
+
+    def assemble(self, size: int, *, now: float) -> "Session[D]":
+        """A final one: all that it is made of is complete, and has `size` bytes together."""
+        self._require(SessionStatus.OPEN, Mode.APPEND)
+        assert self.spec.concat is Concat.FINAL, f"session {self.id} is made of no others"
+        assert self.size in {None, size}, f"session {self.id} has {self.size} bytes, not {size}"
+        return replace(self.seen(now), size=size, received=Ranges(((0, size),)) if size else Ranges())
 
     def finish(self, blob_key: str, holder: str, *, now: float) -> "Session[D]":
         """All bytes are here and `holder` makes them final, under `blob_key`."""

@@ -15,7 +15,7 @@ from typing import Final
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import Mode, Session
+from haulier.core.session import Concat, Mode, Session, SessionId
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""
@@ -30,6 +30,8 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 """Bytes of all keys and values. Precedent: usual header limits, through which tus sends them."""
 MAX_SIDE: Final = 2**31 - 1
 """Pixels. Precedent: PNG, the widest of the formats."""
+MAX_PARTIALS: Final = 1000
+"""Uploads that one is put together of. Precedent: S3 lists 1000 parts at a time; a header holds not many more."""
 MAX_KEY: Final = 255
 """Characters of an idempotency key. Precedent: Stripe's limit."""
 
@@ -83,6 +85,10 @@ class UploadDetails:
     """Pixels, by the word of the sender, who made the picture."""
     data_url: str | None = None
     """A committed placeholder as a URL."""
+    raw_metadata: str | None = None
+    """What the client sent as metadata, character by character (of bytes beyond ASCII: as Latin-1)."""
+    raw_concat: str | None = None
+    """The same of what it said about being made of others, or for others."""
 
     def attached(self, record: RecordId) -> "UploadDetails":
         """A record takes this detached asset over."""
@@ -152,8 +158,13 @@ def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
     texts = [text for item in metadata.items() for text in item]
     if sum(map(_length, texts)) > MAX_METADATA_BYTES:
         yield FieldProblem("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all")
-    elif any(_UNSTORABLE.search(text) for text in texts):
+    elif not all(map(is_storable, texts)):
         yield FieldProblem("metadata", "must not contain NUL or lone surrogates")
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database and every encoding take a text: it has neither NUL nor lone surrogates."""
+    return _UNSTORABLE.search(text) is None
 
 
 def check_key(key: str) -> Iterator[FieldProblem]:
@@ -190,6 +201,14 @@ class BeginUpload:
     """None: the expected digest's name, else the service's default."""
     expected: Digest | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    raw_metadata: str | None = None
+    """The metadata as it was sent, where a client may ask for it back."""
+    concat: Concat = Concat.NONE
+    """A partial upload makes no record. A final one has no size of its own."""
+    partials: tuple[SessionId, ...] = ()
+    """What a final upload is made of, in this order; one may come more than once."""
+    raw_concat: str | None = None
+    """What says so, as it was sent."""
     record: RecordId | None = None
     """An existing record that gets one more asset."""
     asset: AssetKind = AssetKind.ORIGINAL
@@ -218,6 +237,7 @@ class BeginUpload:
             yield from check_key(self.key)
         yield from _check_sizes(self)
         yield from _check_asset(self)
+        yield from _check_concat(self)
 
     def fingerprint(self) -> str:
         """Return a hash that equal requests share, whatever the order of their members, their key and their time."""
@@ -263,3 +283,15 @@ def _check_asset(request: BeginUpload) -> Iterator[FieldProblem]:
         yield FieldProblem("asset", "must be another than 'original', which made the record")
     if request.record is None and not request.lanes and request.asset is not AssetKind.ORIGINAL:
         yield FieldProblem("asset", "needs 'record', the record that gets it, or 'lanes'")
+
+
+def _check_concat(request: BeginUpload) -> Iterator[FieldProblem]:
+    final = request.concat is Concat.FINAL
+    if request.concat is not Concat.NONE and (request.mode is not Mode.APPEND or request.key is not None):
+        yield FieldProblem("concat", "needs mode 'append', and no idempotency key")
+    if final and request.size is not None:
+        yield FieldProblem("size", "must not be given: a final upload has the size of its partial ones")
+    if final and not 1 <= len(request.partials) <= MAX_PARTIALS:
+        yield FieldProblem("partials", f"must be 1 to {MAX_PARTIALS} partial uploads")
+    if not final and request.partials:
+        yield FieldProblem("partials", "may only be given for a final upload")

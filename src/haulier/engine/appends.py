@@ -14,9 +14,10 @@ Rule 4: nothing is written or cut before the fence was seen to be ours under the
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -24,16 +25,18 @@ import structlog
 from haulier.core.digest import Buffer
 from haulier.core.errors import (
     HaulierError,
+    InvalidRequest,
     LengthExceeded,
     OffsetMismatch,
     RequestError,
     StorageError,
 )
-from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.engine.append_claims import AppendClaims
 from haulier.engine.background import finish_anyway
 from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
+from haulier.engine.endings import Endings
 from haulier.ports import Body, BodyEnd, RangeWriter, Transaction
 
 D = TypeVar("D")
@@ -65,8 +68,9 @@ class AppendIntake(Generic[D]):
     caller's part.
     """
 
-    def __init__(self, context: SessionContext[D]) -> None:
+    def __init__(self, context: SessionContext[D], endings: Endings[D]) -> None:
         self._context = context
+        self._endings = endings
         self._work = context.ports.work
         self._sink = context.ports.sink
         self._claims = AppendClaims(context)
@@ -81,6 +85,8 @@ class AppendIntake(Generic[D]):
         session = await self._context.peek(session_id)
         self._context.require_mode(session, Mode.APPEND)
         self._context.require_open(session)
+        if session.spec.concat is Concat.FINAL:
+            raise InvalidRequest.of("upload", "is put together of others, and takes no bytes itself")
         claim = await self._context.ports.claims.claim(session_id, "append", ask=True)
         try:
             self._context.refuse_when_stopping()  # it may have waited for long
@@ -103,7 +109,7 @@ class AppendIntake(Generic[D]):
             session = await self._context.peek(session_id)
             self._context.require_open(session)
             moved = await self._claims.take(session, None)
-            if not moved.complete and await self._sink.extent(session_id) == moved.offset:
+            if not moved.due and await self._sink.extent(session_id) == moved.offset:
                 return moved
         finally:
             claim.release()
@@ -186,21 +192,29 @@ class AppendIntake(Generic[D]):
         return advanced
 
     async def append(
-        self, hold: AppendHold[D], offset: int, body: Body, *, check: BodyCheck, final: bool, most: int
+        self,
+        hold: AppendHold[D],
+        offset: int,
+        body: Body,
+        *,
+        check: BodyCheck,
+        final: bool,
+        size: int | None,
+        most: int,
     ) -> Session[D]:
         """Take a body at `offset`; return the session, `finishing` when that was the last byte.
 
-        `most`: bytes that a session of unknown size may come to have.
+        `size`: declared by this body. `most`: bytes that a session of unknown size may come to have.
 
         Raises:
-            OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
+            InvalidRequest · OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
         """
         session = await self.settle_complete(hold.session)
         if session.status is SessionStatus.FINISHING:
             return session
         if offset != session.offset:
             raise OffsetMismatch(session.offset, offset)
-        bound = most if session.size is None else session.size
+        bound = _agreed_bound(session, size, most)
         if body.length is not None and body.length > bound - offset:
             raise LengthExceeded(bound)
         if offset:
@@ -221,17 +235,17 @@ class AppendIntake(Generic[D]):
                 # The policy refuses to take more; what no row knows goes.
                 await self._sink.truncate(session.id, run.saved)
                 raise
-            return await finish_anyway(self._settle(run, end, final=final))
+            return await finish_anyway(self._settle(run, end, size=size, final=final))
 
     async def _keep_cancelled(self, run: "_Run[D]") -> None:
         """Write down what a cancelled request brought, as if its connection had been cut."""
         try:
             async with asyncio.timeout(SETTLE_S):
-                await self._settle(run, BodyEnd.CUT, final=False)
+                await self._settle(run, BodyEnd.CUT, size=None, final=False)
         except (HaulierError, TimeoutError) as error:
             log.info("append.cancelled", session=run.session.id, result=repr(error))
 
-    async def _settle(self, run: "_Run[D]", end: BodyEnd, *, final: bool) -> Session[D]:
+    async def _settle(self, run: "_Run[D]", end: BodyEnd, *, size: int | None, final: bool) -> Session[D]:
         """Write down what a body brought, as the way it ended allows."""
         session, start = run.session, run.session.offset
         if run.lost:
@@ -242,8 +256,8 @@ class AppendIntake(Generic[D]):
         if run.check.strict:
             await self._judge(run, end)
         position = await run.writer.flush(durable=self._context.limits.durable)
-        declared = final and end is BodyEnd.COMPLETE
-        settled = await self.settle(session, position, declares=declared)
+        declared = position if final and end is BodyEnd.COMPLETE else size
+        settled = await self.settle(session, position, size=declared)
         self._context.moved(session.id, run.told, position)
         if end is not BodyEnd.COMPLETE and settled.status is SessionStatus.OPEN:
             await self._context.explain_cut(session.id, end, position - start)
@@ -255,19 +269,21 @@ class AppendIntake(Generic[D]):
         try:
             if end is not BodyEnd.COMPLETE:
                 await self._context.explain_cut(session.id, end, run.writer.position - session.offset)
-            run.check.verify()
+            await run.writer.flush(durable=False)
+            start, stop = session.offset, run.writer.position
+            await run.check.verify(partial(self._sink.scan, session.id, start, stop))
         except RequestError:
             await self._sink.truncate(session.id, session.offset)
             raise
 
     async def settle_complete(self, session: Session[D]) -> Session[D]:
         """Start the finish of a session that a crash left open with all its bytes; others stay as they are."""
-        return await self.settle(session, session.offset, declares=False) if session.complete else session
+        return await self.settle(session, session.offset, size=None) if session.due else session
 
-    async def settle(self, session: Session[D], offset: int, *, declares: bool) -> Session[D]:
+    async def settle(self, session: Session[D], offset: int, *, size: int | None) -> Session[D]:
         """Store the offset, let go and, if that completes the session, start the finish with it.
 
-        Nothing may be written to the part after it.
+        Nothing may be written to the part after it. `size` is declared where it was unknown.
 
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
@@ -275,12 +291,18 @@ class AppendIntake(Generic[D]):
         blob_key = self._context.ports.ids.blob_key()
         holder = await self._context.finisher(session)
 
+        finals: Sequence[Session[D]] = ()
+
         async def store(tx: Transaction[D]) -> Session[D] | None:
+            nonlocal finals
             if not await self._advance_in(tx, session, offset, trusted=True, release=True):
                 return None
-            if declares:
-                await tx.sessions.declare_size(session.id, offset)
-            if not declares and offset != session.size:
+            if session.size is None and size is not None:
+                await tx.sessions.declare_size(session.id, size)
+            if offset != (session.size if size is None else size):
+                return await tx.sessions.load(session.id)
+            if session.spec.concat is Concat.PARTIAL:
+                finals = await self._endings.partial_completed(tx, session.id)
                 return await tx.sessions.load(session.id)
             started = await tx.sessions.start_finish(session.id, blob_key, holder, now=self._context.now())
             if started is not None:
@@ -293,6 +315,7 @@ class AppendIntake(Generic[D]):
             await self._context.explain_refusal(session.id, "a newer request took over")
         self._context.holds.pop(session.id, None)
         self._context.changes.notify(session.id)
+        await self._endings.finals_moved(finals)
         return settled
 
 
@@ -390,6 +413,26 @@ class _Run(Generic[D]):
             return
         self._context.moved(self.session.id, self.told, position)
         self.saved = self.told = position
+
+
+def _agreed_bound(session: Session[D], size: int | None, most: int) -> int:
+    """Return how many bytes the session may come to have.
+
+    Raises:
+        InvalidRequest: the size that is declared is not the known one, or less than what is here.
+        LengthExceeded: it is more than is taken.
+    """
+    if session.size is not None:
+        if size not in {None, session.size}:
+            raise InvalidRequest.of("size", f"must stay {session.size}: it is set already")
+        return session.size
+    if size is None:
+        return most
+    if size < session.offset:
+        raise InvalidRequest.of("size", f"must be at least {session.offset}: so many bytes are here")
+    if size > most:
+        raise LengthExceeded(most)
+    return size
 
 
 async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:

@@ -1,8 +1,12 @@
 """What looks at the bytes of one body while they pass."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from haulier.core.digest import Buffer
+
+Scan = Callable[[Callable[[Buffer], None]], Awaitable[None]]
+"""Hands the whole body on once more, from where it is stored; off the event loop."""
 
 
 class BodyCheck(Protocol):
@@ -14,8 +18,12 @@ class BodyCheck(Protocol):
     def update(self, piece: Buffer) -> None:
         """See the next piece."""
 
-    def verify(self) -> None:
-        """Judge the whole body. Raises DigestMismatch."""
+    async def verify(self, scan: Scan) -> None:
+        """Judge the whole body, which `scan` gives again to who has not looked at it while it passed.
+
+        Raises:
+            RequestError: it is not what it should be, or nobody can say.
+        """
 
 
 class NoCheck:
@@ -26,5 +34,5 @@ class NoCheck:
     def update(self, piece: Buffer) -> None:
         """Nothing to see."""
 
-    def verify(self) -> None:
+    async def verify(self, scan: Scan) -> None:
         """Nothing to judge."""

@@ -20,7 +20,7 @@ from haulier.core.digest import Buffer
 from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadBusy, UploadNotFound
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.engine.background import finish_anyway
-from haulier.engine.body_checks import BodyCheck
+from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 
@@ -94,7 +94,7 @@ class ChunkIntake(Generic[D]):
             put.check.update(piece)
 
         await self._receive(session, put, deliver)
-        put.check.verify()
+        await put.check.verify(self._scan_of(session, put))
         if fingerprint.digest() != chunk.fingerprint:
             raise ChunkConflict(chunk.index)
         await self._require_unchanged(session, chunk)
@@ -120,11 +120,15 @@ class ChunkIntake(Generic[D]):
             return writer.write(piece)
 
         await self._receive(session, put, deliver)
-        put.check.verify()
         await writer.flush(durable=self._context.limits.durable)
+        await put.check.verify(self._scan_of(session, put))
         chunk = Chunk(index=put.index, size=stop - start, fingerprint=fingerprint.digest())
         # The claim and the range are held until the row is written: whoever comes next sees it.
         await finish_anyway(self._accept(session, chunk))
+
+    def _scan_of(self, session: Session[D], put: "_Put") -> Scan:
+        """Return what gives a chunk again; one that is compared is the stored one, or will be refused."""
+        return partial(self._context.ports.sink.scan, session.id, *session.chunk_range(put.index))
 
     async def _accept(self, session: Session[D], chunk: Chunk) -> None:
         now = self._context.now()

@@ -28,7 +28,8 @@ from haulier.core.errors import (
     UploadGone,
 )
 from haulier.core.ranges import Ranges
-from haulier.core.session import Mode, Session, SessionId, SessionStatus
+from haulier.core.session import Concat, Mode, Session, SessionId, SessionStatus
+from haulier.engine.concatenation import Concatenation
 from haulier.engine.context import SessionContext
 from haulier.ports import RangeBusy, Transaction
 
@@ -51,6 +52,7 @@ class Endings(Generic[D]):
         self._context = context
         self._work = context.ports.work
         self._sink = context.ports.sink
+        self._concatenation = Concatenation(context)
         self._completions: dict[SessionId, asyncio.Task[None]] = {}
 
     async def completed(self, session: Session[D], *, started: bool) -> Session[D]:
@@ -132,6 +134,8 @@ class Endings(Generic[D]):
         if session.follower != self._context.ports.holder:
             self._context.policy.rewound(session.id)  # bytes may have changed after they were followed here
         await self._require_survived(session)
+        if session.spec.concat is Concat.FINAL:
+            await self._concatenation.build(session)
         try:
             details = await self._context.policy.verify(session)
         except DigestMismatch as mismatch:
@@ -177,7 +181,10 @@ class Endings(Generic[D]):
         if session.status is not SessionStatus.FINISHING or session.holder != self._context.ports.holder:
             return
         blob_key, size = _final_name(session)
-        if await self._sink.recover(session.id, blob_key, size=size):
+        if session.spec.concat is Concat.FINAL:
+            if await self._concatenation.survives(session):
+                return
+        elif await self._sink.recover(session.id, blob_key, size=size):
             return
         if session.spec.mode is Mode.APPEND:
             error = f"its {size} bytes were lost on disk"
@@ -235,6 +242,8 @@ class Endings(Generic[D]):
 
     async def _commit_in(self, session: Session[D], details: D, tx: Transaction[D]) -> bool:
         now = self._context.now()
+        if session.spec.concat is Concat.FINAL:
+            await self._concatenation.note_use(tx, session, now)
         if not await tx.sessions.commit(session.id, session.fence, details, now=now):
             return False
         await self._context.policy.committed(tx, session.commit(details, now=now))
@@ -305,21 +314,46 @@ class Endings(Generic[D]):
         self, session: Session[D], fence: int | None, status: SessionStatus, error: str | None = None
     ) -> bool:
         now = self._context.now()
+        finals: Sequence[Session[D]] = ()
 
         async def end(tx: Transaction[D]) -> bool:
+            nonlocal finals
             if not await tx.sessions.end(session.id, fence, status, error=error, now=now):
                 return False
             # Read again: since the caller saw it, it may have grown.
             ended = await tx.sessions.peek(session.id)
             assert ended is not None
             await self._context.policy.ended(tx, ended)
+            if session.spec.concat is Concat.PARTIAL:
+                finals = await self._concatenation.partial_ended(tx, ended)
             return True
 
         try:
-            return await self._work.write(end, durable=True, frees=True)
+            done = await self._work.write(end, durable=True, frees=True)
         except StorageError:
             self._context.forget(session.id)  # it may have ended: whoever waits looks at the row
             raise
+        await self.finals_moved(finals)
+        return done
+
+    # --- made of others ------------------------------------------------------------------------------
+
+    async def join(self, tx: Transaction[D], final: Session[D], partials: Sequence[SessionId]) -> Session[D]:
+        """Make a new final session of these, in the transaction that adds it; see `Concatenation.join`."""
+        return await self._concatenation.join(tx, final, partials)
+
+    async def partial_completed(self, tx: Transaction[D], partial_id: SessionId) -> Sequence[Session[D]]:
+        """A partial session is complete: return the final ones that moved on by it, for `finals_moved`."""
+        return await self._concatenation.partial_completed(tx, partial_id)
+
+    async def finals_moved(self, finals: Sequence[Session[D]]) -> None:
+        """After the commit: put together the final sessions that are complete, free those that failed."""
+        for final in finals:
+            if final.status is SessionStatus.FINISHING:
+                self._context.changes.notify(final.id)
+                self.completing(final, take=False)
+            else:
+                await self.free(final.id, final.status)
 
     async def free(self, session_id: SessionId, status: SessionStatus) -> None:
         """Nobody may write to the session any more: let every handler go, then remove its bytes."""
@@ -369,7 +403,7 @@ class Endings(Generic[D]):
         if session.status is SessionStatus.FINISHING:
             left = session.id not in self._completions
         else:
-            left = session.spec.mode is Mode.APPEND and session.complete
+            left = session.spec.mode is Mode.APPEND and session.due
         return left and await self._context.may_take(session.holder)
 
 

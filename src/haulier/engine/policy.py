@@ -15,6 +15,7 @@ from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.body_checks import Scan
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import tell
@@ -227,7 +228,7 @@ class DigestCheck:
         for _, hasher in self._pairs:
             hasher.update(piece)
 
-    def verify(self) -> None:
+    async def verify(self, scan: Scan) -> None:  # noqa: ARG002 - it has seen the body
         """Judge the whole body. Raises DigestMismatch."""
         for digest, hasher in self._pairs:
             digest.require(hasher.digest())

@@ -23,12 +23,13 @@ from haulier.core.errors import (
     StorageError,
     WaitTimeout,
 )
-from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
+from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.engine.appends import AppendIntake
 from haulier.engine.attention import AllEars, Attention
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.body_checks import BodyCheck, NoCheck
 from haulier.engine.chunks import ChunkIntake
+from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings
 from haulier.ports import Body, Ears, KeyTaken, Transaction
@@ -54,15 +55,20 @@ class SessionService(Generic[D]):
         self._context = SessionContext(ports, policy, background, limits)
         self._work = ports.work
         self._sink = ports.sink
-        self._chunks = ChunkIntake(self._context)
-        self._appends = AppendIntake(self._context)
         self._endings = Endings(self._context)
+        self._chunks = ChunkIntake(self._context)
+        self._appends = AppendIntake(self._context, self._endings)
         self._attention = Attention(self._context, self._endings)
 
     # --- begin ---------------------------------------------------------------------------------------
 
     async def begin(
-        self, spec: SessionSpec, details: D, *, max_live: int | None = None
+        self,
+        spec: SessionSpec,
+        details: D,
+        *,
+        max_live: int | None = None,
+        partials: Sequence[SessionId] = (),
     ) -> tuple[Session[D], bool]:
         """Return a new session and True, or the one that has its idempotency key and False.
 
@@ -73,8 +79,10 @@ class SessionService(Generic[D]):
             spec: what it is begun with.
             details: what the policy keeps with it.
             max_live: live sessions that this owner may have, instead of the limits' number.
+            partials: what a final session is made of, in this order; see `total_of`.
 
         Raises:
+            UploadNotFound · UploadGone · InvalidRequest: a final session cannot be made of these.
             QuotaExceeded · StorageError, and what the policy refuses with.
         """
         self._context.refuse_when_stopping()
@@ -83,21 +91,37 @@ class SessionService(Generic[D]):
         boot_id, me, now = self._context.ports.boot_id, self._context.ports.holder, self._context.now()
         session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id, follower=me)
         most = self._context.limits.max_live if max_live is None else max_live
-        while (found := await self._make_or_find(session, most)).id != session.id:
+        while (found := await self._make_or_find(session, most, partials)).id != session.id:
             if await self._is_still_there(found):
                 return found, False
         return await self._endings.completed(found, started=True), True
 
-    async def _make_or_find(self, session: Session[D], max_live: int) -> Session[D]:
+    async def total_of(self, partials: Sequence[SessionId], *, scope: str, owner: str) -> int | None:
+        """Return the size of what would be made of these partial sessions; None while one has none.
+
+        Raises:
+            UploadNotFound · UploadGone · InvalidRequest: nothing can be made of them, there and by that owner.
+        """
+        return await self._work.read(partial(total_of, partials, scope=scope, owner=owner))
+
+    async def size_of(self, session: Session[D]) -> int | None:
+        """Return the size of a session; of a final one also before it is put together, where it is known."""
+        if session.size is not None or session.spec.concat is not Concat.FINAL:
+            return session.size
+        return total_size(await self._work.read(lambda tx: tx.sessions.partials(session.id)))
+
+    async def _make_or_find(
+        self, session: Session[D], max_live: int, partials: Sequence[SessionId]
+    ) -> Session[D]:
         """Return the session with its part made, or the one that has its key.
 
         The claim tells whoever finds the row that its begin may still take it back.
         """
         claim = await self._context.ports.claims.claim(session.id, "begin")
         try:
-            found = await self._insert_or_find(session, max_live)
-            if found.id == session.id:
-                await self._prepare(session)
+            found = await self._insert_or_find(session, max_live, partials)
+            if found.id == session.id and session.spec.concat is not Concat.FINAL:
+                await self._prepare(session)  # a final one gets its part when it is put together
             return found
         finally:
             claim.release()
@@ -124,18 +148,17 @@ class SessionService(Generic[D]):
             ):
                 raise
 
-    async def _insert_or_find(self, session: Session[D], max_live: int) -> Session[D]:
-        # No body will come that completes an empty append: its finish starts with its row.
-        whole = session.spec.mode is Mode.APPEND and session.complete
-        blob_key = self._context.ports.ids.blob_key() if whole else None
+    async def _insert_or_find(
+        self, session: Session[D], max_live: int, partials: Sequence[SessionId]
+    ) -> Session[D]:
         while True:
             try:
-                return await self._work.write(partial(self._insert_or_find_in, session, max_live, blob_key))
+                return await self._work.write(partial(self._insert_or_find_in, session, max_live, partials))
             except KeyTaken:
                 log.debug("session.key_taken", session=session.id)  # faster by a moment: find that one
 
     async def _insert_or_find_in(
-        self, session: Session[D], max_live: int, blob_key: str | None, tx: Transaction[D]
+        self, session: Session[D], max_live: int, partials: Sequence[SessionId], tx: Transaction[D]
     ) -> Session[D]:
         spec = session.spec
         if spec.key is not None:
@@ -144,10 +167,13 @@ class SessionService(Generic[D]):
                 return found
         await tx.sessions.insert(session, max_live=max_live)
         await self._context.policy.began(tx, session)
-        if blob_key is None:
+        if spec.concat is Concat.FINAL:
+            return await self._endings.join(tx, session, partials)
+        if spec.mode is not Mode.APPEND or not session.due:
             return session
-        holder, now = self._context.ports.holder, session.created_at
-        finishing = await tx.sessions.start_finish(session.id, blob_key, holder, now=now)
+        # No body will come that completes an empty append: its finish starts with its row.
+        blob_key, holder = self._context.ports.ids.blob_key(), self._context.ports.holder
+        finishing = await tx.sessions.start_finish(session.id, blob_key, holder, now=session.created_at)
         assert finishing is not None, f"session {session.id} is not complete"
         await self._context.policy.completing(tx, finishing)
         return finishing
@@ -285,16 +311,18 @@ class SessionService(Generic[D]):
         *,
         check: BodyCheck | None = None,
         final: bool = False,
+        size: int | None = None,
         most: int | None = None,
     ) -> Session[D]:
         """Take bytes at the session's end; complete it when they were the last ones.
 
         What arrived before a cut is kept, unless the body came with a digest (`check.strict`). `final`:
-        the end of this body is the end of the file. `most`: bytes that a session of unknown size may have,
-        where that is less than the limits allow. Returns the session as it is afterwards.
+        the end of this body is the end of the file. `size` declares an unknown size, once what came is stored,
+        or must be the known one. `most`: bytes that a session of unknown size may have, where that is less than
+        the limits allow. Returns the session as it is afterwards.
 
         Raises:
-            OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
+            InvalidRequest · OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
             UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
         """
         self._context.refuse_when_stopping()
@@ -302,7 +330,7 @@ class SessionService(Generic[D]):
         bound = limit if most is None else min(limit, most)
         async with self._appends.hold(session_id) as hold:
             session = await self._appends.append(
-                hold, offset, body, check=check or NoCheck(), final=final, most=bound
+                hold, offset, body, check=check or NoCheck(), final=final, size=size, most=bound
             )
         return await self._endings.completed(session, started=True)
 
@@ -318,6 +346,8 @@ class SessionService(Generic[D]):
         if session.status is not SessionStatus.OPEN:
             if session.status.gone:
                 self._context.require_open(session)
+            return session
+        if session.spec.concat is Concat.FINAL:
             return session
         session = await self._appends.offset(session_id)
         return await self._endings.completed(session, started=True)
@@ -343,6 +373,8 @@ class SessionService(Generic[D]):
         session = await self.load(session_id)
         if session.status is not SessionStatus.OPEN:
             return await self._endings.completed(session, started=False)
+        if session.spec.concat is not Concat.NONE:
+            raise InvalidRequest.of("upload", f"is {session.spec.concat}, and is not finished by a request")
         if session.spec.mode is Mode.CHUNKS:
             started = await self._start_finish(session, size, amend)
         else:

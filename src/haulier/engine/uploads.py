@@ -12,8 +12,8 @@ from typing import Final
 from haulier.core.caller import Caller
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.digest import Digest, DigestName
-from haulier.core.errors import IdempotencyKeyReused, InvalidRequest, LengthExceeded
-from haulier.core.session import MIB, SessionId, SessionSpec, SessionStatus, fit_chunk_size
+from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, LengthExceeded
+from haulier.core.session import MIB, Concat, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
     BeginUpload,
@@ -22,13 +22,14 @@ from haulier.core.upload import (
     require_valid,
 )
 from haulier.engine.background import Background
+from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Ears, JobQueue
+from haulier.ports import AccessPolicy, Body, Concatenating, Ears, JobQueue
 
 DEFAULT_CHUNK: Final = 8 * MIB
 """Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
@@ -116,10 +117,14 @@ class UploadService:
             if amended is not None:
                 request = replace(amended, key=request.key)
                 taken = await self._admit(request, caller)
+        if request.concat is Concat.FINAL:
+            request = replace(request, size=await self._total_of(request, caller))
         spec, details = self._plan(request, caller, taken)
         # By what was asked for: a repeat is the same request, whatever becomes of it.
         spec = replace(spec, request_hash=asked)
-        upload, created = await self._sessions.begin(spec, details, max_live=self._max_live(caller))
+        upload, created = await self._sessions.begin(
+            spec, details, max_live=self._max_live(caller), partials=request.partials
+        )
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
         if created and self._observer is not None:
@@ -128,10 +133,30 @@ class UploadService:
 
     async def _admit(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
         require_valid(request.problems())
-        max_size = self._limits.sessions.max_size
-        if request.size is not None and request.size > max_size:
-            raise LengthExceeded(max_size)
+        if request.concat is not Concat.NONE and not self.concatenates:
+            raise InvalidRequest.of("concat", "this storage cannot put uploads together")
+        self._require_size(request.size)
         return await self._gate.enter(request, caller)
+
+    async def _total_of(self, request: BeginUpload, caller: Caller) -> int | None:
+        """Return the size of what is made of these partials; None while one of theirs is unknown."""
+        size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
+        self._require_size(size)
+        return size
+
+    def _require_size(self, size: int | None) -> None:
+        max_size = self._limits.sessions.max_size
+        if size is not None and size > max_size:
+            raise LengthExceeded(max_size)
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether uploads can be put together of others here."""
+        return isinstance(self._ports.sink, Concatenating)
+
+    async def size_of(self, upload: Upload) -> int | None:
+        """Return an upload's size; of one that is made of others also before it is put together."""
+        return await self._sessions.size_of(upload)
 
     def _max_live(self, caller: Caller) -> int:
         return self._limits.sessions.max_live if caller.local else self._limits.max_live_of_user
@@ -149,10 +174,12 @@ class UploadService:
         Raises:
             LengthExceeded · FileEmpty · TypeNotAccepted · InvalidRequest: the capsule does not take it.
         """
-        if request.size is not None:
-            taken.require_size(request.size)
         content_type = request.content_type or guess_content_type(request.filename)
-        taken.require_type(content_type)
+        partial = request.concat is Concat.PARTIAL
+        if not partial:  # a piece of a file is judged with the file
+            if request.size is not None:
+                taken.require_size(request.size)
+            taken.require_type(content_type)
         expected = request.expected
         spec = SessionSpec(
             scope=request.capsule,
@@ -163,6 +190,7 @@ class UploadService:
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
             ttl_s=taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s),
+            concat=request.concat,
         )
         adds = request.record is not None
         details = UploadDetails(
@@ -172,11 +200,15 @@ class UploadService:
             path=request.path,
             content_type=content_type,
             metadata=dict(request.metadata),
-            digest_name=taken.choose_digest(
+            raw_metadata=request.raw_metadata,
+            raw_concat=request.raw_concat,
+            digest_name=DigestName.NONE
+            if partial
+            else taken.choose_digest(
                 request.digest_name or (expected.name if expected else None), default=self._limits.digest
             ),
             expected=expected,
-            record=None if request.lanes else request.record or self._ports.ids.record_id(),
+            record=None if request.lanes or partial else request.record or self._ports.ids.record_id(),
             asset=request.asset,
             adds_to_record=adds,
             derivatives=request.derivatives,
@@ -283,13 +315,21 @@ class UploadService:
         *,
         caller: Caller,
         digests: tuple[Digest, ...] = (),
+        check: BodyCheck | None = None,
         final: bool = False,
+        size: int | None = None,
     ) -> UploadState:
-        """Take bytes at the end; see `SessionService.append`. `digests` are this body's own."""
+        """Take bytes at the end; see `SessionService.append`. `digests`, or `check`, judge this body alone.
+
+        Raises, beside what that raises:
+            AccessDenied: also for an upload that is put together of others.
+        """
         upload = await self._gate.movable(upload_id, caller)
+        if upload.spec.concat is Concat.FINAL:
+            raise AccessDenied("append to an upload that is put together of others")
         most = await self._gate.most_bytes(upload)
         upload = await self._sessions.append(
-            upload_id, offset, body, check=_check_of(digests), final=final, most=most
+            upload_id, offset, body, check=check or _check_of(digests), final=final, size=size, most=most
         )
         return self._state(upload)
 

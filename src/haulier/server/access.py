@@ -19,6 +19,8 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 DOCUMENTS: Final = frozenset({"/openapi.json"})
 DOCUMENT_FOLDERS: Final = frozenset({"/errors/", "/page/"})
 """With tokens, documents need none: whoever is refused may read what that means. They are the same everywhere."""
+TUS: Final = "/tus"
+"""What is spoken at and below this address is told to everybody who asks by OPTIONS."""
 
 
 def caller_of(request: Request) -> Caller:
@@ -35,6 +37,10 @@ def is_probe(scope: Scope) -> bool:
 def is_document(scope: Scope) -> bool:
     """Whether a request reads what is the same for everybody."""
     path = route_path(scope)
+    if scope["method"] == "OPTIONS":
+        # Another method that a header means instead is judged as itself.
+        plain = not headers_named(scope, b"x-http-method-override")
+        return plain and (path == TUS or path.startswith(f"{TUS}/"))
     folder, slash, name = path.rpartition("/")
     public = path in DOCUMENTS or (f"{folder}{slash}" in DOCUMENT_FOLDERS and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}

@@ -22,8 +22,11 @@ _HOST: Final = re.compile(
 
 
 def headers_named(scope: Scope, name: bytes) -> list[str]:
-    """Return all values of a header; `name` in lower case."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    """Return all values of a header; `name` in lower case.
+
+    White space around a value is no part of it (RFC 9110 section 5.5); not every parser takes it off.
+    """
+    return [value.decode("latin-1").strip(" \t") for key, value in scope["headers"] if key == name]
 
 
 def header(scope: Scope, name: bytes) -> str | None:

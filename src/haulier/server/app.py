@@ -1,7 +1,7 @@
 """The HTTP service as one ASGI application, built from the use cases.
 
 Layers, outermost first: the request's id, log and counts; who really asks, where proxies stand in between; CORS
-headers; errors to problems; limits of an address; the guard; limits of an owner; preflights; routes.
+headers; what every answer of a protocol says; errors to problems; limits of an address; the guard; limits of an owner; preflights; routes.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ from haulier.server.proxies import PublicAddress, TrustedProxies
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import RequestLog
 from haulier.server.services import Services
+from haulier.server.tus import TusRoutes, TusVersion
 from haulier.server.uploads import UploadRoutes
 from haulier.server.visitors import VisitorRoutes
 
@@ -69,7 +70,11 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
         app
     )
     VisitorRoutes(services).install(app)
-    RecordRoutes(services, silence_s=settings.silent_body_s).install(app)
+    records = RecordRoutes(services, silence_s=settings.silent_body_s)
+    records.install(app)
+    TusRoutes(
+        services, records, max_size=settings.max_upload_bytes, silence_s=settings.silent_body_s
+    ).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
     HomeRoutes(services).install(app)
@@ -86,6 +91,7 @@ def _layers(services: Services, settings: Settings) -> list[Middleware]:
             proxies=TrustedProxies.of(settings.trusted_proxies),
         ),
         Middleware(CorsHeaders, origins=settings.cors_origin),
+        Middleware(TusVersion),
         Middleware(ProblemAnswers, new_instance=services.new_id),
         *_guards(services, settings),
         Middleware(Preflights, origins=settings.cors_origin),

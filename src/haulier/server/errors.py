@@ -6,6 +6,7 @@ RequestError
 ├── NotLocal                403: open mode is for this machine, and the request may come from elsewhere
 ├── OriginRefused           403: a foreign page asks, and a cookie says who calls
 ├── RateLimited             429: more requests, bodies or wrong tokens than one caller may send
+├── TusVersionRefused       412: another version of tus than we speak
 ├── RouteNotFound           404: no such address
 ├── MethodNotAllowed        405
 ├── MediaTypeRefused        415
@@ -68,6 +69,18 @@ class RateLimited(RequestError):
 
     def __str__(self) -> str:
         return f"{self.limit}; try again in {self.retry_after_s:.1f} s"
+
+
+@dataclass(eq=False)
+class TusVersionRefused(RequestError):
+    """The request is of another version of tus, or does not say of which; nothing was done."""
+
+    supported: str
+    provided: str | None
+
+    def __str__(self) -> str:
+        given = "is missing" if self.provided is None else f"is {self.provided!r}"
+        return f"Tus-Resumable {given}; send {self.supported}"
 
 
 @dataclass(eq=False)

@@ -80,6 +80,7 @@ from haulier.server.errors import (
     RequestMalformed,
     RouteNotFound,
     TargetTooLong,
+    TusVersionRefused,
 )
 from haulier.server.requests import request_info
 
@@ -238,6 +239,12 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     RateLimited: Row(
         slug="rate-limited", status=429, title="Too much at once", fields=("limit", "retry_after_s")
     ),
+    TusVersionRefused: Row(
+        slug="tus-version-refused",
+        status=412,
+        title="Another version of tus",
+        fields=("supported", "provided"),
+    ),
     RouteNotFound: Row(slug="route-not-found", status=404, title="Nothing is here"),
     MethodNotAllowed: Row(
         slug="method-not-allowed", status=405, title="Not with this method", fields=("allowed",)
@@ -276,6 +283,18 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
 }
 
+DIALECTS: Final[Mapping[str, Mapping[type[HaulierError], int]]] = {
+    "tus": {
+        # Its clients know 400 for whatever cannot be read.
+        InvalidRequest: 400,
+        # They take other 4xx than 409 and 423 for final, and forget the upload; this one can be continued.
+        BodyCut: 503,
+        # "460 Checksum Mismatch".
+        DigestMismatch: 460,
+    },
+}
+"""Where a protocol has another status for a problem than everybody else."""
+
 NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     WaitTimeout: "a wait over HTTP answers with the state it came to",
     CapsuleTaken: "only operators make capsules, on the command line",
@@ -303,9 +322,12 @@ _REASONS: Final[Mapping[str, str]] = {
 Headers: TypeAlias = dict[str, str]
 
 
-def row_of(error: BaseException) -> Row:
-    """Return how to tell an error."""
-    row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+def row_of(error: BaseException, *, dialect: str | None = None) -> Row:
+    """Return how to tell an error, by the rules of a protocol where it has its own."""
+    kind = next((kind for kind in type(error).__mro__ if kind in TABLE), None)
+    row = INTERNAL if kind is None else TABLE[kind]
+    if kind is not None and dialect is not None:
+        row = replace(row, status=DIALECTS[dialect].get(kind, row.status))
     if isinstance(error, QuotaExceeded) and error.resource == "bytes":
         # Waiting does not shrink what is stored.
         return replace(row, status=413, retry_after_s=None)
@@ -316,7 +338,7 @@ def problem_response(
     scope: Scope, error: BaseException, *, instance: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the answer that tells `error`."""
-    row = row_of(error)
+    row = row_of(error, dialect=request_info(scope).dialect)
     # A name that was refused is not repeated as if it were ours.
     ours = PUBLIC_URL in scope or not isinstance(error, HostRefused)
     base = base_url(scope) if ours else socket_url(scope)
@@ -344,6 +366,8 @@ def _headers_of(error: BaseException, row: Row) -> Headers:
         headers["Retry-After"] = str(row.retry_after_s)
     if isinstance(error, OffsetMismatch):
         headers["Upload-Offset"] = str(error.expected)
+    elif isinstance(error, TusVersionRefused):
+        headers["Tus-Version"] = error.supported
     elif isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     elif isinstance(error, RangeNotSatisfiable):
@@ -405,9 +429,9 @@ class ProblemAnswers:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
         error = _as_ours(scope, error)
-        row = row_of(error)
-        instance = f"urn:uuid:{self._new_instance()}"
         info = request_info(scope)
+        row = row_of(error, dialect=info.dialect)
+        instance = f"urn:uuid:{self._new_instance()}"
         info.problem, info.instance = row.slug, instance
         if row is INTERNAL:
             log.error("request.failed", instance=instance, exc_info=error)

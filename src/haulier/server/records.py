@@ -186,10 +186,18 @@ class RecordRoutes:
     async def asset(self, request: Request) -> Response:
         """Send an asset's bytes."""
         record_id, kind = RecordId(request.path_params["record_id"]), request.path_params["kind"]
-        wanted = wanted_digests(request)
         if kind not in list(AssetKind):
             raise AssetNotFound(record_id, kind[:32])
-        record, asset = await self._records.asset(record_id, AssetKind(kind), caller=caller_of(request))
+        return await self.send_asset(request, record_id, AssetKind(kind))
+
+    async def send_asset(self, request: Request, record_id: RecordId, kind: AssetKind) -> Response:
+        """Send an asset's bytes, or the range of them that the request asks for.
+
+        Raises:
+            RecordNotFound · AssetNotFound · DigestMalformed · RangeNotSatisfiable · StorageUnavailable
+        """
+        wanted = wanted_digests(request)
+        record, asset = await self._records.asset(record_id, kind, caller=caller_of(request))
         tag = entity_tag(asset)
         headers = {
             "ETag": tag,

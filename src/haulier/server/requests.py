@@ -32,6 +32,8 @@ class RequestInfo:
     instance: str | None = None
     error: str | None = None
     """What was refused and why, for the log."""
+    dialect: str | None = None
+    """The protocol by whose rules problems are told, where it has its own."""
     problem_headers: dict[str, str] = field(default_factory=dict)
     """Headers that a problem carries beside its own, for instance where an upload goes on."""
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -9,6 +9,7 @@ import pytest
 pytest.register_assert_rewrite(
     "haulier.testing.access_rows_contract",
     "haulier.testing.byte_sink_contract",
+    "haulier.testing.concatenation_contract",
     "haulier.testing.delivery_rows_contract",
     "haulier.testing.event_rows_contract",
     "haulier.testing.journal_contract",

@@ -16,7 +16,7 @@ import pytest
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError, StorageUnavailable
-from haulier.ports import ByteSink, RangeBusy, RangeWriter, Sweeping
+from haulier.ports import ByteSink, Concatenating, RangeBusy, RangeWriter, Sweeping
 
 MIB = 1024 * 1024
 
@@ -456,5 +456,70 @@ class _Sweeping(_Sinks):
         assert await sink.stat("blob") is None
 
 
-class ByteSinkContract(_Writing, _Claims, _Sizes, _Commits, _Blobs, _Sweeping):
+class _Concatenating(_Sinks):
+    """Parts that are put together of others; for sinks that can."""
+
+    async def test_parts_are_put_together_in_order_and_more_than_once(self, sink: SweepingSink) -> None:
+        await put(sink, "a", b"hello ")
+        await put(sink, "b", b"world")
+        await concatenating(sink).concatenate("whole", [("b", 5), ("a", 6), ("b", 5)])
+        assert await read_part(sink, "whole", 0, 16) == b"worldhello world"
+        assert await sink.extent("whole") == 16
+        assert await read_part(sink, "a", 0, 6) == b"hello "
+
+    async def test_big_parts_are_put_together_byte_for_byte(self, sink: SweepingSink) -> None:
+        data = bytes(range(256)) * (4 * 1024 + 3)
+        await put(sink, "a", data)
+        await put(sink, "b", data[:-3])
+        await concatenating(sink).concatenate("whole", [("a", len(data)), ("b", len(data) - 3)])
+        assert await read_part(sink, "whole", 0, 2 * len(data) - 3) == data + data[:-3]
+
+    async def test_of_each_part_only_that_many_bytes_are_taken(self, sink: SweepingSink) -> None:
+        await put(sink, "a", b"hello world")
+        await concatenating(sink).concatenate("whole", [("a", 5), ("none", 0)])
+        assert await sink.extent("whole") == 5
+
+    async def test_what_the_part_held_before_goes(self, sink: SweepingSink) -> None:
+        await put(sink, "a", b"new")
+        await put(sink, "whole", b"something longer")
+        for _ in range(2):
+            await concatenating(sink).concatenate("whole", [("a", 3)])
+        assert await sink.extent("whole") == 3
+        await sink.commit("whole", "blob", size=3)
+        assert await read_blob(sink, "blob", 0, 3) == b"new"
+
+    async def test_a_missing_or_short_part_is_refused(self, sink: SweepingSink) -> None:
+        await put(sink, "a", b"hello")
+        for parts in ([("none", 1)], [("a", 6)]):
+            with pytest.raises(StorageUnavailable):
+                await concatenating(sink).concatenate("whole", parts)
+
+    async def test_nobody_puts_together_what_somebody_writes(
+        self, sink: SweepingSink, neighbour: SweepingSink
+    ) -> None:
+        await put(sink, "a", b"hello")
+        writer = await neighbour.open("whole", 0, None)
+        with pytest.raises(RangeBusy):
+            await concatenating(sink).concatenate("whole", [("a", 5)])
+        await writer.close()
+        await concatenating(sink).concatenate("whole", [("a", 5)])
+        assert await read_part(sink, "whole", 0, 5) == b"hello"
+
+    async def test_a_committed_part_is_not_put_together_again(self, sink: SweepingSink) -> None:
+        await put(sink, "a", b"hello")
+        await concatenating(sink).concatenate("whole", [("a", 5)])
+        await sink.commit("whole", "blob", size=5)
+        with pytest.raises(StorageUnavailable):
+            await concatenating(sink).concatenate("whole", [("a", 5)])
+        assert await read_blob(sink, "blob", 0, 5) == b"hello"
+
+
+def concatenating(sink: ByteSink) -> Concatenating:
+    """Return the sink, if it has the optional power; else there is nothing to be promised."""
+    if not isinstance(sink, Concatenating):
+        pytest.skip("this sink does not put parts together")
+    return sink
+
+
+class ByteSinkContract(_Writing, _Claims, _Sizes, _Commits, _Blobs, _Sweeping, _Concatenating):
     """The suite; pytest collects it from classes derived from it whose names start with `Test`."""

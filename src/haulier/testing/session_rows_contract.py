@@ -12,6 +12,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
 from haulier.ports import KeyTaken
+from haulier.testing.concatenation_contract import ConcatenationContract
 from haulier.testing.rows import (
     SHA_256,
     T0,
@@ -426,5 +427,7 @@ class AppendsContract:
         assert (finishing.fence, finishing.received) == (2, Ranges(((0, 3),)))
 
 
-class SessionRowsContract(BeginContract, ChunksContract, AppendsContract, FinishContract, ExpiryContract):
+class SessionRowsContract(
+    BeginContract, ChunksContract, AppendsContract, ConcatenationContract, FinishContract, ExpiryContract
+):
     """All of it."""

@@ -7,11 +7,12 @@ The rules that keep the bytes right are at the head of `parts.py`.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from haulier.adapters.disk.assembly import Assembly, steps_of
 from haulier.adapters.disk.directories import MIN_FREE_BYTES
 from haulier.adapters.disk.parts import PartFiles
 from haulier.adapters.disk.system_calls import read_error
@@ -32,7 +33,7 @@ SCAN_STEP: Final = 32 * 1024 * 1024
 
 
 class DiskSink:
-    """`ByteSink` and `Sweeping` on a directory of a local file system with hard links.
+    """`ByteSink`, `Concatenating` and `Sweeping` on a directory of a local file system with hard links.
 
     Several sinks, in one process or many, may use the same directory.
     """
@@ -140,6 +141,25 @@ class DiskSink:
                 offset += len(piece)
         finally:
             os.close(descriptor)
+
+    async def concatenate(self, key: str, parts: Sequence[tuple[str, int]]) -> None:
+        """Make a part of others, in their order; may be repeated.
+
+        Raises:
+            RangeBusy: somebody else writes it.
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: one of the others is missing or short, the part is committed, or the disk failed.
+        """
+        writer = await self.open(key, 0, None)
+        try:
+            assembly = Assembly(self._calls, writer.descriptor)
+            steps = steps_of([(self._tree.part(name), size) for name, size in parts])
+            with self._tree.writing_errors(sum(size for _, size in parts)):
+                await self._run(assembly.clear)
+                for step in steps:
+                    await self._run(assembly.copy, *step)
+        finally:
+            await writer.close()
 
     async def discard(self, key: str) -> None:
         """Remove a part; fine when there is none."""

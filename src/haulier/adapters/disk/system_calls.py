@@ -98,6 +98,16 @@ class SystemCalls:
         """Read into `buffer`, perhaps less than it holds; return how much, 0 at the end."""
         return os.preadv(descriptor, [buffer], offset)
 
+    def copy_range(self, source: int, target: int, size: int, *, start: int, position: int) -> int:
+        """Copy between files inside the kernel, perhaps less than asked; return how much, 0 at the source's end.
+
+        Where the file system can share blocks (Btrfs, XFS) and the range fits them, nothing is copied at all.
+        Source: copy_file_range(2); vfs_copy_file_range of Linux tries to share before it copies.
+        """
+        if not hasattr(os, "copy_file_range"):
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return os.copy_file_range(source, target, size, start, position)
+
     def truncate(self, descriptor: int, size: int) -> None:
         """Set a file's size."""
         os.ftruncate(descriptor, size)

@@ -82,6 +82,11 @@ class PartWriter:
         return self._path.name
 
     @property
+    def descriptor(self) -> int:
+        """The open part, whose range stays locked until `close`."""
+        return self._descriptor
+
+    @property
     def position(self) -> int:
         """Where in the file the next byte goes."""
         return self._position

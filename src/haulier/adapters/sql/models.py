@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from haulier.core.caller import LOCAL, Role, Scope
 from haulier.core.event import EventKind
 from haulier.core.record import AssetKind, RecordStatus
-from haulier.core.session import Mode, SessionStatus
+from haulier.core.session import Concat, Mode, SessionStatus
 
 TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Text in the order of its code points, as SQLite and Python have it: lists by path rely on that. The order of a
@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0007"
+SCHEMA: Final = "0009"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -158,6 +158,15 @@ uploads: Final = sa.Table(
     sa.Column("width", sa.BigInteger, comment="by the word of the sender"),
     sa.Column("height", sa.BigInteger),
     sa.Column("data_url", TEXT, comment="a committed placeholder as a URL"),
+    sa.Column("raw_metadata", TEXT, comment="as the client sent it"),
+    sa.Column(
+        "concat",
+        TEXT,
+        nullable=False,
+        server_default=Concat.NONE.value,
+        comment="whether it is made of others, or for others",
+    ),
+    sa.Column("raw_concat", TEXT, comment="what says so, as the client sent it"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
@@ -210,6 +219,16 @@ chunks: Final = sa.Table(
     # One tree instead of two: the row lives in its key's index.
     sqlite_with_rowid=False,
 )
+
+concat_parts: Final = sa.Table(
+    "concat_parts",
+    metadata,
+    sa.Column("final_id", TEXT, sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("partial_id", TEXT, sa.ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index("ix_concat_parts_partial_id", concat_parts.c.partial_id)
 
 records: Final = sa.Table(
     "records",

@@ -8,7 +8,7 @@ from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
-from haulier.core.session import Mode, Session, SessionId, SessionSpec, SessionStatus
+from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import Mark
 
@@ -37,6 +37,7 @@ def session_parameters(session: Session[UploadDetails]) -> Parameters:
         "size": session.size,
         "chunk_size": spec.chunk_size,
         "ttl_s": spec.ttl_s,
+        "concat": spec.concat.value,
         **details_parameters(session.details),
         "status": session.status.value,
         "offset": session.offset,
@@ -61,6 +62,8 @@ def details_parameters(details: UploadDetails) -> Parameters:
         "path": details.path,
         "content_type": details.content_type,
         "metadata": _json(details.metadata),
+        "raw_metadata": details.raw_metadata,
+        "raw_concat": details.raw_concat,
         "digest_algorithm": details.digest_name.value,
         **_digest_parameters("expected", details.expected),
         **_digest_parameters("promised", details.promised),
@@ -120,6 +123,7 @@ def _spec_of(row: Row) -> SessionSpec:
         size=row["spec_size"],
         chunk_size=row["chunk_size"],
         ttl_s=row["ttl_s"],
+        concat=Concat(row["concat"]),
     )
 
 
@@ -132,6 +136,8 @@ def _details_of(row: Row) -> UploadDetails:
         path=row["path"],
         content_type=row["content_type"],
         metadata=_mapping(row["metadata"]),
+        raw_metadata=row["raw_metadata"],
+        raw_concat=row["raw_concat"],
         digest_name=DigestName(row["digest_algorithm"]),
         expected=_digest_of(row, "expected"),
         promised=_digest_of(row, "promised"),

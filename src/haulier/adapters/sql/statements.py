@@ -26,6 +26,7 @@ from haulier.adapters.sql.models import (
     assets,
     capsules,
     chunks,
+    concat_parts,
     grants,
     records,
     uploads,
@@ -70,7 +71,7 @@ _SEEN: Final[dict[str, sa.ColumnElement[Any]]] = {
 _NEXT_FENCE: Final = {"fence": uploads.c.fence + sa.literal_column("1"), "holder": _bind("holder")}
 _DETAILS: Final = (
     "protocol", "filename", "path", "content_type", "metadata", "digest_algorithm", "expected_name",
-    "expected_value", "promised_name", "promised_value", "digest_name", "digest_value", "record_id",
+    "expected_value", "raw_metadata", "raw_concat", "promised_name", "promised_value", "digest_name", "digest_value", "record_id",
     "asset_kind", "adds_to_record", "derivatives", "width", "height", "data_url",
 )  # fmt: skip
 
@@ -82,7 +83,16 @@ def _change(*conditions: sa.ColumnElement[Any] | sa.TextClause, **values: Any) -
 _live_of_owner: Final = (
     sa.select(sa.func.count().label("live"))
     .select_from(uploads)
-    .where(uploads.c.owner == _bind("owner"), _LIVE)
+    .where(
+        uploads.c.owner == _bind("owner"),
+        _LIVE,
+        # Nothing goes on in a partial one that is complete.
+        sa.or_(
+            uploads.c.concat != sa.literal_column("'partial'"),
+            uploads.c.size.is_(None),
+            uploads.c.offset < uploads.c.size,
+        ),
+    )
 )
 _BEGUN: Final = [column for column in uploads.columns if column.name != "asked"]
 INSERT_SESSION: Final = InsertNew(uploads).from_select(
@@ -137,6 +147,30 @@ MARK: Final = sa.select(
 ).where(_THIS)
 DECLARE_SIZE: Final = _change(
     _OPEN, uploads.c.size.is_(None), uploads.c.offset <= _bind("size"), size=_bind("size")
+)
+_MADE_OF: Final = concat_parts.c.partial_id == uploads.c.id
+JOIN_PART: Final = sa.insert(concat_parts).values(**_all_binds(concat_parts))
+PARTIALS: Final = (
+    sa.select(*_SESSION)
+    .select_from(uploads.join(concat_parts, _MADE_OF))
+    .where(concat_parts.c.final_id == _bind("id"))
+    .order_by(concat_parts.c.position)
+)
+FINALS: Final = (
+    sa.select(*_SESSION)
+    .where(
+        _LIVE,
+        uploads.c.id.in_(sa.select(concat_parts.c.final_id).where(concat_parts.c.partial_id == _bind("id"))),
+    )
+    .order_by(uploads.c.id)
+    .with_for_update(key_share=True)
+)
+ASSEMBLE: Final = _change(
+    _OPEN,
+    uploads.c.concat == sa.literal_column("'final'"),
+    **_SEEN,
+    size=_bind("size"),
+    offset=_bind("size"),
 )
 _arrived: Final = sa.case(
     (uploads.c.mode == sa.literal_column("'append'"), uploads.c.offset),
@@ -203,9 +237,34 @@ HASTEN: Final = (
         )
     )
 )
+_other: Final = uploads.alias("other")
+_made_of_it: Final = sa.exists(
+    sa.select(concat_parts.c.final_id)
+    .join(_other, _other.c.id == concat_parts.c.final_id)
+    .where(
+        concat_parts.c.partial_id == uploads.c.id,
+        _other.c.status.in_([sa.literal_column("'open'"), sa.literal_column("'finishing'")]),
+    )
+    .correlate(uploads)
+)
+_its_parts_have_time: Final = sa.exists(
+    sa.select(concat_parts.c.final_id)
+    .join(_other, _other.c.id == concat_parts.c.partial_id)
+    .where(
+        concat_parts.c.final_id == uploads.c.id,
+        _other.c.status == sa.literal_column("'open'"),
+        _other.c.expires_at > _bind("now"),
+    )
+    .correlate(uploads)
+)
 OVERDUE: Final = (
     sa.select(uploads.c.id)
-    .where(_OPEN, uploads.c.expires_at <= _bind("now"))
+    .where(
+        _OPEN,
+        uploads.c.expires_at <= _bind("now"),
+        # Whoever joins a partial one notes its use first, so that it is not overdue when it is looked at again.
+        sa.or_(uploads.c.concat == sa.literal_column("'none'"), sa.not_(_made_of_it | _its_parts_have_time)),
+    )
     .order_by(uploads.c.expires_at, uploads.c.id)
     .limit(_bind("limit"))
 )

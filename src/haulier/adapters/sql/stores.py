@@ -157,6 +157,24 @@ class SqlSessionStore:
         """Set an unknown size that is not below the offset."""
         return await self._held(sql.DECLARE_SIZE, session_id, size=size)
 
+    async def join(self, final_id: SessionId, partial_ids: Sequence[SessionId]) -> None:
+        """Make a new final session of these."""
+        for position, partial_id in enumerate(partial_ids):
+            values = {"final_id": final_id, "position": position, "partial_id": partial_id}
+            await self._sql.count(sql.JOIN_PART, values)
+
+    async def partials(self, final_id: SessionId) -> Sequence[Upload]:
+        """Return what a final session is made of."""
+        return [_without_chunks(row) for row in await self._sql.rows(sql.PARTIALS, {"id": final_id})]
+
+    async def finals(self, partial_id: SessionId) -> Sequence[Upload]:
+        """Return the live final sessions that are made of this one, and lock them."""
+        return [_without_chunks(row) for row in await self._sql.rows(sql.FINALS, {"id": partial_id})]
+
+    async def assemble(self, final_id: SessionId, size: int, *, now: float) -> bool:
+        """Note that all is there."""
+        return await self._held(sql.ASSEMBLE, final_id, size=size, now=now)
+
     async def start_finish(
         self, session_id: SessionId, blob_key: str, holder: str, *, now: float
     ) -> Upload | None:

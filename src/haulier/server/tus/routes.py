@@ -1,0 +1,417 @@
+"""The requests of tus: what each method does to the uploads of the service.
+
+Rule 1: a request is read and checked whole before an upload is touched, except for its body.
+Rule 2: looking for the offset, appending and terminating ask a running PATCH to let go; they never wait for its end.
+Rule 3: an upload that was begun elsewhere and takes appends is continued here by the same rules; whoever has its own
+        token needs no other.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from haulier.core.digest import parse_digest_name
+from haulier.core.errors import (
+    AccessDenied,
+    HaulierError,
+    InvalidRequest,
+    LengthExceeded,
+    OffsetMismatch,
+    RecordNotFound,
+    UploadComplete,
+    UploadGone,
+    UploadNotFound,
+)
+from haulier.core.record import AssetKind, Record
+from haulier.core.session import Concat, Mode, SessionId, SessionStatus
+from haulier.core.upload import BeginUpload, Upload
+from haulier.engine.body_checks import BodyCheck
+from haulier.ports import Body, BodyEnd
+from haulier.server.access import TUS, caller_of
+from haulier.server.addresses import base_url, header
+from haulier.server.bodies import require_plain_body, whole_number
+from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
+from haulier.server.http.asgi import open_body
+from haulier.server.records import RecordRoutes
+from haulier.server.requests import note_upload, request_info
+from haulier.server.services import Services
+from haulier.server.tus.checksums import ALGORITHMS, check_of, reads_trailers
+from haulier.server.tus.headers import (
+    CONCAT,
+    MEDIA_TYPE,
+    METADATA,
+    VERSION,
+    describe,
+    imf_date,
+    read_concat,
+    read_metadata,
+)
+
+log = structlog.get_logger()
+
+DIALECT: Final = "tus"
+"""How problems are told here; see `haulier.server.problems`."""
+EXTENSIONS: Final = (
+    "creation", "creation-with-upload", "creation-defer-length", "expiration", "checksum", "termination"
+)  # fmt: skip
+"""What is possible on every storage and every server."""
+TRAILER_EXTENSION: Final = "checksum-trailer"
+CONCAT_EXTENSIONS: Final = ("concatenation", "concatenation-unfinished")
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""What an upload's id may look like; anything else is unknown without a look."""
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST")
+
+Headers = dict[str, str]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class TusRoutes:
+    """The collection, where uploads are created, and the uploads."""
+
+    def __init__(self, services: Services, records: RecordRoutes, *, max_size: int, silence_s: float) -> None:
+        self._services = services
+        self._uploads = services.uploads
+        self._records = records
+        self._max_size = max_size
+        self._silence_s = silence_s
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes; one for all methods, since the header may name another one than the request line."""
+        for path in (TUS, f"{TUS}/"):
+            app.add_route(path, self.collection, methods=["OPTIONS", "POST"], include_in_schema=False)
+        app.add_route(
+            f"{TUS}/{{upload_id:path}}", self.upload, methods=list(_METHODS), include_in_schema=False
+        )
+
+    async def collection(self, request: Request) -> Response:
+        """Tell what is possible, or create an upload."""
+        return await self._dispatch(request, {"OPTIONS": self.tell, "POST": self.create})
+
+    async def upload(self, request: Request) -> Response:
+        """Do something with one upload."""
+        handlers: Mapping[str, Handler] = {
+            "DELETE": self.terminate,
+            "GET": self.download,
+            "HEAD": self.offset,
+            "OPTIONS": self.tell,
+            "PATCH": self.append,
+        }
+        return await self._dispatch(request, handlers)
+
+    @staticmethod
+    async def _dispatch(request: Request, handlers: Mapping[str, Handler]) -> Response:
+        """Call the handler of the method that is meant.
+
+        Source: "X-HTTP-Method-Override": its value MUST be taken for the method, the actual one ignored.
+        """
+        request_info(request.scope).dialect = DIALECT
+        method = header(request.scope, b"x-http-method-override") or request.method
+        handler = handlers.get(method)
+        if handler is None:
+            raise MethodNotAllowed(method[:32], tuple(handlers))
+        if method not in {"GET", "OPTIONS"}:
+            _require_version(request)
+        return await handler(request)
+
+    # --- what is possible ----------------------------------------------------------------------------
+
+    async def tell(self, request: Request) -> Response:
+        """Tell versions, extensions and limits."""
+        extensions = [*EXTENSIONS]
+        if reads_trailers(request.scope):
+            extensions.append(TRAILER_EXTENSION)
+        if self._uploads.concatenates:
+            extensions += CONCAT_EXTENSIONS
+        return Response(
+            headers={
+                "Tus-Version": VERSION,
+                "Tus-Extension": ",".join(extensions),
+                "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+                "Tus-Max-Size": str(self._max_size),
+                "Cache-Control": "no-store",
+            }
+        )
+
+    # --- creation ------------------------------------------------------------------------------------
+
+    async def create(self, request: Request) -> Response:
+        """Create an upload, with or without its first bytes."""
+        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        with_bytes = self._brings_bytes(request, body)
+        asked = _read_creation(request)
+        check = None
+        if with_bytes:
+            check = check_of(request.scope)
+            await _require_fit(body, 0 if asked.concat is Concat.FINAL else asked.size)
+            if check is not None and body.length == 0:
+                await check.verify(_of_nothing)
+        begun = await self._uploads.begin(asked, caller=caller_of(request))
+        upload = begun.upload
+        note_upload(upload.id)
+        takes = upload.status is SessionStatus.OPEN and asked.concat is not Concat.FINAL
+        if with_bytes and takes and body.length != 0:
+            upload = await self._receive_first(request, upload.id, body, check)
+        headers = {"Location": f"{base_url(request.scope)}{TUS}/{upload.id}", **_state_of(upload)}
+        if with_bytes and asked.concat is not Concat.FINAL:
+            headers["Upload-Offset"] = str(upload.offset)
+        return Response(status_code=HTTPStatus.CREATED, headers=headers)
+
+    @staticmethod
+    def _brings_bytes(request: Request, body: Body) -> bool:
+        """Whether the request is a creation with upload. Source: "Creation With Upload"."""
+        require_plain_body(request)
+        if body.length == 0 and not _has_media_type(request):
+            return False
+        _require_media_type(request)
+        return True
+
+    async def _receive_first(
+        self, request: Request, upload_id: SessionId, body: Body, check: BodyCheck | None
+    ) -> Upload:
+        try:
+            with self._services.metrics.receiving():
+                state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request), check=check)
+        except HaulierError:
+            await self._give_up(request, upload_id)
+            raise
+        return state.upload
+
+    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
+        """Free what nobody knows the address of. What fails here is left to the janitor."""
+        try:
+            await self._uploads.abort(upload_id, caller=caller_of(request))
+        except HaulierError as error:
+            log.warning("upload.abandoned", error=repr(error))
+
+    # --- one upload ----------------------------------------------------------------------------------
+
+    async def offset(self, request: Request) -> Response:
+        """Tell where the upload goes on; a running PATCH is asked to let go first."""
+        upload = await self._uploads.offset(_named(request), caller=caller_of(request))
+        await self._require_kept(upload)
+        headers = {"Cache-Control": "no-store", **_state_of(upload)}
+        final = upload.spec.concat is Concat.FINAL
+        if not final or upload.status is SessionStatus.COMMITTED:
+            headers["Upload-Offset"] = str(upload.offset)
+        size = await self._uploads.size_of(upload)
+        if size is not None:
+            headers["Upload-Length"] = str(size)
+        elif not final:
+            headers["Upload-Defer-Length"] = "1"
+        if upload.details.raw_metadata:
+            headers[METADATA] = upload.details.raw_metadata
+        if upload.details.raw_concat is not None:
+            headers[CONCAT] = upload.details.raw_concat
+        return Response(headers=headers)
+
+    async def append(self, request: Request) -> Response:
+        """Append at the upload's end."""
+        require_plain_body(request)
+        _require_media_type(request)
+        offset = whole_number(header(request.scope, b"upload-offset"), field="Upload-Offset")
+        check = check_of(request.scope)
+        upload_id = _named(request)
+        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        try:
+            with self._services.metrics.receiving():
+                state = await self._uploads.append(
+                    upload_id, offset, body, caller=caller_of(request), check=check, size=_length_of(request)
+                )
+            upload = state.upload
+        except UploadComplete:
+            upload = await self._nothing_more(request, upload_id, offset, body)
+            if check is not None:
+                await check.verify(_of_nothing)
+        headers = {"Upload-Offset": str(upload.offset), **_state_of(upload)}
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+
+    async def _nothing_more(self, request: Request, upload_id: SessionId, offset: int, body: Body) -> Upload:
+        """Answer a PATCH of an upload that is complete as any other: its offset is the end.
+
+        Raises:
+            UploadGone · OffsetMismatch · LengthExceeded
+        """
+        upload = await self._known(request, upload_id)
+        if offset != upload.offset:
+            raise OffsetMismatch(upload.offset, offset)
+        await _require_fit(body, 0, limit=upload.offset)
+        return upload
+
+    async def terminate(self, request: Request) -> Response:
+        """End the upload and free its bytes; a complete one loses its record.
+
+        Source: "Termination": 204; later requests are answered with 404 or 410.
+        """
+        upload_id, caller = _named(request), caller_of(request)
+        upload = await self._known(request, upload_id)
+        if upload.status is not SessionStatus.COMMITTED:
+            try:
+                await self._uploads.abort(upload_id, caller=caller)
+            except UploadComplete:
+                upload = await self._known(request, upload_id)
+        if upload.status is SessionStatus.COMMITTED:
+            if upload.details.record is None:
+                raise UploadComplete(upload_id, None)
+            await self._services.records.delete(upload.details.record, caller=caller)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def download(self, request: Request) -> Response:
+        """Send the file of a finished upload."""
+        upload = await self._known(request, _named(request))
+        if caller_of(request).upload is not None:
+            raise AccessDenied("download with the token of an upload")
+        if upload.details.record is None:
+            raise RecordNotFound(upload.id)
+        return await self._records.send_asset(request, upload.details.record, AssetKind.ORIGINAL)
+
+    async def _known(self, request: Request, upload_id: SessionId) -> Upload:
+        """Return an upload that is there, complete or not; disturbs nobody.
+
+        Raises:
+            UploadNotFound · UploadGone
+        """
+        state = await self._uploads.state(upload_id, caller=caller_of(request))
+        upload = state.upload
+        if upload.status.gone:
+            raise UploadGone(upload.id, upload.status, upload.error)
+        await self._require_kept(upload)
+        return upload
+
+    async def _require_kept(self, upload: Upload) -> None:
+        """Take an upload whose record was deleted for one that was terminated. Raises UploadGone."""
+        if upload.status is SessionStatus.COMMITTED and upload.details.record is not None:
+            record: Record | None = await self._services.records.result_of(upload)
+            if record is None or record.deleted_at is not None:
+                raise UploadGone(upload.id, "deleted", "its record was deleted")
+
+
+def _named(request: Request) -> SessionId:
+    """Return the upload that a request is about.
+
+    Raises:
+        UploadNotFound: no upload is called so.
+    """
+    name: str = request.path_params["upload_id"]
+    upload_id = _known_shape(name)
+    note_upload(upload_id)
+    return upload_id
+
+
+def _known_shape(name: str) -> SessionId:
+    """Return a name that an upload can have. Raises UploadNotFound for any other."""
+    if _ID.fullmatch(name) is None:
+        raise UploadNotFound(name[:64].encode("utf-8", "backslashreplace").decode("utf-8"))
+    return SessionId(name)
+
+
+def _require_version(request: Request) -> None:
+    """Refuse another version of the protocol before anything is done.
+
+    Source: "Tus-Resumable": 412 with Tus-Version, and the request MUST NOT be processed.
+    """
+    version = header(request.scope, b"tus-resumable")
+    if version != VERSION:
+        raise TusVersionRefused(VERSION, None if version is None else version[:32])
+
+
+def _has_media_type(request: Request) -> bool:
+    return (header(request.scope, b"content-type") or "").strip().lower() == MEDIA_TYPE
+
+
+def _require_media_type(request: Request) -> None:
+    if not _has_media_type(request):
+        raise MediaTypeRefused(MEDIA_TYPE, header(request.scope, b"content-type"))
+
+
+async def _require_fit(body: Body, room: int | None, *, limit: int | None = None) -> None:
+    """Refuse a body that is longer than what it is for, before anything is begun.
+
+    A body of unknown length is looked at only where nothing may come: otherwise whoever stores it counts.
+
+    Args:
+        body: nobody has read it.
+        room: bytes that fit; None: any number.
+        limit: what the refusal names; None: `room`.
+    """
+    told = room if limit is None else limit
+    if room is not None and body.length is not None and body.length > room:
+        raise LengthExceeded(told or 0)
+    if room == 0 and body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT:
+        raise LengthExceeded(told or 0)
+
+
+def _nobody(_piece: object) -> None:
+    """Take nothing."""
+
+
+async def _of_nothing(_consume: object) -> None:
+    """Scan an empty body."""
+
+
+def _length_of(request: Request) -> int | None:
+    text = header(request.scope, b"upload-length")
+    return None if text is None else whole_number(text, field="Upload-Length")
+
+
+def _read_creation(request: Request) -> BeginUpload:
+    """Read what a creation asks for. Raises InvalidRequest and DigestMalformed."""
+    raw = header(request.scope, b"upload-metadata")
+    described = describe(read_metadata(raw))
+    raw_concat = header(request.scope, b"upload-concat")
+    made_of = read_concat(raw_concat)
+    digest = request.query_params.get("digest")
+    return BeginUpload(
+        filename=described.filename,
+        size=_read_size(request, made_of.concat),
+        mode=Mode.APPEND,
+        capsule=request.query_params.get("capsule", "default"),
+        path=described.path,
+        content_type=described.content_type,
+        digest_name=None if digest is None else parse_digest_name(digest, field="digest"),
+        metadata=described.texts,
+        raw_metadata=raw,
+        concat=made_of.concat,
+        partials=tuple(map(_known_shape, made_of.partials)),
+        raw_concat=raw_concat,
+        protocol=DIALECT,
+    )
+
+
+def _read_size(request: Request, concat: Concat) -> int | None:
+    """Return the length of a new upload, None when it is deferred, or that of others.
+
+    Source: "Creation", POST: one of `Upload-Length` and `Upload-Defer-Length: 1` must be given. "Concatenation": the
+    length MUST NOT be included in the creation of a final upload.
+    """
+    length, deferred = _length_of(request), header(request.scope, b"upload-defer-length")
+    if concat is Concat.FINAL:
+        if (length, deferred) != (None, None):
+            raise InvalidRequest.of(
+                "Upload-Length", "must not be given: it is the sum of the partial uploads'"
+            )
+        return None
+    if deferred not in {None, "1"}:
+        raise InvalidRequest.of("Upload-Defer-Length", "must be 1, or be left out")
+    if (length is None) == (deferred is None):
+        raise InvalidRequest.of("Upload-Length", "must be given, or else Upload-Defer-Length: 1")
+    return length
+
+
+def _state_of(upload: Upload) -> Headers:
+    """Return what every answer about an upload says: until when it may go on, and what it becomes.
+
+    Source: "Upload-Expires".
+    """
+    headers: Headers = {}
+    if upload.status is SessionStatus.OPEN:
+        headers["Upload-Expires"] = imf_date(upload.expires_at)
+    if upload.details.record is not None:
+        headers["Haulier-Record"] = upload.details.record
+    return headers
