@@ -10,6 +10,7 @@
 """
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -67,6 +68,8 @@ class Sources:
     """Makes files and opens them; all are closed after the test."""
 
     def __init__(self, directory: Path) -> None:
+        self.run = secrets.token_hex(8)
+        """In the ids of all transfers of one test: a remote remembers those of others."""
         self._directory = directory
         self._opened: list[OpenedFile] = []
 
@@ -106,6 +109,13 @@ class Delivery:
             stored = await self.remote.commit(self.outgoing, session, wanted)
         return await self.remote.verify(self.outgoing, stored)
 
+    async def end(self, session: RemoteSession) -> Stored | None:
+        """Take the step that makes the file, when all before it are done."""
+        if session.commits_itself:
+            *_, last = self.spans(session, Held())
+            return await self.send(session, *last)
+        return await self.remote.commit(self.outgoing, session, self.checksum(session))
+
     async def send_missing(self, session: RemoteSession, held: Held) -> Stored | None:
         """Send what is missing, chunk after chunk."""
         stored = None
@@ -138,6 +148,27 @@ class Delivery:
         return summing.checksum()
 
 
+def delivery_of(
+    remote: Remote,
+    sources: Sources,
+    data: bytes,
+    *,
+    name: str = "plain.bin",
+    transfer: str = "t-1",
+    if_exists: IfExists = IfExists.REPLACE,
+) -> Delivery:
+    """Return the delivery of `data`."""
+    outgoing = Outgoing(
+        id=f"{sources.run}-{transfer}",
+        name=name,
+        size=len(data),
+        modified_at=MODIFIED_AT,
+        intended_at=MODIFIED_AT,
+        if_exists=if_exists,
+    )
+    return Delivery(remote, outgoing, sources.make(data))
+
+
 class RemoteContract:
     """The promises. Override the fixture `remote` and `read_back`; where a remote differs, its numbers."""
 
@@ -163,34 +194,13 @@ class RemoteContract:
         yield sources
         sources.close()
 
-    def delivery(
-        self,
-        remote: Remote,
-        sources: Sources,
-        data: bytes,
-        *,
-        name: str = "plain.bin",
-        transfer: str = "t-1",
-        if_exists: IfExists = IfExists.REPLACE,
-    ) -> Delivery:
-        """Return the delivery of `data`."""
-        outgoing = Outgoing(
-            id=f"{type(self).__name__}-{transfer}",
-            name=name,
-            size=len(data),
-            modified_at=MODIFIED_AT,
-            intended_at=MODIFIED_AT,
-            if_exists=if_exists,
-        )
-        return Delivery(remote, outgoing, sources.make(data))
-
     async def test_probe_answers(self, remote: Remote) -> None:
         await remote.probe()
 
     @pytest.mark.parametrize("size", [0, 1, 65_537])
     async def test_a_file_arrives_byte_for_byte(self, remote: Remote, sources: Sources, size: int) -> None:
         data = Random(size).randbytes(size)
-        stored = await self.delivery(remote, sources, data).run()
+        stored = await delivery_of(remote, sources, data).run()
         assert stored.size == size
         assert await self.read_back(remote, stored) == data
 
@@ -198,7 +208,7 @@ class RemoteContract:
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(1).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         stored = await delivery.run()
         assert stored.size == self.SEVERAL_CHUNKS
         assert await self.read_back(remote, stored) == data
@@ -206,7 +216,7 @@ class RemoteContract:
 
     async def test_names_are_kept_as_they_are(self, remote: Remote, sources: Sources) -> None:
         for number, name in enumerate(self.NAMES):
-            delivery = self.delivery(remote, sources, name.encode(), name=name, transfer=f"n-{number}")
+            delivery = delivery_of(remote, sources, name.encode(), name=name, transfer=f"n-{number}")
             stored = await delivery.run()
             assert stored.name == name
             assert await self.read_back(remote, stored) == name.encode()
@@ -216,13 +226,13 @@ class RemoteContract:
     ) -> None:
         for name in self.FORBIDDEN:
             with pytest.raises(InvalidRequest):
-                remote.check(self.delivery(remote, sources, b"x", name=name).outgoing)
+                remote.check(delivery_of(remote, sources, b"x", name=name).outgoing)
 
     async def test_a_chunk_that_was_sent_is_held_and_the_rest_is_enough(
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(2).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         held = await remote.offset(delivery.outgoing, session)
         assert held == Held()
@@ -239,7 +249,7 @@ class RemoteContract:
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(3).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         made = await remote.create(delivery.outgoing)
         again = RemoteSession(
             state=type(made.state)(str(made.state.reveal())),
@@ -252,7 +262,7 @@ class RemoteContract:
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(4).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         first = await delivery.finish(session)
         again = await delivery.finish(session)
@@ -261,7 +271,7 @@ class RemoteContract:
 
     async def test_what_is_verified_is_what_was_summed(self, remote: Remote, sources: Sources) -> None:
         data = Random(5).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         stored = await delivery.finish(session)
         ours = delivery.checksum(session)
@@ -273,12 +283,12 @@ class RemoteContract:
 
     async def test_other_bytes_than_those_summed_are_told(self, remote: Remote, sources: Sources) -> None:
         data = Random(6).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         ours = delivery.checksum(session)
         if ours is None:
             pytest.skip("this remote tells no checksum")
-        spoilt = self.delivery(remote, sources, bytes([data[0] ^ 1]) + data[1:])
+        spoilt = delivery_of(remote, sources, bytes([data[0] ^ 1]) + data[1:])
         summing = remote.summing(spoilt.outgoing, session)
         assert summing is not None
         summing.update(spoilt.source.read(0, spoilt.source.size))
@@ -295,7 +305,7 @@ class RemoteContract:
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(7).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         first = next(delivery.spans(session, Held()))
         await delivery.send(session, *first)
@@ -310,14 +320,14 @@ class RemoteContract:
         self, remote: Remote, sources: Sources
     ) -> None:
         data = Random(8).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         lost = await remote.create(delivery.outgoing)
         await remote.cancel(delivery.outgoing, lost)
         assert await self.read_back(remote, await delivery.run()) == data
 
     async def test_a_source_that_is_shorter_now_is_told(self, remote: Remote, sources: Sources) -> None:
         data = Random(9).randbytes(self.SEVERAL_CHUNKS)
-        delivery = self.delivery(remote, sources, data)
+        delivery = delivery_of(remote, sources, data)
         session = await remote.create(delivery.outgoing)
         os.truncate(delivery.source.path, 10)
         with pytest.raises(SourceChanged):
@@ -326,8 +336,8 @@ class RemoteContract:
             await remote.cancel(delivery.outgoing, session)
 
     async def test_an_existing_file_is_replaced(self, remote: Remote, sources: Sources) -> None:
-        await self.delivery(remote, sources, b"the first", transfer="r-1").run()
-        stored = await self.delivery(remote, sources, b"the second", transfer="r-2").run()
+        await delivery_of(remote, sources, b"the first", transfer="r-1").run()
+        stored = await delivery_of(remote, sources, b"the second", transfer="r-2").run()
         assert stored.name == "plain.bin"
         assert await self.read_back(remote, stored) == b"the second"
 
@@ -336,9 +346,9 @@ class RemoteContract:
         self, remote: Remote, sources: Sources, size: int | None
     ) -> None:
         self._needs(remote, IfExists.FAIL)
-        first = await self.delivery(remote, sources, b"the first", transfer="f-1").run()
+        first = await delivery_of(remote, sources, b"the first", transfer="f-1").run()
         data = Random(10).randbytes(self.SEVERAL_CHUNKS if size is None else size)
-        second = self.delivery(remote, sources, data, transfer="f-2", if_exists=IfExists.FAIL)
+        second = delivery_of(remote, sources, data, transfer="f-2", if_exists=IfExists.FAIL)
         with pytest.raises(PeerRefused) as told:
             await second.run()
         assert told.value.slug == "target-exists"
@@ -349,9 +359,9 @@ class RemoteContract:
         self, remote: Remote, sources: Sources, size: int | None
     ) -> None:
         self._needs(remote, IfExists.RENAME)
-        first = await self.delivery(remote, sources, b"the first", transfer="k-1").run()
+        first = await delivery_of(remote, sources, b"the first", transfer="k-1").run()
         data = Random(11).randbytes(self.SEVERAL_CHUNKS if size is None else size)
-        second = self.delivery(remote, sources, data, transfer="k-2", if_exists=IfExists.RENAME)
+        second = delivery_of(remote, sources, data, transfer="k-2", if_exists=IfExists.RENAME)
         stored = await second.run()
         assert stored.name != first.name
         assert await self.read_back(remote, stored) == data
@@ -362,7 +372,7 @@ class RemoteContract:
     ) -> None:
         for way in set(IfExists) - remote.limits.if_exists:
             with pytest.raises(InvalidRequest):
-                remote.check(self.delivery(remote, sources, b"x", if_exists=way).outgoing)
+                remote.check(delivery_of(remote, sources, b"x", if_exists=way).outgoing)
 
     def _needs(self, remote: Remote, way: IfExists) -> None:
         if way not in remote.limits.if_exists:

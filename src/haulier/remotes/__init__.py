@@ -1,0 +1,1 @@
+"""Places that files are sent to, each behind the port `Remote`."""

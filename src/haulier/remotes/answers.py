@@ -1,0 +1,110 @@
+"""What an answer means for whoever sends: which statuses pass, which need somebody, which are final.
+
+Rule 1: every remote has its own table; what it does not name is final. What is listed in a table is the whole
+        truth about retrying: nobody decides it elsewhere.
+Rule 2: no address of a request is told: it may be a secret. The remote's own words are, up to a bound.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import httpx2
+
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerError, PeerRefused, RemoteSessionLost
+from haulier.core.retry import parse_retry_after
+from haulier.core.transfer import Obstacle
+
+PASSING: Final = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 509})
+"""Statuses that pass by themselves; 409, because the remote is asked where it stands before the next try."""
+OBSTACLES: Final[Mapping[int, Obstacle]] = {401: Obstacle.AUTH, 507: Obstacle.QUOTA}
+"""Statuses after which somebody has to act."""
+MAX_DETAIL: Final = 500
+"""Characters of the remote's own words that are kept."""
+
+_XML_FIELD: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryTable:
+    """One remote's way of telling what passes."""
+
+    passing: frozenset[int] = PASSING
+    obstacles: Mapping[int, Obstacle] = field(default_factory=lambda: dict(OBSTACLES))
+    lost: frozenset[int] = frozenset()
+    """Statuses that mean that the session is gone, where one was asked for."""
+    passing_slugs: frozenset[str] = frozenset()
+    """Names of problems that pass, whatever their status."""
+    obstacle_slugs: Mapping[str, Obstacle] = field(default_factory=dict)
+    lost_slugs: frozenset[str] = frozenset()
+    """Names of problems that mean that the session is gone, whatever their status."""
+
+    def failure(self, answer: httpx2.Response, *, of_session: bool) -> PeerError:
+        """Return the error that an answer tells.
+
+        Args:
+            answer: any that is not the hoped-for one.
+            of_session: whether the request was about a session, so that it may be what is gone.
+        """
+        status = answer.status_code
+        slug, detail = read_problem(answer)
+        if of_session and (slug in self.lost_slugs or status in self.lost):
+            return RemoteSessionLost(f"{detail} ({slug}, {status})")
+        obstacle = self.obstacle_slugs.get(slug) or self.obstacles.get(status)
+        if obstacle is not None:
+            return PeerBlocked(obstacle, f"{detail} ({slug}, {status})")
+        if slug in self.passing_slugs or status in self.passing:
+            return PeerBusy(status, f"{detail} ({slug})", retry_after(answer))
+        return PeerRefused(status, slug, detail)
+
+
+def retry_after(answer: httpx2.Response) -> float:
+    """Return the seconds that an answer asks us to wait; 0 when it does not say."""
+    return parse_retry_after(answer.headers.get("Retry-After"), date=answer.headers.get("Date"))
+
+
+def read_problem(answer: httpx2.Response) -> tuple[str, str]:
+    """Return the name of the problem that an answer tells, and its words.
+
+    Read are RFC 9457's problem details, the errors of Microsoft Graph and of S3, and plain text.
+    """
+    status = answer.status_code
+    text = answer.text[:65_536]
+    slug, detail = _read_json(text) if text.lstrip().startswith("{") else _read_xml(text)
+    if not detail and text and not text.lstrip().startswith(("{", "<")):
+        detail = text
+    return slug or f"http-{status}", _one_line(detail or _phrase(answer))
+
+
+def _read_json(text: str) -> tuple[str, str]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return "", ""
+    error = document.get("error")
+    if isinstance(error, dict):  # Microsoft Graph
+        return str(error.get("code") or ""), str(error.get("message") or "")
+    kind = str(document.get("type") or "")
+    slug = kind.rsplit("/", 1)[-1] if "/" in kind else ""
+    return slug, str(document.get("detail") or document.get("title") or "")
+
+
+def _read_xml(text: str) -> tuple[str, str]:
+    found = dict(_XML_FIELD.findall(text))
+    return found.get("Code", ""), found.get("Message", "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MAX_DETAIL]
+
+
+def _phrase(answer: httpx2.Response) -> str:
+    if answer.has_redirect_location:
+        return "the address has moved"
+    try:
+        return HTTPStatus(answer.status_code).phrase
+    except ValueError:
+        return "an answer without a name"

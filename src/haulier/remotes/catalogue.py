@@ -1,0 +1,87 @@
+"""Which kinds of remotes there are, what can be set for each, and how one is made from its settings.
+
+Rule 1: a setting that nobody reads is an error, not a wish: it is told with the names that are known.
+Rule 2: what a remote needs beyond the base package is imported when such a remote is made, and named when missing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from haulier.core.digest import DigestName, parse_digest_name
+from haulier.core.errors import ConfigError, DigestMalformed
+from haulier.core.secret import Secret
+from haulier.ports import Remote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSettings:
+    """One remote as it was set up."""
+
+    name: str
+    type: str
+    url: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    """As given with `--option key=value`."""
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    """Kept apart from the rest: `token` for haulier and tus, `access_key` and `secret_key` for s3."""
+
+
+def _haulier(settings: RemoteSettings) -> Remote:
+    from haulier.remotes.haulier import HaulierRemote  # noqa: PLC0415 - rule 2
+
+    return HaulierRemote(
+        settings.url,
+        token=settings.secrets.get("token"),
+        capsule=settings.options.get("capsule", "default"),
+        digest=_digest(settings.options.get("digest", "sha-256")),
+    )
+
+
+def _digest(text: str) -> DigestName:
+    try:
+        return parse_digest_name(text, field="digest")
+    except DigestMalformed as error:
+        raise ConfigError("digest", text, error.reason) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of remote."""
+
+    make: Callable[[RemoteSettings], Remote]
+    options: frozenset[str]
+    secrets: frozenset[str]
+
+
+COMMON: Final = frozenset({"verify", "slots"})
+"""Options of every kind that are the manager's, not the remote's: how to compare, transfers at once."""
+KINDS: Final[Mapping[str, Kind]] = {
+    "haulier": Kind(make=_haulier, options=frozenset({"capsule", "digest"}), secrets=frozenset({"token"})),
+}
+
+
+def check_settings(settings: RemoteSettings) -> None:
+    """Refuse settings that no remote can be made of.
+
+    Raises:
+        ConfigError: an unknown type or option; it names those that are known.
+    """
+    kind = KINDS.get(settings.type)
+    if kind is None:
+        raise ConfigError("type", settings.type, f"it must be one of {', '.join(KINDS)}")
+    for name in settings.options:
+        # tus has a family of them: header.NAME.
+        if name.split(".", 1)[0] not in kind.options | COMMON:
+            known = ", ".join(sorted(kind.options | COMMON))
+            raise ConfigError(f"option {name}", settings.options[name], f"{settings.type} knows {known}")
+
+
+def make_remote(settings: RemoteSettings) -> Remote:
+    """Return the remote; nothing is asked of it yet. It is to be made inside the event loop, and closed.
+
+    Raises:
+        ConfigError: as `check_settings`; or a value cannot be used; or an extra is not installed.
+    """
+    check_settings(settings)
+    return KINDS[settings.type].make(settings)
