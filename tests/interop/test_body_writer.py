@@ -15,7 +15,7 @@ import pytest
 from haulier.adapters.clock import SystemClock
 from haulier.body import BodyWriter
 from haulier.core.errors import InvalidRequest, PeerUnreachable, SourceChanged
-from haulier.engine.bandwidth import Bandwidth
+from haulier.engine.throttle import Bandwidth
 from haulier.ports import Cargo, Source
 from haulier.testing.remote_contract import OpenedFile
 from tests.support.components import require
@@ -488,7 +488,7 @@ class TestBandwidth:
                 self.taken += count
                 self.largest = max(self.largest, count)
 
-        bound = Counting(30 * MIB, SystemClock())
+        bound = Counting(SystemClock(), 30 * MIB)
         async with server(answering) as (port, seen):
             await writer.send("PUT", url(port), headers={}, cargo=whole(source, throttle=bound))
         assert seen.requests[0].digest == digest(source, 0, source.size)
@@ -499,7 +499,7 @@ class TestBandwidth:
         self, writer: BodyWriter, tmp_path: Path
     ) -> None:
         large = OpenedFile(make_file(tmp_path / "large.bin", 64 * MIB))
-        bound = Bandwidth(None, SystemClock())
+        bound = Bandwidth(SystemClock())
         taken: list[int] = []
 
         async def reading(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
@@ -524,7 +524,7 @@ class TestBandwidth:
             out.write(FULL)
             await reader.read(-1)
 
-        bound = Bandwidth(MIB, SystemClock())
+        bound = Bandwidth(SystemClock(), MIB)
         async with server(refusing) as (port, _):
             answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source, throttle=bound))
         assert answer.status_code == 507

@@ -1,30 +1,43 @@
-"""A bound on the bytes per second of everything that is sent; it may be changed while they run."""
+"""A bound on bytes per second, shared by everything that sends; changeable while bytes flow.
 
+Rule 1: bytes are paid for before they go: whoever asks waits until its bytes are there, in the order of asking.
+Rule 2: what was not used for a while is not saved up, but for a quarter of a second.
+"""
+
+import asyncio
 from typing import Final
 
 from haulier.ports import Clock
 
-BURST_S: Final = 1.0
-"""Seconds of unused allowance that are kept: a pause is not made up for by a flood."""
+SAVED_S: Final = 0.25
+"""Seconds for which unused bytes are kept: enough that a pause of the machine costs nothing."""
 PIECE_S: Final = 0.1
-"""Seconds that one piece stands for: a change of the bound shows at once, and pieces stay large enough to be cheap."""
+"""Seconds that one piece should take: all who send take turns that fast."""
 LEAST_PIECE: Final = 4 * 1024
+"""Bytes; below, the work for each piece costs more than the bytes."""
 MOST_PIECE: Final = 256 * 1024
+LOOK_S: Final = 0.25
+"""Longest sleep before the rate is looked at again: so a higher one helps those that wait already."""
 
 
 class Bandwidth:
-    """A token bucket that all transfers draw from, in the order of asking. A `Throttle`."""
+    """A token bucket; a `Throttle`. It belongs to one event loop.
+
+    Args:
+        clock: only `monotonic` and `sleep` are used.
+        bytes_per_s: None for no bound.
+    """
 
     def __init__(self, clock: Clock, bytes_per_s: float | None = None) -> None:
-        """Begin with a full bucket; None is no bound."""
+        self._rate = _checked(bytes_per_s)
         self._clock = clock
-        self._rate = bytes_per_s
-        self._full_at = clock.monotonic()
-        """When the bucket is, or was, full: later than now by what was drawn."""
+        self._there = 0.0
+        self._counted_at = clock.monotonic()
+        self._turn = asyncio.Lock()
 
     @property
     def bytes_per_s(self) -> float | None:
-        """The bound."""
+        """The bound; None for none."""
         return self._rate
 
     @property
@@ -32,20 +45,40 @@ class Bandwidth:
         """Bytes to ask for at once; None while there is no bound."""
         if self._rate is None:
             return None
-        return max(LEAST_PIECE, min(MOST_PIECE, int(self._rate * PIECE_S)))
+        return min(max(int(self._rate * PIECE_S), LEAST_PIECE), MOST_PIECE)
 
     def change(self, bytes_per_s: float | None) -> None:
-        """Set another bound; what waits under the old one waits to its end, for one piece."""
-        assert bytes_per_s is None or bytes_per_s > 0, bytes_per_s
-        self._rate = bytes_per_s
-        self._full_at = self._clock.monotonic()
+        """Set another bound, for those that wait already, too."""
+        self._count()
+        self._rate = _checked(bytes_per_s)
 
     async def take(self, count: int) -> None:
-        """Wait until `count` more bytes may go."""
+        """Wait until `count` more bytes may go. Whoever cancels this has taken nothing."""
+        async with self._turn:
+            while (wait_s := self._wait_s(count)) > 0:
+                await self._clock.sleep(min(wait_s, LOOK_S))
+            self._there -= count
+
+    def _wait_s(self, count: int) -> float:
+        self._count()
         if self._rate is None:
-            return
+            self._there = float(count)
+            return 0.0
+        # Half a byte is rounding: waiting for it could wait for less than a clock can tell.
+        lacking = count - self._there
+        return lacking / self._rate if lacking >= 0.5 else 0.0
+
+    def _count(self) -> None:
+        """Add what has come since the last look."""
         now = self._clock.monotonic()
-        self._full_at = max(self._full_at, now) + count / self._rate
-        wait_s = self._full_at - now - BURST_S
-        if wait_s > 0:
-            await self._clock.sleep(wait_s)
+        if self._rate is not None:
+            # One piece has room in any bucket: else who asks for a whole one would wait for ever.
+            most = max(self._rate * SAVED_S, float(self.piece or 0))
+            self._there = min(self._there + (now - self._counted_at) * self._rate, most)
+        self._counted_at = now
+
+
+def _checked(bytes_per_s: float | None) -> float | None:
+    if bytes_per_s is not None and bytes_per_s < 1:
+        raise ValueError("a bound of bandwidth is 1 byte per second or more; None is no bound")
+    return bytes_per_s
