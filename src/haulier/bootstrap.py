@@ -39,7 +39,7 @@ from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.hooks import NO_HOOKS, Hooks
-from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.janitor import Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
@@ -245,8 +245,9 @@ class Service:
         )
         records = RecordService(work, self._sink, access, clock)
         self._visitors = VisitorService(
-            self._database, clock, ports.ids, secret=secret, ttl_s=settings.visitor_ttl_s
+            work, clock, ports.ids, access, secret=secret, ttl_s=settings.visitor_ttl_s
         )
+        self._accounts = Accounts(self._database, clock, ports.ids)
         self._janitor = self._janitor_for(settings, records, clock, metrics)
         lanes = LaneService(work, access, clock, ports.ids, jobs=jobs)
         self.services = self._services_of(records, lanes, clock, metrics)
@@ -287,7 +288,7 @@ class Service:
         return Janitor(
             self._uploads,
             records,
-            self._visitors,
+            People(self._visitors, self._accounts),
             sink=self._sink,
             work=self._database,
             clock=clock,
@@ -307,7 +308,7 @@ class Service:
             records=records,
             lanes=lanes,
             feed=self._feed,
-            accounts=Accounts(self._database, clock, SystemIdentifiers(clock)),
+            accounts=self._accounts,
             visitors=self._visitors,
             operators=operators,
             readiness=self.readiness,

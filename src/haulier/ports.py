@@ -24,7 +24,7 @@ from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, Remote
 from haulier.core.processing import Derivatives, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
-from haulier.core.token import Token
+from haulier.core.token import SignIn, Token
 from haulier.core.transfer import Phase, TransferId
 from haulier.core.visitor import Visitor
 
@@ -431,6 +431,10 @@ class SessionStore(Protocol[D]):
         """If it is open: note the activity."""
         ...
 
+    async def adopt(self, scope: str, owner: str, by: str) -> int:
+        """Give the owner's sessions in that scope to `by`, but those whose key `by` uses itself; return how many."""
+        ...
+
     async def hasten(self, owner: str, *, now: float) -> int:
         """Let the time of the owner's open sessions be over, unless it is; return how many it has open."""
         ...
@@ -508,6 +512,10 @@ class RecordStore(Protocol):
 
     async def list(self, query: "RecordQuery") -> Sequence[Record]:
         """Return a page, newest first, and one row more when there is a next page."""
+        ...
+
+    async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
+        """Give up to `limit` of the owner's records in that capsule to `by`; return which."""
         ...
 
     async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
@@ -707,6 +715,26 @@ class TokenStore(Protocol):
         ...
 
 
+class SignInStore(Protocol):
+    """The browsers that signed in, in the rows of one transaction. One is found by the hash of its secret."""
+
+    async def add(self, sign_in: SignIn, secret_sha256: bytes) -> bool:
+        """If its token is still there: add a new one."""
+        ...
+
+    async def find(self, secret_sha256: bytes) -> SignIn | None:
+        """Return the one with that secret, with its token as that is now, whether it still counts or not."""
+        ...
+
+    async def remove(self, secret_sha256: bytes) -> bool:
+        """Whether there was one, which is gone now. They go with their token, too."""
+        ...
+
+    async def remove_ended(self, *, now: float, limit: int) -> int:
+        """Remove up to `limit` whose own time is over; return how many."""
+        ...
+
+
 class VisitorStore(Protocol):
     """The visitor rows of one transaction."""
 
@@ -719,6 +747,10 @@ class VisitorStore(Protocol):
 
     async def see(self, visitor_id: str, *, now: float, ttl_s: float) -> Visitor | None:
         """If it lives: note that it is seen, which never brings its end nearer; return it."""
+        ...
+
+    async def sign_in(self, visitor_id: str, principal: str) -> bool:
+        """If there is one: note who signed in from its browser."""
         ...
 
     async def remove(self, visitor_id: str) -> bool:
@@ -873,6 +905,11 @@ class Transaction(Protocol[D]):
     @property
     def tokens(self) -> TokenStore:
         """Bearer tokens."""
+        ...
+
+    @property
+    def sign_ins(self) -> SignInStore:
+        """Browsers that signed in."""
         ...
 
     @property

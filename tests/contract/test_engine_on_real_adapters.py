@@ -32,7 +32,7 @@ from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody
 from tests.support.postgres import fresh_database
-from tests.support.visitors import visitor_service
+from tests.support.visitors import people
 
 ME: Final = LOCAL
 CHUNK: Final = 1000
@@ -72,7 +72,7 @@ class Engine:
         self.janitor = Janitor(
             self.uploads,
             self.records,
-            visitor_service(database, clock),
+            people(database, clock),
             sink=sink,
             work=database,
             clock=clock,

@@ -16,7 +16,7 @@ from haulier.ports import Identifiers
 from tests.simulation.loop import Process
 from tests.simulation.signals import SimSignals
 from tests.simulation.sink import LossySink
-from tests.support.visitors import visitor_service
+from tests.support.visitors import people
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -79,7 +79,7 @@ class Server:
         self.janitor = Janitor(
             self.uploads,
             self.records,
-            visitor_service(self.database, world.clock),
+            people(self.database, world.clock),
             sink=self.sink,
             work=self.database,
             clock=world.clock,

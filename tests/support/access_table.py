@@ -53,6 +53,9 @@ GET    /api/events                                401      404    200    200    
 GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200
 DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204
 POST   /api/ingestion/session/extend              404      404    404    404    404   404      404     401 401   401     200
+GET    /api/session                               401      200    200    200    200   200      200     401 401   401     200
+POST   /api/session                               401      201    201    201    201   201      201     401 401   401     401
+DELETE /api/session                               401      204    204    204    204   204      204     401 401   401     204
 GET    /api/operators/sessions                    401      403    403    403    403   403      200     401 401   401     403
 GET    /api/operators/stats                       401      403    403    403    403   403      200     401 401   401     403
 POST   /api/operators/expire                      401      403    403    403    403   403      200     401 401   401     403
@@ -110,6 +113,9 @@ GET    /api/events                              200  403     421       403     2
 GET    /api/ingestion/session                   404  403     421       403     200
 DELETE /api/ingestion/session                   204  403     421       403     204
 POST   /api/ingestion/session/extend            404  403     421       403     200
+GET    /api/session                             200  403     421       403     200
+POST   /api/session                             401  403     421       403     401
+DELETE /api/session                             204  403     421       403     204
 GET    /api/operators/sessions                  200  403     421       403     200
 GET    /api/operators/stats                     200  403     421       403     200
 POST   /api/operators/expire                    200  403     421       403     200

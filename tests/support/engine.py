@@ -14,10 +14,11 @@ from haulier.core.caller import LOCAL
 from haulier.core.record import RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
+from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.hooks import NO_HOOKS, Hooks
-from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.janitor import Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.processing import ProcessingPorts, ProcessingService
@@ -70,6 +71,7 @@ class Engine:
         limits: UploadLimits | None = None,
         beside: "Engine | None" = None,
         hooks: Hooks = NO_HOOKS,
+        opened: bool = True,
         pictures: FakePictures | None = None,
     ) -> None:
         """Be a process of its own, or one `beside` another that lives; with `pictures`, one that processes."""
@@ -90,7 +92,7 @@ class Engine:
         self.jobs = LocalJobs(self.process, self.background, parallel=2)
         jobs = None if pictures is None else self.jobs
         self.limits = limits or UploadLimits(chunk_size=CHUNK)
-        access = GrantedAccess(self.clock, opened=True)
+        access = GrantedAccess(self.clock, opened=opened)
         self.feed = Feed(self.database, access, self.signals)
         self.witness = WitnessedWork(self.database)
         self.work: TellingWork[UploadDetails] = TellingWork(self.witness, self.feed.told)
@@ -125,12 +127,13 @@ class Engine:
             self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000), jobs=jobs
         )
         self.records = RecordService(self.work, self.sink, access, self.clock)
+        self.accounts = Accounts(self.work, self.clock, SeededIdentifiers(self.clock, seed + 3000))
         self.visitors = visitor_service(self.work, self.clock, seed=seed + 2000)
         self.swept: list[tuple[str, int]] = []
         self.janitor = Janitor(
             self.uploads,
             self.records,
-            self.visitors,
+            People(self.visitors, self.accounts),
             sink=self.sink,
             work=self.database,
             clock=self.clock,

@@ -81,9 +81,10 @@ class MemoryService:
         )
         self.accounts = Accounts(self.database, self.clock, SystemIdentifiers(self.clock))
         self.visitors = VisitorService(
-            self.database,
+            self.work,
             self.clock,
             SystemIdentifiers(self.clock),
+            access,
             secret=b"secret",
             ttl_s=self.visitor_ttl_s,
         )

@@ -10,7 +10,7 @@ from haulier.ports import Transaction, UnitOfWork
 T = TypeVar("T")
 
 WRITERS: Final = frozenset(
-    {"insert", "complete", "add_asset", "end", "delete", "restore", "drop_assets", "take", "settle"}
+    {"insert", "complete", "add_asset", "end", "delete", "restore", "drop_assets", "take", "settle", "adopt"}
 )
 """What changes a record that others know of; `erase` takes back one that nobody was told of."""
 
@@ -81,7 +81,9 @@ class _Records:
 
         async def call(subject: Any, *args: Any, **options: Any) -> Any:
             result = await real(subject, *args, **options)
-            if result or name == "insert":
+            if name == "adopt":
+                self._changed.update(result)
+            elif result or name == "insert":
                 self._changed.add(subject.id if name == "insert" else subject)
             return result
 

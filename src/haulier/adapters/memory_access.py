@@ -8,7 +8,7 @@ from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import Record
-from haulier.core.token import Token
+from haulier.core.token import SignIn, Token
 
 Pause = Callable[[], Awaitable[None]]
 """Awaited wherever a real database would wait."""
@@ -23,10 +23,17 @@ class AccessRows:
     """By capsule and principal."""
     tokens: dict[bytes, Token] = field(default_factory=dict)
     """By the hash of the secret."""
+    sign_ins: dict[bytes, SignIn] = field(default_factory=dict)
+    """By the hash of the secret, each with its token as it was then."""
 
     def draft(self) -> "AccessRows":
         """Return a version that may be changed."""
-        return AccessRows(capsules=dict(self.capsules), grants=dict(self.grants), tokens=dict(self.tokens))
+        return AccessRows(
+            capsules=dict(self.capsules),
+            grants=dict(self.grants),
+            tokens=dict(self.tokens),
+            sign_ins=dict(self.sign_ins),
+        )
 
     def shows(self, record: Record, principal: str) -> bool:
         """Whether the principal may read the record; see core/access.py."""
@@ -182,6 +189,8 @@ class MemoryTokenStore:
         if token is None or not token.expired(now):
             return False
         del self._rows.tokens[secret]
+        for own in [key for key, it in self._rows.sign_ins.items() if it.token.id == token_id]:
+            del self._rows.sign_ins[own]
         return True
 
     async def name_operator(self, principal: str, *, now: float) -> bool:
@@ -198,6 +207,45 @@ class MemoryTokenStore:
     def _named(self, token_id: str) -> tuple[bytes, Token | None]:
         found = (item for item in self._rows.tokens.items() if item[1].id == token_id)
         return next(found, (b"", None))
+
+
+class MemorySignInStore:
+    """`SignInStore` on a draft; contracts as in the port."""
+
+    def __init__(self, rows: AccessRows, pause: Pause) -> None:
+        self._rows = rows
+        self._pause = pause
+
+    async def add(self, sign_in: SignIn, secret_sha256: bytes) -> bool:
+        """Add a new one, of a token that is there."""
+        await self._pause()
+        if self._token(sign_in) is None:
+            return False
+        self._rows.sign_ins[secret_sha256] = sign_in
+        return True
+
+    async def find(self, secret_sha256: bytes) -> SignIn | None:
+        """Return the one with that secret, with its token as that is now."""
+        await self._pause()
+        sign_in = self._rows.sign_ins.get(secret_sha256)
+        token = None if sign_in is None else self._token(sign_in)
+        return None if sign_in is None or token is None else replace(sign_in, token=token)
+
+    async def remove(self, secret_sha256: bytes) -> bool:
+        """Remove one."""
+        await self._pause()
+        return self._rows.sign_ins.pop(secret_sha256, None) is not None
+
+    async def remove_ended(self, *, now: float, limit: int) -> int:
+        """Remove those whose own time is over."""
+        await self._pause()
+        ended = [key for key, it in self._rows.sign_ins.items() if it.expires_at <= now][:limit]
+        for key in ended:
+            del self._rows.sign_ins[key]
+        return len(ended)
+
+    def _token(self, sign_in: SignIn) -> Token | None:
+        return next((it for it in self._rows.tokens.values() if it.id == sign_in.token.id), None)
 
 
 def _moved(capsule: Capsule, *, used: int = 0, reserved: int = 0) -> Capsule:

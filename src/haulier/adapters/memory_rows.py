@@ -10,7 +10,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from haulier.adapters.memory_access import AccessRows, MemoryCapsuleStore, MemoryTokenStore, Pause
+from haulier.adapters.memory_access import (
+    AccessRows,
+    MemoryCapsuleStore,
+    MemorySignInStore,
+    MemoryTokenStore,
+    Pause,
+)
 from haulier.adapters.memory_deliveries import MemoryDeliveryStore
 from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
@@ -206,6 +212,7 @@ class MemoryTransaction(Generic[D]):
         self.events = MemoryEventStore(rows.events, pause)
         self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
         self.processing = MemoryProcessingStore(rows.records, pause)
+        self.sign_ins = MemorySignInStore(rows.access, pause)
         self.visitors = MemoryVisitorStore(rows.visitors, pause)
 
 
@@ -432,6 +439,19 @@ class MemorySessionStore(Generic[D]):
         session = await self._open(session_id)
         return session is not None and self._store(session.seen(now))
 
+    async def adopt(self, scope: str, owner: str, by: str) -> int:
+        """Give the owner's sessions in that scope to `by`, but those whose key it uses itself."""
+        await self._pause()
+        own = [
+            session
+            for session in self._rows.sessions.values()
+            if (session.spec.scope, session.spec.owner) == (scope, owner)
+            and (session.spec.key is None or self._keyed(scope, by, session.spec.key) is None)
+        ]
+        for session in own:
+            self._store(replace(session, spec=replace(session.spec, owner=by)))
+        return len(own)
+
     async def hasten(self, owner: str, *, now: float) -> int:
         """Let the time of the owner's open sessions be over."""
         await self._pause()
@@ -612,6 +632,14 @@ class MemoryRecordStore:
             found = [record for record in found if self._rows.access.shows(record, query.visible_to)]
         found.sort(key=lambda record: (record.created_at, record.id), reverse=True)
         return found[: query.limit + 1]
+
+    async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
+        """Give records in that capsule from one owner to another."""
+        await self._pause()
+        own = [it for it in self._rows.records.values() if (it.capsule, it.owner) == (capsule, owner)][:limit]
+        for record in own:
+            self._rows.records[record.id] = replace(record, owner=by)
+        return [record.id for record in own]
 
     async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
         """Mark a record that has ended as deleted."""

@@ -1,6 +1,7 @@
 """Visitors in memory; contracts as in the port."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from haulier.adapters.memory_access import Pause
 from haulier.core.visitor import Visitor
@@ -33,6 +34,14 @@ class MemoryVisitorStore:
             return None
         self._rows[visitor_id] = visitor.seen(now=now, ttl_s=ttl_s)
         return self._rows[visitor_id]
+
+    async def sign_in(self, visitor_id: str, principal: str) -> bool:
+        """Note who signed in."""
+        visitor = await self.load(visitor_id)
+        if visitor is None:
+            return False
+        self._rows[visitor_id] = replace(visitor, principal=principal)
+        return True
 
     async def remove(self, visitor_id: str) -> bool:
         """Remove a visitor."""

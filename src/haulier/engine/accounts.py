@@ -7,6 +7,7 @@ Rule 2: a service that has ever had a token does not open by itself: a token tha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,12 +23,15 @@ from haulier.core.errors import (
     Unauthenticated,
 )
 from haulier.core.secret import Secret, hash_token, is_token, make_token
-from haulier.core.token import Token
+from haulier.core.token import SignIn, Token
 from haulier.core.upload import UploadDetails, require_valid
 from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
 
 NOTE_USE_EVERY_S: Final = 60.0
 """How exact a token's last use is: each note is a write, and a client makes hundreds of requests a second."""
+
+ENDED_BATCH: Final = 500
+"""Sign-ins that one statement removes; keeps the write transaction short."""
 
 log = structlog.get_logger()
 
@@ -40,6 +44,14 @@ class NewToken:
     secret: Secret
     first: bool
     """Whether there was none before: from the next start on the service asks who calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignIn:
+    """A browser that just signed in, with the only sight of what it keeps."""
+
+    sign_in: SignIn
+    secret: Secret
 
 
 class Accounts:
@@ -59,16 +71,51 @@ class Accounts:
             Unauthenticated: nobody; the reason says whether it is unknown or counts no more.
             StorageError
         """
-        if not is_token(secret):
-            raise Unauthenticated("this is not a token of this service", given=True)
-        hashed, now = hash_token(secret), self._clock.now()
-        token = await self._work.read(lambda tx: tx.tokens.find(hashed))
-        if token is None:
-            raise Unauthenticated("the token is unknown", given=True)
-        if token.expired(now):
-            raise Unauthenticated("the token has expired or was revoked", given=True)
+        now = self._clock.now()
+        token = await self._work.read(partial(_good_token, _hash_of(secret), now))
         await self._note_use(token, now)
         return token.caller
+
+    async def sign_in(self, secret: str) -> NewSignIn:
+        """Let a browser keep a secret of its own instead of the token that it shows.
+
+        Raises:
+            Unauthenticated: as `find`.
+            StorageError
+        """
+        own = make_token(self._ids.secret())
+        keep = partial(_sign_in, _hash_of(secret), hash_token(own.reveal()), self._clock.now())
+        return NewSignIn(sign_in=await self._work.write(keep, durable=True), secret=own)
+
+    async def find_sign_in(self, secret: str) -> SignIn:
+        """Return the sign-in of a browser that keeps this secret.
+
+        Raises:
+            Unauthenticated: there is none, or it or its token counts no more.
+            StorageError
+        """
+        found = None
+        if is_token(secret):
+            hashed = hash_token(secret)
+            found = await self._work.read(lambda tx: tx.sign_ins.find(hashed))
+        if found is None or found.expired(self._clock.now()):
+            raise Unauthenticated("this browser is not signed in any more", given=True)
+        await self._note_use(found.token, self._clock.now())
+        return found
+
+    async def sign_out(self, secret: str) -> None:
+        """Let what a browser keeps count no more. Repeating is harmless."""
+        hashed = hash_token(secret)
+        await self._work.write(lambda tx: tx.sign_ins.remove(hashed), durable=True, frees=True)
+
+    async def purge_sign_ins(self, *, now: float) -> int:
+        """Remove sign-ins whose time is over; return how many."""
+        total = 0
+        while count := await self._work.write(
+            lambda tx: tx.sign_ins.remove_ended(now=now, limit=ENDED_BATCH), frees=True
+        ):
+            total += count
+        return total
 
     async def any_tokens(self) -> bool:
         """Whether there is a token, be it one that counts no more: then callers must have one."""
@@ -223,3 +270,26 @@ class Accounts:
             return await tx.capsules.ungrant(name, principal)
 
         return await self._work.write(ungrant, durable=True)
+
+
+def _hash_of(secret: str) -> bytes:
+    if not is_token(secret):
+        raise Unauthenticated("this is not a token of this service", given=True)
+    return hash_token(secret)
+
+
+async def _good_token(secret_sha256: bytes, now: float, tx: Transaction[UploadDetails]) -> Token:
+    token = await tx.tokens.find(secret_sha256)
+    if token is None:
+        raise Unauthenticated("the token is unknown", given=True)
+    if token.expired(now):
+        raise Unauthenticated("the token has expired or was revoked", given=True)
+    return token
+
+
+async def _sign_in(
+    token_sha256: bytes, own_sha256: bytes, now: float, tx: Transaction[UploadDetails]
+) -> SignIn:
+    sign_in = SignIn.begin(await _good_token(token_sha256, now, tx), now=now)
+    await tx.sign_ins.add(sign_in, own_sha256)
+    return sign_in

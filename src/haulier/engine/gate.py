@@ -125,8 +125,11 @@ class UploadGate:
     # --- tokens of uploads ---------------------------------------------------------------------------
 
     def token_of(self, upload: Upload) -> str:
-        """Return the upload's own token: HMAC-SHA-256 of the server's secret, its id and owner."""
-        message = f"upload\n{upload.id}\n{upload.spec.owner}".encode()
+        """Return the upload's own token: HMAC-SHA-256 of the server's secret and its id.
+
+        It stays the same when the upload gets another owner, who signed in while it was under way.
+        """
+        message = f"upload\n{upload.id}".encode()
         mac = hmac.new(self._secret, message, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
 

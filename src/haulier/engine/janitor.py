@@ -15,6 +15,7 @@ import structlog
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.accounts import Accounts
 from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.visitors import VisitorService
@@ -54,6 +55,14 @@ class Repairs(Protocol):
 
 class SweepingSink(ByteSink, Sweeping, Protocol):
     """A sink that can list what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Who calls, and is forgotten after a time."""
+
+    visitors: VisitorService
+    accounts: Accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +115,7 @@ class Janitor:
         self,
         sessions: Repairs,
         records: RecordService,
-        visitors: VisitorService,
+        people: People,
         *,
         sink: SweepingSink,
         work: UnitOfWork[UploadDetails],
@@ -120,7 +129,7 @@ class Janitor:
         self._processing = processing
         self._sessions = sessions
         self._records = records
-        self._visitors = visitors
+        self._people = people
         self._sink = sink
         self._work = work
         self._clock = clock
@@ -144,7 +153,8 @@ class Janitor:
             await self._step("processing", self._processing.redo)
         if self._jumps.look():
             return
-        await self._step("visitors", lambda: self._visitors.purge(now=self._jumps.now()))
+        await self._step("visitors", lambda: self._people.visitors.purge(now=self._jumps.now()))
+        await self._step("sign-ins", lambda: self._people.accounts.purge_sign_ins(now=self._jumps.now()))
         await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))
         await self._step(
             "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))

@@ -4,17 +4,20 @@ Rule 1: whoever shows what we did not sign, or what has ended, is nobody; nothin
 Rule 2: a visitor's end takes what it had under way with it, and leaves its records.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import structlog
 
+from haulier.core.caller import Caller
 from haulier.core.errors import StorageError, VisitorNotFound
+from haulier.core.event import EventKind
 from haulier.core.upload import UploadDetails
 from haulier.core.visitor import VISITOR, Visitor, read_visitor, sign_visitor
-from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
+from haulier.engine.outbox import tell
+from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
 
 NOTE_SEEN_EVERY_S: Final = 60.0
 """How exact the end of a visitor is: each note is a write, and a page makes many requests a second."""
@@ -22,6 +25,8 @@ NOTE_SEEN_PART: Final = 0.1
 """As that, for visitors that end soon: a part of their time."""
 MAX_USER_AGENT: Final = 256
 """Characters of `User-Agent` that are kept; browsers send about 120."""
+ADOPTED_BATCH: Final = 100
+"""Records that one transaction gives to another owner, with an event each."""
 ENDED_BATCH: Final = 200
 """Visitors that one transaction removes; keeps it short."""
 
@@ -45,6 +50,7 @@ class VisitorService:
         work: UnitOfWork[UploadDetails],
         clock: Clock,
         ids: Identifiers,
+        access: AccessPolicy,
         *,
         secret: bytes,
         ttl_s: float,
@@ -53,6 +59,7 @@ class VisitorService:
         self._work = work
         self._clock = clock
         self._ids = ids
+        self._access = access
         self._secret = secret
         self._ttl_s = ttl_s
 
@@ -117,6 +124,26 @@ class VisitorService:
         """End a visitor now, with what it has under way; its records stay. Repeating is harmless."""
         await self._work.write(partial(_clear, visitor, self._clock.now()), frees=True)
 
+    async def adopt(self, visitor: Visitor, caller: Caller) -> int:
+        """Give what the visitor made to whoever signed in from its browser; return how many records.
+
+        Only where the principal may put things in; the rest stays the visitor's. May be repeated, and goes on
+        where a failure stopped it. Raises StorageError.
+        """
+        await self._work.write(lambda tx: tx.visitors.sign_in(visitor.id, caller.owner))
+        total = 0
+        for capsule in await self._work.read(partial(self._own_capsules, caller)):
+            give = partial(_adopt, capsule, visitor.owner, by=caller.owner, now=self._clock.now())
+            while count := await self._work.write(give):
+                total += count
+        if total:
+            log.info("visitor.adopted", visitor=visitor.id, records=total)
+        return total
+
+    async def _own_capsules(self, caller: Caller, tx: Transaction[UploadDetails]) -> Sequence[str]:
+        rights = [await self._access.rights(tx, caller, each.name) for each in await tx.capsules.list()]
+        return [each.capsule.name for each in rights if each is not None and each.begins]
+
     async def admitted(self) -> bool:
         """Whether a capsule admits visitors, so that a browser without a token may become one."""
         return await self._work.read(lambda tx: tx.capsules.admit_visitors())
@@ -132,6 +159,14 @@ class VisitorService:
 async def _clear(visitor: Visitor, now: float, tx: Transaction[UploadDetails]) -> None:
     if await tx.visitors.remove(visitor.id):
         await tx.sessions.hasten(visitor.owner, now=now)
+
+
+async def _adopt(capsule: str, owner: str, tx: Transaction[UploadDetails], *, by: str, now: float) -> int:
+    await tx.sessions.adopt(capsule, owner, by)
+    adopted = await tx.records.adopt(capsule, owner, by, limit=ADOPTED_BATCH)
+    for record_id in adopted:
+        await tell(tx, EventKind.UPDATED, record_id, now=now)
+    return len(adopted)
 
 
 async def _purge(now: float, tx: Transaction[UploadDetails]) -> int:

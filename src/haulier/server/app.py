@@ -33,6 +33,7 @@ from haulier.server.proxies import PublicAddress, TrustedProxies
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import RequestLog
 from haulier.server.services import Services
+from haulier.server.sign_in import SignInRoutes
 from haulier.server.tus import TusRoutes, TusVersion
 from haulier.server.uploads import UploadRoutes
 from haulier.server.visitors import VisitorRoutes
@@ -69,6 +70,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
         app
     )
+    SignInRoutes(services, opened=not settings.tokens_required).install(app)
     VisitorRoutes(services).install(app)
     records = RecordRoutes(services, silence_s=settings.silent_body_s)
     records.install(app)

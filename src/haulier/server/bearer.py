@@ -25,9 +25,10 @@ from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
 from haulier.core.secret import is_token
 from haulier.core.session import SessionId
+from haulier.core.token import SignIn
 from haulier.server.access import CALLER, is_document, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
-from haulier.server.browsers import Browsers
+from haulier.server.browsers import SIGN_IN, Browsers, cookies_named, keep_sign_in, sign_in_cookie
 from haulier.server.errors import OriginRefused
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets, address_key, require_room
@@ -50,6 +51,14 @@ class KnowsTokens(Protocol):
 
         Raises:
             Unauthenticated: nobody's, or it counts no more; the reason says which.
+        """
+        ...
+
+    async def find_sign_in(self, secret: str) -> SignIn:
+        """Return by what the browser is signed in that keeps this secret.
+
+        Raises:
+            Unauthenticated: it is not, or not any more.
         """
         ...
 
@@ -113,6 +122,25 @@ class Callers:
         self._remember(mark)
         return caller
 
+    async def signed_in(self, scope: Scope) -> Caller | None:
+        """Return who is signed in from the browser that asks; a bad cookie is nobody, and is to be forgotten.
+
+        Raises:
+            RateLimited: too many wrong ones came from this address.
+        """
+        secret = next(cookies_named(scope, sign_in_cookie(scope)), None)
+        if secret is None:
+            return None
+        address = address_key(scope)
+        require_room(self._failures.wait(address), "too many wrong tokens from this address")
+        try:
+            scope[SIGN_IN] = await self._accounts.find_sign_in(secret)
+        except Unauthenticated:
+            self._failures.charge(address)
+            keep_sign_in(scope, "", lasts_s=0)
+            return None
+        return scope[SIGN_IN].token.caller  # type: ignore[no-any-return]  # a scope holds anything
+
     async def _find(self, scope: Scope, token: str) -> Caller:
         upload = _UPLOAD.fullmatch(route_path(scope))
         if upload is not None and not is_token(token):
@@ -154,16 +182,18 @@ class TokenGuard:
         await self._app(scope, receive, send)
 
     async def _caller(self, scope: Scope) -> Caller:
-        visitor = None
-        if not headers_named(scope, b"authorization"):
-            visitor = await self._browsers.admitted(scope)
-        if visitor is None:
+        if headers_named(scope, b"authorization"):
             return await self._callers.identify(scope)
-        self._require_origin(scope)
-        return visitor
+        caller = await self._callers.signed_in(scope)
+        by_cookie = caller is not None or not headers_named(scope, b"x-session-id")
+        caller = caller or await self._browsers.admitted(scope)
+        if caller is None:
+            return await self._callers.identify(scope)
+        if by_cookie:
+            self._require_origin(scope)
+        return caller
 
     def _require_origin(self, scope: Scope) -> None:
         foreign = foreign_origin(scope)
-        by_cookie = not headers_named(scope, b"x-session-id")
-        if foreign is not None and by_cookie and foreign not in self._origins:
+        if foreign is not None and foreign not in self._origins:
             raise OriginRefused(foreign[:200])

@@ -29,6 +29,9 @@ NOBODY: Final = Caller(owner=VISITOR, scope=TokenScope.READ)
 MAX_SHOWN: Final = 4
 """Texts of one request that are looked at; a browser sends one, or two after its path has changed."""
 
+SIGN_IN: Final = "haulier.sign_in"
+"""In the scope of a request that a signed-in browser made: its `haulier.core.token.SignIn`."""
+
 _INGESTION: Final = "/api/ingestion/"
 _UPLOAD: Final = "/api/ingestion/upload"
 _PAGE: Final = "/"
@@ -102,7 +105,22 @@ def answer_with(scope: Scope, name: str, value: str) -> None:
 
 def cookie_name(scope: Scope) -> str:
     """Return the name of this service's visitor cookie."""
-    return f"haulier_visitor_{(scope.get('server') or ('', None))[1] or 0}"
+    return f"haulier_visitor_{_port(scope)}"
+
+
+def sign_in_cookie(scope: Scope) -> str:
+    """Return the name of the cookie that a signed-in browser of this service keeps."""
+    return f"haulier_session_{_port(scope)}"
+
+
+def keep_sign_in(scope: Scope, secret: str, *, lasts_s: int) -> None:
+    """Let the answer tell the browser to keep this for so long; with 0 to keep nothing."""
+    text = cookie(scope, sign_in_cookie(scope), secret, lasts_s=lasts_s, same_site="Strict")
+    answer_with(scope, "Set-Cookie", text)
+
+
+def _port(scope: Scope) -> int:
+    return int((scope.get("server") or ("", None))[1] or 0)
 
 
 def cookies_named(scope: Scope, name: str) -> Iterator[str]:

@@ -10,9 +10,11 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from haulier.core.caller import Caller
 from haulier.core.digest import Digest
 from haulier.core.record import Asset, Record
 from haulier.core.session import Mode
+from haulier.core.token import SignIn
 from haulier.core.upload import Upload
 from haulier.core.visitor import Visitor
 from haulier.engine.uploads import UploadState
@@ -86,6 +88,41 @@ class VisitorOut(BaseModel):
             expires_at=iso_time(visitor.expires_at),
             principal=visitor.principal,
             metadata=dict(visitor.metadata),
+        )
+
+
+class SessionOut(BaseModel):
+    """Who calls."""
+
+    owner: str
+    """Whose things are made and found: `user:NAME`, `visitor:ID`, or `local`."""
+    scope: str
+    capsule: str | None
+    """The only one that the token is for."""
+    expires_at: str | None
+    """Until when this browser is signed in; null when it is not."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "owner": "user:alice",
+                    "scope": "write",
+                    "capsule": None,
+                    "expires_at": "2026-11-29T09:37:47.123Z",
+                }
+            ]
+        }
+    )
+
+    @classmethod
+    def of(cls, caller: Caller, sign_in: SignIn | None) -> Self:
+        """Return what a browser is told of itself."""
+        return cls(
+            owner=caller.owner,
+            scope=caller.scope.value,
+            capsule=caller.capsule,
+            expires_at=None if sign_in is None else iso_time(sign_in.expires_at),
         )
 
 

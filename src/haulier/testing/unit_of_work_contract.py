@@ -32,7 +32,7 @@ from haulier.testing.rows import (
     upload,
 )
 from haulier.testing.session_rows_contract import SessionRowsContract
-from haulier.testing.visitor_rows_contract import VisitorRowsContract
+from haulier.testing.visitor_rows_contract import SignInRowsContract, VisitorRowsContract
 
 
 class Refusal(RequestError):
@@ -174,6 +174,7 @@ class UnitOfWorkContract(
     DeliveryRowsContract,
     ProcessingRowsContract,
     VisitorRowsContract,
+    SignInRowsContract,
     OverviewContract,
     TransactionsContract,
 ):

@@ -1,7 +1,13 @@
-"""What every `VisitorStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
+"""What every `VisitorStore` and `SignInStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from haulier.core.caller import Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
+from haulier.core.record import RecordId
 from haulier.core.session import SessionStatus
+from haulier.core.token import SignIn, Token
 from haulier.core.visitor import Visitor
 from haulier.ports import RecordQuery
 from haulier.testing.rows import (
@@ -13,6 +19,7 @@ from haulier.testing.rows import (
     add_upload,
     record,
     see,
+    see_record,
     upload,
 )
 
@@ -117,3 +124,109 @@ class VisitorRowsContract:
             await add_record(database, record(name, capsule=where, owner=owner))
         found = await database.read(lambda tx: tx.records.list(RecordQuery(visible_to="visitor:v1")))
         assert [it.id for it in found] == ["r1"]
+
+    async def test_who_signed_in_from_a_browser_is_noted(self, database: Database) -> None:
+        """The last one; of nobody nothing is."""
+        await database.write(lambda tx: tx.visitors.add(FIRST))
+        assert await database.write(lambda tx: tx.visitors.sign_in("v1", "user:a"))
+        assert await database.write(lambda tx: tx.visitors.sign_in("v1", "user:b"))
+        assert not await database.write(lambda tx: tx.visitors.sign_in("v2", "user:a"))
+        assert await see_visitor(database, "v1") == replace(FIRST, principal="user:b")
+
+    async def test_records_go_to_another_owner_in_one_capsule_and_in_batches(
+        self, database: Database
+    ) -> None:
+        """Deleted ones too; those of others and of other capsules stay."""
+        for name, where, owner in (
+            ("r1", "default", "visitor:v1"),
+            ("r2", "default", "visitor:v1"),
+            ("r3", "other", "visitor:v1"),
+            ("r4", "default", "visitor:v2"),
+        ):
+            await add_record(database, record(name, capsule=where, owner=owner), original=f"blob of {name}")
+        await database.write(lambda tx: tx.records.delete(RecordId("r2"), now=T0 + 1, keep_assets=False))
+
+        async def adopt() -> Sequence[str]:
+            return await database.write(
+                lambda tx: tx.records.adopt("default", "visitor:v1", "user:a", limit=1)
+            )
+
+        first, second = await adopt(), await adopt()
+        assert sorted([*first, *second]) == ["r1", "r2"]
+        assert list(await adopt()) == []
+        found = [await see_record(database, name) for name in ("r1", "r2", "r3", "r4")]
+        assert [None if it is None else it.owner for it in found] == [
+            "user:a",
+            "user:a",
+            "visitor:v1",
+            "visitor:v2",
+        ]
+
+    async def test_uploads_go_to_another_owner_but_those_whose_key_it_uses(self, database: Database) -> None:
+        """What is under way and what has ended alike."""
+        await add_upload(database, upload("open", owner="visitor:v1", key="k1"))
+        await add_upload(database, upload("plain", owner="visitor:v1"))
+        await add_upload(database, upload("clash", owner="visitor:v1", key="k2"))
+        await add_upload(database, upload("elsewhere", owner="visitor:v1", scope="other"))
+        await add_committed(database, upload("done", owner="visitor:v1", key="k3"))
+        await add_committed(database, upload("own", owner="user:a", key="k2"), blob_key="blob 2")
+        assert await database.write(lambda tx: tx.sessions.adopt("default", "visitor:v1", "user:a")) == 3
+        found = {
+            name: await see(database, name) for name in ("open", "plain", "clash", "elsewhere", "done", "own")
+        }
+        assert {name: None if it is None else it.spec.owner for name, it in found.items()} == {
+            "open": "user:a",
+            "plain": "user:a",
+            "clash": "visitor:v1",
+            "elsewhere": "visitor:v1",
+            "done": "user:a",
+            "own": "user:a",
+        }
+        kept = await database.read(lambda tx: tx.sessions.find("default", "user:a", "k1"))
+        assert kept is not None
+        assert kept.id == "open"
+
+
+TOKEN = Token(id="t1", principal="user:a", scope=Scope.WRITE, created_at=T0, expires_at=T0 + 100.0)
+SIGNED_IN = SignIn(token=TOKEN, created_at=T0 + 1.0, expires_at=T0 + 50.0)
+
+
+class SignInRowsContract:
+    """Browsers that signed in with a token."""
+
+    async def test_a_sign_in_comes_back_with_its_token_as_that_is_now(self, database: Database) -> None:
+        """By the hash of its own secret, not of the token's."""
+        await database.write(lambda tx: tx.tokens.add(TOKEN, b"token"))
+        assert await database.write(lambda tx: tx.sign_ins.add(SIGNED_IN, b"browser"))
+        assert await database.read(lambda tx: tx.sign_ins.find(b"browser")) == SIGNED_IN
+        assert await database.read(lambda tx: tx.sign_ins.find(b"token")) is None
+        revoked = await database.write(lambda tx: tx.tokens.revoke("t1", now=T0 + 2.0))
+        found = await database.read(lambda tx: tx.sign_ins.find(b"browser"))
+        assert found is not None
+        assert found.token == revoked
+
+    async def test_a_sign_in_needs_its_token_and_goes_with_it(self, database: Database) -> None:
+        """Those of other tokens stay."""
+        assert not await database.write(lambda tx: tx.sign_ins.add(SIGNED_IN, b"browser"))
+        other = replace(TOKEN, id="t2")
+        await database.write(lambda tx: tx.tokens.add(TOKEN, b"token"))
+        await database.write(lambda tx: tx.tokens.add(other, b"token 2"))
+        await database.write(lambda tx: tx.sign_ins.add(SIGNED_IN, b"browser"))
+        await database.write(lambda tx: tx.sign_ins.add(replace(SIGNED_IN, token=other), b"browser 2"))
+        assert await database.write(lambda tx: tx.tokens.forget("t1", now=T0 + 100.0))
+        assert await database.read(lambda tx: tx.sign_ins.find(b"browser")) is None
+        assert await database.read(lambda tx: tx.sign_ins.find(b"browser 2")) is not None
+
+    async def test_a_sign_in_is_removed_once_or_when_its_time_is_over(self, database: Database) -> None:
+        """So many at a time as are asked for."""
+        await database.write(lambda tx: tx.tokens.add(TOKEN, b"token"))
+        for number in range(4):
+            sign_in = replace(SIGNED_IN, expires_at=T0 + 50.0 + number)
+            await database.write(lambda tx, s=sign_in, n=number: tx.sign_ins.add(s, b"%d" % n))  # type: ignore[misc]  # of a lambda with defaults
+        assert await database.write(lambda tx: tx.sign_ins.remove(b"0"))
+        assert not await database.write(lambda tx: tx.sign_ins.remove(b"0"))
+        now = T0 + 52.0
+        assert await database.write(lambda tx: tx.sign_ins.remove_ended(now=now, limit=1)) == 1
+        assert await database.write(lambda tx: tx.sign_ins.remove_ended(now=now, limit=9)) == 1
+        assert await database.write(lambda tx: tx.sign_ins.remove_ended(now=now, limit=9)) == 0
+        assert await database.read(lambda tx: tx.sign_ins.find(b"3")) is not None

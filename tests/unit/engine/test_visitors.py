@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from haulier.core.caller import Caller, Scope
-from haulier.core.errors import StorageUnavailable, VisitorNotFound
+from haulier.core.caller import Caller, Role, Scope
+from haulier.core.errors import RecordNotFound, StorageUnavailable, VisitorNotFound
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload
 from haulier.core.visitor import Visitor, sign_visitor
-from haulier.engine.visitors import ENDED_BATCH, MAX_USER_AGENT, Seen, VisitorService
-from haulier.testing import ManualClock, MemoryDatabase, SeededIdentifiers
+from haulier.engine.visitors import ADOPTED_BATCH, ENDED_BATCH, MAX_USER_AGENT, Seen
+from haulier.testing import ManualClock, MemoryDatabase
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, Engine, engine
 from tests.support.visitors import SECRET, TTL_S, visitor_service
@@ -91,9 +91,7 @@ async def test_being_seen_moves_the_end_once_a_minute(world: World) -> None:
 
 
 async def test_a_short_time_is_moved_in_tenths(world: World) -> None:
-    visitors = VisitorService(
-        world.database, world.clock, SeededIdentifiers(world.clock, 1), secret=SECRET, ttl_s=10.0
-    )
+    visitors = visitor_service(world.database, world.clock, seed=1, ttl_s=10.0)
     signed = visitors.signed(await visitors.begin(None))
     world.clock.advance(9)
     found = await visitors.find([signed])
@@ -110,9 +108,7 @@ async def test_a_browser_that_is_always_seen_never_ends(world: World) -> None:
 
 async def test_a_shorter_setting_takes_nothing_from_those_who_were_promised_more(world: World) -> None:
     visitor, signed = await world.begin()
-    shorter = VisitorService(
-        world.database, world.clock, SeededIdentifiers(world.clock, 1), secret=SECRET, ttl_s=10.0
-    )
+    shorter = visitor_service(world.database, world.clock, seed=1, ttl_s=10.0)
     world.clock.advance(100)
     assert await shorter.find([signed]) == Seen(visitor, extended=False)
 
@@ -203,3 +199,50 @@ async def test_more_visitors_end_than_one_transaction_removes(world: World) -> N
     world.clock.advance(TTL_S)
     assert await world.visitors.purge(now=world.clock.now()) == ENDED_BATCH + 1
     assert await world.visitors.purge(now=world.clock.now()) == 0
+
+
+ALICE = Caller(owner="user:alice", scope=Scope.WRITE)
+
+
+async def closed() -> Engine:
+    """Return a service with tokens whose capsule `default` admits visitors."""
+    one = Engine(opened=False)
+    await one.accounts.set_capsule("default", {"admits_visitors": "true"})
+    return one
+
+
+async def test_who_signs_in_gets_what_the_browsers_visitor_made() -> None:
+    one = await closed()
+    visitor = await one.visitors.begin(None)
+    caller = Caller(owner=visitor.owner, scope=Scope.WRITE)
+    done = [await put(one, caller) for _ in range(ADOPTED_BATCH + 1)]
+    begun = await one.uploads.begin(BeginUpload(filename="b", size=5), caller=caller)
+    assert await one.visitors.adopt(visitor, ALICE) == ADOPTED_BATCH + 2
+    assert await one.visitors.adopt(visitor, ALICE) == 0
+    found = await one.visitors.find([one.visitors.signed(visitor)])
+    assert found is not None
+    assert found.visitor.principal == "user:alice"
+    for it in (done[0], done[-1]):
+        assert (await one.records.get(it.details.record, caller=ALICE)).owner == "user:alice"
+        with pytest.raises(RecordNotFound):
+            await one.records.get(it.details.record, caller=caller)
+    # What was under way goes on, as the principal's, and by its own token.
+    by_token = await one.uploads.caller_of_token(begun.upload.id, begun.token)
+    assert by_token.owner == "user:alice"
+    await one.uploads.put_chunk(begun.upload.id, 0, FakeBody(b"12345"), caller=by_token)
+    state = await one.uploads.finish(begun.upload.id, caller=ALICE)
+    assert state.upload.status is SessionStatus.COMMITTED
+    await one.background.stop(grace_s=1)
+
+
+async def test_what_lies_where_the_principal_may_not_write_stays_the_visitors() -> None:
+    one = await closed()
+    await one.accounts.create_capsule("lobby", owner="user:boss")
+    await one.accounts.set_capsule("lobby", {"admits_visitors": "true"})
+    await one.accounts.grant("lobby", "user:alice", Role.READER)
+    visitor = await one.visitors.begin(None)
+    caller = Caller(owner=visitor.owner, scope=Scope.WRITE)
+    begun = await one.uploads.begin(BeginUpload(filename="b", size=5, capsule="lobby"), caller=caller)
+    assert await one.visitors.adopt(visitor, ALICE) == 0
+    assert (await one.uploads.state(begun.upload.id, caller=caller)).upload.spec.owner == visitor.owner
+    await one.background.stop(grace_s=1)

@@ -8,6 +8,7 @@ from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
 from haulier.core.secret import make_token
 from haulier.core.session import SessionId
+from haulier.core.token import SignIn, Token
 from haulier.core.upload import UploadDetails
 from haulier.server.access import CALLER
 from haulier.server.bearer import MAX_TOKEN, REMEMBERED, Callers, TokenGuard, bearer_token
@@ -35,6 +36,13 @@ class Accounts:
         if secret == self.good:
             return ALICE
         raise Unauthenticated("the token is not known", given=True)
+
+    async def find_sign_in(self, secret: str) -> SignIn:
+        self.lookups.append(secret)
+        if secret != self.good:
+            raise Unauthenticated("this browser is not signed in any more", given=True)
+        token = Token(id="t", principal=ALICE.owner, scope=ALICE.scope, created_at=0.0)
+        return SignIn.begin(token, now=0.0)
 
     async def caller_of_token(self, upload_id: SessionId, secret: str) -> Caller:
         self.lookups.append(f"{upload_id} {secret}")

@@ -5,7 +5,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from haulier.adapters.sql.inserts import InsertNew
-from haulier.adapters.sql.models import capsules, grants, tokens
+from haulier.adapters.sql.models import capsules, grants, sign_ins, tokens
 from haulier.adapters.sql.statements import ADMITS_VISITORS
 from haulier.core.caller import Scope
 
@@ -109,6 +109,27 @@ NOTE_USE: Final = (
 )
 REVOKE: Final = sa.update(tokens).where(_THIS_TOKEN, _COUNTS).values(expires_at=_bind("now"))
 FORGET: Final = sa.delete(tokens).where(_THIS_TOKEN, tokens.c.expires_at <= _bind("now"))
+_THIS_SIGN_IN: Final = sign_ins.c.secret_sha256 == _bind("secret_sha256")
+ADD_SIGN_IN: Final = sa.insert(sign_ins).from_select(
+    ["secret_sha256", "token_id", "created_at", "expires_at"],
+    sa.select(
+        _bind("secret_sha256", type_=sa.LargeBinary),
+        tokens.c.id,
+        _bind("begun_at", type_=sa.Double),
+        _bind("ends_at", type_=sa.Double),
+    ).where(_THIS_TOKEN),
+)
+SIGN_IN: Final = (
+    sa.select(*_TOKEN, sign_ins.c.created_at.label("begun_at"), sign_ins.c.expires_at.label("ends_at"))
+    .join(sign_ins, sign_ins.c.token_id == tokens.c.id)
+    .where(_THIS_SIGN_IN)
+)
+REMOVE_SIGN_IN: Final = sa.delete(sign_ins).where(_THIS_SIGN_IN)
+REMOVE_ENDED_SIGN_INS: Final = sa.delete(sign_ins).where(
+    sign_ins.c.secret_sha256.in_(
+        sa.select(sign_ins.c.secret_sha256).where(sign_ins.c.expires_at <= _bind("now")).limit(_bind("limit"))
+    )
+)
 OPERATOR_TOKEN: Final[sa.Select[Any]] = (
     sa.select(sa.literal_column("1"))
     .select_from(tokens)

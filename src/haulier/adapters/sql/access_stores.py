@@ -11,7 +11,7 @@ from haulier.adapters.sql.rows import Parameters, Row
 from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
-from haulier.core.token import Token
+from haulier.core.token import SignIn, Token
 
 
 class SqlCapsuleStore:
@@ -147,6 +147,38 @@ class SqlTokenStore:
     async def name_operator(self, principal: str, *, now: float) -> bool:
         """Whether a token that counts makes this principal an operator."""
         return await self._sql.row(sql.OPERATOR_TOKEN, {"principal": principal, "now": now}) is not None
+
+
+class SqlSignInStore:
+    """`SignInStore`; contracts as in the port."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._sql = executor
+
+    async def add(self, sign_in: SignIn, secret_sha256: bytes) -> bool:
+        """Add a new one, of a token that is there."""
+        values = {
+            "id": sign_in.token.id,
+            "secret_sha256": secret_sha256,
+            "begun_at": sign_in.created_at,
+            "ends_at": sign_in.expires_at,
+        }
+        return await self._sql.count(sql.ADD_SIGN_IN, values) == 1
+
+    async def find(self, secret_sha256: bytes) -> SignIn | None:
+        """Return the one with that secret, with its token as that is now."""
+        row = await self._sql.row(sql.SIGN_IN, {"secret_sha256": secret_sha256})
+        if row is None:
+            return None
+        return SignIn(token=_token_of(row), created_at=row["begun_at"], expires_at=row["ends_at"])
+
+    async def remove(self, secret_sha256: bytes) -> bool:
+        """Remove one."""
+        return await self._sql.count(sql.REMOVE_SIGN_IN, {"secret_sha256": secret_sha256}) == 1
+
+    async def remove_ended(self, *, now: float, limit: int) -> int:
+        """Remove those whose own time is over."""
+        return await self._sql.count(sql.REMOVE_ENDED_SIGN_INS, {"now": now, "limit": limit})
 
 
 def _capsule_of(row: Row) -> Capsule:

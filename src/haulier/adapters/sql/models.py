@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0009"
+SCHEMA: Final = "0010"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -354,6 +354,18 @@ deliveries: Final = sa.Table(
     sa.Column("error", TEXT),
     sqlite_with_rowid=False,
 )
+
+sign_ins: Final = sa.Table(
+    "sign_ins",
+    metadata,
+    sa.Column("secret_sha256", sa.LargeBinary, primary_key=True),
+    sa.Column("token_id", TEXT, sa.ForeignKey("tokens.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index("ix_sign_ins_token_id", sign_ins.c.token_id)
+sa.Index("ix_sign_ins_expires_at", sign_ins.c.expires_at)
 
 visitors: Final = sa.Table(
     "visitors",

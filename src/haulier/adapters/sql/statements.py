@@ -227,6 +227,27 @@ _END: Final = {
 }
 END_OPEN: Final = _change(_OPEN, **_END)
 END_FINISHING: Final = _change(_FINISHING, **_END)
+_taken: Final = uploads.alias("taken")
+ADOPT_SESSIONS: Final = (
+    sa.update(uploads)
+    .where(
+        uploads.c.capsule_id == _capsule_id(),
+        uploads.c.owner == _bind("old_owner"),
+        sa.not_(
+            sa.exists(
+                sa.select(_taken.c.id).where(
+                    _taken.c.capsule_id == uploads.c.capsule_id,
+                    _taken.c.owner == _bind("new_owner", type_=sa.Text),
+                    _taken.c.idempotency_key == uploads.c.idempotency_key,
+                    _taken.c.status.in_(
+                        [sa.literal_column(f"'{status}'") for status in ("open", "finishing", "committed")]
+                    ),
+                )
+            )
+        ),
+    )
+    .values(owner=_bind("new_owner", type_=sa.Text))
+)
 HASTEN: Final = (
     sa.update(uploads)
     .where(uploads.c.owner == _bind("owner"), _OPEN)
@@ -360,6 +381,18 @@ END_RECORD: Final = (
     sa.update(records)
     .where(_THIS_RECORD, _UPLOADING)
     .values(status=_bind("status"), error=_bind("error"), finished_at=_bind("now"))
+)
+ADOPT_RECORDS: Final = (
+    sa.update(records)
+    .where(
+        records.c.id.in_(
+            sa.select(records.c.id)
+            .where(records.c.owner == _bind("old_owner"), records.c.capsule_id == _capsule_id())
+            .limit(_bind("limit"))
+        )
+    )
+    .values(owner=_bind("new_owner"))
+    .returning(records.c.id)
 )
 DELETE_RECORD: Final = (
     sa.update(records)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from haulier.adapters.sql import statements as sql
-from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlTokenStore
+from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlSignInStore, SqlTokenStore
 from haulier.adapters.sql.delivery_store import SqlDeliveryStore
 from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
@@ -51,6 +51,7 @@ class SqlTransaction:
         self.events = SqlEventStore(executor)
         self.deliveries = SqlDeliveryStore(executor)
         self.processing = SqlProcessingStore(executor)
+        self.sign_ins = SqlSignInStore(executor)
         self.visitors = SqlVisitorStore(executor)
 
 
@@ -243,6 +244,12 @@ class SqlSessionStore:
         """Note the activity of an open session."""
         return await self._held(sql.SEEN, session_id, now=now)
 
+    async def adopt(self, scope: str, owner: str, by: str) -> int:
+        """Give the owner's sessions in that capsule to `by`, but those whose key it uses itself."""
+        return await self._sql.count(
+            sql.ADOPT_SESSIONS, {"capsule": scope, "old_owner": owner, "new_owner": by}
+        )
+
     async def hasten(self, owner: str, *, now: float) -> int:
         """Let the time of the owner's open sessions be over."""
         return await self._sql.count(sql.HASTEN, {"owner": owner, "now": now})
@@ -354,6 +361,11 @@ class SqlRecordStore:
         statement = sql.page_of_records(frozenset(filters), len(statuses), deleted=query.deleted)
         rows = await self._sql.rows(statement, {**filters, **statuses, "limit": query.limit + 1})
         return [await self._with_assets(row) for row in rows]
+
+    async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
+        """Give records in that capsule from one owner to another."""
+        values = {"capsule": capsule, "old_owner": owner, "new_owner": by, "limit": limit}
+        return [RecordId(row["id"]) for row in await self._sql.rows(sql.ADOPT_RECORDS, values)]
 
     async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
         """Mark a record that has ended as deleted."""

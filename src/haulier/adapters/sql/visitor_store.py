@@ -30,6 +30,7 @@ SEE: Final = (
     })
     .returning(*visitors.c)
 )  # fmt: skip
+SIGN_IN: Final = sa.update(visitors).where(_THIS).values(principal=_bind("signed_in"))
 REMOVE: Final = sa.delete(visitors).where(_THIS)
 ENDED: Final = (
     sa.select(visitors.c.id)
@@ -65,6 +66,10 @@ class SqlVisitorStore:
     async def see(self, visitor_id: str, *, now: float, ttl_s: float) -> Visitor | None:
         """Note that one that lives is seen."""
         return _visitor(await self._sql.row(SEE, {"id": visitor_id, "now": now, "until": now + ttl_s}))
+
+    async def sign_in(self, visitor_id: str, principal: str) -> bool:
+        """Note who signed in."""
+        return await self._sql.count(SIGN_IN, {"id": visitor_id, "signed_in": principal}) == 1
 
     async def remove(self, visitor_id: str) -> bool:
         """Remove a visitor."""
