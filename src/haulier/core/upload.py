@@ -250,7 +250,15 @@ class BeginUpload:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_LATER_MEMBERS: Final = {"derivatives": True, "width": None, "height": None}
+_LATER_MEMBERS: Final = {
+    "derivatives": True,
+    "width": None,
+    "height": None,
+    "raw_metadata": None,
+    "concat": Concat.NONE,
+    "partials": (),
+    "raw_concat": None,
+}
 
 
 def _plain(value: object) -> str:
