@@ -10,13 +10,19 @@ export const DEADLINE_MS = 30_000;
 /** Where pictures of the page are kept. */
 export const PICTURES = resolve(import.meta.dirname, "../../../build/page");
 
-export async function launch(): Promise<Browser> {
+export async function launch(...flags: string[]): Promise<Browser> {
   const executablePath = process.env["CHROMIUM"] ?? PLACES.find((place) => existsSync(place));
   if (!executablePath)
     throw new Error("chromium is not installed (tools/install-test-packages installs it as root)");
   return chromium.launch({
     executablePath,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-dev-shm-usage",
+      "--disable-background-networking",
+      ...flags,
+    ],
   });
 }
 
@@ -62,4 +68,39 @@ export async function randomFile(
   const hash = createHash("sha256");
   for await (const part of createReadStream(path)) hash.update(part as Buffer);
   return { path, digest: hash.digest("hex") };
+}
+
+/** Wait until the browser keeps what it needs to go on with so many files; it writes that twice a second. */
+export async function kept(page: Page, files: number): Promise<void> {
+  await page.waitForFunction(async (wanted) => {
+    const database = await new Promise<IDBDatabase>((done, failed) => {
+      const request = indexedDB.open("uppy-blobs");
+      request.onsuccess = () => done(request.result);
+      request.onerror = () => failed(new Error("no database"));
+    });
+    const all = await new Promise<unknown[]>((done) => {
+      const request = database.transaction("metadata").objectStore("metadata").getAll();
+      request.onsuccess = () => done(request.result);
+    });
+    database.close();
+    return (JSON.stringify(all).match(/chunkSize/g)?.length ?? 0) >= wanted;
+  }, files);
+}
+
+/** The network of one page: so slow that an upload has a middle, then gone, then back. */
+export async function networkOf(page: Page): Promise<{
+  slow: (bytesPerS: number) => Promise<void>;
+  off: () => Promise<void>;
+  on: () => Promise<void>;
+}> {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Network.enable");
+  const set = (offline: boolean, uploadThroughput: number): Promise<void> =>
+    session.send("Network.emulateNetworkConditions", {
+      offline,
+      latency: 0,
+      downloadThroughput: -1,
+      uploadThroughput,
+    }) as unknown as Promise<void>;
+  return { slow: (bytesPerS) => set(false, bytesPerS), off: () => set(true, -1), on: () => set(false, -1) };
 }
