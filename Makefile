@@ -91,7 +91,7 @@ packages: $(TEST_PACKAGES)
 	@tools/page build
 
 $(SERVE_PACKAGES): $(FRAME)
-	@tools/bootstrap --no-default-groups --extra server --extra postgres
+	@tools/bootstrap --no-default-groups --extra server --extra postgres --extra images
 	@touch $@
 
 # The test packages include the server's, so `make serve` has nothing left to do afterwards.

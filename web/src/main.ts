@@ -16,8 +16,7 @@ async function start(): Promise<void> {
   ]);
   const links = new Map([...views.keys()].map((name) => [name, h("a", { href: `#${name}` }, title(name))]));
   const progress = h("span", { class: "progress", "aria-hidden": "true" });
-  links.get("upload")?.append(progress);
-  upload.onProgress((percent) => (progress.textContent = percent === null ? "" : ` ${percent} %`));
+  upload.onProgress((percent) => (progress.textContent = percent === null ? "" : `Uploading, ${percent} %`));
   document
     .getElementById("page")
     ?.replaceChildren(
@@ -26,6 +25,7 @@ async function start(): Promise<void> {
         { class: "bar" },
         h("strong", {}, "Haulier"),
         h("nav", { "aria-label": "Views" }, ...links.values()),
+        progress,
         connection(live),
       ),
       h("main", {}, ...views.values()),

@@ -102,6 +102,23 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
   "visitor-not-found": ["This browser is not known here any more.", "Reload the page to become known again."],
 };
 
+/** Why a record has fewer pictures than it might; the file itself is here all the same. */
+export const PICTURES: Readonly<Record<string, string>> = {
+  "image-too-large": "No smaller pictures could be made: the image is too large.",
+  "image-broken": "No smaller pictures could be made: the image is damaged or cut off.",
+  "format-unsupported": "No smaller pictures could be made: files of this kind are not understood.",
+  "image-timeout": "No smaller pictures could be made: it took too long.",
+  "image-crashed": "No smaller pictures could be made: the image could not be opened.",
+  "quota-exceeded": "No smaller pictures could be made: there is no room for them.",
+  "queue-full": "No smaller pictures yet: too many are waiting.",
+};
+
+/** Say what a record's `error` means. */
+export function wordsOfRecord(error: string): string {
+  const problem = WORDS[error];
+  return PICTURES[error] ?? (problem ? problem.join(" ") : error);
+}
+
 const UNREACHABLE: Words = {
   what: "The service cannot be reached.",
   cure: "Check the network; it goes on by itself.",

@@ -2,6 +2,7 @@
 import { assetUrl, type Asset, type FileRecord } from "../api";
 import { h } from "../dom";
 import { exactTime, size } from "../format";
+import { wordsOfRecord } from "../words";
 
 export interface DrawerActions {
   delete: (record: FileRecord) => void;
@@ -32,6 +33,7 @@ export class Drawer {
 
   /** Show the record as it is now. */
   show(record: FileRecord): void {
+    if (record === this.#record) return;
     this.#record = record;
     this.element.replaceChildren(this.#content(record));
   }
@@ -63,7 +65,7 @@ export class Drawer {
           ),
         h("button", { type: "button", class: "danger", onclick: () => this.#delete(record) }, "Delete"),
       ),
-      record.error && h("p", { class: "error" }, record.error),
+      record.error && h("p", { class: "error" }, wordsOfRecord(record.error)),
       facts(record),
       h("h3", {}, "What is stored"),
       h("ul", { class: "assets" }, ...record.assets.map((asset) => assetItem(record, asset))),
