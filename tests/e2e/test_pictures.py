@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.outsider import Outsider
-from tests.support.processes import ServeProcess, serving, wait_until
+from tests.support.processes import Commands, ServeProcess, serving, wait_until
 
 KINDS: Final = ["original", "display", "thumbnail", "placeholder"]
 ENDED: Final = {"completed", "failed"}
@@ -194,3 +194,67 @@ def test_no_picture_is_made_where_that_is_switched_off(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"HAULIER_IMAGE_PROCESSES": "0"}) as service:
         record = send(Outsider(service.port), "photo.png", pictures.stored("png"))
         assert (record["status"], kinds(record)) == ("completed", ["original"])
+
+
+@pytest.fixture
+def haulier(service: ServeProcess, tmp_path: Path) -> Commands:
+    return Commands(service.url, tmp_path / "work")
+
+
+def test_put_makes_pictures_here_and_sends_them_beside_the_photograph(
+    haulier: Commands, outsider: Outsider
+) -> None:
+    photo = haulier.folder / "photo.jpg"
+    photo.write_bytes(pictures.stored("jpg", pictures.picture(640, 480)))
+    (haulier.folder / "note.txt").write_text("no picture")
+    ran = haulier.run("put", "photo.jpg", "note.txt", "--derivatives", "local", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = {record["filename"]: record for record in ran.documents}
+    assert kinds(found["note.txt"]) == ["original"]
+    record = read(outsider, found["photo.jpg"]["id"])
+    assert (record["status"], kinds(record)) == ("completed", KINDS)
+    assert [asset["width"] for asset in record["assets"]] == [640, 640, 512, 32]
+    assert record == found["photo.jpg"]
+
+
+def test_put_of_an_image_without_pictures_stores_it_and_says_why(
+    haulier: Commands, outsider: Outsider
+) -> None:
+    (haulier.folder / "cut.jpg").write_bytes(pictures.stored("jpg", pictures.picture(640, 480))[:-900])
+    ran = haulier.run("put", "cut.jpg", "--derivatives", "local", "--json")
+    assert ran.code == 1
+    assert "cut.jpg: display, thumbnail, placeholder: " in ran.err
+    assert "(image-broken); the original is stored" in ran.err
+    assert kinds(read(outsider, ran.documents[0]["id"])) == ["original"]
+
+
+def test_put_without_derivatives_gets_none(haulier: Commands, outsider: Outsider) -> None:
+    (haulier.folder / "photo.png").write_bytes(pictures.stored("png"))
+    ran = haulier.run("put", "photo.png", "--derivatives", "none", "--json")
+    assert (ran.documents[0]["status"], kinds(ran.documents[0])) == ("completed", ["original"])
+    ran = haulier.run("put", "photo.png", "--json")
+    assert kinds(ended(outsider, ran.documents[0]["id"])) == KINDS
+
+
+def test_put_that_was_killed_goes_on_where_it_was(
+    haulier: Commands, service: ServeProcess, outsider: Outsider
+) -> None:
+    photo = haulier.folder / "photo.png"
+    photo.write_bytes(pictures.stored("png", pictures.picture(9000, 9000)) + os.urandom(30 * 2**20))
+    before = len(outsider.records())
+    chunks = len(service.requests("PUT", "/chunks/"))
+    put = haulier.start("put", "photo.png", "--derivatives", "local")
+    wait_until(lambda: len(service.requests("PUT", "/chunks/")) >= chunks + 2, "some of it is there")
+    put.kill()
+    put.communicate()
+    assert len(outsider.records()) == before
+    ran = haulier.run("put", "photo.png", "--derivatives", "local", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert kinds(ran.documents[0]) == KINDS
+    assert len(outsider.records()) == before + 1
+    original = [
+        event
+        for event in service.requests("PUT", "/chunks/")[chunks:]
+        if event["status"] == 204 and event["path"].endswith("/chunks/0")
+    ]
+    assert len(original) == 4  # the original's first chunk was sent once, and the pictures

@@ -94,6 +94,8 @@ class FileBar(AbstractContextManager[Report]):
         self._all = bars._all  # noqa: SLF001 - as above
         self._name = name
         self._moved = 0
+        self._lanes: dict[str | None, Progress] = {}
+        """How far each of two lanes is; most files have one without a name."""
 
     def __enter__(self) -> Report:
         self._task = self._bars.add_task(self._name, total=None)
@@ -103,9 +105,12 @@ class FileBar(AbstractContextManager[Report]):
         self._bars.remove_task(self._task)
 
     def _report(self, progress: "Progress") -> None:
-        moved = progress.done + progress.moving
+        self._lanes[progress.lane] = progress
+        moved = sum(lane.done + lane.moving for lane in self._lanes.values())
+        sizes = [lane.size for lane in self._lanes.values()]
         # May be negative: what a cut lost is sent again.
         self._bars.advance(self._all, moved - self._moved)
         self._moved = moved
         why = "" if progress.waiting is None else f"  (waiting: {printable(progress.waiting)})"
-        self._bars.update(self._task, completed=moved, total=progress.size, description=f"{self._name}{why}")
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._bars.update(self._task, completed=moved, total=total, description=f"{self._name}{why}")

@@ -20,6 +20,7 @@ from haulier.core.errors import (
     DigestMalformed,
     HaulierError,
     InvalidRequest,
+    LanesFailed,
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
@@ -44,6 +45,8 @@ HIDING_SLUGS: Final = frozenset({"capsule-not-found"})
 
 def exit_code(error: BaseException) -> int:
     """Return the number that tells this error."""
+    if isinstance(error, LanesFailed):
+        return worst_code([exit_code(failed.cause) for failed in error.failures])
     if isinstance(error, PeerUnreachable | WaitTimeout):
         return UNREACHABLE
     if isinstance(error, PeerRefused) and _refuses_access(error):

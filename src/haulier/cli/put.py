@@ -6,20 +6,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from haulier.cli.display import Bars, print_record
+from haulier.cli.display import Bars, Report, print_record
 from haulier.cli.folders import Item, Selection, collect
 from haulier.cli.options import DEFAULT_URL, Capsule, Home, Json, Parallel, Token, Url
 from haulier.cli.outcome import FAILED, do_each, explain, run, tell
 from haulier.cli.standard_input import read_descriptor
 from haulier.core.digest import DigestName
-from haulier.core.errors import InvalidRequest
+from haulier.core.errors import InvalidRequest, LanesFailed
 
 if TYPE_CHECKING:
-    from haulier.client import Client
+    from haulier.client import Client, Record
 
 
 class Derivatives(StrEnum):
@@ -75,10 +75,6 @@ def put(
     Prints 'id  size  name' for each. A file whose sending was interrupted, even by kill -9, goes on where it
     stopped when the same command is run again.
     """
-    if derivatives is Derivatives.LOCAL:
-        raise typer.BadParameter(
-            "'local' is not there yet; use 'server' or 'none'", param_hint="--derivatives"
-        )
     if STDIN in files and len(files) > 1:
         raise typer.BadParameter("- stands alone: standard input is one stream", param_hint="FILE")
     found = Selection([]) if files == [STDIN] else _collect(files, recursive=recursive)
@@ -140,16 +136,25 @@ async def _put_all(
 
         async def put_one(item: Item) -> None:
             with bars.file(item.path or item.source.name) as report:
-                record = await client.upload(
-                    item.source,
-                    path=item.path,
-                    digest=upload.digest,
-                    derivatives=upload.derivatives.value,
-                    progress=report,
-                )
+                record = await _put(client, item, upload, report, as_json=as_json)
             print_record(record, as_json=as_json)
 
         return await do_each(items, put_one, named=lambda item: str(item.source), parallel=parallel)
+
+
+async def _put(client: "Client", item: Item, upload: Upload, report: Report, *, as_json: bool) -> "Record":
+    try:
+        return await client.upload(
+            item.source,
+            path=item.path,
+            digest=upload.digest,
+            derivatives=upload.derivatives.value,
+            progress=report,
+        )
+    except LanesFailed as error:
+        if error.record is not None:
+            print_record(cast("Record", error.record), as_json=as_json)
+        raise
 
 
 def _total(items: list[Item]) -> int:

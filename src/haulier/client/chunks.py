@@ -13,7 +13,7 @@ Rule 4: a body is never longer than a chunk, so an early refusal of the service 
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
@@ -32,6 +32,9 @@ from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
 from haulier.engine.tasks import in_thread, tasks
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 MAX_ROUNDS: Final = 3
 """Times that `finish` may find chunks missing that had been acknowledged."""
@@ -56,6 +59,8 @@ class Key:
 
     def __init__(self, value: str, renew: Callable[[], str]) -> None:
         self.value = value
+        self.kept = False
+        """Whether a later run is to go on with it, although this one has come to its end."""
         self._renew = renew
 
     async def renew(self) -> None:
@@ -63,7 +68,28 @@ class Key:
         self.value = await in_thread(self._renew)
 
 
-class ChunkUpload:
+class Ending(Protocol[T_co]):
+    """How an upload whose bytes are all there is brought to its end."""
+
+    async def __call__(self, wire: Wire, begun: Begun, *, digest: Digest | None, size: int) -> T_co:
+        """Return its result.
+
+        Raises:
+            PeerRefused, PeerCorrupted, PeerUnreachable: as `finish`.
+        """
+        ...
+
+
+async def make_record(wire: Wire, begun: Begun, *, digest: Digest | None, size: int) -> Record:
+    """Return the verified record that the upload makes; an `Ending`."""
+    record = await finish(wire, begun.id, digest=digest, size=size)
+    if record.deleted_at is not None:
+        # An earlier run finished it and was killed before it could say so; then it was deleted.
+        raise PeerRefused(410, "upload-gone", f"the record of upload {begun.id} is deleted")
+    return record
+
+
+class ChunkUpload(Generic[T]):
     """One file's upload; `run` is called once."""
 
     def __init__(
@@ -76,8 +102,12 @@ class ChunkUpload:
         gate: asyncio.Semaphore,
         parallel: int,
         report: Report,
+        ending: Ending[T],
     ) -> None:
+        self._ending = ending
         self._wire = wire
+        self.begun: Begun | None = None
+        """The upload that is under way, once it is."""
         self._own = wire
         """With the token of the upload that is under way."""
         self._source = source
@@ -87,8 +117,8 @@ class ChunkUpload:
         self._parallel = parallel
         self._report = report
 
-    async def run(self) -> Record:
-        """Bring the file over and return its verified record.
+    async def run(self) -> T:
+        """Bring the file over and return what its end gives.
 
         Raises:
             SourceChanged: the file is not what it was; the upload has been aborted.
@@ -97,7 +127,7 @@ class ChunkUpload:
         """
         return await begin_anew_when_lost(self._session, self._key.renew)
 
-    async def _session(self) -> Record:
+    async def _session(self) -> T:
         begun = await begin(
             self._wire,
             self._order,
@@ -106,14 +136,11 @@ class ChunkUpload:
             key=self._key.value,
             report=self._report,
         )
+        self.begun = begun
         self._own = self._wire.bearing(begun.token)
-        record = await self._verified(begun)
-        if record.deleted_at is not None:
-            # An earlier run finished it and was killed before it could say so; then it was deleted.
-            raise PeerRefused(410, "upload-gone", f"the record of upload {begun.id} is deleted")
-        return record
+        return await self._verified(begun)
 
-    async def _verified(self, begun: Begun) -> Record:
+    async def _verified(self, begun: Begun) -> T:
         try:
             async with tasks() as group:
                 following = FollowingDigest(self._source, self._order.digest)
@@ -125,7 +152,7 @@ class ChunkUpload:
 
     async def _bring_over(
         self, begun: Begun, following: FollowingDigest, hashing: "asyncio.Task[Digest | None]"
-    ) -> Record:
+    ) -> T:
         for _ in range(MAX_ROUNDS):
             state = await self._own.persevere(lambda: ask_state(self._own, begun.id))
             _require_alive(state)
@@ -135,7 +162,7 @@ class ChunkUpload:
             digest = await hashing
             await asyncio.to_thread(self._source.check)
             try:
-                return await finish(self._own, begun.id, digest=digest, size=self._source.size)
+                return await self._ending(self._own, begun, digest=digest, size=self._source.size)
             except PeerRefused as error:
                 if error.slug != "chunks-missing":
                     raise

@@ -1,10 +1,11 @@
 """The client: every call of the native API that a program needs."""
 
 import asyncio
+import mimetypes
 import os
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -12,9 +13,11 @@ from urllib.parse import quote
 import httpx2
 from platformdirs import user_state_path
 
-from haulier.client.chunks import ChunkUpload, Key
+from haulier.client.chunks import ChunkUpload, Key, make_record
 from haulier.client.download import Download
+from haulier.client.lanes import TwoLanes, is_unusable
 from haulier.client.order import Order, Report
+from haulier.client.pictures import PictureMaker
 from haulier.client.resource import POLL_S, ask_state, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
@@ -23,9 +26,11 @@ from haulier.client.values import ProgressCallback, Record, RecordPage, UploadSt
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
-from haulier.core.errors import InvalidRequest, PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.errors import InvalidRequest, LanesFailed, PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.processing import is_image
+from haulier.core.record import AssetKind
 from haulier.core.retry import RetryPolicy
-from haulier.core.upload import check_key, require_valid
+from haulier.core.upload import DEFAULT_CONTENT_TYPE, IMAGE_TYPES, check_key, require_valid
 from haulier.engine.tasks import in_thread
 
 ONE_REQUEST: Final = 8 * 1024 * 1024
@@ -85,6 +90,7 @@ class Client:
         )
         root = user_state_path("haulier", appauthor=False) if home is None else Path(home)
         self._resume_dir = root / "uploads"
+        self._maker = PictureMaker()
 
     @property
     def url(self) -> str:
@@ -96,6 +102,7 @@ class Client:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        await self._maker.close()
         await self._wire.__aexit__(*exception)
 
     async def upload(  # noqa: PLR0913 - one keyword a thing to say
@@ -127,21 +134,25 @@ class Client:
                 the same key goes on with, or returns, the same upload.
             content_type: guessed by the service when not given.
             metadata: free pairs of text.
-            derivatives: who makes smaller pictures of a picture: `server`, after this returns, or `none`.
-            progress: called with how far it is.
+            derivatives: who makes smaller pictures of a picture: `server`, after this returns; `local`, this process,
+                before it is sent beside them (needs haulier[images]); or `none`.
+            progress: called with how far it is; of an image and its pictures, made here, with how far each lane is.
 
         Raises:
             OSError: the file cannot be read, or `home` not be written to.
             SourceChanged: the file changed while it was sent; the upload was aborted.
             PeerCorrupted: what arrived is not what was sent; the upload was aborted.
+            LanesFailed: of an image and its pictures, made here, not all arrived: each has its cause. What arrived is
+                kept, and the same call does only the rest; without the pictures of an image that none can be made of,
+                the record is made all the same, and told with the error.
             PeerRefused: the service refuses (its `status`, `slug` and `detail` say why).
             PeerUnreachable: no answer after all retries; a later call goes on from there.
             RequestError: an argument is malformed.
         """
         if key is not None:
             require_valid(check_key(key))
-        if derivatives not in {"server", "none"}:
-            raise InvalidRequest.of("derivatives", "must be server or none")
+        if derivatives not in {"server", "local", "none"}:
+            raise InvalidRequest.of("derivatives", "must be server, local or none")
         order = Order(
             filename=filename or _own_name(source),
             capsule=self.capsule,
@@ -151,21 +162,98 @@ class Client:
             metadata=metadata or {},
             derivatives=derivatives == "server",
         )
+        local = derivatives == "local" and is_image(content_type or _guess_type(order.filename))
         if isinstance(source, AsyncIterable):
             report = Report(progress, None)
             stream = StreamUpload(self._wire, source, order, key=key or _new_key(), report=report)
             return await stream.run()
         file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
         try:
+            if local:
+                return await self._upload_lanes(file, order, key, progress)
             return await self._upload_file(file, order, key, Report(progress, file.size))
         finally:
             file.close()
+
+    async def _upload_lanes(
+        self, file: FileSource, order: Order, key: str | None, progress: ProgressCallback | None
+    ) -> Record:
+        async with self._lanes(file, order, key, progress) as lanes:
+            failures = await lanes.run()
+            if failures and not is_unusable(failures):
+                raise LanesFailed(failures)
+            record = await lanes.finalise()
+        if failures:
+            raise LanesFailed(failures, record)
+        return record
+
+    @asynccontextmanager
+    async def lanes(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        path: str | None = None,
+        key: str | None = None,
+        digest: str = "sha-256",
+        metadata: Mapping[str, str] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> AsyncIterator[TwoLanes]:
+        """Open an image to be sent with its smaller pictures, step by step.
+
+        ```python
+        async with client.lanes("photo.jpg") as lanes:
+            while failures := await lanes.run():
+                ...  # each has its lane, asset and cause; run again, or: await lanes.abandon(); break
+            else:
+                record = await lanes.finalise()
+        ```
+
+        Raises: as `upload`, except for what `TwoLanes.run` returns.
+        """
+        order = Order(
+            filename=Path(source).name,
+            capsule=self.capsule,
+            digest=parse_digest_name(digest, field="digest"),
+            path=path,
+            metadata=metadata or {},
+            derivatives=False,
+        )
+        file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
+        try:
+            async with self._lanes(file, order, key, progress) as lanes:
+                yield lanes
+        finally:
+            file.close()
+
+    @asynccontextmanager
+    async def _lanes(
+        self, file: FileSource, order: Order, key: str | None, progress: ProgressCallback | None
+    ) -> AsyncIterator[TwoLanes]:
+        async with AsyncExitStack() as stack:
+            keys = {
+                kind: await stack.enter_async_context(self._key(file, key and f"{key}.{kind}", asset=kind))
+                for kind in AssetKind
+            }
+            lanes = TwoLanes(
+                self._wire,
+                file,
+                order,
+                keys=keys,
+                maker=self._maker,
+                gate=self._gate,
+                parallel=self._parallel,
+                progress=progress,
+            )
+            yield await stack.enter_async_context(lanes)
+            if not lanes.ended:
+                for each in keys.values():
+                    each.kept = True
 
     async def _upload_file(self, file: FileSource, order: Order, key: str | None, report: Report) -> Record:
         if file.size < ONE_REQUEST and not order.metadata and key is None:
             return await WholeUpload(self._wire, file, order, gate=self._gate, report=report).run()
         async with self._key(file, key) as current:
-            upload = ChunkUpload(
+            upload: ChunkUpload[Record] = ChunkUpload(
                 self._wire,
                 file,
                 order,
@@ -173,27 +261,32 @@ class Client:
                 gate=self._gate,
                 parallel=self._parallel,
                 report=report,
+                ending=make_record,
             )
             return await upload.run()
 
     @asynccontextmanager
-    async def _key(self, file: FileSource, given: str | None) -> AsyncIterator[Key]:
+    async def _key(
+        self, file: FileSource, given: str | None, *, asset: AssetKind | None = None
+    ) -> AsyncIterator[Key]:
         """Keep the key where a later run finds it, until the upload has come to an end."""
-        entry = None if given is not None else await in_thread(self._entry, file, undo=_close)
+        entry = None if given is not None else await in_thread(self._entry, file, asset, undo=_close)
         if entry is None:
             # The caller's own key, or another process sends the same file right now.
             yield Key(given or _new_key(), _new_key)
             return
         try:
-            yield Key(entry.key, entry.renew)
-            entry.remove()
+            key = Key(entry.key, entry.renew)
+            yield key
+            if not key.kept:
+                entry.remove()
         except (SourceChanged, PeerCorrupted):
             entry.remove()
             raise
         finally:
             entry.close()
 
-    def _entry(self, file: FileSource) -> Entry | None:
+    def _entry(self, file: FileSource, asset: AssetKind | None) -> Entry | None:
         identity = Identity(
             url=self._wire.url,
             capsule=self.capsule,
@@ -201,6 +294,7 @@ class Client:
             size=file.size,
             mtime_ns=file.fingerprint.mtime_ns,
             inode=file.fingerprint.inode,
+            asset=asset,
         )
         return Entry.open(self._resume_dir, identity)
 
@@ -329,6 +423,11 @@ def _own_name(source: str | os.PathLike[str] | AsyncIterable[bytes]) -> str:
     if isinstance(source, AsyncIterable):
         raise TypeError("a stream needs a filename")
     return Path(source).name
+
+
+def _guess_type(filename: str) -> str:
+    known = IMAGE_TYPES.get(Path(filename).suffix.lower())
+    return known or mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
 
 
 def _close(entry: Entry | None) -> None:

@@ -7,6 +7,7 @@ from itertools import chain
 from haulier.client.values import Progress, ProgressCallback
 from haulier.core.digest import DigestName
 from haulier.core.errors import HaulierError
+from haulier.core.record import AssetKind
 from haulier.core.upload import check_content_type, check_filename, check_metadata, check_path, require_valid
 
 
@@ -26,6 +27,11 @@ class Order:
     metadata: Mapping[str, str] = field(default_factory=dict)
     derivatives: bool = True
     """Whether the service may make smaller pictures of it."""
+    asset: AssetKind | None = None
+    """What it becomes of a record that is made of several uploads; None: it makes its own."""
+    width: int | None = None
+    height: int | None = None
+    """Pixels, where they are known."""
 
     def __post_init__(self) -> None:
         require_valid(
@@ -49,6 +55,10 @@ class Order:
             "content_type": self.content_type,
             "metadata": dict(self.metadata) or None,
             "derivatives": None if self.derivatives else "none",
+            "lanes": None if self.asset is None else True,
+            "asset": self.asset,
+            "width": self.width,
+            "height": self.height,
         }
         return {name: value for name, value in given.items() if value is not None or name == "size"}
 

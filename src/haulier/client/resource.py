@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -12,6 +13,8 @@ from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
+
+T = TypeVar("T")
 
 LOST_SLUGS: Final = frozenset(
     # The answer to a HEAD has no body, so no slug of its own.
@@ -49,8 +52,8 @@ async def begin(wire: Wire, order: Order, *, mode: str, size: int | None, key: s
 
 
 async def begin_anew_when_lost(
-    session: Callable[[], Awaitable[Record]], renew: Callable[[], Awaitable[None]]
-) -> Record:
+    session: Callable[[], Awaitable[T]], renew: Callable[[], Awaitable[None]]
+) -> T:
     """Run a session; as often as its key turns out to lead nowhere, begin another one with a new key.
 
     Args:
@@ -119,22 +122,59 @@ async def finish(wire: Wire, upload: str, *, digest: Digest | None, size: int) -
         PeerCorrupted: what arrived is not what was sent.
         PeerUnreachable: no answer, after all retries.
     """
+    record = await _finish_as(read_result, wire, upload, digest=digest, size=size)
+    return require_equal(record, digest=digest, size=size)
+
+
+async def finish_detached(wire: Wire, upload: str, *, digest: Digest | None, size: int) -> str | None:
+    """Ask for the end of an upload that makes no record; return the record that has taken it already, if one has.
+
+    Raises: as `finish`. The service compares the digest, since there is no record to compare it with.
+    """
+    return (await _finish_as(_read_commit, wire, upload, digest=digest, size=size)).record
+
+
+async def _finish_as(
+    read: Callable[[Wire, httpx2.Response], Awaitable[T | None]],
+    wire: Wire,
+    upload: str,
+    *,
+    digest: Digest | None,
+    size: int,
+) -> T:
     document: dict[str, object] = {"size": size}
     if digest is not None:
         document["digest"] = {str(digest.name): digest.hex}
 
-    async def attempt() -> Record | None:
-        return await read_result(
-            wire, await wire.once("POST", f"{upload_path(upload)}/finish", json=document)
-        )
+    async def attempt() -> T | None:
+        return await read(wire, await wire.once("POST", f"{upload_path(upload)}/finish", json=document))
 
-    record = None
+    result = None
     try:
-        while record is None:
-            record = await wire.persevere(attempt)
+        while result is None:
+            result = await wire.persevere(attempt)
     except PeerRefused as error:
         raise corruption(error, upload) from error
-    return require_equal(record, digest=digest, size=size)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An upload is committed; `record` has taken it already, if any."""
+
+    record: str | None
+
+
+async def _read_commit(wire: Wire, answer: httpx2.Response) -> Commit | None:
+    document = answer.json()
+    if isinstance(document, dict) and "capsule" in document:
+        return Commit(Record.read(document).id)
+    state = UploadState.read(document)
+    if not state.ended:
+        state = await ask_state(wire, state.id, wait_s=POLL_S)
+    if state.gone:
+        raise PeerRefused(410, "upload-gone", f"the upload is {state.status}")
+    return Commit(state.record) if state.ended else None
 
 
 async def read_result(wire: Wire, answer: httpx2.Response) -> Record | None:

@@ -33,11 +33,14 @@ class Identity:
     size: int
     mtime_ns: int
     inode: int
+    asset: str | None = None
+    """What it becomes of a record of several uploads; those of one file have entries of their own."""
 
     @property
     def name(self) -> str:
         """A hash of all fields: 32 hexadecimal digits."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        members = {name: value for name, value in asdict(self).items() if value is not None}
+        text = json.dumps(members, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -70,6 +70,8 @@ class Asset(Value):
     width: int | None = None
     height: int | None = None
     url: str
+    data_url: str | None = None
+    """The whole asset, of a placeholder."""
 
 
 class Record(Value):
@@ -164,6 +166,8 @@ class Progress:
     """None while it is unknown (a stream)."""
     waiting: str | None = None
     """Why nothing moves at the moment; None while it does."""
+    lane: str | None = None
+    """Which of two lanes this is: `original`, or `derivatives` for all pictures of it together."""
 
 
 ProgressCallback = Callable[[Progress], None]

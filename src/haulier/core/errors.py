@@ -33,7 +33,9 @@ HaulierError
 │   ├── PeerBusy                what passes by itself; try again
 │   ├── PeerBlocked             somebody has to do something first: quota, credentials, a conflict
 │   ├── RemoteSessionLost       what had been begun there is gone; begin anew
-│   └── PeerCorrupted           what it holds is not what was sent
+│   ├── PeerCorrupted           what it holds is not what was sent
+│   └── LaneFailed · LanesFailed    one asset of a photograph and its pictures, and all that failed
+├── ImageUnusable           a local image that no smaller pictures can be made of
 └── ConfigError             the operator's fault; the process does not start
 ```
 
@@ -475,6 +477,46 @@ class WaitTimeout(HaulierError):
     def __str__(self) -> str:
         size = "an unknown number of" if self.size is None else self.size
         return f"still {self.status} with {self.received} of {size} bytes"
+
+
+@dataclass(eq=False)
+class ImageUnusable(HaulierError):
+    """No smaller pictures can be made of a local image; `slug` is the reason's name."""
+
+    slug: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.slug})"
+
+
+@dataclass(eq=False)
+class LaneFailed(PeerError):
+    """One asset of two lanes did not get there, and why."""
+
+    lane: str
+    """`original` or `derivatives`."""
+    asset: str
+    cause: Exception
+
+    def __str__(self) -> str:
+        return f"{self.asset}: {self.cause}"
+
+
+@dataclass(eq=False)
+class LanesFailed(PeerError):
+    """What of a photograph and its pictures did not get there; what did is kept, and is not sent again."""
+
+    failures: tuple[LaneFailed, ...]
+    record: object = None
+    """The record, where it could be made without what failed; as the client returns records."""
+
+    def __str__(self) -> str:
+        kept = "" if self.record is None else "; the original is stored"
+        causes: dict[str, list[str]] = {}
+        for failed in self.failures:
+            causes.setdefault(str(failed.cause), []).append(failed.asset)
+        return "; ".join(f"{', '.join(assets)}: {cause}" for cause, assets in causes.items()) + kept
 
 
 @dataclass(eq=False)

@@ -27,6 +27,9 @@ class AssetSource:
 
     kind: AssetKind
     upload: SessionId
+    width: int | None = None
+    height: int | None = None
+    """Pixels, where the upload's begin could not tell them yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ def _check_kinds(sources: tuple[AssetSource, ...]) -> Iterator[FieldProblem]:
     kinds = Counter(source.kind for source in sources)
     if kinds[AssetKind.ORIGINAL] == 0:
         yield FieldProblem("assets", "must have an 'original'; the others can be added to a record later")
+    if any((source.width is None) is not (source.height is None) for source in sources):
+        yield FieldProblem("assets", "must have 'width' and 'height' together, or neither")
     for kind, count in kinds.items():
         if count > 1:
             yield FieldProblem("assets", f"must have one {kind.value!r} only")

@@ -30,6 +30,18 @@ class AssetKind(StrEnum):
     PLACEHOLDER = "placeholder"
 
 
+class Lane(StrEnum):
+    """One of the two ways on which a photograph and its pictures travel, in parallel."""
+
+    ORIGINAL = "original"
+    DERIVATIVES = "derivatives"
+
+
+def lane_of(kind: AssetKind) -> Lane:
+    """Return the lane of an asset."""
+    return Lane.ORIGINAL if kind is AssetKind.ORIGINAL else Lane.DERIVATIVES
+
+
 class RecordStatus(StrEnum):
     """Where a record stands; being deleted is not a status but `deleted_at`."""
 

@@ -35,6 +35,12 @@ MAX_PARTIALS: Final = 1000
 MAX_KEY: Final = 255
 """Characters of an idempotency key. Precedent: Stripe's limit."""
 
+IMAGE_TYPES: Final = {
+    ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif",
+    ".tif": "image/tiff", ".tiff": "image/tiff", ".avif": "image/avif", ".heic": "image/heic", ".heif": "image/heif",
+}  # fmt: skip
+"""By extension, where the machine's own list of types may be older than the format."""
+
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

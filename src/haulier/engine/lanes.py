@@ -112,10 +112,14 @@ class LaneService:
         await tx.records.insert(replace(new_record(original, record_id), created_at=now))
         await tell(tx, EventKind.CREATED, record_id, now=now)
         more = self._jobs is not None and len(sources) == 1 and wants_pictures(original.details)
-        await tx.records.complete(record_id, asset_of(original), now=now, more=more)
-        for source, upload in sources:
-            if source.kind is not AssetKind.ORIGINAL:
-                await tx.records.add_asset(record_id, asset_of(upload))
+        for source, upload in sorted(sources, key=lambda pair: pair[0].kind is not AssetKind.ORIGINAL):
+            asset = asset_of(upload)
+            if source.width is not None:
+                asset = replace(asset, width=source.width, height=source.height)
+            if source.kind is AssetKind.ORIGINAL:
+                await tx.records.complete(record_id, asset, now=now, more=more)
+            else:
+                await tx.records.add_asset(record_id, asset)
             taken = upload.details.attached(record_id)
             if not await tx.sessions.settle(upload.id, taken, instead_of=upload.details):
                 raise UploadBusy(upload.id, "somebody else takes it, or gives it up, right now")

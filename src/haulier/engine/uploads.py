@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Final
 
 from haulier.core.caller import Caller
@@ -16,6 +17,7 @@ from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidReque
 from haulier.core.session import MIB, Concat, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
+    IMAGE_TYPES,
     BeginUpload,
     Upload,
     UploadDetails,
@@ -409,7 +411,8 @@ def _check_of(digests: tuple[Digest, ...]) -> DigestCheck | None:
 
 def guess_content_type(filename: str) -> str:
     """Return the media type that a file name suggests."""
-    return mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
+    known = IMAGE_TYPES.get(PurePosixPath(filename).suffix.lower())
+    return known or mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
 
 
 def _promising(digest: Digest | None) -> Callable[[UploadDetails], UploadDetails]:

@@ -26,6 +26,7 @@ from haulier.core.upload import (
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 def read_digest(given: Mapping[str, str] | None, *, field: str = "digest") -> Digest | None:
@@ -83,8 +84,8 @@ class BeginIn(_In):
     lanes: bool = False
     derivatives: Literal["server", "none"] = "server"
     """Who makes smaller pictures, when this is an image and comes alone."""
-    width: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None = None
-    height: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None = None
+    width: Side | None = None
+    height: Side | None = None
     """Pixels, of a picture whose sender knows them."""
     ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
     """Seconds without activity until it may expire; clamped to what the capsule allows."""
@@ -134,6 +135,9 @@ class AssetIn(_In):
     kind: AssetKind
     """As the upload was begun; compared, never changed."""
     upload: str = Field(max_length=255)
+    width: Side | None = None
+    height: Side | None = None
+    """Pixels, where the upload's begin could not tell them yet."""
 
 
 class FinaliseIn(_In):
@@ -156,7 +160,10 @@ class FinaliseIn(_In):
         """
         if None not in {key, self.idempotency_key} and key != self.idempotency_key:
             raise InvalidRequest.of("idempotency_key", "must be the one of the header, or be left out")
-        sources = (AssetSource(kind=it.kind, upload=SessionId(it.upload)) for it in self.assets)
+        sources = (
+            AssetSource(kind=it.kind, upload=SessionId(it.upload), width=it.width, height=it.height)
+            for it in self.assets
+        )
         return Finalisation(
             capsule=self.capsule,
             records=(tuple(sources),),

@@ -41,7 +41,10 @@ from haulier.core.errors import (
     HaulierError,
     HookUnavailable,
     IdempotencyKeyReused,
+    ImageUnusable,
     InvalidRequest,
+    LaneFailed,
+    LanesFailed,
     LengthExceeded,
     OffsetMismatch,
     PeerCorrupted,
@@ -304,6 +307,9 @@ NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     PeerUnreachable: "it is about a remote that we call",
     PeerCorrupted: "it is about a remote that we call",
     SourceChanged: "it is about a file that our client sends",
+    ImageUnusable: "it is about a file that our client sends",
+    LaneFailed: "it is about files that our client sends",
+    LanesFailed: "it is about files that our client sends",
 }
 """Leaves of the tree without a row, and why; one that comes anyway is an internal error."""
 

@@ -28,8 +28,11 @@ from haulier.core.errors import (
     HaulierError,
     HookUnavailable,
     IdempotencyKeyReused,
+    ImageUnusable,
     InvalidRequest,
     JournalBusy,
+    LaneFailed,
+    LanesFailed,
     LengthExceeded,
     OffsetMismatch,
     PeerBlocked,
@@ -60,6 +63,12 @@ from haulier.core.errors import (
     WaitTimeout,
 )
 from haulier.core.transfer import Obstacle
+
+LANES = (
+    LaneFailed("original", "original", StorageFull(9)),
+    LaneFailed("derivatives", "display", StorageFull(5)),
+    LaneFailed("derivatives", "thumbnail", StorageFull(5)),
+)
 
 # Each leaf once, with the words that it must say.
 SAID: list[tuple[HaulierError, str]] = [
@@ -133,6 +142,10 @@ SAID: list[tuple[HaulierError, str]] = [
     (PeerBlocked(Obstacle.QUOTA, "the drive is full"), "the drive is full (quota)"),
     (RemoteSessionLost("it expired"), "the remote's session is gone: it expired"),
     (PeerCorrupted("record 'r1'", "aa", "bb"), "record 'r1' has digest bb, expected aa"),
+    (ImageUnusable("image-broken", "It is damaged."), "It is damaged. (image-broken)"),
+    (LaneFailed("derivatives", "display", StorageFull(5)), "display: no room for 5 bytes"),
+    (LanesFailed(LANES), "original: no room for 9 bytes; display, thumbnail: no room for 5 bytes"),
+    (LanesFailed(LANES[1:], record="r"), "display, thumbnail: no room for 5 bytes; the original is stored"),
 ]
 RETRYABLE = {
     "BodyCut",

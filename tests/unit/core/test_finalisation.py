@@ -1,5 +1,7 @@
 """What may be asked when records are made of uploads, and which requests are the same."""
 
+from dataclasses import replace
+
 from haulier.core.errors import FieldProblem
 from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.record import AssetKind
@@ -42,6 +44,13 @@ def test_more_records_than_one_transaction_holds_are_refused() -> None:
 def test_an_upload_is_named_once_in_all_records() -> None:
     reason = "must name each upload once, and 'u1' only once"
     assert problems(asked((ORIGINAL,), (ORIGINAL,))) == [FieldProblem("assets", reason)]
+
+
+def test_a_picture_has_both_sides_or_neither() -> None:
+    reason = "must have 'width' and 'height' together, or neither"
+    assert problems(asked((replace(ORIGINAL, width=1, height=2),))) == []
+    assert problems(asked((replace(ORIGINAL, width=1),))) == [FieldProblem("assets", reason)]
+    assert problems(asked((replace(ORIGINAL, height=1),))) == [FieldProblem("assets", reason)]
 
 
 def test_a_key_has_the_limits_of_every_idempotency_key() -> None:

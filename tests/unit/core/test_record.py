@@ -5,7 +5,18 @@ from dataclasses import replace
 import pytest
 
 from haulier.core.digest import Digest, DigestName
-from haulier.core.record import ENDS, TRANSITIONS, Asset, AssetKind, Record, RecordId, RecordStatus, fold
+from haulier.core.record import (
+    ENDS,
+    TRANSITIONS,
+    Asset,
+    AssetKind,
+    Lane,
+    Record,
+    RecordId,
+    RecordStatus,
+    fold,
+    lane_of,
+)
 
 UPLOADING = Record(
     id=RecordId("019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"),
@@ -141,3 +152,7 @@ def test_each_attempt_has_a_fence_of_its_own_and_may_be_given_back() -> None:
 def test_only_what_is_processed_is_given_back() -> None:
     with pytest.raises(AssertionError, match="is not being processed"):
         UPLOADING.give_back()
+
+
+def test_every_asset_has_its_lane() -> None:
+    assert [lane_of(kind) for kind in AssetKind] == [Lane.ORIGINAL, *[Lane.DERIVATIVES] * 3]

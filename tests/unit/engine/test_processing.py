@@ -11,6 +11,7 @@ from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.digest import DigestName, new_hasher
 from haulier.core.errors import ServiceStopping, StorageFull, StorageUnavailable
 from haulier.core.event import START
+from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.processing import ProcessingFailure, Unprocessed
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.engine.processing import MAX_ATTEMPTS
@@ -442,3 +443,14 @@ async def test_a_placeholder_that_is_large_or_no_picture_is_not() -> None:
         script = await detached(one, AssetKind.PLACEHOLDER, content_type="image/svg+xml")
         for upload in (large, script):
             assert (await one.state(upload.id)).details.data_url is None
+
+
+async def test_dimensions_that_are_known_at_the_end_only_are_told_there() -> None:
+    async with picturing() as one:
+        original, display = await detached(one), await detached(one, AssetKind.DISPLAY, width=3, height=2)
+        sources = (
+            AssetSource(kind=AssetKind.ORIGINAL, upload=original.id, width=30, height=20),
+            AssetSource(kind=AssetKind.DISPLAY, upload=display.id),
+        )
+        (record,) = await one.lanes.finalise(Finalisation(capsule="default", records=(sources,)), caller=ME)
+        assert [(asset.width, asset.height) for asset in record.assets] == [(30, 20), (3, 2)]
