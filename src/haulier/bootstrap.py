@@ -41,6 +41,7 @@ from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
+from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.processing import ProcessingPorts, ProcessingService
@@ -244,6 +245,7 @@ class Service:
             holder=identity.worker,
         )
         records = RecordService(work, self._sink, access, clock)
+        self._links = LinkService(records, clock, secret=secret)
         self._visitors = VisitorService(
             work, clock, ports.ids, access, secret=secret, ttl_s=settings.visitor_ttl_s
         )
@@ -307,6 +309,7 @@ class Service:
             uploads=self._uploads,
             records=records,
             lanes=lanes,
+            links=self._links,
             feed=self._feed,
             accounts=self._accounts,
             visitors=self._visitors,

@@ -53,7 +53,8 @@ CLI_VARIABLES: Final = frozenset(
     PREFIX + name
     for name in (
         # Options of the other commands, which share the environment with the service.
-        "CAPSULE", "CONFIG", "DERIVATIVES", "EXPIRES_IN", "FORCE", "HOME", "JSON", "MINE", "NAME", "NOW", "OUTPUT",
+        "CAPSULE", "CONFIG", "DERIVATIVES", "EXPIRES", "EXPIRES_IN", "FORCE", "HOME", "INLINE", "JSON", "KIND",
+        "MINE", "NAME", "NOW", "OUTPUT",
         "OWNER", "PARALLEL", "PRINCIPAL", "RECURSIVE", "SCOPE", "SINCE", "STATUS", "TOKEN", "URL",
     )
 )  # fmt: skip

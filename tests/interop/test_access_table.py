@@ -29,6 +29,7 @@ JUDGED_BY_ITS_BODY: Final = frozenset(
         "POST /api/uploads/{upload_id}/finish",
         "POST /api/records",
         "POST /api/records/delete",
+        "POST /api/records/{record_id}/links",
     }
 )
 """Small JSON bodies, which say what the caller asks for: who is known is judged when they have been read."""
@@ -106,6 +107,14 @@ class World:
             "POST /api/records/{record_id}/restore": self._deleted,
             "GET /page/{name}": lambda: ("/page/small.css", {}, b"", ""),
             "HEAD /page/{name}": lambda: ("/page/small.css", {}, b"", ""),
+            "POST /api/records/{record_id}/links": lambda: (
+                f"/api/records/{self._record()}/links",
+                _JSON,
+                b"{}",
+                "",
+            ),
+            "GET /links/{link:path}": self._link,
+            "HEAD /links/{link:path}": self._link,
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
         }
@@ -182,6 +191,11 @@ class World:
         answer = self._ask("PUT", f"/api/files/a?capsule={self._capsule}", BYTES)
         assert answer.status == 201, answer
         return str(answer.json["id"])
+
+    def _link(self) -> tuple[str, dict[str, str], bytes, str]:
+        answer = self._ask("POST", f"/api/records/{self._record()}/links", b"{}", _JSON)
+        assert answer.status == 201, answer
+        return "/links/" + str(answer.json["url"]).partition("/links/")[2], {}, b"", ""
 
     def _detached(self) -> tuple[str, dict[str, str], bytes, str]:
         upload = self.begin("chunks", lanes=True)

@@ -49,6 +49,9 @@ POST   /api/records/delete                        401      200    200    200    
 POST   /api/records/{record_id}/restore           401      404    403    403    200   200      200     401 401   401     404
 GET    /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
 HEAD   /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
+POST   /api/records/{record_id}/links             401      404    201    201    201   201      201     401 401   401     404
+GET    /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200
+HEAD   /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200
 GET    /api/events                                401      404    200    200    200   200      200     401 401   401     200
 GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200
 DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204
@@ -109,6 +112,9 @@ POST   /api/records/delete                      200  403     421       403     2
 POST   /api/records/{record_id}/restore         200  403     421       403     200
 GET    /api/records/{record_id}/assets/{kind}   200  403     421       403     200
 HEAD   /api/records/{record_id}/assets/{kind}   200  403     421       403     200
+POST   /api/records/{record_id}/links           201  403     421       403     201
+GET    /links/{link:path}                       200  403     421       403     200
+HEAD   /links/{link:path}                       200  403     421       403     200
 GET    /api/events                              200  403     421       403     200
 GET    /api/ingestion/session                   404  403     421       403     200
 DELETE /api/ingestion/session                   204  403     421       403     204

@@ -20,6 +20,7 @@ from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.lanes import LaneService
+from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
@@ -90,6 +91,7 @@ class MemoryService:
         )
         self.lanes = LaneService(self.work, access, self.clock, SystemIdentifiers(self.clock))
         self.records = RecordService(self.work, self.sink, access, self.clock)
+        self.links = LinkService(self.records, self.clock, secret=b"secret")
 
     async def _count_workers(self) -> int:
         return 1
@@ -111,6 +113,7 @@ class MemoryService:
             uploads=self.uploads,
             records=self.records,
             lanes=self.lanes,
+            links=self.links,
             feed=self.feed,
             accounts=self.accounts,
             visitors=self.visitors,

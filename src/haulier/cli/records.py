@@ -1,4 +1,4 @@
-"""`haulier ls`, `get` and `rm`: what the service holds."""
+"""`haulier ls`, `get`, `rm` and `link`: what the service holds."""
 
 import asyncio
 import shutil
@@ -14,7 +14,10 @@ from haulier.cli.display import Bars, print_json, print_record, printable
 from haulier.cli.folders import full_path, place_below
 from haulier.cli.options import DEFAULT_URL, Capsule, Json, Parallel, Token, Url
 from haulier.cli.outcome import DONE, FAILED, do_each, run, tell
-from haulier.core.record import RecordStatus
+from haulier.core.capsule import read_time
+from haulier.core.errors import InvalidRequest
+from haulier.core.link import Disposition
+from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.upload import check_filename, require_valid
 
 if TYPE_CHECKING:
@@ -119,6 +122,50 @@ def rm(
         return DONE
 
     run(work())
+
+
+def link(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="The record's id.")],
+    expires: Annotated[
+        str,
+        typer.Option(
+            envvar="HAULIER_EXPIRES", metavar="T", help="How long it is good, like 90, 15m, 24h or 7d."
+        ),
+    ] = "24h",
+    kind: Annotated[
+        AssetKind, typer.Option(envvar="HAULIER_KIND", help="Which asset it opens.")
+    ] = AssetKind.ORIGINAL,
+    inline: Annotated[
+        bool, typer.Option("--inline", envvar="HAULIER_INLINE", help="A browser shows it, if it is harmless.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Print a link that opens a record's bytes for whoever has it, without a token."""
+    expires_in_s = _read_expiry(expires)
+
+    async def work() -> int:
+        from haulier.client import Client
+
+        async with Client(url, token=token) as client:
+            given = await client.link(
+                record,
+                expires_in_s=expires_in_s,
+                kind=kind,
+                disposition=Disposition.INLINE if inline else Disposition.ATTACHMENT,
+            )
+        print_json(given.document) if as_json else print(given.url)
+        return DONE
+
+    run(work())
+
+
+def _read_expiry(text: str) -> float:
+    try:
+        return read_time("expires", text)
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.errors[0].reason, param_hint="--expires") from error
 
 
 STANDARD_OUTPUT: Final = Path("-")

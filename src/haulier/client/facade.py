@@ -22,11 +22,12 @@ from haulier.client.resource import POLL_S, ask_state, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload
-from haulier.client.values import ProgressCallback, Record, RecordPage, UploadState
+from haulier.client.values import Link, ProgressCallback, Record, RecordPage, UploadState
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
 from haulier.core.errors import InvalidRequest, LanesFailed, PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.link import USUAL_LINK_S
 from haulier.core.processing import is_image
 from haulier.core.record import AssetKind
 from haulier.core.retry import RetryPolicy
@@ -357,6 +358,29 @@ class Client:
         report = Report(progress, None if asset is None else asset.size)
         download = Download(self._wire, record, kind, Path(target), report=report)
         return await download.run(resume=resume, overwrite=overwrite)
+
+    async def link(
+        self,
+        record_id: str,
+        *,
+        expires_in_s: float = USUAL_LINK_S,
+        kind: str = "original",
+        disposition: str = "attachment",
+    ) -> Link:
+        """Return a link that opens one of the record's assets for whoever has it.
+
+        Args:
+            record_id: of a record that this client may read.
+            expires_in_s: seconds from now, up to 30 days.
+            kind: which asset.
+            disposition: `attachment`, or `inline` for a browser that shall show it.
+
+        Raises:
+            PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
+        """
+        wanted = {"kind": kind, "expires_in": expires_in_s, "disposition": disposition}
+        answer = await self._wire.call("POST", f"{_record_path(record_id)}/links", json=wanted)
+        return Link.read(answer.json())
 
     async def delete(self, record_id: str, *, now: bool = False) -> None:
         """Delete the record; with `now` its bytes go at once, else it can be restored for a while.

@@ -147,6 +147,17 @@ class Begun(Value):
     """Good for this upload alone, and for as long as it lives: longer, maybe, than the token that began it."""
 
 
+class Link(Value):
+    """A link that opens one asset for whoever has it."""
+
+    url: str = Field(repr=False)
+    """A secret, as far as what it opens is one."""
+    record: str
+    kind: str
+    disposition: str
+    expires_at: datetime
+
+
 class RecordPage(Value):
     """One page of a list."""
 

@@ -244,7 +244,12 @@ def _read_size(key: str, text: str) -> int:
     return size
 
 
-def _read_time(key: str, text: str) -> float:
+def read_time(key: str, text: str) -> float:
+    """Return the seconds that a text like 90, 15m, 24h or 7d says; `key` names it in the error.
+
+    Raises:
+        InvalidRequest
+    """
     match = _TIME.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[(match[2] or "s").lower()] if match else -1.0
     if not MIN_TTL_S <= seconds <= MAX_TTL_S:
@@ -289,9 +294,9 @@ KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "min_size": _read_size,
     "max_size": _read_size,
     "types": _read_types,
-    "ttl": _read_time,
-    "min_ttl": _read_time,
-    "max_ttl": _read_time,
+    "ttl": read_time,
+    "min_ttl": read_time,
+    "max_ttl": read_time,
     "digests": _read_digests,
     "digest": _read_digest,
     "admits_users": _read_switch,

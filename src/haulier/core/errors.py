@@ -6,7 +6,7 @@ HaulierError
 │   ├── InvalidRequest          fields that are missing, malformed or out of bounds
 │   ├── Unauthenticated         no credentials, or bad ones
 │   ├── AccessDenied            known, but not allowed
-│   ├── CapsuleNotFound · UploadNotFound · RecordNotFound · AssetNotFound · VisitorNotFound
+│   ├── CapsuleNotFound · UploadNotFound · RecordNotFound · AssetNotFound · VisitorNotFound · LinkNotFound
 │   ├── UploadGone              aborted, expired or failed
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
@@ -152,6 +152,14 @@ class VisitorNotFound(RequestError):
 
     def __str__(self) -> str:
         return "this browser has no visitor; its first upload makes one"
+
+
+@dataclass(eq=False)
+class LinkNotFound(RequestError):
+    """Nothing is behind a link, for whatever reason."""
+
+    def __str__(self) -> str:
+        return "nothing is behind this link: it is over, or what it opened is gone, or it is not one of ours"
 
 
 @dataclass(eq=False)

@@ -107,13 +107,14 @@ class RecordService:
             RecordNotFound: none, or it is in the trash.
             AssetNotFound: the record has no such asset.
         """
-        record = await self.get(record_id, caller=caller)
-        if record.deleted_at is not None:
+        return _readable(await self.get(record_id, caller=caller), kind)
+
+    async def linked(self, record_id: RecordId, kind: AssetKind) -> tuple[Record, Asset]:
+        """As `asset`, for whoever has a link to it."""
+        record = await self._work.read(lambda tx: tx.records.load(record_id))
+        if record is None:
             raise RecordNotFound(record_id)
-        asset = record.asset(kind)
-        if asset is None:
-            raise AssetNotFound(record_id, str(kind))
-        return record, asset
+        return _readable(record, kind)
 
     def read(self, asset: Asset, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield an asset's bytes `[start, stop)`. Raises StorageUnavailable when they are not there."""
@@ -205,6 +206,15 @@ class RecordService:
         drop = partial(_drop, record_id, self._clock.now())
         for asset in await self._work.write(drop, durable=True, frees=True):
             await self._sink.delete(asset.blob_key)
+
+
+def _readable(record: Record, kind: AssetKind) -> tuple[Record, Asset]:
+    if record.deleted_at is not None:
+        raise RecordNotFound(record.id)
+    asset = record.asset(kind)
+    if asset is None:
+        raise AssetNotFound(record.id, str(kind))
+    return record, asset
 
 
 async def _restore(record_id: RecordId, now: float, tx: Transaction[UploadDetails]) -> bool:

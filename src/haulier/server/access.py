@@ -17,6 +17,8 @@ CALLER: Final = "haulier.caller"
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For machines that watch the service: no rule of any guard holds here, and nothing is told but whether it works."""
 DOCUMENTS: Final = frozenset({"/openapi.json"})
+LINKS: Final = "/links/"
+"""What stands before the text of a link."""
 DOCUMENT_FOLDERS: Final = frozenset({"/errors/", "/page/"})
 """With tokens, documents need none: whoever is refused may read what that means. They are the same everywhere."""
 TUS: Final = "/tus"
@@ -44,6 +46,11 @@ def is_document(scope: Scope) -> bool:
     folder, slash, name = path.rpartition("/")
     public = path in DOCUMENTS or (f"{folder}{slash}" in DOCUMENT_FOLDERS and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}
+
+
+def is_link(scope: Scope) -> bool:
+    """Whether a request follows a link, which itself says that it may."""
+    return route_path(scope).startswith(LINKS) and scope["method"] in {"GET", "HEAD"}
 
 
 def is_preflight(scope: Scope) -> bool:

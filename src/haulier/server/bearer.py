@@ -1,8 +1,8 @@
 """Token mode: who calls is known by a bearer token, or is a visitor where those are admitted.
 
 Rule 1: a request is judged before its body is read: the name in `Host`, how often its address asks, its token.
-Rule 2: without a valid token everything answers 401, whether it exists or not; only probes, documents and preflights
-        need none.
+Rule 2: without a valid token everything answers 401, whether it exists or not; only probes, documents, preflights
+        and links need none.
 Rule 3: an upload's own token is tried on that upload's addresses only, so it can never be good for anything else.
 Rule 4: who sends a token is whose the token is, or nobody: a bad one never turns its bearer into a visitor.
 Rule 5: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
@@ -26,7 +26,7 @@ from haulier.core.errors import Unauthenticated
 from haulier.core.secret import is_token
 from haulier.core.session import SessionId
 from haulier.core.token import SignIn
-from haulier.server.access import CALLER, is_document, is_preflight, is_probe
+from haulier.server.access import CALLER, is_document, is_link, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
 from haulier.server.browsers import SIGN_IN, Browsers, cookies_named, keep_sign_in, sign_in_cookie
 from haulier.server.errors import OriginRefused
@@ -177,7 +177,7 @@ class TokenGuard:
         """Pass the request on or raise what refuses it."""
         if scope["type"] == "http" and not is_probe(scope):
             self._hosts.require(scope)
-            if not is_document(scope) and not is_preflight(scope):
+            if not (is_document(scope) or is_link(scope) or is_preflight(scope)):
                 scope[CALLER] = await self._caller(scope)
         await self._app(scope, receive, send)
 

@@ -92,12 +92,13 @@ def is_known(text: str | None, tag: str) -> bool:
     return text.strip() == "*" or tag in {given.removeprefix("W/") for given in _ENTITY_TAG.findall(text)}
 
 
-def presentation(filename: str, content_type: str) -> Mapping[str, str]:
-    """Return the headers that say what to do with a file."""
+def presentation(filename: str, content_type: str, *, attached: bool = False) -> Mapping[str, str]:
+    """Return the headers that say what to do with a file. `attached`: save it, whatever it is."""
     essence = content_type.partition(";")[0].strip().lower()
+    shown = essence in INLINE and not attached
     return {
         "Content-Type": content_type,
-        "Content-Disposition": disposition("inline" if essence in INLINE else "attachment", filename),
+        "Content-Disposition": disposition("inline" if shown else "attachment", filename),
         "Content-Security-Policy": SANDBOX,
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",

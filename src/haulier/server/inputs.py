@@ -12,6 +12,7 @@ from haulier.core.capsule import MAX_TTL_S
 from haulier.core.digest import Digest, parse_digest_name
 from haulier.core.errors import InvalidRequest
 from haulier.core.finalisation import AssetSource, Finalisation
+from haulier.core.link import MAX_LINK_S, MIN_LINK_S, USUAL_LINK_S, Disposition
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Mode, SessionId
 from haulier.core.upload import (
@@ -169,6 +170,20 @@ class FinaliseIn(_In):
             records=(tuple(sources),),
             key=key if key is not None else self.idempotency_key,
         )
+
+
+class LinkIn(_In):
+    """The body of a link; all of it may be left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "original", "expires_in": 86400, "disposition": "inline"}]}
+    )
+
+    kind: AssetKind = AssetKind.ORIGINAL
+    expires_in: Annotated[float, Field(ge=MIN_LINK_S, le=MAX_LINK_S)] = USUAL_LINK_S
+    """Seconds from now."""
+    disposition: Disposition = Disposition.ATTACHMENT
+    """`inline`: shown by a browser, where the type can do no harm."""
 
 
 MAX_DELETED: Final = 1000

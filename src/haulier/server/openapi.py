@@ -69,6 +69,9 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         "record-not-found", "asset-not-found", "digest-malformed", "range-not-satisfiable", *_READING,
     ),
     "assetHead": ("record-not-found", "asset-not-found", "digest-malformed", *_READING),
+    "giveLink": ("record-not-found", "asset-not-found", "invalid-request", "body-cut", "type-not-accepted", *_READING),
+    "followLink": ("link-not-found", "digest-malformed", "range-not-satisfiable", *_READING),
+    "followLinkHead": ("link-not-found", "digest-malformed", *_READING),
     "session": _READING,
     "signIn": _READING,
     "signOut": _READING,
@@ -87,7 +90,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
 _DIGEST: Final = "sha-256=:mDSHbc+wXLFnpcJJU+uljErImxrfV/KPL50JrxB+6PA=:"
 
 
-_PUBLIC: Final = frozenset({"health", "ready"})
+_PUBLIC: Final = frozenset({"health", "ready", "followLink", "followLinkHead"})
 _SECURITY: Final[list[Json]] = [{"bearer": []}, {}]
 """A token, or none in open mode."""
 _SECURITY_SCHEMES: Final[Json] = {
@@ -115,6 +118,7 @@ def _parameter(  # noqa: PLR0917 - the parts of a line of a table
 _UPLOAD: Final = _parameter("upload_id", "path", {"type": "string"}, UPLOAD_EXAMPLE)
 _RECORD: Final = _parameter("record_id", "path", {"type": "string"}, RECORD_EXAMPLE)
 _KIND: Final = _parameter("kind", "path", {"type": "string"}, "original")
+_LINK: Final = _parameter("link", "path", {"type": "string"}, "the end of a link's url")
 _CONTENT_DIGEST: Final = _parameter(
     "Content-Digest", "header", {"type": "string"}, _DIGEST, "Of this body (RFC 9530)"
 )
@@ -269,6 +273,16 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
     ),
     ("/api/records/{record_id}/assets/{kind}", "head"): _operation(
         "assetHead", "What a download would say", [_RECORD, _KIND, _WANT], _asset_answers(None)
+    ),
+    ("/links/{link}", "get"): _operation(
+        "followLink",
+        "The bytes that a link opens; needs no token",
+        [_LINK, _parameter("Range", "header", {"type": "string"}, "bytes=0-1048575"), _WANT],
+        _asset_answers({"*/*": {"schema": _BYTES, "example": "the bytes"}})
+        | {"206": _answer("The range", content={"*/*": {"schema": _BYTES, "example": "bytes"}})},
+    ),
+    ("/links/{link}", "head"): _operation(
+        "followLinkHead", "What following a link would say", [_LINK, _WANT], _asset_answers(None)
     ),
     ("/metrics", "get"): _operation(
         "metrics",

@@ -46,6 +46,7 @@ from haulier.core.errors import (
     LaneFailed,
     LanesFailed,
     LengthExceeded,
+    LinkNotFound,
     OffsetMismatch,
     PeerCorrupted,
     PeerRefused,
@@ -123,6 +124,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     UploadNotFound: Row(slug="upload-not-found", status=404, title="No such upload", fields=("upload",)),
     RecordNotFound: Row(slug="record-not-found", status=404, title="No such record", fields=("record",)),
     AssetNotFound: Row(slug="asset-not-found", status=404, title="No such asset", fields=("record", "kind")),
+    LinkNotFound: Row(slug="link-not-found", status=404, title="No such link"),
     VisitorNotFound: Row(slug="visitor-not-found", status=404, title="Nobody yet"),
     UploadGone: Row(
         slug="upload-gone",

@@ -15,15 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from haulier.core.errors import AssetNotFound, HaulierError, InvalidRequest
-from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.link import Disposition
+from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.ports import RecordQuery
-from haulier.server.access import caller_of
+from haulier.server.access import LINKS, caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
-from haulier.server.inputs import DeleteIn, FinaliseIn
+from haulier.server.inputs import DeleteIn, FinaliseIn, LinkIn
 from haulier.server.problems import row_of
-from haulier.server.schemas import DeletionOut, DeletionsOut, RecordListOut, RecordOut
+from haulier.server.schemas import DeletionOut, DeletionsOut, LinkOut, RecordListOut, RecordOut
 from haulier.server.services import Services
 from haulier.server.uploads import idempotency_key, json_answer
 
@@ -53,6 +54,7 @@ class RecordRoutes:
     def __init__(self, services: Services, *, silence_s: float) -> None:
         self._records = services.records
         self._lanes = services.lanes
+        self._links = services.links
         self._silence_s = silence_s
 
     def install(self, app: FastAPI) -> None:
@@ -90,6 +92,16 @@ class RecordRoutes:
             operation_id="restoreRecord",
         )
         app.add_route(f"{one}/assets/{{kind}}", self.asset, methods=["GET"])
+        app.add_api_route(
+            f"{one}/links",
+            self.give_link,
+            methods=["POST"],
+            status_code=201,
+            response_model=LinkOut,
+            operation_id="giveLink",
+        )
+        # What is no link has slashes in it perhaps, and is one that is not there.
+        app.add_route(f"{LINKS}{{link:path}}", self.follow_link, methods=["GET"])
 
     async def list(  # noqa: PLR0913, PLR0917 - one parameter a filter
         self,
@@ -196,8 +208,30 @@ class RecordRoutes:
         Raises:
             RecordNotFound · AssetNotFound · DigestMalformed · RangeNotSatisfiable · StorageUnavailable
         """
+        found = await self._records.asset(record_id, kind, caller=caller_of(request))
+        return await self._send(request, *found)
+
+    async def give_link(self, request: Request, record_id: str) -> Response:
+        """Give a link that opens an asset for whoever has it, for a while."""
+        wanted = await read_json(request, LinkIn, silence_s=self._silence_s, empty=LinkIn())
+        link, text = await self._links.give(
+            RecordId(record_id),
+            wanted.kind,
+            caller=caller_of(request),
+            expires_in_s=wanted.expires_in,
+            disposition=wanted.disposition,
+        )
+        return json_answer(LinkOut.of(link, text, base_url(request.scope)), HTTPStatus.CREATED)
+
+    async def follow_link(self, request: Request) -> Response:
+        """Send the bytes that a link opens."""
+        record, asset, disposition = await self._links.follow(request.path_params["link"])
+        return await self._send(request, record, asset, attached=disposition is Disposition.ATTACHMENT)
+
+    async def _send(
+        self, request: Request, record: Record, asset: Asset, *, attached: bool = False
+    ) -> Response:
         wanted = wanted_digests(request)
-        record, asset = await self._records.asset(record_id, kind, caller=caller_of(request))
         tag = entity_tag(asset)
         headers = {
             "ETag": tag,
@@ -214,7 +248,10 @@ class RecordRoutes:
             if_range=header(request.scope, b"if-range"),
             tag=tag,
         )
-        headers |= {**presentation(record.filename, asset.content_type), **span.headers}
+        headers |= {
+            **presentation(record.filename, asset.content_type, attached=attached),
+            **span.headers,
+        }
         status = HTTPStatus.PARTIAL_CONTENT if span.partial else HTTPStatus.OK
         if request.method == "HEAD" or span.start == span.stop:
             return Response(status_code=status, headers=headers)

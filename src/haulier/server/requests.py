@@ -12,7 +12,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haulier.ports import Clock
-from haulier.server.addresses import headers_named
+from haulier.server.access import LINKS
+from haulier.server.addresses import headers_named, route_path
 from haulier.server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -91,7 +92,7 @@ class RequestLog:
         log.info(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=_shown(scope),
             status=status or None,
             duration_ms=round(duration_s * 1000, 1),
             **{name: value for name, value in refusal.items() if value is not None},
@@ -103,6 +104,13 @@ def _with_notes(headers: Iterable[tuple[bytes, bytes]], info: RequestInfo) -> li
     if info.fields and all(name != b"cache-control" for name, _ in found):
         found.append((b"cache-control", b"no-store"))
     return found
+
+
+def _shown(scope: Scope) -> str:
+    """Return the path as it may be logged: whoever has a link may follow it."""
+    path: str = scope["path"]
+    before, link, _ = path.partition(LINKS)
+    return f"{before}{LINKS}***" if link and route_path(scope).startswith(LINKS) else path
 
 
 def _template(scope: Scope) -> str:

@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
+from haulier.core.link import Link
 from haulier.core.record import Asset, Record
 from haulier.core.session import Mode
 from haulier.core.token import SignIn
 from haulier.core.upload import Upload
 from haulier.core.visitor import Visitor
 from haulier.engine.uploads import UploadState
+from haulier.server.access import LINKS
 
 MAX_MISSING_CHUNKS: Final = 1000
 """Longest list of missing chunks in a state: what a client works on next, not the whole file."""
@@ -336,6 +338,41 @@ class DeletionsOut(BaseModel):
     deleted: int
     failed: int
     items: list[DeletionOut]
+
+
+class LinkOut(BaseModel):
+    """A link to an asset, for whoever has it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": f"{_BASE}{LINKS}{RECORD_EXAMPLE}.original.1795428000.attachment.{'A' * 43}",
+                    "record": RECORD_EXAMPLE,
+                    "kind": "original",
+                    "disposition": "attachment",
+                    "expires_at": _TIME,
+                }
+            ]
+        }
+    )
+
+    url: str
+    record: str
+    kind: str
+    disposition: str
+    expires_at: str
+
+    @classmethod
+    def of(cls, link: Link, text: str, base: str) -> Self:
+        """Return the link as it is given."""
+        return cls(
+            url=f"{base}{LINKS}{text}",
+            record=link.record,
+            kind=link.kind.value,
+            disposition=link.disposition.value,
+            expires_at=iso_time(link.expires_at),
+        )
 
 
 class StateOut(BaseModel):

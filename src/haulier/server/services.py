@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from haulier.engine.accounts import Accounts
 from haulier.engine.lanes import LaneService
+from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed
 from haulier.engine.records import RecordService
@@ -27,6 +28,7 @@ class Services:
     uploads: UploadService
     records: RecordService
     lanes: LaneService
+    links: LinkService
     feed: Feed
     """What happens to records, for whoever follows it."""
     accounts: Accounts

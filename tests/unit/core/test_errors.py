@@ -34,6 +34,7 @@ from haulier.core.errors import (
     LaneFailed,
     LanesFailed,
     LengthExceeded,
+    LinkNotFound,
     OffsetMismatch,
     PeerBlocked,
     PeerBusy,
@@ -81,6 +82,10 @@ SAID: list[tuple[HaulierError, str]] = [
     (AccessDenied("write to capsule 'attic'"), "not allowed: write to capsule 'attic'"),
     (CapsuleNotFound("attic"), "there is no capsule 'attic'"),
     (UploadNotFound("u1"), "there is no upload 'u1'"),
+    (
+        LinkNotFound(),
+        "nothing is behind this link: it is over, or what it opened is gone, or it is not one of ours",
+    ),
     (VisitorNotFound(), "this browser has no visitor; its first upload makes one"),
     (RecordNotFound("r1"), "there is no record 'r1'"),
     (AssetNotFound("r1", "display"), "record 'r1' has no asset 'display'"),
