@@ -56,16 +56,17 @@ CLI_VARIABLES: Final = frozenset(
         "CAPSULE", "CONFIG", "DERIVATIVES", "EXPIRES", "EXPIRES_IN", "FORCE", "HOME", "INLINE", "JSON", "KIND",
         "MINE", "NAME", "NOW", "OUTPUT",
         "OWNER", "PARALLEL", "PRINCIPAL", "RECURSIVE", "SCOPE", "SINCE", "STATUS", "TOKEN", "URL",
+        "ADVERTISE_PORT", "CONTROL", "CONTROL_TOKEN", "LISTEN", "OF", "REPORT_PORT", "SERVER", "SLOTS",
+        "SOULSEEK_PASSWORD", "USER", "WAIT",
     )
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""
 
 LATER: Final = frozenset(
     {
-        "ingestion_max_bytes", "ingestion_dir", "control_token", "soulseek_password",
+        "ingestion_max_bytes", "ingestion_dir",
         # Options of commands that are still to come.
-        "advertise_port", "control", "id", "if_exists", "journal", "listen", "no_wait", "option", "priority",
-        "report_port", "server", "slots", "timeout", "to", "type", "user",
+        "id", "if_exists", "journal", "no_wait", "option", "priority", "timeout", "to", "type",
     }
 )  # fmt: skip
 """Names that are promised and not there yet: whoever uses one has not misspelt it."""

@@ -25,7 +25,7 @@ from haulier.core.processing import Derivatives, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import SignIn, Token
-from haulier.core.transfer import Phase, TransferId
+from haulier.core.transfer import Direction, Phase, Transfer, TransferId
 from haulier.core.visitor import Visitor
 
 D = TypeVar("D")
@@ -1373,4 +1373,96 @@ class Remotes(Protocol):
 
     def get(self, name: str, /) -> Remote | None:
         """Return the remote of that name; the same object each time."""
+
+
+# --- peers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedFile:
+    """A file that peers may have. Names may hold surrogates, for bytes that are no text."""
+
+    share: str
+    path: str
+    """The virtual path: share, folders and name, with backslashes between them."""
+    local: str
+    """Where it is below the share's folder."""
+    size: int
+    """When it was scanned."""
+
+    @property
+    def folder(self) -> str:
+        """The virtual path of its folder."""
+        return self.path.rpartition("\\")[0]
+
+
+class ShareIndex(Protocol):
+    """What the last scan of the shares has found. Each method raises StorageError."""
+
+    async def replace(self, files: Sequence[SharedFile]) -> None:
+        """Forget all files and keep these, in one step; their virtual paths differ."""
+        ...
+
+    async def find(self, path: str) -> SharedFile | None:
+        """Return the file of exactly that virtual path."""
+        ...
+
+    async def all(self) -> Sequence[SharedFile]:
+        """Return all, in the order of their folders, inside a folder in that of their names."""
+        ...
+
+    async def below(self, folder: str) -> Sequence[SharedFile]:
+        """Return those in a folder and below it, in the same order."""
+        ...
+
+    async def search(
+        self, wanted: Sequence[str], unwanted: Sequence[str], phrases: Sequence[str], limit: int
+    ) -> Sequence[SharedFile]:
+        """Return files whose paths have all wanted words, no unwanted one, and no phrase in them.
+
+        Args:
+            wanted: At least one; words as `core.words` makes them.
+            unwanted: Likewise.
+            phrases: In lower case.
+            limit: How many files at most.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTransfer:
+    """An upload to a peer or a download from one, as it is kept."""
+
+    transfer: Transfer
+    """Its line is the peer's name."""
+    file: str
+    """The virtual path at whoever has the file, as it was asked for."""
+    address: str = ""
+    """Of an upload: where it was asked from."""
+    target: str = ""
+    """Of a download: the local file that it becomes."""
+    ended_at: float | None = None
+
+
+class TransferQueueStore(Protocol):
+    """The queues of a node, kept between its runs. Each method raises StorageError."""
+
+    async def save(self, transfers: Sequence[PeerTransfer]) -> None:
+        """Keep these, each in the place of an older value with its id, in one step."""
+        ...
+
+    async def find(self, transfer: TransferId) -> PeerTransfer | None:
+        """Return one."""
+        ...
+
+    async def live(self, direction: Direction) -> Sequence[PeerTransfer]:
+        """Return those that have not ended, in the order in which they were saved first."""
+        ...
+
+    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
+        """Return those that were saved first most recently, the newest first."""
+        ...
+
+    async def forget(self, *, ended_before: float) -> int:
+        """Forget those that ended before; return how many."""
         ...

@@ -137,8 +137,6 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     [
         "INGESTION_MAX_BYTES",
         "INGESTION_DIR",
-        "CONTROL_TOKEN",
-        "SOULSEEK_PASSWORD",
         "JOURNAL",
     ],
 )

@@ -73,19 +73,35 @@ def only_service(root: Path) -> Iterator[None]:
     """
     path = root / "run" / "service.lock"
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor, holder = try_lock(path)
+    if descriptor is None:
+        raise ConfigError(
+            "data_dir",
+            str(root),
+            f"process {holder} serves it already; stop that one, or choose another with --data-dir",
+        )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigError(
-                "data_dir",
-                str(root),
-                f"process {holder} serves it already; stop that one, or choose another with --data-dir",
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def try_lock(path: Path) -> tuple[int | None, str]:
+    """Lock a file, made when it is not there, for this process, whose id goes into it.
+
+    Returns:
+        The descriptor that holds the lock; or None, and the process id of its holder.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        return None, holder
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+    return descriptor, str(os.getpid())

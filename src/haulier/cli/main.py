@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from haulier import __version__
-from haulier.cli import capsule, doctor, put, records, serve, token
+from haulier.cli import capsule, doctor, put, records, serve, soulseek, token
 
 app = typer.Typer(
     name="haulier",
@@ -27,6 +27,7 @@ app.command("link")(records.link)
 app.command("doctor")(doctor.doctor)
 app.add_typer(token.app, name="token")
 app.add_typer(capsule.app, name="capsule")
+app.add_typer(soulseek.app, name="soulseek")
 
 
 def _print_version(wanted: bool) -> None:

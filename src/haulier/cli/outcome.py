@@ -21,6 +21,7 @@ from haulier.core.errors import (
     HaulierError,
     InvalidRequest,
     LanesFailed,
+    NodeBusy,
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
@@ -49,7 +50,7 @@ def exit_code(error: BaseException) -> int:
         return worst_code([exit_code(failed.cause) for failed in error.failures])
     if isinstance(error, PeerUnreachable | WaitTimeout):
         return UNREACHABLE
-    if isinstance(error, PeerRefused) and _refuses_access(error):
+    if isinstance(error, NodeBusy) or (isinstance(error, PeerRefused) and _refuses_access(error)):
         return REFUSED
     if isinstance(error, ConfigError):
         return USAGE

@@ -23,6 +23,7 @@ HaulierError
 │   └── JournalBusy             another process runs the journal
 ├── WaitTimeout             the deadline of a wait passed; the work goes on
 ├── TransferTimeout         the deadline of a wait passed; the transfer goes on
+├── NodeBusy                another process is that peer already
 ├── SourceChanged           a local file changed while it was being sent
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
@@ -619,6 +620,19 @@ class PeerRefused(PeerError):
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.slug}, {self.status})"
+
+
+@dataclass(eq=False)
+class NodeBusy(HaulierError):
+    """Another process of this machine runs the node of a data directory, or is logged in under its name."""
+
+    what: str
+    holder: str
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.holder} runs {self.what} already; stop that one, or use it through its --data-dir"
+        )
 
 
 @dataclass(eq=False)

@@ -225,6 +225,11 @@ class Transfer:
             eta_s=left / speed if speed and self.phase is Phase.IN_PROGRESS else None,
         )
 
+    def resized(self, size: int) -> "Transfer":
+        """Take the size that the source has now; to be said before bytes flow."""
+        assert self.pace is None, self.phase
+        return replace(self, size=size, done=min(self.done, size))
+
     def request(self) -> "Transfer":
         """Ask the other side; from the queue this is what an attempt begins with."""
         began = self.phase is Phase.QUEUED

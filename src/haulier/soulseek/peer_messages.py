@@ -30,6 +30,8 @@ from haulier.soulseek.codec import (
 from haulier.soulseek.messages import LIST_LIMIT, ORDINARY_LIMIT
 
 SHARE_LIST: Final = 5
+SEARCH_ANSWER: Final = 9
+FOLDER_ANSWER: Final = 37
 SHARE_LIST_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of a compressed share list: a million files are about 20 MiB. Only for lists that were asked for."""
 SHARE_LIST_INFLATED_LIMIT: Final = 512 * 1024 * 1024
@@ -39,7 +41,7 @@ ANSWER_INFLATED_LIMIT: Final = 16 * 1024 * 1024
 TO_PEER: Final = Table(
     Number("<I"),
     limit=ORDINARY_LIMIT,
-    limits={SHARE_LIST: SHARE_LIST_LIMIT, 9: LIST_LIMIT, 37: LIST_LIMIT},
+    limits={SHARE_LIST: SHARE_LIST_LIMIT, SEARCH_ANSWER: LIST_LIMIT, FOLDER_ANSWER: LIST_LIMIT},
 )
 
 BITRATE: Final = 0
@@ -166,7 +168,7 @@ class Found:
     private: tuple[FileEntry, ...] = ()
 
 
-@message(9, TO_PEER)
+@message(SEARCH_ANSWER, TO_PEER)
 class SearchAnswer(_Compressed):
     """What a peer has found."""
 
@@ -260,7 +262,7 @@ class FolderContents:
 _CONTENTS: Final = Structure(FolderContents)
 
 
-@message(37, TO_PEER)
+@message(FOLDER_ANSWER, TO_PEER)
 class FolderAnswer(_Compressed):
     """What is in a folder."""
 

@@ -28,6 +28,22 @@ PROMISED = {
     "capsule grant": {"--data-dir", "--json"},
     "capsule set": {"--data-dir", "--json"},
     "capsule list": {"--data-dir", "--json"},
+    "soulseek rendezvous": {"--host", "--port", "--data-dir", "--report-port"},
+    "soulseek share": {
+        "--user", "--server", "--listen", "--advertise-port", "--data-dir", "--control", "--slots",
+    },
+    "soulseek fetch": {"-o", "--user", "--server", "--listen", "--data-dir", "--control", "--json"},
+    "soulseek search": {"--user", "--server", "--listen", "--data-dir", "--control", "--json"},
+    "soulseek browse": {"--user", "--server", "--listen", "--data-dir", "--control", "--json"},
+    "soulseek uploads list": {"--data-dir", "--control", "--json"},
+    "soulseek uploads cancel": {"--data-dir", "--control", "--json"},
+    "soulseek uploads bump": {"--data-dir", "--control", "--json"},
+    "soulseek downloads list": {"--data-dir", "--control", "--json"},
+    "soulseek downloads pause": {"--data-dir", "--control", "--json"},
+    "soulseek downloads resume": {"--data-dir", "--control", "--json"},
+    "soulseek downloads cancel": {"--data-dir", "--control", "--json"},
+    "soulseek downloads retry": {"--data-dir", "--control", "--json"},
+    "soulseek rescan": {"--data-dir", "--control", "--json"},
 }  # fmt: skip
 
 
@@ -35,7 +51,7 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every command by the words that call it."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from commands(command, f"{name} ")
+            yield from commands(command, f"{prefix}{name} ")
         else:
             yield prefix + name, command
 
@@ -79,3 +95,8 @@ def test_no_other_name_is_public() -> None:
 
     with pytest.raises(AttributeError, match="Server"):
         _ = haulier.Server
+
+
+def test_the_service_never_loads_the_soulseek_node() -> None:
+    code = "import haulier.bootstrap, haulier.server.app, haulier.worker, sys; sys.exit(any('haulier.soul' in it for it in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

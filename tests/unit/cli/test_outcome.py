@@ -7,6 +7,7 @@ from haulier.cli.outcome import do_each, exit_code, explain, worst_code
 from haulier.core.errors import (
     ConfigError,
     HaulierError,
+    NodeBusy,
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
@@ -19,6 +20,7 @@ from haulier.core.errors import (
     ("error", "code"),
     [
         (PeerUnreachable("http://x", "no route"), 3),
+        (NodeBusy("the node of .storage", "17"), 4),
         (WaitTimeout("open", 1, 2), 3),
         (PeerRefused(401, "unauthenticated", ""), 4),
         (PeerRefused(403, "access-denied", ""), 4),

@@ -35,6 +35,7 @@ from haulier.core.errors import (
     LanesFailed,
     LengthExceeded,
     LinkNotFound,
+    NodeBusy,
     OffsetMismatch,
     PeerBlocked,
     PeerBusy,
@@ -142,6 +143,10 @@ SAID: list[tuple[HaulierError, str]] = [
     (HookUnavailable("on_begin"), "on_begin does not answer"),
     (ServiceStopping(), "the service is stopping; continue in a moment"),
     (PeerRefused(404, "upload-not-found", "no such upload"), "no such upload (upload-not-found, 404)"),
+    (
+        NodeBusy("the node of .storage", "17"),
+        "process 17 runs the node of .storage already; stop that one, or use it through its --data-dir",
+    ),
     (PeerUnreachable("http://127.0.0.1:1", "refused"), "http://127.0.0.1:1 cannot be reached: refused"),
     (PeerBusy(503, "it is busy"), "it is busy (503; it can pass)"),
     (PeerBlocked(Obstacle.QUOTA, "the drive is full"), "the drive is full (quota)"),

@@ -1,0 +1,82 @@
+"""A small SQLite file of its own, used on one thread of its own."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from haulier.adapters.sql.sqlite.connection import connect, translated
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S: Final = 10.0
+"""How long another process may hold the file: twice the driver's default."""
+
+
+class SqliteThread:
+    """One connection and its thread.
+
+    Args:
+        path: The file; made when it is not there.
+        schema: Statements that make what is missing in it.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self._path = path
+        self._schema = schema
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"haulier-{path.stem}")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open the file. Raises StorageError."""
+        await self._run(self._open)
+
+    async def close(self) -> None:
+        """Close it; a second call is harmless."""
+        await self._run(self._close)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on one consistent view. Raises StorageError."""
+        return await self._run(lambda: self._transact("BEGIN", work))
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` and commit before returning. Raises StorageError."""
+        return await self._run(lambda: self._transact("BEGIN IMMEDIATE", work))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            return
+        with translated(self._path):
+            # It tells whom its owner exchanges files with; what SQLite puts beside it gets the same mode.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = connect(self._path, busy_timeout_s=BUSY_TIMEOUT_S, read_only=False)
+            connection.row_factory = None
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(self._schema)
+        self._connection = connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        assert connection is not None, "open it first"
+        with translated(self._path):
+            connection.execute(begin)
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        return result

@@ -1,0 +1,129 @@
+"""The queues of a Soulseek node in SQLite: what waits and what has ended, between its runs."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from haulier.adapters.single_thread import SqliteThread
+from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
+from haulier.ports import PeerTransfer
+
+FILE_NAME: Final = "soulseek-transfers.db"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS transfers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, direction TEXT NOT NULL,
+    line BLOB NOT NULL, file BLOB NOT NULL, address TEXT NOT NULL, target BLOB NOT NULL,
+    size INTEGER NOT NULL, queued_at REAL NOT NULL, priority INTEGER NOT NULL, phase TEXT NOT NULL,
+    step TEXT, done INTEGER NOT NULL, attempts INTEGER NOT NULL, retry_at REAL, obstacle TEXT,
+    reason BLOB, outcome TEXT, speed REAL, ended_at REAL
+);
+CREATE INDEX IF NOT EXISTS transfers_live ON transfers (direction, number) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS transfers_ended ON transfers (ended_at) WHERE outcome IS NOT NULL;
+"""
+_NAMES: Final = (
+    "id", "direction", "line", "file", "address", "target", "size", "queued_at", "priority", "phase",
+    "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "ended_at",
+)  # fmt: skip
+_COLUMNS: Final = ", ".join(_NAMES)
+_SELECT: Final = f"SELECT {_COLUMNS} FROM transfers "  # noqa: S608 - fixed text
+_SAVE: Final = (
+    f"INSERT INTO transfers ({_COLUMNS}) VALUES ({', '.join('?' for _ in _NAMES)}) "  # noqa: S608 - fixed text
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
+)
+
+
+class SqliteTransferQueueStore:
+    """Keeps transfers in a file.
+
+    Args:
+        path: The file; made when it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._thread = SqliteThread(path, _SCHEMA)
+
+    async def open(self) -> None:
+        """Open the file. Raises StorageError."""
+        await self._thread.open()
+
+    async def close(self) -> None:
+        """Close it; a second call is harmless."""
+        await self._thread.close()
+
+    async def save(self, transfers: Sequence[PeerTransfer]) -> None:
+        """Keep these, in one step."""
+        rows = [_row_of(transfer) for transfer in transfers]
+        await self._thread.write(lambda connection: connection.executemany(_SAVE, rows))
+
+    async def find(self, transfer: TransferId) -> PeerTransfer | None:
+        """Return one."""
+        found = await self._rows("WHERE id = ?", (transfer,))
+        return found[0] if found else None
+
+    async def live(self, direction: Direction) -> Sequence[PeerTransfer]:
+        """Return those that have not ended."""
+        return await self._rows("WHERE outcome IS NULL AND direction = ? ORDER BY number", (direction.value,))
+
+    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
+        """Return the newest."""
+        return await self._rows("ORDER BY number DESC LIMIT ?", (limit,))
+
+    async def forget(self, *, ended_before: float) -> int:
+        """Forget those that ended before."""
+        query = "DELETE FROM transfers WHERE outcome IS NOT NULL AND ended_at < ?"
+        return await self._thread.write(
+            lambda connection: connection.execute(query, (ended_before,)).rowcount
+        )
+
+    async def _rows(self, rest: str, parameters: tuple[Any, ...]) -> list[PeerTransfer]:
+        def work(connection: sqlite3.Connection) -> list[PeerTransfer]:
+            rows = connection.execute(_SELECT + rest, parameters)
+            return [_transfer_of(dict(zip(_NAMES, row, strict=True))) for row in rows]
+
+        return await self._thread.read(work)
+
+
+def _row_of(kept: PeerTransfer) -> tuple[Any, ...]:
+    it = kept.transfer
+    return (
+        it.id, it.direction.value, _raw(it.line), _raw(kept.file), kept.address, _raw(kept.target), it.size,
+        it.queued_at, int(it.priority), it.phase.value, it.step and it.step.value, it.done, it.attempts,
+        it.retry_at, it.obstacle and it.obstacle.value, it.reason and _raw(it.reason),
+        it.outcome and it.outcome.value, it.speed, kept.ended_at,
+    )  # fmt: skip
+
+
+def _transfer_of(row: dict[str, Any]) -> PeerTransfer:
+    transfer = Transfer(
+        id=TransferId(row["id"]),
+        direction=Direction(row["direction"]),
+        line=_text(row["line"]),
+        size=row["size"],
+        queued_at=row["queued_at"],
+        priority=Priority(row["priority"]),
+        phase=Phase(row["phase"]),
+        step=None if row["step"] is None else Step(row["step"]),
+        done=row["done"],
+        attempts=row["attempts"],
+        retry_at=row["retry_at"],
+        obstacle=None if row["obstacle"] is None else Obstacle(row["obstacle"]),
+        reason=None if row["reason"] is None else _text(row["reason"]),
+        outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
+        speed=row["speed"],
+    )
+    return PeerTransfer(
+        transfer=transfer,
+        file=_text(row["file"]),
+        address=row["address"],
+        target=_text(row["target"]),
+        ended_at=row["ended_at"],
+    )
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

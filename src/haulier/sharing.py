@@ -1,0 +1,297 @@
+"""Soulseek nodes put together: the one place that picks their adapters, and holds what only one may hold.
+
+Rule 1: a data directory has one node, and a name one login on this machine; both are locks that the kernel lets
+        go when their holder dies. A second login would end the first, so it is refused before it is tried.
+Rule 2: `haulier serve` never imports this module.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from platformdirs import user_state_path
+
+from haulier.adapters.clock import SystemClock
+from haulier.adapters.memory_shares import MemoryShareIndex
+from haulier.adapters.service_files import try_lock
+from haulier.adapters.share_index import FILE_NAME as SHARES
+from haulier.adapters.share_index import SqliteShareIndex
+from haulier.adapters.transfer_queue import FILE_NAME as TRANSFERS
+from haulier.adapters.transfer_queue import SqliteTransferQueueStore
+from haulier.core.errors import ConfigError, NodeBusy
+from haulier.core.transfer import Direction
+from haulier.ports import ShareIndex
+from haulier.server.logs import configure_logging
+from haulier.soulseek.control import control_app
+from haulier.soulseek.download import Download
+from haulier.soulseek.node import Node, NodeSettings
+from haulier.soulseek.rendezvous import Rendezvous
+
+LOCK: Final = "soulseek.lock"
+TOKEN: Final = "control.token"  # noqa: S105 - a file's name
+ADDRESS: Final = "control.json"
+SHOWN_EVERY_S: Final = 0.25
+STARTING_S: Final = 0.01
+_TOKEN_BYTES: Final = 32
+_EVERYDAY: Final = frozenset({"peer.lost", "peer.unreachable"})
+"""Events that fill a log and tell an operator nothing: of two attempts to connect one always loses."""
+
+Ready = Callable[[str], None]
+Log = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a node keeps things."""
+
+    data_dir: Path
+    home: Path | None = None
+    """Of the locks of names; the platform's user state directory by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """Where the control API is, and its token; without one the token's file is made."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            loopback = self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ConfigError(
+                "control", self.host, "the control API listens on loopback only, as 127.0.0.1:PORT"
+            )
+
+
+async def share(
+    settings: NodeSettings,
+    control: ControlSettings,
+    places: Places,
+    log: Log,
+    *,
+    ready: Ready,
+    watch: Callable[[Node], None] | None = None,
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C; `watch` is shown it several times a second.
+
+    Raises:
+        NodeBusy: there is one already.
+        LoginRefused: the server does not let us in.
+        LoggedInElsewhere: somebody took our name while we ran.
+    """
+    async with _node(settings, places, log) as node, _control(node, control, places.data_dir):
+        ready(f"{node.address[0]}:{node.address[1]}")
+        works = [node.wait_ended()] if watch is None else [node.wait_ended(), _show(node, watch)]
+        await _until_stopped(*works)
+
+
+async def _show(node: Node, watch: Callable[[Node], None]) -> None:
+    while True:
+        watch(node)
+        await asyncio.sleep(SHOWN_EVERY_S)
+
+
+@asynccontextmanager
+async def lone_node(settings: NodeSettings, places: Places, log: Log) -> AsyncIterator[Node]:
+    """Log in for one command: a node that shares nothing and touches nothing that another run has left."""
+    async with _node(settings, places, log, lone=True) as node:
+        yield node
+
+
+async def fetch_alone(node: Node, user: str, file: str, target: Path) -> Download:
+    """Begin a download, or go on with one to the same place that an earlier run has left."""
+    for kept in await node.live(Direction.DOWNLOAD):
+        if (kept.transfer.line, kept.file, kept.target) == (user, file, os.fspath(target)):
+            node.downloads.start([kept])
+            download = node.downloads.find(kept.transfer.id)
+            assert download is not None
+            node.downloads.resume(download)
+            return download
+    return node.downloads.fetch(user, file, target)
+
+
+async def rendezvous(server: Rendezvous, host: str, port: int, *, ready: Ready) -> None:
+    """Run a rendezvous server until SIGTERM or Ctrl-C."""
+    address = await server.start(host, port)
+    try:
+        ready(f"{address[0]}:{address[1]}")
+        await _until_stopped()
+    finally:
+        await server.stop()
+
+
+def logger(form: str) -> Log:
+    """Send log events to standard error, and return what takes them."""
+    configure_logging("json" if form == "json" else "console")
+    log = structlog.get_logger()
+
+    def tell(event: str, **fields: Any) -> None:
+        if event not in _EVERYDAY:
+            log.info(event, **fields)
+
+    return tell
+
+
+def _prepare(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "data_dir", str(data_dir), f"expected a directory that can be made ({error.strerror})"
+        ) from error
+
+
+@asynccontextmanager
+async def _node(
+    settings: NodeSettings, places: Places, log: Log, *, lone: bool = False
+) -> AsyncIterator[Node]:
+    data_dir = places.data_dir
+    _prepare(data_dir)
+    with _only(data_dir / LOCK, f"the node of {data_dir}"), _only_login(settings, places.home):
+        index = MemoryShareIndex() if lone else SqliteShareIndex(data_dir / SHARES)
+        store = SqliteTransferQueueStore(data_dir / TRANSFERS)
+        async with _opened(index), _opened(store):
+            node = Node(settings, index=index, store=store, clock=SystemClock(), log=log)
+            try:
+                await node.start(restore=not lone)
+                yield node
+            finally:
+                await node.stop()
+
+
+@asynccontextmanager
+async def _opened(adapter: ShareIndex | SqliteTransferQueueStore) -> AsyncIterator[None]:
+    if isinstance(adapter, MemoryShareIndex):
+        yield
+        return
+    assert isinstance(adapter, SqliteShareIndex | SqliteTransferQueueStore)
+    await adapter.open()
+    try:
+        yield
+    finally:
+        await adapter.close()
+
+
+@contextmanager
+def _only(path: Path, what: str) -> Iterator[None]:
+    descriptor, holder = try_lock(path)
+    if descriptor is None:
+        raise NodeBusy(what, holder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _only_login(settings: NodeSettings, home: Path | None) -> Iterator[None]:
+    identity = settings.identity
+    root = (user_state_path("haulier", appauthor=False) if home is None else home) / "soulseek"
+    root.mkdir(parents=True, exist_ok=True)
+    name = sha256(
+        f"{identity.user}@{identity.host}:{identity.port}".encode("utf-8", "surrogateescape")
+    ).hexdigest()
+    with _only(root / f"{name[:32]}.lock", f"{identity.user} at {identity.host}:{identity.port}"):
+        yield
+
+
+# --- control -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> AsyncIterator[None]:
+    token = settings.token or _token(data_dir / TOKEN)
+    with contextlib.closing(_listening(settings)) as listening:
+        host, port = listening.getsockname()[:2]
+        server = _Quiet(
+            uvicorn.Config(
+                control_app(node, token), log_config=None, access_log=False, lifespan="off", loop="none"
+            )
+        )
+        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(STARTING_S)  # uvicorn tells nobody
+        address = data_dir / ADDRESS
+        address.write_text(json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}) + "\n")
+        try:
+            yield
+        finally:
+            address.unlink(missing_ok=True)
+            server.should_exit = True
+            await serving
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _listening(settings: ControlSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            "control", f"{settings.host}:{settings.port}", f"expected a free address ({error.strerror})"
+        ) from error
+    return listening
+
+
+def _token(path: Path) -> str:
+    """Return the token in a file, made when it is not there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(
+                "data_dir", str(path.parent), f"{path} must have mode 0600; use chmod 600"
+            ) from None
+        return path.read_text().strip()
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{token}\n")
+    return token
+
+
+async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:
+    """Wait for a signal, or for the end of one of the works, whose error comes out."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    tasks = [loop.create_task(stopped.wait()), *map(loop.create_task, works)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

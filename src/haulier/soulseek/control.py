@@ -1,0 +1,314 @@
+"""The control API of a running node: JSON over HTTP on loopback, for commands and programs of its owner.
+
+Rule 1: every request shows the token, which stands in a file that only the owner can read. The address is not
+        enough: any program of any user, and any page in a browser, can reach loopback.
+Rule 2: nothing here decides; it finds the transfer and tells the node.
+"""
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from haulier.core.errors import HaulierError, PeerError
+from haulier.core.transfer import Direction, TransferId
+from haulier.ports import PeerTransfer
+from haulier.soulseek.download import Download
+from haulier.soulseek.metrics import exposition
+from haulier.soulseek.node import Node, default_target
+from haulier.soulseek.upload import Upload
+from haulier.soulseek.views import folder_document, found_documents, kept_document, transfer_document
+
+LISTED: Final = 1_000
+"""Transfers in one list: those that live, then the latest that have ended."""
+WAIT_S: Final = 60.0
+"""For which a request may wait for an end; whoever wants to wait longer asks again."""
+SEARCH_S: Final = 300.0
+_BODY: Final = 64 * 1024
+
+Handler = Callable[[Node, Request], Awaitable[Response]]
+
+
+class BadRequest(HaulierError):
+    """What is asked for makes no sense; the text says what would."""
+
+
+class TokenGate:
+    """Lets requests through that show the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
+        if scope["type"] == "http" and not self._admits(scope):
+            refusal = _problem(401, "unauthenticated", "show the token of control.token as a bearer token")
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
+
+
+def control_app(node: Node, token: str) -> ASGIApp:
+    """Return the application."""
+
+    def route(path: str, handler: Handler, method: str = "GET") -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(node, request)
+            except BadRequest as error:
+                return _problem(422, "invalid-request", str(error))
+            except _NotFound as error:
+                return _problem(404, "transfer-not-found", str(error))
+            except PeerError as error:
+                return _problem(502, "peer-failed", str(error))
+
+        return Route(path, endpoint, methods=[method])
+
+    routes = [
+        route("/status", _status),
+        route("/transfers", _transfers),
+        route("/transfers/{id}", _transfer),
+        route("/transfers/{id}/{action}", _act, "POST"),
+        route("/uploads", _uploads),
+        route("/downloads", _downloads),
+        route("/downloads", _fetch, "POST"),
+        route("/search", _search),
+        route("/browse", _browse),
+        route("/rescan", _rescan, "POST"),
+        route("/metrics", _metrics),
+    ]
+    return TokenGate(Starlette(routes=routes), token)
+
+
+class _NotFound(HaulierError):
+    def __str__(self) -> str:
+        return "there is no such transfer, or it has ended"
+
+
+def _problem(status: int, slug: str, detail: str) -> Response:
+    body = {"type": f"/errors/{slug}", "title": slug, "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+async def _status(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    uploads, downloads = node.uploads.slots, node.downloads.slots
+    return JSONResponse(
+        {
+            "user": node.settings.identity.user,
+            "server": f"{node.settings.identity.host}:{node.settings.identity.port}",
+            "online": node.link.up.is_set(),
+            "address": f"{node.address[0]}:{node.address[1]}",
+            "folders": node.shares.folders,
+            "files": node.shares.files,
+            "connections": node.peers.count,
+            "uploads": {"running": uploads.held, "waiting": node.uploads.waiting},
+            "downloads": {"running": downloads.held, "live": len(node.downloads.live)},
+        }
+    )
+
+
+def upload_document(node: Node, upload: Upload) -> dict[str, Any]:
+    """Return an upload that has not ended."""
+    return transfer_document(upload.transfer, upload.path, place=node.uploads.place(upload))
+
+
+def download_document(download: Download) -> dict[str, Any]:
+    """Return a download that has not ended."""
+    return transfer_document(
+        download.transfer, download.file, place=download.place, target=str(download.target)
+    )
+
+
+def _live(node: Node, direction: Direction | None) -> list[dict[str, Any]]:
+    uploads = (
+        [] if direction is Direction.DOWNLOAD else [upload_document(node, it) for it in node.uploads.live]
+    )
+    downloads = [] if direction is Direction.UPLOAD else [download_document(it) for it in node.downloads.live]
+    return [*uploads, *downloads]
+
+
+async def _listed(node: Node, direction: Direction | None) -> Response:
+    live = _live(node, direction)
+    ended = [
+        kept_document(kept)
+        for kept in await node.latest(LISTED)
+        if kept.transfer.outcome is not None and direction in {None, kept.transfer.direction}
+    ]
+    return JSONResponse(
+        {"items": [*live, *ended], "next": None, "total": len(live) + len(ended), "left_out": 0}
+    )
+
+
+async def _transfers(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    return await _listed(node, None)
+
+
+async def _uploads(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    return await _listed(node, Direction.UPLOAD)
+
+
+async def _downloads(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    return await _listed(node, Direction.DOWNLOAD)
+
+
+async def _transfer(node: Node, request: Request) -> Response:
+    """One transfer; with `wait`, as soon as it has ended or the time is over."""
+    id_ = TransferId(request.path_params["id"])
+    download = node.downloads.find(id_)
+    if download is not None:
+        await _wait(download.ended, request.query_params.get("wait"))
+    upload = node.uploads.find(id_)
+    if upload is not None:
+        return JSONResponse(upload_document(node, upload))
+    download = node.downloads.find(id_)
+    if download is not None:
+        return JSONResponse(download_document(download))
+    return JSONResponse(kept_document(await _kept(node, id_)))
+
+
+async def _kept(node: Node, id_: TransferId) -> PeerTransfer:
+    kept = await node.kept(id_)
+    if kept is None:
+        raise _NotFound
+    return kept
+
+
+async def _wait(ended: asyncio.Event, given: str | None) -> None:
+    if given is not None:
+        try:
+            async with asyncio.timeout(_seconds("wait", given, WAIT_S)):
+                await ended.wait()
+        except TimeoutError:
+            return
+
+
+def _seconds(name: str, given: str, most: float) -> float:
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= most:
+        raise BadRequest(f"{name}: give seconds from 0 to {most:g}")
+    return seconds
+
+
+async def _act(node: Node, request: Request) -> Response:
+    """Cancel, pause, resume, retry or bump a transfer; what has ended stays as it is."""
+    id_, action = TransferId(request.path_params["id"]), request.path_params["action"]
+    upload, download = node.uploads.find(id_), node.downloads.find(id_)
+    if upload is not None:
+        return await _act_on_upload(node, upload, action)
+    if download is not None:
+        return await _act_on_download(node, download, action)
+    kept = await _kept(node, id_)
+    if action == "retry" and kept.transfer.direction is Direction.DOWNLOAD:
+        again = node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target))
+        return JSONResponse({**download_document(again), "retry_of": id_})
+    return JSONResponse(kept_document(kept))
+
+
+async def _act_on_upload(node: Node, upload: Upload, action: str) -> Response:
+    match action:
+        case "cancel":
+            await node.uploads.cancel(upload)
+        case "bump":
+            node.uploads.bump(upload)
+        case _:
+            raise BadRequest("an upload can be cancelled or bumped; when it begins is its peer's choice")
+    return JSONResponse(upload_document(node, upload))
+
+
+async def _act_on_download(node: Node, download: Download, action: str) -> Response:
+    match action:
+        case "cancel":
+            await node.downloads.cancel(download)
+        case "pause":
+            await node.downloads.pause(download)
+        case "resume" | "retry":
+            node.downloads.resume(download)
+        case _:
+            raise BadRequest("a download can be cancelled, paused, resumed or retried")
+    return JSONResponse(download_document(download))
+
+
+async def _fetch(node: Node, request: Request) -> Response:
+    """Begin a download: `{"user", "file", "target"?, "size"?}`."""
+    wanted = await _body(request)
+    user, file = wanted.get("user"), wanted.get("file")
+    if not isinstance(user, str) or not isinstance(file, str) or not user or not file:
+        raise BadRequest("user, file: give the user's name and the file's virtual path")
+    if user == node.settings.identity.user:
+        raise BadRequest("user: that is this node itself")
+    target = Path(wanted.get("target") or default_target(file, Path.cwd()))
+    if not target.is_absolute():
+        raise BadRequest("target: give an absolute path")
+    size = wanted.get("size")
+    download = node.downloads.fetch(user, file, target, size if isinstance(size, int) and size > 0 else None)
+    return JSONResponse(download_document(download), 201)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    raw = b""
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > _BODY:
+            raise BadRequest(f"the body: at most {_BODY} bytes")
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise BadRequest("the body: give a JSON object") from error
+    if not isinstance(document, dict):
+        raise BadRequest("the body: give a JSON object")
+    return document
+
+
+async def _search(node: Node, request: Request) -> Response:
+    """Search; a line of JSON a file, as answers come, until `wait` is over."""
+    query = request.query_params.get("words", "")
+    if not query.strip():
+        raise BadRequest("words: say what to search for")
+    wait_s = _seconds("wait", request.query_params.get("wait", "10"), SEARCH_S)
+    user = request.query_params.get("user")
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for found in node.search(query, wait_s=wait_s, user=user):
+            for document in found_documents(found):
+                yield json.dumps(document).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def _browse(node: Node, request: Request) -> Response:
+    """All that a user shares, a line of JSON a folder."""
+    user = request.query_params.get("user", "")
+    if not user:
+        raise BadRequest("user: say whose files to list")
+    folders = await node.browse(user)
+
+    async def lines() -> AsyncIterator[bytes]:
+        for folder, private in folders:
+            yield json.dumps(folder_document(folder, private=private)).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def _rescan(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    await node.rescan()
+    return JSONResponse({"folders": node.shares.folders, "files": node.shares.files})
+
+
+async def _metrics(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    return PlainTextResponse(exposition(node), media_type="text/plain; version=0.0.4")

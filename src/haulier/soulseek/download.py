@@ -1,0 +1,438 @@
+"""Downloads from peers: asking, waiting in their queues, and taking what they offer.
+
+Rule 1: a peer offers when it is our turn there; offers come over trusted connections only, and the bytes from
+        the peer's own address.
+Rule 2: bytes go into a part file beside the target, and go on where it ends; the target appears whole or not
+        at all, and never takes the place of a file that is there.
+Rule 3: waiting in another's queue holds no slot here. An offer for which there is none is put off, and asked
+        for again when there is.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from haulier.core.errors import PeerError
+from haulier.core.retry import Patience, RetryPolicy
+from haulier.core.transfer import Direction, Outcome, Phase, Transfer, TransferId
+from haulier.engine.slots import SlotLimits, Slots, SlotStatistics
+from haulier.ports import Clock, PeerTransfer
+from haulier.soulseek.bounds import Bounds
+from haulier.soulseek.codec import Message
+from haulier.soulseek.connection import Connection, ConnectionLost
+from haulier.soulseek.ledger import Ledger
+from haulier.soulseek.messages import UserStatus
+from haulier.soulseek.offer import QUEUED
+from haulier.soulseek.partfile import PartFile, TargetTaken
+from haulier.soulseek.peer_messages import (
+    GetPlaceInQueue,
+    PlaceInQueue,
+    QueueUpload,
+    TransferRequest,
+    TransferResponse,
+    UploadDenied,
+    UploadFailed,
+)
+from haulier.soulseek.peers import PeerLink, Peers, Spawn
+from haulier.soulseek.server_link import ServerLink
+
+RETRY: Final = RetryPolicy(retries=1_000, base_s=15.0, cap_s=900.0)
+"""Peers are away for hours; what is wanted from them is still wanted then."""
+UNANSWERED_POLLS: Final = 3
+"""Questions for the place after which the peer has forgotten us, and is asked for the file again."""
+_TOKEN_BYTES: Final = 4
+_LATER: Final = ("Queued", "Pending shutdown.", "Too many")
+"""What a denial begins with that passes by itself."""
+
+Answer = TransferRequest | UploadDenied | UploadFailed | PlaceInQueue
+
+
+@dataclass(eq=False)
+class Broken(PeerError):
+    """The peer said that it failed, or it stopped in the middle."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
+class _End(Exception):
+    outcome: Outcome
+    reason: str | None = None
+
+
+@dataclass(eq=False)
+class Download:
+    """One that has not ended, or has just."""
+
+    transfer: Transfer
+    file: str
+    target: Path
+    sized: bool
+    """Whether the size is what somebody has told us."""
+    answers: "asyncio.Queue[Answer]" = field(default_factory=lambda: asyncio.Queue(maxsize=16))
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    came_back: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    wanted: Phase | None = None
+    """What an operator wants instead of going on."""
+    place: int | None = None
+    failures: int = 0
+
+    @property
+    def id(self) -> TransferId:
+        """Its id."""
+        return self.transfer.id
+
+    @property
+    def user(self) -> str:
+        """From whom it comes."""
+        return self.transfer.line
+
+
+class Downloads:
+    """All downloads of a node."""
+
+    def __init__(  # noqa: PLR0913 - each is a part of the node
+        self,
+        *,
+        peers: Peers,
+        link: ServerLink,
+        ledger: Ledger,
+        bounds: Bounds,
+        clock: Clock,
+        spawn: Spawn,
+        log: Callable[..., None],
+        slots: int = 10,
+        retry: RetryPolicy = RETRY,
+    ) -> None:
+        self._peers = peers
+        self._link = link
+        self._ledger = ledger
+        self._bounds = bounds
+        self._clock = clock
+        self._spawn = spawn
+        self._log = log
+        self._retry = retry
+        self._slots = Slots(SlotLimits(total=slots, per_line=0), clock.monotonic)
+        self._downloads: dict[TransferId, Download] = {}
+        self._awaited: dict[tuple[str, int], asyncio.Future[tuple[Connection, asyncio.Future[None]]]] = {}
+        """Connections that are to bring a file, by user and the user's token."""
+        self.bytes_received = 0
+
+    @property
+    def slots(self) -> SlotStatistics:
+        """What is in use."""
+        return self._slots.statistics
+
+    @property
+    def live(self) -> list[Download]:
+        """Those that have not ended."""
+        return list(self._downloads.values())
+
+    def find(self, transfer: TransferId) -> Download | None:
+        """Return one that has not ended."""
+        return self._downloads.get(transfer)
+
+    # --- what operators want -------------------------------------------------------------------------
+
+    def fetch(self, user: str, file: str, target: Path, size: int | None = None) -> Download:
+        """Begin to download a file; the same one to the same place is the one that runs already."""
+        for known in self._downloads.values():
+            if (known.user, known.file, known.target) == (user, file, target):
+                return known
+        transfer = Transfer(
+            id=TransferId(secrets.token_hex(8)),
+            direction=Direction.DOWNLOAD,
+            line=user,
+            size=size or 0,
+            queued_at=self._clock.now(),
+        )
+        download = Download(transfer, file, target, sized=bool(size))
+        self._keep(download)
+        self._begin(download)
+        return download
+
+    def start(self, kept: Sequence[PeerTransfer]) -> None:
+        """Go on with what an earlier run has left."""
+        for it in kept:
+            resting = it.transfer.phase in {Phase.QUEUED, Phase.PAUSED}
+            transfer = it.transfer if resting else it.transfer.requeue()
+            download = Download(transfer, it.file, Path(it.target), sized=it.transfer.size > 0)
+            self._downloads[download.id] = download
+            if transfer.phase is Phase.QUEUED:
+                self._begin(download)
+
+    def _begin(self, download: Download) -> None:
+        self._downloads[download.id] = download
+        download.wanted = None
+        self._link.watch(download.user)
+        download.task = self._spawn(self._run(download))
+
+    async def cancel(self, download: Download) -> None:
+        """End a download and remove its part."""
+        await self._halt(download, Phase.ENDED)
+        if download.transfer.phase is not Phase.ENDED:
+            await self._end(download, Outcome.CANCELLED, None)
+
+    async def pause(self, download: Download) -> None:
+        """Rest until resumed; what is there of it stays."""
+        await self._halt(download, Phase.PAUSED)
+        if download.transfer.phase not in {Phase.PAUSED, Phase.ENDED}:
+            self._become(download, download.transfer.pause())
+
+    def resume(self, download: Download) -> None:
+        """Go on after a pause, or now instead of later."""
+        if download.transfer.phase is Phase.PAUSED:
+            self._become(download, download.transfer.requeue())
+            self._begin(download)
+        else:
+            download.came_back.set()
+
+    async def _halt(self, download: Download, wanted: Phase) -> None:
+        download.wanted = wanted
+        if download.task is not None:
+            download.task.cancel()
+            await asyncio.wait({download.task})
+
+    # --- what peers and the server say ---------------------------------------------------------------
+
+    async def take_answer(self, link: PeerLink, message: Answer) -> None:
+        """A peer says something about a file that it may have."""
+        download = next((it for it in self.live if (it.user, it.file) == (link.user, message.file)), None)
+        if download is None or not await self._peers.is_trusted(link):
+            if isinstance(message, TransferRequest):
+                await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
+            return
+        if download.transfer.phase is Phase.PAUSED and isinstance(message, TransferRequest):
+            await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
+            return
+        with suppress(asyncio.QueueFull):  # a peer that says more than we can take says nothing new
+            download.answers.put_nowait(message)
+
+    async def take_file(self, user: str, connection: Connection, *, solicited: bool) -> None:
+        """A peer has opened a connection for a file; returns when it is done with."""
+        async with asyncio.timeout(self._bounds.handshake_s):
+            token = int.from_bytes(await connection.read_exactly(_TOKEN_BYTES), "little")
+        waiting = self._awaited.get((user, token))
+        if waiting is None or waiting.done():
+            raise ConnectionLost("nobody waits for this file")
+        if not solicited and (await self._link.locate(user)).ip != connection.address:
+            raise ConnectionLost("the file does not come from its owner's address")
+        if waiting.done():
+            raise ConnectionLost("the file came twice")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.set_result((connection, done))
+        await done
+
+    def take_status(self, status: UserStatus) -> None:
+        """The server tells that a user has come or gone."""
+        if status.status:
+            for download in self.live:
+                if download.user == status.user:
+                    download.came_back.set()
+
+    # --- one download --------------------------------------------------------------------------------
+
+    async def _run(self, download: Download) -> None:
+        """Try until it ends."""
+        patience = Patience(self._retry, SystemRandom().random)
+        try:
+            while download.transfer.phase is not Phase.ENDED:
+                patience.progress(download.transfer.done)
+                try:
+                    await self._attempt(download)
+                except (PeerError, TimeoutError) as error:
+                    await self._rest(download, patience, error)
+        except asyncio.CancelledError:
+            self._halted(download)
+            raise
+        except _End as end:
+            await self._end(download, end.outcome, end.reason)
+        except TargetTaken as error:
+            await self._end(download, Outcome.ERRORED, str(error))
+        except OSError as error:
+            await self._end(download, Outcome.ERRORED, f"the file cannot be written: {error.strerror}")
+
+    def _halted(self, download: Download) -> None:
+        if download.wanted is not Phase.ENDED and download.transfer.phase is not Phase.QUEUED:
+            transfer = download.transfer
+            if download.wanted is not Phase.PAUSED:
+                self._become(download, transfer.requeue())
+
+    async def _rest(self, download: Download, patience: Patience, error: Exception) -> None:
+        """Wait before the next try, or until the user is back."""
+        delay = patience.next_delay()
+        if delay is None:
+            raise _End(Outcome.ERRORED, str(error)) from error
+        reason = str(error) or "the peer did not answer in time"
+        self._become(download, download.transfer.wait_until(self._clock.now() + delay, reason))
+        download.came_back.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await download.came_back.wait()
+        self._become(download, download.transfer.requeue())
+
+    async def _attempt(self, download: Download) -> None:
+        """Ask, wait for an offer, and take it."""
+        self._read_late_answers(download)
+        self._become(download, download.transfer.request())
+        await self._peers.ask(download.user, QueueUpload(download.file))
+        self._become(download, download.transfer.queue_remotely())
+        while True:
+            offer = await self._wait_offer(download)
+            lease = self._slots.acquire_nowait(download.user)
+            if lease is not None:
+                break
+            await self._answer(download, TransferResponse(offer.token, allowed=False, reason=QUEUED))
+            (await self._slots.acquire(download.user)).release()
+            await self._peers.ask(download.user, QueueUpload(download.file))
+        with lease:
+            await self._take_offer(download, offer)
+
+    def _read_late_answers(self, download: Download) -> None:
+        """A denial may come after the connection that it explains has broken; all else is out of date."""
+        while not download.answers.empty():
+            answer = download.answers.get_nowait()
+            if isinstance(answer, UploadDenied):
+                self._denied(answer.reason)
+
+    async def _wait_offer(self, download: Download) -> TransferRequest:
+        """Return the offer that comes when it is our turn, asking for the place now and then."""
+        unanswered = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._bounds.place_poll_s):
+                    answer = await download.answers.get()
+            except TimeoutError:
+                unanswered += 1
+                forgotten = unanswered % UNANSWERED_POLLS == 0
+                question: Message = (
+                    QueueUpload(download.file) if forgotten else GetPlaceInQueue(download.file)
+                )
+                await self._answer(download, question)
+                continue
+            unanswered = 0
+            match answer:
+                case TransferRequest():
+                    return answer
+                case PlaceInQueue(place=place):
+                    download.place = place
+                case UploadDenied(reason=reason):
+                    self._denied(reason)
+                case UploadFailed():
+                    self._failed(download)
+
+    async def _answer(self, download: Download, message: Message) -> None:
+        await self._peers.ask(download.user, message)
+
+    @staticmethod
+    def _denied(reason: str) -> None:
+        if reason.startswith(_LATER):
+            raise Broken(reason)
+        raise _End(Outcome.CANCELLED if reason == "Cancelled" else Outcome.REJECTED, reason)
+
+    @staticmethod
+    def _failed(download: Download) -> None:
+        download.failures += 1
+        if download.failures > 1:
+            raise _End(Outcome.ERRORED, "the peer could not send the file")
+        raise Broken("the peer could not send the file")
+
+    async def _take_offer(self, download: Download, offer: TransferRequest) -> None:
+        size = self._judge_size(download, offer.size or 0)
+        download.place = None
+        download.transfer = download.transfer.resized(size)
+        self._become(download, download.transfer.initialize())
+        key = (download.user, offer.token)
+        arrived = self._awaited[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._answer(download, TransferResponse(offer.token, allowed=True))
+            async with asyncio.timeout(self._bounds.response_s):
+                connection, done = await asyncio.shield(arrived)
+        finally:
+            del self._awaited[key]
+            if not arrived.done():
+                arrived.cancel()
+        try:
+            await self._receive(download, connection)
+        finally:
+            if not done.done():  # who brought the connection may have been stopped
+                done.set_result(None)
+        await self._end(download, Outcome.SUCCEEDED, None)
+
+    @staticmethod
+    def _judge_size(download: Download, announced: int) -> int:
+        """Return the size that counts; raises _End when the file is not the one that was wanted."""
+        known = download.transfer.size
+        if not download.sized or announced == known:
+            download.sized = True
+            return announced
+        if announced == 0:
+            return known
+        raise _End(Outcome.ABORTED, f"the file has {announced} bytes, not {known}")
+
+    async def _receive(self, download: Download, connection: Connection) -> None:
+        async with PartFile(download.target, download.id) as part:
+            offset = min(part.size, download.transfer.size)
+            self._become(download, download.transfer.begin(offset, now=self._clock.now()))
+            await connection.send_raw(offset.to_bytes(8, "little"))
+            done = offset
+            while done < download.transfer.size:
+                async with asyncio.timeout(self._bounds.stall_s):
+                    piece = await connection.read_some()
+                if not piece:
+                    raise Broken(f"the peer stopped after {done} of {download.transfer.size} bytes")
+                piece = piece[: download.transfer.size - done]
+                part.write(piece, at=done)
+                done += len(piece)
+                self.bytes_received += len(piece)
+                self._progress(download, done)
+            connection.close()
+            if part.size != download.transfer.size:
+                raise _End(Outcome.ABORTED, f"{part.size} bytes were written, not {download.transfer.size}")
+            await part.finish()
+
+    def _progress(self, download: Download, done: int) -> None:
+        before = download.transfer
+        download.transfer = before.confirm(done, now=self._clock.now())
+        if download.transfer.pace is not before.pace:
+            self._keep(download)
+
+    def _become(self, download: Download, transfer: Transfer) -> None:
+        download.transfer = transfer
+        self._keep(download)
+
+    async def _end(self, download: Download, outcome: Outcome, reason: str | None) -> None:
+        if outcome is not Outcome.SUCCEEDED:
+            await PartFile(download.target, download.id).remove()
+        transfer = download.transfer
+        if outcome is Outcome.SUCCEEDED:
+            transfer = transfer.confirm(transfer.size, now=self._clock.now())
+        download.transfer = transfer.end(outcome, now=self._clock.now(), reason=reason)
+        self._keep(download)
+        self._downloads.pop(download.id, None)
+        if not any(it.user == download.user for it in self.live):
+            self._link.unwatch(download.user)
+        download.ended.set()
+        self._log(
+            "download.ended", user=download.user, file=download.file, outcome=outcome.value, reason=reason
+        )
+
+    def _keep(self, download: Download) -> None:
+        self._ledger.put(
+            PeerTransfer(
+                transfer=replace(download.transfer, pace=None),
+                file=download.file,
+                target=os.fspath(download.target),
+                ended_at=self._clock.now() if download.transfer.phase is Phase.ENDED else None,
+            )
+        )

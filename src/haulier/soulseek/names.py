@@ -1,0 +1,54 @@
+r"""Names of files as peers see them: virtual paths, in which `\` separates and the share's name comes first.
+
+Rule 1: the way from a local name to a virtual one is one to one, so that no two files have one name.
+Rule 2: a peer may spell a name in the encoding of its time: each spelling leads to the same file.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from haulier.core.errors import ConfigError
+from haulier.soulseek.codec import bytes_of
+
+SEPARATOR: Final = "\\"
+_UNSAFE: Final = re.compile("[\\\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""What a name cannot hold as it is, and what would look like an escape."""
+_TO_ESCAPE: Final = re.compile("[%\\\\\ud800-\udfff]")
+_ESCAPE: Final = re.compile(b"%([0-9A-Fa-f]{2})")
+
+
+def escape(name: str) -> str:
+    """Return a local name, with surrogates for bytes that are no UTF-8, as a part of a virtual path."""
+    return _TO_ESCAPE.sub(_escaped, name) if _UNSAFE.search(name) else name
+
+
+def unescape(part: str) -> str:
+    """Return the local name that `escape` made this part of."""
+    raw = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), bytes_of(part))
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
+
+
+def spellings(text: str) -> Iterator[str]:
+    """Yield the names that a peer may mean by what came over the wire, the likeliest first."""
+    raw = bytes_of(text)
+    seen: set[str] = set()
+    for encoding in ("utf-8", "cp1252", "latin-1"):
+        try:
+            name = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if name not in seen:
+            seen.add(name)
+            yield name
+
+
+def check_share_name(name: str) -> str:
+    """Return the name of a share if it can be one; raises ConfigError."""
+    if not name or "/" in name or SEPARATOR in name or name in {".", ".."}:
+        raise ConfigError("share", name, "a share's name is not empty and has no slash or backslash")
+    return name

@@ -1,0 +1,158 @@
+"""Who waits for an upload: how much of whom, in which order, and who is passed over for now.
+
+Rule 1: limits count for the name that asks and for the address that it asks from: a name is only a claim.
+Rule 2: a user has two lines, one for what was asked from the address that the server gives, one for the rest.
+        Only the first can be favoured; slots are the user's, not the lines'.
+Rule 3: a taken slot, back-off and absence hold a user's lines; each is let go by who held them.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from haulier.core.rounds import TurnQueue, Waiting
+from haulier.core.transfer import TransferId
+from haulier.soulseek.bounds import Bounds
+
+TOO_MANY_FILES: Final = "Too many files"
+TOO_MANY_BYTES: Final = "Too many megabytes"
+_UNTRUSTED: Final = "\n"
+"""Follows the name in the second line; no name has it."""
+
+
+class Hold(Enum):
+    """Why a user is passed over."""
+
+    TURN = "turn"
+    ABSENT = "absent"
+    BACKING_OFF = "backing off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A file that a user wants."""
+
+    id: TransferId
+    user: str
+    address: str
+    size: int
+    trusted: bool
+    """Whether the address is the user's."""
+
+    @property
+    def owners(self) -> tuple[tuple[str, str], ...]:
+        """Whose limits it counts for."""
+        return ("user", self.user), ("address", self.address)
+
+
+@dataclass(slots=True)
+class _Load:
+    files: int = 0
+    size: int = 0
+
+
+class UploadQueue:
+    """Requests from the moment they are taken until they are forgotten; some wait, some have their turn."""
+
+    def __init__(self, bounds: Bounds, *, first_come: bool = False) -> None:
+        self._bounds = bounds
+        self._turns: TurnQueue[TransferId] = TurnQueue(first_come=first_come)
+        self._requests: dict[TransferId, Request] = {}
+        self._loads: dict[tuple[str, str], _Load] = {}
+        self._holds: dict[str, set[Hold]] = {}
+        self._favoured: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._turns)
+
+    def __contains__(self, request: TransferId) -> bool:
+        """Whether it waits."""
+        return request in self._turns
+
+    def has(self, user: str) -> bool:
+        """Whether anything of the user waits or has its turn."""
+        return ("user", user) in self._loads
+
+    def excess(self, request: Request) -> str | None:
+        """Return what there would be too much of with one more request, as peers are told; or None."""
+        if len(self._requests) >= self._bounds.queued_files:
+            return TOO_MANY_FILES
+        for owner in request.owners:
+            load = self._loads.get(owner, _Load())
+            if load.files >= self._bounds.queued_files_per_user:
+                return TOO_MANY_FILES
+            if load.size + request.size > self._bounds.queued_bytes_per_user:
+                return TOO_MANY_BYTES
+        return None
+
+    def add(self, request: Request, *, at_head: bool = False) -> None:
+        """Take a request; it waits."""
+        self._requests[request.id] = request
+        for owner in request.owners:
+            load = self._loads.setdefault(owner, _Load())
+            load.files += 1
+            load.size += request.size
+        self.wait(request.id, at_head=at_head)
+        self._favour()
+
+    def wait(self, id_: TransferId, *, at_head: bool) -> None:
+        """Let a request whose turn was cut short wait again."""
+        request = self._requests[id_]
+        line = request.user if request.trusted else request.user + _UNTRUSTED
+        self._turns.add(Waiting(key=id_, line=line, size=request.size), at_head=at_head)
+
+    def forget(self, id_: TransferId) -> None:
+        """Take a request out; harmless when it is not there."""
+        self._turns.remove(id_)
+        request = self._requests.pop(id_, None)
+        if request is None:
+            return
+        for owner in request.owners:
+            load = self._loads[owner]
+            load.files -= 1
+            load.size -= request.size
+            if not load.files:
+                del self._loads[owner]
+
+    def take(self) -> tuple[TransferId, ...]:
+        """Take those whose turn it is: some of one user, in order; none when nobody can have a turn."""
+        return tuple(waiting.key for waiting in self._turns.take())
+
+    def bump(self, id_: TransferId) -> None:
+        """Make a request the first of its line; harmless when it does not wait."""
+        if self._turns.remove(id_) is not None:
+            self.wait(id_, at_head=True)
+
+    def place(self, id_: TransferId) -> int | None:
+        """Return 1 + how many would start before it; None when it does not wait."""
+        return self._turns.place(id_)
+
+    def favour(self, users: Collection[str]) -> None:
+        """Say which users go first, where it is surely they who ask."""
+        self._favoured = frozenset(users)
+        self._favour()
+
+    def _favour(self) -> None:
+        self._turns.favour(user for user in self._favoured if self.has(user))
+
+    def hold(self, user: str, why: Hold) -> None:
+        """Pass a user over until let go for the same reason."""
+        self._holds.setdefault(user, set()).add(why)
+        for line in _lines(user):
+            self._turns.hold(line, absent=why is Hold.ABSENT)
+
+    def let_go(self, user: str, why: Hold) -> None:
+        """Take a reason away; harmless when there was none."""
+        holds = self._holds.get(user, set())
+        holds.discard(why)
+        if holds:
+            return
+        self._holds.pop(user, None)
+        for line in _lines(user):
+            self._turns.let_go(line)
+
+
+def _lines(user: str) -> Iterable[str]:
+    return user, user + _UNTRUSTED

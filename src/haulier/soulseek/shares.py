@@ -1,0 +1,225 @@
+"""What we share: named folders, scanned into an index, and opened only where they may be.
+
+Rule 1: whatever a peer asks for is looked up in the index by its virtual path; no path of a peer ever reaches
+        the file system.
+Rule 2: a file is opened step by step from its share's folder, no step through a symbolic link. A link that
+        leads to a place inside the share is followed beforehand; one that leaves it is refused, when scanning
+        and again when opening.
+Rule 3: a scan replaces the whole index in one step at its end; until then the old one answers.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from haulier.core.errors import ConfigError
+from haulier.core.words import words_of
+from haulier.ports import SharedFile, ShareIndex
+from haulier.soulseek.names import SEPARATOR, check_share_name, escape, spellings
+from haulier.soulseek.peer_messages import FileEntry, Folder, ShareList
+
+FOUND_LIMIT: Final = 500
+"""Files in an answer to a search; whoever gets more than a screenful asks more precisely."""
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Without waiting: a named pipe in the place of a file would else hold us up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A folder under the name that peers see."""
+
+    name: str
+    root: Path
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Return the share that `[NAME=]DIR` says; raises ConfigError."""
+        name, named, folder = text.partition("=")
+        root = Path(folder if named else text).expanduser()
+        if not root.is_dir():
+            raise ConfigError("share", text, "the folder does not exist")
+        root = root.resolve()
+        return cls(check_share_name(name if named else escape(root.name)), root)
+
+
+@dataclass(eq=False)
+class NotShared(Exception):
+    """There is no such file to be shared, any more or at all."""
+
+    file: str
+
+
+class Shares:
+    """All shares of a node.
+
+    Args:
+        shares: The folders; each name once.
+        index: Where the scan goes.
+    """
+
+    def __init__(self, shares: Sequence[Share], index: ShareIndex) -> None:
+        names = [share.name for share in shares]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError("share", name, "each share has a name of its own; give one as NAME=DIR")
+        self._roots = {share.name: share.root for share in shares}
+        self._index = index
+        self._scanning = asyncio.Lock()
+        self._list: ShareList | None = None
+        self._listing = asyncio.Lock()
+        self.folders = 0
+        self.files = 0
+
+    async def scan(self) -> None:
+        """Look at all folders and replace the index; one scan at a time."""
+        async with self._scanning:
+            found = await asyncio.to_thread(self._scan)
+            await self._index.replace(found)
+            self._list = None
+            self.files = len(found)
+            self.folders = len({file.folder for file in found})
+
+    def _scan(self) -> list[SharedFile]:
+        return [file for name, root in self._roots.items() for file in _scan_share(name, root)]
+
+    async def find(self, asked: str) -> SharedFile | None:
+        """Return the file that a peer means by a virtual path."""
+        for name in spellings(asked):
+            found = await self._index.find(name)
+            if found is not None:
+                return found
+        return None
+
+    async def open(self, file: SharedFile) -> int:
+        """Return a descriptor of the file, as it is now.
+
+        Raises:
+            NotShared: it is gone, or is nothing that is shared.
+            OSError: it cannot be read.
+        """
+        root = self._roots.get(file.share)
+        if root is None:
+            raise NotShared(file.path)
+        return await asyncio.to_thread(open_inside, root, file.local)
+
+    async def list(self) -> ShareList:
+        """Return all that is shared, as one message; made once a scan."""
+        async with self._listing:
+            if self._list is None:
+                files = await self._index.all()
+                self._list = await asyncio.to_thread(lambda: ShareList.pack(_folders_of(files)))
+            return self._list
+
+    async def folder(self, asked: str) -> tuple[Folder, ...]:
+        """Return a folder and all below it."""
+        for name in spellings(asked):
+            found = await self._index.below(name)
+            if found:
+                return tuple(_folders_of(found))
+        return ()
+
+    async def search(self, query: str, excluded: Sequence[str] = ()) -> tuple[FileEntry, ...]:
+        """Return files whose paths have all words of the query, and none of those that follow a minus.
+
+        Args:
+            query: What the peer typed.
+            excluded: Phrases that no answer may hold, in lower case.
+        """
+        wanted = [word for part in query.split() if not part.startswith("-") for word in words_of(part)]
+        unwanted = [word for part in query.split() if part.startswith("-") for word in words_of(part)]
+        if not wanted:
+            return ()
+        found = await self._index.search(wanted, unwanted, excluded, FOUND_LIMIT)
+        return tuple(FileEntry.of(file.path, file.size) for file in found)
+
+
+def _folders_of(files: Sequence[SharedFile]) -> Iterator[Folder]:
+    """Yield folders in order; `files` are in the order of their folders."""
+    folder: str | None = None
+    entries: list[FileEntry] = []
+    for file in files:
+        if file.folder != folder and folder is not None:
+            yield Folder(folder, tuple(entries))
+            entries = []
+        folder = file.folder
+        entries.append(FileEntry.of(file.path.rpartition(SEPARATOR)[2], file.size))
+    if folder is not None:
+        yield Folder(folder, tuple(entries))
+
+
+def _scan_share(name: str, root: Path) -> Iterator[SharedFile]:
+    pending: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", name, frozenset())]
+    while pending:
+        local, virtual, above = pending.pop()
+        try:
+            status = (root / local).stat()
+            entries = sorted(os.scandir(root / local), key=lambda entry: entry.name)
+        except OSError:
+            continue  # gone, or not for us to read: then it is not shared
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            continue  # a link to a folder above: it has no end
+        for entry in entries:
+            path = f"{virtual}{SEPARATOR}{escape(entry.name)}"
+            if entry.name.startswith(".") or not _stays_inside(root, entry):
+                continue
+            if entry.is_dir():
+                pending.append((_below(local, entry.name), path, above | {here}))
+            elif (file := _file_of(name, entry, path, _below(local, entry.name))) is not None:
+                yield file
+
+
+def _below(local: str, name: str) -> str:
+    return f"{local}/{name}" if local else name
+
+
+def _stays_inside(root: Path, entry: "os.DirEntry[str]") -> bool:
+    return not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root)
+
+
+def _file_of(share: str, entry: "os.DirEntry[str]", path: str, local: str) -> SharedFile | None:
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return SharedFile(share=share, path=path, local=local, size=status.st_size)
+
+
+def open_inside(root: Path, local: str) -> int:
+    """Return a descriptor of a regular file below `root`.
+
+    Raises:
+        NotShared: there is none, or the way to it leaves the folder.
+        OSError: it cannot be read.
+    """
+    real = Path(os.path.realpath(root / local))
+    if not real.is_relative_to(root) or real == root:
+        raise NotShared(local)
+    *folders, name = real.relative_to(root).parts
+    try:
+        return _open_step_by_step(root, folders, name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotShared(local) from error
+
+
+def _open_step_by_step(root: Path, folders: Sequence[str], name: str) -> int:
+    at = os.open(root, _DIRECTORY)
+    try:
+        for folder in folders:
+            below = os.open(folder, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        descriptor = os.open(name, _FILE, dir_fd=at)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotShared(name)
+    return descriptor

@@ -1,0 +1,84 @@
+"""What every `TransferQueueStore` must do."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from haulier.core.transfer import Direction, Outcome, Priority, Transfer, TransferId
+from haulier.ports import PeerTransfer, TransferQueueStore
+
+_ODD = "f\udcfcr.mp3"
+"""A name with a byte that is no text."""
+
+
+def kept(id_: str, direction: Direction = Direction.UPLOAD, address: str = "") -> PeerTransfer:
+    """Return a transfer that waits."""
+    transfer = Transfer(
+        id=TransferId(id_),
+        direction=direction,
+        line="bob",
+        size=2**40,
+        queued_at=1000.5,
+        priority=Priority.HIGH,
+    )
+    return PeerTransfer(
+        transfer=transfer,
+        file=rf"Music\{_ODD}",
+        target=f"/tmp/{_ODD}",  # noqa: S108 - a value
+        address=address,
+    )
+
+
+class TransferQueueContract(ABC):
+    """Subclass it and give `store`."""
+
+    @abstractmethod
+    def store(self) -> AbstractAsyncContextManager[TransferQueueStore]:
+        """Return an empty store, open."""
+
+    async def test_what_was_saved_is_found_as_it_was(self) -> None:
+        async with self.store() as store:
+            one = kept("a", address="127.0.0.1")
+            await store.save([one])
+            assert await store.find(TransferId("a")) == one
+            assert await store.find(TransferId("b")) is None
+
+    async def test_every_phase_is_kept(self) -> None:
+        async with self.store() as store:
+            begun = kept("a").transfer.request().initialize().begin(5, now=1.0).confirm(7, now=2.0)
+            waiting = kept("b").transfer.request().wait_until(99.5, "gone")
+            ended = kept("c").transfer.end(Outcome.REJECTED, now=3.0, reason=_ODD)
+            for transfer in (replace(begun, pace=None), waiting, ended):
+                one = replace(kept("x"), transfer=transfer, ended_at=3.0 if transfer.outcome else None)
+                await store.save([one])
+                assert await store.find(transfer.id) == one
+
+    async def test_a_newer_value_takes_the_place_of_an_older_one(self) -> None:
+        async with self.store() as store:
+            await store.save([kept("a"), kept("b")])
+            newer = replace(kept("a"), transfer=kept("a").transfer.request())
+            await store.save([newer])
+            assert await store.live(Direction.UPLOAD) == [newer, kept("b")]
+
+    async def test_those_that_live_come_in_the_order_in_which_they_came(self) -> None:
+        async with self.store() as store:
+            await store.save([kept("b"), kept("a"), kept("d", Direction.DOWNLOAD)])
+            ended = kept("b").transfer.end(Outcome.SUCCEEDED, now=2.0)
+            await store.save([kept("c"), replace(kept("b"), transfer=ended, ended_at=2.0)])
+            assert await store.live(Direction.UPLOAD) == [kept("a"), kept("c")]
+            assert await store.live(Direction.DOWNLOAD) == [kept("d", Direction.DOWNLOAD)]
+
+    async def test_the_latest_come_first(self) -> None:
+        async with self.store() as store:
+            await store.save([kept("a"), kept("b"), kept("c")])
+            assert await store.latest(2) == [kept("c"), kept("b")]
+
+    async def test_only_what_ended_long_ago_is_forgotten(self) -> None:
+        async with self.store() as store:
+            old, new = (
+                replace(kept(id_), transfer=kept(id_).transfer.end(Outcome.SUCCEEDED, now=at), ended_at=at)
+                for id_, at in (("old", 10.0), ("new", 20.0))
+            )
+            await store.save([old, new, kept("live")])
+            assert await store.forget(ended_before=15.0) == 1
+            assert await store.latest(10) == [kept("live"), new]

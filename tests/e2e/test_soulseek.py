@@ -1,0 +1,206 @@
+"""`haulier soulseek` as processes: shared with a real Nicotine+ through our rendezvous, killed, restarted, controlled."""
+
+import json
+import re
+import select
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import DEADLINE_S, HAULIER, environment, wait_until
+from tests.support.soulseek import make_file, nicotine, sha256_of
+
+pytestmark = pytest.mark.slow
+
+SIZE = 12_000_000
+
+
+class Command:
+    """A long-running command, after its first line."""
+
+    def __init__(self, folder: Path, *arguments: str | Path) -> None:
+        self._log = (folder / f"{arguments[1]}.log").open("ab")
+        self._process = subprocess.Popen(
+            [HAULIER, *map(str, arguments)],
+            cwd=folder,
+            env=environment({"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(folder / "home")}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], DEADLINE_S)
+        line = self._process.stdout.readline() if readable else ""
+        found = re.fullmatch(rf"haulier soulseek {arguments[1]} ready on (127\.0\.0\.1:(\d+))\n", line)
+        assert found is not None, (line, Path(self._log.name).read_text())
+        self.address, self.port = found[1], int(found[2])
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; harmless when it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        try:
+            return self._process.wait(DEADLINE_S)
+        finally:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._log.close()
+
+
+class Place:
+    """A folder with a rendezvous, in which commands run."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+        self.server = self.start("rendezvous", "--port", "0")
+
+    def start(self, command: str, *arguments: str | Path) -> Command:
+        started = Command(self.folder, "soulseek", command, *arguments)
+        self._stack.callback(started.end, signal.SIGKILL)
+        return started
+
+    def share(self, user: str, *folders: Path) -> Command:
+        where = ("--server", self.server.address, "--listen", "127.0.0.1:0", "--data-dir", user)
+        return self.start("share", *folders, "--user", user, *where)
+
+    def run(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run a command to its end; returns what it printed."""
+        done = subprocess.run(
+            [HAULIER, "soulseek", *map(str, arguments)],
+            cwd=self.folder,
+            env=environment(
+                {"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(self.folder / "home")}
+            ),
+            capture_output=True,
+            text=True,
+            timeout=2 * DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def uploads(self, user: str) -> list[dict[str, Any]]:
+        return [
+            json.loads(line)
+            for line in self.run("uploads", "list", "--data-dir", user, "--json").splitlines()
+        ]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        yield Place(tmp_path, stack)
+
+
+@pytest.mark.needs("nicotine")
+def test_nicotine_gets_a_shared_folder_whatever_is_killed(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", SIZE)
+    other = make_file(place.folder / "Music" / "other.bin", SIZE, seed=1)
+    sharing = place.share("alice", song.parent)
+    slow: dict[str, dict[str, object]] = {
+        "transfers": {"use_download_speed_limit": "primary", "downloadlimit": 3_000}
+    }
+    with nicotine(place.folder / "them", place.server.port, "them", settings=slow) as foreign:
+        foreign.want("alice", "Music\\song.bin", SIZE)
+        foreign.want("alice", "Music\\other.bin", SIZE)
+        foreign.start()
+        part = foreign.part("alice", "Music\\song.bin")
+        wait_until(lambda: _size_of(part) > 1_000_000, "some of the first is there")
+        sharing.end(signal.SIGKILL)
+        sharing = place.share("alice", song.parent)
+        live = [it for it in place.uploads("alice") if it["outcome"] is None]
+        assert sorted(it["target"] for it in live) == ["Music\\other.bin", "Music\\song.bin"]
+        had = _size_of(part)
+        wait_until(lambda: _size_of(part) > had + 500_000, "it goes on")
+        foreign.kill()
+        foreign.start()
+        for file in (song, other):
+            got = foreign.downloads / file.name
+            wait_until(got.exists, f"{file.name} is there")
+            assert sha256_of(got) == sha256_of(file)
+    assert sharing.end() == 0
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_commands_use_the_node_that_runs(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song one.bin", 100_000)
+    place.share("alice", Path(f"Tunes={song.parent}"))
+    bob = place.share("bob")
+    assert place.run("search", "one", "-two", "--wait", "1", "--data-dir", "bob") == (
+        "alice  100000  Tunes\\song one.bin\n"
+    )
+    assert place.run("browse", "alice", "--data-dir", "bob") == "100000  Tunes\\song one.bin\n"
+    assert place.run("fetch", "alice", "Tunes\\song one.bin", "--data-dir", "bob") == (
+        f"{place.folder / 'song one.bin'}\n"
+    )
+    assert sha256_of(place.folder / "song one.bin") == sha256_of(song)
+    [download] = json.loads("[" + place.run("downloads", "list", "--data-dir", "bob", "--json") + "]")
+    assert (download["label"], download["remote"], download["bytes"]) == (
+        "Completed, Succeeded",
+        "alice",
+        100_000,
+    )
+    place.run("downloads", "pause", "nothing", "--data-dir", "bob", code=1)
+    place.run("fetch", "alice", "Tunes\\nothing", "--data-dir", "bob", code=4)
+    make_file(song.parent / "two.bin", 10)
+    assert place.run("rescan", "--data-dir", "alice") == "2 files in 1 folders\n"
+    assert bob.end() == 0
+    place.run("rescan", "--data-dir", "bob", code=3)
+
+
+def test_without_a_node_a_command_logs_in_by_itself(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", 100_000)
+    place.share("alice", song.parent)
+    alone = (
+        "--user",
+        "carol",
+        "--server",
+        place.server.address,
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        "carol",
+    )
+    place.run("fetch", "alice", "Music\\song.bin", "-o", "got", *alone)
+    assert sha256_of(place.folder / "got") == sha256_of(song)
+    assert place.run("browse", "alice", *alone) == "100000  Music\\song.bin\n"
+    assert place.run("search", "song", "--wait", "1", *alone) == "alice  100000  Music\\song.bin\n"
+
+
+def test_a_name_is_logged_in_once_and_a_directory_has_one_node(place: Place) -> None:
+    place.share("alice")
+    where = ("--server", place.server.address, "--listen", "127.0.0.1:0")
+    place.run("share", "--user", "alice", *where, "--data-dir", "elsewhere", code=4)
+    place.run("share", "--user", "bob", *where, "--data-dir", "alice", code=4)
+    place.run("browse", "bob", "--user", "alice", *where, "--data-dir", "elsewhere", code=4)
+
+
+def test_the_control_api_wants_its_token(place: Place) -> None:
+    place.share("alice")
+    token = place.folder / "alice" / "control.token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    url = json.loads((place.folder / "alice" / "control.json").read_text())["url"]
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=headers))
+        assert refused.value.code == 401
+        refused.value.close()
+    right = {"Authorization": f"Bearer {token.read_text().strip()}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=right)) as answer:
+        assert json.load(answer)["online"] is True
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=right)) as answer:
+        assert b"haulier_soulseek_online 1.0\n" in answer.read()

@@ -1,0 +1,467 @@
+"""Peers that do what no peer should: each time the slot is free within its bound, and the node serves the next."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from haulier.core.transfer import Outcome
+from haulier.soulseek.codec import Message
+from haulier.soulseek.connection import Connection, ConnectionLost, connect
+from haulier.soulseek.messages import (
+    FROM_SERVER,
+    TO_SERVER,
+    Login,
+    LoginAnswer,
+    PeerInit,
+    SetWaitPort,
+)
+from haulier.soulseek.node import Node
+from haulier.soulseek.peer_messages import (
+    TO_PEER,
+    PlaceInQueue,
+    QueueUpload,
+    SearchAnswer,
+    TransferRequest,
+    TransferResponse,
+    UploadDenied,
+    UploadFailed,
+)
+from haulier.soulseek.upload import UploadRules
+from tests.support.soulseek import (
+    DEADLINE_S,
+    HOST,
+    SHORT,
+    Network,
+    eventually,
+    make_file,
+    network,
+    sha256_of,
+)
+
+SIZE = 30_000_000
+"""More than the buffers of two kernels hold."""
+VIRTUAL = "Music\\song.bin"
+
+
+class Stranger:
+    """A peer that does just what a test says, over real sockets."""
+
+    def __init__(self, name: str, stack: AsyncExitStack) -> None:
+        self.name = name
+        self._stack = stack
+        self.files: asyncio.Queue[Connection] = asyncio.Queue()
+        self.link: Connection
+        self.server: Connection
+
+    @classmethod
+    async def enter(
+        cls, net: Network, node: Node, stack: AsyncExitStack, name: str = "mallory"
+    ) -> "Stranger":
+        """Log in, listen, and open a message connection to the node."""
+        self = cls(name, stack)
+        listening = await asyncio.start_server(self._accept, HOST, 0)
+        stack.callback(listening.close)
+        self.server = await self.connect(HOST, net.port)
+        self.server.switch(FROM_SERVER, TO_SERVER)
+        await self.server.send(Login.of(name, "secret"), SetWaitPort(listening.sockets[0].getsockname()[1]))
+        assert isinstance(await self.server.receive(), LoginAnswer)
+        self.link = await self.opened(node, PeerInit(name, "P"))
+        return self
+
+    async def connect(self, host: str, port: int) -> Connection:
+        """Open a connection that ends with the test."""
+        connection = await connect(host, port, SHORT)
+        self._stack.callback(connection.abort)
+        return connection
+
+    async def opened(self, node: Node, init: Message) -> Connection:
+        """Open a connection to a node, with messages to follow."""
+        connection = await self.connect(*node.address)
+        await connection.send(init)
+        connection.switch(TO_PEER, TO_PEER)
+        return connection
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer, SHORT)
+        self._stack.callback(connection.abort)
+        with suppress(ConnectionLost):
+            init = await connection.receive()
+            assert isinstance(init, PeerInit)
+            if init.type == "F":
+                self.files.put_nowait(connection)
+
+    async def hear(self, kind: type[Message]) -> Message:
+        """Return the next message of a kind."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not isinstance(message := await self.link.receive(), kind):
+                pass
+        assert isinstance(message, kind)
+        return message
+
+    async def offered(self, file: str = VIRTUAL) -> TransferRequest:
+        """Ask for a file and return the offer."""
+        await self.link.send(QueueUpload(file))
+        offer = await self.hear(TransferRequest)
+        assert isinstance(offer, TransferRequest)
+        return offer
+
+    async def connected(self, file: str = VIRTUAL) -> Connection:
+        """Ask for a file, accept it, and return the connection that it comes over, after the token."""
+        offer = await self.offered(file)
+        await self.link.send(TransferResponse(offer.token, allowed=True))
+        async with asyncio.timeout(DEADLINE_S):
+            connection = await self.files.get()
+        assert await connection.read_exactly(4) == offer.token.to_bytes(4, "little")
+        return connection
+
+    async def begun(self, offset: int = 0) -> Connection:
+        """Go as far as telling the offset."""
+        connection = await self.connected()
+        await connection.send_raw(offset.to_bytes(8, "little"))
+        return connection
+
+
+def hold(connection: Connection) -> None:
+    """Read nothing more from it."""
+    transport = connection.writer.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
+
+
+class Scene:
+    """A node with one slot, a stranger who is about to misuse it, and somebody honest behind."""
+
+    def __init__(self, net: Network, node: Node, stranger: Stranger, folder: Path) -> None:
+        self.net = net
+        self.node = node
+        self.stranger = stranger
+        self.folder = folder
+
+    async def ended(self, outcome: Outcome) -> None:
+        """The stranger's upload has ended so, its slot is free, and the node serves the next."""
+        await eventually(lambda: self.node.uploads.totals.ended.get(outcome) == 1, f"it ended as {outcome}")
+        await eventually(lambda: self.node.uploads.slots.held == 0, "the slot is free")
+        await self.healthy()
+
+    async def healthy(self) -> None:
+        """Somebody honest gets a file."""
+        bob = await self.net.node("bob")
+        download = bob.downloads.fetch(
+            self.node.settings.identity.user, "Music\\small.bin", self.folder / "got"
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            await download.ended.wait()
+        assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
+        assert sha256_of(self.folder / "got") == sha256_of(self.folder / "Music" / "small.bin")
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    make_file(tmp_path / "Music" / "song.bin", SIZE)
+    make_file(tmp_path / "Music" / "small.bin", 1000)
+    async with network(tmp_path) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1))
+        yield Scene(net, node, await Stranger.enter(net, node, stack), tmp_path)
+
+
+class TestWhoeverIsOffered:
+    async def test_never_answers(self, scene: Scene) -> None:
+        await scene.stranger.offered()
+        await scene.ended(Outcome.TIMED_OUT)
+
+    async def test_answers_cancelled(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
+        await scene.ended(Outcome.CANCELLED)
+
+    async def test_answers_complete(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Complete"))
+        await scene.ended(Outcome.SUCCEEDED)
+
+    async def test_answers_with_a_reason_of_its_own(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="no"))
+        await scene.ended(Outcome.REJECTED)
+
+    async def test_answers_queued_and_is_offered_it_again(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Queued"))
+        again = await scene.stranger.hear(TransferRequest)
+        assert isinstance(again, TransferRequest)
+        assert again.token != offer.token
+        await scene.stranger.link.send(TransferResponse(again.token, allowed=False, reason="Cancelled"))
+        await scene.ended(Outcome.CANCELLED)
+
+    async def test_answers_another_token(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token ^ 1, allowed=True))
+        await scene.ended(Outcome.TIMED_OUT)
+
+
+class TestWhoeverIsConnected:
+    async def test_sends_no_offset(self, scene: Scene) -> None:
+        await scene.stranger.connected()
+        await scene.ended(Outcome.TIMED_OUT)
+        assert await scene.stranger.hear(UploadFailed) == UploadFailed(VIRTUAL)
+
+    async def test_closes_without_an_offset_because_it_has_the_file(self, scene: Scene) -> None:
+        (await scene.stranger.connected()).close()
+        await scene.ended(Outcome.SUCCEEDED)
+
+    async def test_closes_in_the_middle_of_its_offset(self, scene: Scene) -> None:
+        connection = await scene.stranger.connected()
+        await connection.send_raw(b"\0\0\0")
+        connection.close()
+        await scene.ended(Outcome.ERRORED)
+
+    @pytest.mark.parametrize("offset", [SIZE + 1, 2**63, 2**64 - 1])
+    async def test_wants_bytes_that_are_not_there(self, scene: Scene, offset: int) -> None:
+        await scene.stranger.begun(offset)
+        await scene.ended(Outcome.ERRORED)
+        assert await scene.stranger.hear(UploadFailed) == UploadFailed(VIRTUAL)
+
+    async def test_wants_what_is_behind_the_last_byte(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun(SIZE)
+        assert await connection.read_some() == b""
+        await scene.ended(Outcome.SUCCEEDED)
+
+
+class TestWhoeverReceives:
+    async def test_takes_all_and_never_closes(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        assert len(await connection.read_exactly(SIZE)) == SIZE
+        await scene.ended(Outcome.SUCCEEDED)
+
+    async def test_stops_reading(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        hold(connection)
+        await scene.ended(Outcome.TIMED_OUT)
+
+    async def test_reads_a_byte_now_and_then(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        hold(connection)
+        sock = connection.writer.get_extra_info("socket")
+
+        async def trickle() -> None:
+            while True:
+                with suppress(BlockingIOError):
+                    sock._sock.recv(1)
+                await asyncio.sleep(0.1)
+
+        reading = asyncio.get_running_loop().create_task(trickle())
+        try:
+            await scene.ended(Outcome.TIMED_OUT)
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    async def test_closes_in_the_middle(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        connection.abort()
+        await scene.ended(Outcome.ERRORED)
+        assert await scene.stranger.hear(UploadFailed) == UploadFailed(VIRTUAL)
+
+    async def test_ends_its_side_with_bytes_still_queued(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        hold(connection)
+        connection.writer.write_eof()
+        await scene.ended(Outcome.ERRORED)
+
+    async def test_sends_instead(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        with suppress(ConnectionLost):
+            while True:
+                await connection.send_raw(bytes(16 * 1024))
+        await scene.ended(Outcome.ERRORED)
+
+
+class TestFiles:
+    async def test_one_that_shrinks_meanwhile_is_never_passed_off_as_whole(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        with (scene.folder / "Music" / "song.bin").open("r+b") as file:
+            file.truncate(SIZE // 2)
+        with pytest.raises(ConnectionLost):
+            await connection.read_exactly(SIZE - 1000)
+        await scene.ended(Outcome.ERRORED)
+
+    async def test_one_that_is_replaced_meanwhile_is_not_either(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        make_file(scene.folder / "new", SIZE, seed=9).replace(scene.folder / "Music" / "song.bin")
+        with pytest.raises(ConnectionLost):
+            await connection.read_exactly(SIZE - 1000)
+        await scene.ended(Outcome.ERRORED)
+
+    async def test_of_one_that_grows_the_announced_bytes_are_sent(self, scene: Scene) -> None:
+        connection = await scene.stranger.begun()
+        await connection.read_exactly(1000)
+        with (scene.folder / "Music" / "song.bin").open("ab") as file:
+            file.write(b"more")
+        await connection.read_exactly(SIZE - 1000)
+        assert await connection.read_some() == b""
+        await scene.ended(Outcome.SUCCEEDED)
+
+
+class TestFloods:
+    async def test_many_requests_for_one_file_are_one_upload(self, scene: Scene) -> None:
+        stranger = scene.stranger
+        for _ in range(2_000):
+            await stranger.link.send(QueueUpload(VIRTUAL))
+        offer = await stranger.hear(TransferRequest)
+        assert isinstance(offer, TransferRequest)
+        assert len(scene.node.uploads.live) == 1
+        await stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
+        await eventually(lambda: scene.node.uploads.slots.held == 0, "the slot is free")
+
+    async def test_requests_for_what_is_not_there_are_denied_one_by_one(self, scene: Scene) -> None:
+        link = scene.stranger.link
+        for number in range(500):
+            await link.send(QueueUpload(f"Music\\{number}"))
+        for number in range(500):
+            assert await link.receive() == UploadDenied(f"Music\\{number}", "File not shared.")
+        assert scene.node.uploads.live == []
+        await scene.healthy()
+
+    async def test_a_user_has_so_many_files_waiting_and_no_more(self, tmp_path: Path) -> None:
+        for number in range(130):
+            make_file(tmp_path / "Music" / f"{number:03}.bin", 10)
+        make_file(tmp_path / "Music" / "small.bin", 10)
+        async with network(tmp_path) as net, AsyncExitStack() as stack:
+            bounds = type(SHORT)(connections_per_address=1_000)
+            node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1), bounds=bounds)
+            stranger = await Stranger.enter(net, node, stack)
+            for number in range(130):
+                await stranger.link.send(QueueUpload(f"Music\\{number:03}.bin"))
+            for number in range(100, 130):
+                denied = await stranger.hear(UploadDenied)
+                assert denied == UploadDenied(f"Music\\{number:03}.bin", "Too many files")
+            assert len(node.uploads.live) == 100
+
+    async def test_a_thousand_connections_are_no_more_than_their_bound(self, tmp_path: Path) -> None:
+        make_file(tmp_path / "Music" / "small.bin", 10)
+        async with network(tmp_path) as net, AsyncExitStack() as stack:
+            bounds = type(SHORT)(connections_per_address=20)
+            node = await net.node("alice", tmp_path / "Music", bounds=bounds)
+            crowd = [await connect(*node.address, SHORT) for _ in range(1_000)]
+            await eventually(lambda: node.peers.count == 20, "twenty are let in")
+            for connection in crowd:
+                connection.abort()
+            await eventually(lambda: node.peers.count == 0, "all are gone")
+            await Scene(net, node, Stranger("nobody", stack), tmp_path).healthy()
+
+
+class TestFrames:
+    @pytest.mark.parametrize(
+        ("code", "length"), [(43, 0xFFFFFFFF), (9, 0xFFFFFFFF), (5, 64 * 1024 + 5), (43, 1024 * 1024 + 1)]
+    )
+    async def test_one_that_is_too_long_ends_the_connection_before_it_comes(
+        self, scene: Scene, code: int, length: int
+    ) -> None:
+        link = scene.stranger.link
+        await link.send_raw(length.to_bytes(4, "little") + code.to_bytes(4, "little"))
+        with pytest.raises(ConnectionLost):
+            async with asyncio.timeout(DEADLINE_S):
+                await link.receive()
+        await scene.healthy()
+
+    async def test_half_a_first_one_and_silence_end_the_connection(self, scene: Scene) -> None:
+        connection = await scene.stranger.connect(*scene.node.address)
+        await connection.send_raw(b"\x13\0\0\0\1")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await connection.read_some() == b""
+        await scene.healthy()
+
+    async def test_a_bomb_among_the_answers_to_a_search_is_passed_over(self, scene: Scene) -> None:
+        head = bytes.fromhex("03000000 626f62")
+        async with asyncio.timeout(DEADLINE_S):
+            answers = scene.node.search("words", wait_s=1.0)
+            first = asyncio.get_running_loop().create_task(_next_or_none(answers))
+            await eventually(lambda: bool(scene.node._searches), "the search runs")
+            [token] = scene.node._searches
+            bomb = zlib.compress(
+                head + token.to_bytes(4, "little") + (2**24).to_bytes(4, "little") + bytes(2**27), 9
+            )
+            await scene.stranger.link.send(SearchAnswer(bomb))
+            assert await first is None
+        await scene.healthy()
+
+
+async def _next_or_none(answers: AsyncIterator[object]) -> object | None:
+    return await anext(answers, None)
+
+
+class TestBorrowedNames:
+    async def test_our_own_is_refused(self, scene: Scene) -> None:
+        link = await scene.stranger.opened(scene.node, PeerInit("alice", "P"))
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(ConnectionLost):
+                await link.receive()
+        await scene.healthy()
+
+    async def test_the_file_goes_to_whose_name_it_is(self, scene: Scene) -> None:
+        """Somebody asks as mallory, who is somewhere else; the offer reaches mallory, who did not ask."""
+        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"))
+        await spoofed.send(QueueUpload(VIRTUAL))
+        offer = await _hear_on_either(scene.stranger.link, spoofed)
+        assert isinstance(offer, TransferRequest)
+
+    async def test_an_offer_that_nobody_asked_for_is_refused(self, scene: Scene) -> None:
+        link = scene.stranger.link
+        await link.send(TransferRequest(TransferRequest.OFFERED, 5, "virus.exe", 10))
+        assert await link.receive() == TransferResponse(5, allowed=False, reason="Cancelled")
+
+    async def test_a_file_that_nobody_waits_for_is_not_taken(self, scene: Scene) -> None:
+        connection = await scene.stranger.connect(*scene.node.address)
+        await connection.send(PeerInit("mallory", "F"))
+        await connection.send_raw(b"\1\2\3\4")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await connection.read_some() == b""
+        await scene.healthy()
+
+
+async def _hear_on_either(*links: Connection) -> Message:
+    tasks = [asyncio.get_running_loop().create_task(_heard(link)) for link in links]
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _heard(link: Connection) -> Message:
+    message = await link.receive()
+    assert isinstance(message, Message)
+    return message
+
+
+class TestOldClients:
+    async def test_who_asks_for_a_transfer_waits_like_all(self, scene: Scene) -> None:
+        link = scene.stranger.link
+        await link.send(TransferRequest(TransferRequest.ASKED, 77, VIRTUAL))
+        assert await scene.stranger.hear(TransferResponse) == TransferResponse(
+            77, allowed=False, reason="Queued"
+        )
+        offer = await scene.stranger.hear(TransferRequest)
+        assert isinstance(offer, TransferRequest)
+        assert (offer.file, offer.size) == (VIRTUAL, SIZE)
+        await link.send(TransferRequest(TransferRequest.ASKED, 78, "Music\\nothing"))
+        denied = await scene.stranger.hear(TransferResponse)
+        assert denied == TransferResponse(78, allowed=False, reason="File not shared.")
+
+    async def test_who_asks_again_is_told_the_place(self, scene: Scene) -> None:
+        link = scene.stranger.link
+        await scene.stranger.offered()
+        await link.send(QueueUpload("Music\\small.bin"), QueueUpload("Music\\small.bin"))
+        assert await scene.stranger.hear(PlaceInQueue) == PlaceInQueue("Music\\small.bin", 1)

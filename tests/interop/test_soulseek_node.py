@@ -1,0 +1,288 @@
+"""Nodes of ours against each other, over real sockets, through our rendezvous."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from haulier.core.transfer import Outcome, Phase
+from haulier.soulseek.node import Node
+from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline
+from haulier.soulseek.upload import UploadRules
+from tests.support.soulseek import (
+    DEADLINE_S,
+    PATIENT,
+    Network,
+    SlowLane,
+    eventually,
+    make_file,
+    network,
+    sha256_of,
+)
+
+SIZE = 3_000_001
+VIRTUAL = "Music\\Band\\song.bin"
+
+
+@pytest.fixture
+async def net(tmp_path: Path) -> AsyncIterator[Network]:
+    async with network(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    make_file(tmp_path / "Music" / "Band" / "song.bin", SIZE)
+    return tmp_path / "Music"
+
+
+async def fetched(
+    node: Node, target: Path, file: str = VIRTUAL, user: str = "alice", size: int | None = None
+) -> str:
+    """Fetch a file to its end; returns how it ended."""
+    download = node.downloads.fetch(user, file, target, size)
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    return download.transfer.label if download.transfer.reason is None else download.transfer.reason
+
+
+def parts_in(folder: Path) -> list[Path]:
+    return list(folder.glob(".haulier*"))
+
+
+async def test_a_file_arrives_whole_and_both_sides_know(net: Network, music: Path, tmp_path: Path) -> None:
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    assert await fetched(bob, tmp_path / "got") == "Completed, Succeeded"
+    assert sha256_of(tmp_path / "got") == sha256_of(music / "Band" / "song.bin")
+    await eventually(lambda: alice.uploads.totals.ended == {Outcome.SUCCEEDED: 1}, "alice knows")
+    await eventually(lambda: alice.uploads.slots.held == 0, "the slot is free")
+    assert parts_in(tmp_path) == []
+
+
+async def test_an_empty_file_arrives(net: Network, music: Path, tmp_path: Path) -> None:
+    (music / "empty").touch()
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    assert await fetched(bob, tmp_path / "got", "Music\\empty") == "Completed, Succeeded"
+    assert (tmp_path / "got").read_bytes() == b""
+    await eventually(lambda: alice.uploads.totals.ended == {Outcome.SUCCEEDED: 1}, "alice knows")
+
+
+@pytest.mark.parametrize("firewalled", ["alice", "bob"])
+async def test_either_side_may_be_behind_a_firewall(music: Path, tmp_path: Path, firewalled: str) -> None:
+    async with network(tmp_path, report_ports={firewalled: 1}) as net:
+        await net.node("alice", music)
+        assert await fetched(await net.node("bob"), tmp_path / "got") == "Completed, Succeeded"
+        assert sha256_of(tmp_path / "got") == sha256_of(music / "Band" / "song.bin")
+
+
+async def test_names_that_are_no_text_can_be_fetched(net: Network, music: Path, tmp_path: Path) -> None:
+    make_file(music / os.fsdecode(b"f\xfcr \\ 100%.bin"), 1000)
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    [folder] = [it for it, _ in await bob.browse("alice") if it.path == "Music"]
+    assert [it.name for it in folder.files] == ["f%FCr %5C 100%25.bin"]
+    assert await fetched(bob, tmp_path / "got", "Music\\f%FCr %5C 100%25.bin") == "Completed, Succeeded"
+    assert alice.shares.files == 2
+
+
+async def test_a_peer_may_spell_a_name_in_latin_1(net: Network, music: Path, tmp_path: Path) -> None:
+    make_file(music / "f\u00fcr.bin", 1000)
+    await net.node("alice", music)
+    spelled = os.fsdecode("Music\\f\u00fcr.bin".encode("latin-1"))
+    assert await fetched(await net.node("bob"), tmp_path / "got", spelled) == "Completed, Succeeded"
+
+
+async def test_what_is_not_shared_is_denied(net: Network, music: Path, tmp_path: Path) -> None:
+    await net.node("alice", music)
+    bob = await net.node("bob")
+    assert await fetched(bob, tmp_path / "got", "Music\\..\\secret") == "File not shared."
+    assert await fetched(bob, tmp_path / "got2", "C:\\secret") == "File not shared."
+
+
+async def test_a_file_that_vanished_since_the_scan_is_denied(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    await net.node("alice", music)
+    (music / "Band" / "song.bin").unlink()
+    assert await fetched(await net.node("bob"), tmp_path / "got") == "File not shared."
+
+
+async def test_a_file_that_became_a_link_out_of_the_share_is_denied(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    await net.node("alice", music)
+    secret = make_file(tmp_path / "secret", 10)
+    (music / "Band" / "song.bin").unlink()
+    (music / "Band" / "song.bin").symlink_to(secret)
+    assert await fetched(await net.node("bob"), tmp_path / "got") == "File not shared."
+
+
+async def test_the_size_that_counts_is_that_of_the_offer(net: Network, music: Path, tmp_path: Path) -> None:
+    await net.node("alice", music)
+    make_file(music / "Band" / "song.bin", 10, seed=2)
+    assert await fetched(await net.node("bob"), tmp_path / "got") == "Completed, Succeeded"
+    assert (tmp_path / "got").stat().st_size == 10
+
+
+async def test_a_file_of_another_size_than_was_wanted_is_aborted(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    await net.node("alice", music)
+    bob = await net.node("bob")
+    assert await fetched(bob, tmp_path / "got", size=SIZE + 1) == f"the file has {SIZE} bytes, not {SIZE + 1}"
+    assert not (tmp_path / "got").exists()
+
+
+async def test_a_file_that_is_there_is_never_written_over(net: Network, music: Path, tmp_path: Path) -> None:
+    (tmp_path / "got").write_text("mine")
+    await net.node("alice", music)
+    assert "is there already" in await fetched(await net.node("bob"), tmp_path / "got")
+    assert (tmp_path / "got").read_text() == "mine"
+
+
+async def test_a_download_goes_on_after_a_restart(net: Network, music: Path, tmp_path: Path) -> None:
+    make_file(music / "Band" / "song.bin", 8_000_000)
+    await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(4_000_000),)))
+    async with net.running("bob") as bob:
+        download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+        await eventually(lambda: bob.downloads.bytes_received > 1_000_000, "some of it is there")
+        had = bob.downloads.bytes_received
+    async with net.running("bob") as bob:
+        again = bob.downloads.find(download.id)
+        assert again is not None
+        async with asyncio.timeout(DEADLINE_S):
+            await again.ended.wait()
+        assert bob.downloads.bytes_received <= 8_000_000 - had
+    assert sha256_of(tmp_path / "got") == sha256_of(music / "Band" / "song.bin")
+
+
+async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        make_file(music / f"{number}.bin", 3_000_000, seed=number)
+    lane = SlowLane(1_000_000)
+    bob = await net.node("bob")
+    async with net.running("alice", music, rules=UploadRules(slots=1, throttles=(lane,))) as alice:
+        downloads = [
+            bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}")
+            for number in range(3)
+        ]
+        await eventually(
+            lambda: alice.uploads.totals.bytes_sent > 0 and len(alice.uploads.live) == 3, "it runs"
+        )
+    async with net.running("alice", music) as alice:
+        assert len(alice.uploads.live) == 3
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(*(download.ended.wait() for download in downloads))
+    assert [it.transfer.label for it in downloads] == 3 * ["Completed, Succeeded"]
+
+
+async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, tmp_path: Path) -> None:
+    await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    bob = await net.node("bob")
+    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
+    await bob.downloads.pause(download)
+    assert download.transfer.phase is Phase.PAUSED
+    bob.downloads.resume(download)
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert sha256_of(tmp_path / "got") == sha256_of(music / "Band" / "song.bin")
+
+
+async def test_a_download_that_is_cancelled_leaves_nothing(net: Network, music: Path, tmp_path: Path) -> None:
+    alice = await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    bob = await net.node("bob")
+    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
+    await bob.downloads.cancel(download)
+    assert download.transfer.outcome is Outcome.CANCELLED
+    assert parts_in(tmp_path) == []
+    await eventually(lambda: alice.uploads.slots.held == 0, "alice's slot is free")
+
+
+async def test_an_upload_that_is_cancelled_is_not_asked_for_again(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    alice = await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    bob = await net.node("bob")
+    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
+    await alice.uploads.cancel(alice.uploads.live[0])
+    assert alice.uploads.totals.ended == {Outcome.CANCELLED: 1}
+    await eventually(lambda: alice.uploads.slots.held == 0, "the slot is free")
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert download.transfer.outcome is Outcome.CANCELLED
+
+
+async def test_starting_and_stopping_may_be_repeated(net: Network, music: Path, tmp_path: Path) -> None:
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    await alice.uploads.stop()
+    await alice.uploads.stop()
+    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    await eventually(lambda: download.transfer.reason == "Pending shutdown.", "bob hears that alice stops")
+    alice.uploads.resume()
+    alice.uploads.resume()
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert download.transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_fifty_downloaders_each_get_their_file(net: Network, music: Path, tmp_path: Path) -> None:
+    make_file(music / "Band" / "song.bin", 300_000)
+    alice = await net.node("alice", music, bounds=PATIENT)
+    nodes = [await net.node(f"user{number}", bounds=PATIENT) for number in range(50)]
+    ends = await asyncio.gather(
+        *(fetched(node, tmp_path / f"got{number}") for number, node in enumerate(nodes))
+    )
+    assert ends == 50 * ["Completed, Succeeded"]
+    assert {sha256_of(tmp_path / f"got{number}") for number in range(50)} == {
+        sha256_of(music / "Band" / "song.bin")
+    }
+    await eventually(lambda: alice.uploads.totals.ended == {Outcome.SUCCEEDED: 50}, "alice knows")
+    await eventually(lambda: alice.uploads.slots.held == 0, "the slot is free")
+    assert alice.uploads.slots.most_held <= 10
+
+
+async def test_browsing_searching_and_folders(net: Network, music: Path) -> None:
+    make_file(music / "Other" / "deep" / "tune.bin", 10)
+    await net.node("alice", music)
+    bob = await net.node("bob")
+    assert [(it.path, [entry.name for entry in it.files]) for it, _ in await bob.browse("alice")] == [
+        ("Music\\Band", ["song.bin"]),
+        ("Music\\Other\\deep", ["tune.bin"]),
+    ]
+    found = [it async for it in bob.search("tune -song", wait_s=0.5)]
+    assert [(it.user, [entry.name for entry in it.files]) for it in found] == [
+        ("alice", ["Music\\Other\\deep\\tune.bin"])
+    ]
+    assert [it async for it in bob.search("tune -deep", wait_s=0.2, user="alice")] == []
+
+
+async def test_excluded_phrases_hide_files(music: Path, tmp_path: Path) -> None:
+    async with network(tmp_path, phrases=("Band\\So",)) as net:
+        await net.node("alice", music)
+        bob = await net.node("bob")
+        assert [it async for it in bob.search("song", wait_s=0.3)] == []
+
+
+async def test_a_wrong_password_is_told(net: Network) -> None:
+    await net.node("alice")
+    net.password = "another"
+    with pytest.raises(LoginRefused, match="INVALIDPASS"):
+        await net.node("alice")
+
+
+async def test_a_newer_login_ends_the_older_for_good(net: Network) -> None:
+    alice = await net.node("alice")
+    async with net.running("alice"):
+        with pytest.raises(LoggedInElsewhere):
+            async with asyncio.timeout(DEADLINE_S):
+                await alice.wait_ended()
+
+
+async def test_a_user_who_is_not_there_is_offline(net: Network) -> None:
+    bob = await net.node("bob")
+    with pytest.raises(PeerOffline):
+        await bob.browse("nobody")

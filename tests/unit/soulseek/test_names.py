@@ -1,0 +1,65 @@
+"""Names between the disk and the wire."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haulier.core.errors import ConfigError
+from haulier.soulseek.codec import text_of
+from haulier.soulseek.names import check_share_name, escape, spellings, unescape
+
+
+@pytest.mark.parametrize(
+    ("local", "virtual"),
+    [
+        ("plain name.mp3", "plain name.mp3"),
+        ("f\u00fcr.mp3", "f\u00fcr.mp3"),
+        ("100 % sure.mp3", "100 % sure.mp3"),
+        ("back\\slash", "back%5Cslash"),
+        ("50%\\", "50%25%5C"),
+        (os.fsdecode(b"f\xfcr.mp3"), "f%FCr.mp3"),
+        (os.fsdecode(b"100% f\xfcr.mp3"), "100%25 f%FCr.mp3"),
+        ("looks%5Clike", "looks%255Clike"),
+    ],
+)
+def test_a_local_name_has_one_virtual_one_and_back(local: str, virtual: str) -> None:
+    assert escape(local) == virtual
+    assert unescape(virtual) == local
+
+
+LOCAL = (
+    st.binary(min_size=1, max_size=12)
+    .filter(lambda raw: b"/" not in raw and b"\0" not in raw)
+    .map(os.fsdecode)
+)
+
+
+@given(LOCAL, LOCAL)
+def test_no_two_names_become_one(one: str, other: str) -> None:
+    assert (escape(one) == escape(other)) == (one == other)
+
+
+@given(LOCAL)
+def test_a_virtual_name_is_text_without_separators(local: str) -> None:
+    escape(local).encode("utf-8")
+    assert "\\" not in escape(local)
+    assert unescape(escape(local)) == local
+
+
+def test_a_peer_may_spell_in_the_encoding_of_its_time() -> None:
+    assert list(spellings("f\u00fcr")) == ["f\u00fcr", "f\u00c3\u00bcr"]
+    assert list(spellings(text_of("f\u00fcr \u20ac".encode("cp1252")))) == [
+        "f\u00fcr \u20ac",
+        "f\u00fcr \u0080",
+    ]
+    assert list(spellings(text_of(b"a\x81"))) == ["a\x81"]
+    assert list(spellings("plain")) == ["plain"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\\b", ".", ".."])
+def test_a_share_has_a_name_that_is_one_part_of_a_path(name: str) -> None:
+    with pytest.raises(ConfigError):
+        check_share_name(name)
+    assert check_share_name("Music 2") == "Music 2"
