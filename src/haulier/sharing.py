@@ -227,8 +227,8 @@ async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> Asy
             )
         )
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(STARTING_S)  # uvicorn tells nobody
+        while not server.started and not serving.done():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(STARTING_S)
         address = data_dir / ADDRESS
         address.write_text(json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}) + "\n")
         try:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from haulier.core.transfer import Outcome
-from haulier.soulseek.upload import UploadRules
-from tests.support.soulseek import Network, SlowLane, eventually, make_file, network, nicotine, sha256_of
+from tests.support.soulseek import Network, eventually, make_file, network, nicotine, sha256_of, slow_lane
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("nicotine")]
 
@@ -77,7 +76,7 @@ class TestItDownloadsFromUs:
     async def test_after_we_were_stopped_in_the_middle(
         self, net: Network, music: Path, tmp_path: Path
     ) -> None:
-        rules = UploadRules(throttles=(SlowLane(3_000_000),))
+        rules = slow_lane(3_000_000)
         with nicotine(tmp_path / "them", net.port, "them") as foreign:
             foreign.want("us", VIRTUAL, SIZE)
             async with net.running("us", music, rules=rules) as node:

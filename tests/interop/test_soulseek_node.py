@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,15 @@ import pytest
 from haulier.core.transfer import Outcome, Phase
 from haulier.soulseek.node import Node
 from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline
-from haulier.soulseek.upload import UploadRules
 from tests.support.soulseek import (
     DEADLINE_S,
     PATIENT,
     Network,
-    SlowLane,
     eventually,
     make_file,
     network,
     sha256_of,
+    slow_lane,
 )
 
 SIZE = 3_000_001
@@ -143,7 +143,7 @@ async def test_a_file_that_is_there_is_never_written_over(net: Network, music: P
 
 async def test_a_download_goes_on_after_a_restart(net: Network, music: Path, tmp_path: Path) -> None:
     make_file(music / "Band" / "song.bin", 8_000_000)
-    await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(4_000_000),)))
+    await net.node("alice", music, rules=slow_lane(4_000_000))
     async with net.running("bob") as bob:
         download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
         await eventually(lambda: bob.downloads.bytes_received > 1_000_000, "some of it is there")
@@ -160,9 +160,8 @@ async def test_a_download_goes_on_after_a_restart(net: Network, music: Path, tmp
 async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path, tmp_path: Path) -> None:
     for number in range(3):
         make_file(music / f"{number}.bin", 3_000_000, seed=number)
-    lane = SlowLane(1_000_000)
     bob = await net.node("bob")
-    async with net.running("alice", music, rules=UploadRules(slots=1, throttles=(lane,))) as alice:
+    async with net.running("alice", music, rules=replace(slow_lane(1_000_000), slots=1)) as alice:
         downloads = [
             bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}")
             for number in range(3)
@@ -178,7 +177,7 @@ async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path,
 
 
 async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, tmp_path: Path) -> None:
-    await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
     download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
@@ -191,7 +190,7 @@ async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, t
 
 
 async def test_a_download_that_is_cancelled_leaves_nothing(net: Network, music: Path, tmp_path: Path) -> None:
-    alice = await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    alice = await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
     download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
@@ -204,7 +203,7 @@ async def test_a_download_that_is_cancelled_leaves_nothing(net: Network, music: 
 async def test_an_upload_that_is_cancelled_is_not_asked_for_again(
     net: Network, music: Path, tmp_path: Path
 ) -> None:
-    alice = await net.node("alice", music, rules=UploadRules(throttles=(SlowLane(2_000_000),)))
+    alice = await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
     download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")

@@ -16,11 +16,13 @@ from haulier.adapters.clock import SystemClock
 from haulier.adapters.share_index import SqliteShareIndex
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.retry import RetryPolicy
+from haulier.engine.throttle import Bandwidth
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.node import Node, NodeSettings
 from haulier.soulseek.rendezvous import Rendezvous
 from haulier.soulseek.server_link import Identity
 from haulier.soulseek.shares import Share
+from haulier.soulseek.upload import UploadRules
 from tests.support.components import require
 from tests.support.processes import free_port
 
@@ -265,13 +267,6 @@ def nicotine(
             foreign.kill()
 
 
-class SlowLane:
-    """A bound on the rate, plainly."""
-
-    limited = True
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-
-    async def take(self, count: int) -> None:
-        await asyncio.sleep(count / self._rate)
+def slow_lane(bytes_per_s: float) -> UploadRules:
+    """Rules under which uploads are that slow, all together."""
+    return UploadRules(throttles=(Bandwidth(SystemClock(), bytes_per_s),))

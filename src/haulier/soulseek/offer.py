@@ -13,13 +13,13 @@ from typing import Final
 
 from haulier.core.errors import PeerError
 from haulier.core.transfer import Outcome, Transfer
-from haulier.ports import Clock, SharedFile
+from haulier.ports import Clock, SharedFile, Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.peer_messages import TransferRequest, TransferResponse
 from haulier.soulseek.peers import PeerLink, Peers, Tokens
 from haulier.soulseek.shares import NotShared, Shares
-from haulier.soulseek.streaming import FileStream, SourceChanged, Throttle
+from haulier.soulseek.streaming import FileStream, SourceChanged
 
 CANCELLED: Final = "Cancelled"
 COMPLETE: Final = "Complete"

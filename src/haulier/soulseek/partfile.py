@@ -1,12 +1,12 @@
 """The part file of a download: beside its target, named by the download, moved into place when whole."""
 
-import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from haulier.core.errors import HaulierError
+from haulier.engine.tasks import in_thread
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class PartFile:
 
     async def __aenter__(self) -> Self:
         """Open the part, with what is there of it; raises OSError."""
-        await asyncio.to_thread(self._target.parent.mkdir, parents=True, exist_ok=True)
+        await in_thread(lambda: self._target.parent.mkdir(parents=True, exist_ok=True))
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         return self
 
@@ -55,7 +55,7 @@ class PartFile:
             TargetTaken: there is a file already.
             OSError: the file cannot be moved.
         """
-        await asyncio.to_thread(self._finish)
+        await in_thread(self._finish)
 
     def _finish(self) -> None:
         os.fsync(self._descriptor)
@@ -72,4 +72,4 @@ class PartFile:
 
     async def remove(self) -> None:
         """Remove the part, if there is one."""
-        await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        await in_thread(lambda: self._path.unlink(missing_ok=True))

@@ -18,6 +18,7 @@ from typing import Final
 
 from haulier.core.errors import ConfigError
 from haulier.core.words import words_of
+from haulier.engine.tasks import in_thread
 from haulier.ports import SharedFile, ShareIndex
 from haulier.soulseek.names import SEPARATOR, check_share_name, escape, spellings
 from haulier.soulseek.peer_messages import FileEntry, Folder, ShareList
@@ -105,7 +106,7 @@ class Shares:
         root = self._roots.get(file.share)
         if root is None:
             raise NotShared(file.path)
-        return await asyncio.to_thread(open_inside, root, file.local)
+        return await in_thread(open_inside, root, file.local, undo=os.close)
 
     async def list(self) -> ShareList:
         """Return all that is shared, as one message; made once a scan."""

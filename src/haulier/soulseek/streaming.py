@@ -18,9 +18,11 @@ import termios
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from haulier.core.errors import PeerError
+from haulier.engine.tasks import in_thread
+from haulier.ports import Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection, ConnectionLost
 
@@ -49,19 +51,6 @@ class TooSlow(PeerError):
 
     def __str__(self) -> str:
         return self.reason
-
-
-class Throttle(Protocol):
-    """A bound on bytes per second."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is any."""
-        ...
-
-    async def take(self, count: int) -> None:
-        """Wait until as many bytes may go."""
-        ...
 
 
 @dataclass(eq=False)
@@ -165,9 +154,10 @@ class FileStream:
 
     async def _send(self, sock: int, ended: "asyncio.Task[None]") -> None:
         """Hand everything to the kernel."""
-        end = self.offset + (self.size - self.offset)
-        while (at := self.offset + self._sent) < end:
-            count = min(end - at, await self._allowance())
+        paid = 0
+        while (at := self.offset + self._sent) < self.size:
+            paid = paid or await self._allowance(self.size - at)
+            count = paid
             self._check_source()
             await self._warm(at, count)
             try:
@@ -180,13 +170,17 @@ class FileStream:
             if sent == 0:
                 raise SourceChanged("the file has become shorter")
             self._sent += sent
+            paid -= sent
             await self._look(ended)
 
-    async def _allowance(self) -> int:
-        limited = [throttle for throttle in self.throttles if throttle.limited]
-        for throttle in limited:
-            await throttle.take(_PIECE)
-        return _PIECE if limited else SLICE
+    async def _allowance(self, left: int) -> int:
+        """Wait until bytes may go; return how many."""
+        pieces = [(throttle, throttle.piece) for throttle in self.throttles]
+        count = min([left, SLICE, *(min(piece, _PIECE) for _, piece in pieces if piece is not None)])
+        for throttle, piece in pieces:
+            if piece is not None:
+                await throttle.take(count)
+        return count
 
     def _check_source(self) -> None:
         now = os.fstat(self.descriptor)
@@ -200,7 +194,7 @@ class FileStream:
     async def _warm(self, at: int, count: int) -> None:
         """See that the bytes are in memory: sending them must not hold up the event loop for a disk."""
         if not _in_memory(self.descriptor, at + count - 1):
-            await asyncio.to_thread(_read_ahead, self.descriptor, at, count)
+            await in_thread(_read_ahead, self.descriptor, at, count)
 
     async def _look(self, ended: "asyncio.Task[None]") -> None:
         """Judge how it goes, and let others have their turn."""

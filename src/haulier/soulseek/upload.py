@@ -16,7 +16,7 @@ from typing import Final
 from haulier.core.errors import PeerError
 from haulier.core.transfer import Direction, Outcome, Phase, Transfer, TransferId
 from haulier.engine.slots import Lease, SlotLimits, Slots, SlotStatistics
-from haulier.ports import Clock, PeerTransfer, SharedFile
+from haulier.ports import Clock, PeerTransfer, SharedFile, Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.messages import SendUploadSpeed, UserStatus
@@ -43,7 +43,7 @@ from haulier.soulseek.peers import PeerLink, Peers, Spawn
 from haulier.soulseek.queue import TOO_MANY_FILES, Hold, Request, UploadQueue
 from haulier.soulseek.server_link import PeerOffline, ServerLink
 from haulier.soulseek.shares import Shares
-from haulier.soulseek.streaming import Throttle, TooSlow
+from haulier.soulseek.streaming import TooSlow
 
 BANNED: Final = "Banned"
 SHUTDOWN: Final = "Pending shutdown."

@@ -221,3 +221,10 @@ def test_more_than_the_file_has_is_a_mistake(done: int) -> None:
 def test_only_an_attempt_in_progress_has_bytes_confirmed() -> None:
     with pytest.raises(AssertionError):
         queued().confirm(1, now=1.0)
+
+
+def test_a_source_may_have_another_size_before_bytes_flow() -> None:
+    assert queued(1000).resized(10).size == 10
+    assert running(offset=700).pause().requeue().resized(500).done == 500
+    with pytest.raises(AssertionError):
+        running().resized(5)
