@@ -38,6 +38,8 @@ MEANING = {
     "[open the service to others](../howto/open-the-service-to-others.md). Requires tokens.",
     "webhooks": "Who is told what happens to records; see [receive webhooks](../howto/receive-webhooks.md). In the "
     "environment as JSON, in TOML as `[[webhooks]]`.",
+    "hooks": "Who is asked whether an upload may begin, or become a record; see "
+    "[add your own rules](../howto/add-rules-with-hooks.md#over-http). In the environment as JSON, in TOML as `[[hooks]]`.",
     "image_processes": "How many processes make smaller pictures, shared out among the workers, of which each has at least "
     "one; see [opening files](../explanation/opening-files.md). They need the extra `images`, and up to 2 GiB each.",
     "jobs": "Where background work runs; there is one answer.",

@@ -34,7 +34,7 @@ from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
-from haulier.deliveries import Deliveries
+from haulier.deliveries import Deliveries, http_hooks
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
@@ -224,6 +224,10 @@ class Service:
             boot_id=boot_id(),
         )
         jobs = self._process_pictures(settings, identity, ports)
+        self._http_hooks = http_hooks(
+            settings.hooks, clock=clock, ids=ports.ids, locate=self._sink.path_of_blob
+        )
+        hooks = self._http_hooks.after(hooks)
         self._uploads = UploadService(
             ports,
             access,
@@ -345,6 +349,7 @@ class Service:
             listening.cancel()
             await self._stop_pictures()
             await self._background.stop(grace_s=STOP_GRACE_S)
+            await self._http_hooks.close()
             self._sink.close()
 
     async def _stop_pictures(self) -> None:

@@ -39,7 +39,7 @@ from haulier.setting_values import (
     canonical_origin,
     without_secrets,
 )
-from haulier.webhook_settings import Webhook, Webhooks
+from haulier.webhook_settings import HookSettings, Webhook, Webhooks
 
 PREFIX: Final = "HAULIER_"
 DAY_S: Final = 24 * 3600.0
@@ -72,7 +72,7 @@ LATER: Final = frozenset(
 """Names that are promised and not there yet: whoever uses one has not misspelt it."""
 
 
-SECRET: Final = frozenset({"webhooks"})
+SECRET: Final = frozenset({"webhooks", "hooks"})
 """Settings whose value is never shown."""
 _SECRET_WORD: Final = re.compile("key|pass|secret|token", re.IGNORECASE)
 """What the name of a secret has in it, rightly spelt or not."""
@@ -119,6 +119,13 @@ class Settings(BaseSettings):
         Field(
             description="a list of {name, url, secrets, kinds, private}: names that differ, https URLs (http with "
             "private = true), secrets like whsec_ and base64 of 24 to 64 bytes"
+        ),
+    ] = ()
+    hooks: Annotated[
+        HookSettings,
+        Field(
+            description="a list of up to 8 {on, url, secrets, fail, timeout_s, private, tells_path}: on begin or finish, fail open "
+            "or closed, url and secrets as in webhooks"
         ),
     ] = ()
     jobs: Annotated[str, Field(description="in-process")] = "in-process"

@@ -1,4 +1,4 @@
-"""Everybody who is told events: the embedding program's hook and the webhooks of the settings, each with its courier.
+"""Everybody outside who is told or asked: the embedding program's hooks, and those and the webhooks of the settings.
 
 A part of `bootstrap`, which is where it is wired.
 """
@@ -11,6 +11,8 @@ from functools import partial
 
 import httpx2
 
+from haulier.adapters.http_hooks import HttpHook, HttpHooks, Locate
+from haulier.adapters.signed_posts import Target
 from haulier.adapters.webhooks import Endpoint, HttpReceiver
 from haulier.core.upload import UploadDetails
 from haulier.core.webhook import read_webhook_secret
@@ -18,8 +20,8 @@ from haulier.engine.background import Background
 from haulier.engine.courier import Courier, HookReceiver, Receiver
 from haulier.engine.hooks import Hooks
 from haulier.engine.outbox import Feed
-from haulier.ports import Clock, UnitOfWork, Workers
-from haulier.webhook_settings import Webhook
+from haulier.ports import Clock, Identifiers, UnitOfWork, Workers
+from haulier.webhook_settings import HookSetting, Webhook
 
 
 class Deliveries:
@@ -71,11 +73,34 @@ class Deliveries:
             yield HttpReceiver(_endpoint(webhook), client=client, clock=self._clock)
 
 
+def http_hooks(
+    settings: Sequence[HookSetting], *, clock: Clock, ids: Identifiers, locate: Locate
+) -> HttpHooks:
+    """Return the hooks that the settings name; `locate` tells where a blob is."""
+    hooks = [
+        HttpHook(
+            on=hook.on,
+            target=Target(
+                url=hook.url,
+                keys=tuple(read_webhook_secret(text) for text in hook.secrets),
+                private=hook.private,
+                timeout_s=hook.timeout_s,
+            ),
+            fail=hook.fail,
+            tells_path=hook.tells_path,
+        )
+        for hook in settings
+    ]
+    return HttpHooks(hooks, clock=clock, ids=ids, locate=locate)
+
+
 def _endpoint(webhook: Webhook) -> Endpoint:
     return Endpoint(
         name=webhook.name,
-        url=webhook.url,
-        keys=tuple(read_webhook_secret(text) for text in webhook.secrets),
+        target=Target(
+            url=webhook.url,
+            keys=tuple(read_webhook_secret(text) for text in webhook.secrets),
+            private=webhook.private,
+        ),
         kinds=frozenset(webhook.kinds),
-        private=webhook.private,
     )

@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from haulier.adapters.webhooks import Endpoint, HttpReceiver, require_allowed
+from haulier.adapters.signed_posts import PostFailed, Target, require_allowed
+from haulier.adapters.webhooks import Endpoint, HttpReceiver
 from haulier.core.event import EventKind, Position, Told
 from haulier.core.webhook import read_webhook_secret
 from haulier.engine.courier import ReceiverFailed
@@ -38,6 +39,8 @@ class Listener(ThreadingHTTPServer):
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.changed = threading.Condition()
         self.answer: Callable[[int], tuple[int, dict[str, str]]] = lambda _: (204, {})
+        self.says: Callable[[Any], bytes] = lambda _document: b""
+        """The body of the answer to a document."""
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -70,10 +73,12 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 0:
             self.server.released.wait(PATIENCE_S)
             return
+        content = self.server.says(json.loads(body))
         self.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -96,10 +101,13 @@ async def send(listener: Listener, **options: Any) -> None:
     """Deliver one event."""
     endpoint = Endpoint(
         name="test",
-        url=options.pop("url", listener.url),
-        keys=(KEY, KEY[::-1]),
+        target=Target(
+            url=options.pop("url", listener.url),
+            keys=(KEY, KEY[::-1]),
+            private=options.pop("private", True),
+            timeout_s=options.pop("timeout_s", 15.0),
+        ),
         kinds=frozenset(EventKind),
-        private=options.pop("private", True),
     )
     async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
         await HttpReceiver(endpoint, client=client, clock=ManualClock(), **options).receive(TOLD)
@@ -177,7 +185,7 @@ def test_which_addresses_may_be_called(address: str, public: bool, private: bool
     def allowed(*, with_private: bool) -> bool:
         try:
             require_allowed(ip_address(address), private=with_private)
-        except ReceiverFailed:
+        except PostFailed:
             return False
         return True
 
