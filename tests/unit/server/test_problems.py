@@ -38,8 +38,12 @@ SCOPE: Any = {
 
 
 def leaves(kind: type[HaulierError] = HaulierError) -> Iterator[type[HaulierError]]:
-    ours = (each for each in kind.__subclasses__() if each.__module__.startswith("haulier."))
-    below = [each for each in ours if not each.__module__.startswith("haulier.testing")]
+    # The node and the queue have errors of their own, which end where they are caught.
+    below = [
+        each
+        for each in kind.__subclasses__()
+        if each.__module__.startswith(("haulier.core", "haulier.server"))
+    ]
     if not below:
         yield kind
     for each in below:
