@@ -46,7 +46,7 @@ MEANING = {
     "durability": "What an accepted chunk survives; see [durability](../explanation/durability.md).",
     "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",
     "log": "How log lines look on standard error.",
-    "home": "Where the commands that send files keep what lets them go on. The service keeps nothing there.",
+    "home": "Where remotes and the journal of transfers are, and where the commands that send files keep what lets them go on.",
     "session_ttl_s": "How long an upload lives after its last activity.",
     "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "

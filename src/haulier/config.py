@@ -53,11 +53,11 @@ CLI_VARIABLES: Final = frozenset(
     PREFIX + name
     for name in (
         # Options of the other commands, which share the environment with the service.
-        "CAPSULE", "CONFIG", "DERIVATIVES", "EXPIRES", "EXPIRES_IN", "FORCE", "HOME", "INLINE", "JSON", "KIND",
-        "MINE", "NAME", "NOW", "OUTPUT",
-        "OWNER", "PARALLEL", "PRINCIPAL", "RECURSIVE", "SCOPE", "SINCE", "STATUS", "TOKEN", "URL",
-        "ADVERTISE_PORT", "CONTROL", "CONTROL_TOKEN", "LISTEN", "OF", "REPORT_PORT", "SERVER", "SLOTS",
-        "SOULSEEK_PASSWORD", "USER", "WAIT",
+        "ADVERTISE_PORT", "CAPSULE", "CONFIG", "CONTROL", "CONTROL_TOKEN", "DERIVATIVES", "EXPIRES", "EXPIRES_IN",
+        "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JOURNAL", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
+        "NO_WAIT", "OF", "OPTION", "OUTPUT", "OWNER", "PARALLEL", "PRINCIPAL", "PRIORITY", "RECURSIVE",
+        "REPORT_PORT", "SCOPE", "SERVER", "SINCE", "SLOTS", "SOULSEEK_PASSWORD", "STATUS", "TIMEOUT", "TO", "TOKEN",
+        "TYPE", "URL", "USER", "WAIT",
     )
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""
@@ -65,8 +65,6 @@ CLI_VARIABLES: Final = frozenset(
 LATER: Final = frozenset(
     {
         "ingestion_max_bytes", "ingestion_dir",
-        # Options of commands that are still to come.
-        "id", "if_exists", "journal", "no_wait", "option", "priority", "timeout", "to", "type",
     }
 )  # fmt: skip
 """Names that are promised and not there yet: whoever uses one has not misspelt it."""

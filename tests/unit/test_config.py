@@ -137,7 +137,6 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     [
         "INGESTION_MAX_BYTES",
         "INGESTION_DIR",
-        "JOURNAL",
     ],
 )
 def test_a_setting_that_is_promised_says_that_it_is_still_to_come(

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from haulier import __version__
-from haulier.cli import capsule, doctor, put, records, serve, soulseek, token
+from haulier.cli import (
+    agent,
+    capsule,
+    doctor,
+    push,
+    put,
+    records,
+    remote,
+    serve,
+    soulseek,
+    token,
+    transfers,
+)
 
 app = typer.Typer(
     name="haulier",
@@ -24,7 +36,12 @@ app.command("ls")(records.ls)
 app.command("get")(records.get)
 app.command("rm")(records.rm)
 app.command("link")(records.link)
+app.command("push")(push.push)
+app.command("watch")(agent.watch)
+app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
+app.add_typer(transfers.app, name="transfers")
+app.add_typer(remote.app, name="remote")
 app.add_typer(token.app, name="token")
 app.add_typer(capsule.app, name="capsule")
 app.add_typer(soulseek.app, name="soulseek")

@@ -1,7 +1,7 @@
 """How a command ends: one sentence for people, one number for scripts.
 
-Rule 1: 0 done, 1 something failed, 2 usage, 3 unreachable or wait timed out, 4 refused (access, quota),
-        130 interrupted.
+Rule 1: 0 done, 1 something failed, 2 usage, 3 no runner, unreachable or wait timed out, 4 refused (access, quota,
+        journal busy), 130 interrupted.
 Rule 2: an error is told on stderr as what happened and what to do about it; never as a traceback.
 """
 
@@ -20,12 +20,15 @@ from haulier.core.errors import (
     DigestMalformed,
     HaulierError,
     InvalidRequest,
+    JournalBusy,
     LanesFailed,
     NodeBusy,
+    PeerBlocked,
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
     SourceChanged,
+    TransferTimeout,
     WaitTimeout,
 )
 
@@ -48,9 +51,11 @@ def exit_code(error: BaseException) -> int:
     """Return the number that tells this error."""
     if isinstance(error, LanesFailed):
         return worst_code([exit_code(failed.cause) for failed in error.failures])
-    if isinstance(error, PeerUnreachable | WaitTimeout):
+    if isinstance(error, PeerUnreachable | WaitTimeout | TransferTimeout):
         return UNREACHABLE
-    if isinstance(error, NodeBusy) or (isinstance(error, PeerRefused) and _refuses_access(error)):
+    if isinstance(error, JournalBusy | NodeBusy | PeerBlocked):
+        return REFUSED
+    if isinstance(error, PeerRefused) and _refuses_access(error):
         return REFUSED
     if isinstance(error, ConfigError):
         return USAGE

@@ -1,0 +1,216 @@
+"""`haulier push`: local files to remotes."""
+
+import asyncio
+from contextlib import aclosing
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from haulier.cli.display import Bars, FileBar, Report
+from haulier.cli.journal import (
+    HomeDirectory,
+    JournalFile,
+    code_of,
+    log_to_stderr,
+    open_manager,
+    print_row,
+    print_view,
+    tell_no_runner,
+    tell_obstacle,
+)
+from haulier.cli.options import Json
+from haulier.cli.outcome import DONE, exit_code, explain, run, tell, worst_code
+from haulier.core.errors import HaulierError
+from haulier.core.outgoing import IfExists
+from haulier.core.transfer import Phase, Priority
+
+if TYPE_CHECKING:
+    from haulier.core.dispatch import Dispatch
+    from haulier.core.transfer import TransferId
+    from haulier.sender import UploadManager
+
+
+class Urgency(StrEnum):
+    """Priorities by the names that people type."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def priority(self) -> Priority:
+        """What the queue knows."""
+        return Priority[self.name]
+
+
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        envvar="HAULIER_TO",
+        metavar="REMOTE:PATH",
+        help="Where to; a PATH that ends with / is a folder.",
+    ),
+]
+IfThere = Annotated[
+    IfExists,
+    typer.Option("--if-exists", envvar="HAULIER_IF_EXISTS", help="What is done about a file that is there."),
+]
+HINT = (
+    "interrupted; what was queued is kept, and goes on when haulier agent, haulier serve or another push runs"
+)
+
+
+def push(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="What to send.")],
+    to: To,
+    priority: Annotated[
+        Urgency, typer.Option(envvar="HAULIER_PRIORITY", help="Who goes first of those that wait.")
+    ] = Urgency.NORMAL,
+    if_exists: IfThere = IfExists.REPLACE,
+    transfer_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", envvar="HAULIER_ID", metavar="ID", help="The transfer's id, of your choice; for one FILE."
+        ),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", envvar="HAULIER_NO_WAIT", help="Only queue; somebody else sends.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            envvar="HAULIER_TIMEOUT", min=0, metavar="S", help="Seconds to wait; the transfer goes on after."
+        ),
+    ] = None,
+    journal: JournalFile = None,
+    as_json: Json = False,
+    home: HomeDirectory = None,
+) -> None:
+    """Queue files for a remote, and wait until they are there.
+
+    A transfer is kept in the journal: whatever is interrupted, even by kill -9, goes on when somebody runs the journal
+    again. The same file for the same target is never sent twice at once; a changed one takes the place of the old.
+    """
+    if len(files) > 1 and not to.endswith((":", "/")):
+        raise typer.BadParameter("several files need a folder: a PATH that ends with /", param_hint="--to")
+    if len(files) > 1 and transfer_id is not None:
+        raise typer.BadParameter("an id names one transfer; give one FILE", param_hint="--id")
+    log_to_stderr(quiet=True)
+
+    async def work() -> int:
+        async with open_manager(
+            journal, home, lambda role: role.NEVER if no_wait else role.WHEN_FREE
+        ) as manager:
+            sending = _Push(manager, as_json=as_json, timeout_s=timeout)
+            queued = [
+                await sending.queue(file, to, priority.priority, if_exists, transfer_id) for file in files
+            ]
+            if no_wait:
+                return await sending.leave(queued)
+            with Bars(sending.total) as bars:
+                return await sending.wait_all(queued, bars)
+
+    run(work(), interrupted=HINT)
+
+
+class _Push:
+    """One `haulier push`."""
+
+    def __init__(self, manager: "UploadManager", *, as_json: bool, timeout_s: float | None) -> None:
+        self._manager = manager
+        self._as_json = as_json
+        self._timeout_s = timeout_s
+        self._codes: set[int] = set()
+        self.total = 0
+
+    async def queue(
+        self, file: Path, to: str, priority: Priority, if_exists: IfExists, transfer_id: str | None
+    ) -> "TransferId | None":
+        """Queue one file; what is wrong with it keeps no other from being sent."""
+        try:
+            queued = await self._manager.queue(
+                file, to, priority=priority, if_exists=if_exists, id=transfer_id
+            )
+        except (HaulierError, OSError) as error:
+            tell(f"{file}: {explain(error)}")
+            self._codes.add(exit_code(error))
+            return None
+        view = await self._manager.get(queued)
+        self.total += 0 if view is None else view.snapshot.size
+        return queued
+
+    async def leave(self, queued: "list[TransferId | None]") -> int:
+        """Say what was queued, and leave it to who runs the journal."""
+        for each in queued:
+            view = None if each is None else await self._manager.get(each)
+            if view is not None:
+                print_view(view, as_json=self._as_json)
+        if await self._manager.holder() is None:
+            return tell_no_runner()
+        return worst_code(self._codes)
+
+    async def wait_all(self, queued: "list[TransferId | None]", bars: Bars) -> int:
+        """Wait for all, and tell each as it ends."""
+        showing = asyncio.get_running_loop().create_task(self._show([each for each in queued if each], bars))
+        try:
+            await asyncio.gather(*(self._wait(each) for each in queued if each is not None))
+        finally:
+            showing.cancel()
+            await asyncio.wait({showing})
+        return worst_code(self._codes)
+
+    async def _wait(self, transfer_id: "TransferId") -> None:
+        try:
+            row = await self._manager.wait(transfer_id, timeout_s=self._timeout_s)
+        except HaulierError as error:
+            tell(explain(error))
+            self._codes.add(exit_code(error))
+            return
+        print_row(row, as_json=self._as_json)
+        if code_of(row) != DONE:
+            tell(
+                f"{row.path}: {row.transfer.label}"
+                + (f": {row.transfer.reason}" if row.transfer.reason else "")
+            )
+        self._codes.add(code_of(row))
+
+    async def _show(self, transfers: "list[TransferId]", bars: Bars) -> None:
+        """Draw what happens to these."""
+        from haulier.engine.send_watch import Changed, Progress
+
+        drawing = _Drawing(bars)
+        async with aclosing(self._manager.events()) as events:
+            async for happening in events:
+                if isinstance(happening, Progress) and happening.id in transfers:
+                    drawing.moved(happening.id, happening.done, happening.size)
+                elif isinstance(happening, Changed) and happening.row.id in transfers:
+                    drawing.changed(happening.row)
+                    tell_obstacle(happening.row)
+
+
+class _Drawing:
+    """A bar for each transfer that is on its way."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._shown: dict[str, tuple[FileBar, Report]] = {}
+
+    def moved(self, transfer_id: str, done: int, size: int, waiting: str | None = None) -> None:
+        """Move a bar."""
+        from haulier.client import Progress
+
+        if transfer_id in self._shown:
+            self._shown[transfer_id][1](Progress(done=done, size=size, waiting=waiting))
+
+    def changed(self, row: "Dispatch") -> None:
+        """Begin a bar, say why it stands still, or take it away."""
+        if row.live and row.id not in self._shown and row.transfer.phase is not Phase.QUEUED:
+            bar = self._bars.file(row.target)
+            self._shown[row.id] = (bar, bar.__enter__())
+        snapshot = row.transfer.snapshot
+        self.moved(row.id, snapshot.done, snapshot.size, row.transfer.reason if row.live else None)
+        if not row.live and row.id in self._shown:
+            self._shown.pop(row.id)[0].__exit__(None, None, None)

@@ -1,0 +1,224 @@
+"""`haulier push`, `transfers`, `remote`, `agent` and `watch`, as people run them."""
+
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.support.processes import Commands, Ran, ServeProcess, serving, wait_until
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    with serving(tmp_path_factory.mktemp("service") / "data", {"HAULIER_NO_TRANSFERS": "true"}) as running:
+        yield running
+
+
+@pytest.fixture
+def haulier(service: ServeProcess, tmp_path: Path) -> Commands:
+    commands = Commands(service.url, tmp_path / "work")
+    added = commands.run("remote", "add", "here", "--type", "haulier", "--url", service.url)
+    assert (added.code, added.out) == (0, "added here\n")
+    return commands
+
+
+def stored(haulier: Commands, prefix: str) -> dict[str, int]:
+    """What the service has below a prefix: sizes by path."""
+    found = haulier.run("ls", prefix, "--json").documents
+    assert len({each["path"] for each in found}) == len(found), "two versions of one path"
+    return {each["path"]: each["size"] for each in found}
+
+
+def ids(ran: Ran) -> list[str]:
+    return [each["id"] for each in ran.documents]
+
+
+def first_line(process: "subprocess.Popen[bytes]") -> str:
+    assert process.stdout is not None
+    out: IO[bytes] = process.stdout
+    return out.readline().decode()
+
+
+def stop(process: "subprocess.Popen[bytes]") -> int:
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def test_pushed_files_arrive_under_a_folder(haulier: Commands) -> None:
+    for name, size in (("a.bin", 3_000_000), ("empty", 0)):
+        (haulier.folder / name).write_bytes(bytes(size))
+    pushed = haulier.run("push", "a.bin", "empty", "--to", "here:folder/", "--json")
+    assert pushed.code == 0, pushed.err
+    assert {each["outcome"] for each in pushed.documents} == {"succeeded"}
+    assert {each["label"] for each in pushed.documents} == {"Completed, Succeeded"}
+    assert stored(haulier, "folder/") == {"folder/a.bin": 3_000_000, "folder/empty": 0}
+    shown = haulier.run("transfers", "show", pushed.documents[0]["id"], "--json")
+    assert shown.documents == [{**pushed.documents[0], "place": None}]
+    waited = haulier.run("transfers", "wait", *ids(pushed), "--json")
+    assert (waited.code, sorted(ids(waited))) == (0, sorted(ids(pushed)))
+    again = haulier.run("transfers", "list", "--json")
+    assert sorted(ids(again)) == sorted(ids(pushed))
+
+
+def test_what_cannot_be_pushed_is_told_and_keeps_nothing_else_back(haulier: Commands) -> None:
+    (haulier.folder / "good").write_bytes(b"1")
+    pushed = haulier.run("push", "missing", "good", "--to", "here:told/")
+    assert pushed.code == 1
+    assert "missing" in pushed.err
+    assert stored(haulier, "told/") == {"told/good": 1}
+    for to, words in (("nowhere:x", "there is no remote 'nowhere'"), ("here", "must be REMOTE:PATH")):
+        refused = haulier.run("push", "good", "--to", to)
+        assert refused.code == 1
+        assert words in refused.err
+    several = haulier.run("push", "good", "good", "--to", "here:one")
+    assert several.code == 2
+    assert "ends with /" in several.err
+
+
+def test_what_is_only_queued_waits_for_a_runner(haulier: Commands) -> None:
+    (haulier.folder / "f").write_bytes(b"12345")
+    queued = haulier.run("push", "f", "--to", "here:later", "--no-wait", "--id", "mine", "--json")
+    assert queued.code == 3
+    assert "no process runs this journal" in queued.err
+    assert queued.documents[0]["phase"] == "queued"
+    paused = haulier.run("transfers", "pause", "mine")
+    assert paused.code == 3
+    assert haulier.run("transfers", "resume", "mine").code == 3
+    waited = haulier.run("transfers", "wait", "mine", "--json")
+    assert (waited.code, waited.documents[0]["outcome"]) == (0, "succeeded")
+    assert stored(haulier, "later") == {"later": 5}
+    again = haulier.run("transfers", "retry", "mine", "--json")
+    assert (again.code, again.documents[0]["retry_of"]) == (3, "mine")
+    assert haulier.run("transfers", "remove", "mine").code == 0
+    gone = haulier.run("transfers", "show", "mine")
+    assert gone.code == 1
+    assert "it was removed" in gone.err
+
+
+def test_a_wait_for_nothing_ends_and_one_that_is_too_short_says_so(haulier: Commands) -> None:
+    unknown = haulier.run("transfers", "wait", "never", "--timeout", "0.1")
+    assert unknown.code == 1
+    assert "there is no transfer 'never'" in unknown.err
+    (haulier.folder / "f").write_bytes(b"1")
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    late = haulier.run("push", "f", "--to", "dead:f", "--timeout", "0.5")
+    assert late.code == 3
+    assert "is still" in late.err
+
+
+def test_an_agent_runs_the_journal_alone(haulier: Commands) -> None:
+    agent = haulier.start("agent")
+    try:
+        assert first_line(agent) == f"haulier agent ready, journal {haulier.folder}/home/journal.db\n"
+        second = haulier.run("agent")
+        assert second.code == 4
+        assert f"process {agent.pid} runs this journal already" in second.err
+        (haulier.folder / "f").write_bytes(b"agent")
+        assert haulier.run("push", "f", "--to", "here:agent/one", "--no-wait", "--id", "a1").code == 0
+        assert haulier.run("push", "f", "--to", "here:agent/two").code == 0
+        assert haulier.run("transfers", "wait", "a1").code == 0
+    finally:
+        code = stop(agent)
+    assert code == 0
+    assert stored(haulier, "agent/") == {"agent/one": 5, "agent/two": 5}
+
+
+def test_a_push_takes_over_from_an_agent_that_was_killed(haulier: Commands, service: ServeProcess) -> None:
+    agent = haulier.start("agent")
+    first_line(agent)
+    (haulier.folder / "big").write_bytes(bytes(20_000_000))
+    os.kill(service.pid, signal.SIGSTOP)
+    try:
+        haulier.run("push", "big", "--to", "here:killed/big", "--no-wait", "--id", "big")
+        wait_until(
+            lambda: haulier.run("transfers", "show", "big", "--json").documents[0]["phase"] != "queued",
+            "it runs",
+        )
+        agent.kill()
+        agent.communicate()
+    finally:
+        os.kill(service.pid, signal.SIGCONT)
+    pushed = haulier.run("push", "big", "--to", "here:killed/big", "--json")
+    assert (pushed.code, ids(pushed)) == (0, ["big"])
+    assert stored(haulier, "killed/") == {"killed/big": 20_000_000}
+
+
+def test_a_watched_folder_is_sent_when_it_is_quiet(haulier: Commands) -> None:
+    folder = haulier.folder / "outbox"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "f").write_bytes(b"123")
+    (folder / ".hidden").write_bytes(b"no")
+    watch = haulier.start("watch", "outbox", "--to", "here:watched/")
+    try:
+        assert first_line(watch).startswith("haulier watch ready, journal ")
+        wait_until(lambda: stored(haulier, "watched/") == {"watched/sub/f": 3}, "the file has arrived")
+    finally:
+        assert stop(watch) == 0
+    assert [each["target"] for each in haulier.run("transfers", "list", "--json").documents] == [
+        "watched/sub/f"
+    ]
+
+
+def test_remotes_are_kept_with_their_secrets_for_their_owner_alone(
+    haulier: Commands, service: ServeProcess
+) -> None:
+    added = haulier.run(
+        *("remote", "add", "here", "--type", "haulier", "--url", service.url, "--option", "capsule=default"),
+        HAULIER_TOKEN="hl_very-secret",
+    )
+    assert added.out == "changed here\n"
+    login = haulier.run("remote", "login", "here", given=b"hl_other-secret\n")
+    assert login.code == 0
+    home = haulier.folder / "home"
+    assert "hl_other-secret" in (home / "remotes.json").read_text()
+    for each in home.iterdir():
+        assert stat.S_IMODE(each.stat().st_mode) == 0o600, each
+    listed = haulier.run("remote", "list", "--json")
+    assert listed.documents == [
+        {
+            "name": "here",
+            "type": "haulier",
+            "url": service.url,
+            "options": {"capsule": "default"},
+            "secrets": ["token"],
+        }
+    ]
+    assert "secret" not in (haulier.run("remote", "list").out + login.out + login.err).replace("secrets", "")
+    assert haulier.run("remote", "rm", "here").code == 0
+    assert haulier.run("remote", "rm", "here").code == 2
+    assert haulier.run("remote", "test", "here").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("x y", "--type", "haulier", "--url", "http://127.0.0.1"), "letters, digits"),
+        (("x", "--type", "ftp", "--url", "http://127.0.0.1"), "one of"),
+        (("x", "--type", "haulier", "--url", "file:///x"), "https://"),
+        (("x", "--type", "haulier", "--url", "http://h", "--option", "colour=red"), "capsule"),
+        (("x", "--type", "haulier", "--url", "http://h", "--option", "verify=never"), "strict"),
+        (("x", "--type", "haulier", "--url", "http://h", "--option", "slots=-1"), "0 (no limit)"),
+        (("x", "--type", "haulier", "--url", "http://h", "--option", "slots"), "KEY=VALUE"),
+    ],
+)
+def test_a_remote_that_cannot_be_is_refused_with_the_cure(
+    haulier: Commands, arguments: tuple[str, ...], words: str
+) -> None:
+    refused = haulier.run("remote", "add", *arguments)
+    assert refused.code == 2
+    assert words in refused.err
+    assert [each["name"] for each in haulier.run("remote", "list", "--json").documents] == ["here"]
+
+
+def test_a_remote_can_be_asked_whether_it_is_there(haulier: Commands) -> None:
+    asked = haulier.run("remote", "test", "here")
+    assert (asked.code, asked.out) == (0, "here answers, and takes the credentials\n")
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    dead = haulier.run("remote", "test", "dead")
+    assert dead.code == 3

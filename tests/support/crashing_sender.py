@@ -1,0 +1,54 @@
+"""A sender that kills itself, by SIGKILL, at the N-th transaction of its journal: before its commit, or right after it.
+
+`python -m tests.support.crashing_sender JOURNAL URL FILE TARGET N before|after`; prints `done` when it came to its end alive.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from haulier import UploadManager
+from haulier.adapters.clock import SystemClock
+from haulier.adapters.journal import SqliteJournal
+from haulier.remotes.haulier import HaulierRemote
+
+
+class CrashingJournal(SqliteJournal):
+    """Dies at a transaction that changes something."""
+
+    def __init__(self, path: Path, at: int, when: str) -> None:
+        super().__init__(path, SystemClock())
+        self._left = at
+        self._when = when
+
+    def _write(self, work: Any, durable: bool) -> Any:
+        def counting(rows: Any) -> Any:
+            before = rows.revision()
+            result = work(rows)
+            self._changed = rows.revision() != before
+            if self._changed:
+                self._left -= 1
+                if self._left == 0 and self._when == "before":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        result = super()._write(counting, durable)
+        if self._left == 0 and self._changed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+async def main() -> None:
+    journal, url, file, target, at, when = sys.argv[1:]
+    remote = HaulierRemote(url)
+    async with UploadManager(CrashingJournal(Path(journal), int(at), when), {"here": remote}) as manager:
+        await manager.wait(await manager.queue(file, f"here:{target}", id=target))
+    await remote.close()
+    print("done")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
