@@ -215,7 +215,7 @@ def test_guessing_from_one_address_stops_and_others_go_on(tmp_path: Path) -> Non
         assert wait_of(ask(service, people["reader"], "GET", "/", X_Forwarded_For=CLIENT))
         assert ask(service, people["owner"], "GET", "/", X_Forwarded_For=CLIENT).status == 200
         assert ask(service, people["reader"], "GET", "/", X_Forwarded_For=OTHER).status == 200
-        assert ask(service, None, "GET", "/", X_Forwarded_For=CLIENT).status == 401
+        assert ask(service, None, "GET", "/api/records", X_Forwarded_For=CLIENT).status == 401
 
 
 def test_an_owner_has_a_rate(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_owner_has_a_rate(tmp_path: Path) -> None:
 
 def test_an_address_has_a_rate_whoever_asks(tmp_path: Path) -> None:
     with closed(tmp_path, rate_per_address="0.01", trusted_proxies="127.0.0.1") as (service, people):
-        assert ask(service, None, "GET", "/", X_Forwarded_For=CLIENT).status == 401
+        assert ask(service, None, "GET", "/api/records", X_Forwarded_For=CLIENT).status == 401
         assert wait_of(ask(service, people["owner"], "GET", "/", X_Forwarded_For=CLIENT))
         assert ask(service, people["owner"], "GET", "/", X_Forwarded_For=OTHER).status == 200
 

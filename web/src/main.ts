@@ -3,34 +3,34 @@ import "./style.css";
 import { h } from "./dom";
 import { makeFilesView } from "./files/view";
 import { Live } from "./live";
+import { enter, isGuest, personOf, signIn, signOut, type Session } from "./session";
 import { toasts } from "./toasts";
 import { makeUploadView } from "./upload/view";
+import { sentence } from "./words";
 
 async function start(): Promise<void> {
+  const session = await enter();
   const live = new Live();
-  const upload = await makeUploadView();
-  const files = makeFilesView(live);
+  const upload = await makeUploadView(session);
   const views = new Map([
     ["upload", upload.element],
-    ["files", files],
+    ["files", makeFilesView(live, session)],
   ]);
   const links = new Map([...views.keys()].map((name) => [name, h("a", { href: `#${name}` }, title(name))]));
   const progress = h("span", { class: "progress", "aria-hidden": "true" });
   upload.onProgress((percent) => (progress.textContent = percent === null ? "" : `Uploading, ${percent} %`));
-  document
-    .getElementById("page")
-    ?.replaceChildren(
-      h(
-        "header",
-        { class: "bar" },
-        h("strong", {}, "Haulier"),
-        h("nav", { "aria-label": "Views" }, ...links.values()),
-        progress,
-        connection(live),
-      ),
-      h("main", {}, ...views.values()),
-      toasts(),
-    );
+  page().replaceChildren(
+    h(
+      "header",
+      { class: "bar" },
+      h("strong", {}, "Haulier"),
+      h("nav", { "aria-label": "Views" }, ...links.values()),
+      progress,
+      h("div", { class: "end" }, connection(live), ...person(session)),
+    ),
+    h("main", {}, ...views.values()),
+    toasts(),
+  );
   const show = (): void => {
     const wanted = location.hash.slice(1).split("?")[0] ?? "";
     const name = views.has(wanted) ? wanted : "upload";
@@ -44,6 +44,10 @@ async function start(): Promise<void> {
   addEventListener("hashchange", show);
   show();
   live.start();
+}
+
+function page(): HTMLElement {
+  return document.getElementById("page") ?? document.body;
 }
 
 function title(name: string): string {
@@ -60,4 +64,26 @@ function connection(live: Live): HTMLElement {
   return state;
 }
 
-void start();
+/** Who is signed in, and the way out; or the way in. */
+function person(session: Session): HTMLElement[] {
+  const name = personOf(session);
+  if (name !== null) {
+    return [
+      h("span", { class: "person" }, name),
+      h("button", { type: "button", onclick: signOut }, "Sign out"),
+    ];
+  }
+  const begin = (): void =>
+    void signIn(true).then(
+      () => location.reload(),
+      () => undefined,
+    );
+  return isGuest(session) ? [h("button", { type: "button", onclick: begin }, "Sign in")] : [];
+}
+
+start().catch((error: unknown) => {
+  const again = h("button", { type: "button", onclick: () => location.reload() }, "Try again");
+  page().replaceChildren(
+    h("main", { class: "failed" }, h("h1", {}, "Haulier"), h("p", { role: "alert" }, sentence(error)), again),
+  );
+});

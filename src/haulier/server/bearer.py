@@ -2,7 +2,7 @@
 
 Rule 1: a request is judged before its body is read: the name in `Host`, how often its address asks, its token.
 Rule 2: without a valid token everything answers 401, whether it exists or not; only probes, documents, preflights
-        and links need none.
+        and links need none, and the page, on which people say who they are.
 Rule 3: an upload's own token is tried on that upload's addresses only, so it can never be good for anything else.
 Rule 4: who sends a token is whose the token is, or nobody: a bad one never turns its bearer into a visitor.
 Rule 5: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
@@ -28,7 +28,15 @@ from haulier.core.session import SessionId
 from haulier.core.token import SignIn
 from haulier.server.access import CALLER, is_document, is_link, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
-from haulier.server.browsers import SIGN_IN, Browsers, cookies_named, keep_sign_in, sign_in_cookie
+from haulier.server.browsers import (
+    NOBODY,
+    SIGN_IN,
+    Browsers,
+    cookies_named,
+    is_page,
+    keep_sign_in,
+    sign_in_cookie,
+)
 from haulier.server.errors import OriginRefused
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets, address_key, require_room
@@ -187,6 +195,8 @@ class TokenGuard:
         caller = await self._callers.signed_in(scope)
         by_cookie = caller is not None or not headers_named(scope, b"x-session-id")
         caller = caller or await self._browsers.admitted(scope)
+        if caller is None and is_page(scope):
+            return NOBODY
         if caller is None:
             return await self._callers.identify(scope)
         if by_cookie:

@@ -94,8 +94,12 @@ def makes_visitors(scope: Scope) -> bool:
 
 def is_for_visitors(scope: Scope) -> bool:
     """Whether a request is answered to whoever may become a visitor."""
-    path = route_path(scope)
-    return path.startswith(_INGESTION) or (path == _PAGE and scope["method"] in {"GET", "HEAD"})
+    return is_page(scope) or route_path(scope).startswith(_INGESTION)
+
+
+def is_page(scope: Scope) -> bool:
+    """Whether a request is for the page, on which people may say who they are."""
+    return route_path(scope) == _PAGE and scope["method"] in {"GET", "HEAD"}
 
 
 def answer_with(scope: Scope, name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from haulier.core.token import SignIn, Token
 from haulier.core.upload import UploadDetails
 from haulier.server.access import CALLER
 from haulier.server.bearer import MAX_TOKEN, REMEMBERED, Callers, TokenGuard, bearer_token
-from haulier.server.browsers import Browsers
+from haulier.server.browsers import NOBODY, Browsers
 from haulier.server.errors import HostRefused, RateLimited
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets
@@ -131,13 +131,24 @@ async def test_a_known_token_tells_the_caller(world: World) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/records", "/metrics", "/nothing/here", "/healthz/", "/errors/", "/errors/a/b", "/page/"],
+    ["/api/records", "/metrics", "/nothing/here", "/healthz/", "/errors/", "/errors/a/b", "/page/"],
 )
 async def test_nothing_else_is_open(world: World, path: str) -> None:
     for given in ((), ("Bearer hl_bob",)):
         with pytest.raises(Unauthenticated):
             await world.ask(*given, path=path)
     assert world.passed == []
+
+
+async def test_the_page_is_shown_to_nobody_so_that_he_can_sign_in_but_not_to_a_bad_token(
+    world: World,
+) -> None:
+    assert await world.ask(path="/") == NOBODY
+    assert await world.ask(path="/", method="HEAD") == NOBODY
+    with pytest.raises(Unauthenticated):
+        await world.ask(path="/", method="POST")
+    with pytest.raises(Unauthenticated):
+        await world.ask("Bearer hl_bob", path="/")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 /** What the Files view shows: kept in the address, so that a reload and a link show the same. */
 import { h } from "../dom";
+import { personOf, type Session } from "../session";
 import type { Filters } from "./rows";
 
 const STATUSES = ["uploading", "uploaded", "processing", "completed", "failed", "cancelled", "expired"];
@@ -7,13 +8,17 @@ const STATUSES = ["uploading", "uploaded", "processing", "completed", "failed", 
 const QUIET_MS = 250;
 
 /** The form; `changed` is told what to ask the service for. */
-export function makeFilters(changed: (filters: Filters) => void): {
+export function makeFilters(
+  session: Session,
+  changed: (filters: Filters) => void,
+): {
   element: HTMLFormElement;
   current: () => Filters;
 } {
   const given = new URLSearchParams(location.hash.split("?")[1] ?? "");
   const field = (name: string, label: string, type: string): HTMLElement =>
     h("label", {}, h("span", {}, label), h("input", { name, type, autocomplete: "off" }));
+  const mine = whoseLabel(session);
   const status = h(
     "select",
     { name: "status" },
@@ -28,12 +33,22 @@ export function makeFilters(changed: (filters: Filters) => void): {
     h("label", {}, h("span", {}, "Status"), status),
     field("from", "From", "date"),
     field("to", "To", "date"),
+    mine !== null &&
+      h(
+        "label",
+        { class: "check" },
+        h("input", { name: "mine", type: "checkbox", value: "true" }),
+        h("span", {}, mine),
+      ),
     h("button", { type: "reset" }, "Clear"),
   );
   // Not as attributes: those would be what Clear goes back to.
   for (const [name, value] of given) {
     const control = element.elements.namedItem(name);
-    if (control instanceof HTMLInputElement || control instanceof HTMLSelectElement) control.value = value;
+    if (control instanceof HTMLInputElement && control.type === "checkbox")
+      control.checked = value === "true";
+    else if (control instanceof HTMLInputElement || control instanceof HTMLSelectElement)
+      control.value = value;
   }
   let timer = 0;
   const tell = (): void => {
@@ -53,6 +68,12 @@ export function makeFilters(changed: (filters: Filters) => void): {
     tell();
   });
   return { element, current: () => asked(valuesOf(element)) };
+}
+
+/** What "mine" means to whoever is here; null where everything is everybody's. */
+function whoseLabel(session: Session): string | null {
+  if (personOf(session) !== null) return "Only mine";
+  return session.owner.startsWith("visitor:") ? "From this browser" : null;
 }
 
 function valuesOf(form: HTMLFormElement): Filters {

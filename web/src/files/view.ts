@@ -2,6 +2,7 @@
 import { call, type FileRecord } from "../api";
 import { h } from "../dom";
 import type { Live } from "../live";
+import { isUnknown, signIn, type Session } from "../session";
 import { toast } from "../toasts";
 import { sentence } from "../words";
 import { Drawer } from "./drawer";
@@ -12,8 +13,8 @@ import { Table } from "./table";
 /** Events are gathered for so long before the list is brought up to date. */
 const GATHER_MS = 150;
 
-export function makeFilesView(live: Live): HTMLElement {
-  const view = new FilesView();
+export function makeFilesView(live: Live, session: Session): HTMLElement {
+  const view = new FilesView(session);
   live.listen((message) => {
     if (message.type === "gap") void view.reload();
     if (message.type === "record") view.heard(message.event.record);
@@ -32,13 +33,14 @@ class FilesView {
     near: () => void this.#try(() => this.#rows.more()),
   });
   readonly #drawer = new Drawer({ delete: (record) => void this.#delete(record) });
-  readonly #filters = makeFilters((filters) => void this.#try(() => this.#rows.reload(filters)));
+  readonly #filters: ReturnType<typeof makeFilters>;
   readonly #note = h("p", { class: "note", role: "status" });
   readonly #heard = new Set<string>();
   #gathering = 0;
   #loaded = false;
 
-  constructor() {
+  constructor(session: Session) {
+    this.#filters = makeFilters(session, (filters) => void this.#try(() => this.#rows.reload(filters)));
     this.element = h(
       "section",
       { id: "files", "aria-label": "Files" },
@@ -99,6 +101,12 @@ class FilesView {
     try {
       await job();
     } catch (error) {
+      if (isUnknown(error)) {
+        // The sign-in has ended meanwhile; what is under way goes on, with tokens of its own.
+        await signIn(false);
+        location.reload();
+        return;
+      }
       if (this.#loaded) toast(sentence(error));
       else this.#say(sentence(error));
     }

@@ -3,7 +3,8 @@
  * Each tab has its own, else tabs would take each other's uploads for their own. A tab that is reloaded gets the one it
  * had; a new tab gets one that a closed tab has left unfinished, else the first that is free.
  * Rule 1: a store is a tab's for as long as the tab holds its lock.
- * Rule 2: where there are no locks (plain http names) a store is known to one tab only.
+ * Rule 2: nobody is shown what another person, who was signed in here, has left.
+ * Rule 3: where there are no locks (plain http names) a store is known to one tab only.
  */
 
 const MINE = "haulier.slot";
@@ -14,17 +15,19 @@ const SLOTS = 64;
 const OWN_TIMEOUT_MS = 2000;
 
 /** Take a store; returns its name. It is held until the tab ends. */
-export async function takeSlot(): Promise<string> {
-  if (!("locks" in navigator)) return slotWithoutLocks();
-  const mine = sessionStorage.getItem(MINE);
+export async function takeSlot(person: string | null): Promise<string> {
+  const prefix = person === null ? "haulier" : `haulier-${encodeURIComponent(person)}`;
+  const had = sessionStorage.getItem(MINE);
+  const mine = had?.slice(0, had.lastIndexOf("-")) === prefix ? had : null;
+  if (!("locks" in navigator)) return mine ?? slotWithoutLocks(prefix);
   if (mine !== null && (await hold(mine, AbortSignal.timeout(OWN_TIMEOUT_MS)))) return mine;
-  for (const slot of candidates()) {
+  for (const slot of candidates(prefix)) {
     if (await hold(slot)) {
       sessionStorage.setItem(MINE, slot);
       return slot;
     }
   }
-  return slotWithoutLocks();
+  return slotWithoutLocks(prefix);
 }
 
 /** Remember whether a store has something to go on with. */
@@ -33,8 +36,8 @@ export function markUnfinished(slot: string, unfinished: boolean): void {
   else localStorage.removeItem(UNFINISHED + slot);
 }
 
-function candidates(): string[] {
-  const all = Array.from({ length: SLOTS }, (_, index) => `haulier-${index}`);
+function candidates(prefix: string): string[] {
+  const all = Array.from({ length: SLOTS }, (_, index) => `${prefix}-${index}`);
   const left = all.filter((slot) => localStorage.getItem(UNFINISHED + slot) !== null);
   return [...left, ...all.filter((slot) => !left.includes(slot))];
 }
@@ -52,8 +55,8 @@ function hold(slot: string, signal?: AbortSignal): Promise<boolean> {
   });
 }
 
-function slotWithoutLocks(): string {
-  const slot = sessionStorage.getItem(MINE) ?? `haulier-${String(Math.random()).slice(2)}`;
+function slotWithoutLocks(prefix: string): string {
+  const slot = `${prefix}-${String(Math.random()).slice(2)}`;
   sessionStorage.setItem(MINE, slot);
   return slot;
 }

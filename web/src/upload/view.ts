@@ -3,6 +3,7 @@ import "@uppy/core/css/style.min.css";
 import "@uppy/dashboard/css/style.min.css";
 import { h } from "../dom";
 import { size } from "../format";
+import { personOf, type Session } from "../session";
 import { sentence } from "../words";
 import type { PageUppy } from "./uploader";
 import { takeSlot } from "./slot";
@@ -14,7 +15,7 @@ export interface UploadView {
   onProgress: (listener: (percent: number | null) => void) => void;
 }
 
-export async function makeUploadView(): Promise<UploadView> {
+export async function makeUploadView(session: Session): Promise<UploadView> {
   const target = h("div", { class: "dashboard" });
   const waiting = h("p", { class: "waiting", role: "status", hidden: true });
   const total = h("p", { class: "total", role: "status" });
@@ -31,7 +32,7 @@ export async function makeUploadView(): Promise<UploadView> {
     target,
     total,
   );
-  const slot = await takeSlot();
+  const slot = await takeSlot(personOf(session));
   const uppy = makeUppy({
     slot,
     target,

@@ -1,9 +1,12 @@
 /** Debian's Chromium, headless, by playwright-core. */
 import { createHash, randomFillSync } from "node:crypto";
-import { createReadStream, existsSync, writeFileSync } from "node:fs";
+import { createReadStream, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
+import type axe from "axe-core";
 import { chromium, type Browser, type BrowserContext, type Locator, type Page } from "playwright-core";
 
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 /** How long anything may take before a test fails; a bound against hanging, no measure of speed. */
 export const DEADLINE_MS = 30_000;
@@ -103,4 +106,14 @@ export async function networkOf(page: Page): Promise<{
       uploadThroughput,
     }) as unknown as Promise<void>;
   return { slow: (bytesPerS) => set(false, bytesPerS), off: () => set(true, -1), on: () => set(false, -1) };
+}
+
+/** What axe-core finds that is serious or worse, in short. */
+export async function findings(page: Page): Promise<string[]> {
+  // By the debugger, not by a script element: the policy of the page forbids that.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
 }

@@ -1,25 +1,10 @@
 import { gzipSync } from "node:zlib";
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
-import axe from "axe-core";
 import { expect, test } from "vitest";
-import type { Page } from "playwright-core";
-import { chooser, PICTURES, rows } from "./browser";
+import { chooser, findings, PICTURES, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 780 } } as const;
-
-/** What axe-core finds that is serious or worse, in short. */
-async function findings(page: Page): Promise<string[]> {
-  // By the debugger, not by a script element: the policy of the page forbids that.
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
-}
 
 test.each([
   ["light", "desktop"],

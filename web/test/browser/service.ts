@@ -1,5 +1,5 @@
 /** The installed `haulier serve` on a free port, and what a test asks it directly. */
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,6 +30,22 @@ export class Service {
 
   get dataDir(): string {
     return join(this.folder, "data");
+  }
+
+  /** Make a token for a principal; the service then asks everybody for one. */
+  token(principal: string, ...options: string[]): string {
+    const command = [
+      "token",
+      "create",
+      "--principal",
+      principal,
+      "--data-dir",
+      this.dataDir,
+      "--json",
+      ...options,
+    ];
+    const told = JSON.parse(execFileSync(HAULIER, command, { encoding: "utf8" })) as { token: string };
+    return told.token;
   }
 
   /** Start it; again on the same port and data when it ran before. */

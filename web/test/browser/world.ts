@@ -10,7 +10,7 @@ export interface World {
   readonly service: Service;
   readonly browser: Browser;
   /** Open the page in a browser profile of its own. */
-  page(options?: BrowserContextOptions, hash?: string): Promise<Page>;
+  page(options?: BrowserContextOptions, hash?: string, url?: string): Promise<Page>;
   /** A file of these bytes. */
   file(name: string, body: string | Uint8Array): string;
 }
@@ -44,10 +44,10 @@ export function makeWorld(settings: Record<string, string> = {}): World {
     get browser() {
       return there(browser);
     },
-    async page(options = {}, hash = "") {
+    async page(options = {}, hash = "", url = there(service).url) {
       const context = await there(browser).newContext({ locale: "en-GB", timezoneId: "UTC", ...options });
       contexts.push(context);
-      const page = await open(context, `${there(service).url}/${hash}`);
+      const page = await open(context, `${url}/${hash}`);
       pages.push(page);
       return page;
     },

@@ -1,0 +1,101 @@
+/** Who is at the page, and the dialog in which they say so where the service asks. */
+import { call, Problem } from "./api";
+import { h } from "./dom";
+import { sentence } from "./words";
+
+/** What the service knows of whoever calls. */
+export interface Session {
+  /** `user:NAME`, `visitor:ID`, or `local`. */
+  owner: string;
+  scope: string;
+}
+
+/** The name of who is signed in; null for a visitor and on a service that asks nobody. */
+export function personOf(session: Session): string | null {
+  return session.owner.startsWith("user:") ? session.owner.slice("user:".length) : null;
+}
+
+/** Whether signing in would show more: a guest of a service that knows others by name. */
+export function isGuest(session: Session): boolean {
+  return session.owner.startsWith("visitor") && session.scope !== "operator";
+}
+
+/** Return who is here; where the service lets nobody in without a name, ask for the token until it is a good one. */
+export async function enter(): Promise<Session> {
+  try {
+    return await call<Session>("api/session");
+  } catch (error) {
+    if (!isUnknown(error)) throw error;
+  }
+  return signIn(false);
+}
+
+export function isUnknown(error: unknown): boolean {
+  return error instanceof Problem && error.status === 401;
+}
+
+export async function signOut(): Promise<void> {
+  await call("api/session", { method: "DELETE" });
+  location.reload();
+}
+
+let asking: Promise<Session> | null = null;
+
+/** Ask for a token, once for all who want to know; broken off only where that is allowed. */
+export function signIn(mayClose: boolean): Promise<Session> {
+  asking ??= ask(mayClose).finally(() => (asking = null));
+  return asking;
+}
+
+function ask(mayClose: boolean): Promise<Session> {
+  const dialog = h("dialog", { class: "sign-in", "aria-labelledby": "sign-in-title" });
+  const token = h("input", {
+    type: "password",
+    name: "token",
+    autocomplete: "current-password",
+    required: true,
+  });
+  const trouble = h("p", { class: "error", role: "alert" });
+  const form = h(
+    "form",
+    {},
+    h("h2", { id: "sign-in-title" }, "Sign in"),
+    h("p", {}, "Enter the token that you were given. The browser keeps none of it."),
+    h("label", {}, h("span", {}, "Token"), token),
+    trouble,
+    h(
+      "div",
+      { class: "actions" },
+      h("button", { class: "button" }, "Sign in"),
+      mayClose && h("button", { type: "button", onclick: () => dialog.close() }, "Not now"),
+    ),
+  );
+  dialog.append(form);
+  dialog.addEventListener("cancel", (event) => {
+    if (!mayClose) event.preventDefault();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve, reject) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      reject(new Error("not signed in"));
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      exchange(token.value.trim()).then(
+        (session) => {
+          resolve(session);
+          dialog.close();
+        },
+        (error: unknown) => {
+          trouble.textContent = isUnknown(error) ? "This token is not good, or no longer." : sentence(error);
+        },
+      );
+    });
+  });
+}
+
+function exchange(token: string): Promise<Session> {
+  return call("api/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+}

@@ -1,0 +1,54 @@
+import { expect, test } from "vitest";
+import { findings, PICTURES, rows, chooser } from "./browser";
+import { Service } from "./service";
+import { makeWorld } from "./world";
+
+const world = makeWorld();
+
+test("a browser can show only what came from it", async () => {
+  await world.service.put("of-curl.txt", "1");
+  const page = await world.page();
+  await chooser(page).setInputFiles(world.file("of-this-browser.txt", "2"));
+  await page.getByText("1 of 1 file sent").waitFor();
+  await page.getByRole("link", { name: "Files" }).click();
+  const names = async () => (await rows(page).locator(".filename").allTextContents()).sort();
+  await expect.poll(names).toEqual(["of-curl.txt", "of-this-browser.txt"]);
+  await page.getByLabel("From this browser").check();
+  await expect.poll(names).toEqual(["of-this-browser.txt"]);
+  await world.service.put("of-curl-too.txt", "3");
+  await page.reload();
+  await expect.poll(names).toEqual(["of-this-browser.txt"]);
+});
+
+test("where tokens are required one signs in, sees one's own, and signs out", async () => {
+  const closed = new Service();
+  const [ann, bob] = [closed.token("ann", "--scope", "write"), closed.token("bob", "--scope", "write")];
+  await closed.run();
+  const headers = { Authorization: `Bearer ${bob}` };
+  await fetch(`${closed.url}/api/files/of-bob.txt`, { method: "PUT", headers, body: "bob" });
+  const page = await world.page({ colorScheme: "dark" }, "", closed.url);
+  await page.getByLabel("Token").fill("hl_wrong");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("This token is not good, or no longer.").waitFor();
+  await page.screenshot({ path: `${PICTURES}/sign-in-desktop-dark.png` });
+  expect(await findings(page)).toEqual([]);
+  await page.getByLabel("Token").fill(ann);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("ann", { exact: true }).waitFor();
+  await chooser(page).setInputFiles(world.file("of-ann.txt", "ann"));
+  await page.getByText("1 of 1 file sent").waitFor();
+  await page.getByRole("link", { name: "Files" }).click();
+  await rows(page).filter({ hasText: "of-ann.txt" }).filter({ hasText: "completed" }).click();
+  const download = page.waitForEvent("download");
+  await page.getByRole("dialog").getByRole("link", { name: "Download" }).click();
+  expect((await download).suggestedFilename()).toBe("of-ann.txt");
+  await page.keyboard.press("Escape");
+  expect(await rows(page).locator(".filename").allTextContents()).toEqual(["of-ann.txt"]);
+  const kept = await page.evaluate(() =>
+    [Object.values(localStorage), Object.values(sessionStorage), document.cookie].join(),
+  );
+  expect(kept).not.toContain(ann);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("dialog", { name: "Sign in" }).waitFor();
+  await closed.stop();
+});
