@@ -3,15 +3,10 @@ import { BasePlugin, EventManager, type Body, type Uppy, type UppyFile } from "@
 import { wordsOf } from "../words";
 import type { FileRecord, Problem, Unreachable } from "../api";
 import { abandon, begin, isOver, send, type Ticket } from "./session";
+import { forget, forgetOld, keep, keptOf } from "./tickets";
 import { Door, Turns } from "./waiting";
 
-/** What is kept with a file; Golden Retriever keeps it over a reload. */
-export type PageMeta = {
-  relativePath?: string | null;
-  /** The idempotency key of its session. */
-  key?: string | null;
-  ticket?: Ticket | null;
-};
+export type PageMeta = { relativePath?: string | null };
 export type PageBody = FileRecord & Body;
 export type PageUppy = Uppy<PageMeta, PageBody>;
 export type PageFile = UppyFile<PageMeta, PageBody>;
@@ -50,6 +45,7 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
         individualCancellation: true,
       },
     });
+    forgetOld(Date.now());
     this.uppy.addUploader(this.#upload);
     this.uppy.on("file-removed", this.#free);
   }
@@ -61,7 +57,9 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
 
   /** Whoever takes a file from the list does not want what has arrived of it. */
   readonly #free = (file: PageFile): void => {
-    if (file.meta.ticket && !file.progress.uploadComplete) void abandon(file.meta.ticket);
+    const ticket = keptOf(file.id)?.ticket;
+    forget(file.id);
+    if (ticket && !file.progress.uploadComplete) void abandon(ticket);
   };
 
   readonly #upload = async (ids: string[]): Promise<void> => {
@@ -75,6 +73,7 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
     try {
       const data = await one.data();
       const record = await this.#files.run(() => one.send(data));
+      forget(id);
       this.uppy.emit("upload-success", this.uppy.getFile(id), { status: 200, body: record as PageBody });
     } catch (error) {
       if (error instanceof Removed) return;
@@ -134,14 +133,14 @@ class OneFile {
       try {
         return await this.#attempt(data, AbortSignal.any([this.#stage.signal, this.#removed.signal]));
       } catch (error) {
-        if (isOver(error)) this.uppy.setFileMeta(this.id, { ticket: null, key: null });
+        if (isOver(error)) forget(this.id);
         else if (!(error instanceof Paused)) throw error;
       }
     }
   }
 
   async #attempt(data: Blob, signal: AbortSignal): Promise<FileRecord> {
-    const ticket = this.#file.meta.ticket ?? (await this.#begin(data, signal));
+    const ticket = keptOf(this.id)?.ticket ?? (await this.#begin(data, signal));
     return send(ticket, data, {
       turns: this.chunks,
       signal,
@@ -152,8 +151,9 @@ class OneFile {
 
   async #begin(data: Blob, signal: AbortSignal): Promise<Ticket> {
     const { name, type, meta } = this.#file;
-    const key = meta.key ?? newKey();
-    this.uppy.setFileMeta(this.id, { key });
+    const kept = keptOf(this.id) ?? { key: newKey(), ticket: null, since: Date.now() };
+    keep(this.id, kept);
+    const { key } = kept;
     const description = {
       filename: name,
       size: data.size,
@@ -162,7 +162,7 @@ class OneFile {
       key,
     };
     const ticket = await begin(description, signal, this.onWait);
-    this.uppy.setFileMeta(this.id, { ticket });
+    keep(this.id, { ...kept, ticket });
     return ticket;
   }
 

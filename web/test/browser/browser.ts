@@ -4,6 +4,7 @@ import { createReadStream, existsSync, readFileSync, writeFileSync } from "node:
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import type axe from "axe-core";
+import { expect } from "vitest";
 import { chromium, type Browser, type BrowserContext, type Locator, type Page } from "playwright-core";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -73,21 +74,25 @@ export async function randomFile(
   return { path, digest: hash.digest("hex") };
 }
 
-/** Wait until the browser keeps what it needs to go on with so many files; it writes that twice a second. */
+/** Wait until the browser keeps so many files over a reload; it does that beside the upload. */
 export async function kept(page: Page, files: number): Promise<void> {
-  await page.waitForFunction(async (wanted) => {
-    const database = await new Promise<IDBDatabase>((done, failed) => {
-      const request = indexedDB.open("uppy-blobs");
-      request.onsuccess = () => done(request.result);
-      request.onerror = () => failed(new Error("no database"));
+  const count = () =>
+    page.evaluate(async () => {
+      const database = await new Promise<IDBDatabase>((done, failed) => {
+        const request = indexedDB.open("uppy-blobs");
+        request.onsuccess = () => done(request.result);
+        request.onerror = () => failed(new Error("no database"));
+      });
+      const all = (store: string) =>
+        new Promise<unknown[]>((done) => {
+          const request = database.transaction(store).objectStore(store).getAll();
+          request.onsuccess = () => done(request.result);
+        });
+      const [blobs, lists] = [await all("files"), await all("metadata")];
+      database.close();
+      return JSON.stringify(lists).includes("uploadStarted") ? blobs.length : 0;
     });
-    const all = await new Promise<unknown[]>((done) => {
-      const request = database.transaction("metadata").objectStore("metadata").getAll();
-      request.onsuccess = () => done(request.result);
-    });
-    database.close();
-    return (JSON.stringify(all).match(/chunkSize/g)?.length ?? 0) >= wanted;
-  }, files);
+  await expect.poll(count).toBe(files);
 }
 
 /** The network of one page: so slow that an upload has a middle, then gone, then back. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Page } from "playwright-core";
-import { chooser, networkOf, randomFile, rows } from "./browser";
+import { chooser, kept, networkOf, randomFile, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
@@ -37,6 +37,7 @@ test.each([6, 12, 80])("%s MB go on by themselves after a lost network and a rel
   await arrived(name, size * 200_000);
   await network.off();
   await page.getByText("The service cannot be reached.").waitFor();
+  await kept(page, 1);
   await network.on();
   await page.reload();
   await checkWhole(page, name, digest);
@@ -99,7 +100,6 @@ test("a file too large to be kept goes on where it was, once it is chosen again"
   await chooser(page).setInputFiles(path);
   await arrived("large.bin", 100 * MB);
   await page.reload();
-  await page.getByText("large.bin").waitFor();
   const sent: number[] = [];
   page.on("request", (request) => {
     const chunk = /\/chunks\/(\d+)$/.exec(request.url());

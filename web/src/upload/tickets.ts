@@ -1,0 +1,47 @@
+/** What is kept of each upload's session, so that it is gone on with after a reload.
+ *
+ * Golden Retriever keeps files and writes twice a second; a session is kept at once, or a reload just after its begin
+ * would begin another one.
+ */
+import type { Ticket } from "./session";
+
+export interface Kept {
+  /** The idempotency key of the begin, kept before it is sent. */
+  key: string;
+  /** The session, once its begin was answered. */
+  ticket: Ticket | null;
+  /** When it was begun, in milliseconds; see LASTS_MS. */
+  since: number;
+}
+
+const PREFIX = "haulier.session.";
+/** The service forgets a session that stood still for so long. */
+const LASTS_MS = 24 * 60 * 60 * 1000;
+
+/** Return what is kept of a file's session; null when there is none. */
+export function keptOf(fileId: string): Kept | null {
+  const text = localStorage.getItem(PREFIX + fileId);
+  return text === null ? null : (JSON.parse(text) as Kept);
+}
+
+/** Keep it. Where the browser refuses, a reload begins anew; that is no reason not to upload now. */
+export function keep(fileId: string, kept: Kept): void {
+  try {
+    localStorage.setItem(PREFIX + fileId, JSON.stringify(kept));
+  } catch (error) {
+    console.warn("the browser keeps no sessions", error);
+  }
+}
+
+export function forget(fileId: string): void {
+  localStorage.removeItem(PREFIX + fileId);
+}
+
+/** Forget what the service has forgotten. */
+export function forgetOld(now: number): void {
+  const ids = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX));
+  for (const id of ids.map((name) => name.slice(PREFIX.length))) {
+    const kept = keptOf(id);
+    if (kept && now - kept.since > LASTS_MS) forget(id);
+  }
+}
