@@ -54,6 +54,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
     "The file is larger than it said it was.",
     "Wait until nothing writes to it, then add it again.",
   ],
+  "link-not-found": ["This link is dead.", "Its time is over or its file was deleted; ask for a new one."],
   "malformed-body": ["The service cannot read the request.", RELOAD],
   "malformed-request": ["The service cannot read the request.", RELOAD],
   "method-not-allowed": ["The service does not know this action.", RELOAD],
