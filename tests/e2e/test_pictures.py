@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.outsider import Outsider
+from tests.support.postgres import fresh_database
 from tests.support.processes import Commands, ServeProcess, serving, wait_until
 
 KINDS: Final = ["original", "display", "thumbnail", "placeholder"]
@@ -63,6 +65,8 @@ def test_a_photograph_gets_four_assets_a_moment_later(outsider: Outsider, kind: 
         content = outsider.ask("GET", f"/api/records/{record['id']}/assets/{asset['kind']}")
         assert content.status == 200
         assert len(content.body) == asset["size"]
+        name = f"photo.{kind}" if asset["kind"] == "original" else f"photo.{asset['kind']}.webp"
+        assert f'filename="{name}"' in content.headers["content-disposition"]
         assert (asset["width"], asset["height"]) == ((64, 48) if asset["kind"] != "placeholder" else (32, 24))
     assert record["assets"][3]["data_url"].startswith("data:image/webp;base64,")
     display = outsider.ask("GET", f"/api/records/{record['id']}/assets/display").body
@@ -151,7 +155,7 @@ def working(service: ServeProcess) -> list[int]:
 @pytest.fixture(scope="module")
 def slow_photo() -> bytes:
     """A picture that takes a second or so to be opened."""
-    return pictures.stored("png", pictures.picture(9000, 9000))
+    return pictures.stored("png", pictures.picture(5000, 5000))
 
 
 def test_a_child_that_is_killed_at_work_leaves_nothing_stuck(
@@ -240,7 +244,7 @@ def test_put_that_was_killed_goes_on_where_it_was(
     haulier: Commands, service: ServeProcess, outsider: Outsider
 ) -> None:
     photo = haulier.folder / "photo.png"
-    photo.write_bytes(pictures.stored("png", pictures.picture(9000, 9000)) + os.urandom(30 * 2**20))
+    photo.write_bytes(pictures.stored("png", pictures.picture(5000, 5000)) + os.urandom(30 * 2**20))
     before = len(outsider.records())
     chunks = len(service.requests("PUT", "/chunks/"))
     put = haulier.start("put", "photo.png", "--derivatives", "local")
@@ -258,3 +262,34 @@ def test_put_that_was_killed_goes_on_where_it_was(
         if event["status"] == 204 and event["path"].endswith("/chunks/0")
     ]
     assert len(original) == 4  # the original's first chunk was sent once, and the pictures
+
+
+@contextmanager
+def rows(kind: str) -> Iterator[dict[str, str]]:
+    """Return the setting of a fresh database."""
+    if kind == "sqlite":
+        yield {}
+        return
+    with fresh_database() as url:
+        yield {"HAULIER_DATABASE_URL": url}
+
+
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))]
+)
+def test_a_worker_that_is_killed_at_work_is_replaced_by_another(
+    tmp_path: Path, slow_photo: bytes, database: str
+) -> None:
+    with rows(database) as settings:
+        more = {**SETTINGS, **settings, "HAULIER_WORKERS": "2"}
+        with serving(tmp_path / "data", more) as service:
+            outsider = Outsider(service.port)
+            records = [send(outsider, f"slow{number}.png", slow_photo)["id"] for number in range(4)]
+            wait_until(
+                lambda: any(read(outsider, record)["status"] == "processing" for record in records),
+                "a worker makes pictures",
+            )
+            os.kill(service.workers[0], signal.SIGKILL)
+            for record in records:
+                found = ended(outsider, record)
+                assert (found["status"], found["error"], kinds(found)) == ("completed", None, KINDS)

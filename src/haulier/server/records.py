@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from haulier.core.errors import AssetNotFound, HaulierError, InvalidRequest
 from haulier.core.link import Disposition
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.upload import IMAGE_TYPES
 from haulier.ports import RecordQuery
 from haulier.server.access import LINKS, caller_of
 from haulier.server.addresses import base_url, header
@@ -33,6 +34,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
 Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+EXTENSIONS: Final = {kind: extension for extension, kind in IMAGE_TYPES.items()}
 _DATE: Final = re.compile(r"[0-9]{4}-", re.ASCII)
 
 
@@ -249,7 +251,7 @@ class RecordRoutes:
             tag=tag,
         )
         headers |= {
-            **presentation(record.filename, asset.content_type, attached=attached),
+            **presentation(_name_of(record, asset), asset.content_type, attached=attached),
             **span.headers,
         }
         status = HTTPStatus.PARTIAL_CONTENT if span.partial else HTTPStatus.OK
@@ -263,6 +265,14 @@ class RecordRoutes:
     @staticmethod
     def _record(request: Request, record: Record, *, headers: dict[str, str] | None = None) -> Response:
         return json_answer(RecordOut.of(record, base_url(request.scope)), headers=headers)
+
+
+def _name_of(record: Record, asset: Asset) -> str:
+    """Return what a downloaded asset is called: a picture of `photo.jpg` is no JPEG."""
+    if asset.kind is AssetKind.ORIGINAL:
+        return record.filename
+    stem = record.filename.rpartition(".")[0] or record.filename
+    return f"{stem}.{asset.kind}{EXTENSIONS.get(asset.content_type, '')}"
 
 
 def _deletion(record_id: RecordId, error: HaulierError | None) -> DeletionOut:
