@@ -139,6 +139,12 @@ class World:
         assert answer.status == 200, answer
         return str(answer.headers["set-cookie"]).partition(";")[0]
 
+    def sign_in(self, who: str) -> str:
+        """Return the cookie of a browser that is signed in as one of the people."""
+        answer = self._outsider.ask("POST", "/api/session", b"", self.people[who].header)
+        assert answer.status == 201, answer
+        return str(answer.headers["set-cookie"]).partition(";")[0]
+
     def begin(self, mode: str, *, lanes: bool = False) -> Any:
         answer = self._ask("POST", "/api/uploads", self._begin_body(mode, lanes=lanes), _JSON)
         assert answer.status == 201, answer
@@ -258,7 +264,7 @@ def ask(line: Line, asked: Asked, headers: dict[str, str], *, keep_body: bool) -
 def expected(row: Row, who: str, mode: str) -> Told:
     status = row.statuses[who]
     refused = status >= 400
-    guarded = status in {401, 421} or (mode == "open" and who != "visitor")
+    guarded = status in {401, 421} or who == "page" or (mode == "open" and who != "visitor")
     continued = not refused or (row.name in JUDGED_BY_ITS_BODY and not guarded)
     slug = slug_of(row, who, status, mode) if refused and row.method != "HEAD" else None
     return Told(status, slug, continued and has_body(row))
@@ -286,6 +292,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_with_tokens_each_caller_gets_what_the_table_says(closed: World, row: Row) -> None:
     found, wanted = {}, {who: expected(row, who, "token") for who in row.statuses}
     other = closed.begin("chunks")["token"]
+    signed_in = closed.sign_in("owner")
     for who in row.statuses:
         asked = closed.asked(row)
         tokens = {"own": asked.upload_token or other, "other": other}
@@ -293,6 +300,8 @@ def test_with_tokens_each_caller_gets_what_the_table_says(closed: World, row: Ro
         headers = {"Host": f"127.0.0.1:{closed.service.port}"}
         if who == "visitor":
             headers["Cookie"] = closed.visit()
+        elif who == "page":
+            headers |= {"Cookie": signed_in, "Origin": "https://evil.example"}
         elif who != "nobody":
             headers["Authorization"] = f"Bearer {tokens[who]}"
         with Line(closed.service.port) as line:

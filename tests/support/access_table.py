@@ -19,61 +19,62 @@ TOKEN_CALLERS: Final = {
     "own": "sends the token of this very upload",
     "other": "sends the token of another upload of the same writer",
     "visitor": "is a browser without a token; the capsule admits visitors, and this one began nothing",
+    "page": "is a web page of another origin, in a browser that is signed in as the owner",
 }
 WITH_TOKENS: Final = """
-method path                                    nobody stranger reader fellow writer owner operator expired own other visitor
-POST   /api/uploads                               401      404    403    201    201   201      201     401 401   401     201
-GET    /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404
-HEAD   /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404
-PATCH  /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404
-DELETE /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404
-PUT    /api/uploads/{upload_id}/chunks/{index}    401      404    404    404    204   204      204     401 204   401     404
-POST   /api/uploads/{upload_id}/finish            401      404    404    404    200   200      200     401 200   401     404
-GET    /api/uploads/{upload_id}/events            401      404    404    404    200   200      200     401 200   401     404
-PUT    /api/files/{filename:path}                 401      404    403    201    201   201      201     401 401   401     201
-OPTIONS /tus                                  200      200    200    200    200   200      200     200 200   200     200
-OPTIONS /tus/                                 200      200    200    200    200   200      200     200 200   200     200
-OPTIONS /tus/{upload_id:path}                 200      200    200    200    200   200      200     200 200   200     200
-POST   /tus                                   401      404    403    201    201   201      201     401 401   401     201
-POST   /tus/                                  401      404    403    201    201   201      201     401 401   401     201
-POST   /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
-HEAD   /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 200   401     404
-PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
-GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401     404
-DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404
-GET    /api/records                               401      404    200    200    200   200      200     401 401   401     200
-POST   /api/records                               401      404    403    404    201   422      422     401 401   401     404
-GET    /api/records/{record_id}                   401      404    200    200    200   200      200     401 401   401     404
-DELETE /api/records/{record_id}                   401      404    403    403    204   204      204     401 401   401     404
-POST   /api/records/delete                        401      200    200    200    200   200      200     401 401   401     200
-POST   /api/records/{record_id}/restore           401      404    403    403    200   200      200     401 401   401     404
-GET    /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
-HEAD   /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404
-POST   /api/records/{record_id}/links             401      404    201    201    201   201      201     401 401   401     404
-GET    /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200
-HEAD   /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200
-GET    /api/events                                401      404    200    200    200   200      200     401 401   401     200
-GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200
-DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204
-POST   /api/ingestion/session/extend              404      404    404    404    404   404      404     401 401   401     200
-GET    /api/session                               401      200    200    200    200   200      200     401 401   401     200
-POST   /api/session                               401      201    201    201    201   201      201     401 401   401     401
-DELETE /api/session                               401      204    204    204    204   204      204     401 401   401     204
-GET    /api/operators/sessions                    401      403    403    403    403   403      200     401 401   401     403
-GET    /api/operators/stats                       401      403    403    403    403   403      200     401 401   401     403
-POST   /api/operators/expire                      401      403    403    403    403   403      200     401 401   401     403
-GET    /metrics                                   401      403    403    403    403   403      200     401 401   401     403
-HEAD   /metrics                                   401      403    403    403    403   403      200     401 401   401     403
-GET    /                                          200      200    200    200    200   200      200     401 401   401     200
-HEAD   /                                          200      200    200    200    200   200      200     401 401   401     200
-GET    /page/{name}                               200      200    200    200    200   200      200     200 200   200     200
-HEAD   /page/{name}                               200      200    200    200    200   200      200     200 200   200     200
-GET    /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200
-HEAD   /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200
-GET    /openapi.json                              200      200    200    200    200   200      200     200 200   200     200
-HEAD   /openapi.json                              200      200    200    200    200   200      200     200 200   200     200
-GET    /healthz                                   200      200    200    200    200   200      200     200 200   200     200
-GET    /readyz                                    200      200    200    200    200   200      200     200 200   200     200
+method path                                    nobody stranger reader fellow writer owner operator expired own other visitor page
+POST   /api/uploads                               401      404    403    201    201   201      201     401 401   401     201  403
+GET    /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404  403
+HEAD   /api/uploads/{upload_id}                   401      404    404    404    200   200      200     401 200   401     404  403
+PATCH  /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404  403
+DELETE /api/uploads/{upload_id}                   401      404    404    404    204   204      204     401 204   401     404  403
+PUT    /api/uploads/{upload_id}/chunks/{index}    401      404    404    404    204   204      204     401 204   401     404  403
+POST   /api/uploads/{upload_id}/finish            401      404    404    404    200   200      200     401 200   401     404  403
+GET    /api/uploads/{upload_id}/events            401      404    404    404    200   200      200     401 200   401     404  403
+PUT    /api/files/{filename:path}                 401      404    403    201    201   201      201     401 401   401     201  403
+OPTIONS /tus                                  200      200    200    200    200   200      200     200 200   200     200  200
+OPTIONS /tus/                                 200      200    200    200    200   200      200     200 200   200     200  200
+OPTIONS /tus/{upload_id:path}                 200      200    200    200    200   200      200     200 200   200     200  200
+POST   /tus                                   401      404    403    201    201   201      201     401 401   401     201  403
+POST   /tus/                                  401      404    403    201    201   201      201     401 401   401     201  403
+POST   /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404  403
+HEAD   /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 200   401     404  403
+PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404  403
+GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401     404  403
+DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404  403
+GET    /api/records                               401      404    200    200    200   200      200     401 401   401     200  403
+POST   /api/records                               401      404    403    404    201   422      422     401 401   401     404  403
+GET    /api/records/{record_id}                   401      404    200    200    200   200      200     401 401   401     404  403
+DELETE /api/records/{record_id}                   401      404    403    403    204   204      204     401 401   401     404  403
+POST   /api/records/delete                        401      200    200    200    200   200      200     401 401   401     200  403
+POST   /api/records/{record_id}/restore           401      404    403    403    200   200      200     401 401   401     404  403
+GET    /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404  403
+HEAD   /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404  403
+POST   /api/records/{record_id}/links             401      404    201    201    201   201      201     401 401   401     404  403
+GET    /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200  200
+GET    /api/events                                401      404    200    200    200   200      200     401 401   401     200  403
+GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200  403
+DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204  403
+POST   /api/ingestion/session/extend              404      404    404    404    404   404      404     401 401   401     200  403
+GET    /api/session                               401      200    200    200    200   200      200     401 401   401     200  403
+POST   /api/session                               401      201    201    201    201   201      201     401 401   401     401  403
+DELETE /api/session                               401      204    204    204    204   204      204     401 401   401     204  403
+GET    /api/operators/sessions                    401      403    403    403    403   403      200     401 401   401     403  403
+GET    /api/operators/stats                       401      403    403    403    403   403      200     401 401   401     403  403
+POST   /api/operators/expire                      401      403    403    403    403   403      200     401 401   401     403  403
+GET    /metrics                                   401      403    403    403    403   403      200     401 401   401     403  403
+HEAD   /metrics                                   401      403    403    403    403   403      200     401 401   401     403  403
+GET    /                                          200      200    200    200    200   200      200     401 401   401     200  403
+HEAD   /                                          200      200    200    200    200   200      200     401 401   401     200  403
+GET    /page/{name}                               200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /page/{name}                               200      200    200    200    200   200      200     200 200   200     200  200
+GET    /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /errors/{slug}                             200      200    200    200    200   200      200     200 200   200     200  200
+GET    /openapi.json                              200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /openapi.json                              200      200    200    200    200   200      200     200 200   200     200  200
+GET    /healthz                                   200      200    200    200    200   200      200     200 200   200     200  200
+GET    /readyz                                    200      200    200    200    200   200      200     200 200   200     200  200
 """
 
 OPEN_CALLERS: Final = {
@@ -182,6 +183,8 @@ def slug_of(row: Row, who: str, status: int, mode: str) -> str:
     """Return the problem that a refusal is told as."""
     if row.name == "POST /api/records" and who in {"fellow", "visitor"} and status == 404:
         return "upload-not-found"  # the capsule is there for them, the writer's upload is not
+    if (mode, who) == ("token", "page"):
+        return "origin-refused"
     if status == 403:
         return SLUGS[status, mode]
     fitting = (
