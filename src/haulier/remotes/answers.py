@@ -49,16 +49,31 @@ class RetryTable:
             answer: any that is not the hoped-for one.
             of_session: whether the request was about a session, so that it may be what is gone.
         """
-        status = answer.status_code
         slug, detail = read_problem(answer)
-        if of_session and (slug in self.lost_slugs or status in self.lost):
-            return RemoteSessionLost(f"{detail} ({slug}, {status})")
-        obstacle = self.obstacle_slugs.get(slug) or self.obstacles.get(status)
+        told = Told(answer.status_code, slug, detail, retry_after(answer))
+        return self.error_of(told, of_session=of_session)
+
+    def error_of(self, told: "Told", *, of_session: bool) -> PeerError:
+        """Return the error that is told, in whatever words."""
+        known = f"{told.detail} ({told.slug}, {told.status})"
+        if of_session and (told.slug in self.lost_slugs or told.status in self.lost):
+            return RemoteSessionLost(known)
+        obstacle = self.obstacle_slugs.get(told.slug) or self.obstacles.get(told.status)
         if obstacle is not None:
-            return PeerBlocked(obstacle, f"{detail} ({slug}, {status})")
-        if slug in self.passing_slugs or status in self.passing:
-            return PeerBusy(status, f"{detail} ({slug})", retry_after(answer))
-        return PeerRefused(status, slug, detail)
+            return PeerBlocked(obstacle, known)
+        if told.slug in self.passing_slugs or told.status in self.passing:
+            return PeerBusy(told.status, f"{told.detail} ({told.slug})", told.retry_after_s)
+        return PeerRefused(told.status, told.slug, told.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says, whoever has read it."""
+
+    status: int
+    slug: str
+    detail: str
+    retry_after_s: float = 0.0
 
 
 def retry_after(answer: httpx2.Response) -> float:

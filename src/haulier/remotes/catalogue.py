@@ -6,12 +6,14 @@ Rule 2: what a remote needs beyond the base package is imported when such a remo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from haulier.core.digest import DigestName, parse_digest_name
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
 from haulier.ports import Remote
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,61 @@ def _haulier(settings: RemoteSettings) -> Remote:
         token=settings.secrets.get("token"),
         capsule=settings.options.get("capsule", "default"),
         digest=_digest(settings.options.get("digest", "sha-256")),
+    )
+
+
+def _s3(settings: RemoteSettings) -> Remote:
+    try:
+        from haulier.remotes.s3 import S3Remote  # noqa: PLC0415 - rule 2
+    except ImportError as error:
+        raise _missing("s3", error) from error
+
+    options, keys = settings.options, settings.secrets
+    if not options.get("bucket"):
+        raise ConfigError("option bucket", "", "s3 needs the name of a bucket")
+    given = ("access_key" in keys, "secret_key" in keys)
+    if any(given) and not all(given):
+        raise ConfigError("secrets", "***", "s3 takes access_key and secret_key together, or neither")
+    return S3Remote(
+        settings.url,
+        bucket=options["bucket"],
+        region=options.get("region", "us-east-1"),
+        prefix=options.get("prefix", ""),
+        path_style=_yes_or_no(options, "path_style"),
+        checksums=_choice(options, "checksums", {"when_supported": True, "when_required": False}),
+        keys=(keys["access_key"], keys["secret_key"]) if all(given) else None,
+    )
+
+
+def _missing(extra: str, error: ImportError) -> ConfigError:
+    return ConfigError("type", extra, f"{error.name} is not installed: pip install 'haulier[{extra}]'")
+
+
+def _yes_or_no(options: Mapping[str, str], name: str) -> bool | None:
+    return _choice(options, name, {"true": True, "yes": True, "false": False, "no": False})
+
+
+def _choice(options: Mapping[str, str], name: str, values: Mapping[str, T]) -> T | None:
+    text = options.get(name)
+    if text is None:
+        return None
+    if text not in values:
+        raise ConfigError(f"option {name}", text, f"it must be one of {', '.join(values)}")
+    return values[text]
+
+
+def _tus(settings: RemoteSettings) -> Remote:
+    from haulier.remotes.tus import TusRemote  # noqa: PLC0415 - rule 2
+
+    prefix = "header."
+    return TusRemote(
+        settings.url,
+        headers={
+            name.removeprefix(prefix): Secret(value)
+            for name, value in settings.options.items()
+            if name.startswith(prefix)
+        },
+        token=settings.secrets.get("token"),
     )
 
 
