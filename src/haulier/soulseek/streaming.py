@@ -30,6 +30,10 @@ SLICE: Final = 1024 * 1024
 """Bytes that are handed to the kernel at a time, so that a cancel and others' turns come soon."""
 LOOK_S: Final = 1.0
 """How often an upload that waits is looked at."""
+PROGRESS_S: Final = 0.2
+"""Between two looks at the progress of one that moves."""
+IN_A_ROW: Final = 4 * SLICE
+"""Bytes after which the event loop has its turn, on a line that is faster than we are."""
 DRAIN_S: Final = 0.05
 """How often the kernel is asked whether it got rid of everything; it tells nobody by itself."""
 _PIECE: Final = 64 * 1024
@@ -101,7 +105,7 @@ class FileStream:
         size: What was announced.
         bounds: Limits.
         throttles: Bounds on the rate.
-        progress: Told how far the peer is, about once a second.
+        progress: Told how far the peer is, at most five times a second.
     """
 
     connection: Connection
@@ -112,6 +116,9 @@ class FileStream:
     throttles: tuple[Throttle, ...] = ()
     progress: Callable[[int], None] = lambda _: None
     _sent: int = 0
+    _judge_at: float = 0.0
+    _woken: "asyncio.Future[None] | None" = None
+    _timer: asyncio.TimerHandle = field(init=False)
     _opened: os.stat_result = field(init=False)
     _guard: Guard = field(init=False)
 
@@ -127,17 +134,29 @@ class FileStream:
         self._opened = os.fstat(self.descriptor)
         self._guard = Guard(self.bounds, loop.time())
         ended = loop.create_task(self._wait_end())
+        ended.add_done_callback(self._wake)
         sock = os.dup(self.connection.writer.get_extra_info("socket").fileno())
+        self._tick()
         try:
             await self._send(sock, ended)
             await self._drain(ended)
             return await self._linger(ended)
         finally:
+            self._timer.cancel()
             os.close(sock)
             ended.cancel()
             await asyncio.wait({ended})
             if not ended.cancelled():
                 ended.exception()
+
+    def _tick(self) -> None:
+        """Wake whoever waits every now and then: a peer that takes nothing wakes nobody."""
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._tick)
+        self._wake()
+
+    def _wake(self, *_: object) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     @property
     def acknowledged(self) -> int:
@@ -154,24 +173,35 @@ class FileStream:
 
     async def _send(self, sock: int, ended: "asyncio.Task[None]") -> None:
         """Hand everything to the kernel."""
-        paid = 0
+        paid = in_a_row = 0
         while (at := self.offset + self._sent) < self.size:
             paid = paid or await self._allowance(self.size - at)
-            count = paid
             self._check_source()
-            await self._warm(at, count)
-            try:
-                sent = os.sendfile(sock, self.descriptor, at, count)
-            except BlockingIOError:
-                await self._wait_writable(sock, ended)
-                continue
-            except OSError as error:
-                raise ConnectionLost(f"the connection broke: {error.strerror}") from error
-            if sent == 0:
-                raise SourceChanged("the file has become shorter")
-            self._sent += sent
+            await self._warm(at, paid)
+            sent = self._push(sock, at, paid)
             paid -= sent
-            await self._look(ended)
+            in_a_row += sent
+            if not sent:
+                await self._wait_writable(sock)
+                in_a_row = 0
+            elif in_a_row >= IN_A_ROW:
+                await asyncio.sleep(0)
+                in_a_row = 0
+            self._check_end(ended)
+            self._judge()
+
+    def _push(self, sock: int, at: int, count: int) -> int:
+        """Hand bytes to the kernel; return how many it took, 0 when it has to send some first."""
+        try:
+            sent = os.sendfile(sock, self.descriptor, at, count)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error.strerror}") from error
+        if sent == 0:
+            raise SourceChanged("the file has become shorter")
+        self._sent += sent
+        return sent
 
     async def _allowance(self, left: int) -> int:
         """Wait until bytes may go; return how many."""
@@ -196,15 +226,14 @@ class FileStream:
         if not _in_memory(self.descriptor, at + count - 1):
             await in_thread(_read_ahead, self.descriptor, at, count)
 
-    async def _look(self, ended: "asyncio.Task[None]") -> None:
-        """Judge how it goes, and let others have their turn."""
-        self._check_end(ended)
-        await asyncio.sleep(0)
-        self._judge()
-
     def _judge(self) -> None:
+        """Look at how it goes, not more often than somebody can see."""
+        now = asyncio.get_running_loop().time()
+        if now < self._judge_at:
+            return
+        self._judge_at = now + PROGRESS_S
         acknowledged = self.acknowledged
-        self._guard.check(acknowledged, now=asyncio.get_running_loop().time())
+        self._guard.check(acknowledged, now=now)
         self.progress(self.offset + acknowledged)
 
     @staticmethod
@@ -213,18 +242,16 @@ class FileStream:
             ended.result()
             raise ConnectionLost("the downloader closed before it had everything")
 
-    async def _wait_writable(self, sock: int, ended: "asyncio.Task[None]") -> None:
+    async def _wait_writable(self, sock: int) -> None:
+        """Wait until the kernel takes bytes, the peer has ended, or it is time to look."""
         loop = asyncio.get_running_loop()
-        writable = loop.create_future()
-        loop.add_writer(sock, _settle, writable)
+        self._woken = loop.create_future()
+        loop.add_writer(sock, self._wake)
         try:
-            while not writable.done():
-                await asyncio.wait({writable, ended}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                self._check_end(ended)
-                self._judge()
+            await self._woken
         finally:
             loop.remove_writer(sock)
-            writable.cancel()
+            self._woken = None
 
     async def _drain(self, ended: "asyncio.Task[None]") -> None:
         """Wait until the peer's kernel has everything."""
@@ -250,11 +277,6 @@ class FileStream:
             return False
         ended.result()
         return True
-
-
-def _settle(writable: "asyncio.Future[None]") -> None:
-    if not writable.done():
-        writable.set_result(None)
 
 
 def _in_memory(descriptor: int, at: int) -> bool:
