@@ -3,6 +3,7 @@ import { assetUrl, type Asset, type FileRecord } from "../api";
 import { h } from "../dom";
 import { exactTime, size } from "../format";
 import { wordsOfRecord } from "../words";
+import { makeLinkForm } from "./link";
 
 export interface DrawerActions {
   delete: (record: FileRecord) => void;
@@ -66,6 +67,7 @@ export class Drawer {
         h("button", { type: "button", class: "danger", onclick: () => this.#delete(record) }, "Delete"),
       ),
       record.error && h("p", { class: "error" }, wordsOfRecord(record.error)),
+      original && makeLinkForm(record),
       facts(record),
       h("h3", {}, "What is stored"),
       h("ul", { class: "assets" }, ...record.assets.map((asset) => assetItem(record, asset))),
@@ -102,7 +104,7 @@ function facts(record: FileRecord): HTMLElement {
       record.size === null ? "not known yet" : `${size(record.size)} (${record.size.toLocaleString()} bytes)`,
     ],
     ["Kind", record.content_type],
-    ["Folder", record.path ?? ""],
+    ["Path", record.path ?? ""],
     ["Space", record.capsule],
     ["Added", exactTime(record.created_at)],
     ["Arrived", exactTime(record.uploaded_at)],

@@ -122,3 +122,29 @@ export async function findings(page: Page): Promise<string[]> {
     .filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
 }
+
+/** A photograph as a camera makes it, drawn by the browser itself. */
+export async function photograph(page: Page, width: number, height: number, hue = 210): Promise<Buffer> {
+  const text = await page.evaluate(
+    ([wide, high, hue]) => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [wide, high];
+      const brush = canvas.getContext("2d");
+      if (!brush) throw new Error("no canvas");
+      const sky = brush.createLinearGradient(0, 0, wide, high);
+      sky.addColorStop(0, `hsl(${hue} 60% 45%)`);
+      sky.addColorStop(1, `hsl(${(hue + 190) % 360} 80% 70%)`);
+      brush.fillStyle = sky;
+      brush.fillRect(0, 0, wide, high);
+      brush.fillStyle = `hsl(${(hue + 60) % 360} 45% 25%)`;
+      for (let hill = 0; hill < 6; hill += 1) {
+        brush.beginPath();
+        brush.arc((wide / 5) * hill, high, high / 3, 0, 7);
+        brush.fill();
+      }
+      return canvas.toDataURL("image/jpeg", 0.9).split(",")[1] ?? "";
+    },
+    [width, height, hue] as const,
+  );
+  return Buffer.from(text, "base64");
+}

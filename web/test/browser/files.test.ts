@@ -75,3 +75,15 @@ test("the list can be used by keyboard alone", async () => {
   await rows(page).filter({ hasText: "key-1.txt" }).waitFor({ state: "detached" });
   expect(await rows(page).count()).toBe(2);
 });
+
+test("a link opens the file for whoever has it", async () => {
+  await world.service.put("shared.txt", "for everybody");
+  const page = await world.page({}, "#files");
+  await rows(page).filter({ hasText: "shared.txt" }).click();
+  await page.getByLabel("Anybody may open it for").selectOption("an hour");
+  await page.getByRole("button", { name: "Make a link" }).click();
+  const link = await page.getByLabel("Link", { exact: true }).inputValue();
+  expect(await (await fetch(link)).text()).toBe("for everybody");
+  await page.getByRole("button", { name: "Copy" }).click();
+  await page.getByText("Copied.").waitFor();
+});

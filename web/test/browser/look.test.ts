@@ -1,6 +1,7 @@
 import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { chooser, findings, PICTURES, rows } from "./browser";
+import { chooser, findings, photograph, PICTURES, rows } from "./browser";
+import { Service } from "./service";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
@@ -27,6 +28,7 @@ test.each([
   await check("upload-empty");
   await chooser(page).setInputFiles([world.file("one.txt", "one"), world.file("two.txt", "two")]);
   await page.getByText("2 of 2 files sent").waitFor();
+  await page.getByRole("button", { name: "Done" }).waitFor();
   await check("upload");
   await page.getByRole("link", { name: "Files" }).click();
   await rows(page).filter({ hasText: "notes.txt" }).first().waitFor();
@@ -51,4 +53,32 @@ test("the first load is at most 150 kB of script, and everything comes from the 
     scripts.map(async (script) => gzipSync(new Uint8Array(await (await fetch(script)).arrayBuffer())).length),
   );
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(150_000);
+});
+
+test("the picture in the README shows the page as it is", async () => {
+  const own = await Service.start();
+  const page = await world.page(
+    { viewport: { width: 1100, height: 620 }, reducedMotion: "reduce" },
+    "#files",
+    own.url,
+  );
+  await own.put("minutes.pdf", new Uint8Array(184_320), { path: "office/2026/minutes.pdf" });
+  await own.put("survey.csv", "a,b\n1,2\n".repeat(4000));
+  for (const [name, hue] of [
+    ["harbour.jpg", 205],
+    ["hills.jpg", 95],
+    ["evening.jpg", 28],
+  ] as const) {
+    await own.put(name, await photograph(page, 1200, 900, hue), { path: `holiday/${name}` });
+  }
+  await own.put("film.mkv", new Uint8Array(7_340_032));
+  await expect.poll(() => rows(page).filter({ hasText: "completed" }).count()).toBe(6);
+  const pictures = rows(page).locator("img[src*='/assets/thumbnail']");
+  await expect
+    .poll(() =>
+      pictures.evaluateAll((all) => all.filter((image) => (image as HTMLImageElement).complete).length),
+    )
+    .toBe(3);
+  await page.screenshot({ path: `${PICTURES}/readme.png` });
+  await own.stop();
 });

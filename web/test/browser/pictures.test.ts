@@ -1,36 +1,10 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Page } from "playwright-core";
-import { rows } from "./browser";
+import { photograph, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
-
-/** A photograph as a camera makes it, drawn by the browser itself. */
-async function photograph(page: Page, width: number, height: number): Promise<Buffer> {
-  const text = await page.evaluate(
-    ([wide, high]) => {
-      const canvas = document.createElement("canvas");
-      [canvas.width, canvas.height] = [wide, high];
-      const brush = canvas.getContext("2d");
-      if (!brush) throw new Error("no canvas");
-      const sky = brush.createLinearGradient(0, 0, wide, high);
-      sky.addColorStop(0, "#2b6cb0");
-      sky.addColorStop(1, "#f6ad55");
-      brush.fillStyle = sky;
-      brush.fillRect(0, 0, wide, high);
-      brush.fillStyle = "#22543d";
-      for (let hill = 0; hill < 6; hill += 1) {
-        brush.beginPath();
-        brush.arc((wide / 5) * hill, high, high / 3, 0, 7);
-        brush.fill();
-      }
-      return canvas.toDataURL("image/jpeg", 0.9).split(",")[1] ?? "";
-    },
-    [width, height] as const,
-  );
-  return Buffer.from(text, "base64");
-}
 
 /** Drop a file on the page as a person does. */
 async function drop(page: Page, name: string, type: string, body: Buffer): Promise<void> {
