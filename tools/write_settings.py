@@ -30,6 +30,8 @@ MEANING = {
     "allowed_host": "More names that callers may use in `Host` where tokens are required; one without a port is good with "
     "every port.",
     "no_transfers": "Run no outgoing transfers. This version has none either way.",
+    "interim_responses": "Whether uploads that can be resumed are told so while they run, by status 104. Turn it off behind "
+    "nginx, which takes that for the answer or waits for ever.",
     "database_url": "Another place for the rows: an SQLite file (three slashes begin a relative path, four an absolute "
     "one), or [a PostgreSQL database](../howto/run-on-postgresql.md). Unset: `haulier.db` in the data directory.",
     "storage_url": "Another place for the bytes. Unset: the data directory.",

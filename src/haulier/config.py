@@ -178,6 +178,7 @@ class Settings(BaseSettings):
         Whole,
         Field(ge=MIN_CHUNK, le=MAX_CLIENT_CHUNK, description=f"bytes, {MIN_CHUNK} to {MAX_CLIENT_CHUNK}"),
     ] = 8 * MIB
+    interim_responses: Annotated[bool, Field(description="true or false")] = True
     silent_body_s: Annotated[Seconds, Field(ge=0.1, le=3600, description="seconds, 0.1 to 3600")] = 60.0
 
     @property

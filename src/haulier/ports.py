@@ -404,6 +404,10 @@ class SessionStore(Protocol[D]):
         """If it is committed with the details `instead_of`: replace them."""
         ...
 
+    async def keep_answer(self, session_id: SessionId, answer: str) -> str | None:
+        """If it is there and has no answer: set it. Return the one that it has; None: it is not there."""
+        ...
+
     async def withdraw(self, session_id: SessionId, details: D, *, now: float) -> bool:
         """If it is committed with these details: move it to aborted."""
         ...

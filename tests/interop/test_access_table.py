@@ -94,6 +94,23 @@ class World:
             "HEAD /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
             "DELETE /tus/{upload_id:path}": lambda: self._tus(_TUS, b""),
             "GET /tus/{upload_id:path}": self._whole_tus,
+            "OPTIONS /resumable": lambda: ("/resumable", {}, b"", ""),
+            "OPTIONS /resumable/": lambda: ("/resumable/", {}, b"", ""),
+            "OPTIONS /resumable/{upload_id:path}": lambda: ("/resumable/a", {}, b"", ""),
+            "POST /resumable": lambda: (f"/resumable?capsule={capsule}", _PART, b"", ""),
+            "POST /resumable/": lambda: (f"/resumable/?capsule={capsule}", _PART, b"", ""),
+            "PUT /resumable": lambda: (f"/resumable?capsule={capsule}", _WHOLE, BYTES, ""),
+            "PUT /resumable/": lambda: (f"/resumable/?capsule={capsule}", _WHOLE, BYTES, ""),
+            "PUT /resumable/{upload_id:path}": lambda: (
+                f"/resumable/a?capsule={capsule}",
+                _WHOLE,
+                BYTES,
+                "",
+            ),
+            "HEAD /resumable/{upload_id:path}": lambda: self._resumable({}, b""),
+            "GET /resumable/{upload_id:path}": lambda: self._resumable({}, b""),
+            "PATCH /resumable/{upload_id:path}": lambda: self._resumable(_PART_AT_0, BYTES),
+            "DELETE /resumable/{upload_id:path}": lambda: self._resumable({}, b""),
             "GET /api/records": lambda: (f"/api/records?capsule={capsule}", {}, b"", ""),
             "POST /api/records": self._detached,
             # 200 for whoever is known: what each caller may not delete is a reason in the answer.
@@ -170,6 +187,10 @@ class World:
         upload = self.begin("append")
         return f"/tus/{upload['id']}", headers, body, upload["token"]
 
+    def _resumable(self, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes, str]:
+        upload = self.begin("append")
+        return f"/resumable/{upload['id']}", headers, body, upload["token"]
+
     def _whole_tus(self) -> tuple[str, dict[str, str], bytes, str]:
         target, _, _, token = self._tus({}, b"")
         assert self._ask("PATCH", target, BYTES, _APPEND).status == 204
@@ -228,6 +249,11 @@ _JSON: Final = {"Content-Type": "application/json"}
 _TUS: Final = {"Tus-Resumable": "1.0.0"}
 _CREATE: Final = {**_TUS, "Upload-Length": str(len(BYTES))}
 _APPEND: Final = {**_TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+
+
+_PART: Final = {"Upload-Complete": "?0"}
+_WHOLE: Final = {"Upload-Complete": "?1"}
+_PART_AT_0: Final = {**_PART, "Upload-Offset": "0", "Content-Type": "application/partial-upload"}
 
 
 @dataclass(frozen=True)

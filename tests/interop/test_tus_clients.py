@@ -296,3 +296,91 @@ class TestAiotus:
         told = aiotus({"endpoint": f"{proxy.url}/tus/", "files": [str(source)] * count})
         assert cuts(proxy) >= CUTS * count
         require_right(service, told["url"], *[source] * count)
+
+
+class TestTusJsClientOnTheDrafts:
+    """Both of its protocols of the IETF's drafts."""
+
+    @pytest.mark.parametrize("protocol", ["ietf-draft-03", "ietf-draft-05"])
+    @pytest.mark.parametrize("options", [{}, {"chunkSize": 2 * MIB}], ids=["one request", "chunked"])
+    def test_its_ways(
+        self, service: ServeProcess, source: Path, protocol: str, options: dict[str, Any]
+    ) -> None:
+        options = {**options, "protocol": protocol}
+        told = tus_js({"endpoint": f"{service.url}/resumable/", "file": str(source), "options": options})
+        require_sent(service, told["url"], source)
+
+    @DROPS
+    @pytest.mark.parametrize("protocol", ["ietf-draft-03", "ietf-draft-05"])
+    def test_ten_cuts(
+        self, service: ServeProcess, proxy: ThreadedFaultProxy, source: Path, drop: Drop, protocol: str
+    ) -> None:
+        cut(proxy, drop)
+        options = {"protocol": protocol}
+        told = tus_js({"endpoint": f"{proxy.url}/resumable/", "file": str(source), "options": options})
+        assert cuts(proxy) >= CUTS
+        require_sent(service, told["url"], source)
+
+
+class TestCurlOnTheDrafts:
+    """curl from Debian, which knows nothing of them: it is told each field."""
+
+    def test_one_request_named_by_its_address(self, service: ServeProcess, source: Path) -> None:
+        answer = curl("-T", source, "-H", "Upload-Complete: ?1", f"{service.url}/resumable/file.bin")
+        assert answer["status"] == 201
+        require_sent(service, answer["location"], source)
+
+    @DROPS
+    def test_ten_cuts(
+        self, service: ServeProcess, proxy: ThreadedFaultProxy, source: Path, drop: Drop, tmp_path: Path
+    ) -> None:
+        begun = curl(
+            "-X",
+            "POST",
+            "-H",
+            "Upload-Complete: ?0",
+            "-H",
+            f"Upload-Length: {SIZE}",
+            f"{service.url}/resumable/",
+        )
+        url, offset = begun["location"], 0
+        through = url.replace(service.url, proxy.url)
+        cut(proxy, drop)
+        rest = tmp_path / "rest.bin"
+        while offset < SIZE:
+            rest.write_bytes(source.read_bytes()[offset:])
+            sent = ["-H", f"Upload-Offset: {offset}", "-H", "Content-Type: application/partial-upload"]
+            curl("-X", "PATCH", "-T", rest, "-H", "Upload-Complete: ?1", *sent, through)
+            found = curl("-I", url)
+            # A cut may come before the service has seen the request: nothing is lost by it, and nothing won.
+            assert int(found["upload-offset"]) >= offset
+            offset = int(found["upload-offset"])
+            assert len(proxy.links) < 10 * CUTS, "the upload comes to no end"
+        assert cuts(proxy) >= CUTS
+        require_sent(service, url, source)
+
+
+def curl(*arguments: str | Path) -> dict[str, Any]:
+    """Run curl; return the final answer's status and its fields, or what stands for none."""
+    known = ["-sS", "-D", "-", "-o", "/dev/null", "-H", "Upload-Draft-Interop-Version: 8", "-H", "Expect:"]
+    command = [require("curl"), *known, "--max-time", str(int(DEADLINE_S)), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    heads = [head for head in done.stdout.replace("\r", "").split("\n\n") if head]
+    answer: dict[str, Any] = {"status": 0}
+    for line in heads[-1].split("\n") if heads else ():
+        name, colon, value = line.partition(": ")
+        if colon:
+            answer[name.lower()] = value
+        elif line.startswith("HTTP/"):
+            answer["status"] = int(line.split()[1])
+    return answer
+
+
+def require_sent(service: ServeProcess, url: str, source: Path) -> None:
+    """Fail unless the upload at `/resumable/` became a record of this file."""
+    outsider = TusClient(service.port).outsider
+    state = outsider.ask("GET", f"/api/uploads/{url.rpartition('/')[2]}?wait=20").json
+    assert state["status"] == "committed", state
+    whole = sha256(source)
+    assert state["result"]["digest"] == {"sha-256": whole}
+    assert outsider.original_sha256(state["result"]["id"]) == (SIZE, whole)

@@ -247,6 +247,10 @@ class SessionsOfBoth(BothDatabases):
         fence = self.fence_of(SessionId(name), back)
         self.do(lambda tx: tx.sessions.claim(SessionId(name), fence, holder, now=now))
 
+    @rule(session_id=sessions_ids, answer=st.sampled_from(["one", "two"]))
+    def keep_answer(self, session_id: SessionId, answer: str) -> None:
+        self.do(lambda tx: tx.sessions.keep_answer(session_id, answer))
+
     @rule(session_id=sessions_ids, back=st.integers(0, 1), letting_go=st.booleans())
     def ask_or_let_go(self, session_id: SessionId, back: int, letting_go: bool) -> None:
         fence = self.fence_of(session_id, back)

@@ -42,6 +42,18 @@ HEAD   /tus/{upload_id:path}                  401      404    404    404    200 
 PATCH  /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404  403
 GET    /tus/{upload_id:path}                  401      404    404    404    200   200      200     401 403   401     404  403
 DELETE /tus/{upload_id:path}                  401      404    404    404    204   204      204     401 204   401     404  403
+OPTIONS /resumable                            204      204    204    204    204   204      204     204 204   204     204  204
+OPTIONS /resumable/                           204      204    204    204    204   204      204     204 204   204     204  204
+OPTIONS /resumable/{upload_id:path}           204      204    204    204    204   204      204     204 204   204     204  204
+POST   /resumable                             401      404    403    201    201   201      201     401 401   401     201  403
+POST   /resumable/                            401      404    403    201    201   201      201     401 401   401     201  403
+PUT    /resumable                             401      404    403    201    201   201      201     401 401   401     201  403
+PUT    /resumable/                            401      404    403    201    201   201      201     401 401   401     201  403
+PUT    /resumable/{upload_id:path}            401      404    403    201    201   201      201     401 401   401     201  403
+HEAD   /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401     404  403
+GET    /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401     404  403
+PATCH  /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401     404  403
+DELETE /resumable/{upload_id:path}            401      404    404    404    204   204      204     401 204   401     404  403
 GET    /api/records                               401      404    200    200    200   200      200     401 401   401     200  403
 POST   /api/records                               401      404    403    404    201   422      422     401 401   401     404  403
 GET    /api/records/{record_id}                   401      404    200    200    200   200      200     401 401   401     404  403
@@ -105,6 +117,18 @@ HEAD   /tus/{upload_id:path}                   200  403     421       403     20
 PATCH  /tus/{upload_id:path}                   204  403     421       403     204
 GET    /tus/{upload_id:path}                   200  403     421       403     200
 DELETE /tus/{upload_id:path}                   204  403     421       403     204
+OPTIONS /resumable                             204  403     421       403     204
+OPTIONS /resumable/                            204  403     421       403     204
+OPTIONS /resumable/{upload_id:path}            204  403     421       403     204
+POST   /resumable                              201  403     421       403     201
+POST   /resumable/                             201  403     421       403     201
+PUT    /resumable                              201  403     421       403     201
+PUT    /resumable/                             201  403     421       403     201
+PUT    /resumable/{upload_id:path}             201  403     421       403     201
+HEAD   /resumable/{upload_id:path}             204  403     421       403     204
+GET    /resumable/{upload_id:path}             204  403     421       403     204
+PATCH  /resumable/{upload_id:path}             204  403     421       403     204
+DELETE /resumable/{upload_id:path}             204  403     421       403     204
 GET    /api/records                             200  403     421       403     200
 POST   /api/records                             201  403     421       403     422
 GET    /api/records/{record_id}                 200  403     421       403     200
@@ -172,6 +196,8 @@ SLUGS: Final = {
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
     (404, "/tus/{"): "upload-not-found",
+    (404, "/resumable/{"): "upload-not-found",
+    (404, "/resumable"): "capsule-not-found",
     (404, "/tus"): "capsule-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
@@ -185,6 +211,8 @@ def slug_of(row: Row, who: str, status: int, mode: str) -> str:
         return "upload-not-found"  # the capsule is there for them, the writer's upload is not
     if (mode, who) == ("token", "page"):
         return "origin-refused"
+    if row.name == "PUT /resumable/{upload_id:path}" and status == 404:
+        return "capsule-not-found"  # it is the name of a file
     if status == 403:
         return SLUGS[status, mode]
     fitting = (

@@ -37,10 +37,11 @@ from haulier.server.bearer import bearer_token
 from haulier.server.content import Span, choose_span
 from haulier.server.errors import HostRefused, RangeNotSatisfiable
 from haulier.server.hosts import HostRules
+from haulier.server.metadata import describe, read_metadata
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
 from haulier.server.tus.checksums import read_checksum
-from haulier.server.tus.headers import describe, read_concat, read_metadata
+from haulier.server.tus.headers import read_concat
 from haulier.soulseek.codec import MalformedMessage, Table
 from haulier.soulseek.messages import FROM_SERVER, INIT, TO_SERVER
 from haulier.soulseek.peer_messages import TO_PEER, FolderAnswer, SearchAnswer, ShareList

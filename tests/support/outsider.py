@@ -33,11 +33,24 @@ class Answer:
         return self.status, str(self.json["type"]).rpartition("/")[2]
 
 
+class FinalResponse(http.client.HTTPResponse):
+    """A final response; `http.client` takes every interim one but 100 for it."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # no public hook
+            if status == 100 or status >= 200:
+                return version, status, reason
+            while self.fp.readline() not in {b"\r\n", b"\n", b""}:
+                pass
+
+
 class Wire:
     """One connection to the service on this machine's `port`; opened when it is needed."""
 
     def __init__(self, port: int, *, timeout_s: float = TIMEOUT_S) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        self._connection.response_class = FinalResponse
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +150,13 @@ class Outsider:
     def finish(self, upload: str) -> Answer:
         """Ask for the record."""
         return self.post(f"/api/uploads/{upload}/finish", {})
+
+    def latest_records(self) -> list[Any]:
+        """Return the newest records, among which a new one would be."""
+        answer = self.ask("GET", "/api/records?limit=20")
+        assert answer.status == 200, answer
+        items: list[Any] = answer.json["items"]
+        return items
 
     def records(self) -> list[Any]:
         """Return all records, newest first; no test has more than a page of them."""

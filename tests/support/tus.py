@@ -73,8 +73,8 @@ class TusClient:
         return answer.body
 
     def records(self) -> list[str]:
-        """Return the ids of all records."""
-        return [str(record["id"]) for record in self.outsider.records()]
+        """Return the ids of the newest records, among which a new one would be."""
+        return [str(record["id"]) for record in self.outsider.latest_records()]
 
 
 def path_of(answer: Answer) -> str:

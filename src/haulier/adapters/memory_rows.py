@@ -405,6 +405,16 @@ class MemorySessionStore(Generic[D]):
         session = await self._committed(session_id, instead_of)
         return session is not None and self._store(session.settle(details))
 
+    async def keep_answer(self, session_id: SessionId, answer: str) -> str | None:
+        """Set the answer, unless there is one."""
+        await self._pause()
+        session = self._rows.sessions.get(session_id)
+        if session is None:
+            return None
+        kept = session.keep(answer)
+        self._store(kept)
+        return kept.answer
+
     async def withdraw(self, session_id: SessionId, details: D, *, now: float) -> bool:
         """Move a committed session to aborted, if its details are those."""
         session = await self._committed(session_id, details)

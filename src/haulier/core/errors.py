@@ -11,7 +11,7 @@ HaulierError
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
 │   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
-│   ├── OffsetMismatch · LengthExceeded · FileEmpty · TypeNotAccepted
+│   ├── OffsetMismatch · LengthExceeded · LengthInconsistent · FileEmpty · TypeNotAccepted
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
 │   ├── UploadRefused           the operator's own rules, told by a hook
@@ -315,6 +315,20 @@ class LengthExceeded(RequestError):
 
     def __str__(self) -> str:
         return f"more bytes than the {self.limit} that are allowed"
+
+
+@dataclass(eq=False)
+class LengthInconsistent(RequestError):
+    """What a request says about the length of its upload contradicts itself, or what was said before."""
+
+    expected: int
+    """Bytes, as was said first; or that are here already."""
+    provided: int
+
+    def __str__(self) -> str:
+        return (
+            f"the length of the upload cannot be {self.provided} where {self.expected} bytes are said or here"
+        )
 
 
 @dataclass(eq=False)

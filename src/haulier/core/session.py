@@ -119,6 +119,12 @@ class SessionSpec:
     ttl_s: float
     """Seconds since the last activity after which the session expires."""
     concat: Concat = Concat.NONE
+    min_size: int = 0
+    """Bytes that it must come to have at least: what held at its begin holds to its end."""
+    max_size: int | None = None
+    """Bytes that it may come to have at most, likewise; None: as many as the service takes."""
+    ends_by_word: bool = False
+    """Mode append: its last byte does not complete it; only the word that it was the last one does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +170,8 @@ class Session(Generic[D]):
     expires_at: float
     error: str | None = None
     """Why it failed, or the mismatch that allows chunks to be replaced."""
+    answer: str | None = None
+    """What the first one who asked for the result was told, to be told again; opaque here."""
 
     @classmethod
     def begin(
@@ -212,8 +220,8 @@ class Session(Generic[D]):
 
     @property
     def due(self) -> bool:
-        """Whether nothing is missing before its finish can start; of a partial one there is none."""
-        return self.complete and self.spec.concat is not Concat.PARTIAL
+        """Whether its finish is to be started: nothing is missing, and nobody has to say so first."""
+        return self.complete and self.spec.concat is not Concat.PARTIAL and not self.spec.ends_by_word
 
     @property
     def replaceable(self) -> bool:
@@ -328,6 +336,10 @@ class Session(Generic[D]):
     def commit(self, details: D, *, now: float) -> "Session[D]":
         """The bytes are final."""
         return replace(self._move(SessionStatus.COMMITTED).seen(now), details=details, holder=None)
+
+    def keep(self, answer: str) -> "Session[D]":
+        """The answer is the one that counts, unless there is one."""
+        return self if self.answer is not None else replace(self, answer=answer)
 
     def settle(self, details: D) -> "Session[D]":
         """Something else took the result over, and the details say what."""

@@ -228,6 +228,8 @@ class BeginUpload:
     key: str | None = None
     """Idempotency key."""
     protocol: str = "native"
+    ends_by_word: bool = False
+    """Mode append: the last byte of a known size does not complete the upload; a final body or a finish does."""
     ttl_s: float | None = None
     """Seconds without activity after which it may expire; clamped to what the capsule allows. None: its default."""
 
@@ -246,9 +248,10 @@ class BeginUpload:
         yield from _check_concat(self)
 
     def fingerprint(self) -> str:
-        """Return a hash that equal requests share, whatever the order of their members, their key and their time."""
+        """Return a hash that equal requests share, whatever the order of their members, their key, time and way to end."""
         members = asdict(replace(self, key=None))
-        del members["ttl_s"]  # it says nothing about what is uploaded
+        for name in ("ttl_s", "ends_by_word"):  # they say nothing about what is uploaded
+            del members[name]
         for name, usual in _LATER_MEMBERS.items():
             if members[name] == usual:
                 del members[name]  # so that uploads from before there was such a member go on

@@ -27,6 +27,7 @@ from haulier.core.errors import (
     HaulierError,
     InvalidRequest,
     LengthExceeded,
+    LengthInconsistent,
     OffsetMismatch,
     RequestError,
     StorageError,
@@ -200,21 +201,21 @@ class AppendIntake(Generic[D]):
         check: BodyCheck,
         final: bool,
         size: int | None,
-        most: int,
+        progressed: Callable[[int], None] | None = None,
     ) -> Session[D]:
         """Take a body at `offset`; return the session, `finishing` when that was the last byte.
 
-        `size`: declared by this body. `most`: bytes that a session of unknown size may come to have.
+        `size`: declared by this body. `progressed`: hears the offset whenever the row knows a new one.
 
         Raises:
-            InvalidRequest · OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut · UploadBusy · StorageError
+            OffsetMismatch · LengthExceeded · LengthInconsistent · DigestMismatch · BodyCut · UploadBusy · StorageError
         """
         session = await self.settle_complete(hold.session)
         if session.status is SessionStatus.FINISHING:
             return session
         if offset != session.offset:
             raise OffsetMismatch(session.offset, offset)
-        bound = _agreed_bound(session, size, most)
+        bound = _agreed_bound(session, size, self._context.limits.max_size)
         if body.length is not None and body.length > bound - offset:
             raise LengthExceeded(bound)
         if offset:
@@ -225,7 +226,7 @@ class AppendIntake(Generic[D]):
             # The row says before the first byte whether bytes past it are to be believed after a crash.
             await self.save(session, offset, trusted=not check.strict)
         async with self._writing(session) as writer:
-            run = _Run(self, session, writer, body=body, check=check, bound=bound)
+            run = _Run(self, session, writer, body=body, check=check, bound=bound, progressed=progressed)
             try:
                 end = await run.receive(limit=bound - offset)
             except asyncio.CancelledError:
@@ -256,11 +257,14 @@ class AppendIntake(Generic[D]):
         if run.check.strict:
             await self._judge(run, end)
         position = await run.writer.flush(durable=self._context.limits.durable)
-        declared = position if final and end is BodyEnd.COMPLETE else size
-        settled = await self.settle(session, position, size=declared)
+        ended = final and end is BodyEnd.COMPLETE
+        settled = await self.settle(session, position, size=position if ended else size, ended=ended)
         self._context.moved(session.id, run.told, position)
         if end is not BodyEnd.COMPLETE and settled.status is SessionStatus.OPEN:
             await self._context.explain_cut(session.id, end, position - start)
+        if ended and settled.status is SessionStatus.OPEN:
+            assert settled.size is not None, f"session {session.id} has ended without a size"
+            raise LengthInconsistent(settled.size, position)
         return settled
 
     async def _judge(self, run: "_Run[D]", end: BodyEnd) -> None:
@@ -280,10 +284,13 @@ class AppendIntake(Generic[D]):
         """Start the finish of a session that a crash left open with all its bytes; others stay as they are."""
         return await self.settle(session, session.offset, size=None) if session.due else session
 
-    async def settle(self, session: Session[D], offset: int, *, size: int | None) -> Session[D]:
+    async def settle(
+        self, session: Session[D], offset: int, *, size: int | None, ended: bool = False
+    ) -> Session[D]:
         """Store the offset, let go and, if that completes the session, start the finish with it.
 
-        Nothing may be written to the part after it. `size` is declared where it was unknown.
+        Nothing may be written to the part after it. `size` is declared where it was unknown. `ended`: these were
+        the last bytes, by their sender's word.
 
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
@@ -299,14 +306,15 @@ class AppendIntake(Generic[D]):
                 return None
             if session.size is None and size is not None:
                 await tx.sessions.declare_size(session.id, size)
-            if offset != (session.size if size is None else size):
+            known = size if session.size is None else session.size
+            if offset != known or (session.spec.ends_by_word and not ended):
                 return await tx.sessions.load(session.id)
             if session.spec.concat is Concat.PARTIAL:
                 finals = await self._endings.partial_completed(tx, session.id)
                 return await tx.sessions.load(session.id)
             started = await tx.sessions.start_finish(session.id, blob_key, holder, now=self._context.now())
-            if started is not None:
-                await self._context.policy.completing(tx, started)
+            assert started is not None, f"session {session.id} is not complete"
+            await self._context.policy.completing(tx, started)
             return started
 
         with self._context.owing(session.id):
@@ -331,6 +339,7 @@ class _Run(Generic[D]):
         body: Body,
         check: BodyCheck,
         bound: int,
+        progressed: Callable[[int], None] | None,
     ) -> None:
         self.session = session
         self.writer = writer
@@ -346,6 +355,7 @@ class _Run(Generic[D]):
         self._intake = intake
         self._context = intake._context  # noqa: SLF001 - the two classes are one thing
         self._body = body
+        self._progressed = progressed
         self._due = asyncio.Event()
         self._ended = False
         self._error: RequestError | StorageError | None = None
@@ -413,23 +423,26 @@ class _Run(Generic[D]):
             return
         self._context.moved(self.session.id, self.told, position)
         self.saved = self.told = position
+        if self._progressed is not None:
+            self._progressed(position)
 
 
-def _agreed_bound(session: Session[D], size: int | None, most: int) -> int:
-    """Return how many bytes the session may come to have.
+def _agreed_bound(session: Session[D], size: int | None, limit: int) -> int:
+    """Return how many bytes the session may come to have; the service takes `limit`.
 
     Raises:
-        InvalidRequest: the size that is declared is not the known one, or less than what is here.
+        LengthInconsistent: the size that is declared is not the known one, or less than what is here.
         LengthExceeded: it is more than is taken.
     """
     if session.size is not None:
-        if size not in {None, session.size}:
-            raise InvalidRequest.of("size", f"must stay {session.size}: it is set already")
+        if size is not None and size != session.size:
+            raise LengthInconsistent(session.size, size)
         return session.size
+    most = limit if session.spec.max_size is None else min(limit, session.spec.max_size)
     if size is None:
         return most
     if size < session.offset:
-        raise InvalidRequest.of("size", f"must be at least {session.offset}: so many bytes are here")
+        raise LengthInconsistent(session.offset, size)
     if size > most:
         raise LengthExceeded(most)
     return size

@@ -264,6 +264,12 @@ class Endings(Generic[D]):
         await self._end(session, session.fence, SessionStatus.FAILED, error)
         await self.free(session.id, SessionStatus.FAILED)
 
+    async def fail(self, session_id: SessionId, error: str) -> None:
+        """End an open session as failed; see `SessionService.fail`."""
+        session = await self._context.peek(session_id)
+        if await self._end(session, None, SessionStatus.FAILED, error):
+            await self.free(session_id, SessionStatus.FAILED)
+
     async def abort(self, session_id: SessionId) -> None:
         """End the session and free its bytes; see `SessionService.abort`."""
         while not (session := await self._context.peek(session_id)).status.gone:

@@ -87,13 +87,6 @@ class UploadGate:
             raise AccessDenied(f"change uploads in capsule {upload.details.capsule!r}")
         return upload
 
-    async def most_bytes(self, upload: Upload) -> int | None:
-        """Return how many bytes the capsule takes of an upload of unknown size; None: no limit."""
-        if upload.spec.size is not None:
-            return None
-        capsule = await self._work.read(lambda tx: tx.capsules.load(upload.details.capsule))
-        return None if capsule is None else capsule.policy.max_size
-
     async def movable_if_open(self, upload_id: SessionId, caller: Caller) -> Upload:
         """As `movable` for an open upload, which looking will disturb; as `known` for any other."""
         upload = await self.known(upload_id, caller)

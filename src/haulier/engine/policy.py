@@ -89,7 +89,11 @@ class UploadPolicy:
         if rights is None or not rights.writes:
             raise AccessDenied(f"complete uploads in capsule {name!r}")
         if session.spec.size is None:
-            rights.capsule.policy.require_size(size)
+            # What its sender was told at its begin, whatever holds for others by now.
+            told = replace(
+                rights.capsule.policy, min_size=session.spec.min_size, max_size=session.spec.max_size
+            )
+            told.require_size(size)
         rights.capsule.require_room(size)
 
     async def verify(self, session: Upload) -> UploadDetails:

@@ -21,6 +21,7 @@ from haulier.core.errors import (
     HaulierError,
     InvalidRequest,
     StorageError,
+    UploadNotFound,
     WaitTimeout,
 )
 from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
@@ -312,25 +313,29 @@ class SessionService(Generic[D]):
         check: BodyCheck | None = None,
         final: bool = False,
         size: int | None = None,
-        most: int | None = None,
+        progressed: Callable[[int], None] | None = None,
     ) -> Session[D]:
         """Take bytes at the session's end; complete it when they were the last ones.
 
         What arrived before a cut is kept, unless the body came with a digest (`check.strict`). `final`:
         the end of this body is the end of the file. `size` declares an unknown size, once what came is stored,
-        or must be the known one. `most`: bytes that a session of unknown size may have, where that is less than
-        the limits allow. Returns the session as it is afterwards.
+        or must be the known one. `progressed` hears the offset whenever a new one is acknowledged before the end.
+        Returns the session as it is afterwards.
 
         Raises:
-            InvalidRequest · OffsetMismatch · LengthExceeded · DigestMismatch · BodyCut
+            OffsetMismatch · LengthExceeded · LengthInconsistent · DigestMismatch · BodyCut · InvalidRequest
             UploadNotFound · UploadGone · UploadComplete · UploadBusy · StorageError
         """
         self._context.refuse_when_stopping()
-        limit = self._context.limits.max_size
-        bound = limit if most is None else min(limit, most)
         async with self._appends.hold(session_id) as hold:
             session = await self._appends.append(
-                hold, offset, body, check=check or NoCheck(), final=final, size=size, most=bound
+                hold,
+                offset,
+                body,
+                check=check or NoCheck(),
+                final=final,
+                size=size,
+                progressed=progressed,
             )
         return await self._endings.completed(session, started=True)
 
@@ -422,6 +427,25 @@ class SessionService(Generic[D]):
             UploadNotFound · UploadComplete · StorageError
         """
         await self._endings.abort(session_id)
+
+    async def fail(self, session_id: SessionId, error: str) -> None:
+        """End an open session as failed, for what its sender did, and free its bytes; others stay as they are.
+
+        Raises:
+            StorageError
+        """
+        await self._endings.fail(session_id, error)
+
+    async def keep_answer(self, session_id: SessionId, answer: str) -> str:
+        """Keep what whoever asked for the result was told; return what was kept first.
+
+        Raises:
+            UploadNotFound: there is no such session any more.
+        """
+        kept = await self._work.write(lambda tx: tx.sessions.keep_answer(session_id, answer))
+        if kept is None:
+            raise UploadNotFound(session_id)
+        return kept
 
     async def expire(self, *, now: float | None = None) -> int:
         """End sessions whose last activity is longer ago than their time to live; return how many.

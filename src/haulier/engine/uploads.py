@@ -193,6 +193,9 @@ class UploadService:
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
             ttl_s=taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s),
             concat=request.concat,
+            min_size=0 if partial else taken.min_size,
+            max_size=None if partial else taken.max_size,
+            ends_by_word=request.ends_by_word,
         )
         adds = request.record is not None
         details = UploadDetails(
@@ -309,7 +312,7 @@ class UploadService:
         await self._gate.movable(upload_id, caller)
         await self._sessions.put_chunk(upload_id, index, body, check=_check_of(digests), replace=replace)
 
-    async def append(
+    async def append(  # noqa: PLR0913 - what judges a body, and who hears of it, are as many things
         self,
         upload_id: SessionId,
         offset: int,
@@ -320,6 +323,7 @@ class UploadService:
         check: BodyCheck | None = None,
         final: bool = False,
         size: int | None = None,
+        progressed: Callable[[int], None] | None = None,
     ) -> UploadState:
         """Take bytes at the end; see `SessionService.append`. `digests`, or `check`, judge this body alone.
 
@@ -329,9 +333,14 @@ class UploadService:
         upload = await self._gate.movable(upload_id, caller)
         if upload.spec.concat is Concat.FINAL:
             raise AccessDenied("append to an upload that is put together of others")
-        most = await self._gate.most_bytes(upload)
         upload = await self._sessions.append(
-            upload_id, offset, body, check=check or _check_of(digests), final=final, size=size, most=most
+            upload_id,
+            offset,
+            body,
+            check=check or _check_of(digests),
+            final=final,
+            size=size,
+            progressed=progressed,
         )
         return self._state(upload)
 
@@ -372,6 +381,24 @@ class UploadService:
         """
         await self._gate.movable(upload_id, caller)
         await self._sessions.abort(upload_id)
+
+    async def fail(self, upload_id: SessionId, error: str, *, caller: Caller) -> None:
+        """End an open upload as failed and free its bytes: what its sender did cannot be mended.
+
+        Raises:
+            UploadNotFound · AccessDenied · StorageError
+        """
+        await self._gate.movable(upload_id, caller)
+        await self._sessions.fail(upload_id, error)
+
+    async def keep_answer(self, upload_id: SessionId, answer: str, *, caller: Caller) -> str:
+        """Keep what the caller is told about the result; return what was kept first.
+
+        Raises:
+            UploadNotFound: there is none that the caller may know of, or none any more.
+        """
+        await self._gate.known(upload_id, caller)
+        return await self._sessions.keep_answer(upload_id, answer)
 
     async def expire(self, *, now: float | None = None) -> int:
         """End uploads that nobody has touched for their time to live; return how many."""

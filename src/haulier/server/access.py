@@ -22,7 +22,8 @@ LINKS: Final = "/links/"
 DOCUMENT_FOLDERS: Final = frozenset({"/errors/", "/page/"})
 """With tokens, documents need none: whoever is refused may read what that means. They are the same everywhere."""
 TUS: Final = "/tus"
-"""What is spoken at and below this address is told to everybody who asks by OPTIONS."""
+RESUMABLE: Final = "/resumable"
+"""What is spoken at and below these addresses is told to everybody who asks by OPTIONS."""
 
 
 def caller_of(request: Request) -> Caller:
@@ -42,7 +43,7 @@ def is_document(scope: Scope) -> bool:
     if scope["method"] == "OPTIONS":
         # Another method that a header means instead is judged as itself.
         plain = not headers_named(scope, b"x-http-method-override")
-        return plain and (path == TUS or path.startswith(f"{TUS}/"))
+        return plain and any(path == root or path.startswith(f"{root}/") for root in (TUS, RESUMABLE))
     folder, slash, name = path.rpartition("/")
     public = path in DOCUMENTS or (f"{folder}{slash}" in DOCUMENT_FOLDERS and bool(name))
     return public and scope["method"] in {"GET", "HEAD"}

@@ -32,6 +32,7 @@ from haulier.server.problems import ProblemAnswers
 from haulier.server.proxies import PublicAddress, TrustedProxies
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import RequestLog
+from haulier.server.resumable import ResumableRoutes
 from haulier.server.services import Services
 from haulier.server.sign_in import SignInRoutes
 from haulier.server.tus import TusRoutes, TusVersion
@@ -67,15 +68,28 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     )
     uploads = UploadRoutes(services, silence_s=settings.silent_body_s)
     uploads.install(app)
-    FileRoutes(services, uploads, default_digest=settings.digest, silence_s=settings.silent_body_s).install(
-        app
-    )
+    FileRoutes(
+        services,
+        uploads,
+        default_digest=settings.digest,
+        silence_s=settings.silent_body_s,
+        interim=settings.interim_responses,
+    ).install(app)
     SignInRoutes(services, opened=not settings.tokens_required).install(app)
     VisitorRoutes(services).install(app)
     records = RecordRoutes(services, silence_s=settings.silent_body_s)
     records.install(app)
     TusRoutes(
         services, records, max_size=settings.max_upload_bytes, silence_s=settings.silent_body_s
+    ).install(app)
+    ResumableRoutes(
+        services,
+        uploads,
+        max_size=settings.max_upload_bytes,
+        ttl_s=settings.session_ttl_s,
+        default_digest=settings.digest,
+        silence_s=settings.silent_body_s,
+        interim=settings.interim_responses,
     ).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)

@@ -48,7 +48,7 @@ REMEMBERED: Final = 10_000
 """Good tokens that are remembered, by their hash, for rule 5 only."""
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
-_UPLOAD: Final = re.compile(r"/(?:api/uploads|tus)/([^/]+)(?:/.*)?", re.DOTALL)
+_UPLOAD: Final = re.compile(r"/(?:api/uploads|tus|resumable)/([^/]+)(?:/.*)?", re.DOTALL)
 
 
 class KnowsTokens(Protocol):

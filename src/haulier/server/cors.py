@@ -13,14 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haulier.server.addresses import headers_named
 
-METHODS: Final = "GET, HEAD, PUT, PATCH, POST, DELETE"
+METHODS: Final = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS"
+_TUS: Final = "Tus-Resumable, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum, X-HTTP-Method-Override"
+_DRAFTS: Final = "Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Content-Disposition"
 REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Content-Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Upload-Offset, "
-    "Range, If-None-Match, If-Range, X-Request-ID, X-Session-ID"
+    f"Upload-Length, Range, If-None-Match, If-Range, X-Request-ID, X-Session-ID, {_TUS}, {_DRAFTS}"
 )
 EXPOSED: Final = (
     "Location, Upload-Offset, Upload-Length, Repr-Digest, ETag, Content-Range, Accept-Ranges, "
-    "Content-Disposition, Retry-After, WWW-Authenticate, X-Request-ID, X-Session-ID"
+    "Content-Disposition, Retry-After, WWW-Authenticate, X-Request-ID, X-Session-ID, Haulier-Record, "
+    "Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, "
+    "Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Expires, "
+    "Upload-Complete, Upload-Incomplete, Upload-Limit, Upload-Draft-Interop-Version, Accept-Patch"
 )
 MAX_AGE_S: Final = 600
 """How long browsers keep a preflight's answer; Chromium's cap is 7200."""

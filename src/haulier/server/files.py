@@ -32,7 +32,8 @@ from haulier.server.bodies import (
     require_plain_body,
     wanted_digests,
 )
-from haulier.server.http.asgi import INTERIM_EXTENSION, Interim, open_body
+from haulier.server.http.asgi import open_body
+from haulier.server.interim import send_resumption
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
@@ -40,8 +41,6 @@ from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
 log = structlog.get_logger()
 
 PREFIX: Final = "/api/files/"
-INTEROP_VERSIONS: Final = frozenset({"3", "4", "5", "6", "7", "8"})
-"""Versions of the IETF's "Resumable Uploads for HTTP" whose clients read a 104."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +57,20 @@ class FileRoutes:
     """The one-request way."""
 
     def __init__(
-        self, services: Services, uploads: UploadRoutes, *, default_digest: DigestName, silence_s: float
+        self,
+        services: Services,
+        uploads: UploadRoutes,
+        *,
+        default_digest: DigestName,
+        silence_s: float,
+        interim: bool,
     ) -> None:
         self._services = services
         self._uploads = services.uploads
         self._presenter = uploads
         self._default = default_digest
         self._silence_s = silence_s
+        self._interim = interim
 
     def install(self, app: FastAPI) -> None:
         """Add the route; its name may have slashes and line ends, so that those are refused in words."""
@@ -163,16 +169,9 @@ class FileRoutes:
         except HaulierError as error:
             log.warning("upload.abandoned", error=repr(error))
 
-    @staticmethod
-    def _tell_address(request: Request, upload_id: SessionId) -> bool:
+    def _tell_address(self, request: Request, upload_id: SessionId) -> bool:
         """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""
-        version = header(request.scope, b"upload-draft-interop-version")
-        interim: Interim | None = request.scope.get("extensions", {}).get(INTERIM_EXTENSION)
-        if interim is None or version not in INTEROP_VERSIONS:
-            return False
-        location = _address(request, upload_id).encode("ascii")
-        interim(104, [(b"location", location), (b"upload-draft-interop-version", version.encode("ascii"))])
-        return True
+        return self._interim and send_resumption(request.scope, {"Location": _address(request, upload_id)})
 
     async def _answer(
         self, request: Request, state: UploadState, asked: _Asked, *, created: bool

@@ -9,7 +9,7 @@ Rule 3: no path of ours and no library's words leave the service; rows of storag
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -47,6 +47,7 @@ from haulier.core.errors import (
     LaneFailed,
     LanesFailed,
     LengthExceeded,
+    LengthInconsistent,
     LinkNotFound,
     NodeBusy,
     OffsetMismatch,
@@ -113,6 +114,10 @@ class Row:
     detail: str | None = None
     """Said instead of the error's own text."""
     retry_after_s: int | None = None
+    uri: str | None = None
+    """The type, where somebody else has registered one; None: our own page."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of members that are not those of the attributes."""
 
 
 INTERNAL: Final = Row(
@@ -176,6 +181,12 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
     LengthExceeded: Row(
         slug="length-exceeded", status=413, title="More bytes than allowed", fields=("limit",)
+    ),
+    LengthInconsistent: Row(
+        slug="inconsistent-upload-length",
+        status=400,
+        title="Two lengths for one upload",
+        fields=("expected", "provided"),
     ),
     FileEmpty: Row(slug="file-empty", status=400, title="The file is empty", fields=("least",)),
     TypeNotAccepted: Row(
@@ -296,17 +307,33 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     ),
 }
 
-DIALECTS: Final[Mapping[str, Mapping[type[HaulierError], int]]] = {
+_IANA: Final = "https://iana.org/assignments/http-problem-types#"
+_RESUMABLE: Final[Mapping[type[HaulierError], Mapping[str, Any]]] = {
+    InvalidRequest: {"status": 400},
+    # A 5xx lets its clients ask for the offset and go on; after a 4xx they give up.
+    BodyCut: {"status": 503},
+}
+_OFFSETS: Final = {"expected": "expected-offset", "provided": "provided-offset"}
+_SINCE_6: Final[Mapping[type[HaulierError], Mapping[str, Any]]] = {
+    **_RESUMABLE,
+    OffsetMismatch: {"uri": f"{_IANA}mismatching-upload-offset", "names": _OFFSETS},
+    UploadComplete: {"status": 400, "uri": f"{_IANA}completed-upload"},
+}
+DIALECTS: Final[Mapping[str, Mapping[type[HaulierError], Mapping[str, Any]]]] = {
     "tus": {
         # Its clients know 400 for whatever cannot be read.
-        InvalidRequest: 400,
+        InvalidRequest: {"status": 400},
         # They take other 4xx than 409 and 423 for final, and forget the upload; this one can be continued.
-        BodyCut: 503,
+        BodyCut: {"status": 503},
         # "460 Checksum Mismatch".
-        DigestMismatch: 460,
+        DigestMismatch: {"status": 460},
     },
+    # What is not active is unknown there: "it MUST respond with 404".
+    "resumable-3": {**_RESUMABLE, UploadGone: {"status": 404}},
+    "resumable-6": _SINCE_6,
+    "resumable-7": {**_SINCE_6, LengthInconsistent: {"uri": f"{_IANA}inconsistent-upload-length"}},
 }
-"""Where a protocol has another status for a problem than everybody else."""
+"""Where a protocol tells a problem otherwise than everybody else: the changes to its row."""
 
 NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     WaitTimeout: "a wait over HTTP answers with the state it came to",
@@ -351,7 +378,7 @@ def row_of(error: BaseException, *, dialect: str | None = None) -> Row:
     kind = next((kind for kind in type(error).__mro__ if kind in TABLE), None)
     row = INTERNAL if kind is None else TABLE[kind]
     if kind is not None and dialect is not None:
-        row = replace(row, status=DIALECTS[dialect].get(kind, row.status))
+        row = replace(row, **DIALECTS[dialect].get(kind, {}))
     if isinstance(error, QuotaExceeded) and error.resource == "bytes":
         # Waiting does not shrink what is stored.
         return replace(row, status=413, retry_after_s=None)
@@ -367,14 +394,15 @@ def problem_response(
     ours = PUBLIC_URL in scope or not isinstance(error, HostRefused)
     base = base_url(scope) if ours else socket_url(scope)
     document: dict[str, Any] = {
-        "type": f"{base}/errors/{row.slug}",
+        "type": row.uri or f"{base}/errors/{row.slug}",
         "title": row.title,
         "status": row.status,
         "detail": row.detail or str(error),
         "instance": instance,
     }
     # A problem's `status` member is HTTP's: an upload's own status goes by another name.
-    members = {"upload_status" if name == "status" else name: getattr(error, name) for name in row.fields}
+    names = {"status": "upload_status", **row.names}
+    members = {names.get(name, name): getattr(error, name) for name in row.fields}
     document |= {name: _plain(value) for name, value in members.items()}
     return Response(
         json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace"),

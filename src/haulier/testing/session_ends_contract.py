@@ -263,6 +263,16 @@ class ExpiryContract:
             assert not await database.write(partial(_erase, session_id))
             assert await see(database, session_id) is not None
 
+    async def test_the_first_answer_is_kept(self, database: Database) -> None:
+        """Whoever comes second is told the first one."""
+        await add_upload(database, upload("a"))
+        assert await database.write(lambda tx: tx.sessions.keep_answer(A, "first")) == "first"
+        assert await database.write(lambda tx: tx.sessions.keep_answer(A, "second")) == "first"
+        session = await see(database, "a")
+        assert session is not None
+        assert session.answer == "first"
+        assert await database.write(lambda tx: tx.sessions.keep_answer(NONE, "x")) is None
+
     async def test_blobs_named_by_sessions_and_assets_are_found(self, database: Database) -> None:
         """Each store knows its own."""
         await add_finishing(database, upload("a"), blob_key="one")

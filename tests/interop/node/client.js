@@ -7,9 +7,15 @@ import { PassThrough } from 'node:stream'
 import * as tus from 'tus-js-client'
 
 const task = JSON.parse(process.argv[2])
-const opened = fs.createReadStream(task.file)
-// Of a file whose length is not told it never sees the end, and sends empty requests for ever; of other streams it does.
-const file = task.options?.uploadLengthDeferred ? opened.pipe(new PassThrough()) : opened
+// Of a part of a file it never knows that it is the last one: it asks for ever whether a file whose length is not told is
+// whole, and never tells the drafts so. Of streams that are no files, and of buffers, it does.
+function open(path, options) {
+  if (options.protocol !== undefined) return fs.readFileSync(path)
+  const stream = fs.createReadStream(path)
+  return options.uploadLengthDeferred ? stream.pipe(new PassThrough()) : stream
+}
+
+const file = open(task.file, task.options ?? {})
 const requests = []
 
 function tell(outcome) {

@@ -34,6 +34,7 @@ from haulier.core.errors import (
     LaneFailed,
     LanesFailed,
     LengthExceeded,
+    LengthInconsistent,
     LinkNotFound,
     NodeBusy,
     OffsetMismatch,
@@ -108,6 +109,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (ChunksMissing(((0, 10), (20, 25))), "15 bytes are still missing"),
     (OffsetMismatch(10, 12), "the upload continues at offset 10, not at 12"),
     (LengthExceeded(100), "more bytes than the 100 that are allowed"),
+    (LengthInconsistent(10, 12), "the length of the upload cannot be 12 where 10 bytes are said or here"),
     (FileEmpty(1), "the file is empty; this capsule takes files from 1 bytes on"),
     (
         TypeNotAccepted(accepted=("image/*", "text/csv"), provided="text/html"),

@@ -12,6 +12,7 @@ from haulier.core.errors import (
     FileEmpty,
     InvalidRequest,
     LengthExceeded,
+    LengthInconsistent,
     QuotaExceeded,
     RequestError,
     TypeNotAccepted,
@@ -284,7 +285,7 @@ async def test_a_tail_that_another_took_over_is_left_to_it(one: Engine) -> None:
 
 async def test_a_body_that_ends_before_the_known_size_does_not_end_the_file(one: Engine) -> None:
     upload = await one.begin(10, mode=Mode.APPEND)
-    with pytest.raises(UploadBusy):
+    with pytest.raises(LengthInconsistent, match="cannot be 5 where 10"):
         await one.uploads.append(upload.id, 0, FakeBody(b"x" * 5), caller=ME, final=True)
     assert (await one.state(upload.id)).status is SessionStatus.OPEN
 

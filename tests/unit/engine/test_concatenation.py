@@ -297,14 +297,14 @@ class TestFailures:
             await until(lambda: not one.background._tasks)
             await one.uploads.abort(hello.id, caller=ME)
 
-    async def test_one_that_may_not_be_completed_any_more_fails_and_its_partial_is_taken(self) -> None:
+    async def test_sizes_that_a_capsule_wants_since_its_begin_do_not_hold_for_it(self) -> None:
         async with engine() as one:
             hello = await partial(one)
             final = await join(one, hello)
             await set_capsule(one, min_size=100)
             assert (await bring(one, hello, HELLO, size=6)).offset == 6
-            failed = await ended(one, final)
-            assert (failed.status, await reserved(one)) == (SessionStatus.FAILED, (0, 6))
+            whole = await ended(one, final)
+            assert (whole.status, await reserved(one)) == (SessionStatus.COMMITTED, (6, 6))
 
     async def test_one_that_finds_no_room_in_its_capsule_fails_and_its_partial_is_taken(self) -> None:
         async with engine() as one:

@@ -265,9 +265,11 @@ class TestOpenApi:
     ) -> None:
         document = (await client.get("/openapi.json")).json()
         listed = {(path, method.upper()) for path, method in self.operations(document)}
-        # tus is described by its own specification, and its clients read no other document.
-        tus = {"/tus", "/tus/", "/tus/{upload_id:path}"}
-        pages = {"/", "/page/{name}", "/errors/{slug}", "/openapi.json", *tus}
+        # These are described by specifications of their own, and their clients read no other document.
+        foreign = {
+            f"{root}{path}" for root in ("/tus", "/resumable") for path in ("", "/", "/{upload_id:path}")
+        }
+        pages = {"/", "/page/{name}", "/errors/{slug}", "/openapi.json", *foreign}
         routes = {
             (route.path.replace(":path", ""), method)
             for route in service.app().routes

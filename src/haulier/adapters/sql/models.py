@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0010"
+SCHEMA: Final = "0011"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -167,6 +167,18 @@ uploads: Final = sa.Table(
         comment="whether it is made of others, or for others",
     ),
     sa.Column("raw_concat", TEXT, comment="what says so, as the client sent it"),
+    sa.Column(
+        "min_size", sa.BigInteger, nullable=False, server_default="0", comment="as the capsule had it then"
+    ),
+    sa.Column("max_size", sa.BigInteger, comment="the same"),
+    sa.Column(
+        "ends_by_word",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="its last byte does not complete it",
+    ),
+    sa.Column("final_answer", TEXT, comment="what its client was told at its end, to be told again"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),

@@ -38,6 +38,9 @@ def session_parameters(session: Session[UploadDetails]) -> Parameters:
         "chunk_size": spec.chunk_size,
         "ttl_s": spec.ttl_s,
         "concat": spec.concat.value,
+        "min_size": spec.min_size,
+        "max_size": spec.max_size,
+        "ends_by_word": spec.ends_by_word,
         **details_parameters(session.details),
         "status": session.status.value,
         "offset": session.offset,
@@ -51,6 +54,7 @@ def session_parameters(session: Session[UploadDetails]) -> Parameters:
         "last_seen_at": session.last_seen_at,
         "expires_at": session.expires_at,
         "error": session.error,
+        "final_answer": session.answer,
     }
 
 
@@ -98,6 +102,7 @@ def session_of(row: Row, received: Ranges) -> Session[UploadDetails]:
         last_seen_at=row["last_seen_at"],
         expires_at=row["expires_at"],
         error=row["error"],
+        answer=row["final_answer"],
     )
 
 
@@ -124,6 +129,9 @@ def _spec_of(row: Row) -> SessionSpec:
         chunk_size=row["chunk_size"],
         ttl_s=row["ttl_s"],
         concat=Concat(row["concat"]),
+        min_size=row["min_size"],
+        max_size=row["max_size"],
+        ends_by_word=bool(row["ends_by_word"]),
     )
 
 

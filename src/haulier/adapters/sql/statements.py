@@ -190,6 +190,9 @@ START_FINISH: Final = _change(
 ).returning(*_SESSION)
 TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*_SESSION)
 AMEND: Final = _change(_FINISHING, **{name: _bind(name) for name in _DETAILS}).returning(*_SESSION)
+KEEP_ANSWER: Final = _change(
+    final_answer=sa.func.coalesce(uploads.c.final_answer, _bind("answer", type_=sa.Text))
+).returning(uploads.c.final_answer)
 COMMIT: Final = _change(
     _FINISHING,
     **_SEEN,

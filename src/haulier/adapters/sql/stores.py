@@ -192,6 +192,11 @@ class SqlSessionStore:
         )
         return None if row is None else session_of(row, whole(row["size"]))
 
+    async def keep_answer(self, session_id: SessionId, answer: str) -> str | None:
+        """Set the answer, unless there is one."""
+        row = await self._sql.row(sql.KEEP_ANSWER, {"id": session_id, "answer": answer})
+        return None if row is None else row["final_answer"]
+
     async def take_finish(self, session_id: SessionId, fence: int, holder: str) -> Upload | None:
         """Let `holder` go on with finishing."""
         row = await self._sql.row(sql.TAKE_FINISH, {"id": session_id, "fence": fence, "holder": holder})

@@ -38,6 +38,7 @@ from haulier.server.addresses import base_url, header
 from haulier.server.bodies import require_plain_body, whole_number
 from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
 from haulier.server.http.asgi import open_body
+from haulier.server.metadata import METADATA, describe, read_metadata
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
@@ -45,12 +46,9 @@ from haulier.server.tus.checksums import ALGORITHMS, check_of, reads_trailers
 from haulier.server.tus.headers import (
     CONCAT,
     MEDIA_TYPE,
-    METADATA,
     VERSION,
-    describe,
     imf_date,
     read_concat,
-    read_metadata,
 )
 
 log = structlog.get_logger()

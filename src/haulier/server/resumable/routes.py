@@ -1,0 +1,536 @@
+"""The requests of the IETF's resumable uploads: what each method does to the uploads of the service.
+
+Rule 1: a request is read and checked whole before an upload is touched, except for its body.
+Rule 2: looking for the offset, appending and cancelling ask a running transfer to let go; they never wait for its end.
+Rule 3: only a client's own word completes an upload: a body that came whole, of a request that says it is the last.
+Rule 4: the first answer to a completion is kept, and every later question is answered with it, byte by byte.
+Rule 5: a limit that was told never becomes tighter while its upload lives.
+
+Source: draft-ietf-httpbis-resumable-upload; what its versions differ in is in `versions`.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
+from haulier.core.errors import (
+    HaulierError,
+    InvalidRequest,
+    LengthExceeded,
+    LengthInconsistent,
+    OffsetMismatch,
+    UploadBusy,
+    UploadComplete,
+    UploadGone,
+)
+from haulier.core.session import Mode, SessionId, SessionStatus
+from haulier.core.upload import BeginUpload, Upload, check_filename, require_valid
+from haulier.engine.uploads import UploadState
+from haulier.ports import Body, BodyEnd
+from haulier.server.access import RESUMABLE, caller_of
+from haulier.server.addresses import base_url, header
+from haulier.server.bodies import (
+    body_digests,
+    digest_header,
+    file_digests,
+    last_segment,
+    require_plain_body,
+    wanted_digests,
+)
+from haulier.server.errors import MediaTypeRefused
+from haulier.server.http.asgi import open_body
+from haulier.server.interim import send_resumption
+from haulier.server.metadata import UNNAMED, Described, describe, read_metadata
+from haulier.server.requests import note_upload, request_info
+from haulier.server.resumable.fields import read_filename, read_integer, write_limits
+from haulier.server.resumable.versions import MEDIA_TYPE, Version, version_of
+from haulier.server.services import Services
+from haulier.server.uploads import UploadRoutes, idempotency_key
+
+log = structlog.get_logger()
+
+PROTOCOL: Final = "resumable"
+
+Headers = dict[str, str]
+Handler = Callable[[Request, Version], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivery:
+    """A request that brings bytes, read and checked except for its body."""
+
+    request: Request
+    version: Version
+    body: Body
+    offset: int
+    complete: bool
+    """Whether the last byte of the upload is in it, by its sender's word."""
+    length: int | None
+    """Of the whole upload, likewise."""
+    digests: tuple[Digest, ...]
+    """What this body must have."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it brings nothing."""
+        return self.body.length == 0
+
+
+class ResumableRoutes:
+    """The collection, where uploads are created, and the uploads."""
+
+    def __init__(
+        self,
+        services: Services,
+        presenter: UploadRoutes,
+        *,
+        max_size: int,
+        ttl_s: float,
+        default_digest: DigestName,
+        silence_s: float,
+        interim: bool,
+    ) -> None:
+        self._services = services
+        self._uploads = services.uploads
+        self._presenter = presenter
+        self._max_size = max_size
+        self._ttl_s = ttl_s
+        self._default = default_digest
+        self._silence_s = silence_s
+        self._interim = interim
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes. A PUT below the collection is a creation that names its file, as `curl -T` sends it."""
+        routes: dict[tuple[str, ...], dict[str, Handler]] = {
+            (RESUMABLE, f"{RESUMABLE}/"): {"OPTIONS": self.tell, "POST": self.create, "PUT": self.create},
+            (f"{RESUMABLE}/{{upload_id:path}}",): {
+                "DELETE": self.cancel,
+                "GET": self.answer,
+                "HEAD": self.offset,
+                "OPTIONS": self.tell,
+                "PATCH": self.append,
+                "PUT": self.create,
+            },
+        }
+        for paths, handlers in routes.items():
+            for path in paths:
+                app.add_route(path, _dispatcher(handlers), methods=list(handlers), include_in_schema=False)
+
+    # --- what is possible ----------------------------------------------------------------------------
+
+    async def tell(self, request: Request, version: Version) -> Response:  # noqa: ARG002 - the same for all
+        """Tell that uploads can be resumed here, and within which limits.
+
+        Source: "Limits": an answer to OPTIONS MUST include `Accept-Patch`, and SHOULD include `Upload-Limit`.
+        """
+        limits = {"max-size": self._max_size}
+        if version.lifetime is not None:
+            limits[version.lifetime] = int(self._ttl_s)
+        headers = {
+            "Accept-Patch": MEDIA_TYPE,
+            "Upload-Limit": write_limits(limits),
+            "Cache-Control": "no-store",
+        }
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+
+    # --- creation ------------------------------------------------------------------------------------
+
+    async def create(self, request: Request, version: Version) -> Response:
+        """Create an upload, with all of its bytes, some, or none."""
+        complete = version.require_complete(request.scope)
+        delivery = self._read_delivery(request, version, offset=0, complete=complete)
+        if delivery.length == 0:
+            await _require_empty(delivery)
+        asked = self._read_creation(request, delivery.length)
+        begun = await self._uploads.begin(asked, caller=caller_of(request))
+        upload = begun.upload
+        note_upload(upload.id)
+        if upload.status is not SessionStatus.OPEN:
+            return await self._complete(request, version, upload.id)
+        if not begun.created:
+            await self._require_nothing_here(request, upload.id)
+        if delivery.empty and not complete:
+            return self._created(request, version, upload)
+        state = await self._receive_first(delivery, upload)
+        if complete:
+            return await self._completed(request, version, state)
+        return self._created(request, version, state.upload)
+
+    def _read_delivery(self, request: Request, version: Version, *, offset: int, complete: bool) -> _Delivery:
+        """Read what is said about a body. Raises InvalidRequest, MediaTypeRefused, DigestMalformed, LengthInconsistent."""
+        require_plain_body(request)
+        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        return _Delivery(
+            request=request,
+            version=version,
+            body=body,
+            offset=offset,
+            complete=complete,
+            length=_told_length(request, body, offset, complete=complete),
+            digests=body_digests(request),
+        )
+
+    def _read_creation(self, request: Request, length: int | None) -> BeginUpload:
+        """Return what a creation asks for. Raises InvalidRequest and DigestMalformed."""
+        query = request.query_params
+        described = _described(request)
+        named = query.get("digest")
+        name = None if named is None else parse_digest_name(named, field="digest")
+        return BeginUpload(
+            filename=described.filename,
+            # An empty file has no last byte whose sender could be waited for.
+            size=length,
+            ends_by_word=length != 0,
+            mode=Mode.APPEND,
+            capsule=query.get("capsule", "default"),
+            path=query.get("path", described.path),
+            content_type=described.content_type,
+            metadata=described.texts,
+            raw_metadata=header(request.scope, b"upload-metadata"),
+            digest_name=name,
+            expected=self._promised(request, name),
+            key=idempotency_key(request),
+            protocol=PROTOCOL,
+        )
+
+    def _promised(self, request: Request, name: DigestName | None) -> Digest | None:
+        """Return the digest of the whole file by which the upload is judged; of several, the one that is computed."""
+        promised = sorted(file_digests(request), key=lambda it: (it.name != (name or self._default), it.name))
+        fitting = [digest for digest in promised if name in {None, digest.name}]
+        return fitting[0] if fitting else None
+
+    async def _require_nothing_here(self, request: Request, upload_id: SessionId) -> None:
+        """Refuse to send again, under the same key, what is here in part. Raises OffsetMismatch."""
+        upload = await self._uploads.offset(upload_id, caller=caller_of(request))
+        if upload.offset:
+            request_info(request.scope).problem_headers["Location"] = _address(request, upload_id)
+            raise OffsetMismatch(upload.offset, 0)
+
+    async def _receive_first(self, delivery: _Delivery, upload: Upload) -> UploadState:
+        location = {
+            "Location": _address(delivery.request, upload.id),
+            **self._limits_of(delivery.version, upload),
+        }
+        known = self._tell(delivery.request, location) or upload.spec.key is not None
+        try:
+            return await self._receive(delivery, upload.id, final=delivery.complete)
+        except HaulierError:
+            if not known:
+                await self._give_up(delivery.request, upload.id)
+            raise
+
+    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
+        """Free what nobody knows the address of. What fails here is left to the janitor."""
+        try:
+            await self._uploads.abort(upload_id, caller=caller_of(request))
+        except HaulierError as error:
+            log.warning("upload.abandoned", error=repr(error))
+
+    def _created(self, request: Request, version: Version, upload: Upload) -> Response:
+        headers = {"Location": _address(request, upload.id), **self._state_of(version, upload)}
+        return Response(status_code=HTTPStatus.CREATED, headers=headers)
+
+    # --- bytes ---------------------------------------------------------------------------------------
+
+    async def _receive(self, delivery: _Delivery, upload_id: SessionId, *, final: bool) -> UploadState:
+        """Append a body, telling how far it has come. Raises as `UploadService.append`."""
+
+        def progressed(position: int) -> None:
+            self._tell(delivery.request, {"Upload-Offset": str(position)})
+
+        with self._services.metrics.receiving():
+            try:
+                return await self._uploads.append(
+                    upload_id,
+                    delivery.offset,
+                    delivery.body,
+                    caller=caller_of(delivery.request),
+                    digests=delivery.digests,
+                    final=final,
+                    size=delivery.length,
+                    progressed=progressed if delivery.version.progress else None,
+                )
+            except LengthExceeded as error:
+                await self._require_unsaid(delivery, upload_id, error)
+                raise
+
+    async def _require_unsaid(self, delivery: _Delivery, upload_id: SessionId, error: LengthExceeded) -> None:
+        """End an upload whose sender has sent more than it said; one that the service bounds stays as it was.
+
+        Source: "Upload Append", server behavior: "marking the upload resource invalid and rejecting any further
+        interaction with it".
+
+        Raises:
+            LengthInconsistent: it was said.
+        """
+        caller, length = caller_of(delivery.request), delivery.body.length
+        upload = (await self._uploads.state(upload_id, caller=caller)).upload
+        if upload.size is None and delivery.length is None:
+            return
+        provided = error.limit + 1 if length is None else delivery.offset + length
+        refusal = LengthInconsistent(error.limit, provided)
+        await self._uploads.fail(upload_id, str(refusal), caller=caller)
+        raise refusal from error
+
+    async def append(self, request: Request, version: Version) -> Response:
+        """Append at the upload's end."""
+        _require_media_type(request, version)
+        offset = read_integer(header(request.scope, b"upload-offset"))
+        if offset is None:
+            raise InvalidRequest.of("Upload-Offset", "must be a whole number, from 0 on")
+        complete = version.require_complete(
+            request.scope, otherwise=True if version.complete_unless_said else None
+        )
+        delivery = self._read_delivery(request, version, offset=offset, complete=complete)
+        promised = file_digests(request) if complete else ()
+        upload_id = _named(request)
+        try:
+            state = await self._receive(delivery, upload_id, final=complete and not promised)
+        except (UploadComplete, UploadBusy) as error:
+            return await self._after_the_end(delivery, upload_id, error)
+        if promised:
+            # What the whole must be is said with its last bytes only.
+            return await self._complete(request, version, upload_id, digest=promised[0])
+        if complete:
+            return await self._completed(request, version, state)
+        return Response(status_code=version.appended, headers=self._state_of(version, state.upload))
+
+    async def _after_the_end(
+        self, delivery: _Delivery, upload_id: SessionId, error: HaulierError
+    ) -> Response:
+        """Answer an append to an upload that has its last byte: nothing is changed any more.
+
+        Source: "Upload Append": a document that is not empty is an inconsistent length; for others the answer of
+        the completion is what a client looks for that has missed it.
+        """
+        caller, body = caller_of(delivery.request), delivery.body
+        upload = (await self._uploads.state(upload_id, caller=caller)).upload
+        if upload.status is SessionStatus.OPEN:
+            raise error
+        if delivery.offset != upload.offset:
+            raise OffsetMismatch(upload.offset, delivery.offset)
+        if body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT:
+            raise LengthInconsistent(upload.offset, upload.offset + 1)
+        if body.length:
+            raise LengthInconsistent(upload.offset, upload.offset + body.length)
+        if not delivery.complete:
+            raise UploadComplete(upload_id, upload.details.record)
+        return await self._complete(delivery.request, delivery.version, upload_id)
+
+    # --- one upload ----------------------------------------------------------------------------------
+
+    async def offset(self, request: Request, version: Version) -> Response:
+        """Tell where the upload goes on; a running transfer is asked to let go first."""
+        _require_bare(request, version)
+        upload = await self._uploads.offset(_named(request), caller=caller_of(request))
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=self._look(request, version, upload))
+
+    async def answer(self, request: Request, version: Version) -> Response:
+        """As `offset`; of a complete upload also tell again what its completion was answered with."""
+        _require_bare(request, version)
+        upload = await self._uploads.offset(_named(request), caller=caller_of(request))
+        if upload.status is not SessionStatus.COMMITTED:
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=self._look(request, version, upload))
+        state = await self._uploads.state(upload.id, caller=caller_of(request))
+        answer = await self._completed(request, version, state)
+        answer.status_code = HTTPStatus.OK
+        return answer
+
+    async def cancel(self, request: Request, version: Version) -> Response:
+        """End the upload and free its bytes, a running transfer first."""
+        _require_bare(request, version)
+        upload_id, caller = _named(request), caller_of(request)
+        state = await self._uploads.state(upload_id, caller=caller)
+        if version.forgets and state.upload.status.gone:
+            raise UploadGone(upload_id, state.upload.status, state.upload.error)
+        await self._uploads.abort(upload_id, caller=caller)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    # --- completion ----------------------------------------------------------------------------------
+
+    async def _complete(
+        self, request: Request, version: Version, upload_id: SessionId, *, digest: Digest | None = None
+    ) -> Response:
+        """Take the upload's end for the file's; `digest` is what that must have. Repeated, it changes nothing."""
+        caller = caller_of(request)
+        state = await self._uploads.state(upload_id, caller=caller)
+        size = state.upload.offset if state.upload.size is None else None
+        state = await self._uploads.finish(upload_id, caller=caller, digest=digest, size=size)
+        return await self._completed(request, version, state)
+
+    async def _completed(self, request: Request, version: Version, state: UploadState) -> Response:
+        """Return the answer of a completion: the record, or while that takes long the state."""
+        upload = state.upload
+        headers = self._look(request, version, upload)
+        headers["Location"] = _address(request, upload.id)
+        if upload.status.live:
+            shown = await self._presenter.present(request, state)
+            return _json(shown.model_dump_json(by_alias=True), HTTPStatus.ACCEPTED, headers)
+        kept = upload.answer or await self._keep_answer(request, state)
+        answer: dict[str, Any] = json.loads(kept)
+        return _json(answer["body"], answer["status"], headers)
+
+    async def _keep_answer(self, request: Request, state: UploadState) -> str:
+        presented = await self._presenter.present(request, state)
+        body = (presented.result or presented).model_dump_json(by_alias=True)
+        answer = json.dumps({"status": HTTPStatus.CREATED.value, "body": body}, ensure_ascii=False)
+        return await self._uploads.keep_answer(state.upload.id, answer, caller=caller_of(request))
+
+    # --- what answers say ----------------------------------------------------------------------------
+
+    def _look(self, request: Request, version: Version, upload: Upload) -> Headers:
+        """Return all that is told to who asks for the upload."""
+        return {
+            **self._state_of(version, upload),
+            **digest_header(upload.details.digest, wanted_digests(request)),
+        }
+
+    def _state_of(self, version: Version, upload: Upload) -> Headers:
+        complete = upload.status in {SessionStatus.FINISHING, SessionStatus.COMMITTED}
+        headers = {
+            "Upload-Offset": str(upload.offset),
+            **version.tell_complete(complete),
+            "Cache-Control": "no-store",
+            **self._limits_of(version, upload),
+        }
+        if upload.size is not None:
+            headers["Upload-Length"] = str(upload.size)
+        if upload.details.record is not None:
+            headers["Haulier-Record"] = upload.details.record
+        return headers
+
+    def _limits_of(self, version: Version, upload: Upload) -> Headers:
+        """Return what an upload is limited by. It is as it was at its begin, but for its time, which activity adds to."""
+        if version.lifetime is None:
+            return {}
+        spec, most = upload.spec, self._max_size
+        limits = {"max-size": most if spec.max_size is None else min(most, spec.max_size)}
+        if spec.min_size:
+            limits["min-size"] = spec.min_size
+        if upload.status is SessionStatus.OPEN:
+            limits[version.lifetime] = max(0, int(upload.expires_at - self._services.clock.now()))
+        return {"Upload-Limit": write_limits(limits)}
+
+    def _tell(self, request: Request, headers: Headers) -> bool:
+        """Send a 104 to a client that reads it; return whether it was sent."""
+        return self._interim and send_resumption(request.scope, headers)
+
+
+def _dispatcher(handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a path: it finds the version, and the handler of the method."""
+
+    async def dispatch(request: Request) -> Response:
+        version = version_of(request.scope)
+        info = request_info(request.scope)
+        info.dialect = version.dialect
+        try:
+            return await handlers[request.method](request, version)
+        except MediaTypeRefused:
+            info.problem_headers["Accept-Patch"] = MEDIA_TYPE
+            raise
+        except LengthExceeded as error:
+            # Source: "Limits": an answer with 413 MUST include them.
+            info.problem_headers["Upload-Limit"] = write_limits({"max-size": error.limit})
+            raise
+
+    return dispatch
+
+
+def _named(request: Request) -> SessionId:
+    """Return the upload that a request is about."""
+    upload_id = SessionId(request.path_params["upload_id"])
+    note_upload(upload_id)
+    return upload_id
+
+
+def _address(request: Request, upload_id: SessionId) -> str:
+    return f"{base_url(request.scope)}{RESUMABLE}/{upload_id}"
+
+
+def _json(body: str, status: int, headers: Headers) -> Response:
+    return Response(body, status, media_type="application/json", headers=headers)
+
+
+def _described(request: Request) -> Described:
+    """Return what is said about the file: by the address, by `Content-Disposition`, or by tus' metadata.
+
+    Raises:
+        InvalidRequest
+    """
+    told = describe(read_metadata(header(request.scope, b"upload-metadata")))
+    in_address = ""
+    if request.method == "PUT":
+        in_address = last_segment(request, f"{RESUMABLE}/", field="filename")
+    in_query = request.query_params.get("filename")
+    in_field = read_filename(header(request.scope, b"content-disposition"))
+    named = None if told.filename == UNNAMED else told.filename
+    filename = in_address or in_query or in_field or named or UNNAMED
+    require_valid(check_filename(filename))
+    content_type = header(request.scope, b"content-type")
+    if content_type == MEDIA_TYPE:  # of the request, not of the file
+        content_type = None
+    return Described(
+        filename=filename,
+        path=told.path,
+        content_type=told.content_type or content_type,
+        texts=told.texts,
+    )
+
+
+def _told_length(request: Request, body: Body, offset: int, *, complete: bool) -> int | None:
+    """Return how long the upload will be, by the word of this request; None when it does not say.
+
+    Source: "Length": where a request says it twice, both MUST match.
+
+    Raises:
+        LengthInconsistent
+    """
+    said = read_integer(header(request.scope, b"upload-length"))
+    counted = offset + body.length if complete and body.length is not None else None
+    if said is not None and counted is not None and said != counted:
+        raise LengthInconsistent(said, counted)
+    return counted if said is None else said
+
+
+async def _require_empty(delivery: _Delivery) -> None:
+    """Check the body of an upload that is complete before it has come.
+
+    Raises:
+        LengthInconsistent · DigestMismatch
+    """
+    body = delivery.body
+    if body.length or (body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT):
+        raise LengthInconsistent(0, body.length or 1)
+    for digest in delivery.digests:
+        digest.require(new_hasher(digest.name).digest())
+
+
+def _nobody(_piece: object) -> None:
+    """Take nothing."""
+
+
+def _require_media_type(request: Request, version: Version) -> None:
+    media_type = header(request.scope, b"content-type")
+    essence = (media_type or "").partition(";")[0].strip().lower()
+    if version.media_type not in {None, essence}:
+        raise MediaTypeRefused(version.media_type or "", media_type)
+
+
+def _require_bare(request: Request, version: Version) -> None:
+    """Refuse a question that has the fields of an answer, where a version wants that.
+
+    Source: until -03, "Offset Retrieval" and "Upload Cancellation": MUST reject with 400.
+    """
+    if not version.bare_questions:
+        return
+    for name in ("Upload-Offset", version.completeness):
+        if header(request.scope, name.lower().encode("ascii")) is not None:
+            raise InvalidRequest.of(name, f"must not be sent with {request.method}")
