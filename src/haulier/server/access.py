@@ -10,10 +10,14 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from haulier.core.caller import Caller
+from haulier.core.caller import Scope as TokenScope
+from haulier.core.visitor import VISITOR
 from haulier.server.addresses import headers_named, route_path
 
 CALLER: Final = "haulier.caller"
 """In the scope of a request that was let in: its `Caller`."""
+NOBODY: Final = Caller(owner=VISITOR, scope=TokenScope.READ)
+"""Who calls without being anybody, where that may be: owns nothing, because no visitor's id is empty."""
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For machines that watch the service: no rule of any guard holds here, and nothing is told but whether it works."""
 DOCUMENTS: Final = frozenset({"/openapi.json"})

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from haulier.config import Settings
 from haulier.server.bearer import Callers, TokenGuard
-from haulier.server.browsers import Browsers
+from haulier.server.browsers import NEW_VISITORS_BURST, NEW_VISITORS_S, Browsers
 from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
@@ -121,7 +121,7 @@ def _guards(services: Services, settings: Settings) -> list[Middleware]:
         rules = OpenModeRules(
             origins=frozenset(settings.cors_origin), local_users=settings.local_users, anybody=settings.open
         )
-        guard = Middleware(OpenModeGuard, rules=rules, browsers=Browsers(services.visitors))
+        guard = Middleware(OpenModeGuard, rules=rules, browsers=_browsers(services, bounded=settings.open))
         if not settings.open:
             # Only this machine's user calls, who can do worse to it than many requests.
             return [guard]
@@ -144,9 +144,14 @@ def _token_guard(services: Services, settings: Settings) -> Middleware:
         TokenGuard,
         hosts=host_rules(settings),
         callers=Callers(services.accounts, services.uploads, failures),
-        browsers=Browsers(services.visitors),
+        browsers=_browsers(services, bounded=True),
         origins=settings.cors_origin,
     )
+
+
+def _browsers(services: Services, *, bounded: bool) -> Browsers:
+    new = Buckets(services.clock, rate=NEW_VISITORS_S, burst=NEW_VISITORS_BURST) if bounded else None
+    return Browsers(services.visitors, new=new)
 
 
 async def _raise(request: Request, error: Exception) -> Any:  # noqa: ARG001 - Starlette's shape

@@ -26,10 +26,9 @@ from haulier.core.errors import Unauthenticated
 from haulier.core.secret import is_token
 from haulier.core.session import SessionId
 from haulier.core.token import SignIn
-from haulier.server.access import CALLER, is_document, is_link, is_preflight, is_probe
+from haulier.server.access import CALLER, NOBODY, is_document, is_link, is_preflight, is_probe
 from haulier.server.addresses import headers_named, route_path
 from haulier.server.browsers import (
-    NOBODY,
     SIGN_IN,
     Browsers,
     cookies_named,

@@ -17,17 +17,22 @@ from starlette.types import Scope
 
 from haulier.core.caller import Caller
 from haulier.core.caller import Scope as TokenScope
-from haulier.core.visitor import VISITOR, Visitor
+from haulier.core.visitor import Visitor
 from haulier.engine.visitors import VisitorService
+from haulier.server.access import NOBODY
 from haulier.server.addresses import header, headers_named, route_path
+from haulier.server.limits import Buckets, address_key, require_room
 from haulier.server.requests import request_info
 
 SESSION_HEADER: Final = "X-Session-ID"
 """Carries what the cookie has, both ways, for programs that keep no cookies."""
-NOBODY: Final = Caller(owner=VISITOR, scope=TokenScope.READ)
-"""Who calls the ingestion's lists without being anybody: owns nothing, because no visitor's id is empty."""
 MAX_SHOWN: Final = 4
 """Texts of one request that are looked at; a browser sends one, or two after its path has changed."""
+
+NEW_VISITORS_S: Final = 1.0
+"""Visitors a second that may be made of whoever comes from one address, where others than the machine's user come: a
+row each, for a month. Whole offices stand behind one address."""
+NEW_VISITORS_BURST: Final = 100.0
 
 SIGN_IN: Final = "haulier.sign_in"
 """In the scope of a request that a signed-in browser made: its `haulier.core.token.SignIn`."""
@@ -40,8 +45,10 @@ _PAGE: Final = "/"
 class Browsers:
     """The visitors behind requests."""
 
-    def __init__(self, visitors: VisitorService) -> None:
+    def __init__(self, visitors: VisitorService, *, new: Buckets | None = None) -> None:
+        """`new` bounds how many visitors are made, by address."""
         self._visitors = visitors
+        self._new = new
 
     async def known(self, scope: Scope) -> Visitor | None:
         """Return the visitor that a request names; its browser is told when that lasts longer than before."""
@@ -58,17 +65,27 @@ class Browsers:
 
     async def welcomed(self, scope: Scope) -> Visitor | None:
         """As `known`; where a visitor is made of whoever comes, it is made."""
-        visitor = await self.known(scope)
-        if visitor is None and makes_visitors(scope):
-            visitor = await self._visitors.begin(header(scope, b"user-agent"))
-            self.keep(scope, visitor)
+        return await self.known(scope) or await self._made(scope)
+
+    async def _made(self, scope: Scope) -> Visitor | None:
+        if not makes_visitors(scope) or not self._has_room(scope):
+            return None
+        visitor = await self._visitors.begin(header(scope, b"user-agent"))
+        self.keep(scope, visitor)
         return visitor
+
+    def _has_room(self, scope: Scope) -> bool:
+        """Whether one more visitor may be made; an upload has to be somebody's, the page is shown to nobody too."""
+        wait_s = 0.0 if self._new is None else self._new.take(address_key(scope))
+        if wait_s and route_path(scope) != _PAGE:
+            require_room(wait_s, "too many new visitors from this address")
+        return not wait_s
 
     async def admitted(self, scope: Scope) -> Caller | None:
         """Return who calls a service with tokens without one; None: nobody who is let in."""
         visitor = await self.known(scope)
         if visitor is None and is_for_visitors(scope) and await self._visitors.admitted():
-            visitor = await self.welcomed(scope)
+            visitor = await self._made(scope)
             if visitor is None:
                 return NOBODY
         return None if visitor is None else Caller(owner=visitor.owner, scope=TokenScope.WRITE)

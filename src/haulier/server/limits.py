@@ -16,8 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
 from haulier.ports import Clock
-from haulier.server.access import CALLER
-from haulier.server.browsers import NOBODY
+from haulier.server.access import CALLER, NOBODY
 from haulier.server.errors import RateLimited
 
 MAX_KEPT: Final = 10_000

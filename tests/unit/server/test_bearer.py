@@ -10,9 +10,9 @@ from haulier.core.secret import make_token
 from haulier.core.session import SessionId
 from haulier.core.token import SignIn, Token
 from haulier.core.upload import UploadDetails
-from haulier.server.access import CALLER
+from haulier.server.access import CALLER, NOBODY
 from haulier.server.bearer import MAX_TOKEN, REMEMBERED, Callers, TokenGuard, bearer_token
-from haulier.server.browsers import NOBODY, Browsers
+from haulier.server.browsers import Browsers
 from haulier.server.errors import HostRefused, RateLimited
 from haulier.server.hosts import HostRules
 from haulier.server.limits import Buckets

@@ -13,6 +13,8 @@ from tests.support.service import ORIGIN, MemoryService, served
 
 COOKIE = "haulier_visitor_8000"
 DAY_S = 24 * 3600.0
+NEW_VISITORS = 100
+"""So many are made at once of whoever comes from one address."""
 
 
 def cookie_of(response: httpx2.Response) -> str:
@@ -205,7 +207,7 @@ class TestWithTokens:
 
     @pytest.fixture
     async def service(self) -> MemoryService:
-        service = MemoryService(opened=False)
+        service = MemoryService(opened=False, clock=ManualClock())
         await service.accounts.set_capsule("default", {"admits_visitors": "true"})
         return service
 
@@ -259,7 +261,7 @@ class TestWithTokens:
 
     async def test_what_the_open_mode_let_a_visitor_do_ends_with_it(self, service: MemoryService) -> None:
         await service.accounts.set_capsule("default", {"admits_visitors": "false"})
-        async with MemoryService(database=service.database).client() as client:
+        async with MemoryService(database=service.database, clock=service.clock).client() as client:
             cookie = {"Cookie": f"{COOKIE}={value_of(await client.get('/'))}"}
             record = await put(client, "a")
         async with service.client(require_tokens=True) as client:
@@ -323,3 +325,23 @@ class TestWithTokens:
             )
             assert "set-cookie" not in response.headers
             assert (await client.head("/")).status_code == 200
+
+    async def test_one_address_does_not_fill_the_table_with_visitors(self, service: MemoryService) -> None:
+        async with service.client(require_tokens=True) as client:
+            made = 0
+            for _ in range(NEW_VISITORS + 5):
+                client.cookies.clear()
+                response = await client.get("/")
+                assert response.status_code == 200
+                made += "set-cookie" in response.headers
+            client.cookies.clear()
+            refused = await client.post("/api/ingestion/upload")
+            assert (refused.status_code, refused.json()["type"]) == (429, f"{ORIGIN}/errors/rate-limited")
+            assert made == NEW_VISITORS
+
+    async def test_who_is_somebody_already_is_not_counted(self, service: MemoryService) -> None:
+        async with service.client(require_tokens=True) as client:
+            for _ in range(NEW_VISITORS + 5):
+                assert (await client.get("/")).status_code == 200
+            client.cookies.clear()
+            assert "set-cookie" in (await client.get("/")).headers
