@@ -12,16 +12,10 @@ from haulier.core.transfer import Outcome
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
 from haulier.soulseek.messages import (
-    FROM_SERVER,
-    TO_SERVER,
-    Login,
-    LoginAnswer,
     PeerInit,
-    SetWaitPort,
 )
 from haulier.soulseek.node import Node
 from haulier.soulseek.peer_messages import (
-    TO_PEER,
     PlaceInQueue,
     QueueUpload,
     SearchAnswer,
@@ -33,7 +27,6 @@ from haulier.soulseek.peer_messages import (
 from haulier.soulseek.upload import UploadRules
 from tests.support.soulseek import (
     DEADLINE_S,
-    HOST,
     SHORT,
     Network,
     eventually,
@@ -41,95 +34,10 @@ from tests.support.soulseek import (
     network,
     sha256_of,
 )
+from tests.support.stranger import VIRTUAL, Stranger, hold
 
 SIZE = 30_000_000
 """More than the buffers of two kernels hold."""
-VIRTUAL = "Music\\song.bin"
-
-
-class Stranger:
-    """A peer that does just what a test says, over real sockets."""
-
-    def __init__(self, name: str, stack: AsyncExitStack) -> None:
-        self.name = name
-        self._stack = stack
-        self.files: asyncio.Queue[Connection] = asyncio.Queue()
-        self.link: Connection
-        self.server: Connection
-
-    @classmethod
-    async def enter(
-        cls, net: Network, node: Node, stack: AsyncExitStack, name: str = "mallory"
-    ) -> "Stranger":
-        """Log in, listen, and open a message connection to the node."""
-        self = cls(name, stack)
-        listening = await asyncio.start_server(self._accept, HOST, 0)
-        stack.callback(listening.close)
-        self.server = await self.connect(HOST, net.port)
-        self.server.switch(FROM_SERVER, TO_SERVER)
-        await self.server.send(Login.of(name, "secret"), SetWaitPort(listening.sockets[0].getsockname()[1]))
-        assert isinstance(await self.server.receive(), LoginAnswer)
-        self.link = await self.opened(node, PeerInit(name, "P"))
-        return self
-
-    async def connect(self, host: str, port: int) -> Connection:
-        """Open a connection that ends with the test."""
-        connection = await connect(host, port, SHORT)
-        self._stack.callback(connection.abort)
-        return connection
-
-    async def opened(self, node: Node, init: Message) -> Connection:
-        """Open a connection to a node, with messages to follow."""
-        connection = await self.connect(*node.address)
-        await connection.send(init)
-        connection.switch(TO_PEER, TO_PEER)
-        return connection
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, SHORT)
-        self._stack.callback(connection.abort)
-        with suppress(ConnectionLost):
-            init = await connection.receive()
-            assert isinstance(init, PeerInit)
-            if init.type == "F":
-                self.files.put_nowait(connection)
-
-    async def hear(self, kind: type[Message]) -> Message:
-        """Return the next message of a kind."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not isinstance(message := await self.link.receive(), kind):
-                pass
-        assert isinstance(message, kind)
-        return message
-
-    async def offered(self, file: str = VIRTUAL) -> TransferRequest:
-        """Ask for a file and return the offer."""
-        await self.link.send(QueueUpload(file))
-        offer = await self.hear(TransferRequest)
-        assert isinstance(offer, TransferRequest)
-        return offer
-
-    async def connected(self, file: str = VIRTUAL) -> Connection:
-        """Ask for a file, accept it, and return the connection that it comes over, after the token."""
-        offer = await self.offered(file)
-        await self.link.send(TransferResponse(offer.token, allowed=True))
-        async with asyncio.timeout(DEADLINE_S):
-            connection = await self.files.get()
-        assert await connection.read_exactly(4) == offer.token.to_bytes(4, "little")
-        return connection
-
-    async def begun(self, offset: int = 0) -> Connection:
-        """Go as far as telling the offset."""
-        connection = await self.connected()
-        await connection.send_raw(offset.to_bytes(8, "little"))
-        return connection
-
-
-def hold(connection: Connection) -> None:
-    """Read nothing more from it."""
-    transport = connection.writer.transport
-    assert isinstance(transport, asyncio.Transport)
-    transport.pause_reading()
 
 
 class Scene:
@@ -444,6 +352,39 @@ async def _heard(link: Connection) -> Message:
     message = await link.receive()
     assert isinstance(message, Message)
     return message
+
+
+class TestOtherAddresses:
+    """The server says that mallory is at 127.0.0.1; somebody at 127.0.0.2 says to be mallory."""
+
+    async def test_an_offer_goes_to_whose_name_it_is_and_only_there(self, scene: Scene) -> None:
+        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")
+        await spoofed.send(QueueUpload(VIRTUAL))
+        offer = await scene.stranger.hear(TransferRequest)
+        assert isinstance(offer, TransferRequest)
+        assert offer.file == VIRTUAL
+        [upload] = scene.node.uploads.live
+        assert not upload.trusted
+        await spoofed.send(TransferResponse(offer.token ^ 1, allowed=True))
+        await scene.ended(Outcome.TIMED_OUT)
+
+    async def test_an_answer_to_its_own_message_is_all_that_it_gets(self, scene: Scene) -> None:
+        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")
+        await spoofed.send(QueueUpload("Music\\nothing"))
+        assert await spoofed.receive() == UploadDenied("Music\\nothing", "File not shared.")
+
+    async def test_a_file_from_there_is_not_taken(self, scene: Scene) -> None:
+        download = scene.node.downloads.fetch("mallory", "a", scene.folder / "taken")
+        await scene.stranger.hear(QueueUpload)
+        await scene.stranger.link.send(TransferRequest(TransferRequest.OFFERED, 5, "a", 4))
+        assert await scene.stranger.hear(TransferResponse) == TransferResponse(5, allowed=True)
+        spoofed = await scene.stranger.connect(*scene.node.address, local="127.0.0.2")
+        await spoofed.send(PeerInit("mallory", "F"))
+        await spoofed.send_raw(b"\5\0\0\0evil")
+        async with asyncio.timeout(DEADLINE_S):
+            with suppress(ConnectionLost):
+                assert await spoofed.read_some() == b""
+        assert download.transfer.done == 0
 
 
 class TestOldClients:

@@ -140,6 +140,7 @@ class Uploads:
         self._by_file: dict[tuple[str, str], Upload] = {}
         self._failures: dict[str, list[float]] = {}
         self._absent_since: dict[str, float] = {}
+        self._turns: set[asyncio.Task[None]] = set()
         self._started = False
         self.totals = Totals()
 
@@ -266,11 +267,11 @@ class Uploads:
     async def stop(self) -> None:
         """Cancel what runs and start nothing more; `start` begins again. A second call is harmless."""
         self._started = False
-        running = {upload.task for upload in self._uploads.values() if upload.task is not None}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        for upload in self._uploads.values():
+            if upload.task is not None:
+                upload.task.cancel()
+        if self._turns:
+            await asyncio.wait(set(self._turns))
 
     def resume(self) -> None:
         """Go on after a stop."""
@@ -292,7 +293,9 @@ class Uploads:
             assert lease is not None, "a user without a free slot is held"
             if not self._slots.is_free(user):
                 self._queue.hold(user, Hold.TURN)
-            self._spawn(self._take_turn(user, bundle, lease))
+            turn = self._spawn(self._take_turn(user, bundle, lease))
+            self._turns.add(turn)
+            turn.add_done_callback(self._turns.discard)
 
     async def _take_turn(self, user: str, bundle: list[Upload], lease: Lease) -> None:
         """Upload a bundle, one after the other, in one slot."""

@@ -1,0 +1,227 @@
+"""Downloads from a peer that does just what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from haulier.core.transfer import Outcome
+from haulier.soulseek.connection import Connection
+from haulier.soulseek.download import Download
+from haulier.soulseek.messages import PeerInit
+from haulier.soulseek.node import Node
+from haulier.soulseek.peer_messages import (
+    GetPlaceInQueue,
+    PlaceInQueue,
+    QueueUpload,
+    TransferRequest,
+    TransferResponse,
+    UploadDenied,
+    UploadFailed,
+)
+from tests.support.soulseek import DEADLINE_S, eventually, network
+from tests.support.stranger import Stranger
+
+FILE = "Music\\song.bin"
+CONTENT = bytes(range(256)) * 400
+SIZE = len(CONTENT)
+
+
+class Scene:
+    """A node that downloads, and a stranger who has the file."""
+
+    def __init__(self, node: Node, stranger: Stranger, folder: Path) -> None:
+        self.node = node
+        self.stranger = stranger
+        self.folder = folder
+        self.tokens = iter(range(1, 100))
+
+    def fetch(self, size: int | None = None, file: str = FILE) -> Download:
+        return self.node.downloads.fetch("mallory", file, self.folder / file.rpartition("\\")[2], size)
+
+    async def asked(self, file: str = FILE) -> None:
+        """The node asks for the file."""
+        assert await self.stranger.hear(QueueUpload) == QueueUpload(file)
+
+    async def offer(self, size: int = SIZE, file: str = FILE) -> TransferResponse:
+        """Offer the file; return the answer."""
+        token = next(self.tokens)
+        await self.stranger.link.send(TransferRequest(TransferRequest.OFFERED, token, file, size))
+        answer = await self.stranger.hear(TransferResponse)
+        assert isinstance(answer, TransferResponse)
+        assert answer.token == token
+        return answer
+
+    async def bring(self, token: int) -> tuple[Connection, int]:
+        """Open the connection for the file; return it and the offset that the node wants."""
+        connection = await self.stranger.connect(*self.node.address)
+        await connection.send(PeerInit("mallory", "F"))
+        await connection.send_raw(token.to_bytes(4, "little"))
+        return connection, int.from_bytes(await connection.read_exactly(8), "little")
+
+    async def send(self, content: bytes = CONTENT) -> None:
+        """Offer the file and send it from where the node wants it; the node closes."""
+        answer = await self.offer()
+        assert answer.allowed
+        connection, offset = await self.bring(answer.token)
+        await connection.send_raw(content[offset:])
+        assert await connection.read_some() == b""
+
+    async def ended(self, download: Download, outcome: Outcome, reason: str | None = None) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await download.ended.wait()
+        assert (download.transfer.outcome, download.transfer.reason) == (outcome, reason)
+        await eventually(lambda: self.node.downloads.slots.held == 0, "its slot is free")
+        assert parts_in(self.folder) == []
+        whole = self.folder / "song.bin"
+        assert whole.exists() is (outcome is Outcome.SUCCEEDED)
+        if outcome is Outcome.SUCCEEDED:
+            assert whole.read_bytes() == CONTENT
+
+
+def parts_in(folder: Path) -> list[Path]:
+    return list(folder.glob(".haulier*"))
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with network(tmp_path) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", download_slots=1)
+        yield Scene(node, await Stranger.enter(net, node, stack), tmp_path)
+
+
+async def test_a_file_is_offered_brought_and_closed_by_us(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("reason", ["Queued", "Too many files", "Too many megabytes", "Pending shutdown."])
+async def test_a_denial_that_passes_is_waited_for(scene: Scene, reason: str) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    await scene.stranger.link.send(UploadDenied(FILE, reason))
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("reason", ["File not shared.", "Banned", "whatever"])
+async def test_any_other_denial_is_final(scene: Scene, reason: str) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    await scene.stranger.link.send(UploadDenied(FILE, reason))
+    await scene.ended(download, Outcome.REJECTED, reason)
+
+
+async def test_a_failure_is_asked_about_once_more(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    await scene.stranger.link.send(UploadFailed(FILE))
+    await scene.asked()
+    await scene.stranger.link.send(UploadFailed(FILE))
+    await scene.ended(download, Outcome.ERRORED, "the peer could not send the file")
+
+
+async def test_it_goes_on_where_a_cut_left_it(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    answer = await scene.offer()
+    connection, offset = await scene.bring(answer.token)
+    assert offset == 0
+    await connection.send_raw(CONTENT[:40_000])
+    connection.close()
+    await scene.asked()
+    answer = await scene.offer()
+    connection, offset = await scene.bring(answer.token)
+    assert offset == 40_000
+    await connection.send_raw(CONTENT[40_000:])
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_what_comes_behind_the_last_byte_is_not_kept(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    await scene.send(CONTENT + b"more")
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_a_size_of_nothing_does_not_count_against_a_known_one(scene: Scene) -> None:
+    download = scene.fetch(SIZE)
+    await scene.asked()
+    answer = await scene.offer(size=0)
+    assert answer.allowed
+    connection, _ = await scene.bring(answer.token)
+    await connection.send_raw(CONTENT)
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_another_size_than_the_wanted_one_is_aborted(scene: Scene) -> None:
+    download = scene.fetch(SIZE + 1)
+    await scene.asked()
+    token = next(scene.tokens)
+    await scene.stranger.link.send(TransferRequest(TransferRequest.OFFERED, token, FILE, SIZE))
+    await scene.ended(download, Outcome.ABORTED, f"the file has {SIZE} bytes, not {SIZE + 1}")
+
+
+async def test_a_peer_that_stalls_loses_its_connection_and_is_asked_again(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    answer = await scene.offer()
+    connection, _ = await scene.bring(answer.token)
+    await connection.send_raw(CONTENT[:10])
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_who_never_brings_what_was_agreed_is_asked_again(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    assert (await scene.offer()).allowed
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_the_place_is_asked_for_and_a_peer_that_forgot_us_is_asked_again(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    assert await scene.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
+    await scene.stranger.link.send(PlaceInQueue(FILE, 7))
+    assert await scene.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
+    assert download.place == 7
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_without_a_slot_an_offer_is_put_off_and_asked_for_again(scene: Scene) -> None:
+    first = scene.fetch()
+    await scene.asked()
+    answer = await scene.offer()
+    connection, _ = await scene.bring(answer.token)
+    second = scene.fetch(file="Music\\other")
+    await scene.asked("Music\\other")
+    refused = await scene.offer(file="Music\\other")
+    assert (refused.allowed, refused.reason) == (False, "Queued")
+    await connection.send_raw(CONTENT)
+    await scene.ended(first, Outcome.SUCCEEDED)
+    await scene.asked("Music\\other")
+    await scene.node.downloads.cancel(second)
+
+
+async def test_a_file_in_its_place_meanwhile_is_not_written_over(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    answer = await scene.offer()
+    connection, _ = await scene.bring(answer.token)
+    (scene.folder / "song.bin").write_text("mine")
+    await connection.send_raw(CONTENT)
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert download.transfer.outcome is Outcome.ERRORED
+    assert (scene.folder / "song.bin").read_text() == "mine"
