@@ -1,4 +1,7 @@
-"""`haulier soulseek`: share folders with peers and fetch from them, headless."""
+"""`haulier soulseek`: share folders with peers and fetch from them, headless.
+
+One module although it is long: half of it are options, and the commands are one group.
+"""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -6,6 +6,8 @@ Rule 2: bytes go into a part file beside the target, and go on where it ends; th
         at all, and never takes the place of a file that is there.
 Rule 3: waiting in another's queue holds no slot here. An offer for which there is none is put off, and asked
         for again when there is.
+
+One module although it is long: a download asks, waits and takes in one story, and rests between its chapters.
 """
 
 import asyncio

@@ -2,6 +2,8 @@
 
 Codes mean different things in the two directions, so each direction has its table. Fields with a default may
 be absent at the end of what others send.
+
+One module although it is long: it is a list, to be read beside a trace of packets.
 """
 
 from hashlib import md5

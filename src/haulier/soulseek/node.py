@@ -2,6 +2,8 @@
 
 Rule 1: this is where the parts meet: who says what is decided here, what follows from it in the parts.
 Rule 2: starting and stopping may be repeated; what waits is kept in between.
+
+One module although it is long: it is where every message finds its reader.
 """
 
 import asyncio

@@ -7,6 +7,8 @@ Rule 2: one message connection a user and address, made once however many want i
         newer one replaces is read a little longer, since what was on its way still counts.
 Rule 3: the direct way and the way through the server are tried at the same time; the first wins, the other is
         closed. Neither's failure ends the other's attempt.
+
+One module although it is long: every way in which two peers come to talk is a case of the three rules.
 """
 
 import asyncio

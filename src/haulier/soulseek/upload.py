@@ -4,6 +4,8 @@ Rule 1: a peer's request waits until it is its user's turn; nothing is uploaded 
 Rule 2: a slot is given back whatever happens; back-off, absence and a taken slot hold a line, never a slot.
 Rule 3: what a peer is told about an end is told from a task of its own, so that a cancel cannot swallow it.
 Rule 4: an upload that this process stops goes back to the head of its line; it is offered after a restart.
+
+One module although it is long: what is asked, whose turn it is and how it ends are one state.
 """
 
 import asyncio
