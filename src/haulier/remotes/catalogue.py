@@ -95,6 +95,22 @@ def _tus(settings: RemoteSettings) -> Remote:
     )
 
 
+def _onedrive(settings: RemoteSettings) -> Remote:
+    from haulier.remotes.onedrive import GRAPH, OneDriveRemote  # noqa: PLC0415 - rule 2
+    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 2
+
+    options = settings.options
+    if "token_command" not in options:
+        raise ConfigError(
+            "option token_command", "", "onedrive needs token_command, a program that prints a token"
+        )
+    return OneDriveRemote(
+        CommandTokens(options["token_command"]),
+        drive_id=options.get("drive_id"),
+        base_url=options.get("base_url") or settings.url or GRAPH,
+    )
+
+
 def _digest(text: str) -> DigestName:
     try:
         return parse_digest_name(text, field="digest")
@@ -115,6 +131,17 @@ COMMON: Final = frozenset({"verify", "slots"})
 """Options of every kind that are the manager's, not the remote's: how to compare, transfers at once."""
 KINDS: Final[Mapping[str, Kind]] = {
     "haulier": Kind(make=_haulier, options=frozenset({"capsule", "digest"}), secrets=frozenset({"token"})),
+    "tus": Kind(make=_tus, options=frozenset({"header"}), secrets=frozenset({"token"})),
+    "s3": Kind(
+        make=_s3,
+        options=frozenset({"bucket", "region", "prefix", "path_style", "checksums"}),
+        secrets=frozenset({"access_key", "secret_key"}),
+    ),
+    "onedrive": Kind(
+        make=_onedrive,
+        options=frozenset({"drive_id", "drive_type", "base_url", "token_command"}),
+        secrets=frozenset(),
+    ),
 }
 
 

@@ -1,0 +1,94 @@
+"""What answers mean: each remote's table, and how problems are read."""
+
+import httpx2
+import pytest
+
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, RemoteSessionLost
+from haulier.remotes import haulier, onedrive, s3, tus
+from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_problem
+
+TABLES = {"haulier": haulier.TABLE, "tus": tus.TABLE, "s3": s3.TABLE, "onedrive": onedrive.TABLE}
+ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509]
+NEVER = [400, 402, 405, 406, 411, 413, 414, 415, 422, 426, 451, 501, 505]
+
+
+def answer(status: int, text: str = "", **headers: str) -> httpx2.Response:
+    return httpx2.Response(status, text=text, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+class TestEveryTable:
+    @pytest.mark.parametrize("status", ALWAYS)
+    def test_what_passes(self, table: RetryTable, status: int) -> None:
+        assert isinstance(table.failure(answer(status), of_session=True), PeerBusy)
+
+    @pytest.mark.parametrize("status", NEVER)
+    def test_what_is_final(self, table: RetryTable, status: int) -> None:
+        assert isinstance(table.failure(answer(status), of_session=True), PeerRefused)
+
+    @pytest.mark.parametrize(("status", "obstacle"), [(401, "auth"), (507, "quota")])
+    def test_what_somebody_has_to_clear(self, table: RetryTable, status: int, obstacle: str) -> None:
+        error = table.failure(answer(status), of_session=False)
+        assert isinstance(error, PeerBlocked)
+        assert error.obstacle == obstacle
+
+    @pytest.mark.parametrize("text", ["7", "Sat, 28 Nov 2026 10:00:07 GMT"], ids=["seconds", "a date"])
+    def test_how_long_is_told(self, table: RetryTable, text: str) -> None:
+        told = answer(429, Retry_After=text, Date="Sat, 28 Nov 2026 10:00:00 GMT")
+        error = table.failure(told, of_session=False)
+        assert isinstance(error, PeerBusy)
+        assert error.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("remote", "status", "text", "expected"),
+    [
+        ("tus", 460, "", PeerBusy),
+        ("tus", 404, "", RemoteSessionLost),
+        ("tus", 410, "", RemoteSessionLost),
+        ("tus", 409, "", PeerBusy),
+        ("onedrive", 416, "", PeerBusy),
+        ("onedrive", 404, "", RemoteSessionLost),
+        ("onedrive", 400, '{"error": {"code": "uploadSessionNotFound", "message": "x"}}', RemoteSessionLost),
+        ("onedrive", 412, "", PeerRefused),
+        ("s3", 400, "<Error><Code>RequestTimeout</Code></Error>", PeerBusy),
+        ("s3", 403, "<Error><Code>RequestTimeTooSkewed</Code></Error>", PeerBusy),
+        ("s3", 403, "<Error><Code>AccessDenied</Code></Error>", PeerBlocked),
+        ("s3", 404, "<Error><Code>NoSuchUpload</Code></Error>", RemoteSessionLost),
+        ("s3", 404, "<Error><Code>NoSuchBucket</Code></Error>", PeerRefused),
+        ("s3", 412, "<Error><Code>PreconditionFailed</Code></Error>", PeerRefused),
+        ("haulier", 409, '{"type": "http://x/errors/chunks-missing", "detail": "x"}', PeerBusy),
+        ("haulier", 409, '{"type": "http://x/errors/chunk-conflict", "detail": "x"}', PeerRefused),
+        ("haulier", 413, '{"type": "http://x/errors/quota-exceeded", "detail": "x"}', PeerBlocked),
+        ("haulier", 410, "", RemoteSessionLost),
+    ],
+)
+def test_what_is_special(remote: str, status: int, text: str, expected: type[Exception]) -> None:
+    assert type(TABLES[remote].failure(answer(status, text), of_session=True)) is expected
+
+
+def test_a_session_is_lost_only_where_one_was_asked_for() -> None:
+    assert isinstance(tus.TABLE.failure(answer(404), of_session=False), PeerRefused)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type": "https://x/errors/storage-full", "detail": "no room"}', ("storage-full", "no room")),
+        ('{"error": {"code": "quotaLimitReached", "message": "full"}}', ("quotaLimitReached", "full")),
+        ("<Error><Code>SlowDown</Code><Message>slow</Message></Error>", ("SlowDown", "slow")),
+        ("plain\n  words", ("http-500", "plain words")),
+        ("", ("http-500", "Internal Server Error")),
+        ("{broken", ("http-500", "Internal Server Error")),
+        ("<html><body>a proxy's page</body></html>", ("http-500", "Internal Server Error")),
+    ],
+)
+def test_problems_are_read_in_every_form(text: str, expected: tuple[str, str]) -> None:
+    assert read_problem(answer(500, text)) == expected
+
+
+def test_words_are_kept_up_to_a_bound_and_no_address_is_told() -> None:
+    assert len(read_problem(answer(500, "x" * 10_000))[1]) == MAX_DETAIL
+    moved = answer(302, Location="https://x/secret")
+    assert read_problem(moved) == ("http-302", "the address has moved")
+    assert read_problem(answer(299)) == ("http-299", "an answer without a name")
