@@ -1,6 +1,7 @@
 """Puts the page into wheels and sdists, so that whoever installs them needs no Node.js.
 
-Rule 1: a release carries the page or is not built; only `uv sync`, which makes an editable wheel, goes without.
+Rule 1: a release, which CI builds, carries the page or is not built. Elsewhere a wheel without Node.js goes without it, and
+        so does the editable one of `uv sync`, which finds the page in the checkout.
 """
 
 import subprocess
@@ -19,7 +20,8 @@ class PageHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is only t
             return
         root = Path(self.root)
         built = root / "web" / "dist"
-        if (root / "web" / "node_modules").is_dir() or not built.is_dir():
-            subprocess.run([root / "tools" / "page", "release"], check=True)
+        subprocess.run([root / "tools" / "page", "build"], check=True)
+        if not built.is_dir():
+            return
         place = "haulier/server/page_build" if self.target_name == "wheel" else "web/dist"
         build_data["force_include"][str(built)] = place
