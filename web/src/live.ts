@@ -6,6 +6,7 @@
  * Rule 3: after `gap` the lists are read anew: something may have happened that no event tells.
  */
 import { BASE } from "./api";
+import type { Transfer } from "./transfers/view";
 
 /** What happened to a record; see `GET /api/events` of the service. */
 export interface RecordEvent {
@@ -15,7 +16,8 @@ export interface RecordEvent {
 
 export type Message =
   | { type: "record"; event: RecordEvent }
-  | { type: "transfer"; event: unknown }
+  | { type: "transfer"; transfer: Transfer }
+  | { type: "transferGone"; id: string }
   | { type: "gap" }
   | { type: "connected"; connected: boolean };
 
@@ -78,8 +80,13 @@ export class Live {
         this.#share({ type: "record", event: JSON.parse(event.data) as RecordEvent }),
       );
     }
-    source.addEventListener("transfer", (event: MessageEvent<string>) =>
-      this.#share({ type: "transfer", event: JSON.parse(event.data) }),
+    for (const name of ["changed", "progress"]) {
+      source.addEventListener(`transfer.${name}`, (event: MessageEvent<string>) =>
+        this.#share({ type: "transfer", transfer: JSON.parse(event.data) as Transfer }),
+      );
+    }
+    source.addEventListener("transfer.removed", (event: MessageEvent<string>) =>
+      this.#share({ type: "transferGone", id: (JSON.parse(event.data) as { id: string }).id }),
     );
     source.addEventListener("error", () => this.#failed(source));
   }

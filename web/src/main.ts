@@ -4,6 +4,7 @@ import { h } from "./dom";
 import { makeFilesView } from "./files/view";
 import { Live } from "./live";
 import { enter, isGuest, personOf, signIn, signOut, type Session } from "./session";
+import { makeTransfersView } from "./transfers/view";
 import { toasts } from "./toasts";
 import { makeUploadView } from "./upload/view";
 import { sentence } from "./words";
@@ -16,6 +17,8 @@ async function start(): Promise<void> {
     ["upload", upload.element],
     ["files", makeFilesView(live, session)],
   ]);
+  const transfers = session.scope === "operator" ? await makeTransfersView(live) : null;
+  if (transfers) views.set("transfers", transfers);
   const links = new Map([...views.keys()].map((name) => [name, h("a", { href: `#${name}` }, title(name))]));
   const progress = h("span", { class: "progress", "aria-hidden": "true" });
   upload.onProgress((percent) => (progress.textContent = percent === null ? "" : `Uploading, ${percent} %`));

@@ -34,7 +34,7 @@ export class Service {
 
   /** Make a token for a principal; the service then asks everybody for one. */
   token(principal: string, ...options: string[]): string {
-    const command = [
+    const told = this.command(
       "token",
       "create",
       "--principal",
@@ -43,16 +43,28 @@ export class Service {
       this.dataDir,
       "--json",
       ...options,
-    ];
-    const told = JSON.parse(execFileSync(HAULIER, command, { encoding: "utf8" })) as { token: string };
-    return told.token;
+    );
+    return (JSON.parse(told) as { token: string }).token;
+  }
+
+  /** Run a command with this service's settings to its end; returns what it printed. */
+  command(...options: string[]): string {
+    return execFileSync(HAULIER, options, {
+      encoding: "utf8",
+      env: this.#environment(),
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  #environment(): NodeJS.ProcessEnv {
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("HAULIER_"));
+    return { ...Object.fromEntries(own), ...this.settings };
   }
 
   /** Start it; again on the same port and data when it ran before. */
   async run(): Promise<void> {
-    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("HAULIER_"));
     const child = spawn(HAULIER, ["serve", "--port", String(this.#port), "--data-dir", this.dataDir], {
-      env: { ...Object.fromEntries(own), ...this.settings },
+      env: this.#environment(),
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#process = child;
