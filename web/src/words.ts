@@ -48,6 +48,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
     "Open it by the address that it was given.",
   ],
   "idempotency-key-reused": ["The file changed since its upload began.", CHOOSE],
+  "inconsistent-upload-length": ["The page and the service disagree about how long the file is.", CHOOSE],
   "internal-error": ["Something went wrong in the service.", AGAIN],
   "invalid-request": ["The service cannot use what was entered.", "Check the name, folder or dates."],
   "length-exceeded": [
