@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from haulier.client import Asset as Asset
     from haulier.client import Client as Client
+    from haulier.client import Link as Link
     from haulier.client import Progress as Progress
     from haulier.client import Record as Record
     from haulier.client import UploadState as UploadState
@@ -25,6 +26,7 @@ __all__ = [
     "Asset",
     "Client",
     "IfExists",
+    "Link",
     "Outcome",
     "Phase",
     "Priority",
