@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 EXECUTABLES: dict[str, tuple[str, ...]] = {
+    "caddy": (str(Path(sys.executable).with_name("caddy")), "caddy"),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "curl": ("curl",),
     "nicotine": (str(Path(sys.executable).with_name("nicotine")),),

@@ -37,7 +37,7 @@ PROMISED = {
     "remote rm": set(),
     "agent": {"--journal"},
     "watch": {"--to"},
-    "doctor": {"--data-dir"},
+    "doctor": {"--data-dir", "--through", "--token"},
     "token create": {"--principal", "--capsule", "--scope", "--expires-in", "--data-dir", "--json"},
     "token list": {"--data-dir", "--json"},
     "token revoke": {"--data-dir", "--json"},
