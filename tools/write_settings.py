@@ -49,6 +49,8 @@ MEANING = {
     "digest": "The whole-file digest of uploads that name none; see [digests](../explanation/digests.md).",
     "log": "How log lines look on standard error.",
     "home": "Where remotes and the journal of transfers are, and where the commands that send files keep what lets them go on.",
+    "journal": "The journal of transfers to remotes; `journal.db` under `home` where nothing is said. The service runs it, "
+    "unless another process does or `no_transfers` is set; see [queueing](../explanation/queueing-and-waiting.md).",
     "session_ttl_s": "How long an upload lives after its last activity.",
     "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "

@@ -46,9 +46,13 @@ from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
+from haulier.engine.send import Role
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.engine.visitors import VisitorService
+from haulier.forwarding import Forwarding
+from haulier.places import JOURNAL, RemotePlaces, home_directory
 from haulier.ports import Clock, Signals
+from haulier.sender import UploadManager
 from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
 from haulier.server.http.serving import listen, serve, serve_handed
@@ -239,6 +243,8 @@ class Service:
             hooks=hooks,
             jobs=jobs,
         )
+        self._places = RemotePlaces(home_directory(settings.home))
+        self._transfers = _transfers_of(settings, self._places, clock)
         self._deliveries = Deliveries(
             settings.webhooks,
             hooks,
@@ -247,6 +253,7 @@ class Service:
             workers=workers,
             clock=clock,
             holder=identity.worker,
+            others=[Forwarding(self._transfers, self._database, self._sink.path_of_blob)],
         )
         records = RecordService(work, self._sink, access, clock)
         self._links = LinkService(records, clock, secret=secret)
@@ -322,13 +329,19 @@ class Service:
             clock=clock,
             page=installed_page(),
             metrics=metrics,
+            transfers=self._transfers,
         )
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Run what runs beside requests: the database, the repair of what a crash left, the janitor."""
         with self._locks.held(self._identity.worker):
-            async with self._database, self._running(), self._deliveries.running(self._background):
+            async with (
+                self._database,
+                self._running(),
+                self._transferring(),
+                self._deliveries.running(self._background),
+            ):
                 yield
 
     @asynccontextmanager
@@ -357,6 +370,19 @@ class Service:
             self._jobs.stop()
             await self._pictures.close()
 
+    @asynccontextmanager
+    async def _transferring(self) -> AsyncIterator[None]:
+        """Run the queue of transfers, or watch who does; a service whose journal cannot be used serves all the same."""
+        try:
+            await self._transfers.start()
+        except (HaulierError, OSError) as error:
+            log.error("transfers.unavailable", error=str(error))
+        try:
+            yield
+        finally:
+            await self._transfers.stop(grace_s=STOP_GRACE_S)
+            await self._places.close()
+
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
         self._stopping = True
@@ -380,6 +406,16 @@ class Service:
             except (HaulierError, TimeoutError) as error:
                 reasons.append(f"{what}: {type(error).__name__}")
         return reasons
+
+
+def _transfers_of(settings: Settings, places: RemotePlaces, clock: Clock) -> UploadManager:
+    return UploadManager(
+        settings.journal or home_directory(settings.home) / JOURNAL,
+        places,
+        role=Role.NEVER if settings.no_transfers else Role.WHEN_FREE,
+        clock=clock,
+        unknown_s=0.0,
+    )
 
 
 def _signals_of(database: SqlDatabase, clock: Clock) -> Signals:

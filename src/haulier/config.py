@@ -54,7 +54,7 @@ CLI_VARIABLES: Final = frozenset(
     for name in (
         # Options of the other commands, which share the environment with the service.
         "ADVERTISE_PORT", "CAPSULE", "CONFIG", "CONTROL", "CONTROL_TOKEN", "DERIVATIVES", "EXPIRES", "EXPIRES_IN",
-        "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JOURNAL", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
+        "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
         "NO_WAIT", "OF", "OPTION", "OUTPUT", "OWNER", "PARALLEL", "PRINCIPAL", "PRIORITY", "RECURSIVE",
         "REPORT_PORT", "SCOPE", "SERVER", "SINCE", "SLOTS", "SOULSEEK_PASSWORD", "STATUS", "TIMEOUT", "TO", "TOKEN",
         "TYPE", "URL", "USER", "WAIT",
@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     digest: Annotated[DigestName, Field(description=f"one of {', '.join(DigestName)}")] = DigestName.SHA_256
     log: Annotated[Literal["console", "json"], Field(description="console or json")] = "console"
     home: Annotated[Path | None, Field(description="a directory for remotes and the journal")] = None
+    journal: Annotated[Path | None, Field(description="a file for the journal of transfers")] = None
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = DAY_S
@@ -231,7 +232,7 @@ class Settings(BaseSettings):
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
 
-    @field_validator("data_dir", "home")
+    @field_validator("data_dir", "home", "journal")
     @classmethod
     def _usable_path(cls, value: Path | None) -> Path | None:
         if value is not None and "\0" in str(value):

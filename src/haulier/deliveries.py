@@ -37,7 +37,10 @@ class Deliveries:
         workers: Workers,
         clock: Clock,
         holder: str,
+        others: Sequence[Receiver] = (),
     ) -> None:
+        """`others` are receivers of our own."""
+        self._others = others
         self._webhooks = webhooks
         self._hooks = hooks
         self._clock = clock
@@ -67,6 +70,7 @@ class Deliveries:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _receivers(self, client: httpx2.AsyncClient) -> Iterator[Receiver]:
+        yield from self._others
         if self._hooks.on_record is not None:
             yield HookReceiver(self._hooks.on_record)
         for webhook in self._webhooks:

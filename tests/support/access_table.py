@@ -72,6 +72,13 @@ POST   /api/ingestion/session/extend              404      404    404    404    
 GET    /api/session                               401      200    200    200    200   200      200     401 401   401     200  403
 POST   /api/session                               401      201    201    201    201   201      201     401 401   401     401  403
 DELETE /api/session                               401      204    204    204    204   204      204     401 401   401     204  403
+GET    /api/transfers                             401      403    403    403    403   403      200     401 401   401     403  403
+GET    /api/transfers/{transfer_id}               401      403    403    403    403   403      404     401 401   401     403  403
+POST   /api/transfers/{transfer_id}/pause         401      403    403    403    403   403      404     401 401   401     403  403
+POST   /api/transfers/{transfer_id}/resume        401      403    403    403    403   403      404     401 401   401     403  403
+POST   /api/transfers/{transfer_id}/cancel        401      403    403    403    403   403      404     401 401   401     403  403
+POST   /api/transfers/{transfer_id}/bump          401      403    403    403    403   403      404     401 401   401     403  403
+POST   /api/transfers/{transfer_id}/retry         401      403    403    403    403   403      404     401 401   401     403  403
 GET    /api/operators/sessions                    401      403    403    403    403   403      200     401 401   401     403  403
 GET    /api/operators/stats                       401      403    403    403    403   403      200     401 401   401     403  403
 POST   /api/operators/expire                      401      403    403    403    403   403      200     401 401   401     403  403
@@ -147,6 +154,13 @@ POST   /api/ingestion/session/extend            404  403     421       403     2
 GET    /api/session                             200  403     421       403     200
 POST   /api/session                             401  403     421       403     401
 DELETE /api/session                             204  403     421       403     204
+GET    /api/transfers                           200  403     421       403     200
+GET    /api/transfers/{transfer_id}             404  403     421       403     404
+POST   /api/transfers/{transfer_id}/pause       404  403     421       403     404
+POST   /api/transfers/{transfer_id}/resume      404  403     421       403     404
+POST   /api/transfers/{transfer_id}/cancel      404  403     421       403     404
+POST   /api/transfers/{transfer_id}/bump        404  403     421       403     404
+POST   /api/transfers/{transfer_id}/retry       404  403     421       403     404
 GET    /api/operators/sessions                  200  403     421       403     200
 GET    /api/operators/stats                     200  403     421       403     200
 POST   /api/operators/expire                    200  403     421       403     200
@@ -195,6 +209,7 @@ SLUGS: Final = {
     (404, "/api/ingestion/session"): "visitor-not-found",
     (404, "/api/uploads/"): "upload-not-found",
     (404, "/api/records/"): "record-not-found",
+    (404, "/api/transfers/"): "transfer-not-found",
     (404, "/tus/{"): "upload-not-found",
     (404, "/resumable/{"): "upload-not-found",
     (404, "/resumable"): "capsule-not-found",

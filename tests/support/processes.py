@@ -73,7 +73,9 @@ class ServeProcess:
         **options: Any,
     ) -> None:
         self.data_dir = data_dir
-        self._settings = {"HAULIER_LOG": "json", **(settings or {})}
+        # A home of its own: a service runs the transfers that it finds there.
+        home = str(data_dir.with_name(f"{data_dir.name}.home"))
+        self._settings = {"HAULIER_LOG": "json", "HAULIER_HOME": home, **(settings or {})}
         self._command = command
         self._options = options
         self._log = data_dir.with_name(f"{data_dir.name}.log")

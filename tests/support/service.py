@@ -11,6 +11,9 @@ from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.memory import MemorySink
+from haulier.adapters.memory_files import MemoryFiles
+from haulier.adapters.memory_journal import MemoryJournal
+from haulier.adapters.memory_remote import MemoryRemote
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
@@ -24,6 +27,7 @@ from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
 from haulier.engine.records import RecordService
+from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadLimits, UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
@@ -93,6 +97,18 @@ class MemoryService:
         self.records = RecordService(self.work, self.sink, access, self.clock)
         self.links = LinkService(self.records, self.clock, secret=b"secret")
 
+        self.remote = MemoryRemote()
+        self.files = MemoryFiles()
+        self.transfers = UploadManager(
+            MemoryJournal(),
+            {"there": self.remote},
+            files=self.files,
+            clock=self.clock,
+            ids=SystemIdentifiers(self.clock),
+            chance=lambda: 0.0,
+            unknown_s=0.0,
+        )
+
     async def _count_workers(self) -> int:
         return 1
 
@@ -101,9 +117,11 @@ class MemoryService:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
+        await self.transfers.start()
         try:
             yield
         finally:
+            await self.transfers.stop(grace_s=1)
             self.feed.stop()
             await self.uploads.stop()
             await self.background.stop(grace_s=1)
@@ -122,6 +140,7 @@ class MemoryService:
             clock=self.clock,
             page=self.page,
             metrics=self.metrics,
+            transfers=self.transfers,
         )
         return create_app(services, Settings(**settings), lifespan=self.lifespan)
 

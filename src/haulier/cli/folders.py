@@ -87,14 +87,6 @@ def _require_distinct(items: list[Item]) -> None:
         seen[item.path] = item.source
 
 
-def full_path(path: str, filename: str) -> str:
-    """Return a record's path with its file name; some senders' paths end with it, others' with its folder."""
-    last = path.rstrip("/").rsplit("/", 1)[-1]
-    if not path.endswith("/") and last == unicodedata.normalize("NFC", filename):
-        return path
-    return f"{path.rstrip('/')}/{filename}"
-
-
 def place_below(folder: Path, path: str) -> Path:
     """Return where a record of that relative path goes.
 

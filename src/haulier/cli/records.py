@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from haulier.cli.display import Bars, print_json, print_record, printable
-from haulier.cli.folders import full_path, place_below
+from haulier.cli.folders import place_below
 from haulier.cli.options import DEFAULT_URL, Capsule, Json, Parallel, Token, Url
 from haulier.cli.outcome import DONE, FAILED, do_each, run, tell
 from haulier.core.capsule import read_time
 from haulier.core.errors import InvalidRequest
 from haulier.core.link import Disposition
-from haulier.core.record import AssetKind, RecordStatus
+from haulier.core.record import AssetKind, RecordStatus, full_path
 from haulier.core.upload import check_filename, require_valid
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="How many processes.  [default: 1]")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
     no_transfers: Annotated[
-        bool, typer.Option("--no-transfers", help="Run no outgoing transfers (this version has none).")
+        bool, typer.Option("--no-transfers", help="Leave the queue of transfers to others.")
     ] = False,
     cors_origin: Annotated[
         list[str] | None, typer.Option(metavar="ORIGIN", help="A web origin that may use the service.")

@@ -66,7 +66,7 @@ class CapsulePolicy:
     valid_images: bool = False
     """Whether an image that no smaller pictures can be made of fails, instead of being kept without them."""
     forward: str | None = None
-    """`REMOTE:PATH` that each record goes on to; kept for the version that sends."""
+    """`REMOTE:PATH` that each completed record goes on to."""
 
     def require_size(self, size: int) -> None:
         """Raise what is wrong with the size of a file.

@@ -178,3 +178,11 @@ class Record:
             message = f"record {self.id} cannot go from {self.status} to {status}"
             raise AssertionError(message)
         return replace(self, status=status)
+
+
+def full_path(path: str, filename: str) -> str:
+    """Return a record's path with its file name; some senders' paths end with it, others' with its folder."""
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    if not path.endswith("/") and last == unicodedata.normalize("NFC", filename):
+        return path
+    return f"{path.rstrip('/')}/{filename}"

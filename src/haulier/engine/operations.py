@@ -53,14 +53,14 @@ class OperatorService:
 
     async def live(self, *, after: tuple[float, str] | None, limit: int, caller: Caller) -> LivePage:
         """Return open and finishing uploads, each with what it has received."""
-        _require_operator(caller)
+        require_operator(caller)
         found = await self._work.read(lambda tx: tx.overview.live(after=after, limit=limit + 1))
         items = found[:limit]
         return LivePage(items, (items[-1].created_at, items[-1].id) if len(found) > limit else None)
 
     async def stats(self, *, caller: Caller) -> Stats:
         """Count what there is, on one consistent view."""
-        _require_operator(caller)
+        require_operator(caller)
         workers = await self._count_workers()
 
         async def look(tx: Transaction[UploadDetails]) -> Stats:
@@ -76,15 +76,16 @@ class OperatorService:
 
     async def count_live(self, *, caller: Caller) -> int:
         """Count open and finishing uploads, for whoever scrapes."""
-        _require_operator(caller)
+        require_operator(caller)
         return sum((await self._work.read(lambda tx: tx.overview.live_counts())).values())
 
     async def expire(self, *, caller: Caller) -> int:
         """End at once what nobody has touched for its time to live; return how many uploads."""
-        _require_operator(caller)
+        require_operator(caller)
         return await self._expire()
 
 
-def _require_operator(caller: Caller) -> None:
+def require_operator(caller: Caller) -> None:
+    """Refuse whoever is no operator. Raises AccessDenied."""
     if not caller.operator:
         raise AccessDenied("the operators' calls")

@@ -9,7 +9,7 @@ Rule 3: who may read what is judged anew with every batch.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 WORD: Final = SessionId("events")
 """What other processes are told when there are new events; no session has such an id."""
+FORWARD: Final = "forward"
+"""The fact of an event that says where the record goes on to."""
 BATCH: Final = 100
 """Events that one read brings: what a reader holds at most, and a page of a person's list."""
 UNSETTLED_S: Final = 0.1
@@ -40,8 +42,14 @@ MAX_READERS: Final = 1000
 async def tell(tx: Transaction[UploadDetails], kind: EventKind, record_id: RecordId, *, now: float) -> None:
     """Write an event about a record as it is now in this transaction; nothing when there is none."""
     record = await tx.records.load(record_id)
-    if record is not None:
-        await tx.events.append(event_of(kind, record, now=now))
+    if record is None:
+        return
+    event = event_of(kind, record, now=now)
+    capsule = await tx.capsules.load(record.capsule) if kind is EventKind.COMPLETED else None
+    if capsule is not None and capsule.policy.forward is not None:
+        # Here, so that it is decided in the transaction in which the record completes, by what is set then.
+        event = replace(event, facts={**event.facts, FORWARD: capsule.policy.forward})
+    await tx.events.append(event)
 
 
 class TellingWork(Generic[D]):

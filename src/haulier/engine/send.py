@@ -282,6 +282,7 @@ class UploadManager:
         if_exists: IfExists = IfExists.REPLACE,
         on_change: OnChange = OnChange.RESTART,
         id: str | None = None,  # noqa: A002 - the word of the interface
+        later: bool = False,
     ) -> TransferId:
         """Write a transfer down; when this returns it will be sent, and can be waited for.
 
@@ -296,6 +297,8 @@ class UploadManager:
             on_change: what is done when the file changes while it is sent.
             id: the transfer's id, so that somebody may wait for it before it is queued. Queueing again under an id
                 that is known changes nothing.
+            later: whether the remote may be set up later, and judge the name when its turn comes; the transfer is
+                blocked, or rejected, then.
 
         Returns: the id; another than `id` when it joined another transfer, which both ids name from now on.
 
@@ -308,7 +311,7 @@ class UploadManager:
         place = self._files.absolute(os.fspath(path))
         remote, target = parse_target(to, PurePath(place).name)
         where = self._remotes.get(remote)
-        if where is None:
+        if where is None and not later:
             raise InvalidRequest.of(
                 "to", f"there is no remote {remote!r}; haulier remote list shows those there are"
             )
@@ -329,7 +332,8 @@ class UploadManager:
             if_exists=if_exists,
             on_change=on_change,
         )
-        where.check(row.outgoing)
+        if where is not None and not later:
+            where.check(row.outgoing)
         return await self._insert(row)
 
     async def retry(self, transfer_id: str) -> TransferId:

@@ -35,6 +35,7 @@ from haulier.server.requests import RequestLog
 from haulier.server.resumable import ResumableRoutes
 from haulier.server.services import Services
 from haulier.server.sign_in import SignInRoutes
+from haulier.server.transfers import TransferRoutes
 from haulier.server.tus import TusRoutes, TusVersion
 from haulier.server.uploads import UploadRoutes
 from haulier.server.visitors import VisitorRoutes
@@ -93,6 +94,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     ).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
+    TransferRoutes(services.transfers).install(app)
     HomeRoutes(services).install(app)
     app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app

@@ -93,6 +93,33 @@ class EventStream(Response):
         return "" if of is None else f"id: {of}\n"
 
 
+async def merged(
+    first: AsyncGenerator[Message, None], *others: AsyncGenerator[Message, None]
+) -> AsyncGenerator[Message, None]:
+    """Yield the messages of several streams as they come; ends with the first one, and closes all."""
+    loop = asyncio.get_running_loop()
+    # Tasks owned here: each is awaited before this ends.
+    next_of = {loop.create_task(_next(stream)): stream for stream in (first, *others)}
+    try:
+        while first in next_of.values():
+            done, _ = await asyncio.wait(next_of, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                stream, message = next_of.pop(task), task.result()
+                if message is not None:
+                    yield message
+                    next_of[loop.create_task(_next(stream))] = stream
+    finally:
+        for task in next_of:
+            task.cancel()
+        await asyncio.gather(*next_of, return_exceptions=True)
+        for stream in (first, *others):
+            await stream.aclose()
+
+
+async def _next(stream: AsyncGenerator[Message, None]) -> Message | None:
+    return await anext(stream, None)
+
+
 async def upload_messages(
     first: UploadState,
     states: AsyncGenerator[UploadState, None],

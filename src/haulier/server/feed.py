@@ -17,9 +17,10 @@ from haulier.core.event import Event, read_position
 from haulier.engine.outbox import FeedQuery, Step
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
-from haulier.server.events import EventStream, Message
+from haulier.server.events import EventStream, Message, merged
 from haulier.server.schemas import iso_time
 from haulier.server.services import Services
+from haulier.server.transfers import transfer_messages
 from haulier.server.uploads import flag
 
 
@@ -50,7 +51,10 @@ class FeedRoutes:
         )
         # The first one is awaited here, so that a refusal is a problem and not an empty stream.
         first = await anext(steps)
-        return EventStream(_messages(first, steps, base_url(request.scope)), sleep=self._services.clock.sleep)
+        messages = _messages(first, steps, base_url(request.scope))
+        if caller.operator and self._services.transfers is not None:
+            messages = merged(messages, transfer_messages(self._services.transfers))
+        return EventStream(messages, sleep=self._services.clock.sleep)
 
 
 async def _messages(first: Step, steps: AsyncGenerator[Step, None], base: str) -> AsyncGenerator[Message]:

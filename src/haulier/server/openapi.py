@@ -84,6 +84,13 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "liveSessions": ("access-denied", "invalid-request", *_READING),
     "stats": ("access-denied", *_READING),
     "expire": ("access-denied", *_READING),
+    "listTransfers": ("access-denied", "invalid-request", *_READING),
+    "showTransfer": ("access-denied", "invalid-request", "transfer-not-found", *_READING),
+    "pauseTransfer": ("access-denied", "transfer-not-found", *_READING, "storage-full"),
+    "resumeTransfer": ("access-denied", "transfer-not-found", *_READING, "storage-full"),
+    "cancelTransfer": ("access-denied", "transfer-not-found", *_READING, "storage-full"),
+    "bumpTransfer": ("access-denied", "transfer-not-found", *_READING, "storage-full"),
+    "retryTransfer": ("access-denied", "invalid-request", "transfer-not-found", *_READING, "storage-full"),
 }  # fmt: skip
 """Which problems an operation can answer, beside those that any can."""
 

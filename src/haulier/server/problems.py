@@ -136,6 +136,12 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     CapsuleNotFound: Row(slug="capsule-not-found", status=404, title="No such capsule", fields=("capsule",)),
     UploadNotFound: Row(slug="upload-not-found", status=404, title="No such upload", fields=("upload",)),
     RecordNotFound: Row(slug="record-not-found", status=404, title="No such record", fields=("record",)),
+    TransferNotFound: Row(
+        slug="transfer-not-found", status=404, title="No such transfer", fields=("transfer",)
+    ),
+    TransferRemoved: Row(
+        slug="transfer-not-found", status=404, title="No such transfer", fields=("transfer",)
+    ),
     AssetNotFound: Row(slug="asset-not-found", status=404, title="No such asset", fields=("record", "kind")),
     LinkNotFound: Row(slug="link-not-found", status=404, title="No such link"),
     VisitorNotFound: Row(slug="visitor-not-found", status=404, title="Nobody yet"),
@@ -339,6 +345,8 @@ NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     WaitTimeout: "a wait over HTTP answers with the state it came to",
     CapsuleTaken: "only operators make capsules, on the command line",
     TokenNotFound: "only operators name tokens, on the command line",
+    TransferTimeout: "a wait over HTTP answers with the state it came to",
+    JournalBusy: "a service that finds the journal held serves all the same",
     ConfigError: "it ends the process before anything listens",
     PeerRefused: "it is about a remote that we call",
     PeerUnreachable: "it is about a remote that we call",
@@ -351,10 +359,6 @@ NEVER_BY_HTTP: Final[Mapping[type[HaulierError], str]] = {
     ImageUnusable: "it is about a file that our client sends",
     LaneFailed: "it is about files that our client sends",
     LanesFailed: "it is about files that our client sends",
-    TransferNotFound: "it is about files that are sent out, which no route tells of",
-    TransferRemoved: "it is about files that are sent out, which no route tells of",
-    TransferTimeout: "it is about files that are sent out, which no route tells of",
-    JournalBusy: "it is about files that are sent out, which no route tells of",
 }
 """Leaves of the tree without a row, and why; one that comes anyway is an internal error."""
 

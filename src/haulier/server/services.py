@@ -10,6 +10,7 @@ from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed
 from haulier.engine.records import RecordService
+from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
@@ -39,6 +40,8 @@ class Services:
     readiness: Callable[[], Awaitable[Sequence[str]]]
     """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""
     clock: Clock
+    transfers: UploadManager | None = None
+    """What is sent out; None where there is no journal."""
     page: BuiltPage | None = None
     """What people see at `/`; without it a small page."""
     metrics: Metrics = field(default_factory=Metrics)

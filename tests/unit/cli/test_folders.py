@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from haulier.cli.folders import Item, Selection, collect, full_path, place_below
+from haulier.cli.folders import Item, Selection, collect, place_below
 from haulier.core.errors import InvalidRequest
+from haulier.core.record import full_path
 
 
 def test_files_named_by_themselves_have_no_path(tmp_path: Path) -> None:

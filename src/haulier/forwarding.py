@@ -1,0 +1,74 @@
+"""What a capsule's `forward=REMOTE:PATH` does: each completed record goes on to the remote, exactly once.
+
+Rule 1: that a record is to be forwarded is in its event, written in the transaction in which it completed. The courier
+        brings each event at least once; the transfer's id is made of record and remote, so a repeat changes nothing.
+Rule 2: what the remote makes of it is the transfer's business: a remote that is not set up, or takes no such name, shows
+        there, and holds up no other record.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from haulier.core.errors import InvalidRequest, StorageError
+from haulier.core.event import EventKind, Told
+from haulier.core.record import AssetKind, Record, full_path
+from haulier.core.upload import UploadDetails
+from haulier.engine.courier import ReceiverFailed
+from haulier.engine.outbox import FORWARD
+from haulier.engine.send import UploadManager
+from haulier.ports import UnitOfWork
+
+log = structlog.get_logger()
+
+
+class Forwarding:
+    """A receiver of events that queues transfers."""
+
+    name: Final = "forward"
+    kinds: Final = frozenset({EventKind.COMPLETED})
+
+    def __init__(
+        self, manager: UploadManager, work: UnitOfWork[UploadDetails], path_of_blob: Callable[[str], Path]
+    ) -> None:
+        self._manager = manager
+        self._work = work
+        self._path_of_blob = path_of_blob
+
+    async def receive(self, told: Told) -> None:
+        """Queue the transfer of a record whose capsule forwards. Raises ReceiverFailed."""
+        to = told.event.facts.get(FORWARD)
+        if to is None:
+            return
+        try:
+            record = await self._work.read(lambda tx: tx.records.load(told.event.record))
+            await self._queue(record, to)
+        except StorageError as error:
+            raise ReceiverFailed(str(error)) from error
+
+    async def _queue(self, record: Record | None, to: str) -> None:
+        blobs = (
+            [] if record is None else [it.blob_key for it in record.assets if it.kind is AssetKind.ORIGINAL]
+        )
+        if record is None or not blobs:
+            return  # erased before its turn came: there is nothing to send
+        try:
+            await self._manager.queue(
+                self._path_of_blob(blobs[0]), target_of(record, to), id=transfer_id(record, to), later=True
+            )
+        except (OSError, InvalidRequest) as error:
+            log.error("forward.lost", record=record.id, to=to, error=str(error))
+
+
+def target_of(record: Record, to: str) -> str:
+    """Return where a record goes: below the path, under its own path and name."""
+    folder = to if to.endswith((":", "/")) else f"{to}/"
+    return folder + (record.filename if record.path is None else full_path(record.path, record.filename))
+
+
+def transfer_id(record: Record, to: str) -> str:
+    """Return the id of the one transfer of that record to that place."""
+    return f"forward-{record.id}-{hashlib.sha256(to.encode()).hexdigest()[:16]}"

@@ -1,0 +1,103 @@
+"""A capsule that forwards: what is written when a record completes, and what is queued of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from haulier.core.errors import StorageUnavailable
+from haulier.core.event import EventKind, Position, Told
+from haulier.core.record import RecordId
+from haulier.engine.courier import ReceiverFailed
+from haulier.engine.send import UploadManager
+from haulier.forwarding import Forwarding, target_of
+from haulier.testing.event_rows_contract import events_after
+from tests.support.bodies import FakeBody
+from tests.support.engine import ME, Engine, engine
+from tests.support.sending import Sending
+
+
+async def stored(one: Engine, **request: object) -> RecordId:
+    upload = await one.begin(5, **request)
+    await one.uploads.put_chunk(upload.id, 0, FakeBody(b"12345"), caller=ME)
+    upload = (await one.uploads.finish(upload.id, caller=ME)).upload
+    assert upload.details.record is not None
+    return RecordId(upload.details.record)
+
+
+async def forward(one: Engine, to: str) -> None:
+    async def change(tx: object) -> None:
+        capsule = await tx.capsules.load("default")  # type: ignore[attr-defined]
+        await tx.capsules.change(capsule.set({"forward": to}))  # type: ignore[attr-defined]
+
+    await one.database.write(change)
+
+
+@asynccontextmanager
+async def forwarding() -> AsyncIterator[tuple[Engine, Sending, UploadManager, Forwarding]]:
+    world = Sending()
+    async with engine() as one, world.running() as manager:
+        yield one, world, manager, Forwarding(manager, one.database, lambda key: Path(f"/{key}"))
+
+
+async def last(one: Engine) -> Told:
+    return [told for told in await events_after(one.database) if told.event.kind is EventKind.COMPLETED][-1]
+
+
+async def test_what_completes_in_a_capsule_that_forwards_is_queued_once() -> None:
+    async with forwarding() as (one, world, manager, receiver):
+        await stored(one)
+        told = await last(one)
+        assert "forward" not in told.event.facts
+        await receiver.receive(told)
+        await forward(one, "any:in")
+        record = await stored(one, path="sub/name.bin", filename="name.bin")
+        told = await last(one)
+        assert told.event.facts["forward"] == "any:in"
+        row = await one.database.read(lambda tx: tx.records.load(record))
+        assert row is not None
+        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+        for _ in range(3):
+            await receiver.receive(told)
+        views, _ = await manager.list()
+        assert len(views) == 1
+        assert views[0].row.id.startswith(f"forward-{record}-")
+        await manager.wait(views[0].row.id)
+        await receiver.receive(told)
+    assert world.remote.files == {"in/sub/name.bin": [b"12345"]}
+
+
+async def test_what_is_gone_before_its_turn_holds_up_nobody() -> None:
+    async with forwarding() as (one, _, manager, receiver):
+        await forward(one, "any:in/")
+        record = await stored(one)
+        told = await last(one)
+        await receiver.receive(told)  # its blob is not there
+        await one.records.delete(record, caller=ME, at_once=True)
+        await receiver.receive(told)
+        await receiver.receive(
+            Told(Position(9, 9), replace(told.event, record=RecordId("00000000-0000-7000-8000-000000000000")))
+        )
+        assert await manager.list() == ([], None)
+
+
+async def test_a_journal_that_cannot_be_written_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with forwarding() as (one, world, manager, receiver):
+        await forward(one, "nowhere:in/")
+        record = await stored(one)
+        row = await one.database.read(lambda tx: tx.records.load(record))
+        assert row is not None
+        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+
+        async def failing(*_: object, **__: object) -> None:
+            raise StorageUnavailable("closed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(manager._journal, "write", failing)
+            with pytest.raises(ReceiverFailed, match="closed"):
+                await receiver.receive(await last(one))
+        await receiver.receive(await last(one))
+        assert len((await manager.list())[0]) == 1
+        assert target_of(row, "nowhere:in/") == f"nowhere:in/{row.filename}"
