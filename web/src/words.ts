@@ -92,6 +92,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
   "storage-unavailable": ["The service cannot reach its disk or database.", "It is tried again by itself."],
   "target-too-long": ["The name is too long.", "Shorten the file's name or folder."],
   "tus-version-refused": ["Another program speaks a protocol that the service does not know.", AGAIN],
+  "transfer-not-found": ["This transfer is gone.", "It was removed, or its result is older than a month."],
   "type-not-accepted": [
     "Files of this kind are not accepted here.",
     "Choose another kind, or ask the owner of this space.",
