@@ -216,6 +216,14 @@ def test_a_remote_that_cannot_be_is_refused_with_the_cure(
     assert [each["name"] for each in haulier.run("remote", "list", "--json").documents] == ["here"]
 
 
+def test_a_remote_without_secrets_has_no_login(haulier: Commands) -> None:
+    options = ("--type", "onedrive", "--url", "https://graph.example/v1.0", "--option", "token_command=true")
+    assert haulier.run("remote", "add", "drive", *options).code == 0
+    login = haulier.run("remote", "login", "drive")
+    assert login.code == 2
+    assert "nothing to enter for onedrive" in login.err
+
+
 def test_a_remote_can_be_asked_whether_it_is_there(haulier: Commands) -> None:
     asked = haulier.run("remote", "test", "here")
     assert (asked.code, asked.out) == (0, "here answers, and takes the credentials\n")

@@ -111,6 +111,12 @@ def login(name: Name, home: HomeDirectory = None) -> None:
 
         places = open_places(home)
         settings = places.require_settings(name)
+        if not KINDS[settings.type].secrets:
+            raise ConfigError(
+                "remote",
+                name,
+                f"there is nothing to enter for {settings.type}; its options say where tokens come from",
+            )
         for secret in sorted(KINDS[settings.type].secrets):
             given = typer.prompt(f"{secret} of {name}", hide_input=True, err=True)
             settings = with_secret(settings, secret, Secret(given.strip()))
