@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from haulier.core.transfer import Outcome as Outcome
     from haulier.core.transfer import Phase as Phase
     from haulier.core.transfer import Priority as Priority
+    from haulier.embedding import asgi_app as asgi_app
     from haulier.sender import UploadManager as UploadManager
 
 __version__ = "0.1.0"
@@ -35,9 +36,11 @@ __all__ = [
     "UploadManager",
     "UploadState",
     "__version__",
+    "asgi_app",
 ]
 
 _PLACES: Final = {
+    "asgi_app": "haulier.embedding",
     "IfExists": "haulier.core.outgoing",
     "Outcome": "haulier.core.transfer",
     "Phase": "haulier.core.transfer",

@@ -20,6 +20,7 @@ from haulier.config import Settings
 from haulier.server.bearer import Callers, TokenGuard
 from haulier.server.browsers import NEW_VISITORS_BURST, NEW_VISITORS_S, Browsers
 from haulier.server.cors import CorsHeaders, Preflights
+from haulier.server.embedded_guard import Authenticate, EmbeddedGuard
 from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
@@ -46,13 +47,20 @@ NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "
 """FastAPI would follow every request with spans, and send them where its own variables say."""
 
 
-def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | None = None) -> ASGIApp:
+def create_app(
+    services: Services,
+    settings: Settings,
+    *,
+    lifespan: Lifespan | None = None,
+    authenticate: Authenticate | None = None,
+) -> ASGIApp:
     """Return the application.
 
     Args:
         services: what it stands on; the caller starts and stops them, for instance in `lifespan`.
         settings: of the guard, CORS and limits.
         lifespan: an async context manager around the whole life of the application.
+        authenticate: says who calls; None: tokens do, or the rules of open mode.
     """
     app = FastAPI(
         title="Haulier",
@@ -64,7 +72,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
         redirect_slashes=False,
         lifespan=None if lifespan is None else lambda _app: lifespan(),
         telemetry=NO_TELEMETRY,
-        middleware=_layers(services, settings),
+        middleware=_layers(services, settings, authenticate),
         exception_handlers={HTTPException: _raise, RequestValidationError: _raise},
     )
     uploads = UploadRoutes(services, silence_s=settings.silent_body_s)
@@ -100,7 +108,7 @@ def create_app(services: Services, settings: Settings, *, lifespan: Lifespan | N
     return app
 
 
-def _layers(services: Services, settings: Settings) -> list[Middleware]:
+def _layers(services: Services, settings: Settings, authenticate: Authenticate | None) -> list[Middleware]:
     return [
         Middleware(RequestLog, clock=services.clock, metrics=services.metrics, new_id=services.new_id),
         Middleware(
@@ -111,13 +119,15 @@ def _layers(services: Services, settings: Settings) -> list[Middleware]:
         Middleware(CorsHeaders, origins=settings.cors_origin),
         Middleware(TusVersion),
         Middleware(ProblemAnswers, new_instance=services.new_id),
-        *_guards(services, settings),
+        *_guards(services, settings, authenticate),
         Middleware(Preflights, origins=settings.cors_origin),
     ]
 
 
-def _guards(services: Services, settings: Settings) -> list[Middleware]:
-    if settings.tokens_required:
+def _guards(services: Services, settings: Settings, authenticate: Authenticate | None) -> list[Middleware]:
+    if authenticate is not None:
+        guard = Middleware(EmbeddedGuard, authenticate=authenticate)
+    elif settings.tokens_required:
         guard = _token_guard(services, settings)
     else:
         rules = OpenModeRules(

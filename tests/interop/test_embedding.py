@@ -1,0 +1,102 @@
+"""The service in somebody else's FastAPI application, under a prefix, with their own authentication and hooks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+from fastapi import Depends, FastAPI, HTTPException, Request
+
+import haulier
+from haulier.config import Settings
+from haulier.core.errors import UploadRefused
+from haulier.engine.hooks import Hooks
+
+KEYS = {"key-of-ada": "ada", "key-of-bob": "bob"}
+
+
+async def current_user(request: Request) -> str:
+    """The host's own dependency."""
+    name = KEYS.get(request.headers.get("x-api-key", ""))
+    if name is None:
+        raise HTTPException(401, "whose key is that?")
+    return name
+
+
+async def authenticate(request: Request) -> str | None:
+    return KEYS.get(request.headers.get("x-api-key", ""))
+
+
+async def no_programs(request: Any, caller: Any) -> Any:
+    if request.filename.endswith(".exe"):
+        raise UploadRefused("programs are not taken here")
+    return replace(request, metadata={**request.metadata, "by": caller.owner})
+
+
+def host(data_dir: Path) -> FastAPI:
+    service = haulier.asgi_app(
+        Settings(data_dir=data_dir), authenticate=authenticate, hooks=Hooks(on_begin=no_programs)
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/me")
+    async def me(user: Annotated[str, Depends(current_user)]) -> dict[str, str]:
+        return {"user": user}
+
+    app.mount("/files", service)
+    return app
+
+
+@asynccontextmanager
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://host.example") as asking,
+    ):
+        yield asking
+
+
+ADA = {"X-API-Key": "key-of-ada"}
+BOB = {"X-API-Key": "key-of-bob"}
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+async def test_it_serves_whom_the_host_knows_under_the_host_s_prefix(tmp_path: Path) -> None:
+    async with client(host(tmp_path / "data")) as asking:
+        assert (await asking.get("/me", headers=ADA)).json() == {"user": "ada"}
+        refused = await asking.put("/files/api/files/a.txt", content=b"hello")
+        assert (refused.status_code, refused.json()["type"]) == (
+            401,
+            "http://host.example/files/errors/unauthenticated",
+        )
+        done = await asking.put("/files/api/files/a.txt", content=b"hello", headers=ADA)
+        assert (done.status_code, done.json()["metadata"]) == (201, {"by": "user:ada"})
+        url = f"/files/api/records/{done.json()['id']}/assets/original"
+        assert (await asking.get(url, headers=ADA)).content == b"hello"
+
+
+async def test_addresses_have_the_prefix_and_uploads_are_their_owner_s(tmp_path: Path) -> None:
+    async with client(host(tmp_path / "data")) as asking:
+        created = await asking.post("/files/tus/", headers={**TUS, **ADA, "Upload-Length": "5"})
+        location = created.headers["location"]
+        assert location.startswith("http://host.example/files/tus/")
+        patch = {**TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+        foreign = await asking.patch(location, content=b"hello", headers={**patch, **BOB})
+        assert foreign.status_code == 404
+        own = await asking.patch(location, content=b"hello", headers={**patch, **ADA})
+        assert (own.status_code, own.headers["upload-offset"]) == (204, "5")
+
+
+async def test_the_hooks_are_asked(tmp_path: Path) -> None:
+    async with client(host(tmp_path / "data")) as asking:
+        refused = await asking.put("/files/api/files/a.exe", content=b"MZ", headers=ADA)
+        assert refused.json()["reason"] == "programs are not taken here"
