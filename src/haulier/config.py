@@ -55,9 +55,9 @@ CLI_VARIABLES: Final = frozenset(
         # Options of the other commands, which share the environment with the service.
         "ADVERTISE_PORT", "CAPSULE", "CONFIG", "CONTROL", "CONTROL_TOKEN", "DERIVATIVES", "EXPIRES", "EXPIRES_IN",
         "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
-        "NO_WAIT", "OF", "OPTION", "OUTPUT", "OWNER", "PARALLEL", "PRINCIPAL", "PRIORITY", "RECURSIVE",
+        "NO_WAIT", "OF", "OPTION", "OUTPUT", "OWNER", "PARALLEL", "PRINCIPAL", "PRIORITY", "RATE", "RECURSIVE",
         "REPORT_PORT", "SCOPE", "SERVER", "SINCE", "SLOTS", "SOULSEEK_PASSWORD", "STATUS", "TIMEOUT", "TO", "TOKEN",
-        "TYPE", "URL", "USER", "WAIT",
+        "TYPE", "URL", "USER", "USER_RATE", "WAIT",
     )
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""

@@ -37,6 +37,7 @@ from haulier.ports import ShareIndex
 from haulier.server.logs import configure_logging
 from haulier.soulseek.control import control_app
 from haulier.soulseek.download import Download
+from haulier.soulseek.lanes import Lanes
 from haulier.soulseek.node import Node, NodeSettings
 from haulier.soulseek.rendezvous import Rendezvous
 
@@ -136,6 +137,11 @@ async def rendezvous(server: Rendezvous, host: str, port: int, *, ready: Ready) 
         await _until_stopped()
     finally:
         await server.stop()
+
+
+def lanes(*, together: float | None, each: float | None) -> Lanes:
+    """Return bounds on the rate of uploads, in bytes per second: of all, and of one user."""
+    return Lanes(SystemClock(), together=together, each=each)
 
 
 def logger(form: str) -> Log:

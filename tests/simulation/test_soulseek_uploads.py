@@ -38,8 +38,8 @@ FILES = {
 A, B, C = (f"Music\\{name}" for name in "abc")
 TAKES_S = 10.0
 
-Step = Exception | bool
-"""How an attempt ends: with an error, or well, confirmed or not."""
+Step = Exception | bool | float
+"""How an attempt ends: with an error, or well, confirmed or not; a number of seconds in which it moves nothing."""
 
 
 class World:
@@ -103,9 +103,9 @@ class World:
             raise step
         offer.become(offer.transfer.initialize())
         offer.become(offer.transfer.begin(0, now=self.loop.time()))
-        await asyncio.sleep(TAKES_S)
+        await asyncio.sleep(step if isinstance(step, float) else TAKES_S)
         offer.become(offer.transfer.confirm(SIZE, now=self.loop.time()))
-        return step
+        return bool(step)
 
     async def ask(self, file: str, user: str = "bob", *, old: bool = False) -> list[Message]:
         """A user asks for a file; returns what it is told."""
@@ -276,6 +276,23 @@ def test_asking_again_never_makes_a_second_upload() -> None:
         assert world.began == [A, A], "what has ended may be asked for again"
 
     play(scenario)
+
+
+def test_a_request_takes_the_place_of_an_upload_that_moves_nothing_any_more() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(A)
+        await asyncio.sleep(4.0)
+        assert await world.ask(A) == []
+        assert world.began == [A], "it may still move"
+        await asyncio.sleep(2.0)
+        assert await world.ask(A) == []
+        await asyncio.sleep(60.0)
+        assert world.began == [A, A]
+        assert world.told == [("superseded", "the peer asked again"), ("succeeded", None)]
+        assert world.notices == []
+        assert world.uploads.slots.held == 0
+
+    play(scenario, {A: [1_000.0]})
 
 
 def test_who_fails_ten_times_a_day_has_to_wait_for_another() -> None:

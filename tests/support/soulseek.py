@@ -16,8 +16,8 @@ from haulier.adapters.clock import SystemClock
 from haulier.adapters.share_index import SqliteShareIndex
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.retry import RetryPolicy
-from haulier.engine.throttle import Bandwidth
 from haulier.soulseek.bounds import Bounds
+from haulier.soulseek.lanes import Lanes
 from haulier.soulseek.node import Node, NodeSettings
 from haulier.soulseek.rendezvous import Rendezvous
 from haulier.soulseek.server_link import Identity
@@ -269,4 +269,4 @@ def nicotine(
 
 def slow_lane(bytes_per_s: float) -> UploadRules:
     """Rules under which uploads are that slow, all together."""
-    return UploadRules(throttles=(Bandwidth(SystemClock(), bytes_per_s),))
+    return UploadRules(throttles=Lanes(SystemClock(), together=bytes_per_s))

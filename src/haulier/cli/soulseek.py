@@ -117,6 +117,14 @@ def share(
     slots: Annotated[
         int, typer.Option(envvar="HAULIER_SLOTS", min=0, metavar="N", help="Uploads at once; 0: any.")
     ] = 10,
+    rate: Annotated[
+        float | None,
+        typer.Option(envvar="HAULIER_RATE", min=1, metavar="B", help="Bytes per second of all uploads."),
+    ] = None,
+    user_rate: Annotated[
+        float | None,
+        typer.Option(envvar="HAULIER_USER_RATE", min=1, metavar="B", help="Bytes per second of one user."),
+    ] = None,
     password: Password = None,
     home: Home = None,
     log: Log = "console",
@@ -135,7 +143,7 @@ def share(
             listen,
             advertise_port=advertise_port,
             shares=[Share.parse(folder) for folder in folders or ()],
-            rules=UploadRules(slots=slots),
+            rules=UploadRules(slots=slots, throttles=sharing.lanes(together=rate, each=user_rate)),
         )
         where = _address("control", control or "127.0.0.1:0")
         controlled = sharing.ControlSettings(host=where[0], port=where[1], token=control_token)

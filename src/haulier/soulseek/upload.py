@@ -51,6 +51,9 @@ BANNED: Final = "Banned"
 SHUTDOWN: Final = "Pending shutdown."
 DAY_S: Final = 86_400.0
 UNCONFIRMED: Final = "unconfirmed"
+STUCK_S: Final = 5.0
+"""For which an upload must have moved nothing before a new request takes its place: the peer's machine has gone and
+come back, and its old connection would only be given up after a minute."""
 _STEEPEST: Final = 6
 """Doublings of the back-off: ten minutes."""
 _LARGEST_SPEED: Final = 2**32 - 1
@@ -70,7 +73,8 @@ class UploadRules:
     buddies: frozenset[str] = frozenset()
     banned: frozenset[str] = frozenset()
     policy: UploadPolicy = lambda _user, _file: None
-    throttles: tuple[Throttle, ...] = ()
+    throttles: Callable[[str], tuple[Throttle, ...]] = lambda _user: ()
+    """Bounds on the rate by user; see `Lanes`."""
 
 
 @dataclass(eq=False)
@@ -89,6 +93,10 @@ class Upload:
     """By an operator, unlike a stop of the node."""
     put_off: bool = False
     """Whether the peer wants it later."""
+    moved_at: float = 0.0
+    """When the peer last took something of it."""
+    superseded: bool = False
+    """By a newer request of the peer, which has lost the connection."""
 
     @property
     def id(self) -> TransferId:
@@ -192,10 +200,24 @@ class Uploads:
             return False, NOT_SHARED
         trusted = await self._peers.is_trusted(link)
         known = self._by_file.get((link.user, file.path))
-        if known is not None:
+        if known is not None and self._is_stuck(known):
+            await self._supersede(known)
+        elif known is not None:
             known.asked = asked
             return True, None
         return False, self._enqueue(link, asked, file, trusted=trusted)
+
+    def _is_stuck(self, upload: Upload) -> bool:
+        """Whether it is under way, but the peer takes nothing of it."""
+        active = upload.transfer.phase is Phase.IN_PROGRESS
+        return active and self._clock.monotonic() - upload.moved_at >= STUCK_S
+
+    async def _supersede(self, upload: Upload) -> None:
+        """End an upload in favour of a newer request for the same file."""
+        upload.superseded = True
+        if upload.task is not None:
+            upload.task.cancel()
+            await asyncio.wait({upload.task})
 
     def _enqueue(self, link: PeerLink, asked: str, file: SharedFile, *, trusted: bool) -> str | None:
         upload = Upload(
@@ -330,6 +352,9 @@ class Uploads:
         try:
             await self._attempt(upload)
         except asyncio.CancelledError:
+            if upload.superseded:
+                self._end(upload, Outcome.SUPERSEDED, "the peer asked again")
+                return
             if not upload.cancelled:
                 self._requeue(upload)
                 raise
@@ -357,6 +382,8 @@ class Uploads:
 
         def change(transfer: Transfer) -> None:
             self._count(upload.transfer, transfer)
+            if transfer.done != upload.transfer.done or transfer.phase is not upload.transfer.phase:
+                upload.moved_at = self._clock.monotonic()
             upload.transfer = transfer
             self._keep(upload)
 
@@ -366,7 +393,7 @@ class Uploads:
             file=file,
             transfer=upload.transfer,
             changed=change,
-            throttles=self._rules.throttles,
+            throttles=self._rules.throttles(upload.user),
         )
         confirmed = await self._offers.make(offer)
         self._end(upload, Outcome.SUCCEEDED, None if confirmed else UNCONFIRMED)
