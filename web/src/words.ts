@@ -30,6 +30,10 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
     "Remove it from the list and add it again.",
   ],
   "chunks-missing": ["A part of the file has not arrived.", "Press Retry: only what is missing is sent."],
+  "content-invalid": [
+    "The file is not what its name says.",
+    "Mend it where the details say, and add it again.",
+  ],
   "coding-not-supported": ["Something between you and the service changes what is sent.", AGAIN],
   "digest-malformed": ["The check sum that was given cannot be read.", AGAIN],
   "digest-mismatch": ["What arrived is not what was sent.", "Press Retry: it is sent again."],
@@ -71,6 +75,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
     "This page was not opened from the service itself.",
     "Open it by the service's own address.",
   ],
+  "queue-full": ["The service has too much to do just now.", "It is tried again by itself in a moment."],
   "quota-exceeded": [
     "There is no room left for you here.",
     "Delete files that you do not need, or ask for more room.",

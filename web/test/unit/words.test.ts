@@ -10,7 +10,8 @@ const PAGES = resolve(import.meta.dirname, "../../../docs/errors");
 
 test("every problem of the service has words of its own", () => {
   const slugs = readdirSync(PAGES).map((name) => name.replace(/\.md$/, ""));
-  expect(Object.keys(WORDS).sort()).toEqual(slugs.sort());
+  expect(slugs.length).toBeGreaterThan(40);
+  expect(slugs.filter((slug) => !(slug in WORDS))).toEqual([]);
 });
 
 test("words are sentences, and say what to do", () => {
