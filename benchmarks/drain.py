@@ -70,7 +70,8 @@ class Peer:
 
     async def find(self, server_port: int, port: int, user: str) -> Connection:
         """Log in, and return a message connection to the user."""
-        server = await connect(HOST, server_port, BOUNDS)
+        # Kept: whoever is collected is logged out, and nobody uploads to a user who is not there.
+        self.server = server = await connect(HOST, server_port, BOUNDS)
         server.switch(FROM_SERVER, TO_SERVER)
         await server.send(Login.of(self.name, "secret"), SetWaitPort(port), GetPeerAddress(user))
         while not isinstance(address := await server.receive(), PeerAddress):
