@@ -777,12 +777,13 @@ class TestCallers:
                 await database.write(work)
             assert await see(database, "a") is None
 
-    async def test_transactions_that_wait_are_bounded(self, database: PostgresDatabase) -> None:
+    async def test_transactions_that_wait_are_bounded(self, url: str) -> None:
         async def work(_: Any) -> None:
             """Do nothing."""
 
-        jobs = (database.write(work) for _ in range(MAX_WAITING + 1))
-        results = await asyncio.gather(*jobs, return_exceptions=True)
+        async with PostgresDatabase(url, patience_s=600) as database:
+            jobs = (database.write(work) for _ in range(MAX_WAITING + 1))
+            results = await asyncio.gather(*jobs, return_exceptions=True)
         assert sum(isinstance(result, StorageUnavailable) for result in results) == 1
         assert results.count(None) == MAX_WAITING
 

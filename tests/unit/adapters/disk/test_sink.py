@@ -230,7 +230,8 @@ async def test_a_file_system_without_locks_is_unavailable(
         await sink.open("part", 0, None)
 
 
-async def test_what_only_looks_or_opens_runs_at_once(sink: DiskSink, calls: FaultyCalls) -> None:
+async def test_what_only_looks_or_opens_runs_at_once(tmp_path: Path, calls: FaultyCalls) -> None:
+    sink = DiskSink(tmp_path / "data", tools=DiskTools(calls=calls, threads=DiskThreads(timer=lambda: 0.0)))
     await put(sink, "part", b"hello")
     assert await sink.extent("part") == 5
     seen: list[bytes] = []
