@@ -94,6 +94,10 @@ class TransferOut(BaseModel):
 class TransferListOut(BaseModel):
     """A page of transfers, the newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [_EXAMPLE], "next": None, "total": None, "left_out": 0}]}
+    )
+
     items: list[TransferOut]
     next: str | None
     total: int | None = None
