@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pictures import stored
 from tests.support.processes import HAULIER, ServeProcess, environment
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,6 +24,7 @@ PAGES = [
 def test_the_examples_of_a_page_work(service: ServeProcess, tmp_path: Path, page: str) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
+    (folder / "photo.jpg").write_bytes(stored("jpg"))
     script = ["set -eu", f'export PATH="{HAULIER.parent}:$PATH"']
     for number, (language, code) in enumerate(BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))):
         if language == "python":

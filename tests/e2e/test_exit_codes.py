@@ -29,7 +29,6 @@ def test_a_service_that_is_not_there_is_3(tmp_path: Path) -> None:
         (["put"], "Missing argument"),
         (["put", "folder"], "-r"),
         (["put", "a.txt", "--digest", "sha-3"], "--digest"),
-        (["put", "a.txt", "--derivatives", "local"], "not there yet"),
         (["put", "-", "a.txt"], "stands alone"),
         (["put", "a.txt", "--parallel", "0"], "--parallel"),
         (["put", "a.txt", "--url", "ftp://example"], "http://"),

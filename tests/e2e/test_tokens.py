@@ -65,7 +65,7 @@ def test_refusals_are_4_with_a_cure_and_without_the_token(tmp_path: Path) -> Non
         assert ran.code == 4
         assert "grant" in ran.err
         ran = haulier.run("put", "a.txt", "--capsule", TEAM, "--token", people["stranger"].token)
-        assert ran.code == 1
+        assert ran.code == 4
         assert "--capsule" in ran.err
         ran = haulier.run("ls", "--token", "caf\xe9")
         assert (ran.code, "caf" in ran.err) == (1, False)
@@ -86,7 +86,7 @@ def test_what_a_killed_client_leaves_behind_holds_no_token(tmp_path: Path) -> No
         (entry,) = (haulier.folder / "home/uploads").iterdir()
         assert stat.S_IMODE(entry.stat().st_mode) == 0o600
         kept = json.loads(entry.read_text())
-        assert kept.keys() == {"url", "capsule", "path", "size", "mtime_ns", "inode", "key"}
+        assert kept.keys() == {"url", "capsule", "path", "size", "mtime_ns", "inode", "key", "asset"}
         assert writer.token not in entry.read_text()
         # A new login of the same user goes on where the old one was killed.
         before = set(accepted(service))
