@@ -449,19 +449,28 @@ class TestDeferredLength:
         upload = tus.create(None)
         tus.append(upload, 0, b"hello", Upload_Length="10")
         for length in ("9", "11", "5"):
-            assert tus.patch(upload, 5, b"", {"Upload-Length": length}).problem == (400, "inconsistent-upload-length")
+            assert tus.patch(upload, 5, b"", {"Upload-Length": length}).problem == (
+                400,
+                "inconsistent-upload-length",
+            )
         assert tus.append(upload, 5, b"", Upload_Length="10") == 5
         assert tus.head(upload).headers["upload-length"] == "10"
 
     def test_the_length_of_a_creation_must_not_be_changed(self, tus: TusClient) -> None:
         upload = tus.create(10)
-        assert tus.patch(upload, 0, b"hello", {"Upload-Length": "5"}).problem == (400, "inconsistent-upload-length")
+        assert tus.patch(upload, 0, b"hello", {"Upload-Length": "5"}).problem == (
+            400,
+            "inconsistent-upload-length",
+        )
         assert tus.offset(upload) == 0
 
     def test_it_is_never_less_than_the_offset(self, tus: TusClient) -> None:
         upload = tus.create(None)
         tus.append(upload, 0, b"hello")
-        assert tus.patch(upload, 5, b"", {"Upload-Length": "4"}).problem == (400, "inconsistent-upload-length")
+        assert tus.patch(upload, 5, b"", {"Upload-Length": "4"}).problem == (
+            400,
+            "inconsistent-upload-length",
+        )
         assert tus.head(upload).headers["upload-defer-length"] == "1"
 
     def test_with_another_offset_it_is_not_set(self, tus: TusClient) -> None:
