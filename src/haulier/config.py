@@ -27,6 +27,7 @@ from pydantic_settings import (
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
+from haulier.core.ingestion import EXTENSIONS, MAX_BYTES
 from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
 from haulier.setting_values import (
@@ -64,7 +65,6 @@ CLI_VARIABLES: Final = frozenset(
 
 LATER: Final = frozenset(
     {
-        "ingestion_max_bytes", "ingestion_dir",
     }
 )  # fmt: skip
 """Names that are promised and not there yet: whoever uses one has not misspelt it."""
@@ -160,6 +160,16 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
         5 * MIB * MIB
     )
+    ingestion_max_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
+        MAX_BYTES
+    )
+    ingestion_dir: Annotated[
+        Path,
+        Field(description="a directory of its own inside the data directory, relative to it or absolute"),
+    ] = Path("ingestion")
+    ingestion_extensions: Annotated[Words, Field(description="extensions like .json, .csv, .png")] = (
+        EXTENSIONS
+    )
     min_free_bytes: Annotated[Whole, Field(ge=0, le=MAX_SIZE, description=f"bytes, 0 to {MAX_SIZE}")] = (
         100 * MIB
     )
@@ -228,11 +238,23 @@ class Settings(BaseSettings):
         return "data_dir" if self.storage_url is None else "storage_url"
 
     @property
+    def ingestion_path(self) -> Path:
+        """Where files that come by forms are kept, as configured; whoever makes it judges whether it is inside."""
+        return self.storage_dir / self.ingestion_dir.expanduser()
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
 
-    @field_validator("data_dir", "home", "journal")
+    @field_validator("ingestion_extensions")
+    @classmethod
+    def _extensions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(re.fullmatch(r"\.[a-z0-9]{1,16}", text.lower()) for text in value):
+            raise ValueError("not extensions")
+        return tuple(text.lower() for text in value)
+
+    @field_validator("data_dir", "home", "journal", "ingestion_dir")
     @classmethod
     def _usable_path(cls, value: Path | None) -> Path | None:
         if value is not None and "\0" in str(value):

@@ -311,6 +311,24 @@ class Endings(Generic[D]):
         self._context.changes.notify(session.id)
         return True
 
+    async def give_up(self, session_id: SessionId) -> None:
+        """End a session whose finish has failed here, instead of going on with it; others are aborted.
+
+        Raises as `abort`, and leaves a finish to whoever has taken it over.
+        """
+        session = await self._context.peek(session_id)
+        failed_here = (
+            session.status is SessionStatus.FINISHING
+            and session.holder == self._context.ports.holder
+            and session_id not in self._completions
+        )
+        if not failed_here:
+            await self.abort(session_id)
+        elif await self._end(session, session.fence, SessionStatus.FAILED, "it was given up"):
+            await self.free(session_id, SessionStatus.FAILED)
+            blob_key, _ = _final_name(session)
+            await self._sink.delete(blob_key)
+
     async def _await_finish(self, session: Session[D]) -> None:
         # A RequestError has moved the session on; after any other one asking again would go round for ever.
         with contextlib.suppress(RequestError):

@@ -214,6 +214,10 @@ class UploadPolicy:
         """Wait for a digest that has fallen behind."""
         return self._digests.caught_up(session_id)
 
+    def shelf(self, session: Upload) -> str:
+        """Keep what comes by forms in a place of its own."""
+        return SHELF if session.details.protocol == PROTOCOL else ""
+
     def result_of(self, session: Upload) -> str | None:
         """Return the record's id."""
         return session.details.record
