@@ -63,12 +63,6 @@ CLI_VARIABLES: Final = frozenset(
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""
 
-LATER: Final = frozenset(
-    {
-    }
-)  # fmt: skip
-"""Names that are promised and not there yet: whoever uses one has not misspelt it."""
-
 
 SECRET: Final = frozenset({"webhooks", "hooks"})
 """Settings whose value is never shown."""
@@ -424,8 +418,6 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _no_such(name: str, known: Collection[str]) -> str:
-    if name.removeprefix(PREFIX).lower() in LATER:
-        return "nothing here yet: this setting comes in a later version"
     close = difflib.get_close_matches(name, known, n=1)
     return "there is no such setting" + (f"; did you mean {close[0]}?" if close else "")
 
@@ -452,7 +444,7 @@ def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:
 
 def _shown_unknown(name: str, value: object) -> str:
     """Return the value of what is no setting, unless it may be a secret under a misspelt name."""
-    secret = name in LATER or difflib.get_close_matches(name, SECRET) or _SECRET_WORD.search(name)
+    secret = difflib.get_close_matches(name, SECRET) or _SECRET_WORD.search(name)
     return "***" if secret else _shown(value)
 
 

@@ -21,11 +21,12 @@ from structlog.testing import capture_logs
 from haulier.adapters.disk.directories import prepare_shelf, prepare_tree
 from haulier.adapters.sql import models
 from haulier.adapters.sql.database import open_database
-from haulier.bootstrap import check_service, prepare_directories
 from haulier.config import Settings, load_settings
 from haulier.core.errors import ConfigError, StorageFull, StorageUnavailable
 from haulier.core.record import RecordStatus
+from haulier.directories import prepare_directories
 from haulier.server.presenter import present, present_all
+from haulier.start_checks import check_service
 from tests.support.postgres import empty_database, fresh_database
 from tests.support.real_service import RealService, as_json, real_service
 from tests.support.small_disk import read_only, small_disk
@@ -158,14 +159,16 @@ class TestGroup2Upload:
     async def test_2_4_write_permission_is_checked_before_a_body_is_read(
         self, one_service: RealService
     ) -> None:
+        read: list[bool] = []
+
         async def body() -> AsyncIterator[bytes]:
-            raise AssertionError("it was read")
+            read.append(True)
             yield b""
 
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         with read_only(one_service.settings.ingestion_path):
             answer = await one_service.client.post("/api/ingestion/upload", content=body(), headers=headers)
-        assert refused(answer) == (503, "storage-not-writable")
+        assert (refused(answer), read) == ((503, "storage-not-writable"), [])
 
     async def test_2_5_a_form_is_saved_whole_or_not_at_all(self, service: RealService) -> None:
         bad = await service.upload(("a.json", PRICES), ("b.json", b"{"))
@@ -229,15 +232,17 @@ class TestGroup4Validation:
             prepare_directories(settings)
 
     async def test_4_2_disk_space_is_checked_before_a_large_upload(self, tmp_path: Path) -> None:
+        read: list[bool] = []
+
         async def body() -> AsyncIterator[bytes]:
-            raise AssertionError("it was read")
+            read.append(True)
             yield b""
 
         headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(64 * MIB)}
         with small_disk(tmp_path / "disk", 12 * MIB) as disk:
             async with real_service(disk.path / "data", min_free_bytes=4 * MIB) as service:
                 answer = await service.client.post("/api/ingestion/upload", content=body(), headers=headers)
-        assert refused(answer) == (507, "storage-full")
+        assert (refused(answer), read) == ((507, "storage-full"), [])
 
     def test_4_3_wrong_permissions_are_mended_where_possible(self, tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path / "data")
@@ -294,16 +299,13 @@ class TestGroup5Consistency:
         assert len(service.stored) == 20
 
     async def test_5_4_time_and_original_name_are_kept(self, service: RealService) -> None:
-        before = service.parts._clock.now()
+        clock = service.parts.services.clock
+        before = clock.now()
         document = (await service.upload(("Größe 1.json", PRICES))).json()
         (row,) = (await service.history())["items"]
         assert row["original_filename"] == "Größe 1.json"
         assert row["uploaded_at"] == document["uploaded_at"]
-        assert (
-            before - 0.001
-            <= datetime.fromisoformat(row["uploaded_at"]).timestamp()
-            <= service.parts._clock.now()
-        )
+        assert before - 0.001 <= datetime.fromisoformat(row["uploaded_at"]).timestamp() <= clock.now()
 
     async def test_5_5_a_taken_name_is_never_overwritten(self, one_service: RealService) -> None:
         first = (await one_service.upload(("a.json", PRICES))).json()["stored_filename"]

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from haulier.adapters.sql import models
 from haulier.adapters.sql.database import open_database
-from haulier.config import load_settings
+from haulier.config import Settings, load_settings
 from haulier.core.errors import (
     ConfigError,
     DirectoryNotCreatable,
@@ -258,6 +258,16 @@ PATHS = st.lists(
 ).map("/".join)
 
 
+def settings_or_refusal(flags: dict[str, Any]) -> Settings | ConfigError:
+    """Do what a start does with settings."""
+    try:
+        chosen = load_settings(flags)
+        prepare_directories(chosen)
+    except ConfigError as refusal:
+        return refusal
+    return chosen
+
+
 @CASES
 @given(PATHS, st.booleans(), st.integers(-5, 5) | st.integers(2**62, 2**64))
 def test_property_7_any_configuration_is_applied_or_refused(path: str, absolute: bool, limit: int) -> None:
@@ -265,16 +275,10 @@ def test_property_7_any_configuration_is_applied_or_refused(path: str, absolute:
         root = folder / "data"
         given_dir = str(root / path) if absolute else path
         flags = {"data_dir": str(root), "ingestion_dir": given_dir, "ingestion_max_bytes": limit}
-        try:
-            chosen = load_settings(flags)
-            prepare_directories(chosen)
-        except ConfigError as error:
-            refusal = error
-        else:
-            refusal = None
-        if refusal is not None:
-            assert refusal.setting in {"ingestion_dir", "--ingestion-max-bytes"}
-            assert refusal.expected
+        chosen = settings_or_refusal(flags)
+        if isinstance(chosen, ConfigError):
+            assert chosen.setting in {"ingestion_dir", "--ingestion-max-bytes"}
+            assert chosen.expected
             return
         assert 1 <= chosen.ingestion_max_bytes == limit
         resolved = chosen.ingestion_path.resolve()

@@ -40,8 +40,8 @@ from haulier.server.content import Span, choose_span
 from haulier.server.errors import FormMalformed, HostRefused, RangeNotSatisfiable
 from haulier.server.forms import Form
 from haulier.server.hosts import HostRules
-from haulier.server.metadata import describe, read_metadata
 from haulier.server.http.asgi import AsgiBody
+from haulier.server.metadata import describe, read_metadata
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
 from haulier.server.tus.checksums import read_checksum

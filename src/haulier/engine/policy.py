@@ -11,6 +11,7 @@ from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.event import ENDS, EventKind, event_of
+from haulier.core.ingestion import PROTOCOL, SHELF
 from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus

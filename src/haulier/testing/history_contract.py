@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 from haulier.core.record import RecordId, RecordStatus
-from haulier.core.session import SessionId, SessionStatus
 from haulier.ports import DayCount, HistoryQuery
 from haulier.testing.rows import (
     T0,
@@ -49,46 +48,16 @@ async def add_committed(database: Database, name: str, **fields: Any) -> None:
 class DetachedContract:
     """Committed uploads that no record has."""
 
-    async def test_a_record_takes_a_detached_upload_once(self, database: Database) -> None:
-        """And whoever comes second gets nothing."""
-        await add_committed(database, "u")
-        key = SessionId("u")
-        taken = await database.write(lambda tx: tx.sessions.attach(key, RecordId("r")))
-        assert taken is not None
-        assert (taken.details.record, taken.blob_key, taken.status) == (
-            "r",
-            "blob of u",
-            SessionStatus.COMMITTED,
-        )
-        assert await database.write(lambda tx: tx.sessions.attach(key, RecordId("s"))) is None
-        assert await database.write(lambda tx: tx.sessions.drop_detached(key)) is None
-        seen = await see(database, "u")
-        assert seen is not None
-        assert seen.details.record == "r"
-
-    async def test_only_a_committed_upload_is_taken_or_dropped(self, database: Database) -> None:
-        """Not one that is finishing, and not one that is not there."""
-        await add_finishing(database, upload("u"))
-        for name in ("u", "nobody"):
-            key = SessionId(name)
-            assert await database.write(lambda tx, key=key: tx.sessions.attach(key, RecordId("r"))) is None  # type: ignore[misc]  # of a lambda with defaults
-            assert await database.write(lambda tx, key=key: tx.sessions.drop_detached(key)) is None  # type: ignore[misc]  # the same
-
-    async def test_a_dropped_upload_leaves_no_row(self, database: Database) -> None:
-        """What it was is told, once."""
-        await add_committed(database, "u")
-        key = SessionId("u")
-        dropped = await database.write(lambda tx: tx.sessions.drop_detached(key))
-        assert dropped is not None
-        assert dropped.blob_key == "blob of u"
-        assert await see(database, "u") is None
-        assert await database.write(lambda tx: tx.sessions.drop_detached(key)) is None
-
     async def test_detached_uploads_are_found_by_their_protocol_and_age(self, database: Database) -> None:
         """Those unseen for longest first; not those that a record has."""
         for name, protocol in (("a", "form"), ("b", "form"), ("c", "native"), ("d", "form")):
             await add_committed(database, name, protocol=protocol)
-        await database.write(lambda tx: tx.sessions.attach(SessionId("d"), RecordId("r")))
+        taken = await see(database, "d")
+        assert taken is not None
+        details = taken.details
+        assert await database.write(
+            lambda tx: tx.sessions.settle(taken.id, details.attached(RecordId("r")), instead_of=details)
+        )
 
         async def find(before: float, limit: int = 9) -> list[str]:
             found = await database.read(lambda tx: tx.sessions.detached("form", before=before, limit=limit))

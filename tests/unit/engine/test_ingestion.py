@@ -21,13 +21,14 @@ from haulier.core.errors import (
     StorageUnavailable,
     TypeNotAccepted,
     UploadBusy,
+    UploadComplete,
 )
 from haulier.core.processing import FileMetadata, ProcessingFailure, Unprocessed
 from haulier.core.record import Record, RecordId
 from haulier.core.session import SessionId
 from haulier.engine.history import EXPORT_PAGE
 from haulier.engine.ingestion import RENEW_S, TTL_S
-from haulier.engine.janitor import FORM_AGE_S, Janitor, JanitorLimits
+from haulier.engine.janitor import FORM_AGE_S, Janitor, JanitorLimits, People
 from haulier.ports import BodyEnd, Deliver, HistoryQuery
 from haulier.testing import ManualClock
 from haulier.testing.rows import T0, add_record, record
@@ -156,11 +157,15 @@ async def test_an_upload_that_somebody_took_is_no_part_of_a_form(service: Memory
 
     async def finish(upload_id: SessionId, **options: Any) -> Any:
         state = await real(upload_id, **options)
-        await service.database.write(lambda tx: tx.sessions.attach(upload_id, RecordId("of somebody")))
+        details = state.upload.details
+        taken = details.attached(RecordId("of somebody"))
+        assert await service.database.write(
+            lambda tx: tx.sessions.settle(upload_id, taken, instead_of=details)
+        )
         return state
 
     service.uploads.finish = finish  # type: ignore[method-assign]
-    with capture_logs() as logs, pytest.raises(UploadBusy):
+    with capture_logs() as logs, pytest.raises(UploadComplete):
         await ingest(service, Given())
     assert [entry["event"] for entry in logs if entry["event"] == "form.not_freed"] == ["form.not_freed"]
 
@@ -221,7 +226,7 @@ async def test_a_taken_key_gives_a_new_one(service: MemoryService) -> None:
     taken = first.assets[0].blob_key.removeprefix("ingestion-")
     keys = iter([taken, "unused", taken, "other"])
     ids = service.uploads._ports.ids
-    real, type(ids).blob_key = type(ids).blob_key, lambda _self: next(keys)  # type: ignore[method-assign]
+    real, type(ids).blob_key = type(ids).blob_key, lambda _self: next(keys)  # type: ignore[method-assign,assignment]
     try:
         (second,) = await ingest(service, Given(data=b"[2]"))
     finally:
@@ -246,6 +251,7 @@ async def test_what_a_dead_process_had_finished_is_freed_after_a_while(service: 
     janitor = Janitor(
         service.uploads,
         service.records,
+        People(service.visitors, service.accounts),
         sink=service.sink,
         work=service.database,
         clock=clock,
