@@ -3,7 +3,7 @@
 import http.client
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,12 +29,25 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         yield running
 
 
+class Visitor(Outsider):
+    """One browser: all that it sends is one visitor's."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.headers = {"X-Session-ID": super().ask("GET", "/").headers["x-session-id"]}
+
+    def ask(
+        self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return super().ask(method, target, body, {**self.headers, **(headers or {})})
+
+
 @pytest.fixture
-def outsider(service: ServeProcess) -> Outsider:
-    return Outsider(service.port)
+def outsider(service: ServeProcess) -> Visitor:
+    return Visitor(service.port)
 
 
-def send(outsider: Outsider, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+def send(outsider: Visitor, body: bytes, headers: dict[str, str] | None = None) -> Answer:
     return outsider.ask("POST", UPLOAD, body, FORM if headers is None else headers)
 
 
@@ -57,7 +70,7 @@ def nothing_new(service: ServeProcess) -> Iterator[None]:
     wait_until(lambda: bool(look() == before), "nothing is left")
 
 
-def test_a_form_of_curl_is_stored(service: ServeProcess, outsider: Outsider, tmp_path: Path) -> None:
+def test_a_form_of_curl_is_stored(service: ServeProcess, outsider: Visitor, tmp_path: Path) -> None:
     (tmp_path / "Größe.json").write_bytes(b'{"a": 1}')
     command = ["curl", "--silent", "--form", f"file=@{tmp_path / 'Größe.json'}", f"{service.url}{UPLOAD}"]
     document = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
@@ -81,11 +94,11 @@ class TestNothingIsLeftOf:
             with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
                 assert wire.answer().status != 408
 
-    def test_a_file_that_is_too_big(self, outsider: Outsider) -> None:
+    def test_a_file_that_is_too_big(self, outsider: Visitor) -> None:
         answer = send(outsider, form([("a.txt", b"x"), ("b.txt", b"y" * (4 * MIB + 1))]))
         assert answer.problem == (413, "length-exceeded")
 
-    def test_wrong_content(self, outsider: Outsider) -> None:
+    def test_wrong_content(self, outsider: Visitor) -> None:
         answer = send(outsider, form([("a.txt", b"x"), ("b.csv", b"a,b\n1,2,3\n")]))
         assert answer.problem == (422, "content-invalid")
         assert (answer.json["filename"], answer.json["line"]) == ("b.csv", 2)
@@ -103,7 +116,7 @@ class TestNothingIsLeftOf:
             ("x" * 300 + ".json", (422, "invalid-request")),
         ],
     )
-    def test_a_name_that_is_not_taken(self, outsider: Outsider, name: str, problem: tuple[int, str]) -> None:
+    def test_a_name_that_is_not_taken(self, outsider: Visitor, name: str, problem: tuple[int, str]) -> None:
         assert send(outsider, form([("good.txt", b"x"), (name, b"[1]")])).problem == problem
 
     @pytest.mark.parametrize(
@@ -124,14 +137,14 @@ class TestNothingIsLeftOf:
         ],
     )
     def test_a_hostile_form(
-        self, outsider: Outsider, body: bytes, headers: dict[str, str], problem: tuple[int, str]
+        self, outsider: Visitor, body: bytes, headers: dict[str, str], problem: tuple[int, str]
     ) -> None:
         assert send(outsider, body, headers).problem == problem
 
 
-def test_a_form_that_comes_byte_by_byte_is_stored(service: ServeProcess, outsider: Outsider) -> None:
+def test_a_form_that_comes_byte_by_byte_is_stored(service: ServeProcess, outsider: Visitor) -> None:
     with Wire(service.port) as wire:
-        wire.start("POST", UPLOAD, len(WHOLE), FORM)
+        wire.start("POST", UPLOAD, len(WHOLE), {**FORM, **outsider.headers})
         for number in range(len(WHOLE)):
             wire.send(WHOLE[number : number + 1])
         answer = wire.answer()
@@ -139,14 +152,14 @@ def test_a_form_that_comes_byte_by_byte_is_stored(service: ServeProcess, outside
     assert outsider.ask("GET", "/api/ingestion/history?filename=b.t").json["items"][0]["size"] == 4
 
 
-def test_a_directory_that_vanished_is_made_again(service: ServeProcess, outsider: Outsider) -> None:
+def test_a_directory_that_vanished_is_made_again(service: ServeProcess, outsider: Visitor) -> None:
     place = service.data_dir / "ingestion"
     place.rename(service.data_dir / "gone")
     assert send(outsider, WHOLE).status == 201
     assert stored(service) == [b"[1]", b"text"]
 
 
-def test_a_bad_filter_names_its_field(outsider: Outsider) -> None:
+def test_a_bad_filter_names_its_field(outsider: Visitor) -> None:
     for query in ("limit=0", "limit=201", "page=0", "page=201", "from=yesterday", "status=odd", "cursor=x"):
         answer = outsider.ask("GET", f"/api/ingestion/history?{query}")
         assert answer.problem == (422, "invalid-request"), query
@@ -155,7 +168,7 @@ def test_a_bad_filter_names_its_field(outsider: Outsider) -> None:
     assert both.problem == (422, "invalid-request")
 
 
-def test_an_export_is_whole_and_starts_no_formulas(outsider: Outsider) -> None:
+def test_an_export_is_whole_and_starts_no_formulas(outsider: Visitor) -> None:
     assert send(outsider, form([("=1+1.txt", b"x"), ('a, "b".txt'.replace('"', "%22"), b"x")])).status == 201
     answer = outsider.ask("GET", f"/api/ingestion/history/export?format=csv&filename={quote('.txt')}")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -167,7 +180,7 @@ def test_an_export_is_whole_and_starts_no_formulas(outsider: Outsider) -> None:
     assert len(rows) >= len(lines)
 
 
-def test_a_summary_counts_today(outsider: Outsider) -> None:
+def test_a_summary_counts_today(outsider: Visitor) -> None:
     assert send(outsider, WHOLE).status == 201
     document = outsider.ask("GET", "/api/ingestion/history/summary?days=1").json
     assert document["days"] == 1

@@ -80,4 +80,6 @@ async def real_service(data_dir: Path, **settings: Any) -> AsyncIterator[RealSer
     service = Service(chosen, root, Identity(worker=new_worker()))
     app = create_app(service.services, chosen)
     async with served(app) as client, service.lifespan():
+        # As a browser does first: from here on its cookie says whose all is, also of forms that are sent at once.
+        assert (await client.get("/")).status_code == 200
         yield RealService(client, service, chosen)
