@@ -28,6 +28,7 @@ test("twenty files at once show the right total", async () => {
 
 test("what is dropped anywhere on the page is sent, a folder with its paths", async () => {
   const page = await world.page({}, "#files");
+  await chooser(page).waitFor({ state: "attached" }); // the page listens to drops from then on
   await page.evaluate(() => {
     const transfer = new DataTransfer();
     transfer.items.add(new File(["dropped"], "dropped.txt", { type: "text/plain" }));
