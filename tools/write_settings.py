@@ -64,6 +64,10 @@ MEANING = {
     "max_bodies_per_address": "The same for one address.",
     "min_body_speed": "A body that is slower over a minute counts as cut.",
     "max_upload_bytes": "The largest upload.",
+    "ingestion_max_bytes": "The largest file of a form.",
+    "ingestion_dir": "Where files that come by forms are kept; see [upload by form](../howto/upload-by-form.md). It must be "
+    "inside the data directory (with `storage_url`: inside that one), and on the same file system.",
+    "ingestion_extensions": "Extensions of files that forms may bring; what is in them is checked too.",
     "min_free_bytes": "What must stay free on the file system beyond the size that an upload declares.",
     "janitor_interval_s": "How often the janitor looks for what to redo, expire and remove.",
     "retention_s": "How long the state of an ended upload can still be asked for.",
@@ -103,6 +107,8 @@ def _shown(default: object) -> str:
             return f"`{str(default).lower()}`"
         case float() if default.is_integer():
             return f"`{int(default)}`"
+        case tuple():
+            return f"`{', '.join(map(str, default))}`"
         case StrEnum() | Path() | str() | int() | float():
             return f"`{default}`"
         case _:

@@ -20,8 +20,8 @@ import structlog
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.content_checks import BoundedContentChecker
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.jobs import LocalJobs
 from haulier.adapters.pictures import DiskPictures, can_make_pictures
 from haulier.adapters.service_files import load_secret, only_service
@@ -30,15 +30,20 @@ from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
+from haulier.bounded.processor import BoundedProcessor
 from haulier.config import Settings, child_environment, require_closed
 from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.ingestion import SHELF, IngestionRules
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
 from haulier.deliveries import Deliveries, http_hooks
+from haulier.directories import prepare_directories
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.history import HistoryService
 from haulier.engine.hooks import NO_HOOKS, Hooks
+from haulier.engine.ingestion import IngestionPorts, IngestionService
 from haulier.engine.janitor import Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
@@ -90,9 +95,7 @@ def run_service(settings: Settings) -> int:
         ConfigError: the service cannot start with these settings.
     """
     configure_logging(settings.log)
-    root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
-    if settings.storage_dir != settings.root:
-        prepare_tree(settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes)
+    root = prepare_directories(settings)
     with only_service(root):
         closed = require_closed(settings, tokens=has_tokens(settings))
         if settings.open and not closed.open:
@@ -203,7 +206,12 @@ class Service:
         self._locks = WorkerLocks(settings.storage_dir)
         workers = SharedWorkers(self._locks)
         clock = SystemClock()
-        self._sink = DiskSink(settings.storage_dir, min_free=settings.min_free_bytes)
+        self._sink = DiskSink(
+            settings.storage_dir,
+            min_free=settings.min_free_bytes,
+            shelves={SHELF: settings.ingestion_path.resolve()},
+        )
+        self._checks = BoundedProcessor()
         self._database = open_database(settings.database)
         self._background = Background()
         self._pictures: DiskPictures | None = None
@@ -261,8 +269,10 @@ class Service:
             work, clock, ports.ids, access, secret=secret, ttl_s=settings.visitor_ttl_s
         )
         self._accounts = Accounts(self._database, clock, ports.ids)
-        self._janitor = self._janitor_for(settings, records, clock, metrics)
         lanes = LaneService(work, access, clock, ports.ids, jobs=jobs)
+        self._history = HistoryService(work, records, clock)
+        self._ingestion = self._ingestion_for(settings, ports, lanes)
+        self._janitor = self._janitor_for(settings, records, clock, metrics)
         self.services = self._services_of(records, lanes, clock, metrics)
 
     def _process_pictures(
@@ -295,6 +305,22 @@ class Service:
         )
         return self._jobs
 
+    def _ingestion_for(
+        self, settings: Settings, ports: SessionPorts[UploadDetails], lanes: LaneService
+    ) -> IngestionService:
+        return IngestionService(
+            self._uploads,
+            IngestionPorts(
+                work=ports.work,
+                lanes=lanes,
+                sink=self._sink,
+                checker=BoundedContentChecker(self._sink, self._checks),
+                clock=ports.clock,
+                ids=ports.ids,
+            ),
+            IngestionRules(max_bytes=settings.ingestion_max_bytes, extensions=settings.ingestion_extensions),
+        )
+
     def _janitor_for(
         self, settings: Settings, records: RecordService, clock: Clock, metrics: Metrics
     ) -> Janitor:
@@ -306,6 +332,7 @@ class Service:
             work=self._database,
             clock=clock,
             limits=janitor_limits(settings),
+            sweep_forms=self._ingestion.sweep,
             swept=metrics.swept,
             processing=self._processing,
         )
@@ -321,6 +348,8 @@ class Service:
             records=records,
             lanes=lanes,
             links=self._links,
+            ingestion=self._ingestion,
+            history=self._history,
             feed=self._feed,
             accounts=self._accounts,
             visitors=self._visitors,
@@ -361,6 +390,7 @@ class Service:
             await self.stop()
             listening.cancel()
             await self._stop_pictures()
+            await self._checks.close()
             await self._background.stop(grace_s=STOP_GRACE_S)
             await self._http_hooks.close()
             self._sink.close()

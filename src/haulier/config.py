@@ -27,6 +27,7 @@ from pydantic_settings import (
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
+from haulier.core.ingestion import EXTENSIONS, MAX_BYTES
 from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
 from haulier.setting_values import (
@@ -61,13 +62,6 @@ CLI_VARIABLES: Final = frozenset(
     )
 )  # fmt: skip
 """`HAULIER_` variables that the service leaves to the rest of the command line."""
-
-LATER: Final = frozenset(
-    {
-        "ingestion_max_bytes", "ingestion_dir",
-    }
-)  # fmt: skip
-"""Names that are promised and not there yet: whoever uses one has not misspelt it."""
 
 
 SECRET: Final = frozenset({"webhooks", "hooks"})
@@ -160,6 +154,16 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
         5 * MIB * MIB
     )
+    ingestion_max_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
+        MAX_BYTES
+    )
+    ingestion_dir: Annotated[
+        Path,
+        Field(description="a directory of its own inside the data directory, relative to it or absolute"),
+    ] = Path("ingestion")
+    ingestion_extensions: Annotated[Words, Field(description="extensions like .json, .csv, .png")] = (
+        EXTENSIONS
+    )
     min_free_bytes: Annotated[Whole, Field(ge=0, le=MAX_SIZE, description=f"bytes, 0 to {MAX_SIZE}")] = (
         100 * MIB
     )
@@ -228,11 +232,23 @@ class Settings(BaseSettings):
         return "data_dir" if self.storage_url is None else "storage_url"
 
     @property
+    def ingestion_path(self) -> Path:
+        """Where files that come by forms are kept, as configured; whoever makes it judges whether it is inside."""
+        return self.storage_dir / self.ingestion_dir.expanduser()
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
 
-    @field_validator("data_dir", "home", "journal")
+    @field_validator("ingestion_extensions")
+    @classmethod
+    def _extensions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(re.fullmatch(r"\.[a-z0-9]{1,16}", text.lower()) for text in value):
+            raise ValueError("not extensions")
+        return tuple(text.lower() for text in value)
+
+    @field_validator("data_dir", "home", "journal", "ingestion_dir")
     @classmethod
     def _usable_path(cls, value: Path | None) -> Path | None:
         if value is not None and "\0" in str(value):
@@ -402,8 +418,6 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _no_such(name: str, known: Collection[str]) -> str:
-    if name.removeprefix(PREFIX).lower() in LATER:
-        return "nothing here yet: this setting comes in a later version"
     close = difflib.get_close_matches(name, known, n=1)
     return "there is no such setting" + (f"; did you mean {close[0]}?" if close else "")
 
@@ -430,7 +444,7 @@ def _place(name: str, flags: Mapping[str, object], config: Path | None) -> str:
 
 def _shown_unknown(name: str, value: object) -> str:
     """Return the value of what is no setting, unless it may be a secret under a misspelt name."""
-    secret = name in LATER or difflib.get_close_matches(name, SECRET) or _SECRET_WORD.search(name)
+    secret = difflib.get_close_matches(name, SECRET) or _SECRET_WORD.search(name)
     return "***" if secret else _shown(value)
 
 

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from haulier.adapters.disk.directories import prepare_tree
 from haulier.adapters.service_files import only_service
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.bootstrap import Identity, Service
 from haulier.config import Settings
+from haulier.directories import prepare_directories
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.server.app import create_app
 from haulier.server.embedded_guard import Authenticate
@@ -36,11 +36,7 @@ class EmbeddedService:
             ConfigError: the service cannot start with these settings.
         """
         settings = self._settings
-        root = prepare_tree(settings.root, min_free=settings.min_free_bytes)
-        if settings.storage_dir != settings.root:
-            prepare_tree(
-                settings.storage_dir, setting=settings.storage_setting, min_free=settings.min_free_bytes
-            )
+        root = prepare_directories(settings)
         with only_service(root):
             WorkerLocks(settings.storage_dir).sweep()
             service = Service(settings, root, Identity(worker=new_worker()), hooks=self._hooks)

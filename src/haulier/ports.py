@@ -21,7 +21,7 @@ from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted
 from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
 from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
-from haulier.core.processing import Derivatives, Unprocessed
+from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import Chunk, Session, SessionId, SessionStatus
 from haulier.core.token import SignIn, Token
@@ -283,6 +283,20 @@ class Sweeping(Protocol):
         """Move a blob to lost+found."""
 
 
+class ContentChecker(Protocol):
+    """Reads what is stored through, where a file of strangers can do no harm, and says what it holds."""
+
+    async def check(
+        self, key: str, *, size: int, filename: str, charset: str | None, line: str
+    ) -> FileMetadata | Unprocessed:
+        """Judge the first `size` bytes of a part; `line`: each owner's files wait in a line of their own.
+
+        Raises:
+            StorageUnavailable · ServiceStopping
+        """
+        ...
+
+
 # --- rows --------------------------------------------------------------------------------------------
 
 
@@ -410,6 +424,10 @@ class SessionStore(Protocol[D]):
 
     async def withdraw(self, session_id: SessionId, details: D, *, now: float) -> bool:
         """If it is committed with these details: move it to aborted."""
+        ...
+
+    async def detached(self, protocol: str, *, before: float, limit: int) -> Sequence[Session[D]]:
+        """Return committed sessions of a protocol, last seen before then, that no record has; as `expire` does."""
         ...
 
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
@@ -545,6 +563,13 @@ class RecordStore(Protocol):
         """Return those of `keys` that an asset names."""
         ...
 
+    async def describe(self, record_id: RecordId, metadata: FileMetadata) -> None:
+        """Keep what a record's original was found to hold, once."""
+
+    async def description(self, record_id: RecordId) -> FileMetadata | None:
+        """Return what was kept by `describe`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordQuery:
@@ -616,6 +641,56 @@ class FinalisationStore(Protocol):
 
     async def forget(self, *, before: float) -> int:
         """Forget what was made under keys before that time; return how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryQuery:
+    """Filters of one owner's history; all given ones must hold. Dates are seconds since the epoch."""
+
+    owner: str
+    statuses: frozenset[RecordStatus] = frozenset()
+    filename: str | None = None
+    """Part of the file name, whatever its case."""
+    since: float | None = None
+    until: float | None = None
+    """Before then."""
+    after: tuple[float, str] | None = None
+    """Keyset: (created_at, id) of the last row of the page before."""
+    skip: int = 0
+    """Rows to leave out before the page; each costs a step, so callers bound it."""
+    limit: int = 50
+
+
+HistoryRow = Mapping[str, Any]
+"""A row as it is stored, unjudged: whoever shows it presents it. It has at least `id` and `created_at`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayCount:
+    """Records of one owner that were begun on one day (UTC), of one status."""
+
+    day: int
+    """Days since the epoch."""
+    status: str
+    count: int
+    size: int
+    """Bytes in all."""
+
+
+class HistoryStore(Protocol):
+    """What one owner has uploaded, without the trash, newest first."""
+
+    async def page(self, query: HistoryQuery) -> Sequence[HistoryRow]:
+        """Return a page, and one row more when there is a next page."""
+        ...
+
+    async def one(self, owner: str, record_id: RecordId) -> HistoryRow | None:
+        """Return one row of the owner's."""
+        ...
+
+    async def days(self, owner: str, *, since: float, until: float) -> Sequence[DayCount]:
+        """Count what was begun in `[since, until)`, by day and status."""
         ...
 
 
@@ -899,6 +974,11 @@ class Transaction(Protocol[D]):
     @property
     def deliveries(self) -> DeliveryStore:
         """How far receivers of events have come."""
+        ...
+
+    @property
+    def history(self) -> HistoryStore:
+        """What owners have uploaded."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from haulier.adapters.disk.directories import prepare_tree
+from haulier.adapters.disk.directories import prepare_shelf, prepare_tree
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.sql.database import open_database
 from haulier.config import Settings
@@ -30,6 +30,7 @@ def check_service(settings: Settings) -> Sequence[Check]:
     checks: Sequence[tuple[str, Callable[[], str]]] = (
         ("data directory", lambda: _check_tree(settings, settings.root, setting="data_dir")),
         ("storage directory", lambda: _check_tree(settings, settings.storage_dir, setting="storage_url")),
+        ("ingestion directory", lambda: _check_shelf(settings)),
         ("single service", lambda: _check_single(settings.root)),
         ("secret", lambda: _check_secret(settings)),
         ("database", lambda: _check_database(settings)),
@@ -47,6 +48,10 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
     return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
+
+
+def _check_shelf(settings: Settings) -> str:
+    return f"{prepare_shelf(settings.storage_dir, settings.ingestion_path)} is writable"
 
 
 def _check_secret(settings: Settings) -> str:

@@ -132,6 +132,13 @@ class World:
             ),
             "GET /links/{link:path}": self._link,
             "HEAD /links/{link:path}": self._link,
+            "POST /api/ingestion/history/{record_id}/restore": self._deleted_from_history,
+            "POST /api/ingestion/upload": lambda: (
+                f"/api/ingestion/upload?capsule={capsule}",
+                _FORM,
+                FORM,
+                "",
+            ),
             "GET /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
             "HEAD /errors/{slug}": lambda: ("/errors/upload-busy", {}, b"", ""),
         }
@@ -237,6 +244,10 @@ class World:
         assert self._ask("DELETE", f"/api/records/{record}").status == 204
         return f"/api/records/{record}/restore", {}, b"", ""
 
+    def _deleted_from_history(self) -> tuple[str, dict[str, str], bytes, str]:
+        target, headers, body, token = self._deleted()
+        return target.replace("/api/records/", "/api/ingestion/history/"), headers, body, token
+
     def _ask(
         self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Answer:
@@ -254,6 +265,8 @@ _APPEND: Final = {**_TUS, "Upload-Offset": "0", "Content-Type": "application/off
 _PART: Final = {"Upload-Complete": "?0"}
 _WHOLE: Final = {"Upload-Complete": "?1"}
 _PART_AT_0: Final = {**_PART, "Upload-Offset": "0", "Content-Type": "application/partial-upload"}
+_FORM: Final = {"Content-Type": "multipart/form-data; boundary=b"}
+FORM: Final = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.json"\r\n\r\n[1]\r\n--b--\r\n'
 
 
 @dataclass(frozen=True)
@@ -297,7 +310,11 @@ def expected(row: Row, who: str, mode: str) -> Told:
 
 
 def has_body(row: Row) -> bool:
-    return row.method in {"PUT", "PATCH"} or row.name in JUDGED_BY_ITS_BODY
+    return (
+        row.method in {"PUT", "PATCH"}
+        or row.name in JUDGED_BY_ITS_BODY
+        or row.name == "POST /api/ingestion/upload"
+    )
 
 
 # --- with tokens -----------------------------------------------------------------------------------

@@ -66,6 +66,13 @@ POST   /api/records/{record_id}/links             401      404    201    201    
 GET    /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200  200
 HEAD   /links/{link:path}                         200      200    200    200    200   200      200     200 200   200     200  200
 GET    /api/events                                401      404    200    200    200   200      200     401 401   401     200  403
+POST   /api/ingestion/upload                      201      404    403    201    201   201      201     401 401   401     201  403
+GET    /api/ingestion/history                     200      200    200    200    200   200      200     401 401   401     200  403
+GET    /api/ingestion/history/summary             200      200    200    200    200   200      200     401 401   401     200  403
+GET    /api/ingestion/history/export              200      200    200    200    200   200      200     401 401   401     200  403
+GET    /api/ingestion/history/{record_id}         404      404    404    404    200   404      404     401 401   401     404  403
+DELETE /api/ingestion/history/{record_id}         404      404    404    404    204   404      404     401 401   401     404  403
+POST   /api/ingestion/history/{record_id}/restore 404      404    404    404    200   404      404     401 401   401     404  403
 GET    /api/ingestion/session                     404      404    404    404    404   404      404     401 401   401     200  403
 DELETE /api/ingestion/session                     204      204    204    204    204   204      204     401 401   401     204  403
 POST   /api/ingestion/session/extend              404      404    404    404    404   404      404     401 401   401     200  403
@@ -148,6 +155,13 @@ POST   /api/records/{record_id}/links           201  403     421       403     2
 GET    /links/{link:path}                       200  403     421       403     200
 HEAD   /links/{link:path}                       200  403     421       403     200
 GET    /api/events                              200  403     421       403     200
+POST   /api/ingestion/upload                    201  403     421       403     201
+GET    /api/ingestion/history                   200  403     421       403     200
+GET    /api/ingestion/history/summary           200  403     421       403     200
+GET    /api/ingestion/history/export            200  403     421       403     200
+GET    /api/ingestion/history/{record_id}       200  403     421       403     404
+DELETE /api/ingestion/history/{record_id}       204  403     421       403     404
+POST   /api/ingestion/history/{record_id}/restore 200 403    421       403     404
 GET    /api/ingestion/session                   404  403     421       403     200
 DELETE /api/ingestion/session                   204  403     421       403     204
 POST   /api/ingestion/session/extend            404  403     421       403     200
@@ -214,6 +228,7 @@ SLUGS: Final = {
     (404, "/resumable/{"): "upload-not-found",
     (404, "/resumable"): "capsule-not-found",
     (404, "/tus"): "capsule-not-found",
+    (404, "/api/ingestion/history/"): "record-not-found",
     (404, "/api/"): "capsule-not-found",
     (421, ""): "host-refused",
     (422, "/api/records"): "invalid-request",

@@ -4,6 +4,7 @@ Each `check_...` takes any text, lets the parser refuse it with the one error it
 whatever it takes is safe. Every other exception is a bug and comes out.
 """
 
+import asyncio
 import base64
 import math
 import re
@@ -22,7 +23,8 @@ from haulier.core.digest import (
     parse_digest_name,
     parse_want_digest,
 )
-from haulier.core.errors import DigestMalformed, InvalidRequest, Unauthenticated
+from haulier.core.errors import DigestMalformed, InvalidRequest, LengthExceeded, Unauthenticated
+from haulier.core.ingestion import IngestionRules
 from haulier.core.retry import MAX_RETRY_AFTER_S, parse_retry_after
 from haulier.core.session import Concat
 from haulier.core.upload import (
@@ -35,8 +37,10 @@ from haulier.core.upload import (
 )
 from haulier.server.bearer import bearer_token
 from haulier.server.content import Span, choose_span
-from haulier.server.errors import HostRefused, RangeNotSatisfiable
+from haulier.server.errors import FormMalformed, HostRefused, RangeNotSatisfiable
+from haulier.server.forms import Form
 from haulier.server.hosts import HostRules
+from haulier.server.http.asgi import AsgiBody
 from haulier.server.metadata import describe, read_metadata
 from haulier.server.proxies import TrustedProxies
 from haulier.server.records import read_cursor, write_cursor
@@ -62,6 +66,36 @@ of which may be written as an escape of 10."""
 
 def _require_short(error: Exception) -> None:
     assert len(str(error)) <= _LONGEST_REFUSAL, len(str(error))
+
+
+def check_forms(text: str) -> None:
+    """Bodies of forms, whatever their pieces: read or refused, and the files are the same however they were cut."""
+    data = b"--b\r\n" + text.encode("utf-8", "surrogateescape")
+    assert _form_of(data, len(data)) == _form_of(data, 3)
+
+
+def _form_of(data: bytes, size: int) -> list[tuple[str, bytes]] | None:
+    """Return the files of a form that comes in pieces of that size; None when it is refused."""
+    pieces = iter([data[at : at + size] for at in range(0, len(data), size)])
+
+    async def receive() -> dict[str, Any]:
+        piece = next(pieces, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def read() -> list[tuple[str, bytes]]:
+        files = []
+        async for file in form.files():
+            content = bytearray()
+            await file.receive(content.extend)
+            files.append((file.filename, bytes(content)))
+        return files
+
+    body = AsgiBody({"headers": [(b"transfer-encoding", b"chunked")]}, receive)
+    form = Form(body, "b", IngestionRules(max_bytes=1000, max_files=3))
+    try:
+        return asyncio.run(read())
+    except (FormMalformed, LengthExceeded):
+        return None
 
 
 def check_digest_field(text: str) -> None:

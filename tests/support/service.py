@@ -10,6 +10,7 @@ import httpx2
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.content_checks import MemoryContentChecker
 from haulier.adapters.memory import MemorySink
 from haulier.adapters.memory_files import MemoryFiles
 from haulier.adapters.memory_journal import MemoryJournal
@@ -18,10 +19,13 @@ from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings
+from haulier.core.ingestion import IngestionRules
 from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
+from haulier.engine.history import HistoryService
+from haulier.engine.ingestion import IngestionPorts, IngestionService
 from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
@@ -51,6 +55,7 @@ class MemoryService:
     background: Background = field(default_factory=Background)
     metrics: Metrics = field(default_factory=Metrics)
     page: BuiltPage | None = None
+    rules: IngestionRules = field(default_factory=IngestionRules)
     reasons: Sequence[str] = ()
     opened: bool = True
     """Whether it stands for a service in open mode."""
@@ -108,6 +113,20 @@ class MemoryService:
             chance=lambda: 0.0,
             unknown_s=0.0,
         )
+        self.history = HistoryService(self.work, self.records, self.clock)
+        self.checker = MemoryContentChecker(self.sink)
+        self.ingestion = IngestionService(
+            self.uploads,
+            IngestionPorts(
+                work=self.work,
+                lanes=self.lanes,
+                sink=self.sink,
+                checker=self.checker,
+                clock=self.clock,
+                ids=SystemIdentifiers(self.clock),
+            ),
+            self.rules,
+        )
 
     async def _count_workers(self) -> int:
         return 1
@@ -133,6 +152,8 @@ class MemoryService:
             lanes=self.lanes,
             links=self.links,
             feed=self.feed,
+            ingestion=self.ingestion,
+            history=self.history,
             accounts=self.accounts,
             visitors=self.visitors,
             operators=self.operators,

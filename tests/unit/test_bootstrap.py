@@ -55,7 +55,11 @@ def test_users_have_fewer_live_uploads_than_the_local_owner_unless_it_is_said() 
 def test_the_doctor_looks_at_the_directory_of_the_bytes_too(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     wrong = Settings(data_dir=tmp_path / "data", storage_url=f"file://{tmp_path / 'file'}", port=0)
-    assert [name for name, ok in verdicts(wrong).items() if not ok] == ["storage directory", "secret"]
+    assert [name for name, ok in verdicts(wrong).items() if not ok] == [
+        "storage directory",
+        "ingestion directory",
+        "secret",
+    ]
     assert all(verdicts(Settings(data_dir=tmp_path / "data", port=0)).values())
 
 

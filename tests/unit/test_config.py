@@ -7,9 +7,6 @@ import pytest
 
 from haulier.cli.serve import serve
 from haulier.config import (
-    CLI_VARIABLES,
-    LATER,
-    PREFIX,
     Settings,
     load_settings,
     require_closed,
@@ -130,34 +127,6 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     error = refusal(config=file)
     assert error.setting == f"prot in {file}"
     assert "did you mean port?" in error.expected
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "INGESTION_MAX_BYTES",
-        "INGESTION_DIR",
-    ],
-)
-def test_a_setting_that_is_promised_says_that_it_is_still_to_come(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    file = tmp_path / "haulier.toml"
-    file.write_text(f"{name.lower()} = 'secret'\n")
-    error = refusal(config=file)
-    assert "comes in a later version" in error.expected
-    assert "secret" not in str(error)
-    monkeypatch.setenv(f"HAULIER_{name}", "secret")
-    error = refusal()
-    assert error.setting == f"HAULIER_{name}"
-    assert "comes in a later version" in error.expected
-    assert "secret" not in str(error)
-
-
-def test_what_is_there_is_not_still_to_come() -> None:
-    assert not LATER & (
-        set(Settings.model_fields) | {name.removeprefix(PREFIX).lower() for name in CLI_VARIABLES}
-    )
 
 
 def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ class SystemIdentifiers:
         return RecordId(uuid7(self._clock.now(), secrets.randbits(62)))
 
     def blob_key(self) -> str:
-        """Return a random UUID in hex, without hyphens."""
-        return uuid.uuid4().hex
+        """Return a random UUID in its usual text form."""
+        return str(uuid.uuid4())
 
     def row_id(self) -> str:
         """Return a UUIDv7 of now."""

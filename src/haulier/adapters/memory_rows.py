@@ -21,6 +21,7 @@ from haulier.adapters.memory_deliveries import MemoryDeliveryStore
 from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
+from haulier.adapters.memory_history import MemoryHistory
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.memory_processing import MemoryProcessingStore
 from haulier.adapters.memory_visitors import MemoryVisitorStore
@@ -28,6 +29,7 @@ from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import QuotaExceeded, StorageUnavailable
+from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Concat, Mode, Session, SessionId, SessionStatus
@@ -51,6 +53,7 @@ class _Rows(Generic[D]):
     partials: dict[SessionId, tuple[SessionId, ...]] = field(default_factory=dict)
     """What final sessions are made of."""
     records: dict[RecordId, Record] = field(default_factory=dict)
+    files: dict[RecordId, FileMetadata] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
     finalised: Finalisations = field(default_factory=dict)
@@ -71,6 +74,7 @@ class _Rows(Generic[D]):
             chunks=dict(self.chunks),
             partials=dict(self.partials),
             records=dict(self.records),
+            files=dict(self.files),
             kept=self.kept,
             finalised=dict(self.finalised),
             access=self.access.draft(),
@@ -205,6 +209,7 @@ class MemoryTransaction(Generic[D]):
     def __init__(self, rows: _Rows[D], pause: Pause) -> None:
         self.sessions: MemorySessionStore[D] = MemorySessionStore(rows, pause)
         self.records = MemoryRecordStore(rows, pause)
+        self.history = MemoryHistory(rows.records, rows.files, pause)
         self.overview: MemoryOverview[D] = MemoryOverview(rows.sessions, rows.records, pause)
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
@@ -419,6 +424,17 @@ class MemorySessionStore(Generic[D]):
         """Move a committed session to aborted, if its details are those."""
         session = await self._committed(session_id, details)
         return session is not None and self._store(session.end(SessionStatus.ABORTED, error=None, now=now))
+
+    async def detached(self, protocol: str, *, before: float, limit: int) -> Sequence[Session[D]]:
+        """Return committed sessions that no record has, longest unseen first."""
+        await self._pause()
+        found = [
+            session
+            for session in self._rows.sessions.values()
+            if _is_detached(session) and _protocol(session) == protocol and session.last_seen_at < before
+        ]
+        found.sort(key=lambda session: (session.last_seen_at, session.id))
+        return [_without_chunks(session) for session in found[:limit]]
 
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """Move back to open, with `error`."""
@@ -689,6 +705,7 @@ class MemoryRecordStore:
         """Remove the row and its assets' rows."""
         await self._pause()
         self._rows.records.pop(record_id, None)
+        self._rows.files.pop(record_id, None)
         self._rows.kept -= {record_id}
 
     async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
@@ -705,6 +722,19 @@ class MemoryRecordStore:
         await self._pause()
         named = (asset.blob_key for record in self._rows.records.values() for asset in record.assets)
         return set(keys).intersection(named)
+
+    async def describe(self, record_id: RecordId, metadata: FileMetadata) -> None:
+        """Keep what a record's original holds."""
+        await self._pause()
+        if record_id not in self._rows.records or record_id in self._rows.files:
+            message = f"record {record_id} is not there, or described already"
+            raise AssertionError(message)
+        self._rows.files[record_id] = metadata
+
+    async def description(self, record_id: RecordId) -> FileMetadata | None:
+        """Return what was kept."""
+        await self._pause()
+        return self._rows.files.get(record_id)
 
     async def _uploading(self, record_id: RecordId) -> Record | None:
         await self._pause()
@@ -729,6 +759,14 @@ def _mark_of(session: Session[D]) -> Mark:
         follower=session.follower,
         progress=(session.received, session.last_seen_at),
     )
+
+
+def _is_detached(session: Session[Any]) -> bool:
+    return session.status is SessionStatus.COMMITTED and session.details.record is None
+
+
+def _protocol(session: Session[Any]) -> str:
+    return str(session.details.protocol)
 
 
 def _without_chunks(session: Session[D]) -> Session[D]:

@@ -11,7 +11,8 @@ HaulierError
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
 │   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
-│   ├── OffsetMismatch · LengthExceeded · LengthInconsistent · FileEmpty · TypeNotAccepted
+│   ├── OffsetMismatch · LengthExceeded · LengthInconsistent · FileEmpty · FileMissing · TypeNotAccepted
+│   ├── ContentInvalid          what a file holds is not what it should be
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
 │   ├── UploadRefused           the operator's own rules, told by a hook
@@ -28,6 +29,7 @@ HaulierError
 ├── StorageError            our own back end; `retryable` says whether trying again can help
 │   ├── StorageFull · StorageUnavailable · StorageNotWritable · DirectoryNotCreatable
 │   ├── HookUnavailable         the operator's own rules could not be asked
+│   ├── QueueFull               too much is waiting already
 │   └── ServiceStopping         this process is about to end; what arrived is kept
 ├── PeerError               a remote service or peer refused or broke its protocol
 │   ├── PeerRefused · PeerUnreachable
@@ -342,6 +344,28 @@ class FileEmpty(RequestError):
 
 
 @dataclass(eq=False)
+class FileMissing(RequestError):
+    """A form without any file."""
+
+    def __str__(self) -> str:
+        return "the form has no file; give it at least one part with a file name"
+
+
+@dataclass(eq=False)
+class ContentInvalid(RequestError):
+    """A file's content is not what its name says. Line and column count from 1, where there is a place."""
+
+    filename: str
+    reason: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.line is None else f" (line {self.line}, column {self.column})"
+        return f"{self.filename}: {self.reason}{place}"
+
+
+@dataclass(eq=False)
 class TypeNotAccepted(RequestError):
     """The capsule does not take files of this media type. `accepted` are patterns like `image/*`."""
 
@@ -600,6 +624,17 @@ class DirectoryNotCreatable(StorageError):
 
     def __str__(self) -> str:
         return f"{self.directory} cannot be created: {self.reason}"
+
+
+@dataclass(eq=False)
+class QueueFull(StorageError):
+    """Too many wait for the same work already; nothing of this request is left."""
+
+    work: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"too many wait for {self.work}; try again in a moment"
 
 
 @dataclass(eq=False)

@@ -295,7 +295,7 @@ class AppendIntake(Generic[D]):
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
         """
-        blob_key = self._context.ports.ids.blob_key()
+        blob_key = await self._context.new_blob_key(session)
         holder = await self._context.finisher(session)
 
         finals: Sequence[Session[D]] = ()

@@ -311,6 +311,29 @@ class Endings(Generic[D]):
         self._context.changes.notify(session.id)
         return True
 
+    async def give_up(self, session_id: SessionId) -> None:
+        """End a session whose finish has failed here, instead of going on with it; others are aborted.
+
+        Raises as `abort`, and leaves a finish to whoever has taken it over.
+        """
+        while (session := await self._context.peek(session_id)).status is SessionStatus.FINISHING:
+            if session.holder != self._context.ports.holder:
+                break
+            # Word of its own begin may have started it once more.
+            await self._at_rest(session_id)
+            if await self._end(session, session.fence, SessionStatus.FAILED, "it was given up"):
+                await self._at_rest(session_id)
+                await self.free(session_id, SessionStatus.FAILED)
+                blob_key, _ = _final_name(session)
+                await self._sink.delete(blob_key)
+                return
+        await self.abort(session_id)
+
+    async def _at_rest(self, session_id: SessionId) -> None:
+        """Wait until nothing completes the session here, whatever that comes to."""
+        while (running := self._completions.get(session_id)) is not None:
+            await asyncio.wait({running})
+
     async def _await_finish(self, session: Session[D]) -> None:
         # A RequestError has moved the session on; after any other one asking again would go round for ever.
         with contextlib.suppress(RequestError):

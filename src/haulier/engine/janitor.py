@@ -32,6 +32,9 @@ STRAY_INTERVAL_S: Final = 6 * 3600.0
 STRAY_BATCH: Final = 500
 EVENT_BATCH: Final = 1000
 """Events that one statement removes; keeps the write transaction short."""
+FORM_AGE_S: Final = 3600.0
+"""Age at which a finished file of a form is left over and not a step before its record: a hundred of them may take
+half a minute each to be finished."""
 
 
 class Repairs(Protocol):
@@ -75,6 +78,14 @@ class JanitorLimits:
     trash_for_s: float = 24 * 3600.0
     retention_s: float = 30 * 24 * 3600.0
     events_for_s: float = 7 * 24 * 3600.0
+
+
+class SweepForms(Protocol):
+    """Frees what forms that were never recorded had finished before a time."""
+
+    async def __call__(self, *, before: float) -> int:
+        """Return how many files it freed."""
+        ...
 
 
 class JumpGuard:
@@ -121,10 +132,15 @@ class Janitor:
         work: UnitOfWork[UploadDetails],
         clock: Clock,
         limits: JanitorLimits,
+        sweep_forms: SweepForms | None = None,
         swept: Callable[[str, int], None] = lambda _result, _count: None,
         processing: ProcessingService | None = None,
     ) -> None:
-        """`swept` hears what each step did: its name, or its name and `-failed`, and how often."""
+        """`sweep_forms` is for a service that takes forms.
+
+        `swept` hears what each step did: its name, or its name and `-failed`, and how often.
+        """
+        self._sweep_forms = sweep_forms
         self._swept = swept
         self._processing = processing
         self._sessions = sessions
@@ -166,6 +182,7 @@ class Janitor:
             "keys", lambda: self._records.forget_keys(before=self._old(self._limits.retention_s))
         )
         await self._step("events", self._prune_events)
+        await self._step("forms", self._free_forms)
         if self._clock.monotonic() >= self._next_strays:
             self._next_strays = self._clock.monotonic() + STRAY_INTERVAL_S
             await self._step("parts", self._sweep_parts)
@@ -175,6 +192,9 @@ class Janitor:
         """End at once what is overdue, by the same clock as a sweep; return how many."""
         self._jumps.look()
         return await self._sessions.expire(now=self._jumps.now())
+
+    async def _free_forms(self) -> int:
+        return 0 if self._sweep_forms is None else await self._sweep_forms(before=self._old(FORM_AGE_S))
 
     async def _keep(self) -> int:
         await self._sessions.keep()

@@ -24,7 +24,7 @@ from haulier.core.errors import (
 from haulier.core.event import EventKind
 from haulier.core.finalisation import AssetSource, Finalisation, Finalised
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
-from haulier.core.session import SessionStatus
+from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails, require_valid
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
@@ -78,11 +78,15 @@ class LaneService:
         require_valid(asked.problems())
         new_ids = tuple(self._ids.record_id() for _ in asked.records)
         records = await self._work.write(partial(self._finalise, asked, new_ids, caller), durable=True)
+        self.process(records)
+        return records
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Ask for the processing of records that `make` has left something to do with, after their commit."""
         if self._jobs is not None:
             for record in records:
                 if record.status is RecordStatus.UPLOADED:
                     self._jobs.enqueue(record.id, line=record.owner)
-        return records
 
     async def _finalise(
         self,
@@ -91,9 +95,7 @@ class LaneService:
         caller: Caller,
         tx: Transaction[UploadDetails],
     ) -> Sequence[Record]:
-        rights = require_known(await self._access.rights(tx, caller, asked.capsule), asked.capsule)
-        if not rights.begins:
-            raise AccessDenied(f"make records in capsule {asked.capsule!r}")
+        rights = await self.enter(tx, asked.capsule, caller)
         now = self._clock.now()
         ids = await _claim_key(tx, asked, new_ids, owner=caller.owner, now=now)
         if ids is new_ids:
@@ -103,17 +105,56 @@ class LaneService:
                 )
         return [await _existing(tx, record_id) for record_id in ids]
 
+    async def enter(self, tx: Transaction[UploadDetails], capsule: str, caller: Caller) -> Rights:
+        """Return the rights of a caller who may make records in a capsule.
+
+        Raises:
+            CapsuleNotFound · AccessDenied
+        """
+        rights = require_known(await self._access.rights(tx, caller, capsule), capsule)
+        if not rights.begins:
+            raise AccessDenied(f"make records in capsule {capsule!r}")
+        return rights
+
+    async def make_one(
+        self,
+        tx: Transaction[UploadDetails],
+        record_id: RecordId,
+        upload: SessionId,
+        *,
+        media_type: str,
+        rights: Rights,
+    ) -> Record:
+        """Make the record of one detached upload, whose bytes were found to be of that type.
+
+        Raises:
+            UploadNotFound · UploadGone · UploadBusy · UploadComplete · TypeNotAccepted
+        """
+        rights.capsule.policy.require_type(media_type)
+        source = AssetSource(kind=AssetKind.ORIGINAL, upload=upload)
+        taken = await _take(tx, source, rights)
+        await self._make(tx, record_id, [(source, taken)], media_type=media_type, now=self._clock.now())
+        return await _existing(tx, record_id)
+
     async def _make(
-        self, tx: Transaction[UploadDetails], record_id: RecordId, sources: Sources, *, now: float
+        self,
+        tx: Transaction[UploadDetails],
+        record_id: RecordId,
+        sources: Sources,
+        *,
+        now: float,
+        media_type: str | None = None,
     ) -> None:
-        """Add the record of these uploads, and let it have their assets."""
+        """Add the record of these uploads, and let it have their assets; `media_type` is the original's by content."""
         original = next(upload for source, upload in sources if source.kind is AssetKind.ORIGINAL)
+        if media_type is not None:
+            original = replace(original, details=replace(original.details, content_type=media_type))
         # In the lists it is as new as it is to those who read them, however long its bytes took.
         await tx.records.insert(replace(new_record(original, record_id), created_at=now))
         await tell(tx, EventKind.CREATED, record_id, now=now)
         more = self._jobs is not None and len(sources) == 1 and wants_pictures(original.details)
         for source, upload in sorted(sources, key=lambda pair: pair[0].kind is not AssetKind.ORIGINAL):
-            asset = asset_of(upload)
+            asset = asset_of(original if source.kind is AssetKind.ORIGINAL else upload)
             if source.width is not None:
                 asset = replace(asset, width=source.width, height=source.height)
             if source.kind is AssetKind.ORIGINAL:

@@ -11,6 +11,7 @@ from haulier.core.caller import Caller, Scope
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.event import ENDS, EventKind, event_of
+from haulier.core.ingestion import PROTOCOL, SHELF
 from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
@@ -213,6 +214,10 @@ class UploadPolicy:
     def hold_back(self, session_id: SessionId) -> Awaitable[None] | None:
         """Wait for a digest that has fallen behind."""
         return self._digests.caught_up(session_id)
+
+    def shelf(self, session: Upload) -> str:
+        """Keep what comes by forms in a place of its own."""
+        return SHELF if session.details.protocol == PROTOCOL else ""
 
     def result_of(self, session: Upload) -> str | None:
         """Return the record's id."""

@@ -395,7 +395,7 @@ class SessionService(Generic[D]):
     async def _start_finish(
         self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
     ) -> Session[D] | None:
-        agreed, blob_key = _agreed_size(session, size), self._context.ports.ids.blob_key()
+        agreed, blob_key = _agreed_size(session, size), await self._context.new_blob_key(session)
         holder, now = await self._context.finisher(session), self._context.now()
 
         async def start(tx: Transaction[D]) -> Session[D] | None:
@@ -446,6 +446,10 @@ class SessionService(Generic[D]):
         if kept is None:
             raise UploadNotFound(session_id)
         return kept
+
+    async def give_up(self, session_id: SessionId) -> None:
+        """As `abort`, but a finish that has failed here is not tried again: it ends without a result."""
+        await self._endings.give_up(session_id)
 
     async def expire(self, *, now: float | None = None) -> int:
         """End sessions whose last activity is longer ago than their time to live; return how many.

@@ -14,6 +14,7 @@ from haulier.core.caller import Caller
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, LengthExceeded
+from haulier.core.ingestion import PROTOCOL
 from haulier.core.session import MIB, Concat, SessionId, SessionSpec, SessionStatus, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
@@ -191,7 +192,7 @@ class UploadService:
             mode=request.mode,
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
-            ttl_s=taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s),
+            ttl_s=self._ttl(request, taken),
             concat=request.concat,
             min_size=0 if partial else taken.min_size,
             max_size=None if partial else taken.max_size,
@@ -221,6 +222,11 @@ class UploadService:
             height=request.height,
         )
         return spec, details
+
+    def _ttl(self, request: BeginUpload, taken: CapsulePolicy) -> float:
+        if request.protocol == PROTOCOL and request.ttl_s is not None:
+            return request.ttl_s  # nobody can go on with a form, so what a dead one left is over soon
+        return taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s)
 
     async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
         """Return who calls with an upload's own token: its owner, for that upload only; in constant time.
@@ -399,6 +405,13 @@ class UploadService:
         """
         await self._gate.known(upload_id, caller)
         return await self._sessions.keep_answer(upload_id, answer)
+
+    async def give_up(self, upload_id: SessionId) -> None:
+        """End an upload that its begin's own service does not want any more, whoever its owner is by now.
+
+        As `abort`, but a finish that has failed here is not tried again.
+        """
+        await self._sessions.give_up(upload_id)
 
     async def expire(self, *, now: float | None = None) -> int:
         """End uploads that nobody has touched for their time to live; return how many."""

@@ -25,6 +25,7 @@ from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
 from haulier.server.hosts import host_rules
+from haulier.server.ingestion import IngestionRoutes
 from haulier.server.limits import AddressLimits, Buckets, OwnerLimits, RequestLimits
 from haulier.server.open_mode import OpenModeGuard, OpenModeRules
 from haulier.server.openapi import document_with
@@ -100,6 +101,7 @@ def create_app(
         silence_s=settings.silent_body_s,
         interim=settings.interim_responses,
     ).install(app)
+    IngestionRoutes(services, silence_s=settings.silent_body_s).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
     TransferRoutes(services.transfers).install(app)

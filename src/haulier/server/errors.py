@@ -10,6 +10,7 @@ RequestError
 ├── RouteNotFound           404: no such address
 ├── MethodNotAllowed        405
 ├── MediaTypeRefused        415
+├── FormMalformed           400: no multipart form, or one beyond the limits
 ├── RangeNotSatisfiable     416
 └── of the server below, before there is a request:
     ├── RequestMalformed        400: no HTTP/1.1, or more than one reading of it
@@ -47,6 +48,16 @@ class NotLocal(RequestError):
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.flag} allows it"
+
+
+@dataclass(eq=False)
+class FormMalformed(RequestError):
+    """A form that breaks the rules of multipart, or goes beyond what a form may have."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the form cannot be read: {self.reason}"
 
 
 @dataclass(eq=False)

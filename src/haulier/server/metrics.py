@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0)
 """Seconds. From a small answer to a body that takes minutes."""
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"})
-COUNT_FILES: Final = {"counter": 512 * 1024, "gauge_sum": 64 * 1024, "histogram": 8 * 1024 * 1024}
+COUNT_FILES: Final = {"counter": 512 * 1024, "gauge_sum": 64 * 1024, "histogram": 12 * 1024 * 1024}
 """What a worker counts into, by the names that `prometheus_client` gives, and the bytes of each: several times what
 every route with every status needs."""
 

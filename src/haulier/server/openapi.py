@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from haulier.server.ingestion import IngestedOut
 from haulier.server.inputs import BeginIn, DeleteIn, FinaliseIn, FinishIn
 from haulier.server.problems import MEDIA_TYPE, SLUGS, TABLE, Row
 from haulier.server.schemas import (
@@ -78,6 +79,17 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "visitor": ("visitor-not-found", *_READING),
     "extendVisitor": ("visitor-not-found", *_READING),
     "clearVisitor": _READING,
+    "ingest": (
+        "invalid-request", "capsule-not-found", "quota-exceeded", "file-empty", "type-not-accepted", "content-invalid",
+        "length-exceeded", "malformed-body", "body-cut", "queue-full", "upload-busy", "service-stopping",
+        "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
+    ),
+    "history": ("invalid-request", *_READING),
+    "historySummary": ("invalid-request", *_READING),
+    "historyExport": ("invalid-request", *_READING),
+    "historyItem": ("record-not-found", *_READING),
+    "deleteHistoryItem": ("record-not-found", "upload-busy", *_READING),
+    "restoreHistoryItem": ("record-not-found", *_READING),
     "health": (),
     "ready": (),
     "metrics": _READING,
@@ -291,6 +303,25 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
     ("/links/{link}", "head"): _operation(
         "followLinkHead", "What following a link would say", [_LINK, _WANT], _asset_answers(None)
     ),
+    ("/api/ingestion/upload", "post"): _operation(
+        "ingest",
+        "Store the files of a form: all of them, or none",
+        [_parameter("capsule", "query", {"type": "string"}, "default")],
+        {"201": _answer("All are stored", content=_json(IngestedOut))},
+        body={
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"file": {"type": "array", "items": _BYTES}},
+                        "description": "Files under any names; other fields are passed over",
+                    },
+                    "example": {"file": ["the bytes"]},
+                }
+            },
+        },
+    ),
     ("/metrics", "get"): _operation(
         "metrics",
         "Counters for Prometheus",
@@ -323,6 +354,20 @@ _KNOWN: Final[Mapping[str, Json]] = {
     },
     "deleteRecords": {"requestBody": {"required": True, "content": _json(DeleteIn)}},
     "record": {"parameters": [_WANT]},
+    "historyExport": {
+        "responses": {
+            "200": _answer(
+                "All rows",
+                content={
+                    "application/json": {
+                        "schema": {"type": "array", "items": {"$ref": "#/components/schemas/HistoryItemOut"}},
+                        "example": [],
+                    },
+                    "text/csv": {"schema": {"type": "string"}, "example": "id,original_filename\r\n"},
+                },
+            )
+        }
+    },
     "ready": {"responses": {"503": {"description": "Not now, for these reasons", "$copy": "200"}}},
 }
 """What FastAPI does not see of the operations that it knows, because they read their requests themselves."""
@@ -341,7 +386,7 @@ def document_with(app: FastAPI) -> Json:
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):  # answers that we never give
             schemas.pop(name, None)
-        schemas |= _schemas(BeginIn, DeleteIn, FinaliseIn, FinishIn, ProblemOut)
+        schemas |= _schemas(BeginIn, DeleteIn, FinaliseIn, FinishIn, ProblemOut, IngestedOut)
         app.openapi_schema = document
     return app.openapi_schema
 

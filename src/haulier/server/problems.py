@@ -33,11 +33,13 @@ from haulier.core.errors import (
     ChunkTooLong,
     ChunkTooShort,
     ConfigError,
+    ContentInvalid,
     DigestMalformed,
     DigestMismatch,
     DirectoryNotCreatable,
     FieldProblem,
     FileEmpty,
+    FileMissing,
     HaulierError,
     HookUnavailable,
     IdempotencyKeyReused,
@@ -56,6 +58,7 @@ from haulier.core.errors import (
     PeerCorrupted,
     PeerRefused,
     PeerUnreachable,
+    QueueFull,
     QuotaExceeded,
     RecordNotFound,
     RemoteSessionLost,
@@ -81,6 +84,7 @@ from haulier.core.errors import (
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
 from haulier.server.errors import (
     CodingNotSupported,
+    FormMalformed,
     HeadTimeout,
     HeadTooLarge,
     HostRefused,
@@ -195,6 +199,13 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         fields=("expected", "provided"),
     ),
     FileEmpty: Row(slug="file-empty", status=400, title="The file is empty", fields=("least",)),
+    FileMissing: Row(slug="file-empty", status=400, title="There is no file"),
+    ContentInvalid: Row(
+        slug="content-invalid",
+        status=422,
+        title="The content is not what the name says",
+        fields=("filename", "reason", "line", "column"),
+    ),
     TypeNotAccepted: Row(
         slug="type-not-accepted",
         status=415,
@@ -260,8 +271,14 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         title="A directory cannot be made",
         detail="A directory of the service is missing and cannot be made. Its operator finds which one in the log.",
     ),
+    QueueFull: Row(
+        slug="queue-full", status=503, title="Too much is waiting", fields=("work",), retry_after_s=10
+    ),
     ServiceStopping: Row(
         slug="service-stopping", status=503, title="The service is stopping", retry_after_s=2
+    ),
+    FormMalformed: Row(
+        slug="malformed-body", status=400, title="The form cannot be read", fields=("reason",)
     ),
     HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
     NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),

@@ -133,8 +133,8 @@ class RecordRoutes:
             statuses=frozenset(status or ()),
             name=name,
             path_prefix=path,
-            since=_seconds(since),
-            until=_seconds(until),
+            since=seconds_of(since),
+            until=seconds_of(until),
             kind=kind,
             deleted=deleted,
             after=None if cursor is None else read_cursor(cursor),
@@ -282,7 +282,8 @@ def _deletion(record_id: RecordId, error: HaulierError | None) -> DeletionOut:
     return DeletionOut(id=record_id, deleted=False, reason=row.slug, detail=row.detail or str(error))
 
 
-def _seconds(time: datetime | None) -> float | None:
+def seconds_of(time: datetime | None) -> float | None:
+    """Return a time in seconds since the epoch; one without a zone is UTC."""
     if time is None:
         return None
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()

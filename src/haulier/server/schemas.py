@@ -49,7 +49,8 @@ def _iso_or_none(seconds: float | None) -> str | None:
     return None if seconds is None else iso_time(seconds)
 
 
-def _digest_object(digest: Digest | None) -> dict[str, str] | None:
+def digest_object(digest: Digest | None) -> dict[str, str] | None:
+    """Return a digest as `{"sha-256": "hex"}`."""
     return None if digest is None else {digest.name.value: digest.hex}
 
 
@@ -213,7 +214,7 @@ class AssetOut(BaseModel):
             kind=asset.kind.value,
             size=asset.size,
             content_type=asset.content_type,
-            digest=_digest_object(asset.digest),
+            digest=digest_object(asset.digest),
             width=asset.width,
             height=asset.height,
             url=f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
@@ -281,7 +282,7 @@ class RecordOut(BaseModel):
             path=record.path,
             size=record.size,
             content_type=record.content_type,
-            digest=_digest_object(record.digest),
+            digest=digest_object(record.digest),
             status=record.status.value,
             error=record.error,
             created_at=iso_time(record.created_at),

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulier.engine.accounts import Accounts
+from haulier.engine.history import HistoryService
+from haulier.engine.ingestion import IngestionService
 from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
@@ -32,6 +34,8 @@ class Services:
     links: LinkService
     feed: Feed
     """What happens to records, for whoever follows it."""
+    ingestion: IngestionService
+    history: HistoryService
     accounts: Accounts
     """Asked where tokens are required."""
     visitors: VisitorService

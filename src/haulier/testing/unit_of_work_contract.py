@@ -15,6 +15,7 @@ from haulier.core.session import SessionId, SessionStatus
 from haulier.testing.access_rows_contract import AccessRowsContract
 from haulier.testing.delivery_rows_contract import DeliveryRowsContract
 from haulier.testing.event_rows_contract import EventRowsContract
+from haulier.testing.history_contract import HistoryContract
 from haulier.testing.overview_contract import OverviewContract
 from haulier.testing.processing_rows_contract import ProcessingRowsContract
 from haulier.testing.record_rows_contract import RecordRowsContract
@@ -169,6 +170,7 @@ class TransactionsContract:
 class UnitOfWorkContract(
     SessionRowsContract,
     RecordRowsContract,
+    HistoryContract,
     AccessRowsContract,
     EventRowsContract,
     DeliveryRowsContract,

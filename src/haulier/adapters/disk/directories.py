@@ -45,6 +45,8 @@ PROBE_PREFIX: Final = ".probe-"
 """Start of the names of files that only prove writability; no key of ours starts with a dot."""
 
 _OWNER: Final = stat.S_IRWXU
+_RESERVED: Final = frozenset({*TREE, "run"})
+"""Directories of a data directory that are for something else."""
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +104,7 @@ def _mend(directory: Path) -> None:
     log.warning("directory.mended", path=str(directory), mode=f"{stat.S_IMODE(state.st_mode):04o}")
 
 
-def make_tree(root: Path, calls: SystemCalls, names: Iterable[str] = TREE) -> None:
+def make_tree(root: Path, calls: SystemCalls, names: Iterable[str | Path] = TREE) -> None:
     """Make `root` and the directories `names` in it.
 
     Raises:
@@ -200,6 +202,46 @@ def prepare_tree(
     except StorageError as error:
         raise _config_error(setting, root, error) from error
     return resolved
+
+
+def prepare_shelf(
+    root: Path, path: Path, *, setting: str = "ingestion_dir", calls: SystemCalls | None = None
+) -> Path:
+    """Make a directory for some of a tree's blobs ready before anything is started; return it resolved.
+
+    Raises:
+        ConfigError: it is not a directory of its own inside `root`, or cannot be used; names `setting` and `path`.
+    """
+    calls = calls or SystemCalls()
+    try:
+        resolved = require_inside(path, root)
+        first = resolved.relative_to(root.resolve()).parts[:1]
+        if not first or first[0] in _RESERVED:
+            raise DirectoryNotCreatable(str(path), f"{resolved} is used for something else")
+        make_directory(resolved, calls)
+        require_writable(resolved, calls)
+        _probe_link(root.resolve() / INCOMING, resolved, calls)
+    except StorageError as error:
+        expected = f"expected a directory of its own inside {root}, on the same file system; {error}"
+        raise ConfigError(setting, str(path), expected) from error
+    return resolved
+
+
+def _probe_link(incoming: Path, shelf: Path, calls: SystemCalls) -> None:
+    """Make sure that what came in can be put there without being copied."""
+    name = f"{PROBE_PREFIX}{os.getpid()}-shelf"
+    part, blob = incoming / name, shelf / name
+    try:
+        for left_over in (part, blob):
+            left_over.unlink(missing_ok=True)
+        os.close(calls.open(part, os.O_RDWR | os.O_CREAT))
+        try:
+            calls.link(part, blob)
+            calls.unlink(blob)
+        finally:
+            calls.unlink(part)
+    except OSError as error:
+        raise write_error(error, shelf, needed=1) from error
 
 
 def _warn_when_full(root: Path, min_free: int, calls: SystemCalls) -> None:

@@ -7,7 +7,7 @@ The rules that keep the bytes right are at the head of `parts.py`.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,9 +38,24 @@ class DiskSink:
     Several sinks, in one process or many, may use the same directory.
     """
 
-    def __init__(self, root: Path, *, min_free: int = MIN_FREE_BYTES, tools: DiskTools | None = None) -> None:
-        """Use `root`, whose directories are made when they are needed; `min_free` bytes stay free."""
-        self._tree = DiskTree(root, min_free=min_free, tools=tools)
+    def __init__(
+        self,
+        root: Path,
+        *,
+        min_free: int = MIN_FREE_BYTES,
+        tools: DiskTools | None = None,
+        shelves: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Use `root`, whose directories are made when they are needed.
+
+        Args:
+            root: of parts and blobs.
+            min_free: bytes that stay free.
+            tools: what touches the disk.
+            shelves: directories inside `root` for the blobs whose keys begin with a prefix; their files are named
+                by what follows it.
+        """
+        self._tree = DiskTree(root, min_free=min_free, tools=tools, shelves=shelves)
         self._files = PartFiles(self._tree)
         self._calls = self._tree.calls
         self._threads = self._tree.tools.threads
@@ -254,10 +269,11 @@ class DiskSink:
 
     async def blobs(self) -> AsyncIterator[Stray]:
         """Yield all blobs, one directory in memory at a time."""
-        for outer in await self._run(self._tree.list_directories, self._tree.objects):
-            for leaf in await self._run(self._tree.list_directories, outer):
-                for stray in await self._run(self._tree.list_files, leaf, BLOB_KEY):
-                    yield stray
+        for prefix, place in (("", self._tree.objects), *self._tree.shelves.items()):
+            for outer in await self._run(self._tree.list_directories, place):
+                for leaf in await self._run(self._tree.list_directories, outer):
+                    for stray in await self._run(self._tree.list_files, leaf, BLOB_KEY):
+                        yield Stray(prefix + stray.key, stray.modified_at)
 
     async def set_aside_part(self, key: str) -> None:
         """Move a part to lost+found; fine when there is none."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -56,9 +56,17 @@ def _device_of(path: Path) -> int | None:
 class DiskTree:
     """The directories of one disk sink. Its methods block; they are called in worker threads."""
 
-    def __init__(self, root: Path, *, min_free: int = MIN_FREE_BYTES, tools: DiskTools | None = None) -> None:
-        """Use `root`, whose directories are made when they are needed."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        min_free: int = MIN_FREE_BYTES,
+        tools: DiskTools | None = None,
+        shelves: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Use `root`, whose directories are made when they are needed; `shelves` as in `DiskSink`."""
         self.root = root.absolute()
+        self.shelves = {prefix: self.root / path for prefix, path in (shelves or {}).items()}
         self.incoming = self.root / INCOMING
         self.objects = self.root / OBJECTS
         self.lost = self.root / LOST_AND_FOUND
@@ -81,7 +89,10 @@ class DiskTree:
     def blob(self, blob_key: str) -> Path:
         """Return the path of a blob."""
         _require_key(blob_key, BLOB_KEY)
-        return self.objects / blob_key[:2] / blob_key[2:4] / blob_key
+        prefix = next((each for each in self.shelves if blob_key.startswith(each)), None)
+        place = self.objects if prefix is None else self.shelves[prefix]
+        name = blob_key.removeprefix(prefix or "")
+        return place / name[:2] / name[2:4] / name
 
     @contextmanager
     def writing_errors(self, needed: int = 0) -> Iterator[None]:
@@ -91,15 +102,19 @@ class DiskTree:
         except OSError as error:
             raise write_error(error, self.root, needed=needed) from error
 
+    def directories(self) -> tuple[Path, ...]:
+        """Return every directory that is there all the time."""
+        return (self.incoming, self.objects, self.lost, *self.shelves.values())
+
     def require_writable(self) -> None:
         """Make the directories that vanished and check that files can be made in them.
 
         Raises:
             StorageNotWritable · DirectoryNotCreatable · StorageFull
         """
-        if not all(os.path.isdir(path) for path in (self.incoming, self.objects, self.lost)):  # noqa: PTH112
+        if not all(os.path.isdir(path) for path in self.directories()):  # noqa: PTH112
             self.restore()  # (pathlib would take four times as long, on every request)
-        for directory in (self.incoming, self.objects):
+        for directory in (self.incoming, self.objects, *self.shelves.values()):
             require_writable(directory, self.calls)
 
     def require_same_disk(self) -> None:
@@ -128,7 +143,7 @@ class DiskTree:
             DirectoryNotCreatable · StorageFull
         """
         self._durable.clear()
-        make_tree(self.root, self.calls, TREE)
+        make_tree(self.root, self.calls, (*TREE, *self.shelves.values()))
 
     def open_file(self, path: Path, flags: int) -> int:
         """Open a part; a directory that vanished since it was checked is made again, once."""

@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0011"
+SCHEMA: Final = "0012"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -281,6 +281,8 @@ records: Final = sa.Table(
 )
 for _column in ("capsule_id", "owner", "status"):
     sa.Index(f"ix_records_{_column}", records.c[_column], records.c.created_at, records.c.id)
+# One owner's history of one status; of any, `ix_records_owner` serves.
+sa.Index("ix_records_owner_status", records.c.owner, records.c.status, records.c.created_at, records.c.id)
 sa.Index("ix_records_created_at", records.c.created_at, records.c.id)
 sa.Index("ix_records_path", records.c.path)
 sa.Index(
@@ -394,3 +396,20 @@ visitors: Final = sa.Table(
     sqlite_with_rowid=False,
 )
 sa.Index("ix_visitors_expires_at", visitors.c.expires_at, visitors.c.id)
+
+file_metadata: Final = sa.Table(
+    "file_metadata",
+    metadata,
+    sa.Column("record_id", TEXT, sa.ForeignKey("records.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("media_type", TEXT, nullable=False, comment="by content"),
+    sa.Column("encoding", TEXT),
+    sa.Column("line_count", sa.BigInteger),
+    sa.Column("record_count", sa.BigInteger),
+    sa.Column("preview", TEXT),
+    sa.Column("valid_json", sa.Boolean),
+    sa.Column("valid_csv", sa.Boolean),
+    sa.Column("errors", TEXT, nullable=False, comment="a JSON array of objects"),
+    sa.CheckConstraint("line_count >= 0", name="line_count_counted"),
+    sa.CheckConstraint("record_count >= 0", name="record_count_counted"),
+    sqlite_with_rowid=False,
+)

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName
+from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
@@ -259,6 +261,38 @@ def asset_of(row: Row) -> Asset:
         height=row["height"],
         data_url=row["data_url"],
     )
+
+
+def file_parameters(record_id: RecordId, metadata: FileMetadata) -> Parameters:
+    """Return all columns of what a file holds."""
+    columns = {field.name: getattr(metadata, field.name) for field in fields(metadata)}
+    problems = [asdict(problem) for problem in metadata.errors]
+    return {"record_id": record_id, **columns, "errors": json.dumps(problems, ensure_ascii=False)}
+
+
+def file_of(row: Row) -> FileMetadata:
+    """Return what a file holds."""
+    flags = {name: None if row[name] is None else bool(row[name]) for name in ("valid_json", "valid_csv")}
+    problems = (
+        ContentProblem(ContentFault(it["fault"]), it["message"], it["line"], it["column"])
+        for it in json.loads(row["errors"])
+    )
+    return FileMetadata(
+        media_type=row["media_type"],
+        encoding=row["encoding"],
+        line_count=row["line_count"],
+        record_count=row["record_count"],
+        preview=row["preview"],
+        errors=tuple(problems),
+        **flags,
+    )
+
+
+def containing(name: str) -> str:
+    """Return the pattern of folded names that contain `name`; its escape is `!`."""
+    # Not the usual backslash: in PostgreSQL that depends on a setting of the server.
+    escaped = fold(name).replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%{escaped}%"
 
 
 def _digest_parameters(column: str, digest: Digest | None) -> Parameters:

@@ -27,6 +27,7 @@ from haulier.adapters.sql.models import (
     capsules,
     chunks,
     concat_parts,
+    file_metadata,
     grants,
     records,
     uploads,
@@ -188,6 +189,20 @@ START_FINISH: Final = _change(
     blob_key=_bind("blob_key"),
     error=sa.null(),
 ).returning(*_SESSION)
+_DETACHED: Final = sa.and_(
+    uploads.c.status == sa.literal_column("'committed'"), uploads.c.record_id.is_(None)
+)
+DETACHED: Final = (
+    sa.select(*_SESSION)
+    .where(
+        sa.text(IS_ENDED),
+        _DETACHED,
+        uploads.c.protocol == _bind("protocol"),
+        uploads.c.last_seen_at < _bind("before"),
+    )
+    .order_by(uploads.c.last_seen_at, uploads.c.id)
+    .limit(_bind("limit"))
+)
 TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*_SESSION)
 AMEND: Final = _change(_FINISHING, **{name: _bind(name) for name in _DETAILS}).returning(*_SESSION)
 KEEP_ANSWER: Final = _change(
@@ -482,6 +497,9 @@ def page_of_records(filters: frozenset[str], statuses: int, *, deleted: bool) ->
         .limit(_bind("limit"))
     )
 
+
+DESCRIBE: Final = sa.insert(file_metadata).values(**_all_binds(file_metadata))
+DESCRIPTION: Final = sa.select(file_metadata).where(file_metadata.c.record_id == _bind("id"))
 
 # --- assets ------------------------------------------------------------------------------------------
 

@@ -9,13 +9,17 @@ from haulier.adapters.sql.delivery_store import SqlDeliveryStore
 from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.finalisations import SqlFinalisationStore
+from haulier.adapters.sql.history import SqlHistory
 from haulier.adapters.sql.overview import SqlOverview
 from haulier.adapters.sql.processing_store import SqlProcessingStore
 from haulier.adapters.sql.rows import (
     Row,
     asset_of,
     asset_parameters,
+    containing,
     details_parameters,
+    file_of,
+    file_parameters,
     in_order,
     mark_of,
     ranges_of_runs,
@@ -27,9 +31,10 @@ from haulier.adapters.sql.rows import (
 )
 from haulier.adapters.sql.visitor_store import SqlVisitorStore
 from haulier.core.errors import QuotaExceeded
+from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
-from haulier.core.record import Asset, Record, RecordId, RecordStatus, fold
+from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
@@ -44,6 +49,7 @@ class SqlTransaction:
     def __init__(self, executor: Executor) -> None:
         self.sessions = SqlSessionStore(executor)
         self.records = SqlRecordStore(executor)
+        self.history = SqlHistory(executor)
         self.overview = SqlOverview(executor, self.sessions.load)
         self.capsules = SqlCapsuleStore(executor)
         self.tokens = SqlTokenStore(executor)
@@ -219,6 +225,11 @@ class SqlSessionStore:
     async def withdraw(self, session_id: SessionId, details: UploadDetails, *, now: float) -> bool:
         """Move a committed session to aborted whose asset is still that record's, or still nobody's."""
         return await self._held(sql.WITHDRAW, session_id, had_record=details.record, now=now)
+
+    async def detached(self, protocol: str, *, before: float, limit: int) -> Sequence[Upload]:
+        """Return committed sessions that no record has, longest unseen first."""
+        rows = await self._sql.rows(sql.DETACHED, {"protocol": protocol, "before": before, "limit": limit})
+        return [_without_chunks(row) for row in rows]
 
     async def reopen(self, session_id: SessionId, fence: int, error: str, *, now: float) -> bool:
         """Move back to open, with `error`."""
@@ -401,6 +412,15 @@ class SqlRecordStore:
         """Return those of `keys` that an asset names."""
         return await _named(self._sql, sql.ASSET_NAMES_BLOB, keys)
 
+    async def describe(self, record_id: RecordId, metadata: FileMetadata) -> None:
+        """Keep what a record's original holds."""
+        await self._sql.count(sql.DESCRIBE, file_parameters(record_id, metadata))
+
+    async def description(self, record_id: RecordId) -> FileMetadata | None:
+        """Return what was kept."""
+        row = await self._sql.row(sql.DESCRIPTION, {"id": record_id})
+        return None if row is None else file_of(row)
+
     async def _with_assets(self, row: Row) -> Record:
         # One look-up a record: in the same process it costs less than a join that repeats the record's columns.
         assets = await self._sql.rows(sql.ASSETS, {"record_id": row["id"]})
@@ -416,7 +436,7 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
     filters: dict[str, Any] = {
         "owner": query.owner,
         "capsule": query.capsule,
-        "name": None if query.name is None else f"%{_escape(fold(query.name))}%",
+        "name": None if query.name is None else containing(query.name),
         "path_from": query.path_prefix or None,
         "path_to": _successor(query.path_prefix or ""),
         "since": query.since,
@@ -427,11 +447,6 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
     if query.after is not None:
         filters["after_at"], filters["after_id"] = query.after
     return {name: value for name, value in filters.items() if value is not None}
-
-
-def _escape(text: str) -> str:
-    # Not the usual backslash: in PostgreSQL that depends on a setting of the server.
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
 def _successor(prefix: str) -> str | None:

@@ -67,6 +67,9 @@ class AsgiBody:
         self._length = announced_length(scope)
         self._messages = receive
         self._silence_s = silence_s
+        self._received = 0
+        self._last = False
+        """Whether the last message has come."""
         self._stopped = False
         self._wait: asyncio.Timeout | None = None
 
@@ -79,18 +82,27 @@ class AsgiBody:
         """Hand every piece to `deliver`, in order, until the body ends; to be called once."""
         received = 0
         while True:
-            message = await self._next()
-            if isinstance(message, BodyEnd):
-                return message
-            piece = memoryview(message.get("body", b""))
+            piece = await self.next_piece()
+            if isinstance(piece, BodyEnd):
+                return piece
             room = len(piece) if limit is None else limit - received
             if piece[:room]:
-                await _handed_over(deliver, piece[:room])
+                await _handed_over(deliver, memoryview(piece)[:room])
             if len(piece) > room:
                 return BodyEnd.LIMIT
             received += len(piece)
-            if not message.get("more_body", False):
-                return self._announced_end(received)
+
+    async def next_piece(self) -> bytes | BodyEnd:
+        """Return what comes next, perhaps nothing, or why nothing more comes: for whoever reads by pulling."""
+        if self._last:
+            return self._announced_end()
+        message = await self._next()
+        if isinstance(message, BodyEnd):
+            return message
+        self._last = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        self._received += len(piece)
+        return piece
 
     def stop(self) -> None:
         """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
@@ -115,9 +127,9 @@ class AsgiBody:
     def _unannounced_end(self) -> BodyEnd:
         return BodyEnd.STOPPED if self._stopped else BodyEnd.CUT
 
-    def _announced_end(self, received: int) -> BodyEnd:
+    def _announced_end(self) -> BodyEnd:
         # Some servers end a body of a request to upgrade (`curl --http2`) at once, without its bytes.
-        whole = self._length is None or received == self._length
+        whole = self._length is None or self._received == self._length
         return BodyEnd.COMPLETE if whole else BodyEnd.CUT
 
 

@@ -1,0 +1,219 @@
+"""Forms with files (`multipart/form-data`), read by pulling: a file is a `Body` that ends where its part does.
+
+Rule 1: memory is flat. What is read from the connection is handed on before more is read.
+Rule 2: files come in the order of their parts, each once, and the next only after the one before has ended.
+Rule 3: what goes beyond a form's limits ends the form; no part of it is taken for a smaller one.
+
+Source: RFC 7578; the WHATWG HTML standard, section "multipart form data".
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
+from starlette.requests import Request
+
+from haulier.core.errors import BodyCut, BodyMalformed, LengthExceeded, ServiceStopping
+from haulier.core.ingestion import IngestionRules
+from haulier.ports import BodyEnd, Deliver
+from haulier.server.addresses import header
+from haulier.server.errors import FormMalformed, MediaTypeRefused
+from haulier.server.http.asgi import AsgiBody
+
+MAX_BOUNDARY: Final = 70
+"""Characters. Source: RFC 2046 section 5.1.1."""
+MAX_HEADER: Final = 8 * 1024
+"""Bytes of one line of a part's header: a file name of 4 KiB, each byte escaped, does not fit; none is allowed."""
+MAX_HEADERS: Final = 8
+"""Lines of a part's header; RFC 7578 knows three."""
+MAX_FIELDS: Final = 1000
+"""Parts of any kind. Precedent: Django's and Starlette's limit of fields."""
+MAX_FIELD: Final = 64 * 1024
+"""Bytes of a part that is no file; nothing reads them."""
+
+FORM: Final = "multipart/form-data"
+
+
+def boundary_of(request: Request) -> str:
+    """Return what separates the parts of a request's form.
+
+    Raises:
+        MediaTypeRefused: it is no form, or it is encoded.
+        FormMalformed: it does not say what separates its parts.
+    """
+    given = header(request.scope, b"content-type")
+    kind, options = parse_options_header(given or "")
+    if kind != FORM:
+        raise MediaTypeRefused(FORM, given)
+    coding = header(request.scope, b"content-encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
+    boundary = str(options.get("boundary", ""))
+    if not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
+        raise FormMalformed(
+            f"its Content-Type needs a boundary of 1 to {MAX_BOUNDARY} printable ASCII characters"
+        )
+    return boundary
+
+
+class Form:
+    """The parts of one form, one after the other."""
+
+    def __init__(self, body: AsgiBody, boundary: str, rules: IngestionRules) -> None:
+        self.rules = rules
+        self._body = body
+        self._received = 0
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=MAX_HEADER,
+            max_header_count=MAX_HEADERS,
+            max_segment_count=MAX_FIELDS,
+        )
+        self._events: Iterator[MultipartSegment | bytes | bytearray | None] = iter(())
+
+    async def files(self) -> AsyncIterator["FormFile"]:
+        """Yield the files; each must have been received to its end before the next one is asked for.
+
+        Raises:
+            FormMalformed · LengthExceeded: more files, or longer fields, than a form may have.
+            BodyCut · BodyMalformed · ServiceStopping: it ended early.
+        """
+        count = 0
+        while (segment := await self._next_segment()) is not None:
+            file = _file_of(segment, self)
+            if file is None:
+                await self._skip(MAX_FIELD)
+            elif file.filename or await file.peek():
+                count += 1
+                if count > self.rules.max_files:
+                    raise FormMalformed(f"it has more than {self.rules.max_files} files")
+                yield file
+            # else: a field of a page where no file was chosen
+
+    async def _next_segment(self) -> MultipartSegment | None:
+        event = await self.next_event()
+        assert event is None or isinstance(event, MultipartSegment)
+        return event
+
+    async def _skip(self, most: int) -> None:
+        size = 0
+        while (piece := await self.next_event()) is not None:
+            assert not isinstance(piece, MultipartSegment)
+            size += len(piece)
+            if size > most:
+                raise LengthExceeded(most)
+
+    async def next_event(self) -> MultipartSegment | bytes | bytearray | None:
+        """Return a part's header, a piece of it, or None at its end; None between parts is the form's end.
+
+        Raises:
+            FormMalformed · BodyCut · BodyMalformed · ServiceStopping
+        """
+        while True:
+            try:
+                return next(self._events)
+            except StopIteration:
+                pass
+            except MultipartError as error:
+                raise FormMalformed(str(error)) from error
+            if self._parser.closed or await self._read():
+                return None
+
+    async def _read(self) -> bool:
+        """Give the parser more; True when there is nothing more and all is whole."""
+        piece = await self._body.next_piece()
+        if isinstance(piece, BodyEnd):
+            return self._ended(piece)
+        self._received += len(piece)
+        if piece:
+            self._events = self._parser.parse(bytes(piece))
+        return False
+
+    def _ended(self, end: BodyEnd) -> bool:
+        if end is BodyEnd.COMPLETE:
+            try:
+                self._parser.close()
+            except MultipartError as error:
+                raise FormMalformed(str(error)) from error
+            return True
+        if end is BodyEnd.STOPPED:
+            raise ServiceStopping
+        raise BodyMalformed(self._received) if end is BodyEnd.MALFORMED else BodyCut(self._received)
+
+    def stop(self) -> None:
+        """End the form where it is."""
+        self._body.stop()
+
+
+@dataclass(slots=True)
+class FormFile:
+    """One file of a form; a `Body`."""
+
+    filename: str
+    charset: str | None
+    _form: Form
+    _first: bytes | bytearray | None = None
+    _over: bool = False
+
+    @property
+    def length(self) -> int | None:
+        """Nobody knows before its end."""
+        return None
+
+    async def peek(self) -> bool:
+        """Whether it has any bytes; they stay to be received."""
+        self._first = await self._next()
+        self._over = self._first is None
+        return not self._over
+
+    async def receive(self, deliver: Deliver, *, limit: int | None = None) -> BodyEnd:
+        """Hand every piece to `deliver`, in order, until the part ends; to be called once.
+
+        Raises:
+            LengthExceeded: it is longer than a file of a form may be.
+            FormMalformed · BodyCut · BodyMalformed · ServiceStopping: the form ended early.
+        """
+        received = 0
+        while not self._over:
+            piece = self._first if self._first is not None else await self._next()
+            self._first = None
+            if piece is None:
+                self._over = True
+                break
+            most = self._form.rules.max_bytes
+            if received + len(piece) > most:
+                raise LengthExceeded(most)
+            room = len(piece) if limit is None else limit - received
+            await _handed_over(deliver, piece[:room])
+            if len(piece) > room:
+                return BodyEnd.LIMIT
+            received += len(piece)
+        return BodyEnd.COMPLETE
+
+    def stop(self) -> None:
+        """Make `receive` end early: whoever ends a file of a form ends the form."""
+        self._form.stop()
+
+    async def _next(self) -> bytes | bytearray | None:
+        piece = await self._form.next_event()
+        assert not isinstance(piece, MultipartSegment)
+        return piece
+
+
+async def _handed_over(deliver: Deliver, piece: bytes | bytearray) -> None:
+    pending: Awaitable[None] | None = deliver(piece)
+    if pending is not None:
+        await pending
+
+
+def _file_of(segment: MultipartSegment, form: Form) -> FormFile | None:
+    """Return the file that a part is; None for a field without a file name."""
+    if segment.filename is None:
+        return None
+    return FormFile(segment.filename, segment.charset, form)

@@ -1,0 +1,154 @@
+"""Forms: files as bodies, whatever the pieces they come in, and forms that are hostile."""
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import pytest
+
+from haulier.core.errors import BodyCut, BodyMalformed, LengthExceeded
+from haulier.core.ingestion import IngestionRules
+from haulier.ports import BodyEnd
+from haulier.server.errors import FormMalformed
+from haulier.server.forms import MAX_FIELD, MAX_FIELDS, MAX_HEADER, MAX_HEADERS, Form
+from haulier.server.http.asgi import MALFORMED, AsgiBody
+
+BOUNDARY = "xyz"
+
+
+def part(data: bytes, *, name: str = "f", filename: str | None = "a.json", fields: str = "") -> bytes:
+    """Return one part with its delimiter."""
+    file = "" if filename is None else f'; filename="{filename}"'
+    return (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n{fields}\r\n'.encode()
+        + data
+        + b"\r\n"
+    )
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+def form_of(pieces: Iterable[bytes], *, end: MutableMapping[str, Any] | None = None, **rules: Any) -> Form:
+    """Return a form that comes in these pieces."""
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": piece, "more_body": True} for piece in pieces
+    ]
+    messages.append(end or {"type": "http.request", "body": b"", "more_body": False})
+    waiting = iter(messages)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return next(waiting)
+
+    scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}
+    return Form(AsgiBody(scope, receive), BOUNDARY, IngestionRules(**rules))
+
+
+async def read(form: Form) -> list[tuple[str, bytes]]:
+    """Return all files."""
+    found = []
+    async for file in form.files():
+        data = bytearray()
+        assert await file.receive(data.extend) is BodyEnd.COMPLETE
+        found.append((file.filename, bytes(data)))
+    return found
+
+
+TWO = (
+    part(b"[1]\r\n--xy")
+    + part(b"", filename="")
+    + part(b"note", filename=None)
+    + part(b"", filename="b.txt")
+    + END
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
+async def test_files_come_out_as_they_went_in_whatever_the_pieces(size: int) -> None:
+    pieces = [TWO[at : at + size] for at in range(0, len(TWO), size)]
+    assert await read(form_of(pieces)) == [("a.json", b"[1]\r\n--xy"), ("b.txt", b"")]
+
+
+async def test_what_stands_around_a_form_is_no_part_of_it() -> None:
+    assert await read(form_of([b"preamble\r\n", TWO, b"epilogue", b"\r\n--xyz\r\n"])) == [
+        ("a.json", b"[1]\r\n--xy"),
+        ("b.txt", b""),
+    ]
+
+
+async def test_a_charset_is_told() -> None:
+    text = part(b"x", filename="a.txt", fields="Content-Type: text/plain; charset=iso-8859-1\r\n")
+    (charset,) = [
+        (file.charset, await file.receive(lambda _: None))[0] async for file in form_of([text, END]).files()
+    ]
+    assert charset == "iso-8859-1"
+
+
+async def test_no_more_than_the_limit_is_delivered() -> None:
+    async for file in form_of([part(b"12345"), END]).files():
+        data = bytearray()
+        assert await file.receive(data.extend, limit=3) is BodyEnd.LIMIT
+        assert data == b"123"
+        break
+
+
+async def test_whoever_takes_slowly_is_waited_for() -> None:
+    taken = []
+
+    async def later(piece: Any) -> None:
+        taken.append(bytes(piece))
+
+    async for file in form_of([part(b"123"), END]).files():
+        assert await file.receive(later) is BodyEnd.COMPLETE
+    assert taken == [b"123"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason"),
+    [
+        ([b""], "end"),
+        ([b"no form at all"], "end"),
+        ([part(b"x")], "end"),
+        ([f"--{BOUNDARY}\r\n".encode(), b"X" * (MAX_HEADER + 2)], "header length"),
+        ([part(b"x", filename="a" * (MAX_HEADER + 1)), END], "header length"),
+        ([part(b"x", fields="X: y\r\n" * MAX_HEADERS), END], "header count"),
+        ([part(b"", filename=None) * (MAX_FIELDS + 1), END], "segment count"),
+        ([part(b"x", filename="a.txt") * 3, END], "more than 2 files"),
+        ([f"--{BOUNDARY}\r\nX: y\r\n\r\nx\r\n".encode(), END], "Content-Disposition"),
+        (
+            [f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=\xff\r\n\r\n".encode("latin-1"), END],
+            "decode",
+        ),
+        ([f"--{BOUNDARY}\nContent-Disposition: form-data\n\nx\n".encode(), END], "line break"),
+    ],
+)
+async def test_a_hostile_form_is_refused(pieces: list[bytes], reason: str) -> None:
+    with pytest.raises(FormMalformed, match=f"(?i){reason}"):
+        await read(form_of(pieces, max_files=2))
+
+
+async def test_a_field_that_is_no_file_is_bounded() -> None:
+    with pytest.raises(LengthExceeded):
+        await read(form_of([part(bytes(MAX_FIELD + 1), filename=None), END]))
+
+
+async def test_a_file_is_bounded_and_nothing_past_the_bound_is_delivered() -> None:
+    assert await read(form_of([part(b"12345"), END], max_bytes=5)) == [("a.json", b"12345")]
+    files = form_of([part(b"123456"), END], max_bytes=5).files()
+    file, data = await anext(files), bytearray()
+    with pytest.raises(LengthExceeded):
+        await file.receive(data.extend)
+    assert len(data) <= 5
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ({"type": "http.disconnect"}, BodyCut),
+        ({"type": "http.disconnect", MALFORMED: True}, BodyMalformed),
+    ],
+)
+async def test_a_form_that_ends_early_is_not_taken_for_whole(
+    end: MutableMapping[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await read(form_of([part(b"x")[:-2]], end=end))
