@@ -1313,6 +1313,22 @@ class Waiting:
     bumped_at: float | None
     wanted: Wanted
 
+    @classmethod
+    def of(cls, row: Dispatch, *, number: int = 0) -> "Waiting":
+        """Return that much of a row; `number` matters to who reads on from there only."""
+        return cls(
+            id=row.id,
+            number=number,
+            remote=row.remote,
+            target=row.target,
+            phase=row.transfer.phase,
+            priority=row.transfer.priority,
+            size=row.transfer.size,
+            queued_at=row.transfer.queued_at,
+            bumped_at=row.bumped_at,
+            wanted=row.wanted,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalQuery:

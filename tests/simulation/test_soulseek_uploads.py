@@ -295,6 +295,19 @@ def test_a_request_takes_the_place_of_an_upload_that_moves_nothing_any_more() ->
     play(scenario, {A: [1_000.0]})
 
 
+def test_of_two_requests_at_once_for_a_stuck_upload_one_takes_its_place() -> None:
+    async def scenario(world: World) -> None:
+        assert await world.ask(A) == []
+        await asyncio.sleep(6.0)
+        await asyncio.gather(world.ask(A), world.ask(A))
+        assert len(world.uploads.live) == 1
+        await asyncio.sleep(60.0)
+        assert world.began == [A, A]
+        assert world.uploads.slots.held == 0
+
+    play(scenario, {A: [1_000.0]})
+
+
 def test_who_fails_ten_times_a_day_has_to_wait_for_another() -> None:
     async def scenario(world: World) -> None:
         for _ in range(10):

@@ -81,7 +81,7 @@ class MemoryJournalRows:
 
     def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
         """Return live rows, the oldest first."""
-        return [_waiting(number, row) for number, row in self._live() if number > after][:limit]
+        return [Waiting.of(row, number=number) for number, row in self._live() if number > after][:limit]
 
     def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
         """Return which rows were written after that revision."""
@@ -129,21 +129,6 @@ class MemoryJournalRows:
         self._it.revision += 1
         self._it.written.pop(transfer_id, None)
         self._it.written[transfer_id] = self._it.revision
-
-
-def _waiting(number: int, row: Dispatch) -> Waiting:
-    return Waiting(
-        id=row.id,
-        number=number,
-        remote=row.remote,
-        target=row.target,
-        phase=row.transfer.phase,
-        priority=row.transfer.priority,
-        size=row.transfer.size,
-        queued_at=row.transfer.queued_at,
-        bumped_at=row.bumped_at,
-        wanted=row.wanted,
-    )
 
 
 class MemoryJournal:

@@ -298,7 +298,7 @@ class SendRunner:
         due_at = found.transfer.retry_at
         if found.transfer.phase is Phase.BLOCKED:
             due_at = self._gives_up_at(found)
-        self.order.put(_waiting(found), due_at=due_at)
+        self.order.put(Waiting.of(found), due_at=due_at)
 
     def _gives_up_at(self, row: Dispatch) -> float:
         assert row.stalled_at is not None, row.id
@@ -444,21 +444,6 @@ _AT_REST: Final = frozenset({Phase.QUEUED, Phase.WAITING_RETRY, Phase.PAUSED, Ph
 def _may_run(row: Dispatch) -> bool:
     """Whether it runs; also when it is not wanted any more, if nobody knows yet what became of it."""
     return row.transfer.phase is Phase.QUEUED and (row.wanted is Wanted.RUN or row.transfer.past_return)
-
-
-def _waiting(row: Dispatch) -> Waiting:
-    return Waiting(
-        id=row.id,
-        number=0,
-        remote=row.remote,
-        target=row.target,
-        phase=row.transfer.phase,
-        priority=row.transfer.priority,
-        size=row.transfer.size,
-        queued_at=row.transfer.queued_at,
-        bumped_at=row.bumped_at,
-        wanted=row.wanted,
-    )
 
 
 async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> bool:

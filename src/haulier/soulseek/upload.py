@@ -17,6 +17,7 @@ from typing import Final
 
 from haulier.core.errors import PeerError
 from haulier.core.transfer import Direction, Outcome, Phase, Transfer, TransferId
+from haulier.engine.registry import Registration, Registry
 from haulier.engine.slots import Lease, SlotLimits, Slots, SlotStatistics
 from haulier.ports import Clock, PeerTransfer, SharedFile, Throttle
 from haulier.soulseek.bounds import Bounds
@@ -88,6 +89,8 @@ class Upload:
     """As the index spells it."""
     address: str
     trusted: bool
+    registration: "Registration[Upload] | None" = None
+    """Its id and its file, while it has not ended."""
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
     """By an operator, unlike a stop of the node."""
@@ -146,8 +149,7 @@ class Uploads:
         self._log = log
         self._queue = UploadQueue(bounds, first_come=rules.first_come)
         self._slots = Slots(SlotLimits(total=rules.slots, per_line=rules.slots_per_user), clock.monotonic)
-        self._uploads: dict[TransferId, Upload] = {}
-        self._by_file: dict[tuple[str, str], Upload] = {}
+        self._registry: Registry[Upload] = Registry()
         self._failures: dict[str, list[float]] = {}
         self._absent_since: dict[str, float] = {}
         self._turns: set[asyncio.Task[None]] = set()
@@ -172,7 +174,7 @@ class Uploads:
     @property
     def live(self) -> list[Upload]:
         """Those that have not ended."""
-        return list(self._uploads.values())
+        return list(self._registry)
 
     # --- what is asked -------------------------------------------------------------------------------
 
@@ -199,13 +201,17 @@ class Uploads:
         if file is None:
             return False, NOT_SHARED
         trusted = await self._peers.is_trusted(link)
-        known = self._by_file.get((link.user, file.path))
+        known = self._of_file(link.user, file.path)
         if known is not None and self._is_stuck(known):
             await self._supersede(known)
-        elif known is not None:
+            known = self._of_file(link.user, file.path)  # of another request that waited for the same end
+        if known is not None:
             known.asked = asked
             return True, None
         return False, self._enqueue(link, asked, file, trusted=trusted)
+
+    def _of_file(self, user: str, path: str) -> Upload | None:
+        return self._registry.find(_file_key(user, path))
 
     def _is_stuck(self, upload: Upload) -> bool:
         """Whether it is under way, but the peer takes nothing of it."""
@@ -243,14 +249,15 @@ class Uploads:
         )
 
     def _take_in(self, upload: Upload, *, at_head: bool) -> None:
-        self._uploads[upload.id] = upload
-        self._by_file[upload.user, upload.path] = upload
+        keys = (_id_key(upload.id), _file_key(upload.user, upload.path))
+        upload.registration = self._registry.register(upload, *keys)
+        assert upload.registration is not None, "one file is uploaded to a user once at a time"
         self._queue.add(_request_of(upload), at_head=at_head)
         self._link.watch(upload.user)
 
     def _forget(self, upload: Upload) -> None:
-        self._uploads.pop(upload.id, None)
-        self._by_file.pop((upload.user, upload.path), None)
+        assert upload.registration is not None
+        upload.registration.end()
         self._queue.forget(upload.id)
         if not self._queue.has(upload.user):
             self._link.unwatch(upload.user)
@@ -269,7 +276,7 @@ class Uploads:
     async def tell_place(self, link: PeerLink, asked: str) -> None:
         """Tell a peer the place of its file, if it waits."""
         file = await self._shares.find(asked)
-        upload = None if file is None else self._by_file.get((link.user, file.path))
+        upload = None if file is None else self._of_file(link.user, file.path)
         place = None if upload is None else self._queue.place(upload.id)
         if place is not None:
             await link.connection.send(PlaceInQueue(asked, place))
@@ -291,7 +298,7 @@ class Uploads:
     async def stop(self) -> None:
         """Cancel what runs and start nothing more; `start` begins again. A second call is harmless."""
         self._started = False
-        for upload in self._uploads.values():
+        for upload in self._registry:
             if upload.task is not None:
                 upload.task.cancel()
         if self._turns:
@@ -309,7 +316,7 @@ class Uploads:
     def pump(self) -> None:
         """Start whoever can be started now."""
         while self._started and self._slots.is_free(""):
-            bundle = [self._uploads[id_] for id_ in self._queue.take()]
+            bundle = [self._waiting_one(id_) for id_ in self._queue.take()]
             if not bundle:
                 return
             user = bundle[0].user
@@ -321,13 +328,18 @@ class Uploads:
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
 
+    def _waiting_one(self, transfer: TransferId) -> Upload:
+        upload = self.find(transfer)
+        assert upload is not None, "what has ended does not wait"
+        return upload
+
     async def _take_turn(self, user: str, bundle: list[Upload], lease: Lease) -> None:
         """Upload a bundle, one after the other, in one slot."""
         left = list(bundle)
         try:
             while left and self._started:
                 upload = left[0]
-                if upload.id in self._uploads:
+                if self._is_live(upload):
                     upload.task = self._spawn(self._upload(upload))
                     await asyncio.wait({upload.task})
                     upload.task = None
@@ -340,10 +352,14 @@ class Uploads:
             self._queue.let_go(user, Hold.TURN)
             self.pump()
 
+    @staticmethod
+    def _is_live(upload: Upload) -> bool:
+        return upload.registration is not None and upload.registration.active
+
     def _put_back(self, bundle: list[Upload]) -> None:
         """Let what is left of a bundle wait again, in its order; one that was put off goes last."""
         for upload in reversed(bundle):
-            if upload.id in self._uploads:
+            if self._is_live(upload):
                 self._queue.wait(upload.id, at_head=not upload.put_off)
                 upload.put_off = False
 
@@ -475,7 +491,7 @@ class Uploads:
 
     def find(self, transfer: TransferId) -> Upload | None:
         """Return one that has not ended."""
-        return self._uploads.get(transfer)
+        return self._registry.find(_id_key(transfer))
 
     async def cancel(self, upload: Upload) -> None:
         """End an upload, and tell its peer not to ask again."""
@@ -519,6 +535,14 @@ class Uploads:
         for upload in self.live:
             if upload.user in gone and upload.task is None:
                 self._end(upload, Outcome.TIMED_OUT, "the user was away for too long")
+
+
+def _id_key(transfer: TransferId) -> tuple[str, str]:
+    return ("id", transfer)
+
+
+def _file_key(user: str, path: str) -> tuple[str, str, str]:
+    return ("file", user, path)
 
 
 def _request_of(upload: Upload) -> Request:
