@@ -1,14 +1,11 @@
-"""The index of shared files in SQLite: kept between runs, replaced in one transaction.
-
-Rule 1: SQLite is used on one thread of its own; nothing of it ever runs on the event loop.
-"""
+"""The index of shared files in SQLite: kept between runs, replaced in one transaction."""
 
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.single_thread import SqliteThread
+from haulier.adapters.sqlite_file import SqliteFile, raw_of, text_of
 from haulier.core.words import words_of
 from haulier.ports import SharedFile
 
@@ -26,7 +23,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 _SELECT: Final = "SELECT share, path, local, size FROM files"
 
 
-class SqliteShareIndex:
+class SqliteShareIndex(SqliteFile):
     """Keeps what the last scan found, in a file.
 
     Args:
@@ -34,15 +31,7 @@ class SqliteShareIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        self._thread = SqliteThread(path, _SCHEMA)
-
-    async def open(self) -> None:
-        """Open the file. Raises StorageError."""
-        await self._thread.open()
-
-    async def close(self) -> None:
-        """Close it; a second call is harmless."""
-        await self._thread.close()
+        super().__init__(path, _SCHEMA)
 
     async def replace(self, files: Sequence[SharedFile]) -> None:
         """Forget all files and keep these, in one step."""
@@ -55,10 +44,10 @@ class SqliteShareIndex:
                 (
                     (
                         number,
-                        _raw(file.path),
-                        _raw(file.folder),
-                        _raw(file.share),
-                        _raw(file.local),
+                        raw_of(file.path),
+                        raw_of(file.folder),
+                        raw_of(file.share),
+                        raw_of(file.local),
                         file.size,
                     )
                     for number, file in enumerate(files)
@@ -69,11 +58,11 @@ class SqliteShareIndex:
                 ((number, " ".join(words_of(file.path))) for number, file in enumerate(files)),
             )
 
-        await self._thread.write(work)
+        await self._write(work)
 
     async def find(self, path: str) -> SharedFile | None:
         """Return the file of that virtual path."""
-        found = await self._rows(_SELECT + " WHERE path = ?", (_raw(path),))
+        found = await self._rows(_SELECT + " WHERE path = ?", (raw_of(path),))
         return found[0] if found else None
 
     async def all(self) -> Sequence[SharedFile]:
@@ -82,11 +71,11 @@ class SqliteShareIndex:
 
     async def below(self, folder: str) -> Sequence[SharedFile]:
         """Return those in a folder and below it, in the order of their folders."""
-        inside = _raw(f"{folder}\\")
+        inside = raw_of(f"{folder}\\")
         after = inside[:-1] + bytes([inside[-1] + 1])
         return await self._rows(
             _SELECT + " WHERE folder = ? OR (folder >= ? AND folder < ?) ORDER BY folder, path",
-            (_raw(folder), inside, after),
+            (raw_of(folder), inside, after),
         )
 
     async def search(
@@ -109,10 +98,10 @@ class SqliteShareIndex:
                         break
             return found
 
-        return await self._thread.read(work)
+        return await self._read(work)
 
     async def _rows(self, query: str, parameters: tuple[bytes, ...]) -> list[SharedFile]:
-        return await self._thread.read(
+        return await self._read(
             lambda connection: [_file_of(row) for row in connection.execute(query, parameters)]
         )
 
@@ -121,11 +110,6 @@ def _quoted(word: str) -> str:
     return f'"{word}"'
 
 
-def _raw(text: str) -> bytes:
-    """Return text as SQLite can hold it: names may have bytes in them that are no text."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _file_of(row: tuple[bytes, bytes, bytes, int]) -> SharedFile:
-    share, path, local = (raw.decode("utf-8", "surrogateescape") for raw in row[:3])
+    share, path, local = map(text_of, row[:3])
     return SharedFile(share=share, path=path, local=local, size=row[3])

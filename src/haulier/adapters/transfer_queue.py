@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from haulier.adapters.single_thread import SqliteThread
+from haulier.adapters.sqlite_file import SqliteFile, raw_of, text_of
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
 from haulier.ports import PeerTransfer
 
@@ -33,7 +33,7 @@ _SAVE: Final = (
 )
 
 
-class SqliteTransferQueueStore:
+class SqliteTransferQueueStore(SqliteFile):
     """Keeps transfers in a file.
 
     Args:
@@ -41,20 +41,12 @@ class SqliteTransferQueueStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._thread = SqliteThread(path, _SCHEMA)
-
-    async def open(self) -> None:
-        """Open the file. Raises StorageError."""
-        await self._thread.open()
-
-    async def close(self) -> None:
-        """Close it; a second call is harmless."""
-        await self._thread.close()
+        super().__init__(path, _SCHEMA)
 
     async def save(self, transfers: Sequence[PeerTransfer]) -> None:
         """Keep these, in one step."""
         rows = [_row_of(transfer) for transfer in transfers]
-        await self._thread.write(lambda connection: connection.executemany(_SAVE, rows))
+        await self._write(lambda connection: connection.executemany(_SAVE, rows))
 
     async def find(self, transfer: TransferId) -> PeerTransfer | None:
         """Return one."""
@@ -72,24 +64,22 @@ class SqliteTransferQueueStore:
     async def forget(self, *, ended_before: float) -> int:
         """Forget those that ended before."""
         query = "DELETE FROM transfers WHERE outcome IS NOT NULL AND ended_at < ?"
-        return await self._thread.write(
-            lambda connection: connection.execute(query, (ended_before,)).rowcount
-        )
+        return await self._write(lambda connection: connection.execute(query, (ended_before,)).rowcount)
 
     async def _rows(self, rest: str, parameters: tuple[Any, ...]) -> list[PeerTransfer]:
         def work(connection: sqlite3.Connection) -> list[PeerTransfer]:
             rows = connection.execute(_SELECT + rest, parameters)
             return [_transfer_of(dict(zip(_NAMES, row, strict=True))) for row in rows]
 
-        return await self._thread.read(work)
+        return await self._read(work)
 
 
 def _row_of(kept: PeerTransfer) -> tuple[Any, ...]:
     it = kept.transfer
     return (
-        it.id, it.direction.value, _raw(it.line), _raw(kept.file), kept.address, _raw(kept.target), it.size,
+        it.id, it.direction.value, raw_of(it.line), raw_of(kept.file), kept.address, raw_of(kept.target), it.size,
         it.queued_at, int(it.priority), it.phase.value, it.step and it.step.value, it.done, it.attempts,
-        it.retry_at, it.obstacle and it.obstacle.value, it.reason and _raw(it.reason),
+        it.retry_at, it.obstacle and it.obstacle.value, it.reason and raw_of(it.reason),
         it.outcome and it.outcome.value, it.speed, kept.ended_at,
     )  # fmt: skip
 
@@ -98,7 +88,7 @@ def _transfer_of(row: dict[str, Any]) -> PeerTransfer:
     transfer = Transfer(
         id=TransferId(row["id"]),
         direction=Direction(row["direction"]),
-        line=_text(row["line"]),
+        line=text_of(row["line"]),
         size=row["size"],
         queued_at=row["queued_at"],
         priority=Priority(row["priority"]),
@@ -108,22 +98,14 @@ def _transfer_of(row: dict[str, Any]) -> PeerTransfer:
         attempts=row["attempts"],
         retry_at=row["retry_at"],
         obstacle=None if row["obstacle"] is None else Obstacle(row["obstacle"]),
-        reason=None if row["reason"] is None else _text(row["reason"]),
+        reason=None if row["reason"] is None else text_of(row["reason"]),
         outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
         speed=row["speed"],
     )
     return PeerTransfer(
         transfer=transfer,
-        file=_text(row["file"]),
+        file=text_of(row["file"]),
         address=row["address"],
-        target=_text(row["target"]),
+        target=text_of(row["target"]),
         ended_at=row["ended_at"],
     )
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from haulier.client.following import FollowingDigest
 from haulier.client.order import Order, Report
 from haulier.client.resource import (
     abandon,
@@ -29,8 +28,9 @@ from haulier.client.source import FileSource
 from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.chunks import ChunkGrid
-from haulier.core.digest import Digest
+from haulier.core.digest import Digest, DigestName, OrderedDigest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
+from haulier.engine.following import Following
 from haulier.engine.tasks import in_thread, tasks
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class ChunkUpload(Generic[T]):
     async def _verified(self, begun: Begun) -> T:
         try:
             async with tasks() as group:
-                following = FollowingDigest(self._source, self._order.digest)
+                following = _following(self._source, self._order.digest)
                 hashing = group.create_task(following.run())
                 return await self._bring_over(begun, following, hashing)
         except (SourceChanged, PeerCorrupted):
@@ -151,7 +151,7 @@ class ChunkUpload(Generic[T]):
             raise
 
     async def _bring_over(
-        self, begun: Begun, following: FollowingDigest, hashing: "asyncio.Task[Digest | None]"
+        self, begun: Begun, following: Following[Digest], hashing: "asyncio.Task[Digest | None]"
     ) -> T:
         for _ in range(MAX_ROUNDS):
             state = await self._own.persevere(lambda: ask_state(self._own, begun.id))
@@ -168,7 +168,7 @@ class ChunkUpload(Generic[T]):
                     raise
         raise PeerRefused(409, "chunks-missing", "the service keeps losing acknowledged chunks")
 
-    async def _send_missing(self, begun: Begun, state: UploadState, following: FollowingDigest) -> None:
+    async def _send_missing(self, begun: Begun, state: UploadState, following: Following[Digest]) -> None:
         grid = ChunkGrid(self._source.size, begun.chunk_size)
         # One of which a part is held is sent whole: the service accepts chunks, not parts of them.
         chunks = [Chunk(index, *grid.span(index)) for index in grid.missing(state.ranges)]
@@ -178,7 +178,7 @@ class ChunkUpload(Generic[T]):
             for _ in range(min(self._parallel, len(chunks))):
                 group.create_task(self._work(begun.id, queue, following))
 
-    async def _work(self, upload: str, queue: Iterator[Chunk], following: FollowingDigest) -> None:
+    async def _work(self, upload: str, queue: Iterator[Chunk], following: Following[Digest]) -> None:
         for chunk in queue:
             # Chunks are taken in order: all below this one are on their way or arrived.
             following.allow(chunk.stop)
@@ -230,3 +230,10 @@ def _require_harmless(error: PeerRefused, source: FileSource) -> None:
     # Somebody with the same key has finished it: the state will say so.
     if error.slug != "upload-complete":
         raise error
+
+
+def _following(source: FileSource, name: DigestName) -> Following[Digest]:
+    if name is DigestName.NONE:
+        return Following(source)
+    digest = OrderedDigest(name)
+    return Following(source, lambda piece: digest.update(digest.frontier, piece), digest.value)

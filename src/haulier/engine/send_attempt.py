@@ -13,10 +13,19 @@ from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
 from haulier.core.errors import HaulierError, RemoteSessionLost, SourceChanged
-from haulier.core.outgoing import Checksum, ChunkPace, Held, RemoteSession, Stored, VerifyMode, VerifyPolicy
+from haulier.core.outgoing import (
+    Checksum,
+    ChunkPace,
+    Held,
+    RemoteSession,
+    Stored,
+    Summing,
+    VerifyMode,
+    VerifyPolicy,
+)
 from haulier.core.transfer import Outcome, Phase, Step, Transfer
 from haulier.engine.background import finish_anyway
-from haulier.engine.send_sum import FollowingSum
+from haulier.engine.following import Following
 from haulier.engine.tasks import tasks
 from haulier.ports import Cargo, Clock, LocalFiles, OpenSource, Remote, Throttle
 
@@ -110,7 +119,7 @@ class Attempt:
     async def _bring(self, source: OpenSource, held: Held) -> None:
         session = self.row.session
         assert session is not None
-        total = FollowingSum(source, self._remote.summing(self.row.outgoing, session))
+        total = _total(source, self._remote.summing(self.row.outgoing, session))
         if held.stored is not None:
             total.allow(source.size)
             await self._accept(held.stored, await self._sum(total))
@@ -129,7 +138,7 @@ class Attempt:
             stored = await self._remote.commit(self.row.outgoing, session, checksum)
         await self._accept(stored, checksum)
 
-    async def _sum(self, total: FollowingSum) -> Checksum | None:
+    async def _sum(self, total: Following[Checksum]) -> Checksum | None:
         return await total.run() if self._ports.policy.sums else None
 
     async def _send(self, sending: "_Sending") -> Stored | None:
@@ -239,7 +248,7 @@ class _Sending:
     source: OpenSource
     session: RemoteSession
     held: Held
-    total: FollowingSum
+    total: Following[Checksum]
 
     @property
     def done(self) -> int:
@@ -275,3 +284,7 @@ def _verifying(transfer: Transfer, size: int, *, now: float) -> Transfer:
     while transfer.step is not Step.VERIFYING:
         transfer = transfer.advance()
     return transfer
+
+
+def _total(source: OpenSource, summing: Summing | None) -> Following[Checksum]:
+    return Following(source) if summing is None else Following(source, summing.update, summing.checksum)

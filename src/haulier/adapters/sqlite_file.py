@@ -1,4 +1,4 @@
-"""A small SQLite file of its own, used on one thread of its own."""
+"""A small SQLite file of a store's own, used on one thread of its own: nothing of it runs on the event loop."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the file: twice the driver's default."""
 
 
-class SqliteThread:
-    """One connection and its thread.
+class SqliteFile:
+    """What keeps rows in such a file: one connection and its thread.
 
     Args:
         path: The file; made when it is not there.
@@ -38,11 +38,11 @@ class SqliteThread:
         """Close it; a second call is harmless."""
         await self._run(self._close)
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on one consistent view. Raises StorageError."""
         return await self._run(lambda: self._transact("BEGIN", work))
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` and commit before returning. Raises StorageError."""
         return await self._run(lambda: self._transact("BEGIN IMMEDIATE", work))
 
@@ -80,3 +80,13 @@ class SqliteThread:
                     connection.execute("ROLLBACK")
                 raise
         return result
+
+
+def raw_of(text: str) -> bytes:
+    """Return text as SQLite can hold it: names of files may have bytes in them that are no text."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def text_of(raw: bytes) -> str:
+    """Return what `raw_of` was given."""
+    return raw.decode("utf-8", "surrogateescape")
