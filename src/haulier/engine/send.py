@@ -435,8 +435,10 @@ class UploadManager:
                 left_s = None if timeout_s is None else timeout_s - (self._clock.monotonic() - began)
                 if left_s is None:
                     await woken.wait()
-                elif left_s <= 0 or not await wait_or_sleep(woken, self._clock, left_s):
-                    raise self._too_late(await self._require(row.id))
+                elif left_s <= 0:
+                    raise self._too_late(row)
+                else:  # and look once more, for the word of a change may come late
+                    await wait_or_sleep(woken, self._clock, left_s)
 
     def _too_late(self, row: Dispatch) -> TransferTimeout:
         snapshot = self._view(row).snapshot
@@ -452,8 +454,9 @@ class UploadManager:
                 if found is not None:
                     return require(found)
                 waited_s = self._clock.monotonic() - began
-                if waited_s >= bound_s or not await wait_or_sleep(woken, self._clock, bound_s - waited_s):
-                    raise TransferNotFound(transfer_id, self._clock.monotonic() - began)
+                if waited_s >= bound_s:
+                    raise TransferNotFound(transfer_id, waited_s)
+                await wait_or_sleep(woken, self._clock, bound_s - waited_s)
 
     async def _require(self, transfer_id: str) -> Dispatch:
         found = await self._journal.read(lambda rows: rows.find(TransferId(transfer_id)))

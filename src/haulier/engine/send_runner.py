@@ -446,8 +446,8 @@ def _may_run(row: Dispatch) -> bool:
     return row.transfer.phase is Phase.QUEUED and (row.wanted is Wanted.RUN or row.transfer.past_return)
 
 
-async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
-    """Wait for the event, for that long at most; return whether it came."""
+async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """Wait for the event, for that long at most."""
     loop = asyncio.get_running_loop()
     waiting = {loop.create_task(event.wait()), loop.create_task(clock.sleep(seconds))}
     try:
@@ -456,4 +456,3 @@ async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> b
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    return event.is_set()

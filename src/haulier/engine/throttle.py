@@ -64,18 +64,21 @@ class Bandwidth:
         if self._rate is None:
             self._there = float(count)
             return 0.0
-        # Half a byte is rounding: waiting for it could wait for less than a clock can tell.
-        lacking = count - self._there
+        # More than the bucket holds was a piece under a higher bound: it goes when the bucket is full, and those behind
+        # it wait until it is paid for. Half a byte is rounding: a clock may not tell how long that takes.
+        lacking = min(count, self._most(self._rate)) - self._there
         return lacking / self._rate if lacking >= 0.5 else 0.0
 
     def _count(self) -> None:
         """Add what has come since the last look."""
         now = self._clock.monotonic()
         if self._rate is not None:
-            # One piece has room in any bucket: else who asks for a whole one would wait for ever.
-            most = max(self._rate * SAVED_S, float(self.piece or 0))
-            self._there = min(self._there + (now - self._counted_at) * self._rate, most)
+            self._there = min(self._there + (now - self._counted_at) * self._rate, self._most(self._rate))
         self._counted_at = now
+
+    def _most(self, rate: float) -> float:
+        """Return how much the bucket holds: one piece at least."""
+        return max(rate * SAVED_S, float(self.piece or 0))
 
 
 def _checked(bytes_per_s: float | None) -> float | None:

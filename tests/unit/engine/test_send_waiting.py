@@ -165,6 +165,28 @@ async def test_a_wait_that_is_too_short_tells_where_the_transfer_is() -> None:
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_wait_whose_time_is_over_looks_once_more(
+    early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The word of a change may come late: from another process it always does."""
+    world = Sending()
+    async with world.running() as manager:
+        monkeypatch.setattr(manager._watchers, "wake", lambda _: None)
+        if early:
+            waiter = beside(manager.wait("mine", timeout_s=5))
+            await settle()
+            queued = await manager.queue(world.file("a", DATA), "any:a", id="mine")
+        else:
+            queued = await manager.queue(world.file("a", DATA), "any:a")
+            waiter = beside(manager.wait(queued, timeout_s=5))
+        while (view := await manager.get(queued)) is None or view.row.live:
+            await settle()
+        assert not waiter.done()
+        world.clock.advance(6)
+        assert (await waiter).transfer.outcome is Outcome.SUCCEEDED
+
+
 async def test_one_path_with_three_contents_in_a_row_ends_with_the_newest() -> None:
     world = Sending()
     async with world.running() as manager:

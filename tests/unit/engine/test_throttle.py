@@ -86,6 +86,20 @@ async def test_a_higher_bound_helps_those_that_wait() -> None:
     assert bandwidth.bytes_per_s == 1_000_000
 
 
+async def test_a_piece_of_a_higher_bound_is_paid_for_under_a_lower_one() -> None:
+    clock = ManualClock()
+    bandwidth = Bandwidth(clock, 10_000_000)
+    piece = bandwidth.piece
+    assert piece == 256 * 1024
+    bandwidth.change(10_000)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(bandwidth.take(piece))
+        await run_until(clock, first)
+        second = group.create_task(bandwidth.take(10_000))
+        await run_until(clock, second)
+    assert clock.monotonic() == pytest.approx((piece + 10_000) / 10_000, abs=1.0)
+
+
 async def test_lifting_the_bound_frees_those_that_wait() -> None:
     clock = ManualClock()
     bandwidth = Bandwidth(clock, 100)
