@@ -46,7 +46,7 @@ class Forwarding:
         try:
             record = await self._work.read(lambda tx: tx.records.load(told.event.record))
             await self._queue(record, to)
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             raise ReceiverFailed(str(error)) from error
 
     async def _queue(self, record: Record | None, to: str) -> None:
@@ -59,7 +59,7 @@ class Forwarding:
             await self._manager.queue(
                 self._path_of_blob(blobs[0]), target_of(record, to), id=transfer_id(record, to), later=True
             )
-        except (OSError, InvalidRequest) as error:
+        except (FileNotFoundError, InvalidRequest) as error:
             log.error("forward.lost", record=record.id, to=to, error=str(error))
 
 

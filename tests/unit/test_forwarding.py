@@ -1,5 +1,6 @@
 """A capsule that forwards: what is written when a record completes, and what is queued of it."""
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -101,3 +102,19 @@ async def test_a_journal_that_cannot_be_written_is_tried_again(monkeypatch: pyte
         await receiver.receive(await last(one))
         assert len((await manager.list())[0]) == 1
         assert target_of(row, "nowhere:in/") == f"nowhere:in/{row.filename}"
+
+
+async def test_a_blob_that_cannot_be_opened_now_is_tried_again() -> None:
+    async with forwarding() as (one, world, manager, receiver):
+        await forward(one, "any:in/")
+        record = await stored(one)
+        row = await one.database.read(lambda tx: tx.records.load(record))
+        assert row is not None
+        path = f"/{row.assets[0].blob_key}"
+        world.files.write(path, b"12345")
+        world.files.fail(path, OSError(errno.EMFILE, "Too many open files"))
+        with pytest.raises(ReceiverFailed, match="Too many open files"):
+            await receiver.receive(await last(one))
+        world.files.fail(path, None)
+        await receiver.receive(await last(one))
+        assert len((await manager.list())[0]) == 1
