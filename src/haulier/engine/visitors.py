@@ -83,15 +83,19 @@ class VisitorService:
                 continue
             visitor = await self._work.read(lambda tx, it=visitor_id: tx.visitors.load(it))  # type: ignore[misc]  # of a lambda with defaults
             if visitor is not None and visitor.lives(now=self._clock.now()):
-                return await self._see(visitor)
+                seen = await self._see(visitor)
+                if seen is not None:
+                    return seen
         return None
 
-    async def _see(self, visitor: Visitor) -> Seen:
+    async def _see(self, visitor: Visitor) -> Seen | None:
         later = visitor.seen(now=self._clock.now(), ttl_s=self._ttl_s).expires_at - visitor.expires_at
         if later < min(NOTE_SEEN_EVERY_S, self._ttl_s * NOTE_SEEN_PART):
             return Seen(visitor, extended=False)
         try:
             return Seen(await self.extend(visitor), extended=True)
+        except VisitorNotFound:
+            return None  # it ended meanwhile
         except StorageError as error:
             # A disk that is full keeps nobody from seeing what is theirs.
             log.warning("visitor.not_extended", visitor=visitor.id, error=str(error))

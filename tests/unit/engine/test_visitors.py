@@ -128,6 +128,20 @@ async def test_a_database_that_takes_no_writes_keeps_nobody_out(world: World) ->
     assert await full.find([signed]) == Seen(visitor, extended=False)
 
 
+async def test_one_that_is_cleared_in_the_moment_it_comes_back_is_nobody(world: World) -> None:
+    visitor, signed = await world.begin()
+    world.clock.advance(TTL_S / 2)
+    real = world.database.write
+
+    async def write(work: Any, **how: Any) -> Any:
+        world.database.write = real
+        await world.visitors.clear(visitor)
+        return await real(work, **how)
+
+    world.database.write = write
+    assert await world.visitors.find([signed]) is None
+
+
 async def test_extending_gives_the_whole_time_at_once(world: World) -> None:
     visitor, _ = await world.begin()
     world.clock.advance(1)
