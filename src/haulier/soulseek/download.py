@@ -100,6 +100,10 @@ class Download:
         return self.transfer.line
 
 
+Arrival = asyncio.Future[tuple[Connection, asyncio.Future[None]]]
+"""The connection that brings a file, and what is resolved when it is done with."""
+
+
 class Downloads:
     """All downloads of a node."""
 
@@ -126,7 +130,7 @@ class Downloads:
         self._retry = retry
         self._slots = Slots(SlotLimits(total=slots, per_line=0), clock.monotonic)
         self._downloads: dict[TransferId, Download] = {}
-        self._awaited: dict[tuple[str, int], asyncio.Future[tuple[Connection, asyncio.Future[None]]]] = {}
+        self._awaited: dict[tuple[str, int], Arrival] = {}
         """Connections that are to bring a file, by user and the user's token."""
         self.bytes_received = 0
 
@@ -360,10 +364,11 @@ class Downloads:
             await self._answer(download, TransferResponse(offer.token, allowed=True))
             async with asyncio.timeout(self._bounds.response_s):
                 connection, done = await asyncio.shield(arrived)
+        except BaseException:
+            _turn_away(arrived)
+            raise
         finally:
             del self._awaited[key]
-            if not arrived.done():
-                arrived.cancel()
         try:
             await self._receive(download, connection)
         finally:
@@ -438,3 +443,10 @@ class Downloads:
                 ended_at=self._clock.now() if download.transfer.phase is Phase.ENDED else None,
             )
         )
+
+
+def _turn_away(arrival: Arrival) -> None:
+    """Let go of a connection that may have come in the moment in which nobody waited for it any more."""
+    if not arrival.cancel() and not arrival.cancelled():
+        _, done = arrival.result()
+        done.set_result(None)
