@@ -7,7 +7,7 @@ Rule 3: what goes beyond a form's limits ends the form; no part of it is taken f
 Source: RFC 7578; the WHATWG HTML standard, section "multipart form data".
 """
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from haulier.core.ingestion import IngestionRules
 from haulier.ports import BodyEnd, Deliver
 from haulier.server.addresses import header
 from haulier.server.errors import FormMalformed, MediaTypeRefused
-from haulier.server.http.asgi import AsgiBody
+from haulier.server.http.asgi import AsgiBody, handed_over
 
 MAX_BOUNDARY: Final = 70
 """Characters. Source: RFC 2046 section 5.1.1."""
@@ -190,7 +190,7 @@ class FormFile:
             if received + len(piece) > most:
                 raise LengthExceeded(most)
             room = len(piece) if limit is None else limit - received
-            await _handed_over(deliver, piece[:room])
+            await handed_over(deliver, piece[:room])
             if len(piece) > room:
                 return BodyEnd.LIMIT
             received += len(piece)
@@ -204,12 +204,6 @@ class FormFile:
         piece = await self._form.next_event()
         assert not isinstance(piece, MultipartSegment)
         return piece
-
-
-async def _handed_over(deliver: Deliver, piece: bytes | bytearray) -> None:
-    pending: Awaitable[None] | None = deliver(piece)
-    if pending is not None:
-        await pending
 
 
 def _file_of(segment: MultipartSegment, form: Form) -> FormFile | None:

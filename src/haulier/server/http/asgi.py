@@ -87,7 +87,7 @@ class AsgiBody:
                 return piece
             room = len(piece) if limit is None else limit - received
             if piece[:room]:
-                await _handed_over(deliver, memoryview(piece)[:room])
+                await handed_over(deliver, memoryview(piece)[:room])
             if len(piece) > room:
                 return BodyEnd.LIMIT
             received += len(piece)
@@ -133,7 +133,8 @@ class AsgiBody:
         return BodyEnd.COMPLETE if whole else BodyEnd.CUT
 
 
-async def _handed_over(deliver: Deliver, piece: Buffer) -> None:
+async def handed_over(deliver: Deliver, piece: Buffer) -> None:
+    """Deliver a piece, and return once it may be reused."""
     pending = deliver(piece)
     if pending is not None:
         await pending
