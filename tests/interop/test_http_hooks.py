@@ -131,6 +131,8 @@ def test_what_is_amended_is_judged_like_any_other_request(outsider: Outsider, ga
         b'{"refuse": 5}',
         b'{"allow": true}',
         b'{"amend": {"size": 1}}',
+        b'{"amend": {"filename": null}}',
+        b'{"amend": {"metadata": null}}',
         b" " * 70_000 + b"{}",
     ],
 )

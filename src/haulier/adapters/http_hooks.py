@@ -52,14 +52,14 @@ class HttpHook:
 
 
 class _Amended(BaseModel):
-    """What a hook may change of a begin."""
+    """What a hook may change of a begin; what it does not name stays as it is, null takes away what may lack."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    filename: str | None = None
+    filename: str = ""
     path: str | None = None
     content_type: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 class _Answer(BaseModel):
