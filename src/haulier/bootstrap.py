@@ -49,10 +49,11 @@ from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
+from haulier.engine.planning import UploadLimits
 from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.send import Role
-from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.forwarding import Forwarding
 from haulier.places import JOURNAL, RemotePlaces, home_directory

@@ -206,6 +206,15 @@ class ByteSink(Protocol):
                 will.
         """
 
+    async def store(self, blob_key: str, content: bytes) -> None:
+        """Make a blob of a short content, durable against power loss when this returns.
+
+        The key is a new one. What a crash leaves of it nobody names.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+        """
+
     async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
         """Look whether a part that is to become `blob_key` still can; one that is gone is made again from that blob.
 
@@ -304,7 +313,7 @@ class SessionStore(Protocol[D]):
     """The session rows of one transaction. Booleans say whether a statement's condition held."""
 
     async def insert(self, session: Session[D], *, max_live: int) -> None:
-        """Add an open session.
+        """Add an open session, or one that is committed at once.
 
         Raises:
             KeyTaken: a live or committed session of this (scope, owner) has its key.

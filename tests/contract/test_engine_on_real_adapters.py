@@ -26,8 +26,9 @@ from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.planning import UploadLimits
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import UploadLimits, UploadService, UploadState
+from haulier.engine.uploads import UploadService, UploadState
 from haulier.ports import RecordQuery
 from haulier.testing import ManualClock, MemoryDatabase, MemorySink, SeededIdentifiers
 from tests.support.bodies import FakeBody

@@ -28,7 +28,8 @@ from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts
-from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.planning import UploadLimits
+from haulier.engine.uploads import UploadService
 from tests.support.bodies import FakeBody
 from tests.support.engine import beside
 from tests.support.faulty_calls import FaultyCalls

@@ -10,7 +10,7 @@ import pytest
 from haulier.client import Client, Record
 from haulier.core.errors import PeerCorrupted, PeerRefused, PeerUnreachable, SourceChanged
 from haulier.core.retry import RetryPolicy
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from tests.support.faults import (
     Fault,
     FaultyTransport,

@@ -26,7 +26,7 @@ from haulier.core.errors import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.session import SessionId, SessionStatus
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from haulier.ports import BodyEnd
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine

@@ -10,8 +10,9 @@ from haulier.adapters.claims import LocalClaims
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.janitor import Janitor, JanitorLimits
+from haulier.engine.planning import UploadLimits
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.uploads import UploadService
 from haulier.ports import Identifiers
 from tests.simulation.loop import Process
 from tests.simulation.signals import SimSignals

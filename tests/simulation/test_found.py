@@ -8,7 +8,7 @@ from haulier.core.errors import LengthExceeded, ServiceStopping, StorageFull, St
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.engine import appends
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
 

@@ -21,9 +21,10 @@ from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
 from haulier.engine.outbox import Feed, TellingWork
+from haulier.engine.planning import UploadLimits
 from haulier.engine.processing import ProcessingPorts, ProcessingService
 from haulier.engine.records import RecordService
-from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.uploads import UploadService
 from haulier.testing import ManualClock, MemoryDatabase, MemoryDisk, MemorySink, SeededIdentifiers
 from tests.support.fake_pictures import FakePictures
 from tests.support.visitors import visitor_service

@@ -30,9 +30,10 @@ from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed, TellingWork
+from haulier.engine.planning import UploadLimits
 from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
-from haulier.engine.uploads import UploadLimits, UploadService
+from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.app import create_app

@@ -328,6 +328,19 @@ class MemorySink:
         del part.data[size:]
         self.disk.blobs[blob_key] = part
 
+    async def store(self, blob_key: str, content: bytes) -> None:
+        """Make a blob of a short content.
+
+        Raises:
+            StorageFull: no room.
+            StorageUnavailable: the name is taken.
+        """
+        await self.step("store")
+        if blob_key in self.disk.blobs:
+            raise StorageUnavailable(f"there is a blob {blob_key} already")
+        self.disk.require_room(len(content))
+        self.disk.blobs[blob_key] = _Held(bytearray(content), self.disk.clock.now())
+
     async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it."""
         await self.step("recover")

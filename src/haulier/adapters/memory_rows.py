@@ -32,7 +32,7 @@ from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
-from haulier.core.session import Chunk, Concat, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import NEW, Chunk, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, RecordQuery
 
@@ -229,14 +229,14 @@ class MemorySessionStore(Generic[D]):
         self._pause = pause
 
     async def insert(self, session: Session[D], *, max_live: int) -> None:
-        """Add an open session, unless its key is taken or its owner has too many."""
+        """Add an open or committed session, unless its key is taken or its owner has too many."""
         await self._pause()
         spec = session.spec
         if spec.key is not None and self._keyed(spec.scope, spec.owner, spec.key) is not None:
             raise KeyTaken
         if self._count(None, spec.owner) >= max_live:
             raise QuotaExceeded("sessions", max_live)
-        if session.id in self._rows.sessions or session.status is not SessionStatus.OPEN:
+        if session.id in self._rows.sessions or session.status not in NEW:
             message = f"session {session.id} is not new"
             raise AssertionError(message)
         self._rows.sessions[session.id] = session
@@ -618,9 +618,9 @@ class MemoryRecordStore:
         self._pause = pause
 
     async def insert(self, record: Record) -> None:
-        """Add a record without assets."""
+        """Add a record, with the assets that it has."""
         await self._pause()
-        if record.id in self._rows.records or record.assets:
+        if record.id in self._rows.records:
             message = f"record {record.id} is not new"
             raise AssertionError(message)
         self._rows.records[record.id] = record

@@ -26,6 +26,22 @@ class BodyCheck(Protocol):
         """
 
 
+async def judge_whole(check: BodyCheck | None, content: bytes) -> None:
+    """Judge a body that is in memory.
+
+    Raises:
+        RequestError: it is not what it should be, or nobody can say.
+    """
+    if check is None:
+        return
+
+    async def scan(consume: Callable[[Buffer], None]) -> None:
+        consume(content)
+
+    check.update(content)
+    await check.verify(scan)
+
+
 class NoCheck:
     """The check of a body that came without a digest."""
 

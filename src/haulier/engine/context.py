@@ -90,6 +90,9 @@ class SessionPolicy(Protocol[D]):
     async def committed(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that commits the session; a RequestError makes the session fail."""
 
+    async def kept(self, tx: Transaction[D], session: Session[D]) -> None:
+        """In the transaction that adds a session which is committed already; a RequestError leaves nothing of it."""
+
     async def ended(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that ends the session without a result."""
 

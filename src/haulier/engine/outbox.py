@@ -15,9 +15,10 @@ from typing import Final, Generic, TypeVar
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller
+from haulier.core.capsule import Capsule
 from haulier.core.errors import AccessDenied, QuotaExceeded
 from haulier.core.event import Event, EventKind, Position, Told, event_of, may_miss
-from haulier.core.record import RecordId
+from haulier.core.record import Record, RecordId
 from haulier.core.session import SessionId
 from haulier.core.upload import UploadDetails
 from haulier.engine.gate import require_known
@@ -44,12 +45,17 @@ async def tell(tx: Transaction[UploadDetails], kind: EventKind, record_id: Recor
     record = await tx.records.load(record_id)
     if record is None:
         return
-    event = event_of(kind, record, now=now)
     capsule = await tx.capsules.load(record.capsule) if kind is EventKind.COMPLETED else None
-    if capsule is not None and capsule.policy.forward is not None:
-        # Here, so that it is decided in the transaction in which the record completes, by what is set then.
-        event = replace(event, facts={**event.facts, FORWARD: capsule.policy.forward})
-    await tx.events.append(event)
+    await tx.events.append(event_in(kind, record, capsule, now=now))
+
+
+def event_in(kind: EventKind, record: Record, capsule: Capsule | None, *, now: float) -> Event:
+    """Return what is told of a record that is in this capsule now; None: it has none, or that does not matter."""
+    event = event_of(kind, record, now=now)
+    if kind is not EventKind.COMPLETED or capsule is None or capsule.policy.forward is None:
+        return event
+    # Here, so that it is decided in the transaction in which the record completes, by what is set then.
+    return replace(event, facts={**event.facts, FORWARD: capsule.policy.forward})
 
 
 class TellingWork(Generic[D]):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from haulier.core.caller import Caller, Scope
+from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
 from haulier.core.event import ENDS, EventKind, event_of
@@ -19,7 +20,7 @@ from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.body_checks import Scan
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
-from haulier.engine.outbox import tell
+from haulier.engine.outbox import event_in, tell
 from haulier.ports import AccessPolicy, ByteSink, JobQueue, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
@@ -83,6 +84,9 @@ class UploadPolicy:
 
         From here on the upload comes to its end, whoever goes on with it.
         """
+        await self._require_completable(tx, session)
+
+    async def _require_completable(self, tx: Transaction[UploadDetails], session: Upload) -> Capsule:
         name, size = session.details.capsule, session.size or 0
         # Not the caller's credential, which may be gone for long: what the owner may do, here and now.
         owner = Caller(owner=session.spec.owner, scope=Scope.WRITE, upload=session.id)
@@ -96,6 +100,21 @@ class UploadPolicy:
             )
             told.require_size(size)
         rights.capsule.require_room(size)
+        return rights.capsule
+
+    @staticmethod
+    def judge(details: UploadDetails, content: bytes) -> UploadDetails:
+        """As `verify`, of a whole content.
+
+        Raises:
+            DigestMismatch: it is not what was promised.
+        """
+        expected, name = details.expected, details.digest_name
+        if expected is not None:
+            expected.require(_digest(expected.name, content).value)
+            if name in {DigestName.NONE, expected.name}:
+                return replace(details, digest=expected)
+        return replace(details, digest=None if name is DigestName.NONE else _digest(name, content))
 
     async def verify(self, session: Upload) -> UploadDetails:
         """Compute what was asked for, and compare it with what was promised."""
@@ -149,6 +168,27 @@ class UploadPolicy:
             raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
+        if more:
+            self._left_to_do[session.id] = details.record, session.spec.owner
+
+    async def kept(self, tx: Transaction[UploadDetails], session: Upload) -> None:
+        """Count the bytes, and add the record with its asset."""
+        capsule, details, asset = (
+            await self._require_completable(tx, session),
+            session.details,
+            asset_of(session),
+        )
+        await tx.capsules.reserve(details.capsule, asset.size)
+        await tx.capsules.use(details.capsule, reserved=asset.size, size=asset.size)
+        if details.record is None:
+            return
+        now, more = session.created_at, self._jobs is not None and wants_pictures(details)
+        begun = new_record(session, details.record)
+        record = begun.complete(asset, now=now, more=more)
+        await tx.records.insert(record)
+        await tx.events.append(event_of(EventKind.CREATED, begun, now=now))
+        kind = EventKind.UPDATED if more else EventKind.COMPLETED
+        await tx.events.append(event_in(kind, record, capsule, now=now))
         if more:
             self._left_to_do[session.id] = details.record, session.spec.owner
 
@@ -241,6 +281,12 @@ class DigestCheck:
         """Judge the whole body. Raises DigestMismatch."""
         for digest, hasher in self._pairs:
             digest.require(hasher.digest())
+
+
+def _digest(name: DigestName, content: bytes) -> Digest:
+    hasher = new_hasher(name)
+    hasher.update(content)
+    return Digest(name, hasher.digest())
 
 
 def _reserved(session: Upload) -> int:

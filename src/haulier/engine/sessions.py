@@ -33,6 +33,7 @@ from haulier.engine.chunks import ChunkIntake
 from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings
+from haulier.engine.whole import WholeSessions
 from haulier.ports import Body, Ears, KeyTaken, Transaction
 
 D = TypeVar("D")
@@ -60,6 +61,8 @@ class SessionService(Generic[D]):
         self._chunks = ChunkIntake(self._context)
         self._appends = AppendIntake(self._context, self._endings)
         self._attention = Attention(self._context, self._endings)
+        self.whole = WholeSessions(self._context)
+        """The short way, for what is here in full."""
 
     # --- begin ---------------------------------------------------------------------------------------
 

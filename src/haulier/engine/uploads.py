@@ -3,52 +3,31 @@
 Rule 1: every call names its caller; what a caller may not know of does not exist.
 """
 
-import mimetypes
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
-from typing import Final
+from dataclasses import dataclass, replace
 
 from haulier.core.caller import Caller
-from haulier.core.capsule import CapsulePolicy
-from haulier.core.digest import Digest, DigestName
-from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, LengthExceeded
-from haulier.core.ingestion import PROTOCOL
-from haulier.core.session import MIB, Concat, SessionId, SessionSpec, SessionStatus, fit_chunk_size
+from haulier.core.digest import Digest
+from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, RequestError
+from haulier.core.record import AssetKind
+from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import (
-    DEFAULT_CONTENT_TYPE,
-    IMAGE_TYPES,
     BeginUpload,
     Upload,
     UploadDetails,
-    require_valid,
 )
 from haulier.engine.background import Background
-from haulier.engine.body_checks import BodyCheck
-from haulier.engine.context import SessionLimits, SessionPorts
+from haulier.engine.body_checks import BodyCheck, judge_whole
+from haulier.engine.context import SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
+from haulier.engine.planning import Planner, UploadLimits
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
-from haulier.ports import AccessPolicy, Body, Concatenating, Ears, JobQueue
-
-DEFAULT_CHUNK: Final = 8 * MIB
-"""Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadLimits:
-    """Settings of the upload service; sizes in bytes, times in seconds."""
-
-    chunk_size: int = DEFAULT_CHUNK
-    ttl_s: float = 24 * 3600.0
-    digest: DigestName = DigestName.SHA_256
-    """For uploads that name none."""
-    max_live_of_user: int = 100
-    """Live uploads of one `user:NAME`; the local owner's are limited by `sessions`."""
-    sessions: SessionLimits = field(default_factory=SessionLimits)
+from haulier.engine.whole import ReadAhead
+from haulier.ports import AccessPolicy, Body, Ears, JobQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +67,18 @@ class UploadService:
         """`jobs` takes images that are to be processed; None: that is not done here."""
         self._ports = ports
         self._gate = UploadGate(ports.work, access, secret)
-        self._limits = limits
+        self._planner = Planner(self._gate, ports.ids, ports.sink, limits)
         self._digests = Digests(ports.sink, background, parallel=hashers, progressed=self._progressed)
         self._observer = observer
         self._on_begin = hooks.on_begin
-        policy = UploadPolicy(
+        self._asks = (hooks.on_begin, hooks.on_finish) != (None, None)
+        self._ahead: set[ReadAhead] = set()
+        """Bodies that are being read before anything is begun for them."""
+        self._policy = UploadPolicy(
             self._digests, observer, access, sink=ports.sink, on_finish=hooks.on_finish, jobs=jobs
         )
         self._sessions: SessionService[UploadDetails] = SessionService(
-            ports, policy, background, limits.sessions
+            ports, self._policy, background, limits.sessions
         )
 
     def _progressed(self, upload_id: SessionId) -> None:
@@ -113,20 +95,22 @@ class UploadService:
             IdempotencyKeyReused · StorageFull · StorageError
             UploadRefused · HookUnavailable: by the operator's own rules.
         """
-        taken = await self._admit(request, caller)
+        taken = await self._planner.admit(request, caller)
         asked = request.fingerprint()
         if self._on_begin is not None:
             amended = await ask("on_begin", self._on_begin(request, caller))
             if amended is not None:
                 request = replace(amended, key=request.key)
-                taken = await self._admit(request, caller)
+                taken = await self._planner.admit(request, caller)
         if request.concat is Concat.FINAL:
-            request = replace(request, size=await self._total_of(request, caller))
-        spec, details = self._plan(request, caller, taken)
+            size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
+            self._planner.require_size(size)
+            request = replace(request, size=size)
+        spec, details = self._planner.plan(request, caller, taken)
         # By what was asked for: a repeat is the same request, whatever becomes of it.
         spec = replace(spec, request_hash=asked)
         upload, created = await self._sessions.begin(
-            spec, details, max_live=self._max_live(caller), partials=request.partials
+            spec, details, max_live=self._planner.max_live(caller), partials=request.partials
         )
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
@@ -134,99 +118,14 @@ class UploadService:
             self._observer.begun()
         return Begun(upload=upload, created=created, token=self._gate.token_of(upload))
 
-    async def _admit(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
-        require_valid(request.problems())
-        if request.concat is not Concat.NONE and not self.concatenates:
-            raise InvalidRequest.of("concat", "this storage cannot put uploads together")
-        self._require_size(request.size)
-        return await self._gate.enter(request, caller)
-
-    async def _total_of(self, request: BeginUpload, caller: Caller) -> int | None:
-        """Return the size of what is made of these partials; None while one of theirs is unknown."""
-        size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
-        self._require_size(size)
-        return size
-
-    def _require_size(self, size: int | None) -> None:
-        max_size = self._limits.sessions.max_size
-        if size is not None and size > max_size:
-            raise LengthExceeded(max_size)
-
     @property
     def concatenates(self) -> bool:
         """Whether uploads can be put together of others here."""
-        return isinstance(self._ports.sink, Concatenating)
+        return self._planner.concatenates
 
     async def size_of(self, upload: Upload) -> int | None:
         """Return an upload's size; of one that is made of others also before it is put together."""
         return await self._sessions.size_of(upload)
-
-    def _max_live(self, caller: Caller) -> int:
-        return self._limits.sessions.max_live if caller.local else self._limits.max_live_of_user
-
-    def _plan(
-        self, request: BeginUpload, caller: Caller, taken: CapsulePolicy
-    ) -> tuple[SessionSpec, UploadDetails]:
-        """Return what the session will be.
-
-        Args:
-            request: what was asked for.
-            caller: who owns it.
-            taken: what the capsule takes.
-
-        Raises:
-            LengthExceeded · FileEmpty · TypeNotAccepted · InvalidRequest: the capsule does not take it.
-        """
-        content_type = request.content_type or guess_content_type(request.filename)
-        partial = request.concat is Concat.PARTIAL
-        if not partial:  # a piece of a file is judged with the file
-            if request.size is not None:
-                taken.require_size(request.size)
-            taken.require_type(content_type)
-        expected = request.expected
-        spec = SessionSpec(
-            scope=request.capsule,
-            owner=caller.owner,
-            key=request.key,
-            request_hash=request.fingerprint(),
-            mode=request.mode,
-            size=request.size,
-            chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),
-            ttl_s=self._ttl(request, taken),
-            concat=request.concat,
-            min_size=0 if partial else taken.min_size,
-            max_size=None if partial else taken.max_size,
-            ends_by_word=request.ends_by_word,
-        )
-        adds = request.record is not None
-        details = UploadDetails(
-            capsule=request.capsule,
-            protocol=request.protocol,
-            filename=request.filename,
-            path=request.path,
-            content_type=content_type,
-            metadata=dict(request.metadata),
-            raw_metadata=request.raw_metadata,
-            raw_concat=request.raw_concat,
-            digest_name=DigestName.NONE
-            if partial
-            else taken.choose_digest(
-                request.digest_name or (expected.name if expected else None), default=self._limits.digest
-            ),
-            expected=expected,
-            record=None if request.lanes or partial else request.record or self._ports.ids.record_id(),
-            asset=request.asset,
-            adds_to_record=adds,
-            derivatives=request.derivatives,
-            width=request.width,
-            height=request.height,
-        )
-        return spec, details
-
-    def _ttl(self, request: BeginUpload, taken: CapsulePolicy) -> float:
-        if request.protocol == PROTOCOL and request.ttl_s is not None:
-            return request.ttl_s  # nobody can go on with a form, so what a dead one left is over soon
-        return taken.fit_ttl(request.ttl_s, default=self._limits.ttl_s)
 
     async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
         """Return who calls with an upload's own token: its owner, for that upload only; in constant time.
@@ -235,6 +134,50 @@ class UploadService:
             Unauthenticated: it is not the token of that upload, or there is no such upload any more.
         """
         return await self._gate.caller_of_token(upload_id, token)
+
+    async def take(
+        self,
+        request: BeginUpload,
+        body: ReadAhead,
+        *,
+        caller: Caller,
+        digests: tuple[Digest, ...] = (),
+        check: BodyCheck | None = None,
+    ) -> UploadState | None:
+        """Take a short file in one step; None: it has to be begun, and `body` to be received, as any other.
+
+        Args:
+            request: whose whole file the body is.
+            body: not received yet.
+            caller: who owns it.
+            digests: what the body must have beside the file's own.
+            check: or what else judges the body.
+
+        Raises:
+            As `begin`; nothing is left then.
+        """
+        if self._asks or not body.short or not _is_plain(request, body.length):
+            return None
+        taken = await self._planner.admit(request, caller)
+        spec, details = self._planner.plan(request, caller, taken)
+        self._ahead.add(body)
+        try:
+            content = await body.whole()
+        finally:
+            self._ahead.discard(body)
+        if content is None:
+            return None
+        try:
+            await judge_whole(check or _check_of(digests), content)
+            details = self._policy.judge(details, content)
+        except RequestError:
+            return None
+        upload = await self._sessions.whole.keep(
+            spec, details, content, max_live=self._planner.max_live(caller)
+        )
+        if self._observer is not None:
+            self._observer.begun()
+        return self._state(upload)
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -442,6 +385,8 @@ class UploadService:
 
     async def stop(self) -> None:
         """Take no more bytes; save every running body."""
+        for body in self._ahead:
+            body.stop()
         await self._sessions.stop()
 
 
@@ -449,10 +394,16 @@ def _check_of(digests: tuple[Digest, ...]) -> DigestCheck | None:
     return DigestCheck(digests) if digests else None
 
 
-def guess_content_type(filename: str) -> str:
-    """Return the media type that a file name suggests."""
-    known = IMAGE_TYPES.get(PurePosixPath(filename).suffix.lower())
-    return known or mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE
+def _is_plain(request: BeginUpload, length: int | None) -> bool:
+    """Whether nobody can come back for it, and nothing else has to do with it."""
+    return (
+        request.size == length
+        and request.mode is Mode.APPEND
+        and request.asset is AssetKind.ORIGINAL
+        and request.concat is Concat.NONE
+        and (request.key, request.record) == (None, None)
+        and not request.lanes
+    )
 
 
 def _promising(digest: Digest | None) -> Callable[[UploadDetails], UploadDetails]:

@@ -21,6 +21,7 @@ from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, check_filename, require_valid
 from haulier.engine.uploads import UploadState
+from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
@@ -33,7 +34,7 @@ from haulier.server.bodies import (
     wanted_digests,
 )
 from haulier.server.http.asgi import open_body
-from haulier.server.interim import send_resumption
+from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
@@ -80,8 +81,11 @@ class FileRoutes:
 
     async def put(self, request: Request) -> Response:
         """Store a whole file."""
-        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        body = ReadAhead(open_body(request.scope, request.receive, silence_s=self._silence_s))
         asked = self._read(request, body.length)
+        taken = await self._take(request, asked, body)
+        if taken is not None:
+            return await self._answer(request, taken, asked, created=True)
         begun = await self._uploads.begin(asked.begin, caller=caller_of(request))
         note_upload(begun.upload.id)
         if begun.upload.status is SessionStatus.OPEN:
@@ -95,6 +99,18 @@ class FileRoutes:
             # Empty files, and repetitions of what is whole already: nothing is left to be received.
             state = await self._uploads.finish(begun.upload.id, caller=caller_of(request))
         return await self._answer(request, state, asked, created=created)
+
+    async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> UploadState | None:
+        """Take a short file in one step, unless its sender wants to know where it could go on."""
+        if self._interim and spoken_version(request.scope) is not None:
+            return None
+        with self._services.metrics.receiving():
+            state = await self._uploads.take(
+                asked.begin, body, caller=caller_of(request), digests=asked.digests
+            )
+        if state is not None:
+            note_upload(state.upload.id)
+        return state
 
     async def _offset(self, request: Request, upload_id: SessionId) -> int | None:
         """Return 0 when a repetition may send its body, None when nothing is left to be sent.

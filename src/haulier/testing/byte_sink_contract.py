@@ -282,6 +282,23 @@ class _Sizes(_Sinks):
         assert await sink.extent("part") == 0
 
 
+class _Stores(_Sinks):
+    """A short content becomes a blob without ever being a part."""
+
+    async def test_a_stored_content_is_a_blob(self, sink: SweepingSink, neighbour: SweepingSink) -> None:
+        await sink.store("blob", b"hello")
+        assert await neighbour.stat("blob") == 5
+        assert await read_blob(neighbour, "blob", 0, 5) == b"hello"
+        assert [stray.key async for stray in sink.blobs()] == ["blob"]
+        assert [stray async for stray in sink.parts()] == []
+
+    async def test_a_blob_that_is_there_is_never_replaced(self, sink: SweepingSink) -> None:
+        await sink.store("blob", b"hello")
+        with pytest.raises(StorageUnavailable):
+            await sink.store("blob", b"world")
+        assert await read_blob(sink, "blob", 0, 5) == b"hello"
+
+
 class _Commits(_Sinks):
     """A part becomes a blob once, whole, and may be told so again."""
 
@@ -521,5 +538,5 @@ def concatenating(sink: ByteSink) -> Concatenating:
     return sink
 
 
-class ByteSinkContract(_Writing, _Claims, _Sizes, _Commits, _Blobs, _Sweeping, _Concatenating):
+class ByteSinkContract(_Writing, _Claims, _Sizes, _Stores, _Commits, _Blobs, _Sweeping, _Concatenating):
     """The suite; pytest collects it from classes derived from it whose names start with `Test`."""

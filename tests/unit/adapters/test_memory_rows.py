@@ -10,7 +10,7 @@ from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.core.record import RecordId
 from haulier.core.session import SessionId
 from haulier.core.upload import UploadDetails
-from haulier.testing.rows import add_record, add_upload, asset, record, see, see_record, upload
+from haulier.testing.rows import add_record, add_upload, record, see, upload
 
 
 @pytest.fixture
@@ -132,9 +132,6 @@ async def test_what_is_there_is_not_inserted_again(database: Database) -> None:
     await add_record(database, record("r"))
     with pytest.raises(AssertionError, match="not new"):
         await add_record(database, record("r"))
-    with pytest.raises(AssertionError, match="not new"):
-        await add_record(database, record("s", assets=(asset("blob"),)))
-    assert await see_record(database, "s") is None
 
 
 async def test_closing_is_harmless(database: Database) -> None:

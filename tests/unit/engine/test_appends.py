@@ -23,7 +23,7 @@ from haulier.core.errors import (
 )
 from haulier.core.session import MIB, SessionId, SessionStatus
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from haulier.ports import BodyEnd
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, beside, engine, until

@@ -24,7 +24,7 @@ from haulier.core.record import RecordStatus
 from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import MAX_PARTIALS, BeginUpload, Upload
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from haulier.ports import RangeBusy
 from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody

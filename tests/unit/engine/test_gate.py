@@ -22,7 +22,7 @@ from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.accounts import Accounts
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from haulier.ports import RecordQuery
 from haulier.testing import SeededIdentifiers
 from tests.support.bodies import FakeBody

@@ -14,8 +14,8 @@ from haulier.core.event import START
 from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.processing import ProcessingFailure, Unprocessed
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.engine.planning import UploadLimits
 from haulier.engine.processing import MAX_ATTEMPTS
-from haulier.engine.uploads import UploadLimits
 from haulier.testing import MemoryDatabase
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, beside, engine, until

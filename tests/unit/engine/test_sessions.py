@@ -21,7 +21,7 @@ from haulier.core.errors import (
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import BeginUpload
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from haulier.ports import KeyTaken, RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine, until

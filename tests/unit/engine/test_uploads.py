@@ -19,7 +19,7 @@ from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits, guess_content_type
+from haulier.engine.planning import UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, engine, until
 

@@ -10,10 +10,12 @@ import httpx2
 import pytest
 
 from haulier.core.errors import StorageFull
+from haulier.engine.whole import SHORT
 from haulier.server.http.asgi import MALFORMED
 from tests.support.service import MemoryService, with_server
 
 HELLO = b"hello world"
+LONG = bytes(SHORT + 1)
 HELLO_HEX = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 
 
@@ -306,9 +308,18 @@ async def test_a_full_disk_in_the_middle_is_507_and_leaves_nothing(
     client: httpx2.AsyncClient, service: MemoryService
 ) -> None:
     service.sink.fail_next("write", StorageFull(11, 0))
-    problem(await client.put("/api/files/a", content=HELLO), 507, "storage-full")
+    problem(await client.put("/api/files/a", content=LONG), 507, "storage-full")
     assert [each["status"] for each in await stored(client)] == ["cancelled"]
     assert service.sink.disk.parts == {}
+
+
+async def test_a_full_disk_for_a_short_file_is_507_and_leaves_nothing(
+    client: httpx2.AsyncClient, service: MemoryService
+) -> None:
+    service.sink.fail_next("store", StorageFull(11, 0))
+    problem(await client.put("/api/files/a", content=HELLO), 507, "storage-full")
+    assert await stored(client) == []
+    assert service.sink.disk.parts == service.sink.disk.blobs == {}
 
 
 async def test_a_file_that_cannot_even_be_given_up_keeps_its_own_error(
@@ -319,7 +330,7 @@ async def test_a_file_that_cannot_even_be_given_up_keeps_its_own_error(
 
     service.sink.fail_next("write", StorageFull(11, 0))
     service.uploads.abort = lose  # type: ignore[method-assign]
-    problem(await client.put("/api/files/a", content=HELLO), 507, "storage-full")
+    problem(await client.put("/api/files/a", content=LONG), 507, "storage-full")
 
 
 @pytest.mark.parametrize("content_type", ["text", "text/html; a=\x01"])

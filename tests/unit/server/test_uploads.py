@@ -11,7 +11,7 @@ import pytest
 
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.engine.context import SessionLimits
-from haulier.engine.uploads import UploadLimits
+from haulier.engine.planning import UploadLimits
 from tests.support.service import MemoryService, served
 
 MIB = 1024 * 1024

@@ -4,7 +4,8 @@ Rule 1: nothing is written without the lock of its range; the kernel frees it wh
 Rule 2: no writer leaves a hole: a range starts at or before the part's present end. So a part that was
         lost and made anew can never again reach its session's size, and is never taken for whole.
 Rule 3: a blob is linked, never copied or replaced, when its bytes are on the device; then every
-        directory entry that leads to it is put there too.
+        directory entry that leads to it is put there too. A short one that comes whole is written under its
+        name, which nobody knows before it is on the device.
 Rule 4: the kernel reports a failed write-back once, and a second sync then succeeds. A part that could
         not be synced is set aside, and never committed.
 """
@@ -170,6 +171,33 @@ class PartFiles:
                 self._sync_and_link(part, blob, size)
             self._tree.make_object_directory(blob.parent)
             self._calls.sync_directory(blob.parent)
+
+    def store(self, blob: Path, content: bytes) -> None:
+        """Write a blob that never was a part, durable when this returns; one that fails is gone again.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or there is such a blob.
+        """
+        self._tree.require_writable()
+        self._tree.require_room(len(content))
+        with self._tree.writing_errors(len(content)):
+            self._tree.make_object_directory(blob.parent)
+            descriptor = self._tree.open_file(blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            try:
+                self._fill(descriptor, content)
+                self._calls.sync(descriptor)
+            except OSError:
+                self._tree.remove(blob)
+                raise
+            finally:
+                os.close(descriptor)
+            self._calls.sync_directory(blob.parent)
+
+    def _fill(self, descriptor: int, content: bytes) -> None:
+        written = 0
+        while written < len(content):
+            written += self._calls.pwrite(descriptor, content[written:], written)
 
     def recover(self, part: Path, blob: Path, size: int) -> bool:
         """Whether a part can still become that blob; one that is gone gets its name back from it.

@@ -190,6 +190,15 @@ class DiskSink:
         """
         await self._run(self._files.commit, self._tree.part(key), self._tree.blob(blob_key), size)
 
+    async def store(self, blob_key: str, content: bytes) -> None:
+        """Make a blob of a short content, durable against power loss when this returns.
+
+        Raises:
+            StorageFull · StorageNotWritable · DirectoryNotCreatable
+            StorageUnavailable: the disk failed, or there is such a blob.
+        """
+        await self._run(self._files.store, self._tree.blob(blob_key), content)
+
     async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it.
 

@@ -35,8 +35,8 @@ from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
+from haulier.core.session import NEW, Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
-from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, Mark, RecordQuery
 
@@ -68,9 +68,9 @@ class SqlSessionStore:
         self._sql = executor
 
     async def insert(self, session: Upload, *, max_live: int) -> None:
-        """Add an open session, unless its key is taken or its owner has too many."""
+        """Add an open or committed session, unless its key is taken or its owner has too many."""
         spec = session.spec
-        if session.status is not SessionStatus.OPEN or spec.scope != session.details.capsule:
+        if session.status not in NEW or spec.scope != session.details.capsule:
             message = f"session {session.id} is not new, or its scope is not its capsule"
             raise AssertionError(message)
         # Rows that others are about to add count too, and cannot be locked: they are not there yet.
@@ -337,11 +337,10 @@ class SqlRecordStore:
         self._sql = executor
 
     async def insert(self, record: Record) -> None:
-        """Add a record without assets."""
-        if record.assets:
-            message = f"record {record.id} is not new"
-            raise AssertionError(message)
+        """Add a record, with the assets that it has."""
         await self._sql.count(sql.INSERT_RECORD, record_parameters(record))
+        for asset in record.assets:
+            await self._sql.count(sql.INSERT_ASSET, asset_parameters(record.id, asset))
 
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""

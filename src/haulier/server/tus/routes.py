@@ -32,6 +32,7 @@ from haulier.core.record import AssetKind, Record
 from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.body_checks import BodyCheck
+from haulier.engine.whole import ReadAhead
 from haulier.ports import Body, BodyEnd
 from haulier.server.access import TUS, caller_of
 from haulier.server.addresses import base_url, header
@@ -141,7 +142,7 @@ class TusRoutes:
 
     async def create(self, request: Request) -> Response:
         """Create an upload, with or without its first bytes."""
-        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
+        body = ReadAhead(open_body(request.scope, request.receive, silence_s=self._silence_s))
         with_bytes = self._brings_bytes(request, body)
         asked = _read_creation(request)
         check = None
@@ -150,9 +151,9 @@ class TusRoutes:
             await _require_fit(body, 0 if asked.concat is Concat.FINAL else asked.size)
             if check is not None and body.length == 0:
                 await check.verify(_of_nothing)
-        begun = await self._uploads.begin(asked, caller=caller_of(request))
-        upload = begun.upload
-        note_upload(upload.id)
+        upload = await self._take(request, asked, body, check) if with_bytes else None
+        if upload is None:
+            upload = await self._begin(request, asked)
         takes = upload.status is SessionStatus.OPEN and asked.concat is not Concat.FINAL
         if with_bytes and takes and body.length != 0:
             upload = await self._receive_first(request, upload.id, body, check)
@@ -160,6 +161,22 @@ class TusRoutes:
         if with_bytes and asked.concat is not Concat.FINAL:
             headers["Upload-Offset"] = str(upload.offset)
         return Response(status_code=HTTPStatus.CREATED, headers=headers)
+
+    async def _take(
+        self, request: Request, asked: BeginUpload, body: ReadAhead, check: BodyCheck | None
+    ) -> Upload | None:
+        """Take a short file that comes with its creation in one step."""
+        with self._services.metrics.receiving():
+            state = await self._uploads.take(asked, body, caller=caller_of(request), check=check)
+        if state is None:
+            return None
+        note_upload(state.upload.id)
+        return state.upload
+
+    async def _begin(self, request: Request, asked: BeginUpload) -> Upload:
+        begun = await self._uploads.begin(asked, caller=caller_of(request))
+        note_upload(begun.upload.id)
+        return begun.upload
 
     @staticmethod
     def _brings_bytes(request: Request, body: Body) -> bool:

@@ -1,0 +1,110 @@
+"""Sessions that begin and end in one step: files so short that all of them is here before anything is written.
+
+Rule 1: nothing names the blob before one transaction adds the session, committed, and all that its policy makes of it.
+        A crash, or a lost answer, leaves at most a blob that nobody names: the janitor's.
+Rule 2: whatever is not as it should be by then - a body that was cut, another digest - goes the way of every session,
+        on which it is kept, judged and told. This way is only a shorter one.
+"""
+
+from typing import Final, Generic, TypeVar
+
+from haulier.core.digest import Buffer
+from haulier.core.errors import RequestError
+from haulier.core.session import Mode, Session, SessionSpec
+from haulier.engine.background import finish_anyway
+from haulier.engine.context import SessionContext
+from haulier.ports import Body, BodyEnd, Deliver, Transaction
+
+D = TypeVar("D")
+
+SHORT: Final = 64 * 1024
+"""Bytes of a file that is taken in one step: hashed in less than a way to a thread and back, and of ten thousand
+requests at once no more in memory than a small machine has."""
+
+
+class ReadAhead:
+    """A body that may be read before it is received: `Body`."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._read = bytearray()
+        self._end: BodyEnd | None = None
+        """Why reading it ended; None: it was not read."""
+
+    @property
+    def length(self) -> int | None:
+        """Announced bytes; None when the sender does not say."""
+        return self._body.length
+
+    @property
+    def short(self) -> bool:
+        """Whether it is announced as one that has bytes, but few."""
+        return self.length is not None and 0 < self.length <= SHORT
+
+    async def whole(self) -> bytes | None:
+        """Read a short body to its end and return it; None when it was cut. What was read is still received."""
+        self._end = await self._body.receive(self._keep, limit=SHORT)
+        return bytes(self._read) if self._end is BodyEnd.COMPLETE else None
+
+    def _keep(self, piece: Buffer) -> None:
+        self._read += piece
+
+    async def receive(self, deliver: Deliver, *, limit: int | None = None) -> BodyEnd:
+        """Hand every piece to `deliver`, in order, until the body ends; to be called once."""
+        if self._end is None:
+            return await self._body.receive(deliver, limit=limit)
+        room = len(self._read) if limit is None else limit
+        if piece := memoryview(self._read)[:room]:
+            pending = deliver(piece)
+            if pending is not None:
+                await pending
+        return BodyEnd.LIMIT if len(self._read) > room else self._end
+
+    def stop(self) -> None:
+        """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
+        self._body.stop()
+
+
+class WholeSessions(Generic[D]):
+    """The short way of the session engine."""
+
+    def __init__(self, context: SessionContext[D]) -> None:
+        self._context = context
+        self._sink = context.ports.sink
+
+    async def keep(self, spec: SessionSpec, details: D, content: bytes, *, max_live: int) -> Session[D]:
+        """Return a committed session that has this content.
+
+        Args:
+            spec: of an append without a key, whose size is that of the content.
+            details: what the policy keeps with it, the content judged.
+            content: the file.
+            max_live: live sessions that its owner may have.
+
+        Raises:
+            QuotaExceeded · StorageError, and what the policy refuses with: nothing is left then.
+        """
+        self._context.refuse_when_stopping()
+        session = await self._committed(spec, details)
+        assert session.blob_key is not None
+        await self._sink.store(session.blob_key, content)
+        try:
+            await self._context.ports.work.write(lambda tx: self._add(tx, session, max_live), durable=True)
+        except RequestError:
+            await finish_anyway(self._sink.delete(session.blob_key))
+            raise
+        self._context.policy.accepted(session.id, 0, len(content))
+        self._context.left(session.id, session.status)
+        return session
+
+    async def _committed(self, spec: SessionSpec, details: D) -> Session[D]:
+        assert spec.mode is Mode.APPEND and spec.key is None and spec.size  # noqa: PT018 - one condition
+        ports, now = self._context.ports, self._context.now()
+        begun = Session.begin(ports.ids.session_id(), spec, details, now=now, boot_id=ports.boot_id)
+        whole = begun.advance(spec.size, tail_trusted=True, boot_id=ports.boot_id, now=now)
+        blob_key = await self._context.new_blob_key(whole)
+        return whole.finish(blob_key, ports.holder, now=now).commit(details, now=now)
+
+    async def _add(self, tx: Transaction[D], session: Session[D], max_live: int) -> None:
+        await tx.sessions.insert(session, max_live=max_live)
+        await self._context.policy.kept(tx, session)
