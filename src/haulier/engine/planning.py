@@ -76,7 +76,7 @@ class Planner:
         return self._limits.sessions.max_live if caller.local else self._limits.max_live_of_user
 
     def plan(
-        self, request: BeginUpload, caller: Caller, taken: CapsulePolicy
+        self, request: BeginUpload, caller: Caller, taken: CapsulePolicy, *, request_hash: str = ""
     ) -> tuple[SessionSpec, UploadDetails]:
         """Return what the session will be.
 
@@ -84,6 +84,7 @@ class Planner:
             request: what was asked for.
             caller: who owns it.
             taken: what the capsule takes.
+            request_hash: of what was asked for at first, where it may be asked again.
 
         Raises:
             LengthExceeded · FileEmpty · TypeNotAccepted · InvalidRequest: the capsule does not take it.
@@ -99,7 +100,7 @@ class Planner:
             scope=request.capsule,
             owner=caller.owner,
             key=request.key,
-            request_hash=request.fingerprint(),
+            request_hash=request_hash,
             mode=request.mode,
             size=request.size,
             chunk_size=fit_chunk_size(request.chunk_size, request.size, default=self._limits.chunk_size),

@@ -159,7 +159,7 @@ class UploadPolicy:
         if details.record is None:
             return
         now = session.last_seen_at
-        more = details.makes_record and self._jobs is not None and wants_pictures(details)
+        more = self.goes_on(session)
         if details.adds_to_record:
             added = await tx.records.add_asset(details.record, asset)
         else:
@@ -182,15 +182,18 @@ class UploadPolicy:
         await tx.capsules.use(details.capsule, reserved=asset.size, size=asset.size)
         if details.record is None:
             return
-        now, more = session.created_at, self._jobs is not None and wants_pictures(details)
-        begun = new_record(session, details.record)
-        record = begun.complete(asset, now=now, more=more)
+        now, more = session.created_at, self.goes_on(session)
+        record = record_of(session, more=more)
         await tx.records.insert(record)
-        await tx.events.append(event_of(EventKind.CREATED, begun, now=now))
+        await tx.events.append(event_of(EventKind.CREATED, new_record(session, record.id), now=now))
         kind = EventKind.UPDATED if more else EventKind.COMPLETED
         await tx.events.append(event_in(kind, record, capsule, now=now))
         if more:
             self._left_to_do[session.id] = details.record, session.spec.owner
+
+    def goes_on(self, session: Upload) -> bool:
+        """Whether something is left to be done with what a committed upload brought."""
+        return session.details.makes_record and self._jobs is not None and wants_pictures(session.details)
 
     async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the bytes back, and end the record that the upload made."""
@@ -315,6 +318,13 @@ def asset_of(session: Upload) -> Asset:
 def wants_pictures(original: UploadDetails) -> bool:
     """Whether the service is to make smaller pictures of what came alone."""
     return original.derivatives and is_image(original.content_type)
+
+
+def record_of(session: Upload, *, more: bool) -> Record:
+    """Return the record of an upload that was committed as it was begun; `more`: something is left to be done."""
+    assert session.details.record is not None, f"upload {session.id} makes no record"
+    begun = new_record(session, session.details.record)
+    return begun.complete(asset_of(session), now=session.last_seen_at, more=more)
 
 
 def new_record(session: Upload, record_id: RecordId) -> Record:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
 from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, RequestError
-from haulier.core.record import AssetKind
+from haulier.core.record import AssetKind, Record
 from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import (
     BeginUpload,
@@ -24,7 +24,7 @@ from haulier.engine.digests import Digests
 from haulier.engine.gate import UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.planning import Planner, UploadLimits
-from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy
+from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy, record_of
 from haulier.engine.sessions import SessionService
 from haulier.engine.whole import ReadAhead
 from haulier.ports import AccessPolicy, Body, Ears, JobQueue
@@ -46,6 +46,8 @@ class UploadState:
     upload: Upload
     verified_bytes: int
     speed: float
+    record: Record | None = None
+    """What it became, where that is known without looking."""
 
 
 class UploadService:
@@ -96,7 +98,7 @@ class UploadService:
             UploadRefused · HookUnavailable: by the operator's own rules.
         """
         taken = await self._planner.admit(request, caller)
-        asked = request.fingerprint()
+        asked = "" if request.key is None else request.fingerprint()
         if self._on_begin is not None:
             amended = await ask("on_begin", self._on_begin(request, caller))
             if amended is not None:
@@ -106,9 +108,8 @@ class UploadService:
             size = await self._sessions.total_of(request.partials, scope=request.capsule, owner=caller.owner)
             self._planner.require_size(size)
             request = replace(request, size=size)
-        spec, details = self._planner.plan(request, caller, taken)
         # By what was asked for: a repeat is the same request, whatever becomes of it.
-        spec = replace(spec, request_hash=asked)
+        spec, details = self._planner.plan(request, caller, taken, request_hash=asked)
         upload, created = await self._sessions.begin(
             spec, details, max_live=self._planner.max_live(caller), partials=request.partials
         )
@@ -177,7 +178,7 @@ class UploadService:
         )
         if self._observer is not None:
             self._observer.begun()
-        return self._state(upload)
+        return replace(self._state(upload), record=record_of(upload, more=self._policy.goes_on(upload)))
 
     # --- reading -------------------------------------------------------------------------------------
 

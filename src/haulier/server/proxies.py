@@ -51,6 +51,8 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether an address is one of theirs."""
+        if not self.networks:
+            return False
         found = _address(address)
         return found is not None and any(found in network for network in self.networks)
 

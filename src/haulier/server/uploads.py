@@ -167,7 +167,7 @@ class UploadRoutes:
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
-        record = await self._services.records.result_of(state.upload)
+        record = state.record or await self._services.records.result_of(state.upload)
         shown = None if record is None else RecordOut.of(record, base_url(request.scope))
         return StateOut.of(state, shown)
 

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from haulier.adapters.disk.tree import DiskTree, stat_or_none
 from haulier.adapters.disk.writer import PartWriter
 from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import RangeBusy
 
+T = TypeVar("T")
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 OPEN_ATTEMPTS: Final = 3
 """Times that a part is opened again because it was removed between its opening and its locking."""
 
@@ -179,11 +182,9 @@ class PartFiles:
             StorageFull · StorageNotWritable · DirectoryNotCreatable
             StorageUnavailable: the disk failed, or there is such a blob.
         """
-        self._tree.require_writable()
         self._tree.require_room(len(content))
         with self._tree.writing_errors(len(content)):
-            self._tree.make_object_directory(blob.parent)
-            descriptor = self._tree.open_file(blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            descriptor = self._within(blob.parent, lambda: self._calls.open(blob, _NEW))
             try:
                 self._fill(descriptor, content)
                 self._calls.sync(descriptor)
@@ -253,13 +254,17 @@ class PartFiles:
             raise StorageUnavailable(reason, lost=True) from error
 
     def _link(self, part: Path, blob: Path) -> None:
-        self._tree.make_object_directory(blob.parent)
+        self._within(blob.parent, lambda: self._calls.link(part, blob))
+
+    def _within(self, directory: Path, make: Callable[[], T]) -> T:
+        """Make something in a directory of blobs, which is made when it is missing."""
+        self._tree.make_object_directory(directory)
         try:
-            self._calls.link(part, blob)
+            return make()
         except FileNotFoundError:  # the directory vanished after we had seen it
             self._tree.restore()
-            self._tree.make_object_directory(blob.parent)
-            self._calls.link(part, blob)
+            self._tree.make_object_directory(directory)
+            return make()
 
 
 def _has_its_room(part: Path, size: int) -> bool:

@@ -1,7 +1,7 @@
 """Bytes on a local disk: parts in `incoming/`, blobs in `objects/ab/cd/`, strays in `lost+found/`.
 
-Rule 1: `PartWriter.write`, and what only looks or opens, touches the disk on the event loop while it is fast; all else
-        runs in worker threads.
+Rule 1: `PartWriter.write`, what only looks or opens, and the sync of a short file touch the disk on the event loop
+        while it is fast; all else runs in worker threads.
 Rule 2: a cancel is raised when the thread has ended, so that no call works on a closed file.
 The rules that keep the bytes right are at the head of `parts.py`.
 """
@@ -197,7 +197,7 @@ class DiskSink:
             StorageFull · StorageNotWritable · DirectoryNotCreatable
             StorageUnavailable: the disk failed, or there is such a blob.
         """
-        await self._run(self._files.store, self._tree.blob(blob_key), content)
+        await self._threads.run_sync(self._files.store, self._tree.blob(blob_key), content)
 
     async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it.

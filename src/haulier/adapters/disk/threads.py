@@ -4,6 +4,8 @@ Rule 1: when a wait returns or raises, no thread touches what it was given any m
         could be closed, and its number reused, under a thread that still writes to it.
 Rule 2: what takes the kernel microseconds is done at once, on the event loop: handing it to a thread and its answer
         back costs ten times as much. One such call that took longer sends the next ones to threads.
+Rule 3: whether a sync takes microseconds is a matter of the device: on one in memory, or with a cache that outlives the
+        power, it does. So syncs of short files have a limit of their own, which any other device passes at once.
 """
 
 import asyncio
@@ -21,6 +23,37 @@ SLOW_CALL_S: Final = 0.020
 """A short call takes some 0.05 ms; one of 20 ms waited for the device."""
 CALLS_TO_RETURN: Final = 64
 """So many short calls go to threads after a slow one, a few uploads' worth."""
+SLOW_SYNC_S: Final = 0.001
+"""A sync that the device does not wait for takes 0.02 ms; longer than this is longer than a way to a thread."""
+SYNCS_TO_RETURN: Final = 256
+"""So many go to threads after a slow one: on a common disk the event loop waits for one of 256 short files."""
+
+
+class _Shortcut:
+    """Whether calls of one kind are short enough to be made at once."""
+
+    def __init__(self, timer: Callable[[], float], *, slow_s: float, to_return: int) -> None:
+        self._timer = timer
+        self._slow_s = slow_s
+        self._to_return = to_return
+        self._in_threads = 0
+        """Calls that still go to threads; 0 at once."""
+
+    def is_open(self) -> bool:
+        """Whether the next call is to be made at once; it counts when it is not."""
+        if not self._in_threads:
+            return True
+        self._in_threads -= 1
+        return False
+
+    def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Make a call, and see how long it takes."""
+        started = self._timer()
+        try:
+            return work(*arguments)
+        finally:
+            if self._timer() - started > self._slow_s:
+                self._in_threads = self._to_return
 
 
 async def wait_ended(*works: "Future[Any]") -> None:
@@ -51,9 +84,8 @@ class DiskThreads:
     """A pool of threads that starts them when they are needed."""
 
     def __init__(self, limit: int = DISK_THREADS, *, timer: Callable[[], float] = time.perf_counter) -> None:
-        self._timer = timer
-        self._short_in_threads = 0
-        """Short calls that still go to threads; 0 on the event loop."""
+        self._looks = _Shortcut(timer, slow_s=SLOW_CALL_S, to_return=CALLS_TO_RETURN)
+        self._syncs = _Shortcut(timer, slow_s=SLOW_SYNC_S, to_return=SYNCS_TO_RETURN)
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="haulier-disk")
 
     def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":
@@ -69,12 +101,21 @@ class DiskThreads:
 
     async def run_short(self, work: Callable[..., T], *arguments: object) -> T:
         """As `run`, for work that only a slow disk makes long (Rule 2)."""
-        return await self.run(work, *arguments) if self._disk_is_slow() else self._run_here(work, *arguments)
+        return await self._run_by(self._looks, work, *arguments)
+
+    async def run_sync(self, work: Callable[..., T], *arguments: object) -> T:
+        """As `run`, for work that writes little and syncs it (Rule 3)."""
+        return await self._run_by(self._syncs, work, *arguments)
+
+    async def _run_by(self, shortcut: _Shortcut, work: Callable[..., T], *arguments: object) -> T:
+        if shortcut.is_open():
+            return shortcut.run(work, *arguments)
+        return await self.run(work, *arguments)
 
     async def acquire(self, work: Callable[..., T], *arguments: object, undo: Callable[[T], None]) -> T:
         """As `run_short`, for work whose result must be given back: after a cancel `undo` does that."""
-        if not self._disk_is_slow():
-            return self._run_here(work, *arguments)
+        if self._looks.is_open():
+            return self._looks.run(work, *arguments)
         future = self.submit(work, *arguments)
         try:
             return await wait_result(future)
@@ -82,20 +123,6 @@ class DiskThreads:
             if future.exception() is None:
                 undo(future.result())
             raise
-
-    def _disk_is_slow(self) -> bool:
-        if not self._short_in_threads:
-            return False
-        self._short_in_threads -= 1
-        return True
-
-    def _run_here(self, work: Callable[..., T], *arguments: object) -> T:
-        started = self._timer()
-        try:
-            return work(*arguments)
-        finally:
-            if self._timer() - started > SLOW_CALL_S:
-                self._short_in_threads = CALLS_TO_RETURN
 
     def close(self) -> None:
         """End the idle threads; work that was started goes on to its end."""

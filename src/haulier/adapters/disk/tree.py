@@ -132,8 +132,10 @@ class DiskTree:
         """Check that `size` more bytes leave free what must stay free.
 
         Raises:
-            StorageFull · StorageUnavailable
+            StorageFull · StorageUnavailable · DirectoryNotCreatable
         """
+        if not os.path.isdir(self.incoming):  # noqa: PTH112 - as above
+            self.restore()
         require_room(self.incoming, size, min_free=self._min_free, calls=self.calls)
 
     def restore(self) -> None:

@@ -253,6 +253,40 @@ async def test_a_slow_disk_is_asked_in_threads_until_it_was_left_alone_for_a_whi
     assert set(calls.threads("may_write")) == {False}
 
 
+async def test_a_short_file_is_synced_at_once_while_the_device_takes_no_time(
+    tmp_path: Path, calls: FaultyCalls
+) -> None:
+    sink = DiskSink(tmp_path / "data", tools=DiskTools(calls=calls, threads=DiskThreads(timer=lambda: 0.0)))
+    await sink.store("abcdef", b"hello")
+    assert calls.threads("sync") == [False]
+    assert await read_blob(sink, "abcdef", 0, 5) == b"hello"
+
+
+async def test_a_device_that_takes_time_is_waited_for_in_threads(
+    slow_sink: DiskSink, calls: FaultyCalls
+) -> None:
+    await slow_sink.store("abcdef", b"hello")
+    await slow_sink.store("abcdeg", b"world")
+    assert calls.threads("sync") == [False, True]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "sync"])
+async def test_a_short_file_that_cannot_be_written_leaves_nothing(
+    sink: DiskSink, calls: FaultyCalls, call: str
+) -> None:
+    calls.fail(call, errno.ENOSPC)
+    with pytest.raises(StorageFull):
+        await sink.store("abcdef", b"hello")
+    assert await sink.stat("abcdef") is None
+
+
+async def test_directories_that_vanished_are_made_again_for_a_short_file(sink: DiskSink, data: Path) -> None:
+    await sink.store("abcdef", b"hello")
+    shutil.rmtree(data)
+    await sink.store("abcdeg", b"world")
+    assert await read_blob(sink, "abcdeg", 0, 5) == b"world"
+
+
 async def test_a_cancel_in_the_middle_of_an_open_gives_the_lock_back(
     slow_sink: DiskSink, calls: FaultyCalls
 ) -> None:
