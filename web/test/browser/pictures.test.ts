@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Page } from "playwright-core";
-import { photograph, rows } from "./browser";
+import { chooser, photograph, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
 
 /** Drop a file on the page as a person does. */
 async function drop(page: Page, name: string, type: string, body: Buffer): Promise<void> {
+  await chooser(page).waitFor({ state: "attached" }); // the page listens to drops from then on
   await page.evaluate(
     ([name, type, text]) => {
       const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
