@@ -53,11 +53,12 @@ def main() -> int:
             {
                 "haulier": lambda: run(haulier, ours, directory, source),
                 "nginx": lambda: run(nginx, "/{}", directory, source),
-                "nginx, tuned": lambda: run(partial(nginx, buffer="256k"), "/{}", directory, source),
+                "nginx, 256k": lambda: run(partial(nginx, buffer="256k"), "/{}", directory, source),
+                "nginx, 512k": lambda: run(partial(nginx, buffer="512k"), "/{}", directory, source),
             },
         )
     cpu = {name: median(measures, "cpu_s") for name, measures in found.items()}
-    best = min(cpu["nginx"], cpu["nginx, tuned"])
+    best = min(cpu["nginx"], cpu["nginx, 256k"])
     rows = tuple(
         (
             name,
@@ -78,7 +79,8 @@ def main() -> int:
             columns=("server", "CPU s/GiB", "ratio", "wall s", "peak MiB"),
             rows=rows,
             notes="nginx stores by WebDAV PUT, with its default body buffer (16 KiB) and with one of 256 KiB; "
-            "the ratio is against the better. Bytes are compared after every run.",
+            "the ratio is against the better of these. With 512 KiB, more than anybody gives it, it is faster "
+            "still: that is what this machine can do. Bytes are compared after every run.",
         )
     )
 

@@ -22,7 +22,7 @@ own and cost as little as one can (`sendfile`); only the server's CPU seconds co
 EXPLANATION: Final = """## Where the time goes
 
 * **Receiving.** A body of known length never meets the HTTP parser: the kernel copies it into one buffer of
-  256 KiB that all connections of an event loop share, and from there it is written to its place at once, while
+  512 KiB that all connections of an event loop share, and from there it is written to its place at once, while
   it is in the processor's cache. Two copies, both in the kernel; Python sees a few thousand pieces per GiB.
   Chunked bodies, whose length nobody knows, take the ordinary way through parser and messages.
 * **Memory.** glibc maps, faults and unmaps a buffer of this size each time it is needed; the service tells it

@@ -275,7 +275,7 @@ _TRIM_THRESHOLD: Final = 16 * 1024 * 1024
 def set_allocator() -> bool:
     """Have glibc reuse memory for buffers instead of mapping each anew; tell whether it does.
 
-    Mapping, faulting and unmapping 256 KiB buffers is the largest single cost of receiving through asyncio.
+    Mapping, faulting and unmapping such buffers is the largest single cost of receiving through asyncio.
     Source: mallopt(3), whose numbers these are; a no-op elsewhere.
     """
     if sys.platform != "linux":
