@@ -10,6 +10,7 @@ Rule 3: whether a sync takes microseconds is a matter of the device: on one in m
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -25,19 +26,23 @@ CALLS_TO_RETURN: Final = 64
 """So many short calls go to threads after a slow one, a few uploads' worth."""
 SLOW_SYNC_S: Final = 0.001
 """A sync that the device does not wait for takes 0.02 ms; longer than this is longer than a way to a thread."""
+LAST_SYNCS: Final = 4
+"""Syncs of which one has to be short: a single long one may have waited for its turn in the interpreter, not for the
+device. The first of all, and the first after the threads, decides alone."""
 SYNCS_TO_RETURN: Final = 256
 """So many go to threads after a slow one: on a common disk the event loop waits for one of 256 short files."""
 
 
 class _Shortcut:
-    """Whether calls of one kind are short enough to be made at once."""
+    """Whether calls of one kind are short enough to be made at once: one of the `last` ones was."""
 
-    def __init__(self, timer: Callable[[], float], *, slow_s: float, to_return: int) -> None:
+    def __init__(self, timer: Callable[[], float], *, slow_s: float, to_return: int, last: int = 1) -> None:
         self._timer = timer
         self._slow_s = slow_s
         self._to_return = to_return
         self._in_threads = 0
         """Calls that still go to threads; 0 at once."""
+        self._last_s: deque[float] = deque(maxlen=last)
 
     def is_open(self) -> bool:
         """Whether the next call is to be made at once; it counts when it is not."""
@@ -52,7 +57,9 @@ class _Shortcut:
         try:
             return work(*arguments)
         finally:
-            if self._timer() - started > self._slow_s:
+            self._last_s.append(self._timer() - started)
+            if min(self._last_s) > self._slow_s:
+                self._last_s.clear()
                 self._in_threads = self._to_return
 
 
@@ -85,7 +92,7 @@ class DiskThreads:
 
     def __init__(self, limit: int = DISK_THREADS, *, timer: Callable[[], float] = time.perf_counter) -> None:
         self._looks = _Shortcut(timer, slow_s=SLOW_CALL_S, to_return=CALLS_TO_RETURN)
-        self._syncs = _Shortcut(timer, slow_s=SLOW_SYNC_S, to_return=SYNCS_TO_RETURN)
+        self._syncs = _Shortcut(timer, slow_s=SLOW_SYNC_S, to_return=SYNCS_TO_RETURN, last=LAST_SYNCS)
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="haulier-disk")
 
     def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":

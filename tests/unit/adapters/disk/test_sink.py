@@ -270,6 +270,16 @@ async def test_a_device_that_takes_time_is_waited_for_in_threads(
     assert calls.threads("sync") == [False, True]
 
 
+async def test_a_single_long_sync_is_none_of_the_device(tmp_path: Path, calls: FaultyCalls) -> None:
+    seconds = iter([0, 0, 1, 2, 3, 4, 5, 6, 7, 8])  # a short one, then as many long ones as it takes
+    tools = DiskTools(calls=calls, threads=DiskThreads(timer=lambda: float(next(seconds))))
+    sink = DiskSink(tmp_path / "data", min_free=0, tools=tools)
+    for number in range(6):
+        await sink.store(f"abcde{number}", b"hello")
+    assert calls.threads("sync") == [False] * 5 + [True]
+    sink.close()
+
+
 @pytest.mark.parametrize("call", ["pwrite", "sync"])
 async def test_a_short_file_that_cannot_be_written_leaves_nothing(
     sink: DiskSink, calls: FaultyCalls, call: str
