@@ -6,14 +6,15 @@ Rule 1: everything that can be wrong with a start is found before the socket is 
 
 import asyncio
 import os
+import random
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -376,14 +377,14 @@ class Service:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        listening = self._background.start(self._uploads.listen(self._feed), name="signals")
+        listening = self._keep_running("signals", lambda: self._uploads.listen(self._feed))
         janitor: asyncio.Task[None] | None = None
         try:
             await self._uploads.redo()
             self._background.start(self._uploads.resume(), name="resume")
             if self._processing is not None:
                 self._background.start(self._processing.redo(), name="unprocessed")
-            janitor = self._background.start(self._janitor.run(), name="janitor")
+            janitor = self._keep_running("janitor", self._janitor.run)
             yield
         finally:
             if janitor is not None:
@@ -395,6 +396,9 @@ class Service:
             await self._background.stop(grace_s=STOP_GRACE_S)
             await self._http_hooks.close()
             self._sink.close()
+
+    def _keep_running(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> "asyncio.Task[None]":
+        return self._background.keep_running(name, work, clock=self.services.clock, chance=random.random)
 
     async def _stop_pictures(self) -> None:
         if self._jobs is not None and self._pictures is not None:
@@ -426,14 +430,17 @@ class Service:
     async def readiness(self) -> Sequence[str]:
         """Return why uploads cannot be taken now; nothing when they can."""
         reasons = [str(ServiceStopping())] if self._stopping else []
-        looks = {
-            "the database does not answer": self._database.read(lambda tx: tx.capsules.exists("default")),
-            "the storage cannot be written": self._sink.check(1),
+        reasons += [f"{name} keeps failing; see the log" for name in self._background.dying()]
+        looks: dict[str, Callable[[], Awaitable[object]]] = {
+            "the database does not answer": lambda: self._database.read(
+                lambda tx: tx.capsules.exists("default")
+            ),
+            "the storage cannot be written": lambda: self._sink.check(1),
         }
         for what, look in looks.items():
             try:
                 async with asyncio.timeout(READINESS_S):
-                    await look
+                    await look()
             except (HaulierError, TimeoutError) as error:
                 reasons.append(f"{what}: {type(error).__name__}")
         return reasons

@@ -61,7 +61,10 @@ class Deliveries:
             couriers = [self._courier(receiver) for receiver in self._receivers(client)]
             for courier in couriers:
                 await courier.prepare()
-            tasks = [background.start(courier.run(), name="webhook") for courier in couriers]
+            tasks = [
+                background.keep_running("webhook", courier.run, clock=self._clock, chance=random.random)
+                for courier in couriers
+            ]
             try:
                 yield
             finally:

@@ -847,6 +847,22 @@ class TestNotices:
                 await database.notify("here", str(number))
                 assert await anext(notices) == str(number)
 
+    async def test_a_listener_outlives_whatever_its_driver_says(
+        self, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, errors = psycopg.AsyncConnection.notifies, [psycopg.InterfaceError("the connection is closed")]
+
+        def notifies(connection: Any) -> Any:
+            if errors:
+                raise errors.pop()
+            return real(connection)
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "notifies", notifies)
+        async with asyncio.timeout(DEADLINE_S), aclosing(database.listen("here")) as notices:
+            assert await anext(notices) is None
+            await database.notify("here", "1")
+            assert await anext(notices) == "1"
+
     async def test_a_listener_outlives_a_restart(self, cluster: Cluster) -> None:
         database = PostgresDatabase(cluster.url())
         async with asyncio.timeout(DEADLINE_S), aclosing(database.listen("here")) as notices:

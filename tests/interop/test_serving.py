@@ -1,5 +1,6 @@
 """The server process: ports, signals, exit codes."""
 
+import asyncio
 import os
 import select
 import signal
@@ -7,9 +8,12 @@ import socket
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from haulier.core.errors import ConfigError
-from haulier.server.http.serving import listen, port_holder
+from haulier.server.http.serving import HaulierServer, listen, port_holder
 from tests.support.raw_http import DEADLINE_S, served
 
 
@@ -51,6 +55,33 @@ class TestPorts:
             pytest.skip("this user may listen on every port")
         with pytest.raises(ConfigError, match="privileges"):
             listen("127.0.0.1", start - 1)
+
+
+class TestSaving:
+    async def test_a_save_that_breaks_skips_neither_the_close_nor_the_end_of_the_lifespan(self) -> None:
+        ready, ended = asyncio.Event(), []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            assert scope["type"] == "lifespan"
+            for word in ("startup", "shutdown"):
+                await receive()
+                ended.append(word)
+                await send({"type": f"lifespan.{word}.complete"})
+
+        async def breaks() -> None:
+            raise ValueError("ours")
+
+        config = uvicorn.Config(app, log_config=None, lifespan="on")
+        server = HaulierServer(config, on_ready=lambda _port: ready.set(), on_stopping=breaks)
+        bound = listening()
+        with capture_logs() as logs:
+            serving = asyncio.ensure_future(server.serve(sockets=[bound]))
+            await ready.wait()
+            server.should_exit = True
+            await asyncio.wait_for(serving, DEADLINE_S)
+        assert ended == ["startup", "shutdown"]
+        assert bound.fileno() == -1
+        assert [line["event"] for line in logs] == ["server.saving_failed"]
 
 
 class TestSignals:

@@ -1,9 +1,13 @@
 """What a start makes of its settings, and what the doctor says about them."""
 
+import asyncio
 import contextlib
+import gc
 import io
 import os
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +15,17 @@ import pytest
 import structlog
 
 from haulier.adapters.service_files import load_secret
-from haulier.bootstrap import run_service, upload_limits
+from haulier.adapters.signals import PolledSignals
+from haulier.adapters.worker_locks import new_worker
+from haulier.bootstrap import Identity, Service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
+from haulier.core.event import Event
+from haulier.directories import prepare_directories
+from haulier.engine.courier import Courier
+from haulier.engine.hooks import NO_HOOKS, Hooks
+from haulier.engine.janitor import Janitor
 from haulier.server.logs import LossyLog
 from haulier.start_checks import check_service
 
@@ -131,3 +142,54 @@ def test_starts_at_once_agree_on_one_secret(tmp_path: Path) -> None:
         secrets = set(pool.map(lambda _: load_secret(tmp_path, setting="data_dir"), range(8)))
     assert len(secrets) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
+
+
+@contextlib.asynccontextmanager
+async def service_in(root: Path, hooks: Hooks = NO_HOOKS) -> AsyncIterator[Service]:
+    settings = Settings(data_dir=root, home=root / "home", image_processes=0, no_transfers=True)
+    service = Service(settings, prepare_directories(settings), Identity(worker=new_worker()), hooks=hooks)
+    async with service.lifespan():
+        yield service
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "method"),
+    [(PolledSignals, "signals", "listen"), (Janitor, "janitor", "run"), (Courier, "webhook", "run")],
+)
+async def test_a_part_that_keeps_failing_is_started_again_and_told_to_who_asks_for_readiness(
+    part: type, name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, enough = Counter[object](), asyncio.Event()
+
+    async def fail(part: object, *_: object) -> None:
+        await asyncio.sleep(0)
+        starts[part] += 1
+        if starts[part] == 4:
+            enough.set()
+            await asyncio.Event().wait()
+        raise ValueError("ours")
+
+    async def hear(_event: Event) -> None:
+        """Be one who has to be told."""
+
+    monkeypatch.setattr(part, method, fail)
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    async with service_in(tmp_path, Hooks(on_record=hear)) as service, asyncio.timeout(20):
+        await enough.wait()
+        assert await service.readiness() == [f"{name} keeps failing; see the log"]
+
+
+async def test_a_look_at_readiness_that_breaks_leaves_no_other_look_unawaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise ValueError("ours")
+
+    async with service_in(tmp_path) as service:
+        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.SqliteDatabase.read", breaks)
+        with warnings.catch_warnings(record=True) as caught, pytest.raises(ValueError, match="ours"):
+            warnings.simplefilter("always")
+            await service.readiness()
+        gc.collect()
+        monkeypatch.undo()
+    assert [str(warning.message) for warning in caught] == []

@@ -11,12 +11,13 @@ from typing import Final, Generic, TypeVar
 
 from haulier.core.errors import UploadBusy
 from haulier.core.session import Session
+from haulier.engine.background import SETTLE_S
 from haulier.engine.context import SessionContext
 from haulier.ports import Transaction
 
 D = TypeVar("D")
 
-LET_GO_S: Final = 10.0
+LET_GO_S: Final = SETTLE_S
 """How long a newer request waits for a holder in another process that lives: as long as its last step may take."""
 LOOK_S: Final = 0.5
 """How often it looks whether that holder still lives, which nobody would tell it."""

@@ -34,7 +34,7 @@ from haulier.core.errors import (
 )
 from haulier.core.session import MIB, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.engine.append_claims import AppendClaims
-from haulier.engine.background import finish_anyway
+from haulier.engine.background import SETTLE_S, finish_anyway
 from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
 from haulier.engine.endings import Endings
@@ -46,9 +46,6 @@ CHECKPOINT_BYTES: Final = 8 * MIB
 """Most bytes without a row: what a client sends again at worst after the machine went down."""
 CHECKPOINT_S: Final = 1.0
 """Longest time without a row while bytes come: how old the offset is that others see."""
-
-SETTLE_S: Final = 10.0
-"""Longest time that a cancelled request goes on, to write down what it brought."""
 
 log = structlog.get_logger()
 

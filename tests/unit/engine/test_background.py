@@ -6,7 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from haulier.core.errors import StorageUnavailable
-from haulier.engine.background import Background, finish_anyway
+from haulier.engine.background import STEADY_S, Background, finish_anyway
+from haulier.testing import ManualClock
 from tests.support.engine import beside, until
 
 
@@ -74,7 +75,7 @@ async def test_a_write_that_fails_after_a_cancel_does_not_hide_the_cancel() -> N
         await task
 
 
-async def test_a_second_cancel_leaves_the_write_to_its_end() -> None:
+async def test_more_cancels_still_wait_for_the_write_and_are_raised_once() -> None:
     go, written = asyncio.Event(), []
 
     async def write() -> None:
@@ -84,13 +85,14 @@ async def test_a_second_cancel_leaves_the_write_to_its_end() -> None:
 
     task = beside(finish_anyway(write()))
     await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.sleep(0)
-    task.cancel()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    go.set()
-    await until(lambda: written == [1])
+    assert written == [1]
 
 
 async def test_a_write_that_never_ends_is_given_up_at_the_deadline() -> None:
@@ -138,3 +140,81 @@ async def test_what_nobody_awaits_is_logged_and_a_mistake_of_ours_with_its_trace
     (logged,) = logs
     assert (logged["log_level"], logged["event"]) == (level, event)
     assert logged.get("exc_info") is (error if level == "error" else None)
+
+
+class Fragile:
+    """Work that shall never end, and ends as a test says."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Run until it breaks."""
+        self.starts += 1
+        self.end = asyncio.get_running_loop().create_future()
+        await self.end
+
+
+async def broken(work: Fragile, error: BaseException | None, clock: ManualClock) -> None:
+    """Let it break, and wait until it is to be started again."""
+    if error is None:
+        work.end.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        work.end.cancel()
+    else:
+        work.end.set_exception(error)
+    await until(lambda: clock.sleepers == 1)
+
+
+ENDS = [
+    ValueError("ours"),
+    StorageUnavailable("theirs"),
+    ExceptionGroup("", [OSError()]),
+    asyncio.CancelledError(),
+]
+
+
+@pytest.mark.parametrize("error", [*ENDS, None], ids=repr)
+async def test_what_shall_never_end_is_started_again_however_it_ended(error: BaseException | None) -> None:
+    background, clock, work = Background(), ManualClock(), Fragile()
+    with capture_logs() as logs:
+        background.keep_running("signals", work.run, clock=clock, chance=lambda: 1.0)
+        await until(lambda: work.starts == 1)
+        await broken(work, error, clock)
+        clock.advance(0.5)
+        await asyncio.sleep(0)
+        assert work.starts == 1
+        clock.advance(0.5)
+        await until(lambda: work.starts == 2)
+    assert {
+        "event": "background.restarts",
+        "task": "signals",
+        "failures": 1,
+        "in_s": 1.0,
+        "log_level": "warning",
+    } in logs
+    await background.stop(grace_s=0)
+
+
+async def test_what_keeps_dying_is_told_until_it_has_run_for_a_while() -> None:
+    background, clock, work = Background(), ManualClock(), Fragile()
+    task = background.keep_running("signals", work.run, clock=clock, chance=lambda: 1.0)
+    for failures in (1, 2, 3):
+        await until(lambda: work.starts == failures)  # noqa: B023 - awaited at once
+        assert background.dying() == []
+        await broken(work, ValueError("ours"), clock)
+        clock.advance(30)
+    assert background.dying() == ["signals"]
+    await until(lambda: work.starts == 4)
+    assert background.dying() == ["signals"]
+    clock.advance(STEADY_S)
+    assert background.dying() == []
+    await broken(work, ValueError("ours"), clock)  # the first one again
+    clock.advance(1.0)
+    await until(lambda: work.starts == 5)
+    assert background.dying() == []
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert background.dying() == []

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, cast
 
+import structlog
 import uvicorn
 
 from haulier.core.errors import ConfigError
@@ -31,6 +32,8 @@ REPEAT_S: Final = 0.5
 """Longer than any wrapper takes to pass a signal on, shorter than a person takes to insist."""
 _BACKLOG: Final = 2048
 """Connections that wait to be accepted; uvicorn's default, cut by the kernel to its own limit."""
+
+log = structlog.get_logger()
 
 Ready = Callable[[int], None]
 """Told, once, the real port when the server takes requests."""
@@ -70,9 +73,13 @@ class HaulierServer(uvicorn.Server):
         """Accept nothing more, let the application save what is running, then close."""
         for server in self.servers:
             server.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(STOPPING_S) as self._saving:
                 await self._on_stopping()
+        except TimeoutError:
+            log.warning("server.not_all_saved", after_s=STOPPING_S)
+        except Exception:  # whatever it was: connections and the application's lifespan still have to end
+            log.exception("server.saving_failed")
         self._saving = None
         await super().shutdown(sockets=sockets)
         self._loop = None  # from here on nothing is left to be hurried

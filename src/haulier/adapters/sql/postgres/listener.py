@@ -41,7 +41,7 @@ async def listen(
                 yield None
                 async for notice in notices:
                     yield notice.payload
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:  # a driver that finds its connection closed says InterfaceError
             await _pause(error, delays)
 
 
@@ -59,6 +59,6 @@ async def _listening(
         await connection.close()
 
 
-async def _pause(error: psycopg.OperationalError, delays: Iterator[float]) -> None:
+async def _pause(error: psycopg.Error, delays: Iterator[float]) -> None:
     log.warning("database.listener_lost", error=type(error).__name__, sqlstate=error.sqlstate)
     await sleep(next(delays))
