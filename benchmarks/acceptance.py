@@ -65,10 +65,10 @@ async def measure(accept: Accept, start: int, *, durable: bool) -> tuple[float, 
     return alone, IN_CROWDS / (time.perf_counter() - began), start + IN_CROWDS
 
 
-async def row(name: str, url: str, *, durable: bool) -> tuple[str, float, float]:
+async def row(name: str, place: Path | str, *, durable: bool) -> tuple[str, float, float]:
     """Measure one line of the table, the median of its rounds."""
     print(name, file=sys.stderr)
-    async with prepared(open_database(url)) as accept:
+    async with prepared(open_database(place)) as accept:
         number, results = 10 * CROWD, []
         for _ in range(ROUNDS):
             alone, crowd, number = await measure(accept, number, durable=durable)
@@ -81,8 +81,8 @@ async def rows(place: str | None) -> list[tuple[str, float, float]]:
     """Measure all lines; the files lie in a temporary folder in `place`."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         found = [
-            await row("SQLite, process", f"sqlite:///{Path(folder) / 'process.db'}", durable=False),
-            await row("SQLite, power", f"sqlite:///{Path(folder) / 'power.db'}", durable=True),
+            await row("SQLite, process", Path(folder) / "process.db", durable=False),
+            await row("SQLite, power", Path(folder) / "power.db", durable=True),
         ]
     SETTINGS.update(fsync="on", full_page_writes="on")
     with own_cluster() as cluster:

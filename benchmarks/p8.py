@@ -108,15 +108,14 @@ async def read(database: SqlDatabase, query: HistoryQuery) -> float:
 
 
 @contextmanager
-def filled(kind: str, directory: Path, sizes: tuple[int, int]) -> Iterator[dict[int, str]]:
-    """Give the URLs of two databases with so many records."""
+def filled(kind: str, directory: Path, sizes: tuple[int, int]) -> Iterator[Mapping[int, Path | str]]:
+    """Give the places of two databases with so many records."""
     if kind == "SQLite":
-        urls = {count: f"sqlite:///{directory / f'{count}.db'}" for count in sizes}
-        for url in urls.values():
-            asyncio.run(migrate(url))
-        for count in sizes:
-            fill_sqlite(directory / f"{count}.db", count)
-        yield urls
+        files = {count: directory / f"{count}.db" for count in sizes}
+        for count, file in files.items():
+            asyncio.run(migrate(file))
+            fill_sqlite(file, count)
+        yield files
         return
     with own_cluster() as cluster:
         for count in sizes:
@@ -128,12 +127,14 @@ def filled(kind: str, directory: Path, sizes: tuple[int, int]) -> Iterator[dict[
         yield urls
 
 
-async def migrate(url: str) -> None:
-    async with open_database(url):
+async def migrate(place: Path | str) -> None:
+    async with open_database(place):
         pass
 
 
-async def compare(kind: str, urls: dict[int, str]) -> list[tuple[str, str, float, float, float, float]]:
+async def compare(
+    kind: str, urls: Mapping[int, Path | str]
+) -> list[tuple[str, str, float, float, float, float]]:
     """Return a row a query, and one for the last page."""
     (small, large) = urls
     rows = []

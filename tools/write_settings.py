@@ -33,7 +33,8 @@ MEANING = {
     "interim_responses": "Whether uploads that can be resumed are told so while they run, by status 104. Turn it off behind "
     "nginx, which takes that for the answer or waits for ever.",
     "database_url": "Another place for the rows: an SQLite file (three slashes begin a relative path, four an absolute "
-    "one), or [a PostgreSQL database](../howto/run-on-postgresql.md). Unset: `haulier.db` in the data directory.",
+    "one; `%3F`, `%23` and `%25` are `?`, `#` and `%`), or [a PostgreSQL database](../howto/run-on-postgresql.md). "
+    "Unset: `haulier.db` in the data directory.",
     "storage_url": "Another place for the bytes. Unset: the data directory.",
     "public_url": "The address that callers use, maybe with a path; links are built from it. Requires tokens.",
     "trusted_proxies": "Whose `X-Forwarded-*` and `Forwarded` are believed; see "

@@ -192,14 +192,15 @@ class Settings(BaseSettings):
         return self.data_dir.expanduser().resolve()
 
     @property
-    def database(self) -> str:
-        """The URL of the rows, to be opened."""
-        return self.database_url or "" if self.on_postgres else f"sqlite:///{self.database_file}"
+    def database(self) -> str | Path:
+        """Where the rows are, to be opened: the URL of a PostgreSQL database, or a file of SQLite."""
+        url = self.database_url
+        return url if url is not None and self.on_postgres else self.database_file
 
     @property
     def database_place(self) -> str:
         """Where the rows are, in words that may be printed."""
-        return without_secrets(self.database) if self.on_postgres else str(self.database_file)
+        return without_secrets(str(self.database)) if self.on_postgres else str(self.database_file)
 
     @property
     def on_postgres(self) -> bool:
@@ -211,7 +212,7 @@ class Settings(BaseSettings):
         """Where SQLite keeps its rows, if it does."""
         if self.database_url is None:
             return self.root / "haulier.db"
-        # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
+        # Three slashes before a relative path, four before an absolute one: as SQLAlchemy has it.
         return Path(unquote(self.database_url.removeprefix("sqlite:///"))).resolve()
 
     @property
@@ -265,8 +266,15 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str | None) -> str | None:
         if value is None or value.startswith("postgresql://"):
             return value
-        if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///").strip("/"):
+        path = unquote(value.removeprefix("sqlite:///"))
+        if not value.startswith("sqlite:///") or not path.strip("/") or path == ":memory:" or "\0" in path:
             raise ValueError("neither a SQLite file nor a PostgreSQL database")
+        if "?" in value or "#" in value:
+            raise ConfigError(
+                "database_url",
+                value,
+                "sqlite:///PATH with %3F for ? and %23 for #, and nothing behind the path",
+            )
         return value
 
     @field_validator("webhooks")
@@ -286,8 +294,12 @@ class Settings(BaseSettings):
                 "storage_url", without_secrets(value), "file:///PATH; S3 comes in a later version"
             )
         parts = urlsplit(value)
-        if parts.scheme != "file" or parts.netloc or not parts.path.strip("/"):
+        if parts.scheme != "file" or parts.netloc or not parts.path.strip("/") or "\0" in unquote(parts.path):
             raise ValueError("not a local directory")
+        if "?" in value or "#" in value:
+            raise ConfigError(
+                "storage_url", value, "file:///PATH with %3F for ? and %23 for #, and nothing behind the path"
+            )
         return value
 
     @field_validator("jobs")

@@ -116,7 +116,7 @@ async def _in_memory(_: Path) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def _on_disk(root: Path) -> AsyncIterator[Engine]:
-    async with SqliteDatabase(f"sqlite:///{root / 'haulier.db'}") as database:
+    async with SqliteDatabase(root / "haulier.db") as database:
         sink = DiskSink(root, min_free=0)
         one = Engine(database, sink, ManualClock())
         yield one

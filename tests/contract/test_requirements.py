@@ -27,6 +27,7 @@ from haulier.core.record import RecordStatus
 from haulier.directories import prepare_directories
 from haulier.server.presenter import present, present_all
 from haulier.start_checks import check_service
+from tests.support.databases import alchemy_url
 from tests.support.postgres import empty_database, fresh_database
 from tests.support.real_service import RealService, as_json, real_service
 from tests.support.small_disk import read_only, small_disk
@@ -445,9 +446,9 @@ class TestGroup7History:
         assert len(ids) == len(set(ids)) == 30
 
 
-def tables_of(url: str) -> tuple[set[str], set[str]]:
+def tables_of(place: Path | str) -> tuple[set[str], set[str]]:
     """Return the names of tables and of their indexes."""
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = sa.create_engine(alchemy_url(place))
     try:
         seen = sa.inspect(engine)
         tables = set(seen.get_table_names())
@@ -457,17 +458,17 @@ def tables_of(url: str) -> tuple[set[str], set[str]]:
 
 
 @contextmanager
-def empty_rows(kind: str, tmp_path: Path) -> Iterator[str]:
-    """Give the URL of a database without tables."""
+def empty_rows(kind: str, tmp_path: Path) -> Iterator[Path | str]:
+    """Give the place of a database without tables."""
     if kind == "sqlite":
-        yield f"sqlite:///{tmp_path / 'haulier.db'}"
+        yield tmp_path / "haulier.db"
     else:
         with empty_database() as url:
             yield url
 
 
-async def start(url: str) -> None:
-    async with open_database(url) as database:
+async def start(place: Path | str) -> None:
+    async with open_database(place) as database:
         assert await database.read(lambda tx: tx.capsules.exists("default"))
 
 
@@ -477,35 +478,35 @@ KINDS = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 class TestGroup9Schema:
     @KINDS
     async def test_9_1_all_tables_are_there(self, tmp_path: Path, kind: str) -> None:
-        with empty_rows(kind, tmp_path) as url:
-            await start(url)
-            assert {"records", "assets", "file_metadata", "uploads", "chunks", "capsules"} <= tables_of(url)[
-                0
-            ]
-            assert set(models.metadata.tables) <= tables_of(url)[0]
+        with empty_rows(kind, tmp_path) as place:
+            await start(place)
+            assert {"records", "assets", "file_metadata", "uploads", "chunks", "capsules"} <= tables_of(
+                place
+            )[0]
+            assert set(models.metadata.tables) <= tables_of(place)[0]
 
     @KINDS
     async def test_9_2_they_are_made_at_start_by_one_of_several_processes(
         self, tmp_path: Path, kind: str
     ) -> None:
-        with empty_rows(kind, tmp_path) as url:
-            await asyncio.gather(*(start(url) for _ in range(4)))
-            await start(url)
-            assert "file_metadata" in tables_of(url)[0]
+        with empty_rows(kind, tmp_path) as place:
+            await asyncio.gather(*(start(place) for _ in range(4)))
+            await start(place)
+            assert "file_metadata" in tables_of(place)[0]
 
     @KINDS
     async def test_9_3_every_filter_of_a_history_has_its_index(self, tmp_path: Path, kind: str) -> None:
-        with empty_rows(kind, tmp_path) as url:
-            await start(url)
-            assert {"ix_records_owner", "ix_records_owner_status"} <= tables_of(url)[1]
+        with empty_rows(kind, tmp_path) as place:
+            await start(place)
+            assert {"ix_records_owner", "ix_records_owner_status"} <= tables_of(place)[1]
 
     def test_9_4_a_migration_that_fails_says_so_and_changes_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "haulier.db"
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("CREATE TABLE file_metadata (of_somebody_else TEXT)")
         with pytest.raises(StorageUnavailable, match="file_metadata"):
-            asyncio.run(start(f"sqlite:///{path}"))
-        assert tables_of(f"sqlite:///{path}")[0] == {"file_metadata"}
+            asyncio.run(start(path))
+        assert tables_of(path)[0] == {"file_metadata"}
 
     @KINDS
     async def test_9_5_both_databases_store_the_same(self, tmp_path: Path, kind: str) -> None:
@@ -518,9 +519,9 @@ class TestGroup9Schema:
     @KINDS
     async def test_9_6_foreign_keys_and_constraints_hold(self, tmp_path: Path, kind: str) -> None:
         values = "('r', 'text/plain', '[]')"
-        with empty_rows(kind, tmp_path) as url:
-            await start(url)
-            engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        with empty_rows(kind, tmp_path) as place:
+            await start(place)
+            engine = sa.create_engine(alchemy_url(place))
             with engine.connect() as connection:
                 if kind == "sqlite":
                     connection.exec_driver_sql("PRAGMA foreign_keys = ON")

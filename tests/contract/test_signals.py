@@ -62,8 +62,8 @@ async def listening(signals: Any) -> AsyncIterator[FakeEars]:
 
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncIterator[tuple[SqliteDatabase, SqliteDatabase]]:
-    url = f"sqlite:///{tmp_path / 'rows.db'}"
-    async with SqliteDatabase(url) as one, SqliteDatabase(url) as two:
+    path = tmp_path / "rows.db"
+    async with SqliteDatabase(path) as one, SqliteDatabase(path) as two:
         yield one, two
 
 
@@ -86,7 +86,7 @@ async def test_sqlite_counts_the_commits_of_others_only(
 
 
 async def test_a_closed_sqlite_counts_no_commits(tmp_path: Path) -> None:
-    async with SqliteDatabase(f"sqlite:///{tmp_path / 'rows.db'}") as database:
+    async with SqliteDatabase(tmp_path / "rows.db") as database:
         pass
     with pytest.raises(StorageUnavailable):
         await database.commits_of_others()

@@ -43,11 +43,8 @@ from haulier.testing.rows import (
     see_record,
     upload,
 )
+from tests.support.databases import alchemy_url
 from tests.support.small_disk import small_disk
-
-
-def url_of(path: Path) -> str:
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
-    async with SqliteDatabase(url_of(path), busy_timeout_s=0.2) as database:
+    async with SqliteDatabase(path, busy_timeout_s=0.2) as database:
         yield database
 
 
@@ -93,7 +90,7 @@ class Gate:
 
 def described(path: Path) -> dict[str, list[str]]:
     """Return every table as the database knows it, in an order that does not depend on its history."""
-    inspector = sa.inspect(sa.create_engine(url_of(path), poolclass=sa.NullPool))
+    inspector = sa.inspect(sa.create_engine(alchemy_url(path), poolclass=sa.NullPool))
     return {
         table: sorted(
             json.dumps(fact, default=str, sort_keys=True)
@@ -114,35 +111,19 @@ def described(path: Path) -> dict[str, list[str]]:
 
 
 class TestPlace:
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "postgresql://localhost/haulier",
-            "sqlite://",
-            "sqlite:///:memory:",
-            "sqlite:///x?mode=ro",
-            "haulier.db",
-            "",
-        ],
-    )
-    def test_another_place_than_a_file_is_refused(self, url: str) -> None:
-        with pytest.raises(ConfigError) as refused:
-            SqliteDatabase(url)
-        assert refused.value.setting == "database_url"
-
     async def test_a_missing_directory_is_unavailable(self, tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable, match="No such file"):
-            await SqliteDatabase(url_of(tmp_path / "none" / "haulier.db")).open()
+            await SqliteDatabase(tmp_path / "none" / "haulier.db").open()
 
     async def test_what_is_no_database_is_unavailable(self, path: Path) -> None:
         path.write_bytes(  # noqa: ASYNC240 - nothing else runs yet
             b"this is not a database" * 100
         )
         with pytest.raises(StorageUnavailable, match="NOTADB"):
-            await SqliteDatabase(url_of(path)).open()
+            await SqliteDatabase(path).open()
 
     async def test_a_closed_database_refuses_and_opens_again(self, path: Path) -> None:
-        database = SqliteDatabase(url_of(path))
+        database = SqliteDatabase(path)
         await database.close()
         async with database:
             await add_upload(database, upload("a"))
@@ -177,49 +158,49 @@ class TestSchema:
         self, database: SqliteDatabase, path: Path, tmp_path: Path
     ) -> None:
         other = tmp_path / "models.db"
-        engine = sa.create_engine(url_of(other), poolclass=sa.NullPool)
+        engine = sa.create_engine(alchemy_url(other), poolclass=sa.NullPool)
         metadata.create_all(engine)
         assert described(path) == described(other)
 
     async def test_alembic_finds_nothing_to_change(self, database: SqliteDatabase, path: Path) -> None:
-        with sa.create_engine(url_of(path), poolclass=sa.NullPool).connect() as connection:
+        with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
     def test_the_first_migration_can_be_taken_back(self, path: Path) -> None:
-        with sa.create_engine(url_of(path), poolclass=sa.NullPool).begin() as connection:
+        with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).begin() as connection:
             command.upgrade(alembic_config(connection), "head")
             command.downgrade(alembic_config(connection), "base")
         assert schema_of(path) == {}
 
     async def test_opening_again_changes_nothing(self, path: Path) -> None:
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             await add_upload(database, upload("a"))
         before = schema_of(path)
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             assert await see(database, "a") == upload("a")
         assert schema_of(path) == before
 
     async def test_a_database_of_a_newer_version_is_refused_untouched(self, path: Path) -> None:
-        async with SqliteDatabase(url_of(path)):
+        async with SqliteDatabase(path):
             pass
         with looking_into(path) as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(ConfigError, match="9999 is newer"):
-            await SqliteDatabase(url_of(path)).open()
+            await SqliteDatabase(path).open()
 
     async def test_a_migration_that_fails_leaves_the_database_as_it_was(self, path: Path) -> None:
         with looking_into(path) as connection:
             connection.execute("CREATE TABLE uploads (mine)")
         with pytest.raises(StorageUnavailable, match="already exists"):
-            await SqliteDatabase(url_of(path)).open()
+            await SqliteDatabase(path).open()
         assert schema_of(path) == {"uploads": ["CREATE TABLE uploads (mine)"]}
 
     async def test_a_database_from_before_there_were_callers_keeps_what_it_holds(self, path: Path) -> None:
-        with sa.create_engine(url_of(path), poolclass=sa.NullPool).begin() as connection:
+        with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).begin() as connection:
             command.upgrade(alembic_config(connection), "0001")
             for statement in FROM_BEFORE_CALLERS:
                 connection.exec_driver_sql(statement)
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             default = await database.read(lambda tx: tx.capsules.load("default"))
             assert default is not None
             assert (default.owner, default.policy) == ("local", CapsulePolicy(admits_users=True))
@@ -237,7 +218,7 @@ class TestSchema:
     def test_four_processes_start_at_once_on_a_new_database(self, path: Path) -> None:
         starts = [
             subprocess.Popen(
-                [sys.executable, "-c", STARTER, url_of(path), f"s{number}"],
+                [sys.executable, "-c", STARTER, str(path), f"s{number}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -294,11 +275,12 @@ class TestSchema:
 
 STARTER = """
 import asyncio, sys
+from pathlib import Path
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.testing.rows import add_upload, upload
 
 async def main():
-    async with SqliteDatabase(sys.argv[1]) as database:
+    async with SqliteDatabase(Path(sys.argv[1])) as database:
         await add_upload(database, upload(sys.argv[2]))
 
 print("imported", flush=True)
@@ -418,7 +400,7 @@ class TestGroups:
         assert levels == [2, 2]
 
     async def test_closing_finishes_what_waits(self, path: Path) -> None:
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             jobs = [asyncio.ensure_future(add_upload(database, upload(f"s{n}"))) for n in range(30)]  # noqa: TID251
             await asyncio.sleep(0)
         await asyncio.gather(*jobs)
@@ -524,7 +506,7 @@ class TestBrokenConnections:
 
 class TestOtherProcesses:
     async def test_a_short_lock_is_waited_out(self, path: Path) -> None:
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             with looking_into(path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 write = asyncio.gather(add_upload(database, upload("a")))
@@ -553,13 +535,13 @@ class TestOtherProcesses:
 
             fcntl.flock(file, fcntl.LOCK_EX)
             with pytest.raises(StorageUnavailable, match="held by another start"):
-                await SqliteDatabase(url_of(path), busy_timeout_s=0.1).open()
+                await SqliteDatabase(path, busy_timeout_s=0.1).open()
 
     async def test_a_killed_process_leaves_only_whole_commits(self, path: Path) -> None:
-        async with SqliteDatabase(url_of(path)):
+        async with SqliteDatabase(path):
             pass
-        acknowledged = await asyncio.to_thread(_write_until_killed, url_of(path))
-        async with SqliteDatabase(url_of(path)) as database:
+        acknowledged = await asyncio.to_thread(_write_until_killed, path)
+        async with SqliteDatabase(path) as database:
             with looking_into(path) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -574,11 +556,12 @@ class TestOtherProcesses:
 
 WRITER = """
 import asyncio, sys
+from pathlib import Path
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.testing.rows import record, upload, chunk
 
 async def main():
-    async with SqliteDatabase(sys.argv[1]) as database:
+    async with SqliteDatabase(Path(sys.argv[1])) as database:
         async def begin(number):
             session = upload(f"s{number}")
             async def work(tx):
@@ -596,9 +579,11 @@ asyncio.run(main())
 """
 
 
-def _write_until_killed(url: str) -> list[str]:
+def _write_until_killed(path: Path) -> list[str]:
     """Let another process write in crowds; kill it when it has had 200 answers; return those."""
-    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         answers = [next(writer.stdout).strip() for _ in range(200)]
         writer.send_signal(signal.SIGKILL)
@@ -628,7 +613,7 @@ class TestReads:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("haulier.adapters.sql.sqlite.database.LONG_STATEMENT", 1)
-        async with SqliteDatabase(url_of(path)) as database:
+        async with SqliteDatabase(path) as database:
             for _ in range(2):  # the connection that was interrupted is good for the next one
                 assert (await self.places(database))[-1] == "haulier-sql-reader"
 
@@ -661,7 +646,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 class TestFullDisk:
     async def test_a_full_disk_is_told_and_the_database_goes_on_afterwards(self, tiny_disk: Path) -> None:
-        async with SqliteDatabase(url_of(tiny_disk / "haulier.db")) as database:
+        async with SqliteDatabase(tiny_disk / "haulier.db") as database:
             await add_upload(database, upload("a", size=2**30))
             ballast = tiny_disk / "ballast"
             _fill(ballast)
@@ -679,7 +664,7 @@ class TestFullDisk:
 
     async def test_what_frees_room_is_written_on_a_full_disk(self, tmp_path: Path) -> None:
         with small_disk(tmp_path / "disk", size=16 * SPARE_BYTES) as disk:
-            async with SqliteDatabase(url_of(disk.path / "haulier.db")) as database:
+            async with SqliteDatabase(disk.path / "haulier.db") as database:
                 await add_upload(database, upload("a", size=2**30))
                 with disk.filled():
                     _, refusal = await _accept_until_full(database)
@@ -696,7 +681,7 @@ class TestFullDisk:
     async def test_a_start_on_a_full_disk_is_told(self, tiny_disk: Path) -> None:
         _fill(tiny_disk / "ballast")
         with pytest.raises((StorageFull, StorageUnavailable)) as refused:
-            await SqliteDatabase(url_of(tiny_disk / "haulier.db")).open()
+            await SqliteDatabase(tiny_disk / "haulier.db").open()
         assert isinstance(refused.value, StorageFull), refused.value
 
 
@@ -734,11 +719,11 @@ def test_the_schema_of_this_version_is_the_newest_migration() -> None:
 
 
 async def test_a_second_start_imports_no_migrations(path: Path) -> None:
-    async with SqliteDatabase(url_of(path)):
+    async with SqliteDatabase(path):
         pass
     look = (
-        "import asyncio, sys; from haulier.adapters.sql.sqlite.database import SqliteDatabase\n"
-        f"database = SqliteDatabase({url_of(path)!r}); asyncio.run(database.open()); asyncio.run(database.close())\n"
+        "import asyncio, sys; from pathlib import Path; from haulier.adapters.sql.sqlite.database import SqliteDatabase\n"
+        f"database = SqliteDatabase(Path({str(path)!r})); asyncio.run(database.open()); asyncio.run(database.close())\n"
         "sys.exit('alembic' in sys.modules)"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", look)

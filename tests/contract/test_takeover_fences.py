@@ -121,21 +121,21 @@ class Held:
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
     if request.param == "SQLite":
-        yield f"sqlite:///{tmp_path / 'haulier.db'}"
+        yield tmp_path / "haulier.db"
     else:
         with fresh_database() as postgres:
             yield postgres
 
 
 @pytest.fixture
-async def processes(url: str, tmp_path: Path) -> AsyncIterator[tuple[Process, Process]]:
+async def processes(place: Path | str, tmp_path: Path) -> AsyncIterator[tuple[Process, Process]]:
     """The one that is held back, and the newer one."""
     async with AsyncExitStack() as stack, asyncio.timeout(DEADLINE_S):
         made = []
         for name in ("old", "new"):
-            database = open_database(url)
+            database = open_database(place)
             await stack.enter_async_context(database)
             made.append(Process(name, database, tmp_path))
         yield made[0], made[1]

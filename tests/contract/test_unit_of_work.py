@@ -27,7 +27,7 @@ class TestSqliteDatabase(UnitOfWorkContract):
     @pytest.fixture
     async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
         path = tmp_path / "haulier.db"
-        async with SqliteDatabase(f"sqlite:///{path}") as database:
+        async with SqliteDatabase(path) as database:
             with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 for statement in CAPSULES:
                     connection.execute(statement)

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.files import MIB, make_file, sha256
-from tests.support.processes import Commands, ServeProcess
+from tests.support.processes import Commands, ServeProcess, serving
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_data_directory_of_any_name_has_its_database_inside(tmp_path: Path, workers: str) -> None:
+    odd = tmp_path / "what?x#y%20z"
+    with serving(odd, {"HAULIER_WORKERS": workers, "HAULIER_HOME": str(tmp_path / "home")}) as service:
+        commands = Commands(service.url, tmp_path / "work")
+        source = make_file(commands.folder / "a.bin", 1000, seed=1)
+        assert commands.run("put", source).code == 0
+        assert [row["filename"] for row in commands.run("ls", "--json").documents] == ["a.bin"]
+    assert (odd / "haulier.db").stat().st_size > 0
+    assert {path.name for path in tmp_path.iterdir()} == {odd.name, f"{odd.name}.log", "home", "work"}
 
 
 def test_files_of_curl_and_put_are_listed_and_come_back_equal(

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from haulier.core.errors import ConfigError
 from haulier.server.http.serving import HaulierServer, listen, port_holder
+from tests.support.engine import beside
 from tests.support.raw_http import DEADLINE_S, served
 
 
@@ -75,7 +76,7 @@ class TestSaving:
         server = HaulierServer(config, on_ready=lambda _port: ready.set(), on_stopping=breaks)
         bound = listening()
         with capture_logs() as logs:
-            serving = asyncio.ensure_future(server.serve(sockets=[bound]))
+            serving = beside(server.serve(sockets=[bound]))
             await ready.wait()
             server.should_exit = True
             await asyncio.wait_for(serving, DEADLINE_S)

@@ -33,6 +33,7 @@ from haulier.core.errors import (
 from haulier.core.record import RecordStatus
 from haulier.directories import prepare_directories
 from haulier.server.presenter import HistoryItemOut, present, present_all
+from tests.support.databases import alchemy_url
 from tests.support.postgres import empty_database, fresh_database
 from tests.support.real_service import RealService, real_service
 
@@ -330,15 +331,15 @@ def test_property_8_each_upload_has_a_complete_record(world: World) -> None:
 def test_property_11_the_schema_is_right_after_every_start(tmp_path: Path, kind: str) -> None:
     """However many start at once, and however often."""
 
-    async def start(url: str) -> None:
-        async with open_database(url):
+    async def start(place: Path | str) -> None:
+        async with open_database(place):
             pass
 
-    async def start_some(url: str, count: int) -> None:
-        await asyncio.gather(*(start(url) for _ in range(count)))
+    async def start_some(place: Path | str, count: int) -> None:
+        await asyncio.gather(*(start(place) for _ in range(count)))
 
-    def check(url: str) -> None:
-        engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    def check(place: Path | str) -> None:
+        engine = sa.create_engine(alchemy_url(place))
         seen = sa.inspect(engine)
         for table in models.metadata.tables.values():
             assert {column["name"] for column in seen.get_columns(table.name)} == set(table.columns.keys())
@@ -347,20 +348,20 @@ def test_property_11_the_schema_is_right_after_every_start(tmp_path: Path, kind:
         engine.dispose()
 
     @contextmanager
-    def place() -> Iterator[str]:
+    def somewhere_new() -> Iterator[Path | str]:
         if kind == "sqlite":
             with somewhere() as folder:
-                yield f"sqlite:///{folder / 'haulier.db'}"
+                yield folder / "haulier.db"
         else:
             yield shared
 
     @CASES
     @given(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     def attempt(starts: list[int]) -> None:
-        with place() as url:
+        with somewhere_new() as place:
             for count in starts:
-                asyncio.run(start_some(url, count))
-                check(url)
+                asyncio.run(start_some(place, count))
+                check(place)
 
     if kind == "sqlite":
         attempt()

@@ -76,7 +76,7 @@ def template() -> Path:
     path = Path(tempfile.mkdtemp()) / "template.db"
 
     async def make() -> None:
-        async with SqliteDatabase(f"sqlite:///{path}"):
+        async with SqliteDatabase(path):
             with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 for name, quota in list(CAPSULES.items())[1:]:
                     connection.execute(
@@ -93,7 +93,7 @@ def on_sqlite(ends: contextlib.ExitStack) -> SqlDatabase:
     """Return a fresh database in a file."""
     path = Path(ends.enter_context(tempfile.TemporaryDirectory())) / "haulier.db"
     shutil.copy(template(), path)
-    return open_database(f"sqlite:///{path}")
+    return open_database(path)
 
 
 def on_postgres(ends: contextlib.ExitStack) -> SqlDatabase:

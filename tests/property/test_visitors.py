@@ -36,14 +36,14 @@ NOBODYS: Final = sign_visitor("019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11", b"somebody
 
 
 @contextmanager
-def rows_of(kind: str) -> Iterator[str]:
-    """Give the URL of an empty database of that kind."""
+def rows_of(kind: str) -> Iterator[Path | str]:
+    """Give the place of an empty database of that kind."""
     with ExitStack() as stack:
         if kind == "postgresql":
             yield stack.enter_context(fresh_database())
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="haulier-visitors-"))
-            yield f"sqlite:///{folder}/haulier.db"
+            yield Path(folder) / "haulier.db"
 
 
 class Running:
@@ -83,8 +83,9 @@ def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HttpService]:
     data: Path = tmp_path_factory.mktemp("visitors")
-    with rows_of(request.param) as url, asyncio.Runner() as runner:
-        chosen = Settings(data_dir=data, database_url=url, local_users=True, image_processes=0)
+    with rows_of(request.param) as place, asyncio.Runner() as runner:
+        elsewhere = f"sqlite:///{place}" if isinstance(place, Path) else place
+        chosen = Settings(data_dir=data, database_url=elsewhere, local_users=True, image_processes=0)
         stack = AsyncExitStack()
 
         async def start() -> Any:
@@ -161,8 +162,8 @@ class Rows(Running):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def rows(request: pytest.FixtureRequest) -> Iterator[Rows]:
-    with rows_of(request.param) as url, asyncio.Runner() as runner:
-        database = open_database(url)
+    with rows_of(request.param) as place, asyncio.Runner() as runner:
+        database = open_database(place)
         runner.run(_enter(database))
         yield Rows(runner, database)
         runner.run(database.__aexit__(None, None, None))

@@ -84,8 +84,8 @@ class _ListeningTransaction:
 class UnluckyDatabase(SqliteDatabase):
     """The database with a point inside and after each writing transaction."""
 
-    def __init__(self, accidents: Accidents, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, accidents: Accidents, path: Path) -> None:
+        super().__init__(path)
         self._accidents = accidents
 
     async def open(self) -> None:

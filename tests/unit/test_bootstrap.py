@@ -187,9 +187,10 @@ async def test_a_look_at_readiness_that_breaks_leaves_no_other_look_unawaited(
 
     async with service_in(tmp_path) as service:
         monkeypatch.setattr("haulier.adapters.sql.sqlite.database.SqliteDatabase.read", breaks)
-        with warnings.catch_warnings(record=True) as caught, pytest.raises(ValueError, match="ours"):
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            await service.readiness()
-        gc.collect()
+            with pytest.raises(ValueError, match="ours"):
+                await service.readiness()
+            gc.collect()
         monkeypatch.undo()
     assert [str(warning.message) for warning in caught] == []

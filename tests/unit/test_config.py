@@ -35,7 +35,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     settings = load_settings()
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
     assert settings.root == Path(".storage").resolve()
-    assert settings.database_file == settings.root / "haulier.db"
+    assert settings.database == settings.database_file == settings.root / "haulier.db"
     assert settings.storage_dir == settings.root
     assert settings.digest is DigestName.SHA_256
     assert (settings.durability, settings.log) == ("process", "console")
@@ -171,8 +171,15 @@ def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.Monk
         ("database_url", "mysql://h/x"),
         ("database_url", "sqlite://"),
         ("database_url", "sqlite:///"),
+        ("database_url", "sqlite:///:memory:"),
+        ("database_url", "sqlite:///rows%00.db"),
+        ("database_url", "sqlite:///rows.db?mode=ro"),
+        ("database_url", "sqlite:///what#rows.db"),
         ("storage_url", "/data"),
         ("storage_url", "file://host/data"),
+        ("storage_url", "file:///data%00"),
+        ("storage_url", "file:///data?x"),
+        ("storage_url", "file:///data#x"),
         ("jobs", "celery"),
         ("host", ""),
     ],
@@ -295,8 +302,8 @@ def test_allowed_names_have_a_port_or_none() -> None:
 
 
 def test_urls_name_files_relative_or_absolute(tmp_path: Path) -> None:
-    absolute = load_settings({"database_url": f"sqlite:///{tmp_path}/my%20rows.db"})
-    assert absolute.database_file == tmp_path / "my rows.db"
+    absolute = load_settings({"database_url": f"sqlite:///{tmp_path}/my%20rows%3F%23.db"})
+    assert absolute.database == tmp_path / "my rows?#.db"
     assert load_settings({"database_url": "sqlite:///rows.db"}).database_file == Path("rows.db").resolve()
     assert load_settings({"storage_url": f"file://{tmp_path}/b%C3%A4r"}).storage_dir == tmp_path / "bär"
 

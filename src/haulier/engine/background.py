@@ -68,7 +68,7 @@ class _Kept:
                 raise
             # Something that it waited for was cancelled, not this.
             log.exception("background.crashed", task=self.name)
-        except Exception as error:  # whatever it was, nobody else would start it again
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody else would start it again
             _tell(self.name, error)
 
 

@@ -1,5 +1,6 @@
-"""Which database a URL names."""
+"""Which database a place names."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
@@ -12,17 +13,17 @@ SqlDatabase = Union[SqliteDatabase, "PostgresDatabase"]
 """Either of them: a `UnitOfWork` for uploads that is opened and closed."""
 
 
-def open_database(url: str) -> SqlDatabase:
-    """Return the database of a URL, not opened yet: an async context manager.
+def open_database(place: Path | str) -> SqlDatabase:
+    """Return the database at a place, not opened yet: an async context manager.
 
     Args:
-        url: `sqlite:///PATH` or `postgresql://...`.
+        place: a file of SQLite, or `postgresql://...`.
 
     Raises:
         ConfigError: no such URL, or PostgreSQL without the extra `postgres`.
     """
-    if not url.startswith("postgresql:"):
-        return SqliteDatabase(url)
+    if isinstance(place, Path):
+        return SqliteDatabase(place)
     try:
         from haulier.adapters.sql.postgres.database import PostgresDatabase  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
@@ -30,4 +31,4 @@ def open_database(url: str) -> SqlDatabase:
             raise
         cure = "install PostgreSQL's driver with: pip install 'haulier[postgres]'"
         raise ConfigError("database_url", "postgresql:...", cure) from error
-    return PostgresDatabase(url)
+    return PostgresDatabase(place)

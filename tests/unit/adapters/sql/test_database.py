@@ -11,12 +11,12 @@ from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.errors import ConfigError
 
 
-def test_a_url_names_its_database(tmp_path: Path) -> None:
-    assert isinstance(open_database(f"sqlite:///{tmp_path}/rows.db"), SqliteDatabase)
+def test_a_place_names_its_database(tmp_path: Path) -> None:
+    assert isinstance(open_database(tmp_path / "rows.db"), SqliteDatabase)
     assert isinstance(open_database("postgresql://u@h/rows"), PostgresDatabase)
 
 
-@pytest.mark.parametrize("url", ["mysql://h/x", "rows.db", "", "postgresql:rows"])
+@pytest.mark.parametrize("url", ["mysql://h/x", "sqlite:///rows.db", "rows.db", "", "postgresql:rows"])
 def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         open_database(url)
@@ -32,4 +32,4 @@ def test_postgresql_without_its_extra_names_it_and_sqlite_does_without(
     with pytest.raises(ConfigError, match=r"pip install 'haulier\[postgres\]'") as refused:
         open_database("postgresql://u:hush@h/rows")
     assert "hush" not in str(refused.value)
-    open_database(f"sqlite:///{tmp_path}/rows.db")
+    open_database(tmp_path / "rows.db")

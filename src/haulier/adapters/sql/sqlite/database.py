@@ -22,14 +22,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-import sqlalchemy as sa
 import structlog
 
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, connect, drive, translated
 from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.sql.sqlite.spare import Spare
 from haulier.adapters.sql.stores import SqlTransaction
-from haulier.core.errors import ConfigError, StorageFull, StorageUnavailable
+from haulier.core.errors import StorageFull, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[SqlTransaction], Awaitable[T]]
@@ -80,14 +79,9 @@ class SqliteDatabase:
     its transaction, which is committed or rolled back as if it were there.
     """
 
-    def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
-        """Take the place of the database; nothing is touched yet.
-
-        Raises:
-            ConfigError: `url` is not `sqlite:///PATH`.
-        """
-        self.path: Final = _path_of(url)
-        self._url = url
+    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        """Take the place of the database; nothing is touched yet."""
+        self.path: Final = path
         self._busy_timeout_s = busy_timeout_s
         self._writer = _Writer(self.path, busy_timeout_s)
         self._readers = _Readers(self.path, busy_timeout_s)
@@ -99,7 +93,7 @@ class SqliteDatabase:
             ConfigError: the database was written by a newer version.
             StorageUnavailable · StorageFull · StorageNotWritable
         """
-        await asyncio.to_thread(migrate, self.path, self._url, lock_timeout_s=self._busy_timeout_s)
+        await asyncio.to_thread(migrate, self.path, lock_timeout_s=self._busy_timeout_s)
         await asyncio.to_thread(self._writer.open)
         self._readers.open()
 
@@ -132,16 +126,6 @@ class SqliteDatabase:
         self._writer.submit(job)
         result: int = await job.future
         return result
-
-
-def _path_of(url: str) -> Path:
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise ConfigError("database_url", url, "expected sqlite:///PATH") from error
-    if parsed.drivername != "sqlite" or parsed.database in {None, "", ":memory:"} or parsed.query:
-        raise ConfigError("database_url", parsed.render_as_string(), "expected sqlite:///PATH")
-    return Path(str(parsed.database))
 
 
 class _Writer:

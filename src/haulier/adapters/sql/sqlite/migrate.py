@@ -22,12 +22,11 @@ LOCK_POLL_S: Final = 0.02
 """How often a start looks whether another one is done; no two starts are hurried enough to notice."""
 
 
-def migrate(path: Path, url: str, *, lock_timeout_s: float) -> None:
+def migrate(path: Path, *, lock_timeout_s: float) -> None:
     """Create or upgrade the tables at `path`, and the capsule `default`; blocking.
 
     Args:
         path: the file.
-        url: what the operator wrote, for the error.
         lock_timeout_s: how long another start may take.
 
     Raises:
@@ -44,7 +43,7 @@ def migrate(path: Path, url: str, *, lock_timeout_s: float) -> None:
                 # Alembic takes longer to import than all the rest of a start takes; most starts do without.
                 from haulier.adapters.sql.upgrade import upgrade_sqlite  # noqa: PLC0415 - see above
 
-                upgrade_sqlite(connection, url)
+                upgrade_sqlite(connection, str(path))
         finally:
             connection.close()
 
