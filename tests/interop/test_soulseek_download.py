@@ -1,14 +1,20 @@
 """Downloads from a peer that does just what a test says."""
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from haulier.core.transfer import Outcome
-from haulier.soulseek.connection import Connection
+from haulier.adapters.transfer_queue import SqliteTransferQueueStore
+from haulier.core.transfer import Direction, Outcome, Transfer, TransferId
+from haulier.parts import part_of
+from haulier.ports import PeerTransfer
+from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.download import Download
 from haulier.soulseek.messages import PeerInit
 from haulier.soulseek.node import Node
@@ -21,7 +27,7 @@ from haulier.soulseek.peer_messages import (
     UploadDenied,
     UploadFailed,
 )
-from tests.support.soulseek import DEADLINE_S, eventually, network
+from tests.support.soulseek import DEADLINE_S, SHORT, eventually, network
 from tests.support.stranger import Stranger
 
 FILE = "Music\\song.bin"
@@ -225,3 +231,137 @@ async def test_a_file_in_its_place_meanwhile_is_not_written_over(scene: Scene) -
         await download.ended.wait()
     assert download.transfer.outcome is Outcome.ERRORED
     assert (scene.folder / "song.bin").read_text() == "mine"
+    (scene.folder / "song.bin").unlink()
+    again = scene.fetch()
+    await scene.asked()
+    _, offset = await scene.bring((await scene.offer()).token)
+    assert offset == SIZE, "all of it was there already"
+    await scene.ended(again, Outcome.SUCCEEDED)
+
+
+async def test_a_new_download_goes_on_where_a_failed_one_ended(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    connection, _ = await scene.bring((await scene.offer()).token)
+    await connection.send_raw(CONTENT[:40_000])
+    connection.close()
+    for _ in range(2):
+        await scene.asked()
+        await scene.stranger.link.send(UploadFailed(FILE))
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert download.transfer.outcome is Outcome.ERRORED
+    again = scene.fetch()
+    await scene.asked()
+    connection, offset = await scene.bring((await scene.offer()).token)
+    assert offset == 40_000
+    await connection.send_raw(CONTENT[40_000:])
+    await scene.ended(again, Outcome.SUCCEEDED)
+
+
+async def test_a_file_of_another_size_never_gets_the_bytes_of_an_older_one(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    connection, _ = await scene.bring((await scene.offer(size=SIZE + 5)).token)
+    await connection.send_raw(b"x" * 40_000)
+    connection.close()
+    for _ in range(2):
+        await scene.asked()
+        await scene.stranger.link.send(UploadFailed(FILE))
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    again = scene.fetch()
+    await scene.asked()
+    connection, offset = await scene.bring((await scene.offer()).token)
+    assert offset == 0
+    await connection.send_raw(CONTENT)
+    async with asyncio.timeout(DEADLINE_S):
+        await again.ended.wait()
+    assert (scene.folder / "song.bin").read_bytes() == CONTENT
+
+
+async def test_a_taken_name_is_noticed_before_the_peer_is_asked(scene: Scene) -> None:
+    (scene.folder / "song.bin").write_text("mine")
+    download = scene.fetch()
+    async with asyncio.timeout(DEADLINE_S):
+        await download.ended.wait()
+    assert download.transfer.outcome is Outcome.ERRORED
+    other = scene.fetch(file="Music\\other")
+    await scene.asked("Music\\other")
+    await scene.node.downloads.cancel(other)
+
+
+async def test_a_cancel_while_the_file_is_published_is_too_late(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, may_go_on = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def slowly(descriptor: int) -> None:
+        syncing.set()
+        may_go_on.wait(DEADLINE_S)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slowly)
+    download = scene.fetch()
+    await scene.asked()
+    await scene.send()
+    await eventually(syncing.is_set, "the disk is at it")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.node.downloads.cancel(download))
+        await asyncio.sleep(0)
+        may_go_on.set()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("crashed", ["before the link", "between link and unlink", "after the unlink"])
+async def test_a_crash_while_a_file_is_published_ends_as_a_success(tmp_path: Path, crashed: str) -> None:
+    target = tmp_path / "song.bin"
+    part = part_of(target, f"mallory/{SIZE}/{FILE}")
+    if crashed == "after the unlink":
+        target.write_bytes(CONTENT)
+    else:
+        part.write_bytes(CONTENT)
+    if crashed == "between link and unlink":
+        target.hardlink_to(part)
+    (tmp_path / "node-alice").mkdir()
+    store = SqliteTransferQueueStore(tmp_path / "node-alice" / "transfers.db")
+    await store.open()
+    transfer = Transfer(
+        id=TransferId("t"), direction=Direction.DOWNLOAD, line="mallory", size=SIZE, queued_at=1.0
+    )
+    transfer = transfer.request().initialize().begin(SIZE, now=1.0).advance()
+    await store.save(
+        [PeerTransfer(transfer=replace(transfer, pace=None), file=FILE, target=os.fspath(target))]
+    )
+    await store.close()
+    async with network(tmp_path) as net:
+        node = await net.node("alice")
+        await eventually(lambda: not node.downloads.live, "it has ended")
+        kept = await node.kept(TransferId("t"))
+        assert kept is not None
+        assert kept.transfer.outcome is Outcome.SUCCEEDED
+    assert target.read_bytes() == CONTENT
+    assert parts_in(tmp_path) == []
+
+
+async def test_a_peer_that_sends_a_trickle_does_not_keep_its_slot(tmp_path: Path) -> None:
+    async with network(tmp_path) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", bounds=replace(SHORT, rate_window_s=0.5, stall_s=DEADLINE_S))
+        scene = Scene(node, await Stranger.enter(net, node, stack), tmp_path)
+        download = scene.fetch()
+        await scene.asked()
+        connection, _ = await scene.bring((await scene.offer()).token)
+
+        async def trickle() -> None:
+            with suppress(ConnectionLost):
+                while True:
+                    await connection.send_raw(b"x")
+                    await asyncio.sleep(0.05)
+
+        async with asyncio.TaskGroup() as group:
+            trickling = group.create_task(trickle())
+            await scene.asked()
+            assert node.downloads.slots.held == 0
+            trickling.cancel()
+        await node.downloads.cancel(download)

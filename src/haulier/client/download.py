@@ -9,7 +9,6 @@ Rule 3: bytes that turn out wrong are thrown away; when they were resumed, once 
 
 import asyncio
 import errno
-import hashlib
 import os
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Final, Self
 
 import httpx2
 
-from haulier.client.locks import is_at, open_locked
 from haulier.client.order import Report
 from haulier.client.source import PIECE
 from haulier.client.values import Asset, Record
@@ -25,9 +23,7 @@ from haulier.client.wire import Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
 from haulier.engine.tasks import in_thread
-
-NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What file systems without hard links (FAT, some network and FUSE ones) answer."""
+from haulier.parts import is_at, open_locked, part_of, publish
 
 
 class Part:
@@ -48,8 +44,7 @@ class Part:
             OSError: the folder cannot be written to.
             InvalidRequest: another process is fetching the same.
         """
-        text = f"{target.name}/{mark}".encode("utf-8", "surrogateescape")
-        path = target.parent / f".haulier-{hashlib.sha256(text).hexdigest()[:32]}.part"
+        path = part_of(target, mark)
         descriptor = open_locked(path, mode=0o666)
         if descriptor is None:
             raise InvalidRequest.of("target", f"{target} is being fetched by another process")
@@ -86,28 +81,7 @@ class Part:
             FileExistsError: the target exists and is not to be replaced.
         """
         os.fsync(self._descriptor)
-        if overwrite:
-            self.path.replace(target)
-        else:
-            self._publish_new(target)
-        directory = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    def _publish_new(self, target: Path) -> None:
-        # A link never replaces; a rename would.
-        try:
-            target.hardlink_to(self.path)
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            # The name is taken first, so that the rename replaces nothing but our own empty file.
-            target.touch(exist_ok=False)
-            self.path.replace(target)
-        else:
-            self.path.unlink()
+        publish(self.path, target, overwrite=overwrite)
 
     def close(self) -> None:
         """Close it, and leave nothing behind when nothing was fetched."""

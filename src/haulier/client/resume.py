@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from haulier.client.locks import open_locked
+from haulier.parts import open_locked
 
 MAX_AGE_S: Final = 30 * 24 * 3600.0
 """Entries not used for so long are removed: the service's default retention of ended uploads."""

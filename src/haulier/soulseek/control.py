@@ -214,6 +214,8 @@ async def _act(node: Node, request: Request) -> Response:
     if download is not None:
         return await _act_on_download(node, download, action)
     kept = await _kept(node, id_)
+    if action == "cancel" and kept.transfer.direction is Direction.DOWNLOAD:
+        await node.downloads.discard(kept)
     if action == "retry" and kept.transfer.direction is Direction.DOWNLOAD:
         again = node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target))
         return JSONResponse({**download_document(again), "retry_of": id_})

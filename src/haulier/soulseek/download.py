@@ -3,9 +3,12 @@
 Rule 1: a peer offers when it is our turn there; offers come over trusted connections only, and the bytes from
         the peer's own address.
 Rule 2: bytes go into a part file beside the target, and go on where it ends; the target appears whole or not
-        at all, and never takes the place of a file that is there.
+        at all, and never takes the place of a file that is there. The part stays for a later download of the
+        same file, unless an operator cancels this one or its size is wrong.
 Rule 3: waiting in another's queue holds no slot here. An offer for which there is none is put off, and asked
         for again when there is.
+Rule 4: when the last byte is there, publishing is written down and then done, whoever cancels; a run that finds
+        it written down comes to its end.
 
 One module although it is long: a download asks, waits and takes in one story, and rests between its chapters.
 """
@@ -20,10 +23,12 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-from haulier.core.errors import PeerError
+from haulier.core.errors import PeerError, StorageError
 from haulier.core.retry import Patience, RetryPolicy
-from haulier.core.transfer import Direction, Outcome, Phase, Transfer, TransferId
+from haulier.core.transfer import Direction, Outcome, Phase, Step, Transfer, TransferId
+from haulier.engine.background import finish_anyway
 from haulier.engine.slots import SlotLimits, Slots, SlotStatistics
+from haulier.engine.tasks import in_thread
 from haulier.ports import Clock, PeerTransfer
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
@@ -31,7 +36,7 @@ from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.messages import UserStatus
 from haulier.soulseek.offer import QUEUED
-from haulier.soulseek.partfile import PartFile, TargetTaken
+from haulier.soulseek.partfile import PartFile, TargetBusy, TargetTaken
 from haulier.soulseek.peer_messages import (
     GetPlaceInQueue,
     PlaceInQueue,
@@ -43,6 +48,7 @@ from haulier.soulseek.peer_messages import (
 )
 from haulier.soulseek.peers import PeerLink, Peers, Spawn
 from haulier.soulseek.server_link import ServerLink
+from haulier.soulseek.streaming import Guard
 
 RETRY: Final = RetryPolicy(retries=1_000, base_s=15.0, cap_s=900.0)
 """Peers are away for hours; what is wanted from them is still wanted then."""
@@ -86,6 +92,8 @@ class Download:
     task: asyncio.Task[None] | None = None
     wanted: Phase | None = None
     """What an operator wants instead of going on."""
+    publishing: bool = False
+    """Whether an earlier run has written down that it publishes the file."""
     place: int | None = None
     failures: int = 0
 
@@ -152,9 +160,9 @@ class Downloads:
 
     def fetch(self, user: str, file: str, target: Path, size: int | None = None) -> Download:
         """Begin to download a file; the same one to the same place is the one that runs already."""
-        for known in self._downloads.values():
-            if (known.user, known.file, known.target) == (user, file, target):
-                return known
+        known = self._running(user, file, target)
+        if known is not None:
+            return known
         transfer = Transfer(
             id=TransferId(secrets.token_hex(8)),
             direction=Direction.DOWNLOAD,
@@ -167,12 +175,17 @@ class Downloads:
         self._begin(download)
         return download
 
+    def _running(self, user: str, file: str, target: Path) -> Download | None:
+        wanted = (user, file, target)
+        return next((it for it in self.live if (it.user, it.file, it.target) == wanted), None)
+
     def start(self, kept: Sequence[PeerTransfer]) -> None:
         """Go on with what an earlier run has left."""
         for it in kept:
             resting = it.transfer.phase in {Phase.QUEUED, Phase.PAUSED}
             transfer = it.transfer if resting else it.transfer.requeue()
             download = Download(transfer, it.file, Path(it.target), sized=it.transfer.size > 0)
+            download.publishing = it.transfer.step is Step.COMMITTING
             self._downloads[download.id] = download
             if transfer.phase is Phase.QUEUED:
                 self._begin(download)
@@ -184,10 +197,19 @@ class Downloads:
         download.task = self._spawn(self._run(download))
 
     async def cancel(self, download: Download) -> None:
-        """End a download and remove its part."""
+        """End a download and remove its part; too late when it is being published."""
         await self._halt(download, Phase.ENDED)
         if download.transfer.phase is not Phase.ENDED:
             await self._end(download, Outcome.CANCELLED, None)
+            await self._part_of(download).remove()
+
+    async def discard(self, ended: PeerTransfer) -> None:
+        """Remove the part that an ended download has left, unless another one of the same file needs it."""
+        if self._running(ended.transfer.line, ended.file, Path(ended.target)) is None:
+            part = PartFile(
+                Path(ended.target), user=ended.transfer.line, file=ended.file, size=ended.transfer.size
+            )
+            await part.remove()
 
     async def pause(self, download: Download) -> None:
         """Rest until resumed; what is there of it stays."""
@@ -206,7 +228,8 @@ class Downloads:
     async def _halt(self, download: Download, wanted: Phase) -> None:
         download.wanted = wanted
         if download.task is not None:
-            download.task.cancel()
+            if not download.transfer.past_return:
+                download.task.cancel()
             await asyncio.wait({download.task})
 
     # --- what peers and the server say ---------------------------------------------------------------
@@ -263,16 +286,15 @@ class Downloads:
             raise
         except _End as end:
             await self._end(download, end.outcome, end.reason)
-        except TargetTaken as error:
+        except (TargetTaken, TargetBusy) as error:
             await self._end(download, Outcome.ERRORED, str(error))
         except OSError as error:
             await self._end(download, Outcome.ERRORED, f"the file cannot be written: {error.strerror}")
 
     def _halted(self, download: Download) -> None:
-        if download.wanted is not Phase.ENDED and download.transfer.phase is not Phase.QUEUED:
-            transfer = download.transfer
-            if download.wanted is not Phase.PAUSED:
-                self._become(download, transfer.requeue())
+        settled = download.transfer.phase in {Phase.QUEUED, Phase.ENDED}
+        if not settled and not download.transfer.past_return and download.wanted is None:
+            self._become(download, download.transfer.requeue())
 
     async def _rest(self, download: Download, patience: Patience, error: Exception) -> None:
         """Wait before the next try, or until the user is back."""
@@ -289,6 +311,11 @@ class Downloads:
 
     async def _attempt(self, download: Download) -> None:
         """Ask, wait for an offer, and take it."""
+        if download.publishing and await finish_anyway(self._conclude_again(download)):
+            return
+        download.publishing = False
+        if await in_thread(os.path.lexists, download.target):
+            raise TargetTaken(download.target)
         self._read_late_answers(download)
         self._become(download, download.transfer.request())
         await self._peers.ask(download.user, QueueUpload(download.file))
@@ -374,7 +401,6 @@ class Downloads:
         finally:
             if not done.done():  # who brought the connection may have been stopped
                 done.set_result(None)
-        await self._end(download, Outcome.SUCCEEDED, None)
 
     @staticmethod
     def _judge_size(download: Download, announced: int) -> int:
@@ -387,26 +413,59 @@ class Downloads:
             return known
         raise _End(Outcome.ABORTED, f"the file has {announced} bytes, not {known}")
 
+    @staticmethod
+    def _part_of(download: Download) -> PartFile:
+        return PartFile(download.target, user=download.user, file=download.file, size=download.transfer.size)
+
     async def _receive(self, download: Download, connection: Connection) -> None:
-        async with PartFile(download.target, download.id) as part:
+        async with self._part_of(download) as part:
             offset = min(part.size, download.transfer.size)
             self._become(download, download.transfer.begin(offset, now=self._clock.now()))
             await connection.send_raw(offset.to_bytes(8, "little"))
-            done = offset
-            while done < download.transfer.size:
-                async with asyncio.timeout(self._bounds.stall_s):
-                    piece = await connection.read_some()
-                if not piece:
-                    raise Broken(f"the peer stopped after {done} of {download.transfer.size} bytes")
-                piece = piece[: download.transfer.size - done]
-                part.write(piece, at=done)
-                done += len(piece)
-                self.bytes_received += len(piece)
-                self._progress(download, done)
+            await self._take_bytes(download, connection, part, offset)
             connection.close()
             if part.size != download.transfer.size:
                 raise _End(Outcome.ABORTED, f"{part.size} bytes were written, not {download.transfer.size}")
-            await part.finish()
+            await self._publish(download, part)
+
+    async def _take_bytes(
+        self, download: Download, connection: Connection, part: PartFile, offset: int
+    ) -> None:
+        """Write what comes, as long as it comes fast enough; raises TooSlow, TimeoutError, ConnectionLost."""
+        loop = asyncio.get_running_loop()
+        guard = Guard(self._bounds, loop.time())
+        done = offset
+        while done < download.transfer.size:
+            async with asyncio.timeout(self._bounds.stall_s):
+                piece = await connection.read_some()
+            if not piece:
+                raise Broken(f"the peer stopped after {done} of {download.transfer.size} bytes")
+            piece = piece[: download.transfer.size - done]
+            part.write(piece, at=done)
+            done += len(piece)
+            self.bytes_received += len(piece)
+            self._progress(download, done)
+            guard.check(done - offset, now=loop.time())
+
+    async def _publish(self, download: Download, part: PartFile) -> None:
+        """Give the file its name: from here on a cancel comes too late."""
+        self._become(download, download.transfer.advance())
+        await finish_anyway(self._conclude(download, part))
+
+    async def _conclude(self, download: Download, part: PartFile) -> None:
+        with suppress(
+            StorageError
+        ):  # then a crash in the next moment is told as a file that is there already
+            await self._ledger.flush()
+        await part.finish()
+        await self._end(download, Outcome.SUCCEEDED, None)
+
+    async def _conclude_again(self, download: Download) -> bool:
+        """Come to the end of what an earlier run has written down; returns whether there was anything to end."""
+        recovered = await self._part_of(download).recover(download.transfer.size)
+        if recovered:
+            await self._end(download, Outcome.SUCCEEDED, None)
+        return recovered
 
     def _progress(self, download: Download, done: int) -> None:
         before = download.transfer
@@ -419,11 +478,11 @@ class Downloads:
         self._keep(download)
 
     async def _end(self, download: Download, outcome: Outcome, reason: str | None) -> None:
-        if outcome is not Outcome.SUCCEEDED:
-            await PartFile(download.target, download.id).remove()
         transfer = download.transfer
+        if outcome is Outcome.ABORTED:
+            await self._part_of(download).remove()
         if outcome is Outcome.SUCCEEDED:
-            transfer = transfer.confirm(transfer.size, now=self._clock.now())
+            transfer = replace(transfer, done=transfer.size)
         download.transfer = transfer.end(outcome, now=self._clock.now(), reason=reason)
         self._keep(download)
         self._downloads.pop(download.id, None)

@@ -1,4 +1,8 @@
-"""The part file of a download: beside its target, named by the download, moved into place when whole."""
+"""The part file of a download: beside its target, named by what is fetched, moved into place when whole.
+
+Rule 1: the part of a file of a user, of one size, is the same whoever fetches it to that target: a later download
+        goes on where an earlier one ended. Another size is another file, and never gets its bytes.
+"""
 
 import os
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from typing import Self
 
 from haulier.core.errors import HaulierError
 from haulier.engine.tasks import in_thread
+from haulier.parts import is_at, open_locked, part_of, publish
 
 
 @dataclass(eq=False)
@@ -19,21 +24,40 @@ class TargetTaken(HaulierError):
         return f"{self.path} is there already; name another file"
 
 
-class PartFile:
-    """A part, open for writing while it is entered."""
+@dataclass(eq=False)
+class TargetBusy(HaulierError):
+    """Another process is fetching the same file to the same place."""
 
-    def __init__(self, target: Path, download: str) -> None:
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.path} is being fetched by another process"
+
+
+class PartFile:
+    """A part, open for writing while it is entered; its methods do not look at anything but the part and its target."""
+
+    def __init__(self, target: Path, *, user: str, file: str, size: int) -> None:
         self._target = target
-        self._path = target.with_name(f".haulier-{download}.part")
+        self._path = part_of(target, f"{user}/{size}/{file}")
         self._descriptor = -1
 
     async def __aenter__(self) -> Self:
-        """Open the part, with what is there of it; raises OSError."""
-        await in_thread(lambda: self._target.parent.mkdir(parents=True, exist_ok=True))
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        """Open the part, with what is there of it; raises TargetBusy, OSError."""
+        self._descriptor = await in_thread(self._open, undo=os.close)
         return self
 
+    def _open(self) -> int:
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = open_locked(self._path, mode=0o666)
+        if descriptor is None:
+            raise TargetBusy(self._target)
+        return descriptor
+
     async def __aexit__(self, *_: object) -> None:
+        """Close it, and leave nothing behind when nothing came."""
+        if self.size == 0 and is_at(self._path, self._descriptor):
+            self._path.unlink()
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -52,7 +76,7 @@ class PartFile:
         """Move the part into place, durably.
 
         Raises:
-            TargetTaken: there is a file already.
+            TargetTaken: there is another file already.
             OSError: the file cannot be moved.
         """
         await in_thread(self._finish)
@@ -60,16 +84,30 @@ class PartFile:
     def _finish(self) -> None:
         os.fsync(self._descriptor)
         try:
-            os.link(self._path, self._target)
+            publish(self._path, self._target)
         except FileExistsError as error:
             raise TargetTaken(self._target) from error
-        self._path.unlink()
-        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+    async def recover(self, size: int) -> bool:
+        """Come to the end of a `finish` that a crash cut short; returns whether the target is the file now.
+
+        Raises: as `finish`.
+        """
+        if not await in_thread(self._path.exists):
+            return await in_thread(_has_size, self._target, size)
+        async with self:
+            if self.size != size:
+                return False
+            await self.finish()
+        return True
 
     async def remove(self) -> None:
         """Remove the part, if there is one."""
         await in_thread(lambda: self._path.unlink(missing_ok=True))
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False

@@ -49,7 +49,7 @@ class SourceChanged(Exception):
 
 @dataclass(eq=False)
 class TooSlow(PeerError):
-    """The peer takes nothing, or next to nothing."""
+    """The peer takes or sends nothing, or next to nothing."""
 
     reason: str
 
@@ -59,7 +59,7 @@ class TooSlow(PeerError):
 
 @dataclass(eq=False)
 class Guard:
-    """Judges whether acknowledged bytes come fast enough. Times are seconds of any clock that never steps."""
+    """Judges whether acknowledged or received bytes come fast enough. Times are seconds of any clock that never steps."""
 
     bounds: Bounds
     began_at: float
@@ -76,7 +76,7 @@ class Guard:
         if acknowledged > self._acknowledged:
             self._acknowledged, self._moved_at = acknowledged, now
         if now - self._moved_at >= self.bounds.stall_s:
-            raise TooSlow(f"no byte was taken for {self.bounds.stall_s:g} s")
+            raise TooSlow(f"no byte moved for {self.bounds.stall_s:g} s")
         if now - self._samples[-1][0] >= LOOK_S / 2:
             self._samples.append((now, acknowledged))
         window = self.bounds.rate_window_s
@@ -84,7 +84,7 @@ class Guard:
             self._samples.popleft()
         since, before = self._samples[0]
         if now - since >= window and acknowledged - before < self.bounds.minimum_rate * (now - since):
-            raise TooSlow(f"less than {self.bounds.minimum_rate} bytes a second were taken")
+            raise TooSlow(f"less than {self.bounds.minimum_rate} bytes a second moved")
 
 
 def unacknowledged(connection: Connection) -> int:

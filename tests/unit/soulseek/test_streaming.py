@@ -11,7 +11,7 @@ BOUNDS = Bounds(stall_s=60.0, rate_window_s=60.0, minimum_rate=1024)
 def test_a_peer_that_takes_nothing_is_left_after_the_bound() -> None:
     guard = Guard(BOUNDS, 1000.0)
     guard.check(0, now=1059.9)
-    with pytest.raises(TooSlow, match="no byte was taken for 60 s"):
+    with pytest.raises(TooSlow, match="no byte moved for 60 s"):
         guard.check(0, now=1060.0)
 
 
