@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from haulier.core.errors import StorageUnavailable
 from haulier.core.transfer import Outcome, Phase
 from haulier.soulseek.node import Node
+from haulier.soulseek.rendezvous import Rendezvous
 from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline
 from tests.support.soulseek import (
     DEADLINE_S,
+    HOST,
     PATIENT,
     Network,
     eventually,
@@ -221,11 +224,59 @@ async def test_starting_and_stopping_may_be_repeated(net: Network, music: Path, 
     await alice.uploads.stop()
     download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: download.transfer.reason == "Pending shutdown.", "bob hears that alice stops")
-    alice.uploads.resume()
-    alice.uploads.resume()
+    alice.uploads.start()
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     assert download.transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_a_node_can_be_stopped_and_started_while_transfers_run_and_wait(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    for number in range(3):
+        make_file(music / f"{number}.bin", 1_000_000, seed=number)
+    alice = await net.node("alice", music, rules=replace(slow_lane(1_000_000), slots=1))
+    bob = await net.node("bob")
+    wanted = [
+        bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}") for number in range(3)
+    ]
+    await eventually(lambda: alice.uploads.totals.bytes_sent > 0 and len(alice.uploads.live) == 3, "it runs")
+    for node in (alice, bob):
+        await node.stop()
+        await node.stop()
+        assert (node.uploads.live, node.downloads.live) == ([], [])
+        await node.start()
+        await node.start()
+    again = [bob.downloads.find(download.id) for download in wanted]
+    async with asyncio.timeout(DEADLINE_S):
+        for download in again:
+            assert download is not None
+            await download.ended.wait()
+            assert download.transfer.outcome is Outcome.SUCCEEDED
+    await eventually(lambda: not alice.uploads.live, "alice knows")
+
+
+async def test_who_comes_back_while_our_link_is_down_is_not_held_for_ever(
+    music: Path, tmp_path: Path
+) -> None:
+    async with network(tmp_path) as net:
+        alice = await net.node("alice", music, rules=slow_lane(1_000_000))
+        async with net.running("bob") as bob:
+            bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+            await eventually(lambda: alice.uploads.totals.bytes_sent > 0, "it runs")
+        await eventually(lambda: alice.uploads.slots.held == 0, "bob's going was noticed")
+        await net.server.stop()
+        await eventually(lambda: not alice.link.up.is_set(), "the link is lost")
+        again = Rendezvous()
+        await again.start(HOST, net.port)
+        try:
+            async with net.running("bob") as bob:
+                [download] = bob.downloads.live
+                async with asyncio.timeout(DEADLINE_S):
+                    await download.ended.wait()
+                assert download.transfer.outcome is Outcome.SUCCEEDED
+        finally:
+            await again.stop()
 
 
 async def test_fifty_downloaders_each_get_their_file(net: Network, music: Path, tmp_path: Path) -> None:
@@ -264,6 +315,27 @@ async def test_excluded_phrases_hide_files(music: Path, tmp_path: Path) -> None:
         await net.node("alice", music)
         bob = await net.node("bob")
         assert [it async for it in bob.search("song", wait_s=0.3)] == []
+
+
+async def test_a_link_to_itself_hides_nothing_else(net: Network, music: Path) -> None:
+    (music / "Band" / "loop").symlink_to(music / "Band" / "loop")
+    (music / "nowhere").symlink_to(music / "gone")
+    alice = await net.node("alice", music)
+    assert alice.shares.files == 1
+
+
+async def test_a_rescan_that_fails_is_tried_again(net: Network, music: Path, tmp_path: Path) -> None:
+    alice = await net.node("alice", music, rescan_s=0.05)
+    replace_index = alice.shares._index.replace
+
+    async def fail(files: object) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    alice.shares._index.replace = fail  # type: ignore[method-assign] # a disk cannot be taken away
+    make_file(music / "new.bin", 10)
+    await eventually(lambda: ("upkeep.failed", "rescan") in net.told("work"), "it failed")
+    alice.shares._index.replace = replace_index  # type: ignore[method-assign]
+    await eventually(lambda: alice.shares.files == 2, "the new file is found")
 
 
 async def test_a_wrong_password_is_told(net: Network) -> None:

@@ -180,7 +180,9 @@ class TestTheLink:
         make_file(tmp_path / "Music" / "song.bin", 5)
         async with network(tmp_path) as net:
             alice = await net.node("alice", tmp_path / "Music")
-            alice.link.watch("bob")
+            told: list[UserStatus] = []
+            alice.uploads.take_status = told.append  # type: ignore[assignment, method-assign] # to watch it
+            alice.link.watch("bob", self)
             await net.server.stop()
             await eventually(lambda: not alice.link.up.is_set(), "the link is lost")
             again = Rendezvous()
@@ -188,7 +190,7 @@ class TestTheLink:
             try:
                 await eventually(alice.link.up.is_set, "the link is back")
                 await net.node("bob")
-                await eventually(lambda: not alice.link.is_offline("bob"), "bob's coming was told")
+                await eventually(lambda: UserStatus("bob", 2) in told, "bob's coming was told")
                 async with AsyncExitStack() as stack:
                     carol = await User.logged_in(net.port, "carol", stack)
                     stats = await carol.asks(GetUserStats("alice"), UserStats)

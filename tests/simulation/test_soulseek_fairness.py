@@ -48,7 +48,8 @@ class Scene:
         nothing = lambda *_, **__: None  # noqa: E731 - a hole to drop things into
         tasks = Tasks(nothing)
         clock = SimpleNamespace(now=loop.time, monotonic=loop.time, sleep=asyncio.sleep)
-        link = SimpleNamespace(watch=nothing, unwatch=nothing, tell=nothing, privileged=privileged)
+        up = SimpleNamespace(is_set=lambda: True)
+        link = SimpleNamespace(watch=nothing, unwatch=nothing, tell=nothing, privileged=privileged, up=up)
         parts: dict[str, Any] = {
             "peers": SimpleNamespace(is_trusted=self._trusted, ask=self._hear),
             "link": link,

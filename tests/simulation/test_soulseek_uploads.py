@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.core.errors import StorageUnavailable
 from haulier.core.transfer import Direction, Outcome, Phase, Transfer
 from haulier.ports import PeerTransfer, SharedFile
 from haulier.soulseek.bounds import Bounds
@@ -24,7 +25,7 @@ from haulier.soulseek.peer_messages import (
     UploadFailed,
 )
 from haulier.soulseek.peers import PeerLink
-from haulier.soulseek.server_link import PeerOffline
+from haulier.soulseek.server_link import LinkDown, PeerOffline
 from haulier.soulseek.streaming import TooSlow
 from haulier.soulseek.tasks import Tasks
 from haulier.soulseek.upload import Upload, UploadRules, Uploads
@@ -53,15 +54,20 @@ class World:
         self.watched: set[str] = set()
         self.told: list[tuple[str, str | None]] = []
         self.began: list[str] = []
+        self.up = asyncio.Event()
+        self.up.set()
+        self.index_fails = self.mistakes_allowed = False
+        self.put_off = 0
         self.store = MemoryTransferQueueStore()
         nothing: Callable[..., None] = lambda *_, **__: None  # noqa: E731 - a hole to drop things into
         self.tasks = Tasks(self._log)
         self.ledger = Ledger(self.store, nothing)
         self.clock = SimpleNamespace(now=loop.time, monotonic=loop.time, sleep=asyncio.sleep)
         link = SimpleNamespace(
-            watch=self.watched.add,
-            unwatch=self.watched.discard,
+            watch=lambda user, _: self.watched.add(user),
+            unwatch=lambda user, _: self.watched.discard(user),
             tell=self.sent.append,
+            up=self.up,
             privileged=frozenset(),
         )
         parts: dict[str, Any] = {
@@ -82,7 +88,8 @@ class World:
         self.uploads.start()
 
     def _log(self, event: str, **fields: Any) -> None:
-        assert event != "task.failed", fields
+        assert event != "task.failed" or self.mistakes_allowed, fields
+        self.put_off += event == "upload.put_off"
         if event == "upload.ended":
             self.told.append((fields["outcome"], fields["reason"]))
 
@@ -93,6 +100,8 @@ class World:
         self.notices += [(user, message) for message in messages]
 
     async def _find(self, path: str) -> SharedFile | None:
+        if self.index_fails:
+            raise StorageUnavailable("the index does not answer")
         return FILES.get(path)
 
     async def _make(self, offer: Offer) -> bool:
@@ -359,15 +368,100 @@ def test_a_stop_puts_back_what_runs_and_a_start_goes_on_with_it_first() -> None:
         assert world.began == [A]
         await world.uploads.stop()
         assert world.uploads.slots.held == 0
-        assert [world.find(file).transfer.phase for file in (A, B, C)] == 3 * [Phase.QUEUED]
+        assert world.uploads.live == []
         await asyncio.sleep(100.0)
         assert world.began == [A]
-        world.uploads.resume()
+        await world.ledger.flush()
+        world.uploads.start(await world.store.live(Direction.UPLOAD))
         await asyncio.sleep(100.0)
         assert world.began == [A, A, B, C]
         assert world.notices == []
 
     play(scenario)
+
+
+def test_what_ran_at_a_stop_is_first_even_before_what_was_asked_for_earlier() -> None:
+    async def scenario(world: World) -> None:
+        for file in (A, B, C):
+            await world.ask(file)
+        world.uploads.bump(world.find(C))
+        await asyncio.sleep(11.0)
+        assert world.began == [A, C]
+        await world.uploads.stop()
+        await world.ledger.flush()
+        world.uploads.start(await world.store.live(Direction.UPLOAD))
+        await asyncio.sleep(100.0)
+        assert world.began == [A, C, C, B]
+
+    play(scenario)
+
+
+def test_while_our_own_link_is_down_nobody_is_tried_and_nobody_has_failed() -> None:
+    async def scenario(world: World) -> None:
+        world.up.clear()
+        for file in (A, B):
+            await world.ask(file)
+            await world.ask(file, "carol")
+        await asyncio.sleep(86_400.0)
+        assert world.began == []
+        assert len(world.uploads.live) == 4
+        world.up.set()
+        world.uploads.pump()
+        await asyncio.sleep(100.0)
+        assert world.told == 4 * [("succeeded", None)]
+
+    play(scenario)
+
+
+def test_a_link_that_breaks_in_the_middle_ends_no_upload() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(A)
+        await asyncio.sleep(500.0)
+        assert world.began == 5 * [A]
+        assert world.told == [("succeeded", None)]
+
+    play(scenario, {A: [LinkDown("the link to the server is lost")] * 4})
+
+
+def test_absences_and_postponed_offers_are_no_failures_to_connect() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(A)
+        for _ in range(3):
+            await asyncio.sleep(1_000.0)
+            world.uploads.take_status(UserStatus("bob", 2))
+        await asyncio.sleep(1_000.0)
+        assert world.began == 5 * [A]
+        assert world.told == [("succeeded", None)]
+
+    play(scenario, {A: [PeerOffline("bob"), NotNow(), PeerOffline("bob"), Unreached("nobody answers")]})
+
+
+def test_an_index_that_fails_is_asked_again_a_while_later() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(A)
+        await world.uploads.stop()
+        await world.ledger.flush()
+        world.index_fails = True
+        world.uploads.start(await world.store.live(Direction.UPLOAD))
+        await asyncio.sleep(100.0)
+        assert 2 <= world.put_off <= 10
+        world.index_fails = False
+        await asyncio.sleep(100.0)
+        assert world.told == [("succeeded", None)]
+
+    play(scenario)
+
+
+def test_a_mistake_of_ours_ends_the_upload_and_not_the_node() -> None:
+    async def scenario(world: World) -> None:
+        world.mistakes_allowed = True
+        await world.ask(A)
+        await world.ask(B)
+        await asyncio.sleep(60.0)
+        assert world.told == [("errored", "an error of ours"), ("succeeded", None)]
+        assert world.notices == [("bob", UploadFailed(A))]
+
+    play(scenario, {A: [KeyError("x")]})
 
 
 def test_after_a_restart_what_was_in_progress_is_first_of_its_user() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-from haulier.core.errors import PeerError, StorageError
+from haulier.core.errors import HaulierError, PeerError, StorageError
 from haulier.core.retry import Patience, RetryPolicy
 from haulier.core.transfer import Direction, Outcome, Phase, Step, Transfer, TransferId
 from haulier.engine.background import finish_anyway
@@ -72,9 +72,12 @@ class Broken(PeerError):
 
 
 @dataclass(eq=False)
-class _End(Exception):
+class _End(HaulierError):
     outcome: Outcome
     reason: str | None = None
+
+    def __str__(self) -> str:
+        return self.reason or self.outcome.value
 
 
 @dataclass(eq=False)
@@ -190,10 +193,21 @@ class Downloads:
             if transfer.phase is Phase.QUEUED:
                 self._begin(download)
 
+    async def stop(self) -> None:
+        """Stop what runs and forget it; it is kept for the next `start`. A second call is harmless."""
+        running = {download.task for download in self.live if download.task is not None}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        for download in self.live:
+            self._link.unwatch(download.user, self)
+        self._downloads.clear()
+
     def _begin(self, download: Download) -> None:
         self._downloads[download.id] = download
         download.wanted = None
-        self._link.watch(download.user)
+        self._link.watch(download.user, self)
         download.task = self._spawn(self._run(download))
 
     async def cancel(self, download: Download) -> None:
@@ -487,7 +501,7 @@ class Downloads:
         self._keep(download)
         self._downloads.pop(download.id, None)
         if not any(it.user == download.user for it in self.live):
-            self._link.unwatch(download.user)
+            self._link.unwatch(download.user, self)
         download.ended.set()
         self._log(
             "download.ended", user=download.user, file=download.file, outcome=outcome.value, reason=reason

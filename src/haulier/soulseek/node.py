@@ -8,12 +8,13 @@ One module although it is long: it is where every message finds its reader.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from haulier.core.errors import StorageError
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Direction, TransferId
 from haulier.ports import Clock, PeerTransfer, ShareIndex, TransferQueueStore
@@ -30,6 +31,7 @@ from haulier.soulseek.messages import (
     SearchRequest,
     UserSearch,
     UserStatus,
+    WatchedUser,
 )
 from haulier.soulseek.offer import Offers
 from haulier.soulseek.peer_messages import (
@@ -126,9 +128,11 @@ class Node:
                 CannotConnectNotice: self._take_failure,
                 SearchRequest: self._take_search,
                 UserStatus: self._take_status,
+                WatchedUser: self._take_watched,
                 PrivilegedUsers: self._take_privileged,
             },
             log,
+            came_up=self._take_link,
             reconnect=settings.reconnect,
         )
         self.peers = Peers(
@@ -170,19 +174,23 @@ class Node:
         self._sending_list = asyncio.Semaphore(1)
         self._answering = asyncio.Semaphore(bounds.search_connections)
         self._answers_waiting = 0
+        self._running = False
         self.address = ("", 0)
         self.ended: asyncio.Future[None] | None = None
 
     # --- running -------------------------------------------------------------------------------------
 
     async def start(self, *, restore: bool = True) -> None:
-        """Scan, listen, log in, and go on with what waits, unless it is not to be restored.
+        """Scan, listen, log in, and go on with what waits, unless it is not to be restored. May be repeated.
 
         Raises:
             LoginRefused: the server does not let us in.
             StorageError: what is kept cannot be read.
             OSError: the address cannot be listened on.
         """
+        if self._running:
+            return
+        self._running = True
         await self.shares.scan()
         self.address = await self.peers.listen(self.settings.host, self.settings.port)
         self.link.wait_port = self.settings.advertise_port or self.address[1]
@@ -197,15 +205,17 @@ class Node:
             serving.result()
         self.uploads.start(await self.live(Direction.UPLOAD) if restore else ())
         self.downloads.start(await self.live(Direction.DOWNLOAD) if restore else ())
-        self._tasks(self._sweep())
-        self._tasks(self._rescan())
+        self._tasks(self._repeat(self._sweep, SWEEP_S))
+        self._tasks(self._repeat(self.rescan, self.settings.rescan_s))
 
     async def _wait_up(self) -> None:
         await self.link.up.wait()
 
     async def stop(self) -> None:
         """End everything; what waits is kept. A second call is harmless."""
+        self._running = False
         await self.uploads.stop()
+        await self.downloads.stop()
         await self.peers.stop()
         await self._tasks.stop()
         await self.ledger.flush()
@@ -216,15 +226,17 @@ class Node:
         await asyncio.shield(self.ended)
 
     async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.uploads.sweep()
-            await self._store.forget(ended_before=self._clock.now() - RETENTION_S)
+        self.uploads.sweep()
+        await self._store.forget(ended_before=self._clock.now() - RETENTION_S)
 
-    async def _rescan(self) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        """Do something again and again; a disk or database that fails now may not the next time."""
         while True:
-            await asyncio.sleep(self.settings.rescan_s)
-            await self.rescan()
+            await asyncio.sleep(every_s)
+            try:
+                await work()
+            except (StorageError, OSError) as error:
+                self._log("upkeep.failed", work=work.__name__, reason=str(error))
 
     async def rescan(self) -> None:
         """Look at the shares again, and tell the server."""
@@ -256,6 +268,13 @@ class Node:
     def _take_status(self, status: UserStatus) -> None:
         self.uploads.take_status(status)
         self.downloads.take_status(status)
+
+    def _take_watched(self, user: WatchedUser) -> None:
+        """A user is watched from now on, or again after a login: what was known of it may be out of date."""
+        self._take_status(UserStatus(user.user, user.status or 0))
+
+    def _take_link(self) -> None:
+        self.uploads.pump()
 
     def _take_privileged(self, users: PrivilegedUsers) -> None:  # noqa: ARG002 - the link keeps them
         self.uploads.favour()

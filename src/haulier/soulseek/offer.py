@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from haulier.core.errors import PeerError
+from haulier.core.errors import HaulierError, PeerError
 from haulier.core.transfer import Outcome, Transfer
 from haulier.ports import Clock, SharedFile, Throttle
 from haulier.soulseek.bounds import Bounds
@@ -19,7 +19,7 @@ from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.peer_messages import TransferRequest, TransferResponse
 from haulier.soulseek.peers import PeerLink, Peers, Tokens
 from haulier.soulseek.shares import NotShared, Shares
-from haulier.soulseek.streaming import FileStream, SourceChanged
+from haulier.soulseek.streaming import FileStream
 
 CANCELLED: Final = "Cancelled"
 COMPLETE: Final = "Complete"
@@ -30,18 +30,24 @@ _OFFSET_BYTES: Final = 8
 
 
 @dataclass(eq=False)
-class Settled(Exception):
+class Settled(PeerError):
     """The peer does not want the file, or has it already; it needs no notice."""
 
     outcome: Outcome
     reason: str | None
 
+    def __str__(self) -> str:
+        return self.reason or self.outcome.value
+
 
 @dataclass(eq=False)
-class Denied(Exception):
+class Denied(HaulierError):
     """We do not give the file."""
 
     reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(eq=False)
@@ -118,7 +124,8 @@ class Offers:
             PeerOffline: the peer is not there.
             Unreached: the peer is there, but no connection comes about.
             TimeoutError: the peer was too slow to answer.
-            PeerError: the peer broke off, or the file changed.
+            PeerError: the peer broke off.
+            SourceChanged: the file did not stay what was offered.
         """
         descriptor = await self._open(offer)
         token = self.tokens.take()
@@ -181,13 +188,12 @@ class Offers:
             offset,
             size,
             self.bounds,
+            offer.file.path,
             offer.throttles,
             lambda done: offer.become(offer.transfer.confirm(done, now=self.clock.now())),
         )
         try:
             confirmed = await stream.run()
-        except SourceChanged as error:
-            raise ConnectionLost(error.reason) from error
         except BaseException:
             connection.abort()
             raise

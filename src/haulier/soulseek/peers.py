@@ -299,6 +299,7 @@ class Peers:
         """Return a trusted message connection of the user; those who ask at a time share one attempt.
 
         Raises:
+            LinkDown: the server cannot be asked.
             PeerOffline: the server does not know where the user is.
             ConnectionLost: the user is reached neither directly nor through the server.
         """

@@ -36,8 +36,6 @@ from haulier.soulseek.messages import (
     SetWaitPort,
     SharedCounts,
     UnwatchUser,
-    UserStatus,
-    WatchedUser,
     WatchUser,
 )
 from haulier.soulseek.protocol import Event
@@ -66,6 +64,16 @@ class LoggedInElsewhere(PeerError):
 
     def __str__(self) -> str:
         return f"{self.user} has logged in somewhere else"
+
+
+@dataclass(eq=False)
+class LinkDown(PeerError):
+    """Our own link to the server is down, or the server is silent: it says nothing about any peer."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(eq=False)
@@ -99,6 +107,7 @@ class ServerLink:
         bounds: Its limits.
         handlers: By message, what to do about it; told on the event loop, between two messages.
         log: Takes events with their fields.
+        came_up: Called whenever the link is there, again or at last.
     """
 
     def __init__(
@@ -108,6 +117,7 @@ class ServerLink:
         handlers: Mapping[type[Message], Handler],
         log: Callable[..., None],
         *,
+        came_up: Callable[[], None] = lambda: None,
         reconnect: RetryPolicy = RECONNECT,
     ) -> None:
         self.identity = identity
@@ -117,16 +127,15 @@ class ServerLink:
         self._counts = (0, 0)
         self._bounds = bounds
         self._log = log
+        self._came_up = came_up
         self._reconnect = reconnect
-        self._watched: set[str] = set()
-        self._statuses: dict[str, int] = {}
+        self._watched: dict[str, set[object]] = {}
+        """Users that are followed, and who follows them."""
         self._connection: Connection | None = None
         self._addresses: dict[str, asyncio.Future[PeerAddress]] = {}
         self.up = asyncio.Event()
         self._handlers: dict[type[Message], list[Handler]] = {
             PeerAddress: [self._take_address],
-            WatchedUser: [self._take_watched],
-            UserStatus: [self._take_status],
             PrivilegedUsers: [self._take_privileged],
             ExcludedPhrases: [self._take_phrases],
             PrivateMessage: [self._take_private_message],
@@ -182,6 +191,7 @@ class ServerLink:
         await connection.send(*(WatchUser(user) for user in sorted(self._watched)))
         self.up.set()
         self._log("server.up", user=self.identity.user)
+        self._came_up()
         while True:
             message = await self._receive(connection)
             for handler in self._handlers.get(type(message), ()):  # type: ignore[arg-type]
@@ -198,12 +208,12 @@ class ServerLink:
     def _forget_link(self) -> None:
         connection, self._connection = self._connection, None
         self.up.clear()
-        self._statuses.clear()
         if connection is not None:
             connection.close()
         for waiting in self._addresses.values():
             if not waiting.done():
-                waiting.set_exception(ConnectionLost("the link to the server is lost"))
+                waiting.set_exception(LinkDown("the link to the server is lost"))
+                waiting.exception()  # whoever asked may have gone
         self._addresses.clear()
 
     def tell(self, message: Message) -> None:
@@ -216,32 +226,31 @@ class ServerLink:
         self._counts = (folders, files)
         self.tell(SharedCounts(folders, files))
 
-    def watch(self, user: str) -> None:
-        """Follow whether a user is there."""
+    def watch(self, user: str, watcher: object) -> None:
+        """Follow whether a user is there; how it is now is told at once, and after each login."""
         if user not in self._watched:
-            self._watched.add(user)
             self.tell(WatchUser(user))
+        self._watched.setdefault(user, set()).add(watcher)
 
-    def unwatch(self, user: str) -> None:
-        """Follow no more."""
-        if user in self._watched:
-            self._watched.discard(user)
-            self._statuses.pop(user, None)
+    def unwatch(self, user: str, watcher: object) -> None:
+        """Follow no more for this watcher; harmless when it did not."""
+        watchers = self._watched.get(user)
+        if watchers is None:
+            return
+        watchers.discard(watcher)
+        if not watchers:
+            del self._watched[user]
             self.tell(UnwatchUser(user))
-
-    def is_offline(self, user: str) -> bool:
-        """Whether the server has told that the user is not there."""
-        return self._statuses.get(user) == 0
 
     async def locate(self, user: str) -> PeerAddress:
         """Return where a user is; those who ask at a time share one question.
 
         Raises:
             PeerOffline: the user is not there.
-            ConnectionLost: the link is down, or the server does not answer.
+            LinkDown: the link is down, or the server does not answer.
         """
         if not self.up.is_set():
-            raise ConnectionLost("the link to the server is down")
+            raise LinkDown("the link to the server is down")
         waiting = self._addresses.get(user)
         if waiting is None:
             waiting = self._addresses[user] = asyncio.get_running_loop().create_future()
@@ -253,7 +262,7 @@ class ServerLink:
             if self._addresses.get(user) is waiting:
                 del self._addresses[user]
                 waiting.cancel()
-            raise ConnectionLost("the server does not say where the user is") from error
+            raise LinkDown("the server does not say where the user is") from error
         if address.ip == OFFLINE_ADDRESS:
             raise PeerOffline(user)
         return address
@@ -264,14 +273,6 @@ class ServerLink:
         waiting = self._addresses.pop(address.user, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(address)
-
-    def _take_watched(self, user: WatchedUser) -> None:
-        if user.user in self._watched:
-            self._statuses[user.user] = user.status or 0
-
-    def _take_status(self, status: UserStatus) -> None:
-        if status.user in self._watched:
-            self._statuses[status.user] = status.status
 
     def _take_privileged(self, users: PrivilegedUsers) -> None:
         self.privileged = frozenset(users.users)

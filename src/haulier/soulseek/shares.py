@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from haulier.core.errors import ConfigError
+from haulier.core.errors import ConfigError, HaulierError
 from haulier.core.words import words_of
 from haulier.engine.tasks import in_thread
 from haulier.ports import SharedFile, ShareIndex
@@ -49,10 +49,13 @@ class Share:
 
 
 @dataclass(eq=False)
-class NotShared(Exception):
+class NotShared(HaulierError):
     """There is no such file to be shared, any more or at all."""
 
     file: str
+
+    def __str__(self) -> str:
+        return f"{self.file} is not shared"
 
 
 class Shares:
@@ -166,13 +169,17 @@ def _scan_share(name: str, root: Path) -> Iterator[SharedFile]:
         if here in above:
             continue  # a link to a folder above: it has no end
         for entry in entries:
-            path = f"{virtual}{SEPARATOR}{escape(entry.name)}"
+            path, below = f"{virtual}{SEPARATOR}{escape(entry.name)}", _below(local, entry.name)
             if entry.name.startswith(".") or not _stays_inside(root, entry):
                 continue
-            if entry.is_dir():
-                pending.append((_below(local, entry.name), path, above | {here}))
-            elif (file := _file_of(name, entry, path, _below(local, entry.name))) is not None:
-                yield file
+            try:
+                status = entry.stat()
+            except OSError:
+                continue  # gone meanwhile, or a link that leads nowhere, to itself even
+            if stat.S_ISDIR(status.st_mode):
+                pending.append((below, path, above | {here}))
+            elif stat.S_ISREG(status.st_mode):
+                yield SharedFile(share=name, path=path, local=below, size=status.st_size)
 
 
 def _below(local: str, name: str) -> str:
@@ -181,16 +188,6 @@ def _below(local: str, name: str) -> str:
 
 def _stays_inside(root: Path, entry: "os.DirEntry[str]") -> bool:
     return not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root)
-
-
-def _file_of(share: str, entry: "os.DirEntry[str]", path: str, local: str) -> SharedFile | None:
-    try:
-        status = entry.stat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return SharedFile(share=share, path=path, local=local, size=status.st_size)
 
 
 def open_inside(root: Path, local: str) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from haulier.core.errors import PeerError
+from haulier.core.errors import PeerError, SourceChanged
 from haulier.engine.tasks import in_thread
 from haulier.ports import Throttle
 from haulier.soulseek.bounds import Bounds
@@ -38,13 +38,6 @@ DRAIN_S: Final = 0.05
 """How often the kernel is asked whether it got rid of everything; it tells nobody by itself."""
 _PIECE: Final = 64 * 1024
 """Bytes that go at a time where the rate is limited."""
-
-
-@dataclass(eq=False)
-class SourceChanged(Exception):
-    """The file is not the one that was announced any more."""
-
-    reason: str
 
 
 @dataclass(eq=False)
@@ -104,6 +97,7 @@ class FileStream:
         offset: Where to begin.
         size: What was announced.
         bounds: Limits.
+        name: Of the file, for errors.
         throttles: Bounds on the rate.
         progress: Told how far the peer is, at most five times a second.
     """
@@ -113,6 +107,7 @@ class FileStream:
     offset: int
     size: int
     bounds: Bounds
+    name: str = ""
     throttles: tuple[Throttle, ...] = ()
     progress: Callable[[int], None] = lambda _: None
     _sent: int = 0
@@ -199,7 +194,7 @@ class FileStream:
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error.strerror}") from error
         if sent == 0:
-            raise SourceChanged("the file has become shorter")
+            raise SourceChanged(self.name, "the file has become shorter")
         self._sent += sent
         return sent
 
@@ -215,11 +210,11 @@ class FileStream:
     def _check_source(self) -> None:
         now = os.fstat(self.descriptor)
         if now.st_size < self.size:
-            raise SourceChanged("the file has become shorter")
+            raise SourceChanged(self.name, "the file has become shorter")
         if not now.st_nlink:
-            raise SourceChanged("the file was replaced or removed")
+            raise SourceChanged(self.name, "the file was replaced or removed")
         if now.st_size == self._opened.st_size and now.st_mtime_ns != self._opened.st_mtime_ns:
-            raise SourceChanged("the file was written to")
+            raise SourceChanged(self.name, "the file was written to")
 
     async def _warm(self, at: int, count: int) -> None:
         """See that the bytes are in memory: sending them must not hold up the event loop for a disk."""

@@ -4,6 +4,7 @@ Rule 1: a peer's request waits until it is its user's turn; nothing is uploaded 
 Rule 2: a slot is given back whatever happens; back-off, absence and a taken slot hold a line, never a slot.
 Rule 3: what a peer is told about an end is told from a task of its own, so that a cancel cannot swallow it.
 Rule 4: an upload that this process stops goes back to the head of its line; it is offered after a restart.
+Rule 5: what is our own fault (the link to the server, the index of shares) ends no upload and counts for nobody.
 
 One module although it is long: what is asked, whose turn it is and how it ends are one state.
 """
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from haulier.core.errors import PeerError
+from haulier.core.errors import HaulierError, PeerError, StorageError
 from haulier.core.transfer import Direction, Outcome, Phase, Transfer, TransferId
 from haulier.engine.registry import Registration, Registry
 from haulier.engine.slots import Lease, SlotLimits, Slots, SlotStatistics
@@ -44,7 +45,7 @@ from haulier.soulseek.peer_messages import (
 )
 from haulier.soulseek.peers import PeerLink, Peers, Spawn
 from haulier.soulseek.queue import TOO_MANY_FILES, Hold, Request, UploadQueue
-from haulier.soulseek.server_link import PeerOffline, ServerLink
+from haulier.soulseek.server_link import LinkDown, PeerOffline, ServerLink
 from haulier.soulseek.shares import Shares
 from haulier.soulseek.streaming import TooSlow
 
@@ -94,6 +95,8 @@ class Upload:
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
     """By an operator, unlike a stop of the node."""
+    unreached: int = 0
+    """Tries in a row that came to no connection."""
     put_off: bool = False
     """Whether the peer wants it later."""
     moved_at: float = 0.0
@@ -253,14 +256,14 @@ class Uploads:
         upload.registration = self._registry.register(upload, *keys)
         assert upload.registration is not None, "one file is uploaded to a user once at a time"
         self._queue.add(_request_of(upload), at_head=at_head)
-        self._link.watch(upload.user)
+        self._link.watch(upload.user, self)
 
     def _forget(self, upload: Upload) -> None:
         assert upload.registration is not None
         upload.registration.end()
         self._queue.forget(upload.id)
         if not self._queue.has(upload.user):
-            self._link.unwatch(upload.user)
+            self._link.unwatch(upload.user, self)
             self._absent_since.pop(upload.user, None)
             self._queue.let_go(upload.user, Hold.ABSENT)
 
@@ -296,26 +299,23 @@ class Uploads:
         self.pump()
 
     async def stop(self) -> None:
-        """Cancel what runs and start nothing more; `start` begins again. A second call is harmless."""
+        """Cancel what runs and forget what waits, which is kept for the next `start`. A second call is harmless."""
         self._started = False
         for upload in self._registry:
             if upload.task is not None:
                 upload.task.cancel()
         if self._turns:
             await asyncio.wait(set(self._turns))
-
-    def resume(self) -> None:
-        """Go on after a stop."""
-        self._started = True
-        self.pump()
+        for upload in self.live:
+            self._forget(upload)
 
     def favour(self) -> None:
         """Let privileged users and buddies go first."""
         self._queue.favour(self._link.privileged | self._rules.buddies)
 
     def pump(self) -> None:
-        """Start whoever can be started now."""
-        while self._started and self._slots.is_free(""):
+        """Start whoever can be started now; nobody is found while the link is down."""
+        while self._started and self._link.up.is_set() and self._slots.is_free(""):
             bundle = [self._waiting_one(id_) for id_ in self._queue.take()]
             if not bundle:
                 return
@@ -368,28 +368,49 @@ class Uploads:
         try:
             await self._attempt(upload)
         except asyncio.CancelledError:
-            if upload.superseded:
-                self._end(upload, Outcome.SUPERSEDED, "the peer asked again")
-                return
-            if not upload.cancelled:
-                self._requeue(upload)
+            if not self._ended_by_a_wish(upload):
                 raise
+        except HaulierError as error:
+            self._take_error(upload, error)
+        except TimeoutError:
+            self._fail(upload, Outcome.TIMED_OUT, "the peer did not answer in time")
+        except OSError as error:
+            self._fail(upload, Outcome.ERRORED, str(error))
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not come again with each turn
+            self._log("task.failed", error=repr(error), exc_info=error)
+            self._end(upload, Outcome.ERRORED, "an error of ours")
+            self._tell(upload, UploadFailed(upload.asked))
+
+    def _ended_by_a_wish(self, upload: Upload) -> bool:
+        """End a cancelled upload as it was meant; returns whether it was more than a stop of the node."""
+        if upload.superseded:
+            self._end(upload, Outcome.SUPERSEDED, "the peer asked again")
+        elif upload.cancelled:
             self._end(upload, Outcome.CANCELLED, CANCELLED)
             self._tell(upload, UploadDenied(upload.asked, CANCELLED))
-        except Settled as settled:
-            self._end(upload, settled.outcome, settled.reason)
-        except Denied as denied:
-            self._end(upload, Outcome.ERRORED, denied.reason)
-            self._tell(upload, UploadDenied(upload.asked, denied.reason))
-        except NotNow as error:
-            upload.put_off = True
-            self._back_off(upload, str(error))
-        except (PeerOffline, Unreached) as error:
-            self._try_later(upload, error)
-        except (TimeoutError, TooSlow) as error:
-            self._fail(upload, Outcome.TIMED_OUT, str(error) or "the peer did not answer in time")
-        except (PeerError, OSError) as error:
-            self._fail(upload, Outcome.ERRORED, str(error))
+        else:  # what is kept still says that it ran, so that it goes first next time
+            self._put_in_line(upload)
+        return upload.superseded or upload.cancelled
+
+    def _take_error(self, upload: Upload, error: HaulierError) -> None:
+        match error:
+            case Settled():
+                self._end(upload, error.outcome, error.reason)
+            case Denied():
+                self._end(upload, Outcome.ERRORED, error.reason)
+                self._tell(upload, UploadDenied(upload.asked, error.reason))
+            case NotNow():
+                upload.put_off = True
+                upload.unreached = 0
+                self._back_off(upload, str(error), tries=upload.transfer.attempts)
+            case LinkDown() | PeerOffline() | Unreached():
+                self._try_later(upload, error)
+            case StorageError():
+                self._log("upload.put_off", user=upload.user, transfer=upload.id, reason=str(error))
+                self._back_off(upload, str(error))
+            case _:
+                outcome = Outcome.TIMED_OUT if isinstance(error, TooSlow) else Outcome.ERRORED
+                self._fail(upload, outcome, str(error))
 
     async def _attempt(self, upload: Upload) -> None:
         file = await self._shares.find(upload.path)
@@ -447,13 +468,23 @@ class Uploads:
             self._requeue(upload)
             self._absent_since.setdefault(upload.user, self._clock.now())
             self._queue.hold(upload.user, Hold.ABSENT)
-        elif upload.transfer.attempts < self._bounds.connect_tries:
+        elif isinstance(error, LinkDown) and not self._link.up.is_set():
+            self._requeue(upload)  # all begin again when the link is up
+        elif isinstance(error, LinkDown):
             self._back_off(upload, str(error))
+        else:
+            self._not_reached(upload, error)
+
+    def _not_reached(self, upload: Upload, error: PeerError) -> None:
+        upload.unreached += 1
+        if upload.unreached < self._bounds.connect_tries:
+            self._back_off(upload, str(error), tries=upload.unreached)
         else:
             self._fail(upload, Outcome.ERRORED, str(error))
 
-    def _back_off(self, upload: Upload, reason: str) -> None:
-        delay = self._bounds.retry_base_s * 2 ** min(upload.transfer.attempts, _STEEPEST)
+    def _back_off(self, upload: Upload, reason: str, *, tries: int = 1) -> None:
+        delay = self._bounds.retry_base_s * 2 ** min(tries, _STEEPEST)
+        self._put_in_line(upload)
         upload.transfer = upload.transfer.wait_until(self._clock.now() + delay, reason).requeue()
         self._keep(upload)
         self._queue.hold(upload.user, Hold.BACKING_OFF)
@@ -464,9 +495,13 @@ class Uploads:
         self.pump()
 
     def _requeue(self, upload: Upload) -> None:
+        self._put_in_line(upload)
+        self._keep(upload)
+
+    @staticmethod
+    def _put_in_line(upload: Upload) -> None:
         if upload.transfer.phase is not Phase.QUEUED:
             upload.transfer = upload.transfer.requeue()
-        self._keep(upload)
 
     def _keep(self, upload: Upload) -> None:
         ended_at = self._clock.now() if upload.transfer.phase is Phase.ENDED else None
@@ -525,8 +560,10 @@ class Uploads:
             self._queue.hold(status.user, Hold.ABSENT)
 
     def sweep(self) -> None:
-        """Forget what users who are gone for days have queued, and idle users' slots."""
+        """Forget what users who are gone for days have queued, idle users' slots, and failures of other days."""
         self._slots.sweep()
+        for user in list(self._failures):
+            self._has_failed_often(user)  # it forgets what is old
         gone = {
             u
             for u, since in self._absent_since.items()
