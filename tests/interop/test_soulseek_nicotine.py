@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from haulier.core.transfer import Outcome
+from haulier.parts import part_of
 from tests.support.soulseek import Network, eventually, make_file, network, nicotine, sha256_of, slow_lane
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("nicotine")]
@@ -108,7 +109,7 @@ class TestWeDownloadFromIt:
             await eventually(lambda: "them" in net.server.users, "it is there")
             got = tmp_path / "got.bin"
             download = node.downloads.fetch("them", VIRTUAL, got, SIZE)
-            part = tmp_path / f".haulier-{download.id}.part"
+            part = part_of(got, f"them/{SIZE}/{VIRTUAL}")
             part.write_bytes((music / "Some Band" / "a song.bin").read_bytes()[:15_000_000])
             async with asyncio.timeout(60):
                 await download.ended.wait()
