@@ -10,7 +10,7 @@ from tests.simulation.world import World
 
 SINK_OPERATIONS: Final = (
     *("prepare", "check", "open", "write", "write", "flush", "sync", "extent", "truncate"),
-    *("scan", "discard", "commit", "commit", "read", "stat", "delete"),
+    *("scan", "discard", "commit", "commit", "store", "store", "read", "stat", "delete"),
 )
 HOUR_S: Final = 3600.0
 

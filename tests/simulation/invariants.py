@@ -74,7 +74,9 @@ class Invariants:
         if old is None:
             empty = new.spec.mode is Mode.APPEND and new.size == 0  # whole from the start
             born = SessionStatus.FINISHING if empty else SessionStatus.OPEN
-            self._require(new.status is born, f"{new.id} was born {new.status}")
+            short = new.spec.mode is Mode.APPEND and new.spec.key is None and not empty
+            whole = short and new.status is SessionStatus.COMMITTED
+            self._require(whole or new.status is born, f"{new.id} was born {new.status}")
         else:
             self._check_change(old, new)
         if not new.status.live:

@@ -127,6 +127,7 @@ class Server:
         kept = {
             "followers": self.uploads._digests._followers,
             "speeds": context._speeds,
+            "bodies read ahead": self.uploads._ahead,
             "watchers": context.changes._watchers,
             "completions": sessions._endings._completions,
             "holds": context.holds,

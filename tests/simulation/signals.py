@@ -40,12 +40,15 @@ class SimSignals:
         self._room.remove(self)
 
     async def listen(self, ears: Ears) -> None:
-        """Pass on what is heard, and look around now and then."""
+        """Pass on what is heard, and look around now and then, however much is heard."""
+        loop = asyncio.get_running_loop()
+        next_look = loop.time() + LOOK_AROUND_S
         while True:
             try:
-                async with asyncio.timeout(LOOK_AROUND_S):
+                async with asyncio.timeout_at(next_look):
                     await self._any.wait()
             except TimeoutError:
+                next_look = loop.time() + LOOK_AROUND_S
                 await ears.hear(None)
                 continue
             self._any.clear()

@@ -19,6 +19,7 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.loop import new_loop
 from tests.simulation.server import TTL_S, Server
 from tests.simulation.trace import Trace
+from tests.simulation.whole import WholeClient
 from tests.simulation.world import World
 
 LIFE_S = 2_000.0
@@ -53,9 +54,10 @@ async def _live(world: World, invariants: Invariants) -> None:
     """Let clients and faults loose, then make peace and wait until everything has ended."""
     await world.start()
     nemesis = Nemesis(world)
-    clients: list[Client] = [
+    clients: list[Client | WholeClient] = [
         *(ChunkClient(world, invariants, f"chunks {number}") for number in range(2)),
         *(AppendClient(world, invariants, f"append {number}") for number in range(2)),
+        WholeClient(world, "whole"),
     ]
     tasks = [asyncio.get_running_loop().create_task(it.run(), name=it.name) for it in clients]
     await nemesis.run()

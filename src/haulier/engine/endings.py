@@ -113,8 +113,8 @@ class Endings(Generic[D]):
 
     async def _complete(self, session: Session[D], *, take: bool) -> None:
         """Go the way from `finishing` to a result; after a crash it is gone again, from the start."""
+        current: Session[D] | None = session
         try:
-            current: Session[D] | None = session
             if take:
                 holder = self._context.ports.holder
                 current = await self._work.write(
@@ -123,12 +123,19 @@ class Endings(Generic[D]):
             if current is not None:
                 await self._verify_and_commit(current)
         except StorageUnavailable as error:
+            if current is not None and await self._was_taken(current):
+                return  # its bytes may have gone where they belong: the row knows
             if not error.lost:
                 await self._settle_loss(session.id)
             raise
         finally:
             del self._completions[session.id]
             self._context.changes.notify(session.id)
+
+    async def _was_taken(self, session: Session[D]) -> bool:
+        """Whether somebody went on with the finish before us: another worker, or another request of this one."""
+        now = await self._work.read(lambda tx: tx.sessions.peek(session.id))
+        return now is None or now.fence != session.fence
 
     async def _verify_and_commit(self, session: Session[D]) -> None:
         if session.follower != self._context.ports.holder:

@@ -93,8 +93,9 @@ class WholeSessions(Generic[D]):
         except RequestError:
             await finish_anyway(self._sink.delete(session.blob_key))
             raise
+        # Nobody waits for what nobody knew of: no watcher and no other process has to be told.
         self._context.policy.accepted(session.id, 0, len(content))
-        self._context.left(session.id, session.status)
+        self._context.policy.left(session.id, session.status)
         return session
 
     async def _committed(self, spec: SessionSpec, details: D) -> Session[D]:
