@@ -21,7 +21,7 @@ from haulier.core.outgoing import VerifyPolicy
 from haulier.core.secret import Secret
 from haulier.ports import Remote
 from haulier.remotes.calls import check_base_url
-from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote
+from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret
 
 log = structlog.get_logger()
 
@@ -224,7 +224,12 @@ def _settings(name: str, document: dict[str, Any]) -> RemoteSettings:
         type=str(document["type"]),
         url=str(document["url"]),
         options={key: str(value) for key, value in document["options"].items()},
-        secrets={key: Secret(str(value)) for key, value in document["secrets"].items()},
+        # Others were kept once by mistake, and end with the next change of the file.
+        secrets={
+            key: Secret(str(value))
+            for key, value in document["secrets"].items()
+            if takes_secret(str(document["type"]), key)
+        },
     )
 
 

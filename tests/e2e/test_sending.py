@@ -216,6 +216,21 @@ def test_a_remote_that_cannot_be_is_refused_with_the_cure(
     assert [each["name"] for each in haulier.run("remote", "list", "--json").documents] == ["here"]
 
 
+def test_what_is_secret_is_neither_kept_nor_told_where_it_has_no_use(haulier: Commands) -> None:
+    s3 = ("remote", "add", "bucket", "--type", "s3", "--url", "http://127.0.0.1:9", "--option", "bucket=b")
+    assert haulier.run(*s3, HAULIER_TOKEN="hl_very-secret").code == 0
+    assert "hl_very-secret" not in (haulier.folder / "home" / "remotes.json").read_text()
+    refused = [
+        haulier.run(*s3, "--token", "hl_very-secret"),
+        haulier.run(*s3, "--option", "token=hl_very-secret"),
+        haulier.run(*s3, "--option", "hl_very-secret"),
+    ]
+    assert [each.code for each in refused] == [2, 2, 2]
+    assert "s3 takes access_key, secret_key" in refused[0].err
+    assert "hl_very-secret" not in "".join(each.err + each.out for each in refused)
+    assert haulier.run("remote", "rm", "bucket").code == 0
+
+
 def test_a_remote_without_secrets_has_no_login(haulier: Commands) -> None:
     options = ("--type", "onedrive", "--url", "https://graph.example/v1.0", "--option", "token_command=true")
     assert haulier.run("remote", "add", "drive", *options).code == 0

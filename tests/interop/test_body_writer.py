@@ -239,17 +239,25 @@ class TestBody:
             answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
         assert answer.content == b"abcde"
 
-    async def test_an_endless_answer_is_kept_up_to_a_bound(
-        self, writer: BodyWriter, source: OpenedFile
+    @pytest.mark.parametrize("status", ["200 OK", "507 Insufficient Storage"])
+    async def test_an_endless_answer_ends_and_is_believed_if_it_refuses(
+        self, writer: BodyWriter, source: OpenedFile, status: str
     ) -> None:
-        async def long(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+        async def endless(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
             await read_request(reader, seen)
-            out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000)
-            await out.drain()
+            out.write(f"HTTP/1.1 {status}\r\nContent-Length: 99999999999\r\n\r\n".encode("ascii"))
+            while True:
+                out.write(b"x" * 65_536)
+                await out.drain()
 
-        async with server(long) as (port, _):
-            answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
-        assert len(answer.content) == MIB
+        async with server(endless) as (port, _):
+            sending = writer.send("PUT", url(port), headers={}, cargo=whole(source))
+            if status.startswith("200"):
+                with pytest.raises(PeerUnreachable, match="longer than 1048576 bytes"):
+                    await sending
+                return
+            answer = await sending
+        assert (answer.status_code, len(answer.content)) == (507, MIB)
 
 
 class TestEarlyAnswers:

@@ -27,7 +27,8 @@ BURST: Final = 4 * 1024 * 1024
 TELL: Final = 1024 * 1024
 """Bytes after which progress is told; more often, nobody could see a difference."""
 MAX_ANSWER: Final = 1024 * 1024
-"""Bytes of an answer's body that are kept. Answers to bodies are results and problems, never files."""
+"""Bytes of an answer's body that are read. Answers to bodies are results and problems, never files."""
+TOO_LONG: Final = f"its answer is longer than {MAX_ANSWER} bytes"
 MAX_HEAD: Final = 64 * 1024
 """Bytes of an answer's head, its interim responses included. Precedent: curl takes 100 KiB for a header."""
 READ: Final = 64 * 1024
@@ -97,8 +98,8 @@ class Exchange:
         """Send up to `allowance` bytes (None: until a throttle is set), and read the answer; true when it is over.
 
         Raises:
-            PeerUnreachable: the connection broke, or was silent for too long.
-                SourceChanged: the source is shorter than the cargo.
+            PeerUnreachable: the connection broke, was silent for too long, or carries an endless answer.
+            SourceChanged: the source is shorter than the cargo.
             OSError: the source cannot be read.
         """
         stop = self._cargo.stop if allowance is None else min(self._position + allowance, self._cargo.stop)
@@ -233,7 +234,11 @@ class Exchange:
             if isinstance(event, h11.Response):
                 self._response = event
             elif isinstance(event, h11.Data):
-                self._body += event.data[: MAX_ANSWER - len(self._body)]
+                self._body += event.data
+                if len(self._body) > MAX_ANSWER:
+                    del self._body[MAX_ANSWER:]
+                    self._end_early(TOO_LONG)
+                    return
             elif isinstance(event, h11.EndOfMessage):
                 self._answered = True
                 return

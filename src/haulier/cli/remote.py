@@ -49,6 +49,8 @@ def add(
     token: Token = None,
     as_json: Json = False,
     home: HomeDirectory = None,
+    *,
+    context: typer.Context,
 ) -> None:
     """Set a remote up, or set it up anew. Nothing is asked of it; see 'haulier remote test'.
 
@@ -58,10 +60,14 @@ def add(
     options = dict(_pair(text) for text in option or [])
 
     def work() -> int:
-        from haulier.remotes.catalogue import RemoteSettings
+        from haulier.remotes.catalogue import RemoteSettings, takes_secret
 
         places = open_places(home)
-        secrets = {} if token is None else {"token": Secret(token)}
+        # The variable is for every command: a kind without tokens has no use for it, and does not keep it.
+        source = context.get_parameter_source("token")
+        meant = source is not None and source.name == "COMMANDLINE"
+        kept = token is not None and (meant or takes_secret(kind, "token"))
+        secrets = {"token": Secret(token)} if token is not None and kept else {}
         settings = RemoteSettings(name=name, type=kind, url=url, options=options, secrets=secrets)
         new = places.put(settings)
         _print(settings, as_json=as_json) if as_json else print(
@@ -142,7 +148,8 @@ def rm(name: Name, home: HomeDirectory = None) -> None:
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise typer.BadParameter(f"{text!r} must be KEY=VALUE", param_hint="--option")
+        # What was given is not shown: it may be a secret without its name.
+        raise typer.BadParameter("it must be KEY=VALUE", param_hint="--option")
     return key, value
 
 

@@ -33,6 +33,7 @@ HaulierError
 │   └── ServiceStopping         this process is about to end; what arrived is kept
 ├── PeerError               a remote service or peer refused or broke its protocol
 │   ├── PeerRefused · PeerUnreachable
+│   ├── PeerUnreadable          somebody on the way has answered in its place; try again
 │   ├── PeerBusy                what passes by itself; try again
 │   ├── PeerBlocked             somebody has to do something first: quota, credentials, a conflict
 │   ├── RemoteSessionLost       what had been begun there is gone; begin anew
@@ -669,6 +670,18 @@ class PeerRefused(PeerError):
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.slug}, {self.status})"
+
+
+@dataclass(eq=False)
+class PeerUnreadable(PeerError):
+    """A good answer that is not in the remote's words: a sign-in page of a network, a proxy's page."""
+
+    status: int
+    detail: str
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.detail} (unreadable-answer, {self.status}; it can pass)"
 
 
 @dataclass(eq=False)

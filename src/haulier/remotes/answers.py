@@ -7,16 +7,25 @@ Rule 2: no address of a request is told: it may be a secret. The remote's own wo
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerError, PeerRefused, RemoteSessionLost
+from haulier.core.errors import (
+    PeerBlocked,
+    PeerBusy,
+    PeerError,
+    PeerRefused,
+    PeerUnreadable,
+    RemoteSessionLost,
+)
 from haulier.core.retry import parse_retry_after
 from haulier.core.transfer import Obstacle
+
+T = TypeVar("T")
 
 PASSING: Final = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 509})
 """Statuses that pass by themselves; 409, because the remote is asked where it stands before the next try."""
@@ -81,6 +90,23 @@ def retry_after(answer: httpx2.Response) -> float:
     return parse_retry_after(answer.headers.get("Retry-After"), date=answer.headers.get("Date"))
 
 
+def read_json(answer: httpx2.Response, read: Callable[[dict[str, Any]], T]) -> T:
+    """Return what `read` makes of the JSON object in an answer.
+
+    Raises:
+        PeerUnreadable: it is none, or `read` misses something in it; the answer itself is not told.
+    """
+    try:
+        document = json.loads(answer.text)
+        if not isinstance(document, dict):
+            raise TypeError("it is no JSON object")
+        return read(document)
+    except KeyError as error:
+        raise PeerUnreadable(answer.status_code, f"the answer has no {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise PeerUnreadable(answer.status_code, "the answer is not what was asked for") from error
+
+
 def read_problem(answer: httpx2.Response) -> tuple[str, str]:
     """Return the name of the problem that an answer tells, and its words.
 
@@ -97,7 +123,7 @@ def read_problem(answer: httpx2.Response) -> tuple[str, str]:
 def _read_json(text: str) -> tuple[str, str]:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", ""
     error = document.get("error")
     if isinstance(error, dict):  # Microsoft Graph

@@ -1,6 +1,7 @@
 """Calls to a remote over HTTP: short ones by the library, long bodies by the body writer; one way to tell failures.
 
-Rule 1: a redirect is not followed: credentials go to the address that was configured, and nowhere else.
+Rule 1: a redirect is not followed: credentials go to the host that was configured, and nowhere else, even when the
+        remote itself names another one.
 Rule 2: an error names the remote's host and never a whole address.
 """
 
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from haulier.body import BodyWriter
-from haulier.core.errors import ConfigError, PeerUnreachable
+from haulier.body.connections import Origin
+from haulier.body.exchange import MAX_ANSWER, TOO_LONG
+from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback
 from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable
@@ -28,19 +31,20 @@ BODIES: Final = 32
 class Calls:
     """The connections to one remote; `close` them after use."""
 
-    def __init__(self, base_url: str, table: RetryTable, *, silence_s: float = SILENCE_TIMEOUT_S) -> None:
+    def __init__(self, base_url: str, table: RetryTable) -> None:
         address = urlsplit(base_url)
+        self._origin = Origin.of(address, proxied=False)
         self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
         self._table = table
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": "haulier"},
-            timeout=httpx2.Timeout(silence_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
             limits=httpx2.Limits(
                 max_connections=CONTROL_CONNECTIONS, max_keepalive_connections=CONTROL_CONNECTIONS
             ),
             trust_env=not is_loopback(address.hostname or ""),
         )
-        self._bodies = BodyWriter(connections=BODIES, silence_s=silence_s)
+        self._bodies = BodyWriter(connections=BODIES, silence_s=SILENCE_TIMEOUT_S)
 
     async def ask(
         self,
@@ -49,6 +53,8 @@ class Calls:
         *,
         accept: Collection[int] = (200, 201, 202, 204),
         of_session: bool = False,
+        credentials: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **parts: Any,
     ) -> httpx2.Response:
         """Send a short request and return its answer.
@@ -58,19 +64,27 @@ class Calls:
             url: whole.
             accept: statuses that are answers; all others are failures.
             of_session: whether it is about a session that may be gone.
-            parts: `headers`, `params`, `json`, `content`, as the library takes them.
+            credentials: headers for the configured host only.
+            headers: for whoever is at the address.
+            parts: `params`, `json`, `content`, as the library takes them.
 
         Raises:
-            PeerUnreachable: no answer.
-            PeerBusy, PeerBlocked, PeerRefused, RemoteSessionLost: as the table says.
+            PeerUnreachable: no answer, or an endless one.
+            PeerBusy, PeerBlocked, PeerRefused, RemoteSessionLost: as the table says; refused are also credentials
+                for another host than the configured one.
         """
+        fields = {**(headers or {}), **self._own(url, credentials)}
         try:
-            answer = await self._http.request(method, url, **parts)
+            async with self._http.stream(method, url, headers=fields, **parts) as incoming:
+                answer, whole = await _read(incoming)
         except httpx2.TimeoutException as error:
             raise PeerUnreachable(self.host, "it was silent for too long", too_slow=True) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise PeerUnreachable(self.host, str(error) or type(error).__name__) from error
-        return self.judge(answer, accept=accept, of_session=of_session)
+        judged = self.judge(answer, accept=accept, of_session=of_session)
+        if not whole:
+            raise PeerUnreachable(self.host, TOO_LONG)
+        return judged
 
     async def bring(
         self,
@@ -79,13 +93,13 @@ class Calls:
         cargo: Cargo,
         *,
         headers: Mapping[str, str],
+        credentials: Mapping[str, str] | None = None,
         accept: Collection[int] = (200, 201, 202, 204),
         of_session: bool = True,
     ) -> httpx2.Response:
         """Send a body and return the answer; raises as `ask`, and what the source raises."""
-        answer = await self._bodies.send(
-            method, url, headers={"User-Agent": "haulier", **headers}, cargo=cargo
-        )
+        fields = {"User-Agent": "haulier", **headers, **self._own(url, credentials)}
+        answer = await self._bodies.send(method, url, headers=fields, cargo=cargo)
         return self.judge(answer, accept=accept, of_session=of_session)
 
     def judge(
@@ -96,10 +110,42 @@ class Calls:
             raise self._table.failure(answer, of_session=of_session)
         return answer
 
+    def is_own(self, url: str) -> bool:
+        """Whether an address is of the configured scheme, host and port."""
+        try:
+            return Origin.of(urlsplit(url), proxied=False) == self._origin
+        except (ValueError, InvalidRequest):
+            return False
+
+    def _own(self, url: str, credentials: Mapping[str, str] | None) -> Mapping[str, str]:
+        """Return the credentials if they may go to that address (rule 1)."""
+        if credentials and not self.is_own(url):
+            raise PeerRefused(
+                403, "other-host", f"{self.host} names another host, which our credentials are not for"
+            )
+        return credentials or {}
+
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
         await self._bodies.close()
+
+
+async def _read(incoming: httpx2.Response) -> tuple[httpx2.Response, bool]:
+    """Return an answer with as much of its body as is read of any, and whether that is all of it."""
+    body = bytearray()
+    async for piece in incoming.aiter_bytes():
+        body += piece
+        if len(body) > MAX_ANSWER:
+            break
+    # The body is not encoded any more, and perhaps shorter.
+    fields = [
+        (name, value)
+        for name, value in incoming.headers.multi_items()
+        if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
+    ]
+    answer = httpx2.Response(incoming.status_code, headers=fields, content=bytes(body[:MAX_ANSWER]))
+    return answer, len(body) <= MAX_ANSWER
 
 
 def check_base_url(url: str) -> str:

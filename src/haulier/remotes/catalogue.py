@@ -1,7 +1,9 @@
 """Which kinds of remotes there are, what can be set for each, and how one is made from its settings.
 
 Rule 1: a setting that nobody reads is an error, not a wish: it is told with the names that are known.
-Rule 2: what a remote needs beyond the base package is imported when such a remote is made, and named when missing.
+Rule 2: an error never tells the value of an option or a secret that is not known: it may be a secret that was
+        put in the wrong place.
+Rule 3: what a remote needs beyond the base package is imported when such a remote is made, and named when missing.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +16,9 @@ from haulier.core.secret import Secret
 from haulier.ports import Remote
 
 T = TypeVar("T")
+
+MAX_PARALLEL: Final = 16
+"""Parts of one file at once; more only wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +35,7 @@ class RemoteSettings:
 
 
 def _haulier(settings: RemoteSettings) -> Remote:
-    from haulier.remotes.haulier import HaulierRemote  # noqa: PLC0415 - rule 2
+    from haulier.remotes.haulier import HaulierRemote  # noqa: PLC0415 - rule 3
 
     return HaulierRemote(
         settings.url,
@@ -42,7 +47,7 @@ def _haulier(settings: RemoteSettings) -> Remote:
 
 def _s3(settings: RemoteSettings) -> Remote:
     try:
-        from haulier.remotes.s3 import S3Remote  # noqa: PLC0415 - rule 2
+        from haulier.remotes.s3 import S3Remote  # noqa: PLC0415 - rule 3
     except ImportError as error:
         raise _missing("s3", error) from error
 
@@ -71,6 +76,13 @@ def _yes_or_no(options: Mapping[str, str], name: str) -> bool | None:
     return _choice(options, name, {"true": True, "yes": True, "false": False, "no": False})
 
 
+def _number(options: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    text = options.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
+        raise ConfigError(f"option {name}", text, f"it must be a number, 1 to {most}")
+    return int(text)
+
+
 def _choice(options: Mapping[str, str], name: str, values: Mapping[str, T]) -> T | None:
     text = options.get(name)
     if text is None:
@@ -81,7 +93,7 @@ def _choice(options: Mapping[str, str], name: str, values: Mapping[str, T]) -> T
 
 
 def _tus(settings: RemoteSettings) -> Remote:
-    from haulier.remotes.tus import TusRemote  # noqa: PLC0415 - rule 2
+    from haulier.remotes.tus import TusRemote  # noqa: PLC0415 - rule 3
 
     prefix = "header."
     return TusRemote(
@@ -92,12 +104,14 @@ def _tus(settings: RemoteSettings) -> Remote:
             if name.startswith(prefix)
         },
         token=settings.secrets.get("token"),
+        parallel=_number(settings.options, "parallel", 1, most=MAX_PARALLEL),
+        one_request=bool(_yes_or_no(settings.options, "one_request")),
     )
 
 
 def _onedrive(settings: RemoteSettings) -> Remote:
-    from haulier.remotes.onedrive import GRAPH, OneDriveRemote  # noqa: PLC0415 - rule 2
-    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 2
+    from haulier.remotes.onedrive import GRAPH, OneDriveRemote  # noqa: PLC0415 - rule 3
+    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 3
 
     options = settings.options
     if "token_command" not in options:
@@ -131,7 +145,11 @@ COMMON: Final = frozenset({"verify", "slots"})
 """Options of every kind that are the manager's, not the remote's: how to compare, transfers at once."""
 KINDS: Final[Mapping[str, Kind]] = {
     "haulier": Kind(make=_haulier, options=frozenset({"capsule", "digest"}), secrets=frozenset({"token"})),
-    "tus": Kind(make=_tus, options=frozenset({"header"}), secrets=frozenset({"token"})),
+    "tus": Kind(
+        make=_tus,
+        options=frozenset({"header", "parallel", "one_request"}),
+        secrets=frozenset({"token"}),
+    ),
     "s3": Kind(
         make=_s3,
         options=frozenset({"bucket", "region", "prefix", "path_style", "checksums"}),
@@ -149,7 +167,7 @@ def check_settings(settings: RemoteSettings) -> None:
     """Refuse settings that no remote can be made of.
 
     Raises:
-        ConfigError: an unknown type or option; it names those that are known.
+        ConfigError: an unknown type, option or secret; it names those that are known.
     """
     kind = KINDS.get(settings.type)
     if kind is None:
@@ -158,7 +176,16 @@ def check_settings(settings: RemoteSettings) -> None:
         # tus has a family of them: header.NAME.
         if name.split(".", 1)[0] not in kind.options | COMMON:
             known = ", ".join(sorted(kind.options | COMMON))
-            raise ConfigError(f"option {name}", settings.options[name], f"{settings.type} knows {known}")
+            raise ConfigError(f"option {name}", "***", f"{settings.type} knows {known}")
+    for name in settings.secrets:
+        if name not in kind.secrets:
+            known = ", ".join(sorted(kind.secrets)) or "none"
+            raise ConfigError(f"secret {name}", "***", f"{settings.type} takes {known}")
+
+
+def takes_secret(kind: str, name: str) -> bool:
+    """Whether a kind of remote has a use for a secret of that name."""
+    return kind in KINDS and name in KINDS[kind].secrets
 
 
 def make_remote(settings: RemoteSettings) -> Remote:

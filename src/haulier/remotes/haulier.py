@@ -7,6 +7,7 @@ Rule 2: nothing is replaced there: each file that arrives is a record of its own
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 from urllib.parse import quote
@@ -42,7 +43,7 @@ from haulier.core.upload import (
     require_valid,
 )
 from haulier.ports import Cargo
-from haulier.remotes.answers import PASSING, RetryTable
+from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 
 PARALLEL: Final = 4
@@ -121,7 +122,11 @@ class HaulierRemote:
         """Ask for the newest record of the capsule."""
         params = {"capsule": self._capsule, "limit": "1"}
         await self._calls.ask(
-            "GET", f"{self._url}/api/records", params=params, headers=self._credentials(None), accept=(200,)
+            "GET",
+            f"{self._url}/api/records",
+            params=params,
+            credentials=self._credentials(None),
+            accept=(200,),
         )
 
     async def create(self, outgoing: Outgoing) -> RemoteSession:
@@ -136,39 +141,41 @@ class HaulierRemote:
         }
         if outgoing.content_type is not None:
             document["content_type"] = outgoing.content_type
-        headers = {**self._credentials(None), "Idempotency-Key": _key(outgoing)}
         answer = await self._calls.ask(
-            "POST", f"{self._url}/api/uploads", json=document, headers=headers, accept=(200, 201)
+            "POST",
+            f"{self._url}/api/uploads",
+            json=document,
+            headers={"Idempotency-Key": _key(outgoing)},
+            credentials=self._credentials(None),
+            accept=(200, 201),
         )
-        begun = answer.json()
-        state = {"id": begun["id"], "token": begun.get("token")}
-        return RemoteSession(
-            state=Secret(json.dumps(state)), chunk_size=int(begun["chunk_size"]), commits_itself=False
-        )
+        return read_json(answer, _read_begun)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask for the upload's state."""
         state = await self._state(session)
-        if state["status"] in {"aborted", "expired", "failed"}:
-            raise RemoteSessionLost(
-                f"the upload is {state['status']}: {state.get('error') or 'no reason given'}"
-            )
-        if state["status"] == "committed":
-            if state.get("result") is None:
+        if state.status in {"aborted", "expired", "failed"}:
+            raise RemoteSessionLost(f"the upload is {state.status}: {state.error}")
+        if state.status == "committed":
+            if state.result is None:
                 raise RemoteSessionLost("its record has been deleted")
-            return Held(ranges=_all(outgoing), stored=_read_record(state["result"]))
-        if state["status"] == "finishing":
+            return Held(ranges=_all(outgoing), stored=state.result)
+        if state.status == "finishing":
             return Held(ranges=_all(outgoing))
-        return Held(ranges=Ranges.of(tuple(pair) for pair in state["received"]))
+        return Held(ranges=state.received)
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put one chunk."""
         assert session.chunk_size is not None
         index = cargo.start // session.chunk_size
-        headers = {**self._credentials(session), "Content-Type": "application/octet-stream"}
         try:
             await self._calls.bring(
-                "PUT", f"{self._upload(session)}/chunks/{index}", cargo, headers=headers, accept=(204,)
+                "PUT",
+                f"{self._upload(session)}/chunks/{index}",
+                cargo,
+                headers={"Content-Type": "application/octet-stream"},
+                credentials=self._credentials(session),
+                accept=(204,),
             )
         except PeerRefused as error:
             if error.slug == "chunk-conflict":
@@ -187,7 +194,7 @@ class HaulierRemote:
                 "POST",
                 f"{self._upload(session)}/finish",
                 json=document,
-                headers=self._credentials(session),
+                credentials=self._credentials(session),
                 accept=(200, 202),
                 of_session=True,
             )
@@ -195,8 +202,8 @@ class HaulierRemote:
             if error.slug == "digest-mismatch":
                 raise PeerCorrupted(outgoing.name, str(document.get("digest")), error.detail) from error
             raise
-        found = answer.json()
-        return _read_record(found) if "capsule" in found else await self._wait_record(outgoing, session)
+        found = read_json(answer, lambda told: _read_record(told) if "capsule" in told else None)
+        return found or await self._wait_record(outgoing, session)
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the record; who may only write keeps what the end of the upload told."""
@@ -204,7 +211,7 @@ class HaulierRemote:
             answer = await self._calls.ask(
                 "GET",
                 f"{self._url}/api/records/{quote(stored.id or '', safe='')}",
-                headers=self._credentials(None),
+                credentials=self._credentials(None),
                 accept=(200,),
             )
         except PeerBlocked:
@@ -213,13 +220,13 @@ class HaulierRemote:
             if error.status != 403:
                 raise
             return stored
-        return _read_record(answer.json())
+        return read_json(answer, _read_record)
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Abort the upload."""
         accept = (204, 404, 409, 410)
         await self._calls.ask(
-            "DELETE", self._upload(session), headers=self._credentials(session), accept=accept
+            "DELETE", self._upload(session), credentials=self._credentials(session), accept=accept
         )
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
@@ -230,24 +237,23 @@ class HaulierRemote:
         """Close all connections."""
         await self._calls.close()
 
-    async def _state(self, session: RemoteSession, *, wait_s: int = 0) -> dict[str, Any]:
+    async def _state(self, session: RemoteSession, *, wait_s: int = 0) -> "_State":
         answer = await self._calls.ask(
             "GET",
             self._upload(session),
             params={"wait": str(wait_s)} if wait_s else None,
-            headers=self._credentials(session),
+            credentials=self._credentials(session),
             accept=(200,),
             of_session=True,
         )
-        state: dict[str, Any] = answer.json()
-        return state
+        return read_json(answer, _State.read)
 
     async def _wait_record(self, outgoing: Outgoing, session: RemoteSession) -> Stored:
         for _ in range(ASKS):
             state = await self._state(session, wait_s=POLL_S)
-            if state["status"] == "open":
-                raise PeerBusy(409, f"the upload is open again: {state.get('error') or 'no reason given'}")
-            if state["status"] != "finishing":
+            if state.status == "open":
+                raise PeerBusy(409, f"the upload is open again: {state.error}")
+            if state.status != "finishing":
                 held = await self.offset(outgoing, session)
                 assert held.stored is not None
                 return held.stored
@@ -260,6 +266,33 @@ class HaulierRemote:
         own = None if self._token is None else self._token.reveal()
         token = own if session is None else _read(session).get("token") or own
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """An upload as the service tells it."""
+
+    status: str
+    error: str
+    received: Ranges
+    result: Stored | None
+
+    @classmethod
+    def read(cls, document: dict[str, Any]) -> "_State":
+        result = document.get("result")
+        return cls(
+            status=str(document["status"]),
+            error=str(document.get("error") or "no reason given"),
+            received=Ranges.of((int(start), int(stop)) for start, stop in document.get("received", ())),
+            result=None if result is None else _read_record(result),
+        )
+
+
+def _read_begun(document: dict[str, Any]) -> RemoteSession:
+    state = {"id": str(document["id"]), "token": document.get("token")}
+    return RemoteSession(
+        state=Secret(json.dumps(state)), chunk_size=int(document["chunk_size"]), commits_itself=False
+    )
 
 
 def _read(session: RemoteSession) -> dict[str, Any]:

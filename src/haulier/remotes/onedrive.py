@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,7 +38,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.ports import Cargo
-from haulier.remotes.answers import PASSING, RetryTable
+from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 
 GRAPH: Final = "https://graph.microsoft.com/v1.0"
@@ -156,7 +157,7 @@ class OneDriveRemote:
             )
         except PeerBusy as error:
             raise _told_exists(error, outgoing) from error
-        return _session({"url": _members(answer)["uploadurl"]}, chunk_size=None)
+        return _session({"url": read_json(answer, _upload_url)}, chunk_size=None)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask the session; when it is gone, look for the file that it may have made."""
@@ -208,13 +209,13 @@ class OneDriveRemote:
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
-        item = _describe(await self._item(stored.name), stored.name)
+        found = (await self._item(stored.name)).stored
         for _ in range(HASH_ASKS - 1):
-            if item.checksum is not None:
+            if found.checksum is not None:
                 break
             await asyncio.sleep(self._hash_wait_s)
-            item = _describe(await self._item(stored.name), stored.name)
-        return item
+            found = (await self._item(stored.name)).stored
+        return found
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Delete the session."""
@@ -237,9 +238,14 @@ class OneDriveRemote:
         kind = {"Content-Type": outgoing.content_type or "application/octet-stream"}
 
         async def put(credentials: Mapping[str, str]) -> httpx2.Response:
-            headers = {**credentials, **kind}
             return await self._calls.bring(
-                "PUT", url, cargo, headers=headers, accept=(200, 201), of_session=False
+                "PUT",
+                url,
+                cargo,
+                headers=kind,
+                credentials=credentials,
+                accept=(200, 201),
+                of_session=False,
             )
 
         try:
@@ -250,8 +256,8 @@ class OneDriveRemote:
     async def _made(self, outgoing: Outgoing, answer: httpx2.Response) -> Stored:
         """Read the item that an answer describes; it may describe none."""
         if answer.content.strip():
-            return _describe(answer.json(), outgoing.name)
-        return _describe(await self._item(outgoing.name), outgoing.name)
+            return read_json(answer, lambda document: _Item.read(document, outgoing.name)).stored
+        return (await self._item(outgoing.name)).stored
 
     async def _find(self, outgoing: Outgoing) -> Stored | None:
         """Return the item if it can be what this transfer has made."""
@@ -261,20 +267,18 @@ class OneDriveRemote:
             if error.status != 404:
                 raise
             return None
-        ours = item.get("size") == outgoing.size and "file" in item and _is_of(item, outgoing)
-        return _describe(item, outgoing.name) if ours else None
+        return item.stored if item.is_of(outgoing) else None
 
-    async def _item(self, name: str) -> dict[str, Any]:
+    async def _item(self, name: str) -> "_Item":
         answer = await self._ask("GET", self._at(name), accept=(200,))
-        item: dict[str, Any] = answer.json()
-        return item
+        return read_json(answer, lambda document: _Item.read(document, name))
 
     def _at(self, name: str) -> str:
         return f"{self._drive}/root:/{quote(name)}"
 
     async def _ask(self, method: str, url: str, **parts: Any) -> httpx2.Response:
         async def ask(credentials: Mapping[str, str]) -> httpx2.Response:
-            return await self._calls.ask(method, url, headers=credentials, **parts)
+            return await self._calls.ask(method, url, credentials=credentials, **parts)
 
         return await self._signed_in(ask)
 
@@ -328,26 +332,63 @@ def _seconds(text: object) -> float:
         return 0.0
 
 
-def _is_of(item: Mapping[str, Any], outgoing: Outgoing) -> bool:
-    """Whether the item has our modification time, or was written since the transfer was begun."""
-    own = _seconds(item.get("fileSystemInfo", {}).get("lastModifiedDateTime"))
-    if abs(own - outgoing.modified_at) <= SAME_TIME_S:
-        return True
-    return outgoing.size < ONE_PUT and _seconds(item.get("lastModifiedDateTime")) >= int(outgoing.intended_at)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item:
+    """A file or folder as Graph tells it."""
+
+    stored: Stored
+    is_file: bool
+    modified_at: float
+    written_at: float
+
+    @classmethod
+    def read(cls, document: dict[str, Any], name: str) -> "_Item":
+        file = document.get("file") or {}
+        told = (file.get("hashes") or {}).get("quickXorHash")
+        folder = name.rsplit("/", 1)[0] + "/" if "/" in name else ""
+        return cls(
+            stored=Stored(
+                name=folder + str(document.get("name", name.rsplit("/", 1)[-1])),
+                id=str(document["id"]),
+                size=document.get("size"),
+                etag=document.get("eTag"),
+                checksum=None if told is None else Checksum("quickXorHash", str(told)),
+            ),
+            is_file="file" in document,
+            modified_at=_seconds((document.get("fileSystemInfo") or {}).get("lastModifiedDateTime")),
+            written_at=_seconds(document.get("lastModifiedDateTime")),
+        )
+
+    def is_of(self, outgoing: Outgoing) -> bool:
+        """Whether it can be what a transfer made: its size, and its time, or written since it was begun."""
+        if not self.is_file or self.stored.size != outgoing.size:
+            return False
+        if abs(self.modified_at - outgoing.modified_at) <= SAME_TIME_S:
+            return True
+        return outgoing.size < ONE_PUT and self.written_at >= int(outgoing.intended_at)
 
 
-def _members(answer: httpx2.Response) -> dict[str, Any]:
+def _members(document: dict[str, Any]) -> dict[str, Any]:
     """Return the members with names in lower case: some drives write them in PascalCase."""
-    try:
-        document = answer.json()
-    except ValueError:
-        return {}
     return {str(name).lower(): value for name, value in document.items()}
 
 
+def _upload_url(document: dict[str, Any]) -> str:
+    url = _members(document)["uploadurl"]
+    if not isinstance(url, str):
+        raise TypeError("uploadUrl is no text")
+    return url
+
+
 def _next_expected(answer: httpx2.Response) -> int | None:
-    """Return the first byte that a session expects; None when it does not say."""
-    ranges = _members(answer).get("nextexpectedranges") or []
+    """Return the first byte that a session expects; None when it does not say.
+
+    Raises:
+        PeerUnreadable: it is no answer of a session.
+    """
+    if not answer.content.strip():
+        return None
+    ranges = read_json(answer, lambda document: list(_members(document).get("nextexpectedranges") or []))
     found = [_RANGE.fullmatch(str(text).strip()) for text in ranges]
     starts = [int(match[1]) for match in found if match is not None]
     return min(starts) if starts else None
@@ -358,18 +399,6 @@ def _told_exists(error: PeerBusy, outgoing: Outgoing) -> Exception:
     if error.status == 409 and "nameAlreadyExists" in error.detail and outgoing.if_exists is IfExists.FAIL:
         return PeerRefused(409, "target-exists", f"there is a file {outgoing.name} already")
     return error
-
-
-def _describe(item: Mapping[str, Any], name: str) -> Stored:
-    told = item.get("file", {}).get("hashes", {}).get("quickXorHash")
-    folder = name.rsplit("/", 1)[0] + "/" if "/" in name else ""
-    return Stored(
-        name=folder + str(item.get("name", name.rsplit("/", 1)[-1])),
-        id=item.get("id"),
-        size=item.get("size"),
-        etag=item.get("eTag"),
-        checksum=None if told is None else Checksum("quickXorHash", told),
-    )
 
 
 def _why_forbidden(segment: str) -> str:

@@ -22,6 +22,7 @@ import google_crc32c
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.parsers import ResponseParserError
 
 from haulier.core.digest import Buffer, DigestName, new_hasher
 from haulier.core.errors import (
@@ -31,6 +32,7 @@ from haulier.core.errors import (
     PeerError,
     PeerRefused,
     PeerUnreachable,
+    PeerUnreadable,
     RemoteSessionLost,
 )
 from haulier.core.outgoing import (
@@ -44,6 +46,7 @@ from haulier.core.outgoing import (
     Summing,
 )
 from haulier.core.ranges import Ranges
+from haulier.core.retry import parse_retry_after
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
@@ -220,7 +223,7 @@ class S3Remote:
         more: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C"} if self._checksums else {}
         more |= _content_type(outgoing)
         begun = await self._ask("create_multipart_upload", Key=key, Metadata=_marks(outgoing), **more)
-        state = {"key": key, "upload": begun["UploadId"]}
+        state = {"key": key, "upload": _member(begun, "UploadId")}
         return _session(state, chunk_size=part_size(outgoing.size), commits_itself=False)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
@@ -317,7 +320,7 @@ class S3Remote:
                 raise
             return None
         ours = head.get("Metadata", {}).get(MARK) == _mark(outgoing)
-        if not ours or head["ContentLength"] != outgoing.size:
+        if not ours or head.get("ContentLength") != outgoing.size:
             return None
         return _describe(key.removeprefix(self._prefix), head)
 
@@ -417,6 +420,8 @@ class S3Remote:
         client = await self._client()
         try:
             answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._bucket, **params)
+        except ResponseParserError as error:
+            raise PeerUnreadable(200, "the answer is not what was asked for") from error
         except (BotoCoreError, ClientError) as error:
             raise self._translated(error, of_session=of_session) from error
         return answer
@@ -425,13 +430,13 @@ class S3Remote:
         """Translate botocore's errors, in this one place."""
         if isinstance(error, ClientError):
             told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-            after = meta.get("HTTPHeaders", {}).get("retry-after", "0")
+            fields = meta.get("HTTPHeaders", {})
             return TABLE.error_of(
                 Told(
                     meta.get("HTTPStatusCode", 400),
                     told.get("Code", "unknown"),
                     told.get("Message") or str(error),
-                    float(after) if after.isdigit() else 0.0,
+                    parse_retry_after(fields.get("retry-after"), date=fields.get("date")),
                 ),
                 of_session=of_session,
             )
@@ -526,6 +531,13 @@ def _span(part: Mapping[str, Any], outgoing: Outgoing, session: RemoteSession) -
     return (start, stop) if part["Size"] == stop - start else (0, 0)
 
 
+def _member(answer: Mapping[str, Any], name: str) -> Any:
+    """Return what every such answer has; raises PeerUnreadable when it has it not."""
+    if name not in answer:
+        raise PeerUnreadable(200, f"the answer has no {name}")
+    return answer[name]
+
+
 def _named(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part[name] for name in ("PartNumber", "ETag", "ChecksumCRC32C") if part.get(name)}
 
@@ -541,7 +553,7 @@ def _describe(name: str, head: Mapping[str, Any]) -> Stored:
     return Stored(
         name=name,
         id=head.get("VersionId") or etag,
-        size=head["ContentLength"],
+        size=_member(head, "ContentLength"),
         etag=etag,
         checksum=Checksum(MD5_OF_PARTS if "-" in etag else MD5, etag) if known else None,
     )

@@ -25,7 +25,7 @@ class CommandTokens:
         try:
             self._command = shlex.split(command)
         except ValueError as error:
-            raise ConfigError("option token_command", command, f"it cannot be read: {error}") from None
+            raise ConfigError("option token_command", "***", f"it cannot be read: {error}") from None
         if not self._command:
             raise ConfigError("option token_command", command, "it must name a program")
         self._token: str | None = None

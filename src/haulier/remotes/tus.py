@@ -3,20 +3,21 @@
 Rule 1: HEAD before every resume; its offset is the truth. 404 and 410 mean that the upload is gone.
 Rule 2: a checksum goes with every chunk where the server offers one that is cheap to compute here; 460 is sent again.
 Rule 3: the server names the files: nothing can be replaced there, and what is in a file is never told.
+Rule 4: an upload whose address is not known cannot be asked for. So by default no request makes a file before its
+        address is in the journal; who sets `one_request` has chosen a request less over that.
 
 Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 """
 
+import asyncio
 import base64
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urljoin
+from urllib.parse import urlsplit
 
-import httpx2
-
-from haulier.core.errors import InvalidRequest, PeerBusy, PeerCorrupted, PeerRefused, RemoteSessionLost
+from haulier.core.errors import InvalidRequest, PeerBusy, PeerCorrupted, RemoteSessionLost
 from haulier.core.outgoing import (
     Checksum,
     Held,
@@ -30,21 +31,50 @@ from haulier.core.outgoing import (
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.core.upload import DEFAULT_CONTENT_TYPE
-from haulier.engine.tasks import in_thread
+from haulier.engine.tasks import tasks
 from haulier.ports import Cargo
-from haulier.remotes.answers import PASSING, RetryTable
-from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
 
-VERSION: Final = "1.0.0"
-ALGORITHMS: Final = ("sha1",)
-"""Checksums that are sent; every server that knows the extension knows SHA-1."""
-MAX_SIZE: Final = 2**63 - 1
+__all__ = ["TABLE", "TusRemote"]
+
+MIB: Final = 1024 * 1024
 MAX_NAME: Final = 4096
 """Bytes of a name: headers have bounds, and base64 makes it a third longer."""
-PIECE: Final = 1024 * 1024
+ONE_REQUEST: Final = 8 * MIB
+"""Bytes up to which a file goes with the creation of its upload; as long as the first chunk of others."""
+LEAST_PART: Final = 8 * MIB
+MAX_PARTS: Final = 16
+"""Uploads that one file is made of: servers bound how many of one owner are open (ours: 100)."""
+STEP: Final = 64 * MIB
+"""Bytes of a part that go in one request: a checksum is computed before them, and refuses them as a whole."""
+FINAL_ASKS: Final = 8
+"""Times that a file is asked for while the server puts its parts together; then the manager is told to come back."""
+FINAL_WAIT_S: Final = 0.05
+"""Before the first of them; doubled each time: 13 s in all."""
+MAX_KNOWN: Final = 1000
+"""Addresses that are remembered of files that went in one request, and arrived in part."""
 
-TABLE: Final = RetryTable(passing=PASSING | {460}, lost=frozenset({404, 410}))
-"""460 is tus's own: the checksum of a chunk did not match, and nothing of it was kept."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What a session is: one upload, a file that goes in one request, or parts."""
+
+    url: str | None = None
+    parts: tuple[str, ...] = ()
+    final: str | None = None
+    """The file that the parts make, where the server lets it be asked for before they are complete."""
+
+    def kept(self, *, chunk_size: int | None, commits_itself: bool) -> RemoteSession:
+        """Return the session as the journal keeps it."""
+        told = {"url": self.url, "parts": list(self.parts), "final": self.final}
+        state = json.dumps({name: value for name, value in told.items() if value})
+        return RemoteSession(state=Secret(state), chunk_size=chunk_size, commits_itself=commits_itself)
+
+    @classmethod
+    def of(cls, session: RemoteSession) -> "_State":
+        """Read it from a session."""
+        told: dict[str, Any] = json.loads(session.state.reveal())
+        return cls(url=told.get("url"), parts=tuple(told.get("parts", ())), final=told.get("final"))
 
 
 class TusRemote:
@@ -52,27 +82,36 @@ class TusRemote:
 
     Args:
         url: where uploads are created.
-        headers: sent with every request; their values are secrets.
+        headers: sent with every request to that host; their values are secrets.
         token: sent as a bearer token.
+        parallel: parts of one file at once, where the server can put them together; 1: chunks in order.
+        one_request: whether a small file goes with the creation of its upload, where the server takes that.
     """
 
     def __init__(
-        self, url: str, *, headers: Mapping[str, Secret] | None = None, token: Secret | None = None
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, Secret] | None = None,
+        token: Secret | None = None,
+        parallel: int = 1,
+        one_request: bool = False,
     ) -> None:
-        self._url = url if url.endswith("/") and check_base_url(url) else check_base_url(url)
-        self._headers = {name: value.reveal() for name, value in (headers or {}).items()}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token.reveal()}"
-        self._headers["Tus-Resumable"] = VERSION
-        self._calls = Calls(self._url, TABLE)
-        self._max_size: int | None = None
-        self._algorithm: str | None = None
+        self._wire = TusWire(url, headers=headers or {}, token=token)
+        self._parallel = parallel
+        self._one_request = one_request
         self._asked = False
+        self._known: dict[str, str] = {}
+        """Addresses of uploads that were made by a request with bytes, by transfer."""
 
     @property
     def limits(self) -> RemoteLimits:
-        """Chunks in order."""
-        return RemoteLimits(max_size=self._max_size, if_exists=frozenset({IfExists.REPLACE}))
+        """Chunks in order, or parts at once."""
+        return RemoteLimits(
+            max_size=self._wire.offers.max_size,
+            parallel=self._parallel,
+            if_exists=frozenset({IfExists.REPLACE}),
+        )
 
     def check(self, outgoing: Outgoing) -> None:
         """Refuse names that are none, and ways of the existing file that tus does not know."""
@@ -82,75 +121,74 @@ class TusRemote:
             raise InvalidRequest.of("target", f"{outgoing.name!r} must not have empty segments, . or ..")
         if outgoing.if_exists is not IfExists.REPLACE:
             raise InvalidRequest.of("if_exists", "tus has no names that could exist; only replace is known")
-        if self._max_size is not None and outgoing.size > self._max_size:
-            raise InvalidRequest.of("size", f"this server takes at most {self._max_size} bytes")
+        most = self._wire.offers.max_size
+        if most is not None and outgoing.size > most:
+            raise InvalidRequest.of("size", f"this server takes at most {most} bytes")
 
     async def probe(self) -> None:
         """Ask for the server's abilities."""
-        await self._learn()
+        await self._wire.learn()
 
     async def create(self, outgoing: Outgoing) -> RemoteSession:
-        """Create an upload; an earlier one that was not written down stays empty and expires."""
+        """Create an upload, or several; earlier ones that were not written down stay incomplete and expire."""
         if not self._asked:
-            await self._learn()
+            await self._wire.learn()
+            self._asked = True
             self.check(outgoing)
-        headers = {
-            **self._headers,
-            "Upload-Length": str(outgoing.size),
-            "Upload-Metadata": _metadata(outgoing),
-        }
-        answer = await self._calls.ask("POST", self._url, headers=headers, accept=(201,))
-        place = answer.headers.get("Location")
-        if not place:
-            raise PeerRefused(answer.status_code, "unreadable-answer", "the server tells no Location")
-        return RemoteSession(
-            state=Secret(json.dumps({"url": urljoin(self._url, place)})),
-            chunk_size=None,
-            commits_itself=True,
-        )
+        offered = self._wire.offers.extensions
+        if self._one_request and 0 < outgoing.size <= ONE_REQUEST and "creation-with-upload" in offered:
+            self._known.pop(outgoing.id, None)
+            return _State().kept(chunk_size=outgoing.size, commits_itself=True)
+        if self._parallel > 1 and outgoing.size >= 2 * LEAST_PART and "concatenation" in offered:
+            return await self._create_parts(outgoing)
+        url = await self._wire.create({**_metadata(outgoing), "Upload-Length": str(outgoing.size)})
+        return _State(url=url).kept(chunk_size=None, commits_itself=True)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
-        """Ask where the upload is."""
-        answer = await self._head(session)
-        offset, length = _number(answer, "Upload-Offset"), answer.headers.get("Upload-Length")
-        if length is not None and length != str(outgoing.size):
-            raise RemoteSessionLost(f"the upload has a length of {length[:20]} there")
-        if offset > outgoing.size:
-            raise PeerCorrupted(f"{outgoing.name} (its offset)", f"at most {outgoing.size}", str(offset))
-        ranges = Ranges.of([(0, offset)])
+        """Ask where the upload is, or its parts."""
+        state = _State.of(session)
+        if state.parts:
+            return await self._held_in_parts(outgoing, session, state)
+        url = state.url or self._known.get(outgoing.id)
+        if url is None:
+            return Held()
+        offset = _offset_of(outgoing, await self._wire.head(url))
         # An empty one is complete from the start; it is made, and told, by `commit`.
         complete = offset == outgoing.size > 0
-        return Held(ranges=ranges, stored=_stored(outgoing, session) if complete else None)
+        return Held(ranges=_up_to(offset), stored=_stored(outgoing, url) if complete else None)
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
-        """Append one chunk."""
-        headers = {
-            **self._headers,
-            "Content-Type": "application/offset+octet-stream",
-            "Upload-Offset": str(cargo.start),
-            **await self._checksum(cargo),
-        }
-        answer = await self._calls.bring("PATCH", _place(session), cargo, headers=headers, accept=(204, 200))
-        offset = _number(answer, "Upload-Offset")
-        if offset != cargo.stop:
-            raise PeerBusy(409, f"the server is at {offset} after bytes up to {cargo.stop}")
-        return _stored(outgoing, session) if offset == outgoing.size else None
+        """Append one chunk, or what is missing of one part."""
+        state = _State.of(session)
+        if state.parts:
+            assert session.chunk_size is not None
+            await self._send_part(state.parts[cargo.start // session.chunk_size], cargo)
+            return None
+        if state.url is None:
+            return await self._send_whole(outgoing, cargo)
+        offset = await self._wire.append(state.url, cargo.start, cargo)
+        _require_at(offset, cargo.stop)
+        return _stored(outgoing, state.url) if offset == outgoing.size else None
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
-        """Look whether all bytes are there."""
+        """Look whether all bytes are there; have the parts put together, where that was not asked for before."""
+        state = _State.of(session)
+        if state.parts:
+            return await self._put_together(outgoing, state)
         held = await self.offset(outgoing, session)
-        if held.ranges.prefix != outgoing.size:
-            raise PeerBusy(409, f"the server is at {held.ranges.prefix} of {outgoing.size}")
-        return _stored(outgoing, session)
+        _require_at(held.ranges.prefix, outgoing.size)
+        return held.stored or _stored(outgoing, state.url or "")
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Keep what the last chunk told: servers may forget an upload as soon as it is complete."""
         return stored
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
-        """Terminate the upload, where the server can; else it expires."""
-        accept = (200, 204, 400, 403, 404, 405, 410, 501)
-        await self._calls.ask("DELETE", _place(session), headers=self._headers, accept=accept)
+        """Terminate what was begun, where the server can; else it expires."""
+        state = _State.of(session)
+        for url in (state.url, state.final, *state.parts, self._known.pop(outgoing.id, None)):
+            if url is not None:
+                await self._wire.remove(url)
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return nothing: tus tells no checksums of files."""
@@ -158,45 +196,125 @@ class TusRemote:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._calls.close()
+        await self._wire.close()
 
-    async def _learn(self) -> None:
-        """Ask what the server can; one that does not answer that is believed to do the least."""
-        answer = await self._calls.ask("OPTIONS", self._url, headers=self._headers, accept=range(200, 500))
-        if answer.status_code in {401, 403}:
-            self._calls.judge(answer, accept=())
-        versions = answer.headers.get("Tus-Version", VERSION).replace(" ", "").split(",")
-        if VERSION not in versions:
-            raise PeerRefused(
-                412, "tus-version", f"the server speaks tus {', '.join(versions)}, not {VERSION}"
-            )
-        limit = answer.headers.get("Tus-Max-Size", "")
-        self._max_size = int(limit) if limit.isascii() and limit.isdigit() and int(limit) else None
-        offered = answer.headers.get("Tus-Checksum-Algorithm", "").replace(" ", "").split(",")
-        self._algorithm = next((name for name in ALGORITHMS if name in offered), None)
-        self._asked = True
+    # --- a file in one request -----------------------------------------------------------------------
 
-    async def _head(self, session: RemoteSession) -> httpx2.Response:
-        return await self._calls.ask(
-            "HEAD", _place(session), headers=self._headers, accept=(200, 204), of_session=True
-        )
+    async def _send_whole(self, outgoing: Outgoing, cargo: Cargo) -> Stored:
+        """Send the file with the creation of its upload; or the rest, when a part of it has arrived."""
+        url = self._known.get(outgoing.id)
+        if url is None:
+            fields = {**_metadata(outgoing), "Upload-Length": str(outgoing.size)}
+            url, offset = await self._wire.create_with(fields, cargo)
+            self._remember(outgoing, url)
+            if offset is None:
+                offset = _offset_of(outgoing, await self._wire.head(url))
+        else:
+            offset = _offset_of(outgoing, await self._wire.head(url))
+            if offset < outgoing.size:
+                offset = await self._wire.append(url, offset, _rest(cargo, offset))
+        _require_at(offset, outgoing.size)
+        self._known.pop(outgoing.id, None)
+        return _stored(outgoing, url)
 
-    async def _checksum(self, cargo: Cargo) -> dict[str, str]:
-        if self._algorithm is None:
-            return {}
-        return {"Upload-Checksum": f"sha1 {await in_thread(_sha1, cargo)}"}
+    def _remember(self, outgoing: Outgoing, url: str) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        self._known[outgoing.id] = url
+
+    # --- a file of parts -----------------------------------------------------------------------------
+
+    async def _create_parts(self, outgoing: Outgoing) -> RemoteSession:
+        size = max(LEAST_PART, -(-outgoing.size // (MAX_PARTS * MIB)) * MIB)
+        lengths = [min(size, outgoing.size - start) for start in range(0, outgoing.size, size)]
+        parts = [""] * len(lengths)
+        waiting = iter(enumerate(lengths))
+
+        async def take() -> None:
+            for index, length in waiting:
+                # With metadata, too: tuspyserver answers no HEAD of an upload without a type.
+                fields = {**_metadata(outgoing), "Upload-Length": str(length), "Upload-Concat": "partial"}
+                parts[index] = await self._wire.create(fields)
+
+        async with tasks() as group:
+            for _ in range(self._parallel):
+                group.create_task(take())
+        state = _State(parts=tuple(parts))
+        if "concatenation-unfinished" in self._wire.offers.extensions:
+            state = replace(state, final=await self._create_final(outgoing, state))
+        return state.kept(chunk_size=size, commits_itself=state.final is not None)
+
+    async def _create_final(self, outgoing: Outgoing, state: _State) -> str:
+        # Paths are enough, and short: servers bound the length of a header.
+        places = " ".join(urlsplit(part).path for part in state.parts)
+        fields = {**_metadata(outgoing), "Upload-Concat": f"final;{places}"}
+        return await self._wire.create(fields, of_session=True)
+
+    async def _held_in_parts(self, outgoing: Outgoing, session: RemoteSession, state: _State) -> Held:
+        if state.final is not None:
+            final = await self._wire.head(state.final)
+            if final.offset is not None and _offset_of(outgoing, final) == outgoing.size:
+                return Held(ranges=_up_to(outgoing.size), stored=_stored(outgoing, state.final))
+        assert session.chunk_size is not None
+        spans = []
+        for index, part in enumerate(state.parts):
+            start = index * session.chunk_size
+            place = await self._wire.head(part)
+            offset = require_number(place.offset, "Upload-Offset")
+            spans.append((start, min(start + offset, start + session.chunk_size, outgoing.size)))
+        return Held(ranges=Ranges.of(spans))
+
+    async def _send_part(self, url: str, cargo: Cargo) -> None:
+        """Send what the server does not have of a part, a step at a time."""
+        offset = require_number((await self._wire.head(url)).offset, "Upload-Offset")
+        while offset < cargo.size:
+            step = _rest(cargo, offset, most=STEP)
+            reached = await self._wire.append(url, offset, step)
+            _require_at(reached, offset + step.size)
+            offset = reached
+
+    async def _put_together(self, outgoing: Outgoing, state: _State) -> Stored:
+        if state.final is None:
+            return _stored(outgoing, await self._create_final(outgoing, state))
+        for turn in range(FINAL_ASKS):
+            final = await self._wire.head(state.final)
+            if final.offset is not None:
+                _require_at(_offset_of(outgoing, final), outgoing.size)
+                return _stored(outgoing, state.final)
+            await asyncio.sleep(FINAL_WAIT_S * 2**turn)
+        raise PeerBusy(409, "the server is still putting the parts together")
 
 
-def _place(session: RemoteSession) -> str:
-    state: dict[str, Any] = json.loads(session.state.reveal())
-    return str(state["url"])
+def _offset_of(outgoing: Outgoing, place: Place) -> int:
+    if place.length is not None and place.length != outgoing.size:
+        raise RemoteSessionLost(f"the upload has a length of {place.length} there")
+    offset = require_number(place.offset, "Upload-Offset")
+    if offset > outgoing.size:
+        raise PeerCorrupted(f"{outgoing.name} (its offset)", f"at most {outgoing.size}", str(offset))
+    return offset
 
 
-def _stored(outgoing: Outgoing, session: RemoteSession) -> Stored:
-    return Stored(name=outgoing.name, id=_place(session), size=outgoing.size)
+def _require_at(offset: int, wanted: int) -> None:
+    if offset != wanted:
+        raise PeerBusy(409, f"the server is at {offset} of {wanted}")
 
 
-def _metadata(outgoing: Outgoing) -> str:
+def _rest(cargo: Cargo, offset: int, *, most: int | None = None) -> Cargo:
+    """Return what follows the first `offset` bytes of a cargo, at most so much."""
+    start = cargo.start + offset
+    stop = cargo.stop if most is None else min(cargo.stop, start + most)
+    return replace(cargo, start=start, stop=stop, moved=lambda count: cargo.moved(offset + count))
+
+
+def _up_to(size: int) -> Ranges:
+    return Ranges.of([(0, size)])
+
+
+def _stored(outgoing: Outgoing, url: str) -> Stored:
+    return Stored(name=outgoing.name, id=url, size=outgoing.size)
+
+
+def _metadata(outgoing: Outgoing) -> dict[str, str]:
     """Return the names that servers and Uppy agree on."""
     pairs = {"filename": outgoing.filename, "name": outgoing.filename, "relativePath": outgoing.name}
     # Always with a type: tuspyserver answers no HEAD of an upload without one.
@@ -206,19 +324,4 @@ def _metadata(outgoing: Outgoing) -> str:
         name: base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii")
         for name, value in pairs.items()
     }
-    return ",".join(f"{name} {value}" for name, value in encoded.items())
-
-
-def _number(answer: httpx2.Response, field: str) -> int:
-    text = answer.headers.get(field, "")
-    if not text.isascii() or not text.isdigit():
-        raise PeerRefused(answer.status_code, "unreadable-answer", f"{field} is {text[:40]!r}, not a number")
-    return int(text)
-
-
-def _sha1(cargo: Cargo) -> str:
-    """Return SHA-1 of the cargo in base64; blocks."""
-    hasher = hashlib.sha1(usedforsecurity=False)
-    for low in range(cargo.start, cargo.stop, PIECE):
-        hasher.update(cargo.source.read(low, min(low + PIECE, cargo.stop)))
-    return base64.b64encode(hasher.digest()).decode("ascii")
+    return {"Upload-Metadata": ",".join(f"{name} {value}" for name, value in encoded.items())}

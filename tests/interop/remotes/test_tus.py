@@ -1,5 +1,6 @@
 """tus servers of three makers as remotes: the promises of `Remote`, and what is special about tus."""
 
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerUnreachable, RemoteSessionLost
 from haulier.core.outgoing import Held, Stored
+from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.ports import Remote
@@ -21,6 +23,7 @@ from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.faults import NetworkFaults, deliver
 from tests.interop.remotes.servers import Server, answers, running
 from tests.support.components import require
+from tests.support.fault_plan import Drop, Flow, Plan
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fleet import BEHIND_A_PROXY
 from tests.support.processes import ServeProcess, free_port, serving
@@ -108,6 +111,14 @@ class TestOurs(_Tus):
         return f"{service.url}/tus/"
 
 
+class TestOursInParts(TestOurs):
+    @pytest.fixture
+    async def remote(self, url: str) -> AsyncIterator[TusRemote]:
+        made = TusRemote(url, parallel=3)
+        yield made
+        await made.close()
+
+
 class TestNode(_Tus):
     @pytest.fixture
     def url(self, node: tuple[Server, str]) -> str:
@@ -160,6 +171,96 @@ class TestFaultsOfNode(_Faults):
         made = TusRemote(f"{proxy.url}/files")
         yield made
         await made.close()
+
+
+class TestParts:
+    """Files of parts that the server puts together."""
+
+    async def test_their_file_has_its_address_before_the_first_byte_where_that_can_be(
+        self, service: ServeProcess, sources: Sources
+    ) -> None:
+        data = Random(61).randbytes(2 * CHUNK + 5)
+        remote = TusRemote(f"{service.url}/tus/", parallel=3)
+        delivery = delivery_of(remote, sources, data)
+        session = await remote.create(delivery.outgoing)
+        assert session.commits_itself
+        assert len(json.loads(session.state.reveal())["parts"]) == 3
+        # In any order.
+        await delivery.send(session, 2 * CHUNK, 2 * CHUNK + 5)
+        await delivery.send(session, 0, CHUNK)
+        held = await remote.offset(delivery.outgoing, session)
+        assert held == Held(ranges=Ranges.of([(0, CHUNK), (2 * CHUNK, 2 * CHUNK + 5)]))
+        await delivery.send(session, CHUNK, 2 * CHUNK)
+        stored = await remote.commit(delivery.outgoing, session, None)
+        assert stored.id == json.loads(session.state.reveal())["final"]
+        # A repetition finds it, and makes no second one.
+        assert await remote.commit(delivery.outgoing, session, None) == stored
+        assert (await remote.offset(delivery.outgoing, session)).stored == stored
+        assert await fetch(str(stored.id)) == data
+        await remote.close()
+
+    async def test_a_part_that_was_cut_goes_on_where_it_was(
+        self, python: tuple[Server, str], sources: Sources
+    ) -> None:
+        server, url = python
+        data = Random(62).randbytes(2 * CHUNK + 5)
+        async with FaultProxy(httpx2.URL(url).port or 0) as proxy:
+            remote = TusRemote(f"{proxy.url}/files/", parallel=3)
+            delivery = delivery_of(remote, sources, data)
+            session = await remote.create(delivery.outgoing)
+            assert not session.commits_itself
+            await proxy.drop(Drop.RST)
+            proxy.default = Plan(up=Flow(drop=Drop.FIN, after=4 * MIB))
+            with pytest.raises((PeerUnreachable, PeerBusy)):
+                await delivery.send(session, 0, CHUNK)
+            proxy.default = Plan()
+            stored = await deliver(delivery, session)
+            await remote.close()
+        assert read_file(server, stored) == data
+
+    async def test_a_server_without_them_gets_its_chunks_in_order(
+        self, node: tuple[Server, str], sources: Sources
+    ) -> None:
+        remote = TusRemote(node[1], parallel=3)
+        delivery = delivery_of(remote, sources, Random(63).randbytes(2 * CHUNK + 5))
+        session = await remote.create(delivery.outgoing)
+        assert session.chunk_size is None
+        await remote.cancel(delivery.outgoing, session)
+        await remote.close()
+
+    async def test_a_part_that_is_gone_is_begun_anew(self, service: ServeProcess, sources: Sources) -> None:
+        data = Random(64).randbytes(2 * CHUNK)
+        remote = TusRemote(f"{service.url}/tus/", parallel=2)
+        delivery = delivery_of(remote, sources, data)
+        session = await remote.create(delivery.outgoing)
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            part = json.loads(session.state.reveal())["parts"][0]
+            assert (await http.delete(part, headers={"Tus-Resumable": "1.0.0"})).status_code == 204
+        with pytest.raises(RemoteSessionLost):
+            await remote.offset(delivery.outgoing, session)
+        assert await fetch(str((await deliver(delivery, session)).id)) == data
+        await remote.close()
+
+
+@pytest.mark.parametrize("maker", ["ours", "node", "python"])
+async def test_a_small_file_goes_with_the_creation_of_its_upload(
+    maker: str, request: pytest.FixtureRequest, sources: Sources
+) -> None:
+    data = Random(65).randbytes(100_000)
+    place = request.getfixturevalue("service" if maker == "ours" else maker)
+    port = int(place.port if maker == "ours" else httpx2.URL(place[1]).port or 0)
+    path = {"ours": "/tus/", "node": "/files", "python": "/files/"}[maker]
+    async with FaultProxy(port) as proxy:
+        remote = TusRemote(f"{proxy.url}{path}", one_request=True)
+        delivery = delivery_of(remote, sources, data)
+        session = await remote.create(delivery.outgoing)
+        before = proxy.passed_up
+        stored = await delivery.send(session, 0, len(data))
+        assert stored is not None
+        assert proxy.passed_up - before < len(data) + 2000  # one request, and perhaps a question
+        found = await fetch(str(stored.id)) if maker == "ours" else read_file(place[0], stored)
+        await remote.close()
+    assert found == data
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, RemoteSessionLost
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreadable, RemoteSessionLost
 from haulier.remotes import haulier, onedrive, s3, tus
-from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_problem
+from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem
 
 TABLES = {"haulier": haulier.TABLE, "tus": tus.TABLE, "s3": s3.TABLE, "onedrive": onedrive.TABLE}
 ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509]
@@ -92,3 +92,26 @@ def test_words_are_kept_up_to_a_bound_and_no_address_is_told() -> None:
     moved = answer(302, Location="https://x/secret")
     assert read_problem(moved) == ("http-302", "the address has moved")
     assert read_problem(answer(299)) == ("http-299", "an answer without a name")
+
+
+def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:
+    assert read_json(answer(200, '{"id": 7}'), lambda document: document["id"] + 1) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<html>secret</html>", "the answer is not what was asked for"),
+        ("", "the answer is not what was asked for"),
+        ('["secret"]', "the answer is not what was asked for"),
+        ("[" * 100_000, "the answer is not what was asked for"),
+        ('{"id": null}', "the answer is not what was asked for"),
+        ('{"secret": 1}', "the answer has no 'id'"),
+    ],
+    ids=["a page", "nothing", "a list", "deep", "another type", "missing"],
+)
+def test_an_answer_that_cannot_be_read_can_pass_and_is_not_told(text: str, expected: str) -> None:
+    with pytest.raises(PeerUnreadable) as told:
+        read_json(answer(200, text), lambda document: int(document["id"]))
+    assert str(told.value) == f"{expected} (unreadable-answer, 200; it can pass)"
+    assert told.value.retryable

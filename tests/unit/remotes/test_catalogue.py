@@ -16,7 +16,7 @@ def settings(kind: str, url: str = "http://127.0.0.1:9", **options: str) -> Remo
 
 GOOD = [
     settings("haulier", capsule="photos", digest="blake3"),
-    settings("tus", header__X_Key="k"),
+    settings("tus", header__X_Key="k", parallel="4", one_request="yes"),
     settings("s3", bucket="b", region="eu-west-1", prefix="in/", path_style="yes", checksums="when_required"),
     settings("onedrive", drive_id="d", drive_type="business", token_command="true"),
     settings("haulier", verify="strict", slots="2"),
@@ -39,7 +39,10 @@ def test_there_are_four_kinds() -> None:
     [
         (settings("ftp"), "it must be one of haulier, tus, s3, onedrive"),
         (settings("haulier", bucket="b"), "haulier knows capsule, digest, slots, verify"),
-        (settings("tus", capsule="c"), "tus knows header, slots, verify"),
+        (settings("tus", capsule="c"), "tus knows header, one_request, parallel, slots, verify"),
+        (settings("tus", parallel="0"), "a number, 1 to 16"),
+        (settings("tus", parallel="many"), "a number, 1 to 16"),
+        (settings("tus", one_request="maybe"), "it must be one of true, yes, false, no"),
         (settings("s3"), "s3 needs the name of a bucket"),
         (settings("s3", bucket="b", path_style="maybe"), "it must be one of true, yes, false, no"),
         (settings("s3", bucket="b", checksums="never"), "when_supported, when_required"),
@@ -64,3 +67,22 @@ def test_half_a_pair_of_keys_is_a_mistake() -> None:
 
 def test_settings_are_checked_before_anything_is_made() -> None:
     check_settings(settings("s3", bucket="b"))
+
+
+@pytest.mark.parametrize("name", ["token", "password"])
+def test_the_value_of_an_unknown_option_is_never_told(name: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        check_settings(settings("haulier", **{name: "hl_very-secret"}))
+    assert f"option {name}=" in str(told.value)
+    assert "hl_very-secret" not in repr(told.value) + str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [("s3", "access_key, secret_key"), ("onedrive", "none")],
+)
+def test_a_secret_that_a_kind_has_no_use_for_is_refused_and_not_told(kind: str, known: str) -> None:
+    given = RemoteSettings(name="r", type=kind, url="http://x", secrets={"token": Secret("hl_very-secret")})
+    with pytest.raises(ConfigError, match=f"{kind} takes {known}") as told:
+        check_settings(given)
+    assert "hl_very-secret" not in repr(told.value) + str(told.value)
