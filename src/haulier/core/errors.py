@@ -115,6 +115,8 @@ class Unauthenticated(RequestError):
     reason: str
     given: bool = False
     """Whether there were any."""
+    ended: bool = False
+    """Whether they are known, and counted once: whoever shows them is not guessing."""
 
     def __str__(self) -> str:
         return self.reason

@@ -99,12 +99,16 @@ class Accounts:
             hashed = hash_token(secret)
             found = await self._work.read(lambda tx: tx.sign_ins.find(hashed))
         if found is None or found.expired(self._clock.now()):
-            raise Unauthenticated("this browser is not signed in any more", given=True)
+            raise Unauthenticated(
+                "this browser is not signed in any more", given=True, ended=found is not None
+            )
         await self._note_use(found.token, self._clock.now())
         return found
 
     async def sign_out(self, secret: str) -> None:
-        """Let what a browser keeps count no more. Repeating is harmless."""
+        """Let what a browser keeps count no more. Repeating is harmless; what is no secret of ours costs nothing."""
+        if not is_token(secret):
+            return
         hashed = hash_token(secret)
         await self._work.write(lambda tx: tx.sign_ins.remove(hashed), durable=True, frees=True)
 

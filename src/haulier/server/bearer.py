@@ -8,12 +8,12 @@ Rule 4: who sends a token is whose the token is, or nobody: a bad one never turn
 Rule 5: guessing is slowed down without a look at the database; who has shown a good token before is not punished for
         others behind the same address.
 
-Rule 6: where a cookie says who calls, the page that asks is judged too.
+Rule 6: where a cookie says who calls, or would be given, the page that asks is judged too, and before anything else:
+        a refusal sets no cookie and leaves no row.
 
 Source: RFC 6750 section 2.1.
 """
 
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Collection
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
 from haulier.core.errors import Unauthenticated
-from haulier.core.secret import is_token
+from haulier.core.secret import hash_token, is_token
 from haulier.core.session import SessionId
 from haulier.core.token import SignIn
 from haulier.server.access import CALLER, NOBODY, is_document, is_link, is_preflight, is_probe
@@ -32,6 +32,7 @@ from haulier.server.browsers import (
     SIGN_IN,
     Browsers,
     cookies_named,
+    goes_by_cookie,
     is_page,
     keep_sign_in,
     sign_in_cookie,
@@ -117,7 +118,7 @@ class Callers:
         """
         token = bearer_token(scope)
         address = address_key(scope)
-        mark = hashlib.sha256(token.encode("ascii")).digest()
+        mark = hash_token(token)
         if mark not in self._good:
             require_room(self._failures.wait(address), "too many wrong tokens from this address")
         try:
@@ -138,14 +139,19 @@ class Callers:
         secret = next(cookies_named(scope, sign_in_cookie(scope)), None)
         if secret is None:
             return None
-        address = address_key(scope)
-        require_room(self._failures.wait(address), "too many wrong tokens from this address")
+        address, mark = address_key(scope), hash_token(secret)
+        if mark not in self._good:
+            require_room(self._failures.wait(address), "too many wrong tokens from this address")
         try:
             scope[SIGN_IN] = await self._accounts.find_sign_in(secret)
-        except Unauthenticated:
-            self._failures.charge(address)
+        except Unauthenticated as error:
+            # Browsers show what has ended by itself, or elsewhere, once more: that is no guess.
+            if not (error.ended or mark in self._good):
+                self._failures.charge(address)
+            self._good.pop(mark, None)
             keep_sign_in(scope, "", lasts_s=0)
             return None
+        self._remember(mark)
         return scope[SIGN_IN].token.caller  # type: ignore[no-any-return]  # a scope holds anything
 
     async def _find(self, scope: Scope, token: str) -> Caller:
@@ -191,15 +197,13 @@ class TokenGuard:
     async def _caller(self, scope: Scope) -> Caller:
         if headers_named(scope, b"authorization"):
             return await self._callers.identify(scope)
-        caller = await self._callers.signed_in(scope)
-        by_cookie = caller is not None or not headers_named(scope, b"x-session-id")
-        caller = caller or await self._browsers.admitted(scope)
+        if goes_by_cookie(scope):
+            self._require_origin(scope)
+        caller = await self._callers.signed_in(scope) or await self._browsers.admitted(scope)
         if caller is None and is_page(scope):
             return NOBODY
         if caller is None:
             return await self._callers.identify(scope)
-        if by_cookie:
-            self._require_origin(scope)
         return caller
 
     def _require_origin(self, scope: Scope) -> None:

@@ -109,6 +109,14 @@ def makes_visitors(scope: Scope) -> bool:
     return asked in {("GET", _PAGE), ("POST", _UPLOAD)}
 
 
+def goes_by_cookie(scope: Scope) -> bool:
+    """Whether a cookie may say who asks, or be given to whoever that is; no foreign page can send the header."""
+    if any(cookies_named(scope, sign_in_cookie(scope))):
+        return True
+    shown = any(cookies_named(scope, cookie_name(scope)))
+    return (shown or is_for_visitors(scope)) and not headers_named(scope, SESSION_HEADER.lower().encode())
+
+
 def is_for_visitors(scope: Scope) -> bool:
     """Whether a request is answered to whoever may become a visitor."""
     return is_page(scope) or route_path(scope).startswith(_INGESTION)

@@ -6,6 +6,7 @@ Rule 2: what the cookie has is a secret of its own: it is good for nothing else,
 
 import math
 from http import HTTPStatus
+from itertools import islice
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -14,7 +15,14 @@ from starlette.responses import Response
 from haulier.core.errors import Unauthenticated
 from haulier.server.access import caller_of
 from haulier.server.bearer import bearer_token
-from haulier.server.browsers import SIGN_IN, Browsers, cookies_named, keep_sign_in, sign_in_cookie
+from haulier.server.browsers import (
+    MAX_SHOWN,
+    SIGN_IN,
+    Browsers,
+    cookies_named,
+    keep_sign_in,
+    sign_in_cookie,
+)
 from haulier.server.schemas import SessionOut
 from haulier.server.services import Services
 from haulier.server.uploads import json_answer
@@ -64,7 +72,8 @@ class SignInRoutes:
 
     async def sign_out(self, request: Request) -> Response:
         """End what the browser is signed in by. May be repeated."""
-        for secret in cookies_named(request.scope, sign_in_cookie(request.scope)):
+        shown = set(islice(cookies_named(request.scope, sign_in_cookie(request.scope)), MAX_SHOWN))
+        for secret in shown:
             await self._accounts.sign_out(secret)
         keep_sign_in(request.scope, "", lasts_s=0)
         return Response(status_code=HTTPStatus.NO_CONTENT)

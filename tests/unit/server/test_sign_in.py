@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from haulier.core.caller import Scope
+from haulier.core.secret import make_token
 from haulier.core.token import SIGN_IN_S
 from haulier.testing import ManualClock
 from tests.support.service import ORIGIN, MemoryService
@@ -130,6 +131,68 @@ async def test_guessing_cookies_is_slowed_down_as_guessing_tokens_is(world: Worl
             for n in range(4)
         ]
     assert statuses == [401, 401, 429, 429]
+
+
+async def test_who_is_signed_in_is_not_stopped_by_others_who_guess_behind_the_same_address(
+    world: World,
+) -> None:
+    async with world.client(rate_of_failures=2) as client:
+        await sign_in(client, await world.token())
+        assert (await client.get("/api/records")).status_code == 200
+        for _ in range(2):
+            guess = {"Authorization": f"Bearer {make_token(b'g' * 32).reveal()}"}
+            assert (await client.get("/api/records", headers=guess)).status_code == 401
+        guess = {"Cookie": f"{COOKIE}={make_token(b'h' * 32).reveal()}"}
+        client.cookies, kept = httpx2.Cookies(), client.cookies
+        assert (await client.get("/api/records", headers=guess)).status_code == 429
+        client.cookies = kept
+        assert (await client.get("/api/records")).status_code == 200
+
+
+async def test_a_sign_in_that_has_ended_is_no_guess(world: World) -> None:
+    async with world.client(rate_of_failures=2) as client:
+        await sign_in(client, await world.token())
+        cookies = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+        client.cookies.clear()
+        world.clock.advance(SIGN_IN_S)
+        for _ in range(5):
+            assert (await client.get("/api/records", headers=cookies)).status_code == 401
+
+
+async def test_a_sign_in_that_was_good_is_no_guess_when_it_was_ended_elsewhere(world: World) -> None:
+    async with world.client(rate_of_failures=1) as client:
+        await sign_in(client, await world.token())
+        cookies = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+        assert (await client.get("/api/records", headers=cookies)).status_code == 200
+        await client.delete("/api/session")
+        assert (await client.get("/api/records", headers=cookies)).status_code == 401
+        guess = {"Authorization": f"Bearer {make_token(b'g' * 32).reveal()}"}
+        assert (await client.get("/api/records", headers=guess)).status_code == 401
+
+
+async def test_signing_out_of_many_cookies_writes_for_no_more_than_a_browser_has(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = []
+    write = world.service.database.write
+
+    async def counted(work: Any, **settings: Any) -> Any:
+        writes.append(work)
+        return await write(work, **settings)
+
+    async with world.client() as client:
+        token = await world.token()
+        await client.get("/api/session", headers=token)
+        monkeypatch.setattr(world.service.database, "write", counted)
+        for shown, expected in (
+            (["nonsense"] * 3, 0),
+            ([make_token(bytes([n]) * 32).reveal() for n in range(20)], 4),
+        ):
+            cookies = "; ".join(f"{COOKIE}={each}" for each in shown)
+            assert (
+                await client.delete("/api/session", headers={**token, "Cookie": cookies})
+            ).status_code == 204
+            assert len(writes) == expected
 
 
 @pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic YTpi"}])

@@ -301,6 +301,20 @@ class TestWithTokens:
             by_header = await client.get("/api/records", headers={"Origin": origin, "X-Session-ID": signed})
             assert by_header.status_code == 200
 
+    @pytest.mark.parametrize("cookies", ["", f"{COOKIE}=nonsense", "haulier_session_8000=nonsense"])
+    async def test_a_foreign_pages_form_leaves_no_visitor_and_touches_no_cookie(
+        self, service: MemoryService, cookies: str
+    ) -> None:
+        headers = {"Origin": "https://evil.example", **({"Cookie": cookies} if cookies else {})}
+        async with service.client(require_tokens=True) as client:
+            refused = await client.post(
+                "/api/ingestion/upload", files={"f": ("a.json", b"{}")}, headers=headers
+            )
+            assert (refused.status_code, refused.json()["type"]) == (403, f"{ORIGIN}/errors/origin-refused")
+            assert "set-cookie" not in refused.headers
+            assert "x-session-id" not in refused.headers
+        assert service.database._rows.visitors == {}
+
     async def test_our_own_page_and_one_that_was_given_may_use_a_cookie(self, service: MemoryService) -> None:
         given = "https://app.example"
         async with service.client(require_tokens=True, cors_origin=[given]) as client:
