@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_both_are_asked_in_words_that_are_signed(outsider: Outsider, gate: Liste
     assert begin_head["webhook-signature"] == f"v1,{mac}"
     begin, finish = json.loads(begin_body), json.loads(finish_body)
     assert (begin["type"], finish["type"]) == ("upload.begin", "upload.finish")
+    for document in (begin, finish):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", document["timestamp"])
     assert begin["data"] == {
         "owner": "local",
         "capsule": "default",

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from haulier.adapters.signed_posts import PostFailed, Target, require_allowed
+from haulier.adapters.signed_posts import PostFailed, SignedPost, Target, require_allowed
 from haulier.adapters.webhooks import Endpoint, HttpReceiver
 from haulier.core.event import EventKind, Position, Told
 from haulier.core.webhook import read_webhook_secret
@@ -37,6 +37,8 @@ class Listener(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.got: list[tuple[dict[str, str], bytes]] = []
+        self.connections: set[Any] = set()
+        """Where requests came from."""
         self.changed = threading.Condition()
         self.answer: Callable[[int], tuple[int, dict[str, str]]] = lambda _: (204, {})
         self.says: Callable[[Any], bytes] = lambda _document: b""
@@ -62,12 +64,14 @@ class Listener(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Listener
+    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.changed:
             number = len(self.server.got)
             self.server.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            self.server.connections.add(self.client_address)
             self.server.changed.notify_all()
         status, headers = self.server.answer(number)
         if status == 0:
@@ -125,6 +129,7 @@ class TestOneDelivery:
         assert given == ["v1," + base64.b64encode(mac).decode() for mac in expected]
         document = json.loads(body)
         assert document["type"] == "record.created"
+        assert document["timestamp"] == "2023-11-14T22:13:20.125Z"
         assert document["data"]["record"] == "r"
 
     @pytest.mark.parametrize("status", [400, 404, 410, 500, 503])
@@ -163,6 +168,41 @@ class TestOneDelivery:
         with pytest.raises(ReceiverFailed, match="not public"):
             await send(listener, url=url, private=False, find=find)
         await send(listener, url=url, find=find)
+
+    async def test_a_request_for_one_name_never_goes_over_the_connection_of_another(
+        self, listener: Listener
+    ) -> None:
+        async def find(host: str, port: int) -> Any:
+            return [ip_address("127.0.0.1")]
+
+        listener.answer, listener.says = lambda _: (200, {}), lambda _: b"ok"
+        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
+            for host in ("a.example", "b.example", "a.example"):
+                target = Target(url=f"http://{host}:{listener.server_port}/", keys=(KEY,), private=True)
+                post = SignedPost(target, client=client, clock=ManualClock(), find=find)
+                assert await post.send("id", b"{}", read=2) == b"ok"
+        assert [headers["host"].partition(":")[0] for headers, _ in listener.got] == [
+            "a.example",
+            "b.example",
+            "a.example",
+        ]
+        assert len(listener.connections) == 3
+
+    async def test_the_next_address_is_tried_where_one_takes_no_connection(self, listener: Listener) -> None:
+        async def find(host: str, port: int) -> Any:
+            return [ip_address("127.0.0.2"), ip_address("127.0.0.1")]
+
+        await send(listener, url=f"http://hook.example:{listener.server_port}/", find=find)
+        assert len(listener.got) == 1
+
+    async def test_a_refusal_of_one_address_is_not_asked_of_the_next(self, listener: Listener) -> None:
+        async def find(host: str, port: int) -> Any:
+            return [ip_address("127.0.0.1"), ip_address("127.0.0.1")]
+
+        listener.answer = lambda _: (500, {})
+        with pytest.raises(ReceiverFailed, match="it answered 500"):
+            await send(listener, url=f"http://hook.example:{listener.server_port}/", find=find)
+        assert len(listener.got) == 1
         assert listener.got[0][0]["host"] == f"hook.example:{listener.server_port}"
 
 

@@ -20,6 +20,7 @@ from haulier.adapters.signed_posts import PostFailed, SignedPost, Target
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
 from haulier.core.errors import HookUnavailable, UploadRefused
+from haulier.core.instants import iso_time
 from haulier.core.upload import BeginUpload
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.ports import Clock, Identifiers
@@ -121,7 +122,7 @@ class HttpHooks:
             UploadRefused · HookUnavailable
         """
         kind = f"upload.{hook.on}"
-        document = {"type": kind, "timestamp": self._clock.now(), "data": data}
+        document = {"type": kind, "timestamp": iso_time(self._clock.now()), "data": data}
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
             content = await self._post(hook).send(f"hook_{self._ids.row_id()}", body, read=MAX_ANSWER)

@@ -4,12 +4,15 @@ Rule 1: where a request goes is decided once, by the setting: redirects are fail
 Rule 2: the address is resolved here, judged, and connected to as it was judged, so that a name that changes in between
         leads nowhere else. Addresses that are not public are refused unless the target says `private`; link-local
         ones, where clouds keep their secrets, always are.
-Rule 3: of an answer no more is read than its reader asks for.
+Rule 3: a connection carries one request. Connections are told apart by the address that they lead to, not by the name
+        that their certificate was verified for, so one that is used again could belong to another name.
+Rule 4: of an answer no more is read than its reader asks for.
 """
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -22,6 +25,9 @@ from haulier.ports import Clock
 
 TIMEOUT_S: Final = 15.0
 """From the look-up of the name to the answer. Source: Standard Webhooks, 15 to 30 seconds."""
+
+MAX_ADDRESSES: Final = 4
+"""Of one name, tried in turn: two families, two machines each. Each gets its share of the time."""
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
@@ -99,24 +105,48 @@ class SignedPost:
         addresses = await self._resolve(url.host, port)
         for address in addresses:
             require_allowed(address, private=self._target.private)
-        request = self._client.build_request(
-            "POST",
-            url.copy_with(host=str(addresses[0])),
-            content=body,
-            headers={"Host": url.netloc.decode("ascii"), **self._headers(message_id, body)},
-            extensions={"sni_hostname": url.host},
-        )
-        answer = await self._client.send(request, stream=True, follow_redirects=False)
+        answer = await self._answer(url, addresses[:MAX_ADDRESSES], message_id, body)
         try:
             _judge(answer)
             return await _content(answer, read) if read else b""
         finally:
             await answer.aclose()
 
+    async def _answer(
+        self, url: httpx2.URL, addresses: Sequence[Address], message_id: str, body: bytes
+    ) -> httpx2.Response:
+        """Return the answer of the first address that takes the connection; another one gets no second request."""
+        *first, last = addresses
+        connect_s = self._target.timeout_s / len(addresses)
+        for address in first:
+            with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                return await self._ask(url, address, message_id, body, connect_s=connect_s)
+        return await self._ask(url, last, message_id, body)
+
+    async def _ask(
+        self,
+        url: httpx2.URL,
+        address: Address,
+        message_id: str,
+        body: bytes,
+        *,
+        connect_s: float | None = None,
+    ) -> httpx2.Response:
+        request = self._client.build_request(
+            "POST",
+            url.copy_with(host=str(address)),
+            content=body,
+            headers={"Host": url.netloc.decode("ascii"), **self._headers(message_id, body)},
+            extensions={"sni_hostname": url.host},
+            timeout=httpx2.Timeout(None, connect=connect_s),
+        )
+        return await self._client.send(request, stream=True, follow_redirects=False)
+
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         timestamp = int(self._clock.now())
         signatures = (sign_webhook(key, message_id, timestamp, body) for key in self._target.keys)
         return {
+            "Connection": "close",
             "Content-Type": "application/json",
             "User-Agent": "haulier",
             "webhook-id": message_id,

@@ -8,6 +8,7 @@ import httpx2
 
 from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Target, resolve
 from haulier.core.event import EventKind, Told
+from haulier.core.instants import iso_time
 from haulier.engine.courier import ReceiverFailed
 from haulier.ports import Clock
 
@@ -54,7 +55,7 @@ def body_of(told: Told) -> bytes:
     event = told.event
     document = {
         "type": event.kind.value,
-        "timestamp": event.created_at,
+        "timestamp": iso_time(event.created_at),
         "data": {"record": event.record, "capsule": event.capsule, "owner": event.owner, **event.facts},
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

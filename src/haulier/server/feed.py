@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from haulier.core.event import Event, read_position
+from haulier.core.instants import iso_time
 from haulier.engine.outbox import FeedQuery, Step
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.events import EventStream, Message, merged
-from haulier.server.schemas import iso_time
 from haulier.server.services import Services
 from haulier.server.transfers import transfer_messages
 from haulier.server.uploads import flag

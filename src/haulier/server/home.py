@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from haulier.core.instants import iso_time
 from haulier.core.record import Record
 from haulier.ports import RecordQuery
 from haulier.server.access import caller_of
@@ -24,7 +25,6 @@ from haulier.server.addresses import base_url
 from haulier.server.errors import RouteNotFound
 from haulier.server.page import CONTENT_TYPES, FILES, PageFile
 from haulier.server.problems import SLUGS
-from haulier.server.schemas import iso_time
 from haulier.server.services import Services
 
 RECENT: Final = 20

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from haulier.core.errors import InvalidRequest
 from haulier.core.ingestion import stored_name
+from haulier.core.instants import iso_time
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.engine.history import DAY_S
 from haulier.ports import DayCount, HistoryQuery, HistoryRow
@@ -27,7 +28,7 @@ from haulier.server.forms import Form, boundary_of
 from haulier.server.http.asgi import AsgiBody
 from haulier.server.presenter import HistoryItemOut, HistoryOut, present, present_all
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, Text, Time, read_cursor, seconds_of, write_cursor
-from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, digest_object, iso_time
+from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, digest_object
 from haulier.server.services import Services
 from haulier.server.uploads import json_answer
 

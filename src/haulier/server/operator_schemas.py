@@ -5,11 +5,12 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict
 
 from haulier.core.capsule import Capsule
+from haulier.core.instants import iso_time
 from haulier.core.record import RecordStatus
 from haulier.core.session import LIVE
 from haulier.core.upload import Upload
 from haulier.engine.operations import Stats
-from haulier.server.schemas import UPLOAD_EXAMPLE, iso_time
+from haulier.server.schemas import UPLOAD_EXAMPLE
 
 _TIME: Final = "2026-11-22T09:37:47.123Z"
 _SESSION: Final[dict[str, Any]] = {

@@ -23,9 +23,10 @@ import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from haulier.core.ingestion import stored_name
+from haulier.core.instants import iso_time
 from haulier.core.record import RecordStatus
 from haulier.core.upload import DEFAULT_CONTENT_TYPE
-from haulier.server.schemas import RECORD_EXAMPLE, iso_time
+from haulier.server.schemas import RECORD_EXAMPLE
 
 log = structlog.get_logger()
 

@@ -5,13 +5,13 @@ Rule 2: what is not listed here, as where a blob lies, is nobody's business.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
+from haulier.core.instants import iso_time
 from haulier.core.link import Link
 from haulier.core.record import Asset, Record
 from haulier.core.session import Mode
@@ -38,11 +38,6 @@ _OPEN_EXAMPLE: Final[Mapping[str, Any]] = {
 }
 _TIME: Final = "2026-11-22T09:37:47.123Z"
 _BASE: Final = "http://127.0.0.1:8000"
-
-
-def iso_time(seconds: float) -> str:
-    """Return a time as ISO 8601 with milliseconds and `Z`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _iso_or_none(seconds: float | None) -> str | None:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import InvalidRequest, StorageUnavailable, TransferNotFound, TransferTimeout
+from haulier.core.instants import iso_time
 from haulier.core.transfer_document import transfer_document
 from haulier.engine.operations import require_operator
 from haulier.engine.send import TransferView, UploadManager
@@ -19,7 +20,6 @@ from haulier.engine.send_watch import Changed, Lagged, Progress
 from haulier.server.access import caller_of
 from haulier.server.events import Message
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT
-from haulier.server.schemas import iso_time
 from haulier.server.uploads import MAX_WAIT_S, json_answer
 
 _EXAMPLE: Final[dict[str, Any]] = {
