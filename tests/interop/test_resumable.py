@@ -562,14 +562,18 @@ class TestAppend:
             assert answer.problem == (400, "invalid-request")
             assert draft.offset(upload) == 0
 
+    @pytest.mark.parametrize("promises", [False, True])
     def test_a_last_body_of_unknown_length_that_is_too_short_completes_nothing(
-        self, service: ServeProcess, newest: Draft
+        self, service: ServeProcess, newest: Draft, promises: bool
     ) -> None:
         upload = newest.begin(10)
         fields = {**newest.named, **newest.says(complete=True), "Upload-Offset": "0", "Content-Type": PARTIAL}
+        fields |= {"Repr-Digest": digest_of(b"0123456789")} if promises else {}
         with talking(service.port, f"PATCH {upload}", fields) as line:
             line.send(b"5\r\n01234\r\n0\r\n\r\n")
-            assert line.answer().status == 400
+            answer = line.answer()
+            assert answer.status == 400
+            assert answer.json["type"] == IANA + "inconsistent-upload-length"
         assert not newest.is_complete(newest.head(upload))
         assert newest.offset(upload) == 5
         assert newest.content(newest.patch(upload, 5, b"56789", complete=True)) == b"0123456789"
@@ -692,6 +696,46 @@ class TestIntegrity:
         bad = draft.begin()
         assert draft.patch(bad, 0, b"hello", complete=True, Repr_Digest=digest_of(b"HELLO")).status == 422
         assert draft.outsider.state(bad.rpartition("/")[2])["status"] == "failed"
+
+    @pytest.mark.parametrize("query", ["", "?digest=sha-512", "?digest=none"])
+    @pytest.mark.parametrize("body", [b"hello", b""])
+    def test_every_digest_of_a_whole_body_is_verified(self, newest: Draft, query: str, body: bytes) -> None:
+        names = ("sha-256", "sha-512")
+        right = [digest_of(body, name) for name in names]
+        for wrong in ([], [0], [1], [0, 1]):
+            fields = ", ".join(
+                digest_of(b"other", names[n]) if n in wrong else each for n, each in enumerate(right)
+            )
+            answer = newest.create(body, complete=True, target=f"/resumable/{query}", Repr_Digest=fields)
+            assert answer.status == (422 if wrong else 201), answer
+        alone = newest.create(
+            body, complete=True, target=f"/resumable/{query}", Repr_Digest=digest_of(b"other")
+        )
+        assert alone.problem == (422, "digest-mismatch")
+
+    def test_a_promise_that_could_not_be_kept_is_refused(self, newest: Draft) -> None:
+        both = f"{digest_of(b'hello')}, {digest_of(b'hello', 'sha-512')}"
+        assert newest.create(b"hel", Repr_Digest=both).problem == (400, "digest-malformed")
+        chosen = newest.create(b"hel", target="/resumable/?digest=sha-512", Repr_Digest=digest_of(b"hello"))
+        assert chosen.problem == (400, "digest-malformed")
+        upload = newest.begin()
+        assert newest.patch(upload, 0, b"hel").status == 204
+        assert newest.patch(upload, 3, b"lo", complete=True, Repr_Digest=both).problem == (
+            400,
+            "digest-malformed",
+        )
+        assert newest.offset(upload) == 3
+        other = newest.begin(5, Repr_Digest=digest_of(b"other"))
+        forgotten = newest.patch(
+            other, 0, b"hello", complete=True, Repr_Digest=digest_of(b"hello", "sha-512")
+        )
+        assert forgotten.problem == (400, "digest-malformed")
+        assert not newest.is_complete(newest.head(other))
+        whole = newest.begin()
+        wrong = f"{digest_of(b'hello')}, {digest_of(b'other', 'sha-512')}"
+        assert newest.patch(whole, 0, b"hello", complete=True, Repr_Digest=wrong).status == 422
+        done = newest.patch(whole, 0, b"hello", complete=True, Repr_Digest=both)
+        assert newest.content(done) == b"hello"
 
     def test_a_contents_digest_is_verified_for_its_request_alone(self, draft: Draft) -> None:
         upload = draft.begin(5)

@@ -144,18 +144,24 @@ class TestCreationWithUpload:
     def test_a_wrong_one_leaves_no_upload(
         self, service: ServeProcess, tus: TusClient, text: str, status: int
     ) -> None:
+        before = live(service)
         answer = tus.post(HELLO, {"Upload-Length": "11", "Upload-Checksum": text, **MEDIA_TYPE})
         assert answer.status == status
         assert "location" not in answer.headers
-        assert not list((service.data_dir / "incoming").glob("*")) or all(
-            tus.outsider.state(part.name)["status"] == "open"
-            for part in (service.data_dir / "incoming").iterdir()
-        )
+        assert live(service) == before
 
     def test_of_no_bytes_it_is_verified_too(self, tus: TusClient) -> None:
         fields = {"Upload-Length": "11", **MEDIA_TYPE}
         assert tus.post(b"", {**fields, "Upload-Checksum": sha1(b"")}).status == 201
         assert tus.post(b"", {**fields, "Upload-Checksum": sha1(b"a")}).status == 460
+
+
+def live(service: ServeProcess) -> tuple[set[str], set[str]]:
+    """Return the ids of uploads that have not ended, and the names of what there is of them on the disk."""
+    sessions = Outsider(service.port).ask("GET", "/api/operators/sessions?limit=200").json["items"]
+    return {each["id"] for each in sessions}, {
+        part.name for part in (service.data_dir / "incoming").iterdir()
+    }
 
 
 def trailed(
@@ -173,7 +179,7 @@ def trailed(
             f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nTus-Resumable: 1.0.0\r\nTransfer-Encoding: chunked\r\n"
             f"Content-Type: application/offset+octet-stream\r\nTrailer: {announced}\r\n{fields}\r\n".encode()
         )
-        line.send(b"%x\r\n%b\r\n0\r\n" % (len(body), body))
+        line.send((b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n")
         line.send("".join(f"{trailer}\r\n" for trailer in trailers).encode() + b"\r\n")
         return line.answer()
 
@@ -233,6 +239,42 @@ class TestTrailer:
             trailer = f"Upload-Checksum: {sha1(data)}"
             answer = trailed(service, "/tus/", HELLO, trailer, method="POST", fields="Upload-Length: 11\r\n")
             assert answer.status == status
+
+    @pytest.mark.parametrize("length", ["Upload-Length: 0", "Upload-Length: 11", "Upload-Defer-Length: 1"])
+    @pytest.mark.parametrize(
+        ("trailers", "status"),
+        [
+            ((f"Upload-Checksum: {sha1(b'')}",), 201),
+            ((f"Upload-Checksum: {sha1(b'other')}",), 460),
+            ((), 400),
+        ],
+        ids=["right", "wrong", "none"],
+    )
+    def test_a_creation_without_bytes_has_one_too(
+        self, service: ServeProcess, tus: TusClient, length: str, trailers: tuple[str, ...], status: int
+    ) -> None:
+        before = live(service)
+        answer = trailed(service, "/tus/", b"", *trailers, method="POST", fields=f"{length}\r\n")
+        assert answer.status == status
+        assert status == 201 or live(service) == before
+
+    @pytest.mark.parametrize(("data", "status"), [(b"", 201), (b"other", 460)])
+    def test_a_header_of_a_creation_without_bytes_is_judged_in_chunks_too(
+        self, service: ServeProcess, tus: TusClient, data: bytes, status: int
+    ) -> None:
+        before = live(service)
+        fields = f"Upload-Length: 0\r\nUpload-Checksum: {sha1(data)}\r\n"
+        answer = trailed(service, "/tus/", b"", method="POST", announced="Expires", fields=fields)
+        assert answer.status == status
+        assert status == 201 or live(service) == before
+
+    @pytest.mark.parametrize(("data", "status"), [(b"", 201), (b"other", 460)])
+    def test_a_final_one_is_judged_too(
+        self, service: ServeProcess, tus: TusClient, data: bytes, status: int
+    ) -> None:
+        part = path_of(tus.post(HELLO, {"Upload-Length": "11", "Upload-Concat": "partial", **MEDIA_TYPE}))
+        trailer, fields = f"Upload-Checksum: {sha1(data)}", f"Upload-Concat: final;{part}\r\n"
+        assert trailed(service, "/tus/", b"", trailer, method="POST", fields=fields).status == status
 
     def test_trailers_are_no_headers(self, service: ServeProcess, tus: TusClient) -> None:
         upload = tus.create(11)

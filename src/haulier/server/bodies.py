@@ -5,6 +5,7 @@ Rule 1: a JSON body is read only under its own media type: a web page can send f
 Rule 2: a body that is not the whole and plain representation is refused, never stored as if it were.
 """
 
+from collections.abc import Iterable
 from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -90,6 +91,22 @@ def file_digests(request: Request) -> tuple[Digest, ...]:
     """Return what `Repr-Digest` says about the whole file. Raises DigestMalformed."""
     text = header(request.scope, b"repr-digest")
     return () if text is None else parse_digest_field("Repr-Digest", text)
+
+
+def split_promises(
+    promised: Iterable[Digest], name: DigestName | None, *, default: DigestName
+) -> tuple[Digest | None, tuple[Digest, ...]]:
+    """Choose the digest that a whole upload is judged by; the others are to be judged otherwise, or refused.
+
+    Args:
+        promised: all that the whole file must have.
+        name: of the digest that its sender wants to be computed, if it says so.
+        default: the one that is computed otherwise.
+    """
+    ordered = sorted(set(promised), key=lambda digest: (digest.name != (name or default), digest.name))
+    if ordered and name in {None, ordered[0].name}:
+        return ordered[0], tuple(ordered[1:])
+    return None, tuple(ordered)
 
 
 def wanted_digests(request: Request) -> tuple[DigestName, ...]:

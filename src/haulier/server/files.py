@@ -31,6 +31,7 @@ from haulier.server.bodies import (
     file_digests,
     last_segment,
     require_plain_body,
+    split_promises,
     wanted_digests,
 )
 from haulier.server.http.asgi import open_body
@@ -133,7 +134,10 @@ class FileRoutes:
         query = request.query_params
         named = query.get("digest")
         name = None if named is None else parse_digest_name(named, field="digest")
-        expected, others = self._promises(name, {*file_digests(request), *body_digests(request)})
+        # The whole upload's is better: a body with a digest of its own keeps nothing when it is cut.
+        expected, others = split_promises(
+            [*file_digests(request), *body_digests(request)], name, default=self._default
+        )
         if length == 0:
             # An empty upload is complete before it has a body that could be judged.
             for digest in others:
@@ -151,18 +155,6 @@ class FileRoutes:
             key=idempotency_key(request),
         )
         return _Asked(begin=begin, digests=others, wanted=wanted_digests(request))
-
-    def _promises(
-        self, name: DigestName | None, promised: set[Digest]
-    ) -> tuple[Digest | None, tuple[Digest, ...]]:
-        """Choose the digest that the whole upload is judged by; the others are the body's own.
-
-        The whole upload's is better: a body with a digest of its own keeps nothing when it is cut.
-        """
-        ordered = sorted(promised, key=lambda digest: (digest.name != (name or self._default), digest.name))
-        if ordered and name in {None, ordered[0].name}:
-            return ordered[0], tuple(ordered[1:])
-        return None, tuple(ordered)
 
     async def _receive(
         self, request: Request, upload_id: SessionId, asked: _Asked, body: Body

@@ -11,7 +11,7 @@ Source: draft-ietf-httpbis-resumable-upload; what its versions differ in is in `
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import (
+    DigestMalformed,
     HaulierError,
     InvalidRequest,
     LengthExceeded,
@@ -43,6 +44,7 @@ from haulier.server.bodies import (
     file_digests,
     last_segment,
     require_plain_body,
+    split_promises,
     wanted_digests,
 )
 from haulier.server.errors import MediaTypeRefused
@@ -147,9 +149,10 @@ class ResumableRoutes:
         """Create an upload, with all of its bytes, some, or none."""
         complete = version.require_complete(request.scope)
         delivery = self._read_delivery(request, version, offset=0, complete=complete)
+        asked, others = self._read_creation(request, delivery.length)
+        delivery = _judged_by(delivery, others)
         if delivery.length == 0:
             await _require_empty(delivery)
-        asked = self._read_creation(request, delivery.length)
         begun = await self._uploads.begin(asked, caller=caller_of(request))
         upload = begun.upload
         note_upload(upload.id)
@@ -178,13 +181,14 @@ class ResumableRoutes:
             digests=body_digests(request),
         )
 
-    def _read_creation(self, request: Request, length: int | None) -> BeginUpload:
-        """Return what a creation asks for. Raises InvalidRequest and DigestMalformed."""
+    def _read_creation(self, request: Request, length: int | None) -> tuple[BeginUpload, tuple[Digest, ...]]:
+        """Return what a creation asks for, and what else its file must have. Raises InvalidRequest and DigestMalformed."""
         query = request.query_params
         described = _described(request)
         named = query.get("digest")
         name = None if named is None else parse_digest_name(named, field="digest")
-        return BeginUpload(
+        expected, others = split_promises(file_digests(request), name, default=self._default)
+        begin = BeginUpload(
             filename=described.filename,
             # An empty file has no last byte whose sender could be waited for.
             size=length,
@@ -196,16 +200,11 @@ class ResumableRoutes:
             metadata=described.texts,
             raw_metadata=header(request.scope, b"upload-metadata"),
             digest_name=name,
-            expected=self._promised(request, name),
+            expected=expected,
             key=idempotency_key(request),
             protocol=PROTOCOL,
         )
-
-    def _promised(self, request: Request, name: DigestName | None) -> Digest | None:
-        """Return the digest of the whole file by which the upload is judged; of several, the one that is computed."""
-        promised = sorted(file_digests(request), key=lambda it: (it.name != (name or self._default), it.name))
-        fitting = [digest for digest in promised if name in {None, digest.name}]
-        return fitting[0] if fitting else None
+        return begin, others
 
     async def _require_nothing_here(self, request: Request, upload_id: SessionId) -> None:
         """Refuse to send again, under the same key, what is here in part. Raises OffsetMismatch."""
@@ -290,15 +289,19 @@ class ResumableRoutes:
             request.scope, otherwise=True if version.complete_unless_said else None
         )
         delivery = self._read_delivery(request, version, offset=offset, complete=complete)
-        promised = file_digests(request) if complete else ()
+        # What the whole must be is said with its last bytes only.
+        promised, others = split_promises(
+            file_digests(request) if complete else (), None, default=self._default
+        )
+        delivery = _judged_by(delivery, others)
         upload_id = _named(request)
         try:
-            state = await self._receive(delivery, upload_id, final=complete and not promised)
+            state = await self._receive(delivery, upload_id, final=complete and promised is None)
         except (UploadComplete, UploadBusy) as error:
             return await self._after_the_end(delivery, upload_id, error)
-        if promised:
-            # What the whole must be is said with its last bytes only.
-            return await self._complete(request, version, upload_id, digest=promised[0])
+        if promised is not None:
+            _require_end(state.upload, promised)
+            return await self._complete(request, version, upload_id, digest=promised)
         if complete:
             return await self._completed(request, version, state)
         return Response(status_code=version.appended, headers=self._state_of(version, state.upload))
@@ -498,6 +501,32 @@ def _told_length(request: Request, body: Body, offset: int, *, complete: bool) -
     if said is not None and counted is not None and said != counted:
         raise LengthInconsistent(said, counted)
     return counted if said is None else said
+
+
+def _judged_by(delivery: _Delivery, others: tuple[Digest, ...]) -> _Delivery:
+    """Let the body be judged by what else the file must have: that is one thing where it is the whole file.
+
+    Raises:
+        DigestMalformed: it is a part, of which nobody could say later whether the rest kept that promise.
+    """
+    if others and not (delivery.complete and delivery.offset == 0):
+        reason = "must be one digest, the one that is computed, for an upload in several requests"
+        raise DigestMalformed("Repr-Digest", reason)
+    return replace(delivery, digests=(*delivery.digests, *others))
+
+
+def _require_end(upload: Upload, promised: Digest) -> None:
+    """Check that an upload can be complete now, with this digest.
+
+    Raises:
+        LengthInconsistent: something is missing.
+        DigestMalformed: another digest was promised at its begin, and would be forgotten for this one.
+    """
+    if upload.size not in {None, upload.offset}:
+        raise LengthInconsistent(upload.size or 0, upload.offset)
+    expected = upload.details.expected
+    if expected is not None and expected.name is not promised.name:
+        raise DigestMalformed("Repr-Digest", f"must be {expected.name}, as at the upload's creation")
 
 
 async def _require_empty(delivery: _Delivery) -> None:
