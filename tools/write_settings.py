@@ -63,6 +63,9 @@ MEANING = {
     "max_bodies_per_owner": "How many requests with a body one owner may have under way. Where tokens are required, or with "
     "`open`.",
     "max_bodies_per_address": "The same for one address.",
+    "max_waits_per_owner": "How many event streams, and requests with `wait`, one owner may have under way. Where tokens are "
+    "required, or with `open`.",
+    "max_waits_per_address": "The same for one address.",
     "min_body_speed": "A body that is slower over a minute counts as cut.",
     "max_upload_bytes": "The largest upload.",
     "ingestion_max_bytes": "The largest file of a form.",

@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     ] = 60.0
     max_bodies_per_owner: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 2048
     max_bodies_per_address: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 2048
+    max_waits_per_owner: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 200
+    max_waits_per_address: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = 500
     min_body_speed: Annotated[
         Whole, Field(ge=0, le=MIB, description=f"bytes a second, 0 (no limit) to {MIB}")
     ] = 100

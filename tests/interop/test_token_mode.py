@@ -1,7 +1,7 @@
 """A real service with tokens: who it believes, how much it takes, and what it says and logs of secrets."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from haulier.core.caller import Scope
 from tests.support.callers import TEAM, Person, make_team, make_token, revoke_tokens
 from tests.support.outsider import Answer, Outsider, Wire
 from tests.support.processes import ServeProcess, serving, wait_until
+from tests.support.raw_http import Line
 
 CLIENT = "198.51.100.7"
 OTHER = "198.51.100.8"
@@ -258,6 +259,33 @@ def test_bodies_at_once_are_limited(tmp_path: Path, kind: str) -> None:
         running.send(b"world")
         assert running.answer().status == 201
         assert ask(service, writer, "PUT", target, b"hello").status == 201
+
+
+@pytest.mark.parametrize("kind", ["owner", "address"])
+def test_streams_and_waits_at_once_are_limited(tmp_path: Path, kind: str) -> None:
+    limits: dict[str, Any] = {f"max_waits_per_{kind}": "2"}
+    with closed(tmp_path, **limits) as (service, people), ExitStack() as open_ones:
+        writer = people["writer"]
+        begun = Outsider(service.port).post(
+            "/api/uploads", {"filename": "a", "size": 1, "capsule": TEAM}, writer.header
+        )
+        upload = f"/api/uploads/{begun.json['id']}"
+        for path in ("/api/events", f"{upload}/events"):
+            line = open_ones.enter_context(Line(service.port))
+            fields = "".join(f"{name}: {value}\r\n" for name, value in writer.header.items())
+            line.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n{fields}\r\n".encode())
+            assert line.status() == 200
+        for path in ("/api/events", f"{upload}/events", f"{upload}?wait=30"):
+            assert wait_of(ask(service, writer, "GET", path)) == 1
+        assert ask(service, writer, "GET", upload).status == 200
+        if kind == "owner":
+            assert ask(service, people["fellow"], "GET", "/api/events?follow=false").status == 200
+        open_ones.close()
+
+        def there_is_room() -> bool:
+            return ask(service, writer, "GET", f"{upload}?wait=0.01").status == 200
+
+        wait_until(there_is_room, "those who left have given their places back")
 
 
 def test_a_user_has_fewer_live_uploads_than_the_local_owner(tmp_path: Path) -> None:

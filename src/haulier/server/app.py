@@ -144,6 +144,8 @@ def _guards(services: Services, settings: Settings, authenticate: Authenticate |
         per_address_s=settings.rate_per_address,
         bodies_per_owner=settings.max_bodies_per_owner,
         bodies_per_address=settings.max_bodies_per_address,
+        waits_per_owner=settings.max_waits_per_owner,
+        waits_per_address=settings.max_waits_per_address,
     )
     return [
         Middleware(AddressLimits, limits=limits, clock=services.clock),

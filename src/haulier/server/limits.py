@@ -5,18 +5,21 @@ Rule 2: an IPv6 client owns a whole network, so it counts by its /64.
 Rule 3: limits hold in this process; several workers allow several times as much.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
 from haulier.ports import Clock
 from haulier.server.access import CALLER, NOBODY
+from haulier.server.addresses import route_path
 from haulier.server.errors import RateLimited
 
 MAX_KEPT: Final = 10_000
@@ -24,7 +27,9 @@ MAX_KEPT: Final = 10_000
 BURST_S: Final = 2.0
 """So many seconds' worth of requests may come at once."""
 BUSY_RETRY_S: Final = 1.0
-"""When to try again where only an end of other bodies makes room: nobody knows when that is."""
+"""When to try again where only an end of others makes room: nobody knows when that is."""
+
+_MAY_WAIT: Final = re.compile(r"/api/(?:events|uploads/[^/]+(?:/events)?|transfers/[^/]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,9 @@ class RequestLimits:
     bodies_per_owner: int = 0
     """Requests with a body at the same time."""
     bodies_per_address: int = 0
+    waits_per_owner: int = 0
+    """Event streams, and requests that wait for an end, at the same time: each keeps a connection, perhaps for an hour."""
+    waits_per_address: int = 0
 
 
 class Buckets:
@@ -131,6 +139,30 @@ def has_body(scope: Scope) -> bool:
     return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
 
 
+def waits(scope: Scope) -> bool:
+    """Whether a request is answered for as long as its caller likes."""
+    path = route_path(scope)
+    if _MAY_WAIT.fullmatch(path) is None or scope["method"] != "GET":
+        return False
+    return path.endswith("/events") or "wait" in QueryParams(scope.get("query_string", b""))
+
+
+class Places:
+    """What each key may have under way at the same time."""
+
+    def __init__(self, *, bodies: int, waits: int) -> None:
+        self._bodies = Running(bodies)
+        self._waits = Running(waits)
+
+    def take(self, scope: Scope, key: str, whose: str) -> AbstractContextManager[None]:
+        """Return what holds the place that a request needs, if it needs one; entering raises RateLimited."""
+        if waits(scope):
+            return self._waits.one(key, f"too many event streams and waits at once {whose}")
+        if has_body(scope):
+            return self._bodies.one(key, f"too many bodies at once {whose}")
+        return nullcontext()
+
+
 class AddressLimits:
     """ASGI middleware before the guard: what an address may ask, whoever it is."""
 
@@ -138,7 +170,7 @@ class AddressLimits:
         self._app = app
         rate = limits.per_address_s
         self._requests = Buckets(clock, rate=rate, burst=rate * BURST_S)
-        self._bodies = Running(limits.bodies_per_address)
+        self._places = Places(bodies=limits.bodies_per_address, waits=limits.waits_per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or raise RateLimited."""
@@ -147,10 +179,7 @@ class AddressLimits:
             return
         key = address_key(scope)
         require_room(self._requests.take(key), "too many requests from this address")
-        if not has_body(scope):
-            await self._app(scope, receive, send)
-            return
-        with self._bodies.one(key, "too many bodies at once from this address"):
+        with self._places.take(scope, key, "from this address"):
             await self._app(scope, receive, send)
 
 
@@ -161,7 +190,7 @@ class OwnerLimits:
         self._app = app
         rate = limits.per_owner_s
         self._requests = Buckets(clock, rate=rate, burst=rate * BURST_S)
-        self._bodies = Running(limits.bodies_per_owner)
+        self._places = Places(bodies=limits.bodies_per_owner, waits=limits.waits_per_owner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or raise RateLimited."""
@@ -170,8 +199,5 @@ class OwnerLimits:
             await self._app(scope, receive, send)
             return
         require_room(self._requests.take(caller.owner), f"too many requests of {caller.owner}")
-        if not has_body(scope):
-            await self._app(scope, receive, send)
-            return
-        with self._bodies.one(caller.owner, f"too many bodies at once of {caller.owner}"):
+        with self._places.take(scope, caller.owner, f"of {caller.owner}"):
             await self._app(scope, receive, send)

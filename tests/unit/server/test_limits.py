@@ -16,6 +16,7 @@ from haulier.server.limits import (
     Running,
     address_key,
     has_body,
+    waits,
 )
 from haulier.testing import ManualClock
 
@@ -181,3 +182,25 @@ async def test_bodies_at_once_are_limited_and_other_requests_are_not(kind: Any, 
     await layer(request(body=True), None, None)
     await layer(request(body=True), None, None)
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("GET /api/events", True),
+        ("GET /api/uploads/u/events", True),
+        ("GET /api/uploads/u?wait=5", True),
+        ("GET /api/uploads/u?a=b&w%61it=5", True),
+        ("GET /api/transfers/t?wait=5", True),
+        ("GET /api/uploads/u", False),
+        ("GET /api/transfers/t?wai=5", False),
+        ("GET /api/records?wait=5", False),
+        ("GET /api/events/more", False),
+        ("POST /api/uploads/u?wait=5", False),
+    ],
+)
+def test_streams_and_waits_are_told_from_other_requests(asked: str, expected: bool) -> None:
+    method, _, target = asked.partition(" ")
+    path, _, query = target.partition("?")
+    scope: Any = {"method": method, "path": path, "query_string": query.encode(), "headers": []}
+    assert waits(scope) is expected
