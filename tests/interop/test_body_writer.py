@@ -185,14 +185,15 @@ class TestBody:
             out.write(OK)
             out.close()
             await out.wait_closed()
+            left.set()
 
+        left = asyncio.Event()
         async with server(one) as (port, seen):
             for _ in range(2):
                 answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
                 assert answer.status_code == 201
-                await asyncio.sleep(
-                    0.01
-                )  # the server's end is on its way; before it, the request would meet it
+                await left.wait()  # before it, the request would meet the server's end
+                left.clear()
         assert seen.connections == 2
 
     async def test_more_requests_than_connections_wait(self, source: OpenedFile) -> None:

@@ -430,3 +430,42 @@ def test_property_13_what_cannot_be_presented_is_logged_filtered_or_defaulted(
     assert sum(entry["event"] == "history.row_left_out" for entry in logs) == left_out
     for item in items:
         json.loads(item.model_dump_json())
+
+
+WRONG: dict[str, Any] = {
+    "size": st.sampled_from([-1, "5", 1.5, [1]]),
+    "metadata": st.sampled_from(["{", "[]", 5, '{"a": 1}']),
+    "uploaded_at": st.sampled_from([-1.0, "yesterday", float("nan"), 1e300]),
+    "content_type": st.sampled_from(["", 5, ["text/plain"]]),
+    "error": st.sampled_from([5, ["a"], {}]),
+    "file": st.sampled_from([5, "{}", {"encoding": "utf-8"}, {"media_type": "a/b", "line_count": -1}]),
+    "blob_key": st.sampled_from(["", 5, ["a"]]),
+}
+"""What optional columns must not be."""
+DEFAULTED: dict[str, tuple[str, Any]] = {
+    "size": ("size", 0),
+    "metadata": ("metadata", {}),
+    "uploaded_at": ("uploaded_at", "1970-01-01T00:01:40.000Z"),
+    "content_type": ("content_type", "application/octet-stream"),
+    "error": ("error", None),
+    "file": ("file_metadata", None),
+    "blob_key": ("stored_filename", None),
+}
+"""By column: the member, and its default."""
+
+
+@CASES
+@given(st.fixed_dictionaries({}, optional=WRONG))
+def test_property_13_what_is_wrong_with_a_sound_row_is_defaulted_and_the_row_is_shown(
+    wrong: dict[str, Any],
+) -> None:
+    row = {"id": "r", "original_filename": "a.json", "status": "completed", "created_at": 100.0, **wrong}
+    with capture_logs() as logs:
+        (item,), left_out = present_all([row])
+    assert left_out == 0
+    shown = json.loads(item.model_dump_json())
+    assert (shown["id"], shown["original_filename"], shown["status"]) == ("r", "a.json", "completed")
+    for member, default in DEFAULTED.values():
+        assert shown[member] == default
+    assert [entry["event"] for entry in logs] == ["history.field_defaulted"] * len(wrong)
+    assert {entry["field"] for entry in logs} == {DEFAULTED[column][0] for column in wrong}

@@ -22,7 +22,7 @@ from haulier.core.processing import FileMetadata, ProcessingFailure
 from haulier.core.record import Record, RecordId
 from haulier.core.session import Mode, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails, check_filename, require_valid
-from haulier.engine.background import finish_anyway
+from haulier.engine.background import Background, finish_anyway
 from haulier.engine.lanes import LaneService
 from haulier.engine.uploads import UploadService
 from haulier.ports import Body, ByteSink, Clock, ContentChecker, Identifiers, Transaction, UnitOfWork
@@ -77,6 +77,8 @@ class IngestionService:
         self.rules = rules
         self._uploads = uploads
         self._ports = ports
+        self._background = Background()
+        """Its tasks end with their forms."""
 
     async def ingest(
         self, files: AsyncIterator[IncomingFile], *, caller: Caller, capsule: str, expected: int | None
@@ -96,7 +98,7 @@ class IngestionService:
         await self._ports.work.read(lambda tx: self._ports.lanes.enter(tx, capsule, caller))
         await self._ports.sink.check(expected)
         begun: list[Upload] = []
-        renewing = asyncio.get_running_loop().create_task(self._renew(begun))
+        renewing = self._background.start(self._renew(begun), name="form.renew")
         try:
             return await self._ingest(files, begun, caller, capsule)
         except BaseException as error:
@@ -105,6 +107,7 @@ class IngestionService:
             raise
         finally:
             renewing.cancel()
+            await asyncio.wait({renewing})
 
     async def _ingest(
         self, files: AsyncIterator[IncomingFile], begun: list[Upload], caller: Caller, capsule: str

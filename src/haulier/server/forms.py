@@ -32,6 +32,8 @@ MAX_HEADER: Final = 8 * 1024
 """Bytes of one line of a part's header: a file name of 4 KiB, each byte escaped, does not fit; none is allowed."""
 MAX_HEADERS: Final = 8
 """Lines of a part's header; RFC 7578 knows three."""
+MAX_PREAMBLE: Final = 64 * 1024
+"""Bytes before the first part that are skipped, give or take what is read at once; browsers and curl send none."""
 MAX_FIELDS: Final = 1000
 """Parts of any kind. Precedent: Django's and Starlette's limit of fields."""
 MAX_FIELD: Final = 64 * 1024
@@ -69,6 +71,8 @@ class Form:
         self.rules = rules
         self._body = body
         self._received = 0
+        self._begun = False
+        """Whether there was a part."""
         self._parser = PushMultipartParser(
             boundary,
             max_header_size=MAX_HEADER,
@@ -117,13 +121,22 @@ class Form:
         """
         while True:
             try:
-                return next(self._events)
+                event = next(self._events)
             except StopIteration:
-                pass
+                self._require_begun()
             except MultipartError as error:
                 raise FormMalformed(str(error)) from error
+            else:
+                self._begun = True
+                return event
             if self._parser.closed or await self._read():
                 return None
+
+    def _require_begun(self) -> None:
+        """Check that something comes of what was read."""
+        # The header of the first part is behind the preamble, and no event either until it is whole.
+        if not self._begun and self._received > MAX_PREAMBLE + MAX_HEADER * MAX_HEADERS:
+            raise FormMalformed(f"more than {MAX_PREAMBLE} bytes stand before its first part")
 
     async def _read(self) -> bool:
         """Give the parser more; True when there is nothing more and all is whole."""

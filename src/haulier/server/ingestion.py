@@ -353,31 +353,47 @@ def _by_status(counts: Iterable[DayCount]) -> dict[str, int]:
 Pages = AsyncIterator[Sequence[Mapping[str, Any]]]
 
 
-async def _items(first: Sequence[Mapping[str, Any]], rest: Pages) -> AsyncIterator[list[dict[str, Any]]]:
-    yield _dumped(first)
-    async for rows in rest:
-        yield _dumped(rows)
+class _Export:
+    """The rows of an export, and how many of them could not be shown."""
 
+    def __init__(self, first: Sequence[Mapping[str, Any]], rest: Pages) -> None:
+        self._first = first
+        self._rest = rest
+        self.left_out = 0
 
-def _dumped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [item.model_dump(mode="json") for item in present_all(rows)[0]]
+    async def items(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield what can be shown of each page."""
+        yield self._shown(self._first)
+        async for rows in self._rest:
+            yield self._shown(rows)
+
+    def _shown(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        items, left_out = present_all(rows)
+        self.left_out += left_out
+        return [item.model_dump(mode="json") for item in items]
 
 
 async def _as_json(first: Sequence[Mapping[str, Any]], rest: Pages) -> AsyncIterator[str]:
-    """Yield one JSON array."""
-    separator = "["
-    async for items in _items(first, rest):
+    """Yield one JSON array; where rows had to be left out, its last member says how many."""
+    export, separator = _Export(first, rest), "["
+    async for items in export.items():
         for item in items:
             yield separator + json.dumps(item, ensure_ascii=False)
             separator = ",\n"
+    if export.left_out:
+        yield separator + json.dumps({"left_out": export.left_out})
+        separator = ",\n"
     yield "[]\n" if separator == "[" else "]\n"
 
 
 async def _as_csv(first: Sequence[Mapping[str, Any]], rest: Pages) -> AsyncIterator[str]:
-    """Yield a heading and a line a row, as RFC 4180 has it."""
+    """Yield a heading and a line a row, as RFC 4180 has it; the last one tells how many rows had to be left out, if any."""
+    export = _Export(first, rest)
     yield _lines([COLUMNS])
-    async for items in _items(first, rest):
+    async for items in export.items():
         yield _lines([[_cell(item[name]) for name in COLUMNS] for item in items])
+    if export.left_out:
+        yield f"# left out: {export.left_out}\r\n"
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:

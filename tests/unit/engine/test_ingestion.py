@@ -271,6 +271,36 @@ async def test_what_has_come_of_a_slow_form_is_kept_alive() -> None:
     assert session.spec.ttl_s == TTL_S
 
 
+async def test_a_form_leaves_no_task_and_a_renewal_that_crashes_is_told() -> None:
+    clock = ManualClock()
+    service = MemoryService(clock=clock)
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[Given]:
+        yield Given()
+        started.set()
+        await go_on.wait()
+
+    def renewals() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "form.renew"]
+
+    with capture_logs() as logs:
+        task = beside(service.ingestion.ingest(slow(), caller=LOCAL, capsule="default", expected=None))
+        await started.wait()
+        assert renewals() == ["form.renew"]
+        service.database.fail_next(RuntimeError("ours"))
+        clock.advance(RENEW_S)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        go_on.set()
+        await task
+        await ingest(service, Given())
+    assert renewals() == []
+    assert [(entry["event"], entry["task"]) for entry in logs if "task" in entry] == [
+        ("background.crashed", "form.renew")
+    ]
+
+
 async def test_a_taken_key_gives_a_new_one(service: MemoryService) -> None:
     (first,) = await ingest(service, Given())
     taken = first.assets[0].blob_key.removeprefix("ingestion-")

@@ -126,11 +126,19 @@ async def test_an_old_stream_ends_so_that_its_reader_is_asked_again(monkeypatch:
 async def test_a_reader_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "STUCK_S", 0.0)
 
+    closed, sent = [], []
+
     async def messages() -> Any:
-        yield Message(name="a", data="{}")
+        try:
+            yield Message(name="a", data="{}")
+            yield Message(name="b", data="{}")
+        finally:
+            closed.append(True)
 
     async def send(message: Any) -> None:
+        sent.append(message.get("body"))
         if message.get("body"):
             await asyncio.Event().wait()
 
     await EventStream(messages(), sleep=never)({}, Wire().receive, send)
+    assert (sent, closed) == ([None, b"event: a\ndata: {}\n\n"], [True])

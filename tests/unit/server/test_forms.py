@@ -9,7 +9,7 @@ from haulier.core.errors import BodyCut, BodyMalformed, LengthExceeded
 from haulier.core.ingestion import IngestionRules
 from haulier.ports import BodyEnd
 from haulier.server.errors import FormMalformed
-from haulier.server.forms import MAX_FIELD, MAX_FIELDS, MAX_HEADER, MAX_HEADERS, Form
+from haulier.server.forms import MAX_FIELD, MAX_FIELDS, MAX_HEADER, MAX_HEADERS, MAX_PREAMBLE, Form
 from haulier.server.http.asgi import MALFORMED, AsgiBody
 
 BOUNDARY = "xyz"
@@ -69,10 +69,16 @@ async def test_files_come_out_as_they_went_in_whatever_the_pieces(size: int) -> 
 
 
 async def test_what_stands_around_a_form_is_no_part_of_it() -> None:
-    assert await read(form_of([b"preamble\r\n", TWO, b"epilogue", b"\r\n--xyz\r\n"])) == [
-        ("a.json", b"[1]\r\n--xy"),
-        ("b.txt", b""),
-    ]
+    longest = b"x" * (MAX_PREAMBLE - 2) + b"\r\n"
+    for preamble in (
+        [b"preamble\r\n"],
+        [longest],
+        [longest[at : at + 999] for at in range(0, len(longest), 999)],
+    ):
+        assert await read(form_of([*preamble, TWO, b"epilogue", b"\r\n--xyz\r\n"])) == [
+            ("a.json", b"[1]\r\n--xy"),
+            ("b.txt", b""),
+        ]
 
 
 async def test_a_charset_is_told() -> None:
@@ -119,6 +125,7 @@ async def test_whoever_takes_slowly_is_waited_for() -> None:
             "decode",
         ),
         ([f"--{BOUNDARY}\nContent-Disposition: form-data\n\nx\n".encode(), END], "line break"),
+        ([b"x" * 1024] * 1024 + [b"\r\n", part(b"x"), END], "before its first part"),
     ],
 )
 async def test_a_hostile_form_is_refused(pieces: list[bytes], reason: str) -> None:
