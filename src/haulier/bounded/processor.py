@@ -30,7 +30,9 @@ from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure
 PROCESSES: Final = 2
 """Children at a time: decoding fills a core each, and each may take 2 GiB."""
 WAITING: Final = 1000
+"""Files that wait for a child: at a second each the last one waits for minutes, and more would only wait in vain."""
 ATTEMPTS: Final = 2
+"""Of one file: the second tells a child that was killed from without from a file that kills its child."""
 ENDING_S: Final = 1.0
 """For a child that closed its line to end by itself."""
 

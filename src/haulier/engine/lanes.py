@@ -82,7 +82,7 @@ class LaneService:
         return records
 
     def process(self, records: Sequence[Record]) -> None:
-        """Ask for the processing of records that `make` has left something to do with, after their commit."""
+        """Ask for the processing of records that `make_one` has left something to do with, after their commit."""
         if self._jobs is not None:
             for record in records:
                 if record.status is RecordStatus.UPLOADED:

@@ -16,7 +16,7 @@ from haulier.core.digest import Digest, DigestName, format_digest_field, parse_d
 from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthExceeded
 from haulier.core.session import MIB
 from haulier.core.upload import MAX_SIZE
-from haulier.ports import BodyEnd
+from haulier.ports import Body, BodyEnd
 from haulier.server.addresses import header
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
@@ -79,6 +79,17 @@ def require_plain_body(request: Request) -> None:
     coding = header(request.scope, b"content-encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
+
+
+async def is_empty(body: Body) -> bool:
+    """Whether a body that nobody has read brings nothing; one of unknown length is looked at, so it is read then."""
+    if body.length is not None:
+        return body.length == 0
+    return await body.receive(_leave, limit=0) is not BodyEnd.LIMIT
+
+
+def _leave(_piece: object) -> None:
+    """Take nothing."""
 
 
 def body_digests(request: Request) -> tuple[Digest, ...]:

@@ -33,6 +33,7 @@ NEW_VISITORS_S: Final = 1.0
 """Visitors a second that may be made of whoever comes from one address, where others than the machine's user come: a
 row each, for a month. Whole offices stand behind one address."""
 NEW_VISITORS_BURST: Final = 100.0
+"""So many at once: an office that opens the page after a mail to all."""
 
 SIGN_IN: Final = "haulier.sign_in"
 """In the scope of a request that a signed-in browser made: its `haulier.core.token.SignIn`."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-import structlog
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,8 +38,6 @@ from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
-
-log = structlog.get_logger()
 
 PREFIX: Final = "/api/files/"
 
@@ -167,15 +164,8 @@ class FileRoutes:
                 )
         except HaulierError:
             if not told and asked.begin.key is None:
-                await self._give_up(request, upload_id)
+                await self._services.abandon(upload_id, caller=caller_of(request))
             raise
-
-    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
-        """Free what nobody can continue. What fails here is left to the janitor."""
-        try:
-            await self._uploads.abort(upload_id, caller=caller_of(request))
-        except HaulierError as error:
-            log.warning("upload.abandoned", error=repr(error))
 
     def _tell_address(self, request: Request, upload_id: SessionId) -> bool:
         """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""

@@ -25,7 +25,7 @@ from haulier.engine.history import DAY_S
 from haulier.ports import DayCount, HistoryQuery, HistoryRow
 from haulier.server.access import caller_of
 from haulier.server.forms import Form, boundary_of
-from haulier.server.http.asgi import AsgiBody
+from haulier.server.http.asgi import open_pieces
 from haulier.server.presenter import HistoryItemOut, HistoryOut, present, present_all
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, Text, Time, read_cursor, seconds_of, write_cursor
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, digest_object
@@ -36,6 +36,7 @@ MAX_REACH: Final = 10_000
 """How far down a page can be asked for by its number: each row before it costs a step, so it is bounded. A cursor goes
 on from anywhere. Precedent: Elasticsearch's `index.max_result_window`."""
 MAX_DAYS: Final = 365
+"""Days of a summary: each may be a row of its answer, and a year is what people compare."""
 COLUMNS: Final = (
     "id", "original_filename", "stored_filename", "size", "status", "uploaded_at", "content_type", "error",
 )  # fmt: skip
@@ -193,7 +194,7 @@ class IngestionRoutes:
     async def upload(self, request: Request) -> Response:
         """Store all files of a form, or none."""
         boundary = boundary_of(request)
-        body = AsgiBody(request.scope, request.receive, silence_s=self._silence_s)
+        body = open_pieces(request.scope, request.receive, silence_s=self._silence_s)
         form = Form(body, boundary, self._ingestion.rules)
         records = await self._ingestion.ingest(
             form.files(),

@@ -14,7 +14,7 @@ from haulier.server.http.asgi import INTERIM_EXTENSION, Interim
 STATUS: Final = 104
 VERSION: Final = "Upload-Draft-Interop-Version"
 SPOKEN: Final = {str(number): number for number in (3, 4, 5, 6, 7, 8)}
-"""The interop versions of the draft whose clients are answered in their own words."""
+"""The interop versions of the draft whose clients are answered in their own words; how is in `resumable.versions`."""
 
 
 def spoken_version(scope: Scope) -> int | None:

@@ -42,15 +42,15 @@ def read_metadata(text: str | None) -> Mapping[str, bytes]:
             raise InvalidRequest.of(METADATA, "must not have an empty key")
         if key in metadata:
             raise InvalidRequest.of(METADATA, f"must not have the key {key[:64]!r} twice")
-        metadata[key] = _from_base64(METADATA, value, f"the value of {key[:64]!r}")
+        metadata[key] = _from_base64(value, f"the value of {key[:64]!r}")
     return metadata
 
 
-def _from_base64(field: str, text: str, what: str) -> bytes:
+def _from_base64(text: str, what: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
-        raise InvalidRequest.of(field, f"{what} must be base64") from None
+        raise InvalidRequest.of(METADATA, f"{what} must be base64") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,9 @@ from haulier.server.services import Services
 from haulier.server.uploads import idempotency_key, json_answer
 
 MAX_LIMIT: Final = 200
+"""Rows of a page: with all assets and metadata well below a MiB, and read in one short transaction."""
 DEFAULT_LIMIT: Final = 50
+"""What a person looks through."""
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
 Text = Annotated[str | None, Query(max_length=MAX_TEXT)]

@@ -4,6 +4,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
+from haulier.core.caller import Caller
+from haulier.core.errors import HaulierError
+from haulier.core.session import SessionId
 from haulier.engine.accounts import Accounts
 from haulier.engine.history import HistoryService
 from haulier.engine.ingestion import IngestionService
@@ -18,6 +23,8 @@ from haulier.engine.visitors import VisitorService
 from haulier.ports import Clock
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
+
+log = structlog.get_logger()
 
 
 def _random_id() -> str:
@@ -52,3 +59,10 @@ class Services:
     """Shared with the engine's observers; one an app."""
     new_id: Callable[[], str] = _random_id
     """Names requests and problem instances."""
+
+    async def abandon(self, upload_id: SessionId, *, caller: Caller) -> None:
+        """Free an upload that nobody can go on with, since nobody was told its address. What fails is left to the janitor."""
+        try:
+            await self.uploads.abort(upload_id, caller=caller)
+        except HaulierError as error:
+            log.warning("upload.abandoned", error=repr(error))

@@ -8,11 +8,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
-from haulier.core.errors import StorageFull
+from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.engine.whole import SHORT
 from haulier.server.http.asgi import MALFORMED
-from tests.support.service import MemoryService, with_server
+from tests.support.service import ORIGIN, MemoryService, with_server
+from tests.support.tus import MEDIA_TYPE, TUS
 
 HELLO = b"hello world"
 LONG = bytes(SHORT + 1)
@@ -296,6 +298,40 @@ async def test_nobody_else_is_sent_a_104(service: MemoryService, version: str | 
     cut = Cut(sent=b"", length=11, key="k", interop=version)
     await cut.run(service.app(local_users=True))
     assert cut.interims == []
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("PUT", "/api/files/a", {}),
+        ("POST", "/tus/", {**TUS, **MEDIA_TYPE, "Upload-Length": "11"}),
+        ("POST", "/resumable/", {"Upload-Complete": "?1"}),
+    ],
+)
+async def test_what_cannot_be_freed_at_once_is_told_and_left_to_the_janitor(
+    service: MemoryService,
+    client: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    target: str,
+    headers: dict[str, str],
+) -> None:
+    asked: list[str] = []
+
+    async def broken(upload_id: str, **_: Any) -> None:
+        asked.append(upload_id)
+        raise StorageUnavailable("for a moment")
+
+    monkeypatch.setattr(service.uploads, "abort", broken)
+    wrong = {
+        "Upload-Checksum": "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "Content-Digest": field(b"a") + ", " + field(b"a", "md5"),
+    }
+    with capture_logs() as logs:
+        response = await client.request(method, target, content=HELLO, headers={**headers, **wrong})
+    assert response.json()["type"] == f"{ORIGIN}/errors/digest-mismatch"
+    assert len(asked) == 1
+    assert [entry["event"] for entry in logs].count("upload.abandoned") == 1
 
 
 async def test_a_cut_body_is_logged_and_answered_where_somebody_listens(service: MemoryService) -> None:

@@ -1,6 +1,6 @@
 """Request bodies: the port `Body` on top of any ASGI server, and faster on our own.
 
-Rule 1: whoever reads a body asks `open_body` and knows neither server nor protocol.
+Rule 1: whoever reads a body asks `open_body`, or `open_pieces` to read by pulling, and knows neither server nor protocol.
 Rule 2: only an announced end is an end; whatever else stops a body is named by its `BodyEnd`.
 Rule 3: pieces reach `deliver` in order, one at a time, and bytes that arrived before a cut reach it too.
 """
@@ -44,6 +44,11 @@ def open_body(scope: Scope, receive: Receive, *, silence_s: float = BODY_SILENCE
     """
     fast: FastBody | None = scope.get("extensions", {}).get(BODY_EXTENSION)
     return AsgiBody(scope, receive, silence_s=silence_s) if fast is None else fast
+
+
+def open_pieces(scope: Scope, receive: Receive, *, silence_s: float = BODY_SILENCE_S) -> "AsgiBody":
+    """As `open_body`, for whoever pulls pieces, as a parser does: only messages can be pulled, so this is one copy slower."""
+    return AsgiBody(scope, receive, silence_s=silence_s)
 
 
 def announced_length(scope: Scope) -> int | None:

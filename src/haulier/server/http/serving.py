@@ -276,7 +276,10 @@ def _links(directory: Path) -> set[str]:
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_THRESHOLD: Final = 64 * 1024 * 1024
+"""Bytes from which on a block is mapped by itself: more than any buffer of a request has, a step of a digest among them."""
 _TRIM_THRESHOLD: Final = 16 * 1024 * 1024
+"""Free bytes at the heap's end that are kept for the next requests: the receive buffers of some dozens of them. What is
+more goes back to the machine."""
 
 
 def set_allocator() -> bool:

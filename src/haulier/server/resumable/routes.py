@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-import structlog
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,13 +34,14 @@ from haulier.core.errors import (
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, check_filename, require_valid
 from haulier.engine.uploads import UploadState
-from haulier.ports import Body, BodyEnd
+from haulier.ports import Body
 from haulier.server.access import RESUMABLE, caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import (
     body_digests,
     digest_header,
     file_digests,
+    is_empty,
     last_segment,
     require_plain_body,
     split_promises,
@@ -56,8 +56,6 @@ from haulier.server.resumable.fields import read_filename, read_integer, write_l
 from haulier.server.resumable.versions import MEDIA_TYPE, Version, version_of
 from haulier.server.services import Services
 from haulier.server.uploads import UploadRoutes, idempotency_key
-
-log = structlog.get_logger()
 
 PROTOCOL: Final = "resumable"
 
@@ -223,15 +221,8 @@ class ResumableRoutes:
             return await self._receive(delivery, upload.id, final=delivery.complete)
         except HaulierError:
             if not known:
-                await self._give_up(delivery.request, upload.id)
+                await self._services.abandon(upload.id, caller=caller_of(delivery.request))
             raise
-
-    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
-        """Free what nobody knows the address of. What fails here is left to the janitor."""
-        try:
-            await self._uploads.abort(upload_id, caller=caller_of(request))
-        except HaulierError as error:
-            log.warning("upload.abandoned", error=repr(error))
 
     def _created(self, request: Request, version: Version, upload: Upload) -> Response:
         headers = {"Location": _address(request, upload.id), **self._state_of(version, upload)}
@@ -320,10 +311,8 @@ class ResumableRoutes:
             raise error
         if delivery.offset != upload.offset:
             raise OffsetMismatch(upload.offset, delivery.offset)
-        if body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT:
-            raise LengthInconsistent(upload.offset, upload.offset + 1)
-        if body.length:
-            raise LengthInconsistent(upload.offset, upload.offset + body.length)
+        if not await is_empty(body):
+            raise LengthInconsistent(upload.offset, upload.offset + (body.length or 1))
         if not delivery.complete:
             raise UploadComplete(upload_id, upload.details.record)
         return await self._complete(delivery.request, delivery.version, upload_id)
@@ -536,14 +525,10 @@ async def _require_empty(delivery: _Delivery) -> None:
         LengthInconsistent · DigestMismatch
     """
     body = delivery.body
-    if body.length or (body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT):
+    if not await is_empty(body):
         raise LengthInconsistent(0, body.length or 1)
     for digest in delivery.digests:
         digest.require(new_hasher(digest.name).digest())
-
-
-def _nobody(_piece: object) -> None:
-    """Take nothing."""
 
 
 def _require_media_type(request: Request, version: Version) -> None:

@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from haulier.core.errors import InvalidRequest
 from haulier.server.addresses import header
-from haulier.server.interim import spoken_version
+from haulier.server.interim import SPOKEN, spoken_version
 from haulier.server.resumable.fields import read_boolean
 
 MEDIA_TYPE: Final = "application/partial-upload"
@@ -27,7 +27,6 @@ MEDIA_TYPE: Final = "application/partial-upload"
 class Version:
     """What one interop version of the draft wants."""
 
-    number: int
     dialect: str
     """How problems are told; see `haulier.server.problems`."""
     completeness: str = "Upload-Complete"
@@ -83,21 +82,20 @@ _UNTIL_5: Final = {
     "bare_questions": True,
     "forgets": True,
 }
-_ALL: Final = (
-    Version(
-        number=3,
+_BY_NUMBER: Final = {  # each has to stand in `SPOKEN`, too: a test holds them together
+    3: Version(
         completeness="Upload-Incomplete",
         means_incomplete=True,
         progress=False,
         **_UNTIL_5,  # type: ignore[arg-type]  # by name, from a dictionary
     ),
-    Version(number=4, progress=False, **_UNTIL_5),  # type: ignore[arg-type]  # the same
-    Version(number=5, **_UNTIL_5),  # type: ignore[arg-type]  # the same
-    Version(number=6, dialect="resumable-6", lifetime="expires"),
-    Version(number=7, dialect="resumable-7"),
-    Version(number=8, dialect="resumable-7"),
-)
-VERSIONS: Final[Mapping[int, Version]] = {version.number: version for version in _ALL}
+    4: Version(progress=False, **_UNTIL_5),  # type: ignore[arg-type]  # the same
+    5: Version(**_UNTIL_5),  # type: ignore[arg-type]  # the same
+    6: Version(dialect="resumable-6", lifetime="expires"),
+    7: Version(dialect="resumable-7"),
+    8: Version(dialect="resumable-7"),
+}
+VERSIONS: Final[Mapping[int, Version]] = {number: _BY_NUMBER[number] for number in SPOKEN.values()}
 NEWEST: Final = VERSIONS[max(VERSIONS)]
 
 

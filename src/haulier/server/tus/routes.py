@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-import structlog
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,10 +32,10 @@ from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.body_checks import BodyCheck
 from haulier.engine.whole import ReadAhead
-from haulier.ports import Body, BodyEnd
+from haulier.ports import Body
 from haulier.server.access import TUS, caller_of
 from haulier.server.addresses import base_url, header
-from haulier.server.bodies import require_plain_body, whole_number
+from haulier.server.bodies import is_empty, require_plain_body, whole_number
 from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
 from haulier.server.http.asgi import open_body
 from haulier.server.metadata import METADATA, describe, read_metadata
@@ -51,8 +50,6 @@ from haulier.server.tus.headers import (
     imf_date,
     read_concat,
 )
-
-log = structlog.get_logger()
 
 DIALECT: Final = "tus"
 """How problems are told here; see `haulier.server.problems`."""
@@ -195,16 +192,9 @@ class TusRoutes:
             with self._services.metrics.receiving():
                 state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request), check=check)
         except HaulierError:
-            await self._give_up(request, upload_id)
+            await self._services.abandon(upload_id, caller=caller_of(request))
             raise
         return state.upload
-
-    async def _give_up(self, request: Request, upload_id: SessionId) -> None:
-        """Free what nobody knows the address of. What fails here is left to the janitor."""
-        try:
-            await self._uploads.abort(upload_id, caller=caller_of(request))
-        except HaulierError as error:
-            log.warning("upload.abandoned", error=repr(error))
 
     # --- one upload ----------------------------------------------------------------------------------
 
@@ -359,12 +349,8 @@ async def _require_fit(body: Body, room: int | None, *, limit: int | None = None
     told = room if limit is None else limit
     if room is not None and body.length is not None and body.length > room:
         raise LengthExceeded(told or 0)
-    if room == 0 and body.length is None and await body.receive(_nobody, limit=0) is BodyEnd.LIMIT:
+    if room == 0 and not await is_empty(body):
         raise LengthExceeded(told or 0)
-
-
-def _nobody(_piece: object) -> None:
-    """Take nothing."""
 
 
 async def _of_nothing(_consume: object) -> None:
