@@ -2,7 +2,7 @@
 
 Rule 1: a finish is `finishing` with a blob key in the row, then bytes judged, then the blob, then the row
         `committed`; whoever finds it half way goes on from the start, and every step bears repeating.
-Rule 2: a step after the first names the fence; a holder that lost it changes nothing.
+Rule 2: a step after the first names the fence; a holder that lost it changes nothing, neither rows nor bytes.
 Rule 3: bytes are freed after the row says that they are nobody's.
 Rule 4: an acceptance may outlive its bytes when the power fails, unless it was durable; so a session that
         saw another boot of the machine is compared with its chunks' fingerprints before it is committed.
@@ -154,7 +154,8 @@ class Endings(Generic[D]):
             await self._context.policy.approve(session, details)
             committed = await self._work.write(partial(self._commit_in, session, details), durable=True)
         except RequestError as refusal:
-            await self._fail(session, str(refusal))
+            if not await self._fail(session, str(refusal)):
+                return  # the blob may be what its new holder has committed
             await self._sink.delete(blob_key)
             raise
         if not committed:
@@ -195,8 +196,9 @@ class Endings(Generic[D]):
             return
         if session.spec.mode is Mode.APPEND:
             error = f"its {size} bytes were lost on disk"
-            await self._fail(session, error)
-            raise UploadGone(session.id, SessionStatus.FAILED, error)
+            if await self._fail(session, error):
+                raise UploadGone(session.id, SessionStatus.FAILED, error)
+            return
         await self._forget_lost(session)
 
     async def _forget_lost(self, session: Session[D]) -> None:
@@ -267,9 +269,13 @@ class Endings(Generic[D]):
         ):
             self._context.policy.rewound(session.id)
 
-    async def _fail(self, session: Session[D], error: str) -> None:
-        await self._end(session, session.fence, SessionStatus.FAILED, error)
+    async def _fail(self, session: Session[D], error: str) -> bool:
+        """End a finish that we hold as failed, and free its bytes; False when it is another holder's (Rule 2)."""
+        if not await self._end(session, session.fence, SessionStatus.FAILED, error):
+            log.warning("session.taken_over", session=session.id, error=error)
+            return False
         await self.free(session.id, SessionStatus.FAILED)
+        return True
 
     async def fail(self, session_id: SessionId, error: str) -> None:
         """End an open session as failed; see `SessionService.fail`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from haulier.core.errors import (
     UploadComplete,
     UploadGone,
     UploadNotFound,
+    UploadRefused,
 )
 from haulier.core.record import RecordStatus
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.engine import endings
+from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
@@ -243,6 +246,82 @@ async def test_a_holder_that_was_taken_over_changes_nothing(monkeypatch: pytest.
         one.before_sink("commit", lose_the_fence)
         state = await one.uploads.finish(upload.id, caller=ME)
         assert (state.upload.status, state.upload.holder) == (SessionStatus.FINISHING, "another")
+        assert one.counts.ends == []
+        assert_untouched(one, upload)
+        assert list(one.disk.blobs) == [state.upload.blob_key]
+
+
+def lost_to_another(one: Engine, upload_id: SessionId) -> Callable[[], Awaitable[None]]:
+    """Return what lets another worker, which lives, have the finish."""
+    one.workers.living.add("another")
+
+    async def lose() -> None:
+        session = await one.state(upload_id)
+        if session.status is SessionStatus.FINISHING:
+            await one.database.write(lambda tx: tx.sessions.take_finish(upload_id, session.fence, "another"))
+
+    return lose
+
+
+def assert_untouched(one: Engine, upload: Upload) -> None:
+    assert {key: bytes(part.data) for key, part in one.disk.parts.items()} == {upload.id: DATA}
+
+
+async def assert_with_another(one: Engine, upload: Upload) -> None:
+    """Check that the new holder finds the row and the part as it needs them."""
+    state = await one.state(upload.id)
+    assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
+    assert one.counts.ends == []
+    assert_untouched(one, upload)
+
+
+async def test_a_refusal_after_a_takeover_removes_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "FINISH_WAIT_S", 0.05)
+
+    async def refuse(finished: FinishedUpload) -> None:
+        await lost_to_another(one, finished.upload.id)()
+        raise UploadRefused("not this one")
+
+    async with engine(hooks=Hooks(on_finish=refuse)) as one:
+        upload = await ready(one)
+        await one.uploads.finish(upload.id, caller=ME)
+        await assert_with_another(one, upload)
+        assert [bytes(blob.data) for blob in one.disk.blobs.values()] == [DATA]
+
+
+async def test_an_append_whose_whole_is_wrong_frees_nothing_after_a_takeover() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(
+            len(DATA), expected=Digest(DigestName.MD5, bytes(16)), digest_name=None
+        )
+        one.before_sink("scan", lost_to_another(one, upload.id))
+        with pytest.raises(DigestMismatch):
+            await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME)
+        await assert_with_another(one, upload)
+
+
+async def test_a_part_that_did_not_reach_the_disk_ends_no_finish_of_another_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endings, "FINISH_WAIT_S", 0.05)
+    async with engine() as one:
+        upload = await ready(one)
+        one.before_sink("commit", lost_to_another(one, upload.id))
+        one.sink.fail_next("commit", StorageUnavailable("it did not reach the disk", lost=True))
+        await one.uploads.finish(upload.id, caller=ME)
+        await assert_with_another(one, upload)
+
+
+async def test_an_append_whose_bytes_are_lost_is_left_to_whoever_took_it_over() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(None)
+        await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME)
+        one.before_sink("commit", lambda: discard(one, upload))
+        one.before_sink("recover", lost_to_another(one, upload.id))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME, size=len(DATA))
+        state = await one.state(upload.id)
+        assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
         assert one.counts.ends == []
 
 
