@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import gc
 import io
 import os
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from haulier.adapters.service_files import load_secret
+from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import PolledSignals
 from haulier.adapters.worker_locks import new_worker
 from haulier.bootstrap import Identity, Service, run_service, upload_limits
@@ -135,6 +137,27 @@ def test_a_secret_that_others_can_read_is_told_by_the_setting_that_places_it(tmp
     with pytest.raises(ConfigError, match="0600") as refused:
         load_secret(tmp_path, setting="storage_url")
     assert (refused.value.setting, refused.value.value) == ("storage_url", str(tmp_path))
+
+
+@pytest.mark.parametrize("obstacle", ["run is a file", "the lock is a directory", "nothing can be locked"])
+def test_a_data_directory_whose_lock_cannot_be_made_is_told_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if obstacle == "run is a file":
+        (tmp_path / "run").touch()
+    elif obstacle == "the lock is a directory":
+        (tmp_path / "run" / "service.lock").mkdir(parents=True)
+    else:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(ConfigError, match=r"run/service\.lock must be a file") as refused,
+        only_service(tmp_path),
+    ):
+        pass
+    assert (refused.value.setting, refused.value.value) == ("data_dir", str(tmp_path))
 
 
 def test_starts_at_once_agree_on_one_secret(tmp_path: Path) -> None:

@@ -69,11 +69,15 @@ def only_service(root: Path) -> Iterator[None]:
     """Hold the data directory for this process; the kernel lets it go when the process ends.
 
     Raises:
-        ConfigError: another process serves it.
+        ConfigError: another process serves it, or its lock cannot be made.
     """
     path = root / "run" / "service.lock"
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    descriptor, holder = try_lock(path)
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        descriptor, holder = try_lock(path)
+    except OSError as error:
+        expected = f"{path} must be a file that can be made, written and locked: {error.strerror}"
+        raise ConfigError("data_dir", str(root), expected) from error
     if descriptor is None:
         raise ConfigError(
             "data_dir",
@@ -91,6 +95,9 @@ def try_lock(path: Path) -> tuple[int | None, str]:
 
     Returns:
         The descriptor that holds the lock; or None, and the process id of its holder.
+
+    Raises:
+        OSError: it cannot be made, written or locked.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
