@@ -134,7 +134,11 @@ class RangeWriter(Protocol):
         ...
 
     async def flush(self, *, durable: bool) -> int:
-        """Return the position up to which bytes survive this process (durable: a power loss)."""
+        """Return the position up to which bytes survive this process (durable: a power loss).
+
+        After a durable one that failed this writer flushes nothing any more, and what the bytes are since the last
+        one that succeeded is unknown: before they are committed they are to be cut off, or written again.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,8 +1,9 @@
 """The promises of `ByteSink` on every sink that is shipped."""
 
 import asyncio
+import errno
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.system_calls import TableLocks
 from haulier.adapters.disk.writer import DiskTools
 from haulier.adapters.memory import MemoryDisk, MemorySink
+from haulier.core.errors import StorageUnavailable
 from haulier.testing import ByteSinkContract
+from tests.support.faulty_calls import FaultyCalls
 
 RAM_DISK = Path("/dev/shm")
 
@@ -36,10 +39,28 @@ class _SlowTimer:
         return self._now
 
 
-class TestDiskSink(ByteSinkContract):
+class _OnDisk(ByteSinkContract):
+    """Sinks on a real disk, of which a sync can be made to fail."""
+
     @pytest.fixture
-    def sink(self, tmp_path: Path) -> Iterator[DiskSink]:
-        sink = DiskSink(tmp_path)
+    def calls(self) -> FaultyCalls:
+        return FaultyCalls()
+
+    @pytest.fixture
+    def fail_sync(self, calls: FaultyCalls) -> Callable[[], None]:
+        return lambda: calls.fail("sync", errno.EIO)
+
+
+class _InMemory(ByteSinkContract):
+    @pytest.fixture
+    def fail_sync(self, sink: MemorySink) -> Callable[[], None]:
+        return lambda: sink.fail_next("sync", StorageUnavailable("a sync that fails"))
+
+
+class TestDiskSink(_OnDisk):
+    @pytest.fixture
+    def sink(self, tmp_path: Path, calls: FaultyCalls) -> Iterator[DiskSink]:
+        sink = DiskSink(tmp_path, tools=DiskTools(calls=calls))
         yield sink
         sink.close()
 
@@ -50,10 +71,10 @@ class TestDiskSink(ByteSinkContract):
         neighbour.close()
 
 
-class TestDiskSinkOnRamDisk(ByteSinkContract):
+class TestDiskSinkOnRamDisk(_OnDisk):
     @pytest.fixture
-    def sink(self, ram_directory: Path) -> Iterator[DiskSink]:
-        sink = DiskSink(ram_directory)
+    def sink(self, ram_directory: Path, calls: FaultyCalls) -> Iterator[DiskSink]:
+        sink = DiskSink(ram_directory, tools=DiskTools(calls=calls))
         yield sink
         sink.close()
 
@@ -64,10 +85,10 @@ class TestDiskSinkOnRamDisk(ByteSinkContract):
         neighbour.close()
 
 
-class TestDiskSinkOnTheThreadPath(ByteSinkContract):
+class TestDiskSinkOnTheThreadPath(_OnDisk):
     @pytest.fixture
-    def sink(self, tmp_path: Path) -> Iterator[DiskSink]:
-        sink = DiskSink(tmp_path, tools=DiskTools(timer=_SlowTimer()))
+    def sink(self, tmp_path: Path, calls: FaultyCalls) -> Iterator[DiskSink]:
+        sink = DiskSink(tmp_path, tools=DiskTools(calls=calls, timer=_SlowTimer()))
         yield sink
         sink.close()
 
@@ -78,7 +99,7 @@ class TestDiskSinkOnTheThreadPath(ByteSinkContract):
         neighbour.close()
 
 
-class TestDiskSinkWithoutKernelLocks(ByteSinkContract):
+class TestDiskSinkWithoutKernelLocks(_OnDisk):
     """What other platforms get: exclusion inside one process, however many sinks it has."""
 
     @pytest.fixture
@@ -86,8 +107,8 @@ class TestDiskSinkWithoutKernelLocks(ByteSinkContract):
         return TableLocks()
 
     @pytest.fixture
-    def sink(self, tmp_path: Path, locks: TableLocks) -> Iterator[DiskSink]:
-        sink = DiskSink(tmp_path, tools=DiskTools(locks=locks))
+    def sink(self, tmp_path: Path, locks: TableLocks, calls: FaultyCalls) -> Iterator[DiskSink]:
+        sink = DiskSink(tmp_path, tools=DiskTools(calls=calls, locks=locks))
         yield sink
         sink.close()
 
@@ -98,7 +119,7 @@ class TestDiskSinkWithoutKernelLocks(ByteSinkContract):
         neighbour.close()
 
 
-class TestMemorySink(ByteSinkContract):
+class TestMemorySink(_InMemory):
     @pytest.fixture
     def sink(self) -> MemorySink:
         return MemorySink(MemoryDisk(capacity=64 * 1024 * 1024))
@@ -108,7 +129,7 @@ class TestMemorySink(ByteSinkContract):
         return MemorySink(sink.disk)
 
 
-class TestMemorySinkThatPauses(ByteSinkContract):
+class TestMemorySinkThatPauses(_InMemory):
     @pytest.fixture
     def sink(self) -> MemorySink:
         return MemorySink(MemoryDisk(capacity=64 * 1024 * 1024), pause=lambda: asyncio.sleep(0))

@@ -85,6 +85,8 @@ class MemoryWriter:
         self._held = held
         self._claim = claim
         self._position = claim.start
+        self._synced = claim.start
+        self._unsynced: Exception | None = None
         self._open = True
 
     @property
@@ -116,6 +118,7 @@ class MemoryWriter:
         if not self._open:
             message = f"write to {self.key} after its range was released"
             raise AssertionError(message)
+        self._require_sound()
         if self._position + len(piece) > self._claim.stop:
             message = f"write to {self.key} past the claimed range, which ends at {self._claim.stop}"
             raise AssertionError(message)
@@ -131,9 +134,26 @@ class MemoryWriter:
             raise StorageFull(lacking, 0)
 
     async def flush(self, *, durable: bool) -> int:
-        """Return the position: memory of the `MemoryDisk` survives its processes, and has no power."""
-        await self._sink.step("sync" if durable else "flush")
+        """Return the position: memory of the `MemoryDisk` survives its processes, and has no power.
+
+        A sync that fails takes what it covered with it, as a kernel may; this writer flushes nothing any more.
+        """
+        self._require_sound()
+        await self._sink.step("flush") if not durable else await self._sync()
         return self._position
+
+    def _require_sound(self) -> None:
+        if self._unsynced is not None:
+            raise self._unsynced
+
+    async def _sync(self) -> None:
+        try:
+            await self._sink.step("sync")
+        except Exception as error:
+            self._unsynced = error
+            self._held.data[self._synced : self._position] = bytes(self._position - self._synced)
+            raise
+        self._synced = self._position
 
     async def close(self) -> None:
         """Release the range; harmless when it is released."""

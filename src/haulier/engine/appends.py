@@ -4,7 +4,8 @@ Rule 1: one append at a time, in all processes; a newer request asks the running
         true offset.
 Rule 2: bytes count when the row says so; the row is written at least every `CHECKPOINT_BYTES` or
         `CHECKPOINT_S`. Bytes past the row count only when their request had no digest to judge them
-        and the machine has not been down since; otherwise they are cut off before the next write.
+        and the machine has not been down since; otherwise they are cut off before the next write. Where
+        what counts is to survive a power loss they never count: perhaps a sync has failed to store them.
         Where a handler ends that may still be alive, they are measured when its range is free.
 Rule 3: the row never reaches the session's size before the body came to its announced end; the
         acceptance that does so starts the finish in the same transaction.
@@ -145,7 +146,8 @@ class AppendIntake(Generic[D]):
 
     def _tail_counts(self, session: Session[D]) -> bool:
         """Whether bytes past the row count (Rule 2)."""
-        return session.tail_trusted and session.boot_id == self._context.ports.boot_id
+        same_boot = session.boot_id == self._context.ports.boot_id
+        return session.tail_trusted and same_boot and not self._context.limits.durable
 
     @asynccontextmanager
     async def _writing(self, session: Session[D]) -> AsyncIterator[RangeWriter]:
@@ -219,9 +221,10 @@ class AppendIntake(Generic[D]):
             # Parts of appends are not sized in advance: what was free when this one was begun may be gone.
             await self._sink.check(body.length)
         hold.on_asked(body.stop)
-        if self._tail_counts(session) is check.strict:
+        trusted = not (check.strict or self._context.limits.durable)
+        if self._tail_counts(session) is not trusted:
             # The row says before the first byte whether bytes past it are to be believed after a crash.
-            await self.save(session, offset, trusted=not check.strict)
+            await self.save(session, offset, trusted=trusted)
         async with self._writing(session) as writer:
             run = _Run(self, session, writer, body=body, check=check, bound=bound, progressed=progressed)
             try:

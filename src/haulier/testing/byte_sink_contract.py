@@ -4,12 +4,12 @@
         @pytest.fixture
         def sink(self) -> MySink: ...
 
-Each test is a promise that the engine builds on. A test takes `sink`, and `neighbour` where it needs a
-second process on the same bytes. One module although it is long: it is one list of promises.
+Each test is a promise that the engine builds on. A test takes `sink`, `neighbour` where it needs a
+second process on the same bytes, and `fail_sync` where the device is to fail. One module although it is long: it is one list of promises.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import pytest
@@ -66,6 +66,11 @@ class _Sinks:
     @pytest.fixture
     def neighbour(self, sink: SweepingSink) -> SweepingSink:
         """Return another process's sink on the same bytes."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def fail_sync(self, sink: SweepingSink) -> Callable[[], None]:
+        """Return what lets the next sync of `sink` fail, and only that one: so a kernel tells it."""
         raise NotImplementedError
 
 
@@ -448,6 +453,59 @@ class _Blobs(_Sinks):
         assert await sink.extent("part") == 0
 
 
+class _Syncs(_Sinks):
+    """What a sync failed to store is never said to be stored."""
+
+    async def test_a_writer_flushes_nothing_after_a_durable_flush_that_failed(
+        self, sink: SweepingSink, fail_sync: Callable[[], None]
+    ) -> None:
+        writer = await sink.open("part", 0, None)
+        await store(writer, b"hello")
+        assert await writer.flush(durable=True) == 5
+        await store(writer, b" world")
+        fail_sync()
+        for durable in (True, True, False):
+            with pytest.raises(StorageError):
+                await writer.flush(durable=durable)
+        with pytest.raises(StorageError):
+            await store(writer, b"!")
+        await writer.close()
+
+    async def test_what_a_flush_could_not_store_may_be_cut_off_and_sent_again(
+        self, sink: SweepingSink, fail_sync: Callable[[], None]
+    ) -> None:
+        writer = await sink.open("part", 0, None)
+        await store(writer, b"hello")
+        assert await writer.flush(durable=True) == 5
+        await store(writer, b" world")
+        fail_sync()
+        with pytest.raises(StorageError):
+            await writer.flush(durable=True)
+        await writer.close()
+        await sink.truncate("part", 5)
+        again = await sink.open("part", 5, None)
+        await store(again, b" again")
+        assert await again.flush(durable=True) == 11
+        await again.close()
+        await sink.commit("part", "blob", size=11)
+        assert await read_blob(sink, "blob", 0, 11) == b"hello again"
+
+    async def test_a_chunk_that_a_flush_could_not_store_may_be_written_over(
+        self, sink: SweepingSink, fail_sync: Callable[[], None]
+    ) -> None:
+        await sink.prepare("part", size=10)
+        await put(sink, "part", b"01234")
+        chunk = await sink.open("part", 5, 10)
+        await store(chunk, b"56789")
+        fail_sync()
+        with pytest.raises(StorageError):
+            await chunk.flush(durable=True)
+        await chunk.close()
+        await put(sink, "part", b"56789", start=5)
+        await sink.commit("part", "blob", size=10)
+        assert await read_blob(sink, "blob", 0, 10) == b"0123456789"
+
+
 class _Sweeping(_Sinks):
     """What is held can be listed and set aside."""
 
@@ -538,5 +596,7 @@ def concatenating(sink: ByteSink) -> Concatenating:
     return sink
 
 
-class ByteSinkContract(_Writing, _Claims, _Sizes, _Stores, _Commits, _Blobs, _Sweeping, _Concatenating):
+class ByteSinkContract(
+    _Writing, _Claims, _Sizes, _Stores, _Commits, _Blobs, _Syncs, _Sweeping, _Concatenating
+):
     """The suite; pytest collects it from classes derived from it whose names start with `Test`."""

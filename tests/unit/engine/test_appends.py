@@ -381,6 +381,50 @@ async def test_power_durability_syncs_before_it_says_so() -> None:
         assert (await one.state(upload.id)).offset == 0
 
 
+@pytest.mark.parametrize("process", ["the same", "another", "the next"])
+async def test_power_durability_counts_no_bytes_that_a_sync_failed_to_store(process: str) -> None:
+    limits = UploadLimits(sessions=SessionLimits(durable=True))
+    first, rest = b"a" * CHECKPOINT, b"b" * CHECKPOINT
+    async with engine(limits=limits) as one:
+        upload = await one.begin_append(2 * CHECKPOINT)
+        assert await append(one, upload.id, 0, FakeBody(first)) == CHECKPOINT
+        one.sink.fail_next("sync", StorageUnavailable("once"))
+        with pytest.raises(StorageUnavailable):
+            await append(one, upload.id, CHECKPOINT, FakeBody(rest[:5]))
+        two = (
+            one if process == "the same" else one.neighbour() if process == "another" else await one.restart()
+        )
+        assert (await two.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT
+        await append(two, upload.id, CHECKPOINT, FakeBody(rest))
+        done = await two.state(upload.id)
+        assert done.status is SessionStatus.COMMITTED
+        assert await two.content(done) == first + rest
+        await two.background.stop(grace_s=0)
+
+
+async def test_power_durability_lets_no_cancelled_request_flush_what_a_sync_failed_to_store() -> None:
+    limits = UploadLimits(sessions=SessionLimits(durable=True))
+    async with engine(limits=limits) as one:
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b", held=True)
+        tried = asyncio.Event()
+        real = one.sink.step
+
+        async def step(operation: str) -> None:
+            if operation == "sync":
+                running.cancel()
+                tried.set()
+            await real(operation)
+
+        one.sink.step = step  # type: ignore[method-assign]
+        one.sink.fail_next("sync", StorageUnavailable("once"))
+        running = beside(append(one, upload.id, 0, body))
+        await tried.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == 0
+
+
 async def test_a_finish_declares_an_unknown_size() -> None:
     async with engine() as one:
         upload = await one.begin_append()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.disk.system_calls import SystemCalls
+from haulier.adapters.disk.system_calls import SystemCalls, write_all
 from haulier.core.errors import StorageUnavailable
 
 STEP: Final = 64 * 1024 * 1024
@@ -67,7 +67,8 @@ class Assembly:
                 self._by_kernel = False
         buffer = memoryview(bytearray(min(size, COPY_PIECE)))
         piece = buffer[: self._calls.preadv(source, buffer, start)]
-        return self._calls.pwrite(self._target, piece, position) if piece else 0
+        write_all(self._calls, self._target, piece, position)
+        return len(piece)
 
 
 def steps_of(parts: Sequence[tuple[Path, int]]) -> Sequence[tuple[Path, int, int, int]]:

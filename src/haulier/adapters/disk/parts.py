@@ -7,7 +7,8 @@ Rule 3: a blob is linked, never copied or replaced, when its bytes are on the de
         directory entry that leads to it is put there too. A short one that comes whole is written under its
         name, which nobody knows before it is on the device.
 Rule 4: the kernel reports a failed write-back once, and a second sync then succeeds. A part that could
-        not be synced is set aside, and never committed.
+        not be written back is set aside at once, where every process sees it, and never committed. Only what
+        a durable flush could not sync may be written again: it was never said to be stored.
 """
 
 import os
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from haulier.adapters.disk.tree import DiskTree, stat_or_none
+from haulier.adapters.disk.system_calls import stat_or_none, write_all
+from haulier.adapters.disk.tree import DiskTree
 from haulier.adapters.disk.writer import PartWriter
 from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import RangeBusy
@@ -87,8 +89,7 @@ class PartFiles:
             path=part,
             start=start,
             stop=stop,
-            write_back=self._tree.write_back(part),
-            make_name_durable=lambda: self._tree.make_name_durable(part),
+            write_back=self._tree.write_backs.take(part),
             closed=closed,
         )
 
@@ -186,7 +187,7 @@ class PartFiles:
         with self._tree.writing_errors(len(content)):
             descriptor = self._within(blob.parent, lambda: self._calls.open(blob, _NEW))
             try:
-                self._fill(descriptor, content)
+                write_all(self._calls, descriptor, content, 0)
                 self._calls.sync(descriptor)
             except OSError:
                 self._tree.remove(blob)
@@ -194,11 +195,6 @@ class PartFiles:
             finally:
                 os.close(descriptor)
             self._calls.sync_directory(blob.parent)
-
-    def _fill(self, descriptor: int, content: bytes) -> None:
-        written = 0
-        while written < len(content):
-            written += self._calls.pwrite(descriptor, content[written:], written)
 
     def recover(self, part: Path, blob: Path, size: int) -> bool:
         """Whether a part can still become that blob; one that is gone gets its name back from it.
@@ -245,9 +241,11 @@ class PartFiles:
             self._link(part, blob)
 
     def _sync(self, part: Path, descriptor: int) -> None:
+        write_back = self._tree.write_backs.known(part)
         try:
-            self._tree.write_back(part).raise_error()
             self._calls.sync(descriptor)
+            if write_back is not None:
+                write_back.judge_sync()
         except (OSError, StorageError) as error:
             self._tree.set_aside(part)
             reason = f"part {part.name} did not reach the disk and is set aside"

@@ -59,6 +59,14 @@ def directory_error(error: OSError, directory: Path) -> StorageError:
     return DirectoryNotCreatable(str(directory), _words(error))
 
 
+def stat_or_none(path: Path) -> os.stat_result | None:
+    """Return the state of a file itself, None when it is not there."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _words(error: OSError) -> str:
     code = errno.errorcode.get(error.errno or 0, "no errno")
     return f"{error.strerror or error} ({code})"
@@ -165,6 +173,29 @@ class SystemCalls:
     def unlink(self, path: Path) -> None:
         """Remove a name."""
         path.unlink()
+
+
+def write_all(
+    calls: SystemCalls,
+    descriptor: int,
+    piece: Buffer,
+    offset: int,
+    *,
+    wrote: Callable[[int], object] = lambda _count: None,
+) -> None:
+    """Write all of `piece`, in as many steps as the disk likes; `wrote` hears how many bytes each one took.
+
+    Raises:
+        OSError: a step failed, or took no byte at all: asking again might go on for ever.
+    """
+    rest = memoryview(piece)
+    while rest:
+        count = calls.pwrite(descriptor, rest, offset)
+        if count == 0:
+            raise OSError(errno.EIO, "the disk took no byte of a write")
+        offset += count
+        rest = rest[count:]
+        wrote(count)
 
 
 class RangeLocks(Protocol):

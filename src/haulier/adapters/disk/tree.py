@@ -20,10 +20,10 @@ from haulier.adapters.disk.directories import (
     require_room,
     require_writable,
 )
-from haulier.adapters.disk.system_calls import read_error, write_error
-from haulier.adapters.disk.write_back import WriteBack
+from haulier.adapters.disk.system_calls import read_error, stat_or_none, write_error
+from haulier.adapters.disk.write_back import WriteBacks
 from haulier.adapters.disk.writer import DiskTools
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import Stray
 
 PART_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -38,14 +38,6 @@ def _require_key(key: str, pattern: re.Pattern[str]) -> str:
         message = f"not a key of ours: {key!r}"
         raise AssertionError(message)
     return key
-
-
-def stat_or_none(path: Path) -> os.stat_result | None:
-    """Return the state of a file itself, None when it is not there."""
-    try:
-        return path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _device_of(path: Path) -> int | None:
@@ -74,13 +66,9 @@ class DiskTree:
         self.calls = self.tools.calls
         self._min_free = min_free
         self._device = _device_of(self.root)
-        self._write_backs: dict[Path, WriteBack] = {}
+        self.write_backs = WriteBacks(self.calls, self.tools.write_back_threads, self._spoiled)
         self._durable: set[Path] = set()
-        """Parts and directories whose names are known to survive a power loss."""
-
-    def write_back(self, part: Path) -> WriteBack:
-        """Return the write-back of a part, which is kept until the part is removed."""
-        return self._write_backs.setdefault(part, WriteBack(self.calls, self.tools.write_back_threads, part))
+        """Directories below `objects/` whose names are known to survive a power loss: `ab/cd` has 65 792 of them."""
 
     def part(self, key: str) -> Path:
         """Return the path of a part."""
@@ -145,6 +133,7 @@ class DiskTree:
             DirectoryNotCreatable · StorageFull
         """
         self._durable.clear()
+        self.write_backs.forget_names()
         make_tree(self.root, self.calls, (*TREE, *self.shelves.values()))
 
     def open_file(self, path: Path, flags: int) -> int:
@@ -157,18 +146,10 @@ class DiskTree:
         self.restore()
         return self.calls.open(path, flags)
 
-    def make_name_durable(self, path: Path) -> None:
-        """Put the directory entry of `path` on the device, unless this process knows that it is there.
-
-        That it exists is no proof: whoever made it may have died before its sync.
-        """
-        if path not in self._durable:
-            with self.writing_errors():
-                self.calls.sync_directory(path.parent)
-            self._durable.add(path)
-
     def make_object_directory(self, leaf: Path) -> None:
         """Make `objects/ab/cd`, both names durable.
+
+        That one exists is no proof: whoever made it may have died before its sync.
 
         Raises:
             DirectoryNotCreatable · StorageError
@@ -176,14 +157,15 @@ class DiskTree:
         for directory in (leaf.parent, leaf):
             if directory not in self._durable:
                 make_directory(directory, self.calls, expected=True)
-                self.make_name_durable(directory)
+                with self.writing_errors():
+                    self.calls.sync_directory(directory.parent)
+                self._durable.add(directory)
 
     def remove(self, path: Path) -> None:
         """Remove a file; fine when there is none."""
         with self.writing_errors(), suppress(FileNotFoundError):
             self.calls.unlink(path)
-        self._durable.discard(path)
-        self._write_backs.pop(path, None)
+        self.write_backs.forget(path)
 
     def set_aside(self, path: Path) -> None:
         """Move a file to lost+found; fine when there is none.
@@ -196,6 +178,16 @@ class DiskTree:
             if target is not None:
                 self.remove(path)
                 log.warning("file.set_aside", path=str(path), target=str(target))
+
+    def _spoiled(self, part: Path, descriptor: int) -> None:
+        """Set a part aside that is known not to reach the device, so that no other process takes it for whole."""
+        try:
+            named = stat_or_none(part)
+            if named is not None and os.path.samestat(os.fstat(descriptor), named):
+                self.set_aside(part)
+        except (OSError, StorageError):
+            # Until it is removed this process refuses it.
+            log.exception("part.not_set_aside", path=str(part))
 
     def _link_aside(self, path: Path) -> Path | None:
         number = 0

@@ -5,6 +5,8 @@ Rule 1: a piece goes into the page cache while it is still in the CPU's cache: a
 Rule 2: unless the disk is slow. A write that took over `SLOW_WRITE_S` moves the writer to the thread
         path, until writes there have been fast for a while.
 Rule 3: the lock is the descriptor's; nothing is written before it is taken, nor after it is closed.
+Rule 4: after a failed sync the kernel takes what it covered for written, and the next sync succeeds. So nothing
+        is flushed by that writer any more; who comes next cuts those bytes off, or writes them again.
 """
 
 import asyncio
@@ -16,7 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from haulier.adapters.disk.system_calls import LOCKS, RangeLocks, SystemCalls, write_error
+from haulier.adapters.disk.system_calls import (
+    LOCKS,
+    RangeLocks,
+    SystemCalls,
+    stat_or_none,
+    write_all,
+    write_error,
+)
 from haulier.adapters.disk.threads import DiskThreads, wait_ended, wait_result
 from haulier.adapters.disk.write_back import WriteBack
 from haulier.core.digest import Buffer
@@ -56,22 +65,19 @@ class PartWriter:
         start: int,
         stop: int | None,
         write_back: WriteBack,
-        make_name_durable: Callable[[], None],
         closed: Callable[["PartWriter"], None],
     ) -> None:
-        """Own `descriptor`, whose range is locked already.
-
-        `make_name_durable` syncs the directory that names the part; `closed` is told the end.
-        """
+        """Own `descriptor`, whose range is locked already, and one use of `write_back`; `closed` is told the end."""
         self._tools = tools
         self._descriptor = descriptor
         self._path = path
         self._stop = stop
         self._position = start
         self._write_back = write_back
-        self._make_name_durable = make_name_durable
         self._closed = closed
         self._open = True
+        self._unsynced: OSError | None = None
+        """Why a sync failed: the kernel would not say so twice (Rule 4)."""
         self._in_threads = 0
         """Writes that still go to a thread; 0 on the event loop."""
         self._writing: Future[None] | None = None
@@ -98,7 +104,7 @@ class PartWriter:
             StorageFull · StorageNotWritable · StorageUnavailable
         """
         self._require_right(len(piece))
-        self._write_back.raise_error()
+        self._require_sound()
         if self._in_threads:
             # The caller's buffer is reused as soon as it has it back.
             self._writing = self._tools.threads.submit(self._put_timed, bytes(piece))
@@ -118,6 +124,16 @@ class PartWriter:
             message = f"write to {self.key} past the claimed range, which ends at {self._stop}"
             raise AssertionError(message)
 
+    def _require_sound(self) -> None:
+        """Check that what was written so far is not known to be lost.
+
+        Raises:
+            StorageFull · StorageNotWritable · StorageUnavailable
+        """
+        self._write_back.raise_error()
+        if self._unsynced is not None:
+            raise write_error(self._unsynced, self._path.parent) from self._unsynced
+
     def _put_timed(self, piece: Buffer) -> None:
         started = self._tools.timer()
         self._put(piece)
@@ -127,37 +143,48 @@ class PartWriter:
             self._in_threads -= 1
 
     def _put(self, piece: Buffer) -> None:
-        rest = memoryview(piece)
+        stop = self._position + len(piece)
         try:
-            while rest:
-                written = self._tools.calls.pwrite(self._descriptor, rest, self._position)
-                if written == 0:
-                    raise StorageUnavailable("the disk took no byte of a write")
-                self._position += written
-                rest = rest[written:]
+            write_all(self._tools.calls, self._descriptor, piece, self._position, wrote=self._advance)
             self._write_back.wrote(self._descriptor, len(piece))
         except OSError as error:
-            raise write_error(error, self._path.parent, needed=len(rest)) from error
+            raise write_error(error, self._path.parent, needed=stop - self._position) from error
+
+    def _advance(self, count: int) -> None:
+        self._position += count
 
     async def flush(self, *, durable: bool) -> int:
         """Return the position up to which bytes survive this process (durable: a power loss).
 
         Raises:
-            StorageFull · StorageNotWritable · StorageUnavailable
+            StorageFull · StorageNotWritable
+            StorageUnavailable: the disk failed, or another process has set the part aside.
         """
         if self._writing is not None:
             await wait_result(self._writing)
-        self._write_back.raise_error()
-        if durable:
-            await self._tools.threads.run(self._sync)
+        self._require_sound()
+        try:
+            self._require_named()
+            if durable:
+                await self._tools.threads.run(self._sync)
+        except OSError as error:
+            raise write_error(error, self._path.parent) from error
         return self._position
+
+    def _require_named(self) -> None:
+        """Check that the part is still what its name leads to, unless it was discarded: then nobody counts it."""
+        state, named = os.fstat(self._descriptor), stat_or_none(self._path)
+        if state.st_nlink and (named is None or not os.path.samestat(state, named)):
+            raise StorageUnavailable(f"part {self.key} did not reach the disk and is set aside")
 
     def _sync(self) -> None:
         try:
             self._tools.calls.sync(self._descriptor)
         except OSError as error:
-            raise write_error(error, self._path.parent) from error
-        self._make_name_durable()
+            self._unsynced = error
+            raise
+        self._write_back.judge_sync()
+        self._write_back.make_name_durable()
 
     async def close(self) -> None:
         """Release the range once no thread writes any more; harmless when it is released."""
@@ -178,6 +205,7 @@ class PartWriter:
         self._close_file()
 
     def _close_file(self) -> None:
+        self._write_back.let_go()
         self._tools.locks.free(self._descriptor)
         if os.fstat(self._descriptor).st_nlink:
             os.close(self._descriptor)

@@ -1,6 +1,7 @@
 """Parts put together of others: by the kernel where it can, by ourselves where it cannot, and again after a fault."""
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk import assembly as assembly_module
 from haulier.adapters.disk.assembly import steps_of
 from haulier.adapters.disk.writer import DiskTools
+from haulier.core.digest import Buffer
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.testing.byte_sink_contract import put, read_part
 from tests.support.faulty_calls import FaultyCalls
@@ -58,6 +60,39 @@ async def test_a_short_part_is_found_there_too(sink: DiskSink, calls: FaultyCall
     calls.fail("copy_range", errno.EXDEV)
     with pytest.raises(StorageUnavailable, match="before its end"):
         await sink.concatenate("whole", [("a", len(DATA) + 1)])
+
+
+class LimitedCalls(FaultyCalls):
+    """A disk that cannot copy by itself, and takes at most `most` bytes a write."""
+
+    most = 100_000
+
+    def copy_range(self, source: int, target: int, size: int, *, start: int, position: int) -> int:
+        raise OSError(errno.ENOSYS, "not here")
+
+    def pwrite(self, descriptor: int, piece: Buffer, offset: int) -> int:
+        return os.pwrite(descriptor, memoryview(piece)[: self.most], offset)
+
+
+@pytest.mark.parametrize("most", [0, 100_000])
+async def test_short_writes_are_continued_and_a_disk_that_takes_nothing_is_unavailable(
+    tmp_path: Path, most: int
+) -> None:
+    calls = LimitedCalls()
+    sink = DiskSink(tmp_path, min_free=0, tools=DiskTools(calls=calls))
+    await put(sink, "a", DATA)
+    await put(sink, "b", DATA[::-1])
+    calls.most = most
+    if most:
+        await sink.concatenate("whole", PARTS)
+        assert await read_part(sink, "whole", 0, len(WHOLE)) == WHOLE
+    else:
+        with pytest.raises(StorageUnavailable, match="took no byte"):
+            await sink.concatenate("whole", PARTS)
+        with pytest.raises(StorageUnavailable, match="took no byte"):
+            await sink.store("blob", b"hello")
+        assert await sink.stat("blob") is None
+    sink.close()
 
 
 @pytest.mark.parametrize(("code", "error"), [(errno.EIO, StorageUnavailable), (errno.ENOSPC, StorageFull)])

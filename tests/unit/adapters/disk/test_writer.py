@@ -10,6 +10,7 @@ from haulier.adapters.disk import DiskSink, write_back
 from haulier.adapters.disk.writer import FAST_WRITES_TO_RETURN, DiskTools, PartWriter
 from haulier.core.errors import StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.ports import RangeBusy
+from haulier.testing.byte_sink_contract import put
 from tests.support.faulty_calls import FaultyCalls
 
 
@@ -230,13 +231,31 @@ async def test_a_durable_flush_syncs_the_bytes_and_once_the_name(
     assert calls.threads("sync") == [True, True]
 
 
-@pytest.mark.parametrize("operation", ["sync", "sync_directory"])
-async def test_a_flush_that_fails_says_so(writer: PartWriter, calls: FaultyCalls, operation: str) -> None:
+@pytest.mark.parametrize(("code", "expected"), [(errno.EIO, StorageUnavailable), (errno.ENOSPC, StorageFull)])
+async def test_a_writer_flushes_nothing_after_a_sync_that_failed(
+    writer: PartWriter, calls: FaultyCalls, code: int, expected: type[Exception]
+) -> None:
     writer.write(b"a")
-    calls.fail(operation, errno.EIO)
+    calls.fail("sync", code)  # once, as the kernel says it
+    with pytest.raises(expected):
+        await writer.flush(durable=True)
+    for durable in (True, False):
+        with pytest.raises(expected):
+            await writer.flush(durable=durable)
+    with pytest.raises(expected):
+        writer.write(b"b")
+
+
+async def test_a_name_that_could_not_be_synced_is_synced_by_the_next_flush(
+    writer: PartWriter, calls: FaultyCalls
+) -> None:
+    calls.made.clear()
+    writer.write(b"a")
+    calls.fail("sync_directory", errno.EIO)
     with pytest.raises(StorageUnavailable):
         await writer.flush(durable=True)
     assert await writer.flush(durable=True) == 1
+    assert calls.names() == ["pwrite", "sync", "sync_directory", "sync", "sync_directory"]
 
 
 @pytest.fixture
@@ -277,8 +296,9 @@ async def test_a_write_back_that_still_runs_holds_no_range(sink: DiskSink, calls
     await writer.close()
     again = await sink.open("part", 0, 12)
     await again.close()
-    await sink.commit("part", "abcdef01", size=12)
+    commit = asyncio.get_running_loop().create_task(sink.commit("part", "abcdef01", size=12))
     gate.set()
+    await commit
     await until_written_back(writer)
 
 
@@ -320,9 +340,62 @@ async def test_a_failed_write_back_is_told_by_the_next_write(writer: PartWriter,
 
 
 @pytest.mark.usefixtures("_small_steps")
-async def test_a_part_whose_write_back_failed_is_never_committed(sink: DiskSink, calls: FaultyCalls) -> None:
+async def test_a_part_whose_write_back_failed_is_committed_by_no_process(
+    sink: DiskSink, calls: FaultyCalls, tmp_path: Path
+) -> None:
+    neighbour = DiskSink(tmp_path)
     writer = await sink.open("part", 0, None)
     calls.fail("write_back", errno.EIO)
+    writer.write(b"1234567890")
+    await until_written_back(writer)
+    await writer.close()
+    for each in (neighbour, sink):
+        with pytest.raises(StorageUnavailable):
+            await each.commit("part", "b" * 32, size=10)
+        assert not await each.recover("part", "b" * 32, size=10)
+    assert (tmp_path / "lost+found" / "part").read_bytes() == b"1234567890"
+    neighbour.close()
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_write_back_that_fails_while_the_part_is_synced_spoils_the_flush_and_the_commit(
+    sink: DiskSink, calls: FaultyCalls
+) -> None:
+    writer = await sink.open("part", 0, None)
+    gate = calls.stall("write_back", errno.EIO)  # the kernel tells it, and the sync knows nothing
+    writer.write(b"1234567890")
+    flush = asyncio.get_running_loop().create_task(writer.flush(durable=True))
+    await until_called(calls, "sync")
+    gate.set()
+    with pytest.raises(StorageUnavailable):
+        await flush
+    await writer.close()
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_commit_hears_of_a_write_back_that_fails_meanwhile(
+    sink: DiskSink, calls: FaultyCalls
+) -> None:
+    writer = await sink.open("part", 0, None)
+    gate = calls.stall("write_back", errno.EIO)
+    writer.write(b"1234567890")
+    await writer.close()
+    commit = asyncio.get_running_loop().create_task(sink.commit("part", "b" * 32, size=10))
+    await until_called(calls, "sync")
+    gate.set()
+    with pytest.raises(StorageUnavailable) as caught:
+        await commit
+    assert caught.value.lost
+    assert await sink.stat("b" * 32) is None
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_part_that_cannot_be_set_aside_is_refused_where_that_is_known(
+    sink: DiskSink, calls: FaultyCalls
+) -> None:
+    writer = await sink.open("part", 0, None)
+    calls.fail("write_back", errno.EIO)
+    calls.fail("link", errno.EIO)
     writer.write(b"1234567890")
     await until_written_back(writer)
     await writer.close()
@@ -332,8 +405,65 @@ async def test_a_part_whose_write_back_failed_is_never_committed(sink: DiskSink,
     assert await sink.extent("part") == 0
 
 
-async def until_written_back(writer: PartWriter) -> None:
-    running = writer._write_back._running
+@pytest.mark.usefixtures("_small_steps")
+async def test_a_part_that_was_made_anew_is_not_set_aside_for_the_old_one(
+    sink: DiskSink, calls: FaultyCalls
+) -> None:
+    writer = await sink.open("part", 0, None)
+    gate = calls.stall("write_back", errno.EIO)
+    writer.write(b"1234567890")
+    await sink.discard("part")
+    await put(sink, "part", b"new")
+    gate.set()
+    await until_written_back(writer)
+    await writer.close()
+    await sink.commit("part", "b" * 32, size=3)
+
+
+async def test_no_flush_counts_what_went_into_a_part_that_another_process_set_aside(
+    writer: PartWriter, tmp_path: Path
+) -> None:
+    neighbour = DiskSink(tmp_path)
+    writer.write(b"a")
+    await neighbour.set_aside_part("part")
+    with pytest.raises(StorageUnavailable, match="set aside"):
+        await writer.flush(durable=False)
+    neighbour.close()
+
+
+async def test_what_is_known_of_parts_that_nobody_writes_is_bounded(
+    sink: DiskSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_back, "IDLE_PARTS", 3)
+    for number in range(10):
+        await put(sink, f"part{number}", b"hello")  # another process may finish and discard it
+    assert len(sink._tree.write_backs) == 3
+    kept = await sink.open("part9", 0, None)
+    for number in range(5):
+        await put(sink, f"part{number}", b"hello")
+    assert len(sink._tree.write_backs) == 4
+    await kept.close()
+    assert len(sink._tree.write_backs) == 3
+
+
+@pytest.mark.usefixtures("_small_steps")
+async def test_writers_that_follow_each_other_count_together(sink: DiskSink, calls: FaultyCalls) -> None:
+    await sink.prepare("part", size=12)
+    await put(sink, "part", b"123456")
+    await put(sink, "part", b"123456", start=6)
+    await until_written_back(sink._tree.write_backs.take(sink.path_of_part("part")))
+    assert calls.names().count("write_back") == 1
+
+
+async def until_called(calls: FaultyCalls, operation: str) -> None:
+    async with asyncio.timeout(10):
+        while operation not in calls.names():  # noqa: ASYNC110 - it happens in a thread, which tells nobody
+            await asyncio.sleep(0)
+
+
+async def until_written_back(written: PartWriter | write_back.WriteBack) -> None:
+    known = written._write_back if isinstance(written, PartWriter) else written
+    running = known._running
     if running is not None:
         await asyncio.wrap_future(running)
 
