@@ -6,10 +6,13 @@ Rule 2: every directory that is made is logged: one that appears while running w
         louder than debug below `objects/`, where new ones are the rule.)
 """
 
+import contextlib
 import logging
 import os
+import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,7 @@ from haulier.adapters.disk.system_calls import (
     RangeLocks,
     SystemCalls,
     directory_error,
+    write_all,
     write_error,
 )
 from haulier.core.errors import (
@@ -43,6 +47,8 @@ MIN_FREE_BYTES: Final = 100 * 1024 * 1024
 """What stays free beside a declared size: room for the database, its log, and an operator's shell."""
 PROBE_PREFIX: Final = ".probe-"
 """Start of the names of files that only prove writability; no key of ours starts with a dot."""
+PROBE_AGE_S: Final = 3600.0
+"""Age at which a probe was left behind by a start that was killed; one takes a moment."""
 
 _OWNER: Final = stat.S_IRWXU
 _RESERVED: Final = frozenset({*TREE, "run"})
@@ -147,18 +153,36 @@ def probe(root: Path, calls: SystemCalls, locks: RangeLocks = LOCKS) -> None:
     Raises:
         StorageFull · StorageNotWritable · StorageUnavailable
     """
-    name = f"{PROBE_PREFIX}{os.getpid()}"
-    part, blob = root / INCOMING / name, root / OBJECTS / name
+    with _probe_names(root / INCOMING, root / OBJECTS) as (part, blob):
+        try:
+            _write_probe(part, calls, locks)
+            calls.link(part, blob)
+            calls.sync_directory(blob.parent)
+            for path in (part, blob):
+                calls.unlink(path)
+        except OSError as error:
+            raise write_error(error, root, needed=1) from error
+
+
+@contextmanager
+def _probe_names(*directories: Path) -> Iterator[tuple[Path, ...]]:
+    """Give a new name in each of the directories, and let no probe be there afterwards, neither ours nor an old one."""
+    # Process ids would not do for a name: in two containers that start on one directory both are 1.
+    name = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
     try:
-        for left_over in (part, blob):
-            left_over.unlink(missing_ok=True)
-        _write_probe(part, calls, locks)
-        calls.link(part, blob)
-        calls.sync_directory(blob.parent)
-        for path in (part, blob):
-            calls.unlink(path)
-    except OSError as error:
-        raise write_error(error, root, needed=1) from error
+        yield tuple(directory / name for directory in directories)
+    finally:
+        for directory in directories:
+            with contextlib.suppress(OSError):  # what cannot be removed stays for the next start
+                _sweep_probes(directory, name)
+
+
+def _sweep_probes(directory: Path, ours: str) -> None:
+    """Remove what probes have left."""
+    now = directory.stat().st_mtime  # of the last probe: by the clock of the file system, whatever ours says
+    for path in directory.glob(f"{PROBE_PREFIX}*"):
+        if path.name == ours or path.lstat().st_mtime < now - PROBE_AGE_S:
+            path.unlink(missing_ok=True)
 
 
 def _write_probe(path: Path, calls: SystemCalls, locks: RangeLocks) -> None:
@@ -168,7 +192,7 @@ def _write_probe(path: Path, calls: SystemCalls, locks: RangeLocks) -> None:
             locks.take(descriptor, 0, None)
         except RangeBusy:
             raise StorageUnavailable("another process is just proving this directory") from None
-        calls.pwrite(descriptor, b"?", 0)
+        write_all(calls, descriptor, b"?", 0)
         calls.sync(descriptor)
     finally:
         locks.free(descriptor)
@@ -229,19 +253,14 @@ def prepare_shelf(
 
 def _probe_link(incoming: Path, shelf: Path, calls: SystemCalls) -> None:
     """Make sure that what came in can be put there without being copied."""
-    name = f"{PROBE_PREFIX}{os.getpid()}-shelf"
-    part, blob = incoming / name, shelf / name
-    try:
-        for left_over in (part, blob):
-            left_over.unlink(missing_ok=True)
-        os.close(calls.open(part, os.O_RDWR | os.O_CREAT))
+    with _probe_names(incoming, shelf) as (part, blob):
         try:
+            os.close(calls.open(part, os.O_RDWR | os.O_CREAT))
             calls.link(part, blob)
-            calls.unlink(blob)
-        finally:
-            calls.unlink(part)
-    except OSError as error:
-        raise write_error(error, shelf, needed=1) from error
+            for path in (part, blob):
+                calls.unlink(path)
+        except OSError as error:
+            raise write_error(error, shelf, needed=1) from error
 
 
 def _warn_when_full(root: Path, min_free: int, calls: SystemCalls) -> None:

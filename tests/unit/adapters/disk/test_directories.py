@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from haulier.adapters.disk.directories import make_directory, prepare_tree, require_inside
+from haulier.adapters.disk.directories import (
+    make_directory,
+    prepare_shelf,
+    prepare_tree,
+    require_inside,
+)
 from haulier.adapters.disk.system_calls import OfdLocks, SystemCalls
 from haulier.core.errors import ConfigError, DirectoryNotCreatable, StorageFull
 from tests.support.faulty_calls import FaultyCalls
@@ -170,6 +175,30 @@ def test_a_probe_that_another_process_holds_stops_the_start(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="another process"):
         prepare_tree(tmp_path, calls=calls)
     os.close(calls.other)
+
+
+def test_two_starts_on_one_directory_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """As of two containers, where both processes have the id 1."""
+
+    class Meanwhile(SystemCalls):
+        def link(self, source: Path, target: Path) -> None:
+            prepare_tree(tmp_path)
+            prepare_shelf(tmp_path, Path("shelf"))
+            super().link(source, target)
+
+    prepare_tree(tmp_path, calls=Meanwhile())
+    prepare_shelf(tmp_path, Path("shelf"), calls=Meanwhile())
+    assert tree(tmp_path) == ["incoming", "lost+found", "objects", "shelf"]
+
+
+def test_what_a_start_that_was_killed_has_left_is_removed(tmp_path: Path) -> None:
+    prepare_tree(tmp_path)
+    for name in ("incoming/.probe-1", "objects/.probe-1", "incoming/.probe-2", "incoming/part"):
+        (tmp_path / name).touch()
+        if not name.endswith("2"):
+            os.utime(tmp_path / name, (0, 0))
+    prepare_tree(tmp_path)
+    assert tree(tmp_path) == ["incoming", "incoming/.probe-2", "incoming/part", "lost+found", "objects"]
 
 
 def test_little_room_is_a_warning_only(tmp_path: Path) -> None:
