@@ -24,6 +24,7 @@ from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.content_checks import BoundedContentChecker
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.jobs import LocalJobs
+from haulier.adapters.node_beside import NodeOfDirectory
 from haulier.adapters.pictures import DiskPictures, can_make_pictures
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import NotifiedSignals, PolledSignals
@@ -255,6 +256,7 @@ class Service:
         )
         self._places = RemotePlaces(home_directory(settings.home))
         self._transfers = _transfers_of(settings, self._places, clock)
+        self._node = NodeOfDirectory(settings.root)
         self._deliveries = Deliveries(
             settings.webhooks,
             hooks,
@@ -361,6 +363,7 @@ class Service:
             page=installed_page(),
             metrics=metrics,
             transfers=self._transfers,
+            node=self._node,
         )
 
     @asynccontextmanager
@@ -416,6 +419,7 @@ class Service:
             yield
         finally:
             await self._transfers.stop(grace_s=STOP_GRACE_S)
+            await self._node.close()
             await self._places.close()
 
     async def stop(self) -> None:

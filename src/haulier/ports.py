@@ -9,9 +9,9 @@ One module although it is long: it is all that an adapter's author has to read, 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
@@ -1351,6 +1351,9 @@ class JournalQuery:
     live: bool | None = None
 
 
+EVERY_ROW: Final = JournalQuery()
+
+
 class JournalRows(Protocol):
     """The rows of a journal inside one transaction; nothing here waits.
 
@@ -1555,6 +1558,10 @@ class PeerTransfer:
     target: str = ""
     """Of a download: the local file that it becomes."""
     ended_at: float | None = None
+    retry_of: TransferId | None = None
+    """The ended download that this one is another try of."""
+    number: int = field(default=0, compare=False)
+    """Given by the store: those that were saved first later have higher ones."""
 
 
 class TransferQueueStore(Protocol):
@@ -1572,10 +1579,41 @@ class TransferQueueStore(Protocol):
         """Return those that have not ended, in the order in which they were saved first."""
         ...
 
-    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
-        """Return those that were saved first most recently, the newest first."""
+    async def latest(
+        self, limit: int, *, query: JournalQuery = EVERY_ROW, below: int | None = None
+    ) -> Sequence[PeerTransfer]:
+        """Return those that were saved first most recently, the newest first.
+
+        Args:
+            limit: How many at most.
+            query: Which ones; its remote is a peer's name.
+            below: Only those with numbers below this one.
+        """
         ...
 
     async def forget(self, *, ended_before: float) -> int:
         """Forget those that ended before; return how many."""
+        ...
+
+
+class NodeBeside(Protocol):
+    """The Soulseek node that uses this service's data directory, if there is one. Each method raises StorageError.
+
+    Documents are those of `core.transfer_document.peer_document`.
+    """
+
+    async def latest(self, limit: int, *, query: JournalQuery, below: int | None) -> Sequence[PeerTransfer]:
+        """Return transfers as `TransferQueueStore` does."""
+        ...
+
+    async def show(self, transfer: TransferId, *, wait_s: float) -> Mapping[str, Any] | None:
+        """Return how one stands, at its end or after that time; None when there is none of that id."""
+        ...
+
+    async def act(self, transfer: TransferId, action: str) -> Mapping[str, Any] | None:
+        """Let the node do something; returns what there is then, or None when there is none of that id.
+
+        Raises:
+            InvalidRequest: this cannot be done to such a transfer, or the node does not run.
+        """
         ...

@@ -26,6 +26,7 @@ from platformdirs import user_state_path
 
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.memory_shares import MemoryShareIndex
+from haulier.adapters.node_beside import CONTROL_ADDRESS, CONTROL_TOKEN
 from haulier.adapters.service_files import try_lock
 from haulier.adapters.share_index import FILE_NAME as SHARES
 from haulier.adapters.share_index import SqliteShareIndex
@@ -42,8 +43,6 @@ from haulier.soulseek.node import Node, NodeSettings
 from haulier.soulseek.rendezvous import Rendezvous
 
 LOCK: Final = "soulseek.lock"
-TOKEN: Final = "control.token"  # noqa: S105 - a file's name
-ADDRESS: Final = "control.json"
 SHOWN_EVERY_S: Final = 0.25
 STARTING_S: Final = 0.01
 _TOKEN_BYTES: Final = 32
@@ -224,7 +223,7 @@ def _only_login(settings: NodeSettings, home: Path | None) -> Iterator[None]:
 
 @asynccontextmanager
 async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> AsyncIterator[None]:
-    token = settings.token or _token(data_dir / TOKEN)
+    token = settings.token or _token(data_dir / CONTROL_TOKEN)
     with contextlib.closing(_listening(settings)) as listening:
         host, port = listening.getsockname()[:2]
         server = _Quiet(
@@ -235,7 +234,7 @@ async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> Asy
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(STARTING_S)
-        address = data_dir / ADDRESS
+        address = data_dir / CONTROL_ADDRESS
         address.write_text(json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}) + "\n")
         try:
             yield

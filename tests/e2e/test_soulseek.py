@@ -9,12 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.processes import DEADLINE_S, HAULIER, environment, wait_until
+from tests.support.processes import DEADLINE_S, HAULIER, ServeProcess, environment, serving, wait_until
 from tests.support.soulseek import make_file, nicotine, sha256_of
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ class Place:
         self._stack.callback(started.end, signal.SIGKILL)
         return started
 
-    def share(self, user: str, *folders: Path) -> Command:
+    def share(self, user: str, *folders: str | Path) -> Command:
         where = ("--server", self.server.address, "--listen", "127.0.0.1:0", "--data-dir", user)
         return self.start("share", *folders, "--user", user, *where)
 
@@ -92,12 +93,22 @@ class Place:
 
     def uploads(self, user: str) -> list[dict[str, Any]]:
         """Ask the node itself, which takes no time; a command takes as long as a transfer."""
+        items: list[dict[str, Any]] = self.ask(user, "GET", "/uploads")["items"]
+        return items
+
+    def has_uploads(self, user: str, count: int) -> bool:
+        return len(self.uploads(user)) == count
+
+    def ask(self, user: str, method: str, path: str, document: object = None) -> dict[str, Any]:
+        """Ask a node through its control API."""
         url = json.loads((self.folder / user / "control.json").read_text())["url"]
         token = (self.folder / user / "control.token").read_text().strip()
-        request = urllib.request.Request(f"{url}/uploads", headers={"Authorization": f"Bearer {token}"})
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{url}{path}", body, headers, method=method)
         with urllib.request.urlopen(request) as answer:
-            items: list[dict[str, Any]] = json.load(answer)["items"]
-            return items
+            told: dict[str, Any] = json.load(answer)
+            return told
 
 
 @pytest.fixture
@@ -183,6 +194,53 @@ def test_without_a_node_a_command_logs_in_by_itself(place: Place) -> None:
     assert sha256_of(place.folder / "got") == sha256_of(song)
     assert place.run("browse", "alice", *alone) == "100000  Music\\song.bin\n"
     assert place.run("search", "song", "--wait", "1", *alone) == "alice  100000  Music\\song.bin\n"
+
+
+def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(place: Place) -> None:
+    songs = place.folder / "Music"
+    for name in ("one", "two"):
+        make_file(songs / name, 3_000_000)
+    alice = place.share("alice", songs, "--rate", "30000")
+    bob = place.share("bob")
+    ids = {}
+    for count, name in enumerate(("one", "two"), 1):
+        wanted = {"user": "alice", "file": f"Music\\{name}", "target": str(place.folder / name)}
+        ids[name] = place.ask("bob", "POST", "/downloads", wanted)["id"]
+        wait_until(partial(place.has_uploads, "alice", count), "alice was asked for it")
+    with (
+        serving(place.folder / "alice", {"HAULIER_NO_TRANSFERS": "true"}) as of_alice,
+        serving(place.folder / "bob", {"HAULIER_NO_TRANSFERS": "true"}) as of_bob,
+    ):
+        listed = api(of_alice, "/api/transfers")["items"]
+        assert [(it["target"], it["remote"], it["direction"]) for it in listed] == [
+            ("Music\\two", "bob", "upload"),
+            ("Music\\one", "bob", "upload"),
+        ]
+        assert api(of_alice, f"/api/transfers/{listed[1]['id']}")["label"] == "InProgress"
+        assert api(of_bob, f"/api/transfers/{ids['one']}/pause", method="POST")["phase"] == "paused"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            api(of_alice, f"/api/transfers/{listed[0]['id']}/pause", method="POST")
+        assert refused.value.code == 422
+        refused.value.close()
+        api(of_alice, f"/api/transfers/{listed[0]['id']}/cancel", method="POST")
+        ended = api(of_bob, f"/api/transfers/{ids['two']}?wait=30")
+        assert (ended["label"], ended["error"]) == ("Completed, Cancelled", "Cancelled")
+        assert api(of_bob, f"/api/transfers/{ids['one']}/resume", method="POST")["outcome"] is None
+        bob.end(signal.SIGKILL)
+        shown = api(of_bob, f"/api/transfers/{ids['one']}")
+        assert (shown["label"], shown["speed"]) == ("Queued, Locally", None)
+        with pytest.raises(urllib.error.HTTPError) as down:
+            api(of_bob, f"/api/transfers/{ids['one']}/pause", method="POST")
+        assert down.value.code == 422
+        assert "haulier soulseek share" in json.load(down.value)["errors"][0]["reason"]
+        down.value.close()
+    assert alice.end() == 0
+
+
+def api(service: ServeProcess, path: str, *, method: str = "GET") -> dict[str, Any]:
+    with urllib.request.urlopen(urllib.request.Request(f"{service.url}{path}", method=method)) as answer:
+        document: dict[str, Any] = json.load(answer)
+        return document
 
 
 def test_a_name_is_logged_in_once_and_a_directory_has_one_node(place: Place) -> None:

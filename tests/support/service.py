@@ -35,7 +35,7 @@ from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
-from haulier.ports import Clock
+from haulier.ports import Clock, NodeBeside
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
@@ -60,6 +60,7 @@ class MemoryService:
     reasons: Sequence[str] = ()
     opened: bool = True
     """Whether it stands for a service in open mode."""
+    node: NodeBeside | None = None
     visitor_ttl_s: float = 30 * 24 * 3600.0
 
     def __post_init__(self) -> None:
@@ -163,6 +164,7 @@ class MemoryService:
             page=self.page,
             metrics=self.metrics,
             transfers=self.transfers,
+            node=self.node,
         )
         return create_app(services, Settings(**settings), lifespan=self.lifespan)
 

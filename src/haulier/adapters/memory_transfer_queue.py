@@ -1,9 +1,11 @@
 """The queues of a Soulseek node in memory, for tests."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
 
 from haulier.core.transfer import Direction, TransferId
-from haulier.ports import PeerTransfer
+from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
 
 
 class MemoryTransferQueueStore:
@@ -11,10 +13,14 @@ class MemoryTransferQueueStore:
 
     def __init__(self) -> None:
         self._kept: dict[TransferId, PeerTransfer] = {}
+        self._numbers = count(1)
 
     async def save(self, transfers: Sequence[PeerTransfer]) -> None:
         """Keep these."""
-        self._kept.update({kept.transfer.id: kept for kept in transfers})
+        for kept in transfers:
+            before = self._kept.get(kept.transfer.id)
+            number = next(self._numbers) if before is None else before.number
+            self._kept[kept.transfer.id] = replace(kept, number=number)
 
     async def find(self, transfer: TransferId) -> PeerTransfer | None:
         """Return one."""
@@ -28,9 +34,17 @@ class MemoryTransferQueueStore:
             if kept.transfer.outcome is None and kept.transfer.direction is direction
         ]
 
-    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
+    async def latest(
+        self, limit: int, *, query: JournalQuery = EVERY_ROW, below: int | None = None
+    ) -> Sequence[PeerTransfer]:
         """Return the newest."""
-        return list(reversed(self._kept.values()))[:limit]
+        return [
+            kept
+            for kept in reversed(self._kept.values())
+            if (below is None or kept.number < below)
+            and query.remote in {None, kept.transfer.line}
+            and query.live in {None, kept.transfer.outcome is None}
+        ][:limit]
 
     async def forget(self, *, ended_before: float) -> int:
         """Forget those that ended before."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from haulier.adapters.sqlite_file import SqliteFile, raw_of, text_of
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
-from haulier.ports import PeerTransfer
+from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
 
 FILE_NAME: Final = "soulseek-transfers.db"
 _SCHEMA: Final = """
@@ -16,17 +16,18 @@ CREATE TABLE IF NOT EXISTS transfers (
     line BLOB NOT NULL, file BLOB NOT NULL, address TEXT NOT NULL, target BLOB NOT NULL,
     size INTEGER NOT NULL, queued_at REAL NOT NULL, priority INTEGER NOT NULL, phase TEXT NOT NULL,
     step TEXT, done INTEGER NOT NULL, attempts INTEGER NOT NULL, retry_at REAL, obstacle TEXT,
-    reason BLOB, outcome TEXT, speed REAL, ended_at REAL
+    reason BLOB, outcome TEXT, speed REAL, ended_at REAL,
+    retry_of TEXT
 );
 CREATE INDEX IF NOT EXISTS transfers_live ON transfers (direction, number) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS transfers_ended ON transfers (ended_at) WHERE outcome IS NOT NULL;
 """
 _NAMES: Final = (
     "id", "direction", "line", "file", "address", "target", "size", "queued_at", "priority", "phase",
-    "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "ended_at",
+    "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "ended_at", "retry_of",
 )  # fmt: skip
 _COLUMNS: Final = ", ".join(_NAMES)
-_SELECT: Final = f"SELECT {_COLUMNS} FROM transfers "  # noqa: S608 - fixed text
+_SELECT: Final = f"SELECT number, {_COLUMNS} FROM transfers "  # noqa: S608 - fixed text
 _SAVE: Final = (
     f"INSERT INTO transfers ({_COLUMNS}) VALUES ({', '.join('?' for _ in _NAMES)}) "  # noqa: S608 - fixed text
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
@@ -57,9 +58,18 @@ class SqliteTransferQueueStore(SqliteFile):
         """Return those that have not ended."""
         return await self._rows("WHERE outcome IS NULL AND direction = ? ORDER BY number", (direction.value,))
 
-    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
+    async def latest(
+        self, limit: int, *, query: JournalQuery = EVERY_ROW, below: int | None = None
+    ) -> Sequence[PeerTransfer]:
         """Return the newest."""
-        return await self._rows("ORDER BY number DESC LIMIT ?", (limit,))
+        wanted: dict[str, tuple[Any, ...]] = {
+            "number < ?": () if below is None else (below,),
+            "line = ?": () if query.remote is None else (raw_of(query.remote),),
+            "(outcome IS NULL) = ?": () if query.live is None else (query.live,),
+        }
+        conditions = " AND ".join(["TRUE", *(text for text, values in wanted.items() if values)])
+        values = tuple(value for values in wanted.values() for value in values)
+        return await self._rows(f"WHERE {conditions} ORDER BY number DESC LIMIT ?", (*values, limit))
 
     async def forget(self, *, ended_before: float) -> int:
         """Forget those that ended before."""
@@ -69,7 +79,7 @@ class SqliteTransferQueueStore(SqliteFile):
     async def _rows(self, rest: str, parameters: tuple[Any, ...]) -> list[PeerTransfer]:
         def work(connection: sqlite3.Connection) -> list[PeerTransfer]:
             rows = connection.execute(_SELECT + rest, parameters)
-            return [_transfer_of(dict(zip(_NAMES, row, strict=True))) for row in rows]
+            return [_transfer_of(dict(zip(("number", *_NAMES), row, strict=True))) for row in rows]
 
         return await self._read(work)
 
@@ -81,6 +91,7 @@ def _row_of(kept: PeerTransfer) -> tuple[Any, ...]:
         it.queued_at, int(it.priority), it.phase.value, it.step and it.step.value, it.done, it.attempts,
         it.retry_at, it.obstacle and it.obstacle.value, it.reason and raw_of(it.reason),
         it.outcome and it.outcome.value, it.speed, kept.ended_at,
+        kept.retry_of,
     )  # fmt: skip
 
 
@@ -108,4 +119,6 @@ def _transfer_of(row: dict[str, Any]) -> PeerTransfer:
         address=row["address"],
         target=text_of(row["target"]),
         ended_at=row["ended_at"],
+        retry_of=row["retry_of"],
+        number=row["number"],
     )

@@ -70,6 +70,8 @@ class TransferView:
     snapshot: Snapshot
     place: int | None = None
     """In the queue, from 1; known to the runner only."""
+    number: int = 0
+    """In the journal: rows that came later have higher ones."""
 
 
 class UploadManager:
@@ -393,7 +395,7 @@ class UploadManager:
         """Return a page of transfers, the newest first, and after what the next page begins; None: this is the last."""
         query = JournalQuery(remote=remote, live=live)
         found = await self._journal.read(lambda rows: rows.list(query, after=after, limit=limit + 1))
-        views = [self._view(row) for _, row in found[:limit]]
+        views = [replace(self._view(row), number=number) for number, row in found[:limit]]
         return views, found[limit - 1][0] if len(found) > limit else None
 
     def _view(self, row: Dispatch) -> TransferView:

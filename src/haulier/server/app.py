@@ -104,7 +104,7 @@ def create_app(
     IngestionRoutes(services, silence_s=settings.silent_body_s).install(app)
     FeedRoutes(services).install(app)
     OperatorRoutes(services).install(app)
-    TransferRoutes(services.transfers).install(app)
+    TransferRoutes(services.transfers, services.node).install(app)
     HomeRoutes(services).install(app)
     app.openapi = lambda: document_with(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app

@@ -20,7 +20,7 @@ from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
-from haulier.ports import Clock
+from haulier.ports import Clock, NodeBeside
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
 
@@ -53,6 +53,8 @@ class Services:
     clock: Clock
     transfers: UploadManager | None = None
     """What is sent out; None where there is no journal."""
+    node: NodeBeside | None = None
+    """The Soulseek node of the same data directory."""
     page: BuiltPage | None = None
     """What people see at `/`; without it a small page."""
     metrics: Metrics = field(default_factory=Metrics)

@@ -1,7 +1,12 @@
-"""What is sent out, over HTTP: looking, waiting, and saying what is wanted. For operators."""
+"""What is sent out, over HTTP: looking, waiting, and saying what is wanted. For operators.
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+The transfers of the Soulseek node beside the service are here too: listed among those of the journal, and what is
+wanted of them is passed on.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -13,14 +18,19 @@ from starlette.responses import Response
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import InvalidRequest, StorageUnavailable, TransferNotFound, TransferTimeout
 from haulier.core.instants import iso_time
-from haulier.core.transfer_document import transfer_document
+from haulier.core.transfer import TransferId
+from haulier.core.transfer_document import peer_document, transfer_document
 from haulier.engine.operations import require_operator
 from haulier.engine.send import TransferView, UploadManager
 from haulier.engine.send_watch import Changed, Lagged, Progress
+from haulier.ports import JournalQuery, NodeBeside, PeerTransfer
 from haulier.server.access import caller_of
 from haulier.server.events import Message
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT
 from haulier.server.uploads import MAX_WAIT_S, json_answer
+
+_LARGEST: Final = 2**63 - 1
+_CURSOR: Final = r"^[0-9]{1,19}(\.[0-9]{1,19})?$"
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": "01a221ff-1093-75f6-94ec-3fb839c9c3f2",
@@ -52,7 +62,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 
 
 class TransferOut(BaseModel):
-    """A transfer to a remote."""
+    """A transfer to a remote, or to or from a Soulseek peer, who is then its `remote`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -86,9 +96,21 @@ class TransferOut(BaseModel):
     @classmethod
     def of(cls, view: TransferView) -> "TransferOut":
         """Present a transfer."""
-        document = transfer_document(view.row, view.snapshot, view.place)
+        return cls.of_document(transfer_document(view.row, view.snapshot, view.place))
+
+    @classmethod
+    def of_peer(cls, kept: PeerTransfer) -> "TransferOut":
+        """Present a transfer of the node beside the service."""
+        return cls.of_document(
+            peer_document(kept.transfer, kept.file, local=kept.target, retry_of=kept.retry_of)
+        )
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> "TransferOut":
+        """Present what `core.transfer_document` makes; a node tells more than this."""
+        members = {name: document[name] for name in cls.model_fields}
         retry_at = document["retry_at"]
-        return cls(**{**document, "retry_at": None if retry_at is None else iso_time(retry_at)})
+        return cls(**{**members, "retry_at": None if retry_at is None else iso_time(retry_at)})
 
 
 class TransferListOut(BaseModel):
@@ -104,6 +126,61 @@ class TransferListOut(BaseModel):
     left_out: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins: below these numbers, in the journal and in the node's list; None: at the newest."""
+
+    own: int | None = None
+    beside: int | None = None
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> "Place":
+        """Return the place that `next` of the page before said."""
+        if cursor is None:
+            return cls()
+        own, _, beside = cursor.partition(".")
+        return cls(_number(own), _number(beside) if beside else None)
+
+    def __str__(self) -> str:
+        return f"{self.own}" if self.beside is None else f"{self.own}.{self.beside}"
+
+
+def _number(digits: str) -> int:
+    return min(int(digits), _LARGEST)
+
+
+def merged(
+    place: Place, own: Sequence[TransferView], beside: Sequence[PeerTransfer], limit: int
+) -> tuple[list[TransferView | PeerTransfer], Place]:
+    """Return a page of both, what was queued last first, and where the next page begins.
+
+    Each list keeps its own order, so that pages never skip or repeat one, whatever comes between them.
+    """
+    page: list[TransferView | PeerTransfer] = []
+    i = j = 0
+    while len(page) < limit and (i < len(own) or j < len(beside)):
+        if j == len(beside) or (
+            i < len(own) and own[i].row.transfer.queued_at >= beside[j].transfer.queued_at
+        ):
+            page.append(own[i])
+            i += 1
+        else:
+            page.append(beside[j])
+            j += 1
+    return page, Place(
+        _after([it.number for it in own], i, place.own), _after([it.number for it in beside], j, place.beside)
+    )
+
+
+def _after(numbers: Sequence[int], taken: int, before: int | None) -> int:
+    """Return below which number a list goes on after so many of it were taken."""
+    if taken:
+        return numbers[taken - 1]
+    if before is not None:
+        return before
+    return numbers[0] + 1 if numbers else 0
+
+
 Wish = Callable[[UploadManager, str], Awaitable[Dispatch]]
 
 WISHES: Final[dict[str, Wish]] = {
@@ -117,9 +194,10 @@ WISHES: Final[dict[str, Wish]] = {
 class TransferRoutes:
     """`/api/transfers`."""
 
-    def __init__(self, manager: UploadManager | None) -> None:
-        """Take the manager; None where the service has none."""
+    def __init__(self, manager: UploadManager | None, node: NodeBeside | None = None) -> None:
+        """Take the manager and the node beside the service; None where there is none."""
         self._manager = manager
+        self._node = node
 
     def install(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -140,7 +218,7 @@ class TransferRoutes:
         for name, wish in WISHES.items():
             app.add_api_route(
                 f"/api/transfers/{{transfer_id}}/{name}",
-                self._wishing(wish),
+                self._wishing(name, wish),
                 methods=["POST"],
                 response_model=TransferOut,
                 operation_id=f"{name}Transfer",
@@ -165,18 +243,25 @@ class TransferRoutes:
         self,
         request: Request,
         *,
-        cursor: Annotated[
-            int | None, Query(ge=0, le=2**63 - 1, description="`next` of the page before")
-        ] = None,
+        cursor: Annotated[str | None, Query(pattern=_CURSOR, description="`next` of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
         remote: Annotated[str | None, Query(max_length=64, description="Only to this remote")] = None,
         live: Annotated[bool | None, Query(description="Only those that have not, or have, ended")] = None,
     ) -> Response:
-        """List transfers to remotes, the newest first. For operators."""
+        """List transfers to remotes and those of the Soulseek node, the newest first. For operators."""
         manager = self._for_operators(request)
-        views, after = await manager.list(remote=remote, live=live, after=cursor, limit=limit)
-        items = [TransferOut.of(view) for view in views]
-        return json_answer(TransferListOut(items=items, next=None if after is None else str(after)))
+        place = Place.parse(cursor)
+        own, after = await manager.list(remote=remote, live=live, after=place.own, limit=limit)
+        query = JournalQuery(remote=remote, live=live)
+        beside: Sequence[PeerTransfer] = ()
+        if self._node is not None:
+            beside = await self._node.latest(limit + 1, query=query, below=place.beside)
+        page, then = merged(place, own, beside, limit)
+        items = [
+            TransferOut.of_peer(it) if isinstance(it, PeerTransfer) else TransferOut.of(it) for it in page
+        ]
+        more = after is not None or len(page) < len(own) + len(beside)
+        return json_answer(TransferListOut(items=items, next=str(then) if more else None))
 
     async def show(
         self,
@@ -191,27 +276,58 @@ class TransferRoutes:
     ) -> Response:
         """Look at a transfer, or wait for its end. For operators."""
         manager = self._for_operators(request)
-        with suppress(TransferTimeout):
-            await manager.wait(transfer_id, timeout_s=min(max(wait or 0.0, 0.0), MAX_WAIT_S))
-        view = await manager.get(transfer_id)
-        if view is None:
-            raise TransferNotFound(transfer_id, 0.0)  # removed in this very moment
-        return json_answer(TransferOut.of(view))
+        wait_s = min(max(wait or 0.0, 0.0), MAX_WAIT_S)
+
+        async def own() -> TransferOut:
+            with suppress(TransferTimeout):
+                await manager.wait(transfer_id, timeout_s=wait_s)
+            view = await manager.get(transfer_id)
+            if view is None:
+                raise TransferNotFound(transfer_id, 0.0)  # removed in this very moment
+            return TransferOut.of(view)
+
+        return json_answer(
+            await self._own_or(own, lambda node: node.show(TransferId(transfer_id), wait_s=wait_s))
+        )
+
+    async def _own_or(
+        self,
+        own: Callable[[], Awaitable[TransferOut]],
+        beside: Callable[[NodeBeside], Awaitable[Mapping[str, Any] | None]],
+    ) -> TransferOut:
+        """Return a transfer of the journal, or else of the node; raises TransferNotFound."""
+        try:
+            return await own()
+        except TransferNotFound:
+            found = None if self._node is None else await beside(self._node)
+            if found is None:
+                raise
+            return TransferOut.of_document(found)
 
     async def retry(self, request: Request, transfer_id: str) -> Response:
         """Queue a new transfer of the same file to the same place; the old result stays. For operators."""
         manager = self._for_operators(request)
-        try:
-            view = await manager.get(await manager.retry(transfer_id))
-        except OSError as error:
-            raise InvalidRequest.of("transfer", f"its file cannot be read: {error.strerror}") from error
-        assert view is not None
-        return json_answer(TransferOut.of(view), HTTPStatus.CREATED)
 
-    def _wishing(self, wish: Wish) -> Callable[[Request, str], Awaitable[Response]]:
+        async def own() -> TransferOut:
+            try:
+                view = await manager.get(await manager.retry(transfer_id))
+            except OSError as error:
+                raise InvalidRequest.of("transfer", f"its file cannot be read: {error.strerror}") from error
+            assert view is not None
+            return TransferOut.of(view)
+
+        found = await self._own_or(own, lambda node: node.act(TransferId(transfer_id), "retry"))
+        return json_answer(found, HTTPStatus.CREATED)
+
+    def _wishing(self, name: str, wish: Wish) -> Callable[[Request, str], Awaitable[Response]]:
         async def endpoint(request: Request, transfer_id: str) -> Response:
-            row = await wish(self._for_operators(request), transfer_id)
-            return json_answer(TransferOut.of(TransferView(row, row.transfer.snapshot)))
+            manager = self._for_operators(request)
+
+            async def own() -> TransferOut:
+                row = await wish(manager, transfer_id)
+                return TransferOut.of(TransferView(row, row.transfer.snapshot))
+
+            return json_answer(await self._own_or(own, lambda node: node.act(TransferId(transfer_id), name)))
 
         return endpoint
 

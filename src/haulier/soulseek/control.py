@@ -3,6 +3,7 @@
 Rule 1: every request shows the token, which stands in a file that only the owner can read. The address is not
         enough: any program of any user, and any page in a browser, can reach loopback.
 Rule 2: nothing here decides; it finds the transfer and tells the node.
+Rule 3: what is wanted of a transfer is kept before it is answered; a crash afterwards does not undo it.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from haulier.core.errors import HaulierError, PeerError
+from haulier.core.errors import HaulierError, PeerError, StorageError
 from haulier.core.transfer import Direction, TransferId
 from haulier.ports import PeerTransfer
 from haulier.soulseek.download import Download
@@ -32,6 +33,7 @@ LISTED: Final = 1_000
 WAIT_S: Final = 60.0
 """For which a request may wait for an end; whoever wants to wait longer asks again."""
 SEARCH_S: Final = 300.0
+ACTIONS: Final = ("cancel", "pause", "resume", "retry", "bump")
 _BODY: Final = 64 * 1024
 
 Handler = Callable[[Node, Request], Awaitable[Response]]
@@ -74,6 +76,8 @@ def control_app(node: Node, token: str) -> ASGIApp:
                 return _problem(404, "transfer-not-found", str(error))
             except PeerError as error:
                 return _problem(502, "peer-failed", str(error))
+            except StorageError as error:
+                return _problem(503, "storage-unavailable", str(error))
 
         return Route(path, endpoint, methods=[method])
 
@@ -128,7 +132,11 @@ def upload_document(node: Node, upload: Upload) -> dict[str, Any]:
 def download_document(download: Download) -> dict[str, Any]:
     """Return a download that has not ended."""
     return transfer_document(
-        download.transfer, download.file, place=download.place, target=str(download.target)
+        download.transfer,
+        download.file,
+        place=download.place,
+        local=str(download.target),
+        retry_of=download.retry_of,
     )
 
 
@@ -167,9 +175,9 @@ async def _downloads(node: Node, request: Request) -> Response:  # noqa: ARG001 
 async def _transfer(node: Node, request: Request) -> Response:
     """One transfer; with `wait`, as soon as it has ended or the time is over."""
     id_ = TransferId(request.path_params["id"])
-    download = node.downloads.find(id_)
-    if download is not None:
-        await _wait(download.ended, request.query_params.get("wait"))
+    live = node.downloads.find(id_) or node.uploads.find(id_)
+    if live is not None:
+        await _wait(live.ended, request.query_params.get("wait"))
     upload = node.uploads.find(id_)
     if upload is not None:
         return JSONResponse(upload_document(node, upload))
@@ -206,6 +214,13 @@ def _seconds(name: str, given: str, most: float) -> float:
 
 
 async def _act(node: Node, request: Request) -> Response:
+    """Do what is wanted of a transfer, and see it kept."""
+    answer = await _obey(node, request)
+    await node.ledger.flush()
+    return answer
+
+
+async def _obey(node: Node, request: Request) -> Response:
     """Cancel, pause, resume, retry or bump a transfer; what has ended stays as it is."""
     id_, action = TransferId(request.path_params["id"]), request.path_params["action"]
     upload, download = node.uploads.find(id_), node.downloads.find(id_)
@@ -214,11 +229,13 @@ async def _act(node: Node, request: Request) -> Response:
     if download is not None:
         return await _act_on_download(node, download, action)
     kept = await _kept(node, id_)
+    if action not in ACTIONS:
+        raise BadRequest(f"the action: one of {', '.join(ACTIONS)}")
     if action == "cancel" and kept.transfer.direction is Direction.DOWNLOAD:
         await node.downloads.discard(kept)
     if action == "retry" and kept.transfer.direction is Direction.DOWNLOAD:
-        again = node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target))
-        return JSONResponse({**download_document(again), "retry_of": id_})
+        again = node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target), retry_of=id_)
+        return JSONResponse(download_document(again))
     return JSONResponse(kept_document(kept))
 
 
@@ -254,11 +271,13 @@ async def _fetch(node: Node, request: Request) -> Response:
         raise BadRequest("user, file: give the user's name and the file's virtual path")
     if user == node.settings.identity.user:
         raise BadRequest("user: that is this node itself")
-    target = Path(wanted.get("target") or default_target(file, Path.cwd()))
-    if not target.is_absolute():
+    given = wanted.get("target") or str(default_target(file, Path.cwd()))
+    if not isinstance(given, str) or "\0" in given or not Path(given).is_absolute():
         raise BadRequest("target: give an absolute path")
+    target = Path(given)
     size = wanted.get("size")
     download = node.downloads.fetch(user, file, target, size if isinstance(size, int) and size > 0 else None)
+    await node.ledger.flush()
     return JSONResponse(download_document(download), 201)
 
 

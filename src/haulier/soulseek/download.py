@@ -99,6 +99,7 @@ class Download:
     """Whether an earlier run has written down that it publishes the file."""
     place: int | None = None
     failures: int = 0
+    retry_of: TransferId | None = None
 
     @property
     def id(self) -> TransferId:
@@ -161,7 +162,15 @@ class Downloads:
 
     # --- what operators want -------------------------------------------------------------------------
 
-    def fetch(self, user: str, file: str, target: Path, size: int | None = None) -> Download:
+    def fetch(
+        self,
+        user: str,
+        file: str,
+        target: Path,
+        size: int | None = None,
+        *,
+        retry_of: TransferId | None = None,
+    ) -> Download:
         """Begin to download a file; the same one to the same place is the one that runs already."""
         known = self._running(user, file, target)
         if known is not None:
@@ -173,7 +182,7 @@ class Downloads:
             size=size or 0,
             queued_at=self._clock.now(),
         )
-        download = Download(transfer, file, target, sized=bool(size))
+        download = Download(transfer, file, target, sized=bool(size), retry_of=retry_of)
         self._keep(download)
         self._begin(download)
         return download
@@ -186,8 +195,9 @@ class Downloads:
         """Go on with what an earlier run has left."""
         for it in kept:
             resting = it.transfer.phase in {Phase.QUEUED, Phase.PAUSED}
-            transfer = it.transfer if resting else it.transfer.requeue()
+            transfer = it.transfer if resting else replace(it.transfer.requeue(), speed=None)
             download = Download(transfer, it.file, Path(it.target), sized=it.transfer.size > 0)
+            download.retry_of = it.retry_of
             download.publishing = it.transfer.step is Step.COMMITTING
             self._downloads[download.id] = download
             if transfer.phase is Phase.QUEUED:
@@ -304,6 +314,9 @@ class Downloads:
             await self._end(download, Outcome.ERRORED, str(error))
         except OSError as error:
             await self._end(download, Outcome.ERRORED, f"the file cannot be written: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave it alive for ever
+            self._log("task.failed", error=repr(error), exc_info=error)
+            await self._end(download, Outcome.ERRORED, "an error of ours")
 
     def _halted(self, download: Download) -> None:
         settled = download.transfer.phase in {Phase.QUEUED, Phase.ENDED}
@@ -510,8 +523,9 @@ class Downloads:
     def _keep(self, download: Download) -> None:
         self._ledger.put(
             PeerTransfer(
-                transfer=replace(download.transfer, pace=None),
+                transfer=replace(download.transfer, pace=None, speed=download.transfer.snapshot.speed),
                 file=download.file,
+                retry_of=download.retry_of,
                 target=os.fspath(download.target),
                 ended_at=self._clock.now() if download.transfer.phase is Phase.ENDED else None,
             )

@@ -92,6 +92,7 @@ class Upload:
     trusted: bool
     registration: "Registration[Upload] | None" = None
     """Its id and its file, while it has not ended."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
     """By an operator, unlike a stop of the node."""
@@ -447,6 +448,7 @@ class Uploads:
         upload.transfer = upload.transfer.end(outcome, now=self._clock.now(), reason=reason)
         self._keep(upload)
         self._forget(upload)
+        upload.ended.set()
         self.totals.ended[outcome] = self.totals.ended.get(outcome, 0) + 1
         self._log(
             "upload.ended",
@@ -507,7 +509,7 @@ class Uploads:
         ended_at = self._clock.now() if upload.transfer.phase is Phase.ENDED else None
         self._ledger.put(
             PeerTransfer(
-                transfer=replace(upload.transfer, pace=None),
+                transfer=replace(upload.transfer, pace=None, speed=upload.transfer.snapshot.speed),
                 file=upload.asked,
                 address=upload.address,
                 target=upload.path,
@@ -593,5 +595,6 @@ def _request_of(upload: Upload) -> Request:
 
 
 def _restored(kept: PeerTransfer) -> Upload:
-    transfer = kept.transfer if kept.transfer.phase is Phase.QUEUED else kept.transfer.requeue()
+    waits = kept.transfer.phase is Phase.QUEUED
+    transfer = kept.transfer if waits else replace(kept.transfer.requeue(), speed=None)
     return Upload(transfer, kept.file, kept.target, kept.address, trusted=False)

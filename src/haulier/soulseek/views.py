@@ -4,43 +4,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 from haulier.core.transfer import Transfer
+from haulier.core.transfer_document import peer_document, shown
 from haulier.ports import PeerTransfer
 from haulier.soulseek.peer_messages import FileEntry, Folder, Found
 
 
 def transfer_document(
-    transfer: Transfer, file: str, *, place: int | None = None, target: str = ""
+    transfer: Transfer, file: str, *, local: str = "", place: int | None = None, retry_of: str | None = None
 ) -> dict[str, Any]:
-    """Return a transfer as the control API tells it; its members are those of `/api/transfers`."""
-    snapshot = transfer.snapshot
+    """Return a transfer as the control API tells it: that of `/api/transfers`, and a little more."""
+    queued_at = datetime.fromtimestamp(transfer.queued_at, UTC)
     return {
-        "id": transfer.id,
-        "direction": transfer.direction.value,
-        "remote": shown(transfer.line),
-        "target": shown(file),
-        "phase": transfer.phase.value,
-        "outcome": transfer.outcome.value if transfer.outcome is not None else None,
-        "label": transfer.label,
-        "bytes": snapshot.done,
-        "size": snapshot.size,
-        "percent": round(snapshot.percent, 1),
-        "speed": snapshot.speed,
-        "eta_s": snapshot.eta_s,
-        "attempts": transfer.attempts,
-        "digest": None,
-        "remote_id": None,
-        "error": transfer.reason,
-        "superseded_by": None,
-        "retry_of": None,
-        "place": place,
-        "file": shown(target),
-        "queued_at": datetime.fromtimestamp(transfer.queued_at, UTC).isoformat().replace("+00:00", "Z"),
+        **peer_document(transfer, file, local=local, place=place, retry_of=retry_of),
+        "percent": round(transfer.snapshot.percent, 1),
+        "file": shown(local),
+        "queued_at": queued_at.isoformat().replace("+00:00", "Z"),
     }
 
 
 def kept_document(kept: PeerTransfer) -> dict[str, Any]:
     """Return a transfer as it is kept."""
-    return transfer_document(kept.transfer, kept.file, target=kept.target)
+    return transfer_document(kept.transfer, kept.file, local=kept.target, retry_of=kept.retry_of)
 
 
 def found_documents(found: Found) -> list[dict[str, Any]]:
@@ -74,12 +58,3 @@ def _entry(entry: FileEntry) -> dict[str, Any]:
         "size": entry.size,
         "attributes": {str(it.code): it.value for it in entry.attributes},
     }
-
-
-def shown(text: str) -> str:
-    """Return text that JSON can carry: bytes that are no UTF-8 are read as what old clients mean by them."""
-    raw = text.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from haulier.core.transfer import Direction, Outcome, Priority, Transfer, TransferId
-from haulier.ports import PeerTransfer, TransferQueueStore
+from haulier.ports import JournalQuery, PeerTransfer, TransferQueueStore
 
 _ODD = "f\udcfcr.mp3"
 """A name with a byte that is no text."""
@@ -72,6 +72,37 @@ class TransferQueueContract(ABC):
         async with self.store() as store:
             await store.save([kept("a"), kept("b"), kept("c")])
             assert await store.latest(2) == [kept("c"), kept("b")]
+
+    async def test_pages_go_on_below_the_number_of_the_last_one(self) -> None:
+        async with self.store() as store:
+            await store.save([kept("a"), kept("b"), kept("c")])
+            await store.save([replace(kept("a"), transfer=kept("a").transfer.request())])
+            [first, second] = await store.latest(2)
+            assert (first.transfer.id, second.transfer.id) == ("c", "b")
+            [third] = await store.latest(2, below=second.number)
+            assert third.transfer.id == "a"
+            assert await store.latest(2, below=third.number) == []
+
+    async def test_the_latest_of_one_peer_and_of_those_that_live_can_be_asked_for(self) -> None:
+        async with self.store() as store:
+            ended = replace(
+                kept("ended"), transfer=kept("ended").transfer.end(Outcome.SUCCEEDED, now=2.0), ended_at=2.0
+            )
+            odd = replace(kept("odd"), transfer=replace(kept("odd").transfer, line=_ODD))
+            await store.save([ended, odd, kept("live")])
+            for query, found in (
+                (JournalQuery(live=True), ["live", "odd"]),
+                (JournalQuery(live=False), ["ended"]),
+                (JournalQuery(remote="bob"), ["live", "ended"]),
+                (JournalQuery(remote=_ODD, live=True), ["odd"]),
+            ):
+                assert [it.transfer.id for it in await store.latest(9, query=query)] == found
+
+    async def test_of_which_one_it_is_another_try_is_kept(self) -> None:
+        async with self.store() as store:
+            again = replace(kept("b"), retry_of=TransferId("a"))
+            await store.save([again])
+            assert await store.find(TransferId("b")) == again
 
     async def test_only_what_ended_long_ago_is_forgotten(self) -> None:
         async with self.store() as store:

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.core.transfer import Direction, Transfer, TransferId
+from haulier.core.transfer_document import peer_document
 from haulier.engine.send_watch import MAX_BEHIND
+from haulier.ports import JournalQuery, PeerTransfer
 from haulier.server.events import Message, merged
 from haulier.server.transfers import transfer_messages
 from tests.support.engine import beside
@@ -42,6 +46,77 @@ async def test_transfers_are_listed_shown_and_awaited() -> None:
         }  # fmt: skip
         assert promised <= set(shown)
         assert (shown["bytes"], shown["label"]) == (len(DATA), "Completed, Succeeded")
+
+
+class NodeOfTest:
+    """A node beside the service, without a process."""
+
+    def __init__(self) -> None:
+        self.store = MemoryTransferQueueStore()
+        self.wishes: list[tuple[str, str]] = []
+
+    async def latest(self, limit: int, *, query: JournalQuery, below: int | None) -> Sequence[PeerTransfer]:
+        return await self.store.latest(limit, query=query, below=below)
+
+    async def show(self, transfer: TransferId, *, wait_s: float) -> Mapping[str, Any] | None:
+        kept = await self.store.find(transfer)
+        return None if kept is None else peer_document(kept.transfer, kept.file)
+
+    async def act(self, transfer: TransferId, action: str) -> Mapping[str, Any] | None:
+        self.wishes.append((transfer, action))
+        return await self.show(transfer, wait_s=0.0)
+
+
+def of_peer(name: str, queued_at: float) -> PeerTransfer:
+    transfer = Transfer(
+        id=TransferId(name), direction=Direction.UPLOAD, line="bob", size=5, queued_at=queued_at
+    )
+    return PeerTransfer(transfer=transfer, file="Music\\a")
+
+
+async def test_pages_hold_the_nodes_transfers_among_the_own_ones_each_once() -> None:
+    node = NodeOfTest()
+    service = MemoryService(node=node)
+    async with service.client() as client:
+        own = []
+        await node.store.save([of_peer("ancient", 1.0)])
+        for number in range(3):
+            own.append(await queued(service, f"own{number}"))
+            at = (await service.transfers.list())[0][0].row.transfer.queued_at
+            await node.store.save([of_peer(f"peer{number}", at)])
+        newest_first = [*zip(reversed(own), ["peer2", "peer1", "peer0"], strict=True)]
+        expected = [name for pair in newest_first for name in pair]
+        for limit in (1, 2, 3, 7, 8):
+            found: list[str] = []
+            cursor: dict[str, str] = {}
+            while True:
+                page = (await client.get("/api/transfers", params={"limit": limit, **cursor})).json()
+                found += [item["id"] for item in page["items"]]
+                assert len(page["items"]) <= limit
+                if page["next"] is None:
+                    break
+                cursor = {"cursor": page["next"]}
+                if limit == 2 and len(found) == 2:
+                    await node.store.save([of_peer("later", 10.0**10)])
+            assert [name for name in found if name != "later"] == [*expected, "ancient"], limit
+        of_bob = (await client.get("/api/transfers", params={"remote": "bob"})).json()["items"]
+        assert {item["remote"] for item in of_bob} == {"bob"}
+        assert (await client.get("/api/transfers", params={"cursor": "x"})).status_code == 422
+        assert (await client.get("/api/transfers", params={"cursor": 19 * "9"})).status_code == 200
+
+
+async def test_what_is_wanted_of_the_nodes_transfers_is_passed_on() -> None:
+    node = NodeOfTest()
+    await node.store.save([of_peer("peer", 1.0)])
+    service = MemoryService(node=node)
+    async with service.client() as client:
+        shown = (await client.get("/api/transfers/peer", params={"wait": 1})).json()
+        assert (shown["id"], shown["remote"], shown["direction"]) == ("peer", "bob", "upload")
+        for wish, status in (("bump", 200), ("cancel", 200), ("retry", 201)):
+            answer = await client.post(f"/api/transfers/peer/{wish}")
+            assert (answer.status_code, answer.json()["id"]) == (status, "peer")
+        assert node.wishes == [("peer", "bump"), ("peer", "cancel"), ("peer", "retry")]
+        assert (await client.post("/api/transfers/none/bump")).status_code == 404
 
 
 async def test_what_is_wanted_is_written_down_and_obeyed() -> None:
