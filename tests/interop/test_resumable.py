@@ -617,6 +617,14 @@ class TestFinalAnswer:
             assert answer.headers["haulier-record"] == first.json["id"]
             assert draft.is_complete(answer)
 
+    def test_its_record_is_named_from_the_creation_on(self, draft: Draft) -> None:
+        created = draft.create()
+        record, upload = created.headers["haulier-record"], path_of(created)
+        assert draft.head(upload).headers["haulier-record"] == record
+        assert draft.patch(upload, 0, b"hel").headers["haulier-record"] == record
+        done = draft.patch(upload, 3, b"lo", complete=True)
+        assert (done.headers["haulier-record"], done.json["id"]) == (record, record)
+
     def test_it_stays_what_it_was(self, newest: Draft) -> None:
         first = newest.create(b"hello", complete=True)
         assert newest.outsider.ask("DELETE", f"/api/records/{first.json['id']}").status == 204
