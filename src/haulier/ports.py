@@ -527,7 +527,7 @@ class RecordStore(Protocol):
     """The record and asset rows of one transaction."""
 
     async def insert(self, record: Record) -> None:
-        """Add a record without assets."""
+        """Add a record, and the assets that it has: one of a short upload comes with its original."""
 
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""
@@ -655,6 +655,24 @@ class FinalisationStore(Protocol):
     async def forget(self, *, before: float) -> int:
         """Forget what was made under keys before that time; return how many."""
         ...
+
+
+class DoomedBlobs(Protocol):
+    """Blobs that nothing names any more and that are still to be removed, in the rows of one transaction."""
+
+    async def add(self, blob_keys: Collection[str]) -> None:
+        """Note them, in the transaction that takes away what named them; one that is noted stays so."""
+
+    async def list(self, *, after: str, limit: int) -> Sequence[str]:
+        """Return those behind `after` ("": all), in the order of their keys."""
+        ...
+
+    async def named(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` that are noted."""
+        ...
+
+    async def remove(self, blob_keys: Collection[str]) -> None:
+        """Forget them: their bytes are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1017,6 +1035,11 @@ class Transaction(Protocol[D]):
     @property
     def finalisations(self) -> FinalisationStore:
         """What was made of uploads under idempotency keys."""
+        ...
+
+    @property
+    def doomed_blobs(self) -> DoomedBlobs:
+        """Bytes that are still to be removed."""
         ...
 
 

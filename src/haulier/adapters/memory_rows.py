@@ -18,6 +18,7 @@ from haulier.adapters.memory_access import (
     Pause,
 )
 from haulier.adapters.memory_deliveries import MemoryDeliveryStore
+from haulier.adapters.memory_doomed_blobs import MemoryDoomedBlobs
 from haulier.adapters.memory_events import EventRows, MemoryEventStore
 from haulier.adapters.memory_finalisations import MemoryFinalisationStore
 from haulier.adapters.memory_finalisations import Rows as Finalisations
@@ -57,6 +58,7 @@ class _Rows(Generic[D]):
     kept: frozenset[RecordId] = frozenset()
     """Deleted records whose bytes outlive the trash."""
     finalised: Finalisations = field(default_factory=dict)
+    doomed: set[str] = field(default_factory=set)
     access: AccessRows = field(default_factory=AccessRows)
     events: EventRows = field(default_factory=EventRows)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class _Rows(Generic[D]):
             files=dict(self.files),
             kept=self.kept,
             finalised=dict(self.finalised),
+            doomed=set(self.doomed),
             access=self.access.draft(),
             events=self.events.draft(),
             deliveries=dict(self.deliveries),
@@ -214,6 +217,7 @@ class MemoryTransaction(Generic[D]):
         self.capsules = MemoryCapsuleStore(rows.access, pause)
         self.tokens = MemoryTokenStore(rows.access, pause)
         self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
+        self.doomed_blobs = MemoryDoomedBlobs(rows.doomed, pause)
         self.events = MemoryEventStore(rows.events, pause)
         self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
         self.processing = MemoryProcessingStore(rows.records, pause)

@@ -31,6 +31,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.session import Concat, Mode, Session, SessionId, SessionStatus
 from haulier.engine.concatenation import Concatenation
 from haulier.engine.context import SessionContext
+from haulier.engine.erasing import Eraser
 from haulier.ports import RangeBusy, Transaction
 
 D = TypeVar("D")
@@ -53,6 +54,7 @@ class Endings(Generic[D]):
         self._work = context.ports.work
         self._sink = context.ports.sink
         self._concatenation = Concatenation(context)
+        self._eraser = Eraser(self._work, self._sink)
         self._completions: dict[SessionId, asyncio.Task[None]] = {}
 
     async def completed(self, session: Session[D], *, started: bool) -> Session[D]:
@@ -154,9 +156,8 @@ class Endings(Generic[D]):
             await self._context.policy.approve(session, details)
             committed = await self._work.write(partial(self._commit_in, session, details), durable=True)
         except RequestError as refusal:
-            if not await self._fail(session, str(refusal)):
+            if not await self._fail(session, str(refusal), doomed=[blob_key]):
                 return  # the blob may be what its new holder has committed
-            await self._sink.delete(blob_key)
             raise
         if not committed:
             log.warning("session.taken_over", session=session.id)
@@ -269,12 +270,16 @@ class Endings(Generic[D]):
         ):
             self._context.policy.rewound(session.id)
 
-    async def _fail(self, session: Session[D], error: str) -> bool:
-        """End a finish that we hold as failed, and free its bytes; False when it is another holder's (Rule 2)."""
-        if not await self._end(session, session.fence, SessionStatus.FAILED, error):
+    async def _fail(self, session: Session[D], error: str, *, doomed: Sequence[str] = ()) -> bool:
+        """End a finish that we hold as failed, and free its bytes; False when it is another holder's (Rule 2).
+
+        `doomed`: the blob, where it was made.
+        """
+        if not await self._end(session, session.fence, SessionStatus.FAILED, error, doomed=doomed):
             log.warning("session.taken_over", session=session.id, error=error)
             return False
         await self.free(session.id, SessionStatus.FAILED)
+        await self._eraser.erase(doomed)
         return True
 
     async def fail(self, session_id: SessionId, error: str) -> None:
@@ -301,26 +306,25 @@ class Endings(Generic[D]):
     async def _withdraw(self, session: Session[D]) -> bool:
         """Throw a committed session's result away, unless something took it.
 
-        The row goes first: what a crash leaves of the bytes goes when the row is purged.
-
         Raises:
             UploadComplete: something did.
         """
         policy, now = self._context.policy, self._context.now()
         if policy.keeps_blob(session):
             raise UploadComplete(session.id, policy.result_of(session))
+        blob_key, _ = _final_name(session)
 
         async def withdraw(tx: Transaction[D]) -> bool:
             if not await tx.sessions.withdraw(session.id, session.details, now=now):
                 return False
             # As it was: its bytes counted.
             await policy.purged(tx, session)
+            await tx.doomed_blobs.add([blob_key])
             return True
 
         if not await self._work.write(withdraw, durable=True, frees=True):
             return False
-        blob_key, _ = _final_name(session)
-        await self._sink.delete(blob_key)
+        await self._eraser.erase([blob_key])
         self._context.changes.notify(session.id)
         return True
 
@@ -334,11 +338,13 @@ class Endings(Generic[D]):
                 break
             # Word of its own begin may have started it once more.
             await self._at_rest(session_id)
-            if await self._end(session, session.fence, SessionStatus.FAILED, "it was given up"):
+            doomed = [_final_name(session)[0]]
+            if await self._end(
+                session, session.fence, SessionStatus.FAILED, "it was given up", doomed=doomed
+            ):
                 await self._at_rest(session_id)
                 await self.free(session_id, SessionStatus.FAILED)
-                blob_key, _ = _final_name(session)
-                await self._sink.delete(blob_key)
+                await self._eraser.erase(doomed)
                 return
         await self.abort(session_id)
 
@@ -353,7 +359,13 @@ class Endings(Generic[D]):
             await self._outcome(session, started=False)
 
     async def _end(
-        self, session: Session[D], fence: int | None, status: SessionStatus, error: str | None = None
+        self,
+        session: Session[D],
+        fence: int | None,
+        status: SessionStatus,
+        error: str | None = None,
+        *,
+        doomed: Sequence[str] = (),
     ) -> bool:
         now = self._context.now()
         finals: Sequence[Session[D]] = ()
@@ -366,6 +378,7 @@ class Endings(Generic[D]):
             ended = await tx.sessions.peek(session.id)
             assert ended is not None
             await self._context.policy.ended(tx, ended)
+            await tx.doomed_blobs.add(doomed)
             if session.spec.concat is Concat.PARTIAL:
                 finals = await self._concatenation.partial_ended(tx, ended)
             return True
@@ -428,14 +441,18 @@ class Endings(Generic[D]):
         """Remove the rows of sessions that ended before then, and bytes that only they name."""
         total = 0
         while batch := await self._work.write(partial(self._purge_in, before), frees=True):
-            for session in batch:
-                if session.blob_key is not None and not self._context.policy.keeps_blob(session):
-                    await self._sink.delete(session.blob_key)
+            await self._eraser.erase(self._nobodys(batch))
             total += len(batch)
         return total
 
+    def _nobodys(self, ended: Sequence[Session[D]]) -> Sequence[str]:
+        """Return the blobs that nothing names once these rows are gone."""
+        keeps = self._context.policy.keeps_blob
+        return [each.blob_key for each in ended if each.blob_key is not None and not keeps(each)]
+
     async def _purge_in(self, before: float, tx: Transaction[D]) -> Sequence[Session[D]]:
         batch = await tx.sessions.purge(before=before, limit=BATCH)
+        await tx.doomed_blobs.add(self._nobodys(batch))
         for session in batch:
             await self._context.policy.purged(tx, session)
         return batch

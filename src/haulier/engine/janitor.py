@@ -178,6 +178,7 @@ class Janitor:
         await self._step(
             "retention", lambda: self._sessions.purge(before=self._old(self._limits.retention_s))
         )
+        await self._step("erase", self._records.erase_rest)
         await self._step(
             "keys", lambda: self._records.forget_keys(before=self._old(self._limits.retention_s))
         )
@@ -242,7 +243,7 @@ class Janitor:
         return count
 
     async def _sweep_blobs(self) -> int:
-        """Set aside old blobs that no upload and no asset names."""
+        """Set aside old blobs that no upload and no asset names, and that are not about to be removed."""
         count = 0
         async for batch in _batches(self._sink.blobs()):
             old = {stray.key for stray in batch if stray.modified_at < self._old(STRAY_AGE_S)}
@@ -253,7 +254,8 @@ class Janitor:
 
     async def _named(self, keys: Collection[str]) -> set[str]:
         async def look(tx: Transaction[UploadDetails]) -> set[str]:
-            return await tx.sessions.blob_keys(keys) | await tx.records.blob_keys(keys)
+            named = await tx.sessions.blob_keys(keys) | await tx.records.blob_keys(keys)
+            return named | await tx.doomed_blobs.named(keys)
 
         return await self._work.read(look)
 

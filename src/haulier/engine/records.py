@@ -20,6 +20,7 @@ from haulier.core.event import EventKind
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.engine.erasing import Eraser
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
 from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Transaction, UnitOfWork
@@ -46,6 +47,7 @@ class RecordService:
         self._sink = sink
         self._access = access
         self._clock = clock
+        self._eraser = Eraser(work, sink)
 
     async def list(self, query: RecordQuery, *, caller: Caller) -> RecordPage:
         """Return a page of what the caller may know of.
@@ -201,11 +203,14 @@ class RecordService:
         return await self._work.write(lambda tx: tx.finalisations.forget(before=before), frees=True)
 
     async def _remove(self, record_id: RecordId) -> None:
-        # Rows first: once they are gone nobody can restore the record. Bytes that a crash leaves
-        # behind are strays, which the janitor finds.
+        # Rows first: once they are gone nobody can restore the record.
         drop = partial(_drop, record_id, self._clock.now())
-        for asset in await self._work.write(drop, durable=True, frees=True):
-            await self._sink.delete(asset.blob_key)
+        dropped = await self._work.write(drop, durable=True, frees=True)
+        await self._eraser.erase([asset.blob_key for asset in dropped])
+
+    async def erase_rest(self) -> int:
+        """Remove bytes that were to go and could not yet, of records and of uploads; return how many went."""
+        return await self._eraser.redo()
 
 
 def _readable(record: Record, kind: AssetKind) -> tuple[Record, Asset]:
@@ -227,6 +232,7 @@ async def _restore(record_id: RecordId, now: float, tx: Transaction[UploadDetail
 async def _drop(record_id: RecordId, now: float, tx: Transaction[UploadDetails]) -> Sequence[Asset]:
     record = await tx.records.load(record_id)
     dropped = await tx.records.drop_assets(record_id)
+    await tx.doomed_blobs.add([asset.blob_key for asset in dropped])
     if record is not None and dropped:
         await tx.capsules.use(record.capsule, reserved=0, size=-sum(asset.size for asset in dropped))
         await tell(tx, EventKind.ERASED, record_id, now=now)

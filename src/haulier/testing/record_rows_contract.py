@@ -37,6 +37,23 @@ class RecordLifeContract:
         assert await see_record(database, "a") == row
         assert await see_record(database, "none") is None
 
+    async def test_a_record_that_comes_with_its_original_is_loaded_unchanged(
+        self, database: Database
+    ) -> None:
+        """Nothing brings the original later: the record was never seen without."""
+        original = replace(asset("one", size=7), width=3, height=4)
+        whole, more = record("a", size=7), record("b", size=5)
+        rows = [
+            whole.complete(original, now=T0 + 2),
+            more.complete(asset("two"), now=T0 + 2, more=True),
+        ]
+        for row in rows:
+            await add_record(database, row)
+        assert [await see_record(database, "a"), await see_record(database, "b")] == rows
+        assert rows[0].assets == (original,)
+        assert await database.read(lambda tx: tx.records.blob_keys({"one", "two", "three"})) == {"one", "two"}
+        assert not await database.write(lambda tx: tx.records.add_asset(A, asset("again")))
+
     async def test_a_record_completes_with_its_original_once(self, database: Database) -> None:
         """It takes size and digest from it."""
         row = await add_record(database, record("a", size=None))
@@ -361,5 +378,35 @@ class RecordListContract:
         assert await listed(database, RecordQuery()) == ["b", "a"]
 
 
-class RecordRowsContract(RecordLifeContract, FinalisedContract, RecordListContract):
+class DoomedBlobsContract:
+    """Bytes that are still to be removed."""
+
+    async def test_doomed_blobs_are_listed_in_pages_until_they_are_gone(self, database: Database) -> None:
+        """In the order of their keys, each once however often it was noted."""
+        for keys in (["b", "c"], ["a", "b"], []):
+            await database.write(lambda tx, keys=keys: tx.doomed_blobs.add(keys))  # type: ignore[misc]
+        assert await doomed(database, limit=2) == ["a", "b"]
+        assert await doomed(database, after="b") == ["c"]
+        assert await database.read(lambda tx: tx.doomed_blobs.named(["a", "x", "c"])) == {"a", "c"}
+        await database.write(lambda tx: tx.doomed_blobs.remove(["a", "c", "never noted"]))
+        assert await doomed(database) == ["b"]
+
+    async def test_a_rollback_dooms_nothing(self, database: Database) -> None:
+        """What named the bytes is still there."""
+
+        async def work(tx: Any) -> None:
+            await tx.doomed_blobs.add(["a"])
+            raise RecordNotFound("none")
+
+        with pytest.raises(RecordNotFound):
+            await database.write(work)
+        assert await doomed(database) == []
+
+
+async def doomed(database: Database, *, after: str = "", limit: int = 10) -> list[str]:
+    """Return a page of the keys."""
+    return list(await database.read(lambda tx: tx.doomed_blobs.list(after=after, limit=limit)))
+
+
+class RecordRowsContract(RecordLifeContract, FinalisedContract, RecordListContract, DoomedBlobsContract):
     """All of it."""

@@ -57,6 +57,22 @@ class BeginContract:
         await add_upload(database, session)
         assert await see(database, "a") == session
 
+    async def test_a_session_that_is_committed_at_once_is_loaded_unchanged(self, database: Database) -> None:
+        """Like one that got there step by step: it is not live, it expires never, its blob is named."""
+        begun = upload("a", mode=Mode.APPEND, size=5, record=RecordId("r"))
+        whole = begun.advance(5, tail_trusted=True, boot_id="boot", now=T0)
+        session = whole.finish("blob", "worker", now=T0).commit(
+            replace(begun.details, digest=SHA_256), now=T0 + 1
+        )
+        await add_upload(database, session)
+        assert session.status is SessionStatus.COMMITTED
+        assert await see(database, "a") == session
+        assert await database.read(lambda tx: tx.sessions.count_live(None, "local")) == 0
+        assert await database.read(lambda tx: tx.sessions.blob_keys({"blob", "other"})) == {"blob"}
+        late = T0 + 1000 * TTL_S
+        assert await database.write(lambda tx: tx.sessions.expire(now=late, held=frozenset(), limit=10)) == []
+        assert await see(database, "a") == session
+
     async def test_an_unknown_session_is_none(self, database: Database) -> None:
         """No error, no row."""
         assert await see(database, "none") is None

@@ -193,6 +193,37 @@ async def test_what_is_left_of_ended_uploads_is_purged_and_their_records_stay() 
         ]
 
 
+async def test_one_blob_of_nobody_that_cannot_be_removed_keeps_no_other_and_goes_later() -> None:
+    async with engine() as one:
+        for _ in range(3):
+            upload = await ready(one, lanes=True)
+            await one.uploads.finish(upload.id, caller=ME)
+        one.clock.advance(1)
+        one.sink.fail_next("delete", StorageUnavailable("busy"))
+        assert await one.uploads.purge(before=one.clock.now()) == 3
+        assert len(one.disk.blobs) == 1
+        assert await one.records.erase_rest() == 1
+        assert one.disk.blobs == {}
+
+
+async def test_a_withdrawn_or_refused_blob_that_cannot_be_removed_goes_later() -> None:
+    async def refuse(finished: FinishedUpload) -> None:
+        if finished.upload.details.record is not None:
+            raise UploadRefused("not this one")
+
+    async with engine(hooks=Hooks(on_finish=refuse)) as one:
+        withdrawn, refused = await ready(one, lanes=True), await ready(one)
+        await one.uploads.finish(withdrawn.id, caller=ME)
+        one.sink.fail_next("delete", StorageUnavailable("busy"))
+        await one.uploads.abort(withdrawn.id, caller=ME)
+        one.sink.fail_next("delete", StorageUnavailable("busy"))
+        with pytest.raises(UploadRefused):
+            await one.uploads.finish(refused.id, caller=ME)
+        assert len(one.disk.blobs) == 2
+        assert await one.records.erase_rest() == 2
+        assert one.disk.blobs == {}
+
+
 async def crash_while_finishing(one: Engine, upload_id: SessionId, operation: str) -> Engine:
     """Kill the process when the finish reaches that operation of the sink."""
     reached = asyncio.Event()

@@ -110,6 +110,24 @@ async def test_trash_and_retention_are_emptied() -> None:
         assert ("retention", 1) in one.swept
 
 
+async def test_a_blob_that_was_to_be_removed_is_never_set_aside() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        await one.uploads.finish(upload.id, caller=ME)
+        assert upload.details.record is not None
+        await one.records.delete(upload.details.record, caller=ME)
+        one.clock.advance(31 * DAY_S)
+        for _ in range(2):  # of the purge, and of the second try in the same round
+            one.sink.fail_next("delete", StorageUnavailable("busy"))
+        await one.janitor.sweep()
+        assert len(one.disk.blobs) == 1
+        assert one.disk.lost_and_found == {}
+        await one.janitor.sweep()
+        assert (one.disk.blobs, one.disk.lost_and_found) == ({}, {})
+        assert ("erase", 1) in one.swept
+
+
 async def stray(one: Engine, key: str) -> None:
     writer = await one.sink.open(key, 0, None)
     written = writer.write(b"stray")

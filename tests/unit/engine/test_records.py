@@ -4,7 +4,7 @@ import pytest
 
 from haulier.core.errors import AssetNotFound, RecordNotFound, StorageUnavailable, UploadBusy
 from haulier.core.record import AssetKind, RecordId
-from haulier.engine import records
+from haulier.engine import erasing, records
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, engine
@@ -79,6 +79,50 @@ async def test_deleting_now_removes_the_bytes_now() -> None:
         assert one.disk.blobs == {}
         with pytest.raises(RecordNotFound):
             await one.records.get(record_id, caller=ME)
+
+
+async def test_one_blob_that_cannot_be_removed_keeps_no_other_and_goes_later() -> None:
+    async with engine() as one:
+        made = [await commit(one) for _ in range(3)]
+        for record_id in made:
+            await one.records.delete(record_id, caller=ME)
+        one.clock.advance(1)
+        one.sink.fail_next("delete", StorageUnavailable("busy"))
+        assert await one.records.purge(deleted_before=one.clock.now()) == 3
+        assert len(one.disk.blobs) == 1
+        assert one.database._rows.capsules["default"].used == 0
+        one.sink.fail_next("delete", StorageUnavailable("busy still"))
+        assert await one.records.erase_rest() == 0
+        two = await one.restart()
+        assert await two.records.erase_rest() == 1
+        assert (two.disk.blobs, two.database._rows.doomed) == ({}, set())
+        assert await two.records.erase_rest() == 0
+
+
+async def test_bytes_that_are_gone_but_could_not_be_forgotten_are_forgotten_later() -> None:
+    async with engine() as one:
+        record_id = await commit(one)
+        await one.records.delete(record_id, caller=ME)
+
+        async def fail() -> None:
+            one.database.fail_next(StorageUnavailable("away"))
+
+        one.before_sink("delete", fail)
+        await one.records.delete(record_id, caller=ME, at_once=True)
+        assert one.disk.blobs == {}
+        assert len(one.database._rows.doomed) == 1
+        two = await one.restart()
+        assert await two.records.erase_rest() == 1
+        assert two.database._rows.doomed == set()
+
+
+async def test_many_doomed_blobs_are_removed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "BATCH", 2)
+    async with engine() as one:
+        await one.database.write(lambda tx: tx.doomed_blobs.add([f"blob{number}" for number in range(5)]))
+        one.sink.fail_next("delete", StorageUnavailable("busy"))
+        assert await one.records.erase_rest() == 4
+        assert one.database._rows.doomed == {"blob0"}
 
 
 async def test_kept_assets_outlive_the_trash() -> None:

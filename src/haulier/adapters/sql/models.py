@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0012"
+SCHEMA: Final = "0013"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -333,6 +333,14 @@ finalisations: Final = sa.Table(
     sqlite_with_rowid=False,
 )
 sa.Index("ix_finalisations_created_at", finalisations.c.created_at)
+doomed_blobs: Final = sa.Table(
+    "doomed_blobs",
+    metadata,
+    # No foreign keys: what named the bytes is gone.
+    sa.Column("blob_key", TEXT, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 events: Final = sa.Table(
     "events",
     metadata,

@@ -6,6 +6,7 @@ from typing import Any
 from haulier.adapters.sql import statements as sql
 from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlSignInStore, SqlTokenStore
 from haulier.adapters.sql.delivery_store import SqlDeliveryStore
+from haulier.adapters.sql.doomed_blobs import SqlDoomedBlobs
 from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.finalisations import SqlFinalisationStore
@@ -54,6 +55,7 @@ class SqlTransaction:
         self.capsules = SqlCapsuleStore(executor)
         self.tokens = SqlTokenStore(executor)
         self.finalisations = SqlFinalisationStore(executor)
+        self.doomed_blobs = SqlDoomedBlobs(executor)
         self.events = SqlEventStore(executor)
         self.deliveries = SqlDeliveryStore(executor)
         self.processing = SqlProcessingStore(executor)
