@@ -77,8 +77,7 @@ def test_ten_cuts_in_one_upload(
 def cut_often(proxy: ThreadedFaultProxy, drop: Drop, times: int) -> None:
     """Drop all connections, each time when enough bytes have passed since the last."""
     for cut in range(times):
-        proxy.wait(up=(cut + 1) * BETWEEN)
-        proxy.drop(drop)
+        proxy.drop_after((cut + 1) * BETWEEN, drop)
     assert sum(link.dropped is drop for link in proxy.links) >= times
 
 

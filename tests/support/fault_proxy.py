@@ -61,6 +61,11 @@ class Link:
         """Whether nothing is carried any more and never will be."""
         return self._over.is_set()
 
+    @property
+    def ends(self) -> bool:
+        """Whether it is over, or about to be."""
+        return self._end.done()
+
     async def drop(self, how: Drop) -> None:
         """Let it happen now; return when it has. A link that is over stays as it is."""
         if how is Drop.STALL:
@@ -344,6 +349,16 @@ class ThreadedFaultProxy:
     def drop(self, how: Drop) -> None:
         """Drop all connections that there are; return when it has happened."""
         self._portal.call(self._proxy.drop, how)
+
+    def drop_after(self, up: int, how: Drop) -> None:
+        """Drop all connections when so many bytes have passed, and there are some: a fast peer may be between two."""
+
+        async def drop() -> None:
+            await self._proxy.wait_passed(up=up)
+            await self._proxy.wait(lambda: any(not link.ends for link in self._proxy.links))
+            await self._proxy.drop(how)
+
+        self._portal.call(drop)
 
     def resume(self) -> None:
         """End all stalls."""

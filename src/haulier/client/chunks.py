@@ -32,6 +32,7 @@ from haulier.core.digest import Digest, DigestName, OrderedDigest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
 from haulier.engine.following import Following
 from haulier.engine.tasks import in_thread, tasks
+from haulier.ports import Cargo
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -208,14 +209,14 @@ class ChunkUpload(Generic[T]):
         return state.status != "open" or state.ranges.covers(chunk.start, chunk.stop)
 
     async def _put(self, upload: str, chunk: Chunk) -> None:
-        await self._own.once(
-            "PUT",
-            f"{upload_path(upload)}/chunks/{chunk.index}",
-            content=self._source.pieces(
-                chunk.start, chunk.stop, moved=lambda sent: self._report.moving(chunk.index, sent)
-            ),
-            headers={"Content-Length": str(chunk.size), "Content-Type": "application/octet-stream"},
+        cargo = Cargo(
+            source=self._source,
+            start=chunk.start,
+            stop=chunk.stop,
+            moved=lambda sent: self._report.moving(chunk.index, sent),
         )
+        path = f"{upload_path(upload)}/chunks/{chunk.index}"
+        await self._own.bring("PUT", path, cargo, headers={"Content-Type": "application/octet-stream"})
 
 
 def _require_alive(state: UploadState) -> None:

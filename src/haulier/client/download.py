@@ -17,9 +17,8 @@ from typing import Final, Self
 import httpx2
 
 from haulier.client.order import Report
-from haulier.client.source import PIECE
 from haulier.client.values import Asset, Record
-from haulier.client.wire import Wire
+from haulier.client.wire import PIECE, Wire
 from haulier.core.digest import Digest, DigestName, OrderedDigest, new_hasher, parse_digest_name
 from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, PeerUnreachable
 from haulier.engine.tasks import in_thread

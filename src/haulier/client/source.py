@@ -6,16 +6,11 @@ Rule 1: two revisions are never mixed: size, time of change and identity are com
 
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from haulier.core.errors import InvalidRequest, SourceChanged
-from haulier.engine.tasks import in_thread
-
-PIECE: Final = 1024 * 1024
-"""Bytes read, and handed to the connection, at once: large enough that the hop to a thread costs little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +57,11 @@ class FileSource:
         """Bytes."""
         return self.fingerprint.size
 
+    @property
+    def descriptor(self) -> int:
+        """The open file's number; it stays ours."""
+        return self._descriptor
+
     def close(self) -> None:
         """Close it; to be called once."""
         os.close(self._descriptor)
@@ -94,19 +94,6 @@ class FileSource:
             raise SourceChanged(str(self.path), "it is gone") from None
         if now != self.fingerprint:
             raise SourceChanged(str(self.path), _difference(self.fingerprint, now))
-
-    async def pieces(
-        self, start: int, stop: int, *, moved: Callable[[int], None] = lambda _: None
-    ) -> AsyncIterator[bytes]:
-        """Yield the bytes of `[start, stop)`; `moved` is told the count of bytes handed over so far.
-
-        Raises:
-            SourceChanged: as `read`.
-        """
-        for low in range(start, stop, PIECE):
-            piece = await in_thread(self.read, low, min(low + PIECE, stop))
-            yield piece
-            moved(low + len(piece) - start)
 
 
 def _difference(old: Fingerprint, new: Fingerprint) -> str:

@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from haulier.body import BodyWriter
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
+from haulier.engine.tasks import in_thread
+from haulier.ports import Cargo
 
 T = TypeVar("T")
 
@@ -38,6 +41,9 @@ BUSY_SLUGS: Final = frozenset({"upload-busy", "offset-mismatch"})
 """Problems that pass, whatever their status; whoever appends asks for the offset before the next try."""
 FINAL_SLUGS: Final = frozenset({"storage-not-writable", "directory-not-creatable"})
 """Problems that wait for an operator, whatever their status."""
+
+PIECE: Final = 1024 * 1024
+"""Bytes read, and handed on, at once: large enough that the hop to a thread costs little."""
 
 Body = bytes | AsyncIterator[bytes]
 
@@ -74,6 +80,10 @@ class Wire:
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
             transport=transport,
         )
+        # Who brings a way of its own brings it for bodies, too.
+        self._bodies = (
+            BodyWriter(connections=connections, silence_s=SILENCE_TIMEOUT_S) if transport is None else None
+        )
 
     def bearing(self, token: str | None) -> Self:
         """Return the same connections with another token; with this one's own where `token` is None.
@@ -92,6 +102,8 @@ class Wire:
 
     async def __aexit__(self, *exception: object) -> None:
         await self._http.aclose()
+        if self._bodies is not None:
+            await self._bodies.close()
 
     async def once(
         self,
@@ -118,6 +130,25 @@ class Wire:
                 json=json,
                 content=content,
             )
+        self._contact = True
+        if answer.status_code >= 300:
+            raise refusal(answer)
+        return answer
+
+    async def bring(
+        self, method: str, path: str, cargo: Cargo, *, headers: Mapping[str, str]
+    ) -> httpx2.Response:
+        """Send one request with a long body and read its whole answer.
+
+        Raises:
+            PeerUnreachable, PeerRefused: as `once`.
+            SourceChanged: the source is shorter than the cargo.
+        """
+        if self._bodies is None:
+            length = {"Content-Length": str(cargo.size)}
+            return await self.once(method, path, headers={**headers, **length}, content=_pieces(cargo))
+        fields = {"Accept": "application/json", "User-Agent": "haulier", **self._credentials, **headers}
+        answer = await self._bodies.send(method, f"{self.url}{path}", headers=fields, cargo=cargo)
         self._contact = True
         if answer.status_code >= 300:
             raise refusal(answer)
@@ -218,6 +249,13 @@ class _Translation:
             raise PeerUnreachable(self._url, reason) from error
         if isinstance(error, httpx2.DecodingError):
             raise PeerRefused(200, "unreadable-answer", str(error)) from error
+
+
+async def _pieces(cargo: Cargo) -> AsyncIterator[bytes]:
+    for low in range(cargo.start, cargo.stop, PIECE):
+        piece = await in_thread(cargo.source.read, low, min(low + PIECE, cargo.stop))
+        yield piece
+        cargo.moved(low + len(piece) - cargo.start)
 
 
 def _bearer(token: str | None) -> dict[str, str]:

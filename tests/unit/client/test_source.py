@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from haulier.client.source import PIECE, FileSource
+from haulier.client.source import FileSource
 from haulier.core.errors import InvalidRequest, SourceChanged
 
 
@@ -72,18 +72,3 @@ def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -
     for name in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
         with pytest.raises(InvalidRequest, match="regular file"):
             FileSource.open(name)
-
-
-@pytest.fixture
-def long_path(path: Path) -> Path:
-    path.write_bytes(bytes(PIECE) + b"tail")
-    return path
-
-
-async def test_pieces_are_whole_and_counted(long_path: Path) -> None:
-    source = FileSource.open(long_path)
-    moved: list[int] = []
-    pieces = [piece async for piece in source.pieces(1, source.size, moved=moved.append)]
-    assert [len(piece) for piece in pieces] == [PIECE, 3]
-    assert moved == [PIECE, PIECE + 3]
-    source.close()
