@@ -29,7 +29,7 @@ MEANING = {
     "`trusted_proxies` say the same.",
     "allowed_host": "More names that callers may use in `Host` where tokens are required; one without a port is good with "
     "every port.",
-    "no_transfers": "Run no outgoing transfers. This version has none either way.",
+    "no_transfers": "Leave the journal of transfers to other processes; the service shows it all the same.",
     "interim_responses": "Whether uploads that can be resumed are told so while they run, by status 104. Turn it off behind "
     "nginx, which takes that for the answer or waits for ever.",
     "database_url": "Another place for the rows: an SQLite file (three slashes begin a relative path, four an absolute "
@@ -52,6 +52,7 @@ MEANING = {
     "home": "Where remotes and the journal of transfers are, and where the commands that send files keep what lets them go on.",
     "journal": "The journal of transfers to remotes; `journal.db` under `home` where nothing is said. The service runs it, "
     "unless another process does or `no_transfers` is set; see [queueing](../explanation/queueing-and-waiting.md).",
+    "transfer_give_up_s": "How long a transfer may go without progress, tried again or blocked, before it ends as timed out.",
     "session_ttl_s": "How long an upload lives after its last activity.",
     "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "

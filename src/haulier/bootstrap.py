@@ -255,7 +255,7 @@ class Service:
             jobs=jobs,
         )
         self._places = RemotePlaces(home_directory(settings.home))
-        self._transfers = _transfers_of(settings, self._places, clock)
+        self._transfers = transfers_of(settings, self._places, clock)
         self._node = NodeOfDirectory(settings.root)
         self._deliveries = Deliveries(
             settings.webhooks,
@@ -450,10 +450,12 @@ class Service:
         return reasons
 
 
-def _transfers_of(settings: Settings, places: RemotePlaces, clock: Clock) -> UploadManager:
+def transfers_of(settings: Settings, places: RemotePlaces, clock: Clock) -> UploadManager:
+    """Return the manager of transfers, as it is set; not started."""
     return UploadManager(
         settings.journal or home_directory(settings.home) / JOURNAL,
         places,
+        limits=places.limits(give_up_s=settings.transfer_give_up_s),
         role=Role.NEVER if settings.no_transfers else Role.WHEN_FREE,
         clock=clock,
         unknown_s=0.0,

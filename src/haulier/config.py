@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     log: Annotated[Literal["console", "json"], Field(description="console or json")] = "console"
     home: Annotated[Path | None, Field(description="a directory for remotes and the journal")] = None
     journal: Annotated[Path | None, Field(description="a file for the journal of transfers")] = None
+    transfer_give_up_s: Annotated[
+        Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
+    ] = DAY_S
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = DAY_S

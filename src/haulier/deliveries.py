@@ -62,7 +62,7 @@ class Deliveries:
             for courier in couriers:
                 await courier.prepare()
             tasks = [
-                background.keep_running("webhook", courier.run, clock=self._clock, chance=random.random)
+                background.keep_running("deliveries", courier.run, clock=self._clock, chance=random.random)
                 for courier in couriers
             ]
             try:

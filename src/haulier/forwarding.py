@@ -30,6 +30,8 @@ class Forwarding:
 
     name: Final = "forward"
     kinds: Final = frozenset({EventKind.COMPLETED})
+    patience_s: Final = None
+    """However long the service was off: a forward that was never queued is one that nobody ever hears of."""
 
     def __init__(
         self, manager: UploadManager, work: UnitOfWork[UploadDetails], path_of_blob: Callable[[str], Path]

@@ -11,19 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from platformdirs import user_data_path
 
-from haulier.core.errors import ConfigError
+from haulier.core.errors import ConfigError, HaulierError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.secret import Secret
+from haulier.core.verdict import GIVE_UP_S
+from haulier.engine.send_runner import SendLimits
 from haulier.ports import Remote
 from haulier.remotes.calls import check_base_url
 from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 FILE: Final = "remotes.json"
 JOURNAL: Final = "journal.db"
@@ -76,21 +79,13 @@ class RemotePlaces:
             )
         return settings
 
-    def policies(self) -> Mapping[str, VerifyPolicy]:
-        """Return how what each remote holds is compared, where something was said about it."""
-        return {
-            name: VerifyPolicy.parse(each.options["verify"])
-            for name, each in self.settings().items()
-            if "verify" in each.options
-        }
-
-    def slots(self) -> dict[str, int]:
-        """Return how many transfers to each remote may run at once, where something was said about it."""
-        return {
-            name: int(each.options["slots"])
-            for name, each in self.settings().items()
-            if "slots" in each.options
-        }
+    def limits(self, *, give_up_s: float = GIVE_UP_S) -> SendLimits:
+        """Return the limits of a manager that sends to these remotes; what is set for one of them is followed."""
+        return SendLimits(
+            slots=replace(SendLimits().slots, lines=_Option(self, "slots", int)),
+            policies=_Option(self, "verify", VerifyPolicy.parse),
+            give_up_s=give_up_s,
+        )
 
     def settings(self) -> Mapping[str, RemoteSettings]:
         """Return all that is set up, as it is now.
@@ -193,6 +188,31 @@ class RemotePlaces:
             yield
         finally:
             os.close(descriptor)
+
+
+class _Option(Mapping[str, T]):
+    """An option of each remote that has it, as it is set up whenever somebody asks."""
+
+    def __init__(self, places: RemotePlaces, name: str, parse: Callable[[str], T]) -> None:
+        self._places = places
+        self._name = name
+        self._parse = parse
+
+    def __getitem__(self, remote: str) -> T:
+        try:
+            return self._parse(self._places.settings()[remote].options[self._name])
+        except (
+            HaulierError,
+            ValueError,
+        ) as error:  # whoever asks has work to do, which goes on as if nothing were set
+            log.error("remote.unusable", remote=remote, option=self._name, error=str(error))
+            raise KeyError(remote) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, each in self._places.settings().items() if self._name in each.options)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def check_name(name: str) -> None:

@@ -1377,6 +1377,15 @@ class JournalQuery:
 EVERY_ROW: Final = JournalQuery()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalPage:
+    """Some rows of a journal, with their numbers; fewer than were asked for where one cannot be read."""
+
+    rows: Sequence[tuple[int, Dispatch]]
+    next: int | None
+    """The number after which the next page begins; None when this is the last."""
+
+
 class JournalRows(Protocol):
     """The rows of a journal inside one transaction; nothing here waits.
 
@@ -1412,12 +1421,12 @@ class JournalRows(Protocol):
         """Return the revision of the last write."""
         ...
 
-    def leftovers(self, *, limit: int) -> Sequence[Dispatch]:
-        """Return ended rows that still have a session at their remote, the oldest first."""
+    def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
+        """Return ended rows that still have a session at their remote, the newest first, from below `after` on."""
         ...
 
-    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> Sequence[tuple[int, Dispatch]]:
-        """Return rows and their numbers, the newest first, from below `after` on."""
+    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
+        """Return rows, the newest first, from below the number `after` on."""
         ...
 
     def prune(self, *, before: float, limit: int) -> int:

@@ -1,21 +1,25 @@
 """The journal's contract on both that ship, and what only a file can suffer."""
 
 import asyncio
+import errno
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
+from haulier.adapters.lock_files import try_lock
 from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile
 from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable
-from haulier.ports import Journal
+from haulier.ports import Journal, JournalQuery
 from haulier.testing.journal_contract import JournalContract, OpenJournal, found, full, put, row
 
 
@@ -109,6 +113,83 @@ async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(
     assert "/bad" in kept[0][1]
 
 
+async def test_a_page_with_a_row_that_cannot_be_read_is_not_the_last_one(journal: SqliteJournal) -> None:
+    await journal.write(put(row("a"), row("b"), row("bad")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("UPDATE transfers SET phase = 'dancing' WHERE id = 'bad'")
+    first = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=2))
+    assert [each.id for _, each in first.rows] == ["b"]
+    second = await journal.read(lambda rows: rows.list(JournalQuery(), after=first.next, limit=2))
+    assert [each.id for _, each in second.rows] == ["a"]
+    assert second.next is None
+
+
+async def test_whoever_gives_up_waiting_for_the_runners_place_leaves_it_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, other = (SqliteJournal(tmp_path / "journal.db", SystemClock()) for _ in range(2))
+    await journal.open()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> tuple[int | None, str]:
+        begun.set()
+        go_on.wait(20)
+        return try_lock(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("haulier.adapters.journal.try_lock", slow)
+        taking = asyncio.get_running_loop().create_task(journal.take())
+        await asyncio.to_thread(begun.wait)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        go_on.set()
+        await journal.close()
+    await other.open()
+    assert await other.take()
+    await other.close()
+
+
+async def test_a_runners_place_that_cannot_be_written_is_let_go(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("haulier.adapters.lock_files.os.pwrite", full_disk)
+        with pytest.raises(StorageUnavailable, match=r"journal\.db\.lock: No space left on device"):
+            await journal.take()
+    assert await journal.holder() is None
+    assert await journal.take()
+
+
+async def test_a_place_that_may_not_be_looked_at_is_an_error_of_ours(journal: SqliteJournal) -> None:
+    (journal.path.parent / "journal.db.lock").mkdir()
+    for ask in (journal.take, journal.holder):
+        with pytest.raises(StorageUnavailable, match=r"journal\.db\.lock: Is a directory"):
+            await ask()
+
+
+async def test_a_closed_journal_knows_of_no_commits(journal: SqliteJournal) -> None:
+    await journal.close()
+    with pytest.raises(StorageUnavailable, match="is closed"):
+        await journal.commits_of_others()
+
+
+async def test_a_fault_while_commits_are_asked_for_is_an_error_of_ours(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faulty:
+        def execute(self, _: str) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_connection", Faulty())
+        with pytest.raises(StorageUnavailable, match="disk I/O error"):
+            await journal.commits_of_others()
+
+
 async def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no database at all, but long enough to be read as one" * 10)
@@ -149,6 +230,7 @@ async def test_the_runners_place_is_free_when_its_process_was_killed(journal: Sq
     program = """
 import asyncio, sys, time
 from pathlib import Path
+from typing import Any
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
 async def main():

@@ -42,7 +42,6 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.queue: RankedQueue[int] = RankedQueue()
         self.model: dict[int, Waiting] = {}
-        self.arrivals: dict[int, float] = {}
         self.now = 10_000
         self.number = 0
 
@@ -70,19 +69,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.remove(key) is not None
         assert self.queue.remove(key) is None
 
-    @rule(key=keys, priority=st.sampled_from(PRIORITIES))
-    def prioritize(self, key: int, priority: int) -> None:
-        arrived_at = self.original_arrival(key)
-        self.queue.prioritize(key, priority)
-        old = self.model[key]
-        self.model[key] = Waiting(key, old.line, priority, old.size, arrived_at, self.count())
-
-    def original_arrival(self, key: int) -> float:
-        return self.arrivals.setdefault(key, self.model[key].arrived_at)
-
     @rule(key=keys)
     def bump(self, key: int) -> None:
-        self.original_arrival(key)
         self.queue.bump(key)
         it = self.model[key]
         of_priority = [other for other in self.model.values() if other.priority == it.priority]

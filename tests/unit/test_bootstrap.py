@@ -177,7 +177,7 @@ async def service_in(root: Path, hooks: Hooks = NO_HOOKS) -> AsyncIterator[Servi
 
 @pytest.mark.parametrize(
     ("part", "name", "method"),
-    [(PolledSignals, "signals", "listen"), (Janitor, "janitor", "run"), (Courier, "webhook", "run")],
+    [(PolledSignals, "signals", "listen"), (Janitor, "janitor", "run"), (Courier, "deliveries", "run")],
 )
 async def test_a_part_that_keeps_failing_is_started_again_and_told_to_who_asks_for_readiness(
     part: type, name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

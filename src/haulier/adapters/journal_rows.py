@@ -15,7 +15,7 @@ from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Want
 from haulier.core.outgoing import Checksum, IfExists, RemoteSession, Stored
 from haulier.core.secret import Secret
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
-from haulier.ports import JournalQuery, Waiting
+from haulier.ports import JournalPage, JournalQuery, Waiting
 
 T = TypeVar("T")
 
@@ -170,23 +170,29 @@ class SqliteJournalRows:
         found = self._one("SELECT value FROM revision")
         return 0 if found is None else int(found["value"])
 
-    def leftovers(self, *, limit: int) -> Sequence[Dispatch]:
+    def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows that still have a session."""
-        found = self._all(
-            "SELECT * FROM transfers WHERE phase = 'ended' AND session IS NOT NULL ORDER BY number LIMIT ?",
-            limit,
-        )
-        return [row for each in found if (row := self._read(each)) is not None]
+        return self._page("phase = 'ended' AND session IS NOT NULL", after, limit)
 
-    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> Sequence[tuple[int, Dispatch]]:
+    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
-        found = self._all(
-            "SELECT * FROM transfers WHERE (:after IS NULL OR number < :after)"
-            " AND (:remote IS NULL OR remote = :remote)"
-            " AND (:live IS NULL OR (phase <> 'ended') = :live) ORDER BY number DESC LIMIT :limit",
-            {"after": after, "remote": query.remote, "live": query.live, "limit": limit},
+        return self._page(
+            "(:remote IS NULL OR remote = :remote) AND (:live IS NULL OR (phase <> 'ended') = :live)",
+            after,
+            limit,
+            remote=query.remote,
+            live=query.live,
         )
-        return [(each["number"], row) for each in found if (row := self._read(each)) is not None]
+
+    def _page(self, condition: str, after: int | None, limit: int, **values: object) -> JournalPage:
+        found = self._all(
+            f"SELECT * FROM transfers WHERE (:after IS NULL OR number < :after) AND {condition}"  # noqa: S608
+            " ORDER BY number DESC LIMIT :limit",
+            {"after": after, "limit": limit + 1, **values},
+        )
+        # Counted by what is there, not by what can be read: a page that is short is not the last one.
+        rows = [(each["number"], row) for each in found[:limit] if (row := self._read(each)) is not None]
+        return JournalPage(rows=rows, next=found[limit - 1]["number"] if len(found) > limit else None)
 
     def prune(self, *, before: float, limit: int) -> int:
         """Remove what ended, or was removed, before that time."""

@@ -1,5 +1,6 @@
 """A journal in memory: what several processes share is a `MemoryJournalFile`, each has a `MemoryJournal` on it."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.transfer import TransferId
-from haulier.ports import JournalQuery, Waiting
+from haulier.ports import JournalPage, JournalQuery, Waiting
 
 T = TypeVar("T")
 
@@ -91,21 +92,23 @@ class MemoryJournalRows:
         """Return the revision of the last write."""
         return self._it.revision
 
-    def leftovers(self, *, limit: int) -> Sequence[Dispatch]:
+    def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows that still have a session."""
-        rows = [row for _, row in sorted(self._it.rows.values(), key=lambda found: found[0])]
-        return [row for row in rows if not row.live and row.session is not None][:limit]
+        return self._page(lambda row: not row.live and row.session is not None, after, limit)
 
-    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> Sequence[tuple[int, Dispatch]]:
+    def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
-        fit = [
+        return self._page(
+            lambda row: query.remote in {None, row.remote} and query.live in {None, row.live}, after, limit
+        )
+
+    def _page(self, fits: Callable[[Dispatch], bool], after: int | None, limit: int) -> JournalPage:
+        found = [
             (number, row)
             for number, row in sorted(self._it.rows.values(), key=lambda found: -found[0])
-            if query.remote in {None, row.remote}
-            and query.live in {None, row.live}
-            and (after is None or number < after)
+            if fits(row) and (after is None or number < after)
         ]
-        return fit[:limit]
+        return JournalPage(rows=found[:limit], next=found[limit - 1][0] if len(found) > limit else None)
 
     def prune(self, *, before: float, limit: int) -> int:
         """Remove what ended, or was removed, before that time."""
@@ -151,6 +154,7 @@ class MemoryJournal:
 
     async def write(self, work: Callable[[MemoryJournalRows], T], *, durable: bool = True) -> T:  # noqa: ARG002
         """Run `work` and commit."""
+        await asyncio.sleep(0)  # as every write to a disk, it lets others run
         draft = self._file.rows.draft()
         result = work(MemoryJournalRows(draft))
         self._file.rows = draft

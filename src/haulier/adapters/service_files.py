@@ -6,7 +6,6 @@ Rule 2: the secret lies where the bytes are. Services that share rows share thos
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from haulier.adapters.disk.system_calls import SystemCalls
+from haulier.adapters.lock_files import try_lock
 from haulier.core.errors import ConfigError
 
 SECRET_BYTES: Final = 32
@@ -88,27 +88,3 @@ def only_service(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def try_lock(path: Path) -> tuple[int | None, str]:
-    """Lock a file, made when it is not there, for this process, whose id goes into it.
-
-    Returns:
-        The descriptor that holds the lock; or None, and the process id of its holder.
-
-    Raises:
-        OSError: it cannot be made, written or locked.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        return None, holder
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-    return descriptor, str(os.getpid())

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from haulier.adapters.sql.sqlite.connection import connect, translated
+from haulier.adapters.sqlite_driver import connect, translated
+from haulier.core.errors import StorageUnavailable
 
 T = TypeVar("T")
 
@@ -19,12 +20,14 @@ BUSY_TIMEOUT_S: Final = 10.0
 class SqliteFile:
     """What keeps rows in such a file: one connection and its thread.
 
+    The file is its owner's alone (0600), and so is what SQLite puts beside it.
+
     Args:
         path: The file; made when it is not there.
         schema: Statements that make what is missing in it.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str = "") -> None:
         self._path = path
         self._schema = schema
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"haulier-{path.stem}")
@@ -49,18 +52,39 @@ class SqliteFile:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    @property
+    def _open_one(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StorageUnavailable(f"{self._path} is closed")
+        return self._connection
+
     def _open(self) -> None:
         if self._connection is not None:
             return
+        self._make()
         with translated(self._path):
-            # It tells whom its owner exchanges files with; what SQLite puts beside it gets the same mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = connect(self._path, busy_timeout_s=BUSY_TIMEOUT_S, read_only=False)
-            connection.row_factory = None
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(self._schema)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
         self._connection = connection
+
+    def _make(self) -> None:
+        """Make the file, or take what others may do with it. Raises OSError."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make it what it is to be."""
+        connection.row_factory = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(self._schema)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -68,8 +92,7 @@ class SqliteFile:
             self._connection = None
 
     def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._connection
-        assert connection is not None, "open it first"
+        connection = self._open_one
         with translated(self._path):
             connection.execute(begin)
             try:

@@ -9,7 +9,7 @@ import httpx2
 from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Target, resolve
 from haulier.core.event import EventKind, Told
 from haulier.core.instants import iso_time
-from haulier.engine.courier import ReceiverFailed
+from haulier.engine.courier import GIVE_UP_S, ReceiverFailed
 from haulier.ports import Clock
 
 
@@ -24,6 +24,8 @@ class Endpoint:
 
 class HttpReceiver:
     """`haulier.engine.courier.Receiver` behind a URL."""
+
+    patience_s = GIVE_UP_S
 
     def __init__(
         self, endpoint: Endpoint, *, client: httpx2.AsyncClient, clock: Clock, find: Resolve = resolve

@@ -4,34 +4,52 @@ import asyncio
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from haulier.cli.journal import HomeDirectory, JournalFile, LogForm, journal_path, log_to_stderr, open_manager
+from haulier.cli.journal import (
+    GiveUp,
+    HomeDirectory,
+    JournalFile,
+    LogForm,
+    journal_path,
+    log_to_stderr,
+    open_manager,
+)
 from haulier.cli.outcome import DONE, explain, run, tell
 from haulier.cli.push import To
 from haulier.core.errors import HaulierError
 
 if TYPE_CHECKING:
-    from haulier.sender import UploadManager
+    from haulier.adapters.watched_files import Revision, WatchedFiles
+    from haulier.engine.send import UploadManager
 
 QUIET_S: Final = 5.0
 """How long a file has to be left alone: what writes pauses less."""
+AGAIN_S: Final = 30.0
+"""When to try again what could not be queued."""
+WATCHED: Final = ".watched"
+"""What the name of the file has more than the journal's beside it that keeps what was queued."""
 LOOK_S: Final = 1.0
 """How often a watched folder is looked at."""
 
 
-def agent(journal: JournalFile = None, log_form: LogForm = "console", home: HomeDirectory = None) -> None:
+def agent(
+    journal: JournalFile = None,
+    give_up_s: GiveUp = None,
+    log_form: LogForm = "console",
+    home: HomeDirectory = None,
+) -> None:
     """Run the transfer queue until SIGTERM or Ctrl-C."""
     log_to_stderr(log_form)
 
     async def work() -> int:
-        async with open_manager(journal, home, lambda role: role.REQUIRED):
+        async with open_manager(journal, home, lambda role: role.REQUIRED, give_up_s=give_up_s):
             print(f"haulier agent ready, journal {journal_path(journal, home)}", flush=True)
             await _stopped()
         return DONE
@@ -45,6 +63,7 @@ def watch(
     ],
     to: To,
     journal: JournalFile = None,
+    give_up_s: GiveUp = None,
     log_form: LogForm = "console",
     home: HomeDirectory = None,
 ) -> None:
@@ -60,8 +79,15 @@ def watch(
     log_to_stderr(log_form)
 
     async def work() -> int:
-        async with open_manager(journal, home, lambda role: role.WHEN_FREE) as manager:
-            watching = asyncio.get_running_loop().create_task(_Watch(manager, folder, to).run())
+        from haulier.adapters.watched_files import WatchedFiles
+
+        place = journal_path(journal, home)
+        known = WatchedFiles(place.with_name(place.name + WATCHED), folder.absolute(), to)
+        async with (
+            open_manager(journal, home, lambda role: role.WHEN_FREE, give_up_s=give_up_s) as manager,
+            _opened(known),
+        ):
+            watching = asyncio.get_running_loop().create_task(Watch(manager, known, folder, to).run())
             print(f"haulier watch ready, journal {journal_path(journal, home)}", flush=True)
             stopped = asyncio.get_running_loop().create_task(_stopped())
             await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,28 +117,50 @@ class Seen:
     path: str
     name: str
     """Below the folder, with `/`."""
-    revision: tuple[int, int, int, int]
+    revision: "Revision"
 
 
-class _Watch:
-    def __init__(self, manager: "UploadManager", folder: Path, to: str) -> None:
+class Watch:
+    """Queues the files of a folder.
+
+    Rule 1: a file counts as queued once it is, and that is kept for as long as the file is there: it is not sent again as it
+            is, however old its result.
+    Rule 2: what cannot be queued is told once, and tried again.
+    """
+
+    def __init__(self, manager: "UploadManager", known: "WatchedFiles", folder: Path, to: str) -> None:
+        """Take the parts; `known` is open."""
         self._manager = manager
+        self._known = known
         self._folder = folder.absolute()
         self._to = to
-        self._quiet_since: dict[str, tuple[tuple[int, int, int, int], float]] = {}
-        self._queued: dict[str, tuple[int, int, int, int]] = {}
+        self._quiet_since: dict[str, tuple[Revision, float]] = {}
+        self._queued: dict[str, Revision] = {}
+        self._told: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look for ever."""
+        self._queued = await self._known.load()
         loop = asyncio.get_running_loop()
         while True:
             seen = await asyncio.to_thread(lambda: list(_files(self._folder)))
-            for each in self._quiet(seen, now=loop.time()):
-                await self._queue(each)
+            await self.look(seen, now=loop.time())
             await asyncio.sleep(LOOK_S)
 
+    async def look(self, seen: list[Seen], *, now: float) -> None:
+        """Queue what has not changed for a while, and was not queued as it is."""
+        for each in self._quiet(seen, now=now):
+            try:
+                await self._queue(each)
+            except (HaulierError, OSError) as error:
+                self._put_off(each, explain(error), now=now)
+        gone = self._queued.keys() - self._quiet_since.keys()
+        if gone and seen:  # a folder that is not mounted has nothing in it; that forgets nothing
+            with suppress(HaulierError):
+                await self._known.forget(gone)
+                self._queued = {path: it for path, it in self._queued.items() if path not in gone}
+
     def _quiet(self, seen: list[Seen], *, now: float) -> list[Seen]:
-        """Return what has not changed for a while, and was not queued as it is."""
         before, self._quiet_since = self._quiet_since, {}
         quiet = []
         for each in seen:
@@ -121,16 +169,30 @@ class _Watch:
             self._quiet_since[each.path] = (each.revision, since)
             if now - since >= QUIET_S and self._queued.get(each.path) != each.revision:
                 quiet.append(each)
-        self._queued = {path: self._queued[path] for path in self._quiet_since if path in self._queued}
+        self._told = {path: why for path, why in self._told.items() if path in self._quiet_since}
         return quiet
 
     async def _queue(self, each: Seen) -> None:
+        # Under an id of its revision: if we die before that is kept, the journal knows it.
+        await self._manager.queue(each.path, self._to + each.name, id=_id_of(each, self._to))
+        await self._known.note({each.path: each.revision})
         self._queued[each.path] = each.revision
-        try:
-            # Under an id of its revision: what an earlier watch queued is known, and nothing is sent twice.
-            await self._manager.queue(each.path, self._to + each.name, id=_id_of(each, self._to))
-        except (HaulierError, OSError) as error:
-            tell(f"{each.path}: {explain(error)}")
+        self._told.pop(each.path, None)
+
+    def _put_off(self, each: Seen, why: str, *, now: float) -> None:
+        self._quiet_since[each.path] = (each.revision, now + AGAIN_S - QUIET_S)
+        if self._told.get(each.path) != why:
+            tell(f"{each.path}: {why}")
+        self._told[each.path] = why
+
+
+@asynccontextmanager
+async def _opened(known: "WatchedFiles") -> AsyncIterator[None]:
+    await known.open()
+    try:
+        yield
+    finally:
+        await known.close()
 
 
 def _id_of(each: Seen, to: str) -> str:

@@ -86,7 +86,7 @@ def set_keys(
 
     Keys: quota, owner; min_size, max_size (500000, 10MB, 5GiB); types (image/*,application/pdf); ttl, min_ttl,
     max_ttl (90, 15m, 24h, 7d); digests, digest (sha-256,blake3); admits_users, admits_visitors (true, false);
-    forward (REMOTE:PATH, kept for a later version).
+    forward (REMOTE:PATH: each completed record is sent on).
     """
 
     async def work(accounts: "Accounts") -> None:

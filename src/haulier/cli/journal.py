@@ -39,6 +39,17 @@ HomeDirectory = Annotated[
         help="Where remotes and the default journal are; the platform's user data directory by default.",
     ),
 ]
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        "--transfer-give-up-s",
+        envvar="HAULIER_TRANSFER_GIVE_UP_S",
+        metavar="S",
+        min=1,
+        help="Seconds without progress after which a transfer ends as timed out, where this runs the journal.  "
+        "[default: 86400]",
+    ),
+]
 LogForm = Annotated[str, typer.Option("--log", envvar="HAULIER_LOG", hidden=True, help="console or json.")]
 
 
@@ -72,20 +83,23 @@ def log_to_stderr(form: str = "console", *, quiet: bool = False) -> None:
 
 @asynccontextmanager
 async def open_manager(
-    journal: Path | None, home: Path | None, role: "Callable[[type[Role]], Role]", *, unknown_s: float = 0.0
+    journal: Path | None,
+    home: Path | None,
+    role: "Callable[[type[Role]], Role]",
+    *,
+    give_up_s: float | None = None,
+    unknown_s: float = 0.0,
 ) -> "AsyncIterator[UploadManager]":
     """Start a manager on this user's journal and remotes, and stop it at the end."""
+    from haulier.core.verdict import GIVE_UP_S
     from haulier.engine.send import Role
-    from haulier.engine.send_runner import SendLimits
-    from haulier.engine.slots import SlotLimits
     from haulier.sender import UploadManager
 
     places = open_places(home)
-    slots = SlotLimits(total=5, per_line=4, reserved=1, lines=places.slots())
     manager = UploadManager(
         journal_path(journal, home),
         places,
-        limits=SendLimits(slots=slots, policies=places.policies()),
+        limits=places.limits(give_up_s=GIVE_UP_S if give_up_s is None else give_up_s),
         role=role(Role),
         unknown_s=unknown_s,
     )

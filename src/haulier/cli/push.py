@@ -10,6 +10,7 @@ import typer
 
 from haulier.cli.display import Bars, FileBar, Report
 from haulier.cli.journal import (
+    GiveUp,
     HomeDirectory,
     JournalFile,
     code_of,
@@ -86,6 +87,7 @@ def push(
         ),
     ] = None,
     journal: JournalFile = None,
+    give_up_s: GiveUp = None,
     as_json: Json = False,
     home: HomeDirectory = None,
 ) -> None:
@@ -102,7 +104,7 @@ def push(
 
     async def work() -> int:
         async with open_manager(
-            journal, home, lambda role: role.NEVER if no_wait else role.WHEN_FREE
+            journal, home, lambda role: role.NEVER if no_wait else role.WHEN_FREE, give_up_s=give_up_s
         ) as manager:
             sending = _Push(manager, as_json=as_json, timeout_s=timeout)
             queued = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from haulier.cli.journal import (
+    GiveUp,
     HomeDirectory,
     JournalFile,
     code_of,
@@ -100,6 +101,7 @@ def wait(
         typer.Option(envvar="HAULIER_TIMEOUT", min=0, metavar="S", help="Seconds; they go on after that."),
     ] = None,
     journal: JournalFile = None,
+    give_up_s: GiveUp = None,
     as_json: Json = False,
     home: HomeDirectory = None,
 ) -> None:
@@ -113,7 +115,9 @@ def wait(
         from haulier.engine.send import UNKNOWN_S
 
         codes: set[int] = set()
-        async with open_manager(journal, home, lambda role: role.WHEN_FREE, unknown_s=UNKNOWN_S) as manager:
+        async with open_manager(
+            journal, home, lambda role: role.WHEN_FREE, give_up_s=give_up_s, unknown_s=UNKNOWN_S
+        ) as manager:
 
             async def wait_one(transfer: str) -> None:
                 try:

@@ -199,7 +199,8 @@ class Dispatch:
 
     def halt(self, *, now: float) -> "Dispatch":
         """Return the row after its attempt was stopped: by what is wanted of it, or because its runner ends."""
-        return self.moved(self.transfer.requeue(), now=now).obey(now=now)
+        begun = self.transfer.phase is not Phase.QUEUED
+        return (self.moved(self.transfer.requeue(), now=now) if begun else self).obey(now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ Rule 3: ranks depend on the time, but on one shelf (one priority, one kind) the 
 """
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -142,12 +142,6 @@ class RankedQueue(Generic[K]):
         if not self._lines[entry.line]:
             del self._lines[entry.line]
         return entry
-
-    def prioritize(self, key: K, priority: int) -> None:
-        """Give the entry another priority; what it has waited counts on, a bump does not."""
-        entry = self.remove(key)
-        if entry is not None:
-            self.add(replace(entry, priority=priority))
 
     def bump(self, key: K) -> None:
         """Make the entry, if it is there, the first of its priority."""

@@ -17,8 +17,20 @@ from typing import Final
 MAX_RETRY_AFTER_S: Final = 300.0
 """Longest that a `Retry-After` is obeyed: the upper end of our own back-off (sending to remotes)."""
 
+_DOUBLINGS: Final = 20
+"""After these every delay is at its cap, and numbers stay small."""
+
 Chance = Callable[[], float]
 """Returns a number in [0, 1); `random.Random(seed).random` is one."""
+
+
+def is_due(at: float, *, now: float) -> bool:
+    """Whether a try that was put off until `at` may be made.
+
+    Nothing is put off for longer than `MAX_RETRY_AFTER_S`. What is still further away was so by a clock that has been set
+    back since, and is due.
+    """
+    return at <= now or at > now + MAX_RETRY_AFTER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +44,20 @@ class RetryPolicy:
     cap_s: float = 30.0
     """Upper bound of every delay."""
 
+    def delay(self, failures: int, chance: Chance, *, at_least: float = 0.0) -> float:
+        """Return how long to wait after that many failures in a row; `at_least` is what the other side asks for."""
+        bound = min(self.base_s * float(1 << min(failures - 1, _DOUBLINGS)), self.cap_s)
+        return max(chance() * bound, min(at_least, MAX_RETRY_AFTER_S))
+
     def delays(self, chance: Chance) -> Iterator[float]:
         """Yield the delay before each further try; ends when the budget is used up."""
-        bound = self.base_s
-        for _ in range(self.retries):
-            yield chance() * min(bound, self.cap_s)
-            bound = min(bound * 2, self.cap_s)
+        for failures in range(1, self.retries + 1):
+            yield self.delay(failures, chance)
+
+
+BACK_OFF: Final = RetryPolicy(base_s=1.0, cap_s=300.0)
+"""For what is written down and tried again for hours or days: transfers, deliveries. Its owner says when it gives up, by
+the time that has passed."""
 
 
 class Patience:

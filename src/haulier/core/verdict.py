@@ -17,12 +17,9 @@ from haulier.core.errors import (
     SourceChanged,
     StorageError,
 )
-from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
-from haulier.core.transfer import Outcome
+from haulier.core.retry import BACK_OFF, Chance
+from haulier.core.transfer import Outcome, Phase
 
-FIRST_DELAY_S: Final = 1.0
-LAST_DELAY_S: Final = 300.0
-"""Bounds of the delay after the first failure, and after many; they double in between, with full jitter."""
 GIVE_UP_S: Final = 24 * 3600.0
 """Seconds of failing without any confirmed progress after which a transfer ends."""
 MAX_RESTARTS: Final = 10
@@ -40,12 +37,6 @@ ENDS: Final[dict[type[BaseException], Outcome]] = {
 """Errors that end a transfer, and how; a changed source does so only when it may not begin anew."""
 PASSES: Final[tuple[type[HaulierError], ...]] = (RemoteSessionLost, StorageError)
 """Errors that can pass although they are not of the remote; of the others their own `retryable` says so."""
-
-
-def delay_after(failures: int, chance: Chance, *, at_least: float = 0.0) -> float:
-    """Return how long to wait after that many failures in a row; `at_least` is what the remote asks for."""
-    bound = min(FIRST_DELAY_S * float(1 << min(failures - 1, 20)), LAST_DELAY_S)
-    return max(chance() * bound, min(at_least, MAX_RETRY_AFTER_S))
 
 
 def may_restart(row: Dispatch, error: BaseException) -> bool:
@@ -69,13 +60,7 @@ def settle(
     | the file cannot be read | errored |
     | anything else is a mistake of ours | errored |
     """
-    reason = _words(error)
-    failed = replace(
-        row,
-        failures=row.failures + 1,
-        stalled_at=now if row.stalled_at is None else row.stalled_at,
-        error=reason,
-    )
+    failed, reason = _failed(row, error, now=now)
     if isinstance(error, PeerBlocked):
         wanted = Wanted.PAUSE if row.wanted is Wanted.RUN else row.wanted
         return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
@@ -85,6 +70,27 @@ def settle(
     return failed.moved(row.transfer.end(outcome, now=now, reason=reason), now=now)
 
 
+def stumble(
+    row: Dispatch, error: BaseException, *, now: float, chance: Chance, give_up_s: float = GIVE_UP_S
+) -> Dispatch:
+    """Return the row after a mistake of ours outside of any attempt: it says nothing about the file or its remote.
+
+    It rests as after an error that can pass, ever longer, and ends as timed out when that goes on for `give_up_s`.
+    """
+    if not row.live:
+        return row
+    if row.transfer.phase is not Phase.QUEUED:
+        row = row.moved(row.transfer.requeue(), now=now)
+    failed, reason = _failed(row, error, now=now)
+    return _back_off(failed, reason, 0.0, now, chance, give_up_s)
+
+
+def _failed(row: Dispatch, error: BaseException, *, now: float) -> tuple[Dispatch, str]:
+    reason = _words(error)
+    stalled_at = now if row.stalled_at is None else row.stalled_at
+    return replace(row, failures=row.failures + 1, stalled_at=stalled_at, error=reason), reason
+
+
 def _back_off(  # noqa: PLR0917 - private, and called once
     row: Dispatch, reason: str, at_least: float, now: float, chance: Chance, give_up_s: float
 ) -> Dispatch:
@@ -92,7 +98,7 @@ def _back_off(  # noqa: PLR0917 - private, and called once
     ends_at = row.stalled_at + give_up_s
     if now >= ends_at:
         return time_out(row, now=now, give_up_s=give_up_s)
-    due = min(now + delay_after(row.failures, chance, at_least=at_least), ends_at)
+    due = min(now + BACK_OFF.delay(row.failures, chance, at_least=at_least), ends_at)
     return row.moved(row.transfer.wait_until(due, reason), now=now)
 
 

@@ -4,7 +4,7 @@ Rule 1: the receiver's row says how far it has come. It moves on after the recei
         crash in between brings that event again, and none is left out.
 Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
 Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
-        taken within `GIVE_UP_S` is given up, told in the log, and the next one has its turn.
+        taken within its patience is given up, told in the log, and the next one has its turn.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 
 from haulier.core.errors import HaulierError
 from haulier.core.event import Event, EventKind, Position, Told
-from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
+from haulier.core.retry import BACK_OFF, Chance, is_due
 from haulier.core.upload import UploadDetails
 from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import UNSETTLED_S, Feed
@@ -27,11 +27,9 @@ log = structlog.get_logger()
 
 LOOK_S: Final = 5.0
 """How often a process that does not deliver looks whether the one that does still lives."""
-FIRST_DELAY_S: Final = 1.0
-LAST_DELAY_S: Final = 300.0
-"""Bounds of the delay after the first failure, and after many; they double in between, with full jitter."""
 GIVE_UP_S: Final = 3 * 24 * 3600.0
-"""How old an undelivered event may become: a long weekend. Precedent: Stripe tries for three days."""
+"""How old an event may become that somebody outside does not take: a long weekend. Precedent: Stripe tries for three
+days."""
 
 
 class ReceiverFailed(Exception):
@@ -55,6 +53,11 @@ class Receiver(Protocol):
         """What it wants to hear of."""
         ...
 
+    @property
+    def patience_s(self) -> float | None:
+        """How old an event may become before it is given up; None when none ever is."""
+        ...
+
     async def receive(self, told: Told) -> None:
         """Take an event; perhaps one that it had before.
 
@@ -68,6 +71,7 @@ class HookReceiver:
 
     name = "on_record"
     kinds = frozenset(EventKind)
+    patience_s = GIVE_UP_S
 
     def __init__(self, hook: OnRecord) -> None:
         self._hook = hook
@@ -122,7 +126,7 @@ class Courier:
             while (wait_s := await self.step()) == 0:
                 pass
         except HaulierError as error:
-            log.warning("webhook.halted", receiver=self._receiver.name, error=str(error))
+            log.warning("delivery.halted", receiver=self._receiver.name, error=str(error))
             return LOOK_S
         return wait_s
 
@@ -131,10 +135,9 @@ class Courier:
         delivery = await self._mine()
         if delivery is None:
             return LOOK_S
-        due_in = delivery.due_at - self._clock.now()
-        if due_in > 0:
-            # A clock that was set back must not make it wait for longer than any delay.
-            return min(due_in, LAST_DELAY_S)
+        now = self._clock.now()
+        if not is_due(delivery.due_at, now=now):
+            return delivery.due_at - now
         found, settled = await self._work.read(lambda tx: tx.events.after(delivery.position, limit=1))
         if not found:
             return None if settled else UNSETTLED_S
@@ -163,14 +166,18 @@ class Courier:
             await self._receive(told.event, told)
         except ReceiverFailed as failure:
             return await self._postpone(delivery, told.event, failure)
+        except Exception as error:
+            log.exception("delivery.mistake", receiver=self._receiver.name)
+            return await self._postpone(delivery, told.event, ReceiverFailed(repr(error)))
         await self._advance(delivery, told.position)
         return 0.0
 
     async def _receive(self, event: Event, told: Told) -> None:
         if event.kind not in self._receiver.kinds:
             return
-        if event.created_at < self._clock.now() - GIVE_UP_S:
-            log.error("webhook.given_up", receiver=self._receiver.name, place=str(told.position))
+        patience_s = self._receiver.patience_s
+        if patience_s is not None and event.created_at < self._clock.now() - patience_s:
+            log.error("delivery.given_up", receiver=self._receiver.name, place=str(told.position))
             return
         await self._receiver.receive(told)
 
@@ -182,10 +189,9 @@ class Courier:
 
     async def _postpone(self, delivery: Delivery, event: Event, failure: ReceiverFailed) -> float:
         failures = delivery.failures + 1
-        bound = min(FIRST_DELAY_S * float(1 << min(failures - 1, 20)), LAST_DELAY_S)
-        delay = max(self._chance() * bound, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
+        delay = BACK_OFF.delay(failures, self._chance, at_least=failure.retry_after_s)
         log.warning(
-            "webhook.failed",
+            "delivery.failed",
             receiver=self._receiver.name,
             record=event.record,
             failures=failures,

@@ -11,7 +11,7 @@ One module although it is long: it is the whole interface, and most of it is wha
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,18 +27,28 @@ from haulier.core.errors import (
     JournalBusy,
     StorageError,
     TransferNotFound,
-    TransferTimeout,
 )
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
-from haulier.engine.background import Background
+from haulier.engine.background import Background, finish_anyway
+from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import change_row, insert, remove, require
-from haulier.engine.send_runner import BATCH, SendLimits, SendRunner, wait_or_sleep
+from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
+from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
 from haulier.engine.send_watch import Changed, Happening, Lagged, Progress, Readers, Watchers
 from haulier.engine.slots import SlotLimits
 from haulier.engine.throttle import Bandwidth
-from haulier.ports import Clock, Identifiers, Journal, JournalQuery, JournalRows, LocalFiles, Remotes
+from haulier.ports import (
+    Clock,
+    Identifiers,
+    Journal,
+    JournalPage,
+    JournalQuery,
+    JournalRows,
+    LocalFiles,
+    Remotes,
+)
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -49,6 +59,8 @@ UNKNOWN_S: Final = 5.0
 """How long a wait for an id that nobody has queued yet waits for that to happen."""
 STOP_GRACE_S: Final = 30.0
 """How long transfers that are past the point of no return may take to come to their end."""
+WRITE_S: Final = 20.0
+"""How long a write may take that nobody waits for any more: twice as long as another process may hold the journal."""
 LIST: Final = 100
 """Rows of a page."""
 
@@ -103,16 +115,19 @@ class UploadManager:
             role: whether this process runs the journal.
             unknown_s: how long `wait` waits for an id that nobody has queued.
         """
-        self._journal = journal
+        self._file = journal
+        self._journal = SharedJournal(journal)
         self._remotes = remotes
         self._files = files
         self._clock = clock
         self._ids = ids
         self._role = role
-        self._unknown_s = unknown_s
         self._limits = limits or SendLimits()
         self._bandwidth = Bandwidth(clock)
         self._watchers = Watchers()
+        self._waiting = WaitingRoom(
+            self._journal, self._watchers, clock, unknown_s=unknown_s, snapshot=self._snapshot
+        )
         self._readers = Readers()
         self._background = Background()
         self._listening: asyncio.Task[None] | None = None
@@ -120,7 +135,7 @@ class UploadManager:
         self._runner: SendRunner | None = None
         self._make_runner = partial(
             SendRunner,
-            journal,
+            self._journal,
             remotes,
             files=files,
             clock=clock,
@@ -128,9 +143,7 @@ class UploadManager:
             throttle=self._bandwidth,
             audience=self,
         )
-        self._seen = 0
-        self._own: set[int] = set()
-        self._others = 0
+        self._take_at = 0.0
 
     # --- its life --------------------------------------------------------------------------------------
 
@@ -143,21 +156,23 @@ class UploadManager:
         """
         if self._listening is not None:
             return
-        await self._journal.open()
+        await self._file.open()
         try:
             self._readers.reopen()
-            self._others = await self._journal.commits_of_others()
-            self._seen = await self._journal.read(lambda rows: rows.revision())
+            await self._journal.begin()
             await self._take_over()
             if self._role is Role.REQUIRED and self._runner is None:
-                raise JournalBusy(await self._journal.holder() or "unknown")
+                raise JournalBusy(await self._file.holder() or "unknown")
         except BaseException:
-            await self._journal.close()
+            await self._file.close()
             raise
+        self._waiting.open = True
         self._listening = self._background.start(self._listen(), name="send.listen")
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Save what runs, and let go of the journal; a second call is harmless, and `start` works again.
+
+        Whoever still waits for a transfer then gets StorageUnavailable: it goes on, but not here.
 
         Args:
             grace_s: seconds that transfers past the point of no return have to come to their end.
@@ -167,12 +182,14 @@ class UploadManager:
             return
         await _cancel(listening)
         running, self._running = self._running, None
-        runner, self._runner = self._runner, None
-        if running is not None and runner is not None:
+        if running is not None:
             await _cancel(running)
+        runner, self._runner = self._runner, None
+        if runner is not None:
             await runner.stop(grace_s=grace_s)
         self._readers.close()
-        await self._journal.close()
+        self._waiting.open = False
+        await self._file.close()
         self._watchers.wake_all()
 
     async def __aenter__(self) -> Self:
@@ -187,16 +204,32 @@ class UploadManager:
         """Whether this process runs the journal."""
         return self._runner is not None
 
+    @property
+    def limits(self) -> SendLimits:
+        """How many run at once here, and how long things are kept."""
+        return self._limits
+
     async def holder(self) -> str | None:
         """Return who runs the journal; None when nobody does."""
-        return await self._journal.holder()
+        return await self._file.holder()
 
     async def _take_over(self) -> None:
-        if self._role is Role.NEVER or not await self._journal.take():
+        if self._role is Role.NEVER or self._clock.monotonic() < self._take_at or not await self._file.take():
             return
         log.info("send.runs")
         self._runner = self._make_runner(limits=self._limits)
-        self._running = self._background.start(self._runner.run(), name="send.run")
+        self._running = self._background.start(self._run(self._runner), name="send.run")
+
+    async def _run(self, runner: SendRunner) -> None:
+        """Run the journal; whatever mistake of ours ends that, somebody else can, and in a while so can we."""
+        try:
+            await runner.run()
+        except Exception:
+            log.exception("send.runner_failed")
+            await runner.stop(grace_s=STOP_GRACE_S)
+            self._take_at = self._clock.monotonic() + AGAIN_S
+            self._runner = None
+            await self._file.give_up()
 
     async def _listen(self) -> None:
         """Look whether others have committed, and whether there is a runner to be."""
@@ -205,25 +238,11 @@ class UploadManager:
             try:
                 if self._runner is None:
                     await self._take_over()
-                await self._hear()
+                await self._journal.hear(self._heard)
             except StorageError as error:
                 log.warning("send.journal_failed", error=str(error))
-
-    async def _hear(self) -> None:
-        own = frozenset(self._own)
-        others = await self._journal.commits_of_others()
-        if others == self._others:
-            self._seen = max(own, default=self._seen)
-        else:
-            while changed := await self._journal.read(
-                lambda rows: rows.changed(after=self._seen, limit=BATCH)
-            ):
-                for revision, transfer_id in changed:
-                    if revision not in self._own:
-                        await self._heard(transfer_id)
-                    self._seen = revision
-            self._others = others
-        self._own.difference_update(own)
+            except Exception:
+                log.exception("send.listen_failed")
 
     async def _heard(self, transfer_id: TransferId) -> None:
         """Another process has written this row."""
@@ -268,10 +287,13 @@ class UploadManager:
                         yield happening
 
     async def _live(self) -> Sequence[Dispatch]:
-        query = JournalQuery(live=True)
-        return [
-            row for _, row in await self._journal.read(lambda rows: rows.list(query, after=None, limit=BATCH))
-        ]
+        query, after, live = JournalQuery(live=True), None, list[Dispatch]()
+        while True:
+            page = await self._journal.read(partial(_read_page, query, after, BATCH))
+            live += [row for _, row in page.rows]
+            if page.next is None:
+                return live
+            after = page.next
 
     # --- queueing --------------------------------------------------------------------------------------
 
@@ -306,6 +328,7 @@ class UploadManager:
 
         Raises:
             InvalidRequest: no such remote, a name that it does not take, or no file that can be sent.
+            SourceChanged: the file was written to while it was looked at.
             OSError: the file is missing or may not be read.
             StorageError: the journal could not be written; nothing is queued.
         """
@@ -344,7 +367,7 @@ class UploadManager:
         Raises:
             TransferNotFound · TransferRemoved
             InvalidRequest: it has not ended, or the file cannot be sent.
-            OSError · StorageError
+            SourceChanged · OSError · StorageError
         """
         row = await self._require(transfer_id)
         if row.live:
@@ -354,28 +377,37 @@ class UploadManager:
         return await self._insert(new)
 
     async def _insert(self, row: Dispatch) -> TransferId:
-        queued, changed = await self._write(partial(insert, row))
-        for each in changed:
-            self._told(each)
-        self._watchers.wake(row.id)
+        def told(result: tuple[TransferId, list[Dispatch]]) -> list[Dispatch]:
+            return result[1]
+
+        queued, _ = await self._write(partial(insert, row), told, wake=row.id)
         log.info("send.queued", transfer=queued, remote=row.remote, joined=queued != row.id)
         return queued
 
-    def _told(self, row: Dispatch | Removed) -> None:
-        """We have written this row: tell it here, and let the runner look, if it is here."""
-        self.changed(row)
-        if self._runner is not None:
-            self._runner.touch(row.id)
+    async def _write(
+        self,
+        work: Callable[[JournalRows], T],
+        told: Callable[[T], Iterable[Dispatch | Removed]],
+        *,
+        wake: TransferId | None = None,
+    ) -> T:
+        """Write, and tell here what was written: both or neither, also when whoever asked is cancelled meanwhile.
 
-    async def _write(self, work: Callable[[JournalRows], T]) -> T:
-        def noting(rows: JournalRows) -> tuple[T, range]:
-            before = rows.revision()
-            result = work(rows)
-            return result, range(before + 1, rows.revision() + 1)
+        What the journal has taken and nobody was told would lie there until the next start: our own commits are not
+        heard.
+        """
 
-        result, revisions = await self._journal.write(noting)
-        self._own.update(revisions)
-        return result
+        async def write_and_tell() -> T:
+            result = await self._journal.write(work)
+            for row in told(result):
+                self.changed(row)
+                if self._runner is not None:
+                    self._runner.touch(row.id)
+            if wake is not None:
+                self._watchers.wake(wake)
+            return result
+
+        return await finish_anyway(write_and_tell(), deadline_s=WRITE_S)
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -394,20 +426,22 @@ class UploadManager:
     ) -> tuple[Sequence[TransferView], int | None]:
         """Return a page of transfers, the newest first, and after what the next page begins; None: this is the last."""
         query = JournalQuery(remote=remote, live=live)
-        found = await self._journal.read(lambda rows: rows.list(query, after=after, limit=limit + 1))
-        views = [replace(self._view(row), number=number) for number, row in found[:limit]]
-        return views, found[limit - 1][0] if len(found) > limit else None
+        page = await self._journal.read(partial(_read_page, query, after, limit))
+        return [replace(self._view(row), number=number) for number, row in page.rows], page.next
 
     def _view(self, row: Dispatch) -> TransferView:
-        if self._runner is None:
-            return TransferView(row, row.transfer.snapshot)
-        snapshot = self._runner.snapshot(row.id) or row.transfer.snapshot
-        return TransferView(row, snapshot, self._runner.order.place(row.id))
+        place = None if self._runner is None else self._runner.order.place(row.id)
+        return TransferView(row, self._snapshot(row), place)
+
+    def _snapshot(self, row: Dispatch) -> Snapshot:
+        running = None if self._runner is None else self._runner.snapshot(row.id)
+        return row.transfer.snapshot if running is None else running
 
     async def wait(self, transfer_id: str, timeout_s: float | None = None) -> Dispatch:
         """Return the transfer's row once it has ended, however long ago that was.
 
-        Errors that can pass are not raised here; whoever wants to see them follows `events`.
+        Errors that can pass are not raised here, those of the journal neither; whoever wants to see them follows
+        `events`.
 
         Args:
             transfer_id: of a transfer, perhaps of one that is about to be queued.
@@ -417,54 +451,13 @@ class UploadManager:
             TransferNotFound: nobody has queued it, after `unknown_s` seconds.
             TransferRemoved: it was removed, before or meanwhile.
             TransferTimeout: it has not ended in time, and goes on.
+            StorageUnavailable: the manager has stopped, or was never started; the transfer is as it was.
         """
-        began = self._clock.monotonic()
-        row = await self._wait_known(TransferId(transfer_id), timeout_s)
-        log.info("send.wait", transfer=row.id, phase=row.transfer.phase.value)
-        with self._watchers.watching(row.id) as woken:
-            while True:
-                woken.clear()
-                row = await self._require(row.id)
-                if not row.live:
-                    waited_s = self._clock.monotonic() - began
-                    log.info(
-                        "send.waited",
-                        transfer=row.id,
-                        outcome=row.transfer.outcome,
-                        waited_s=round(waited_s, 3),
-                    )
-                    return row
-                left_s = None if timeout_s is None else timeout_s - (self._clock.monotonic() - began)
-                if left_s is None:
-                    await woken.wait()
-                elif left_s <= 0:
-                    raise self._too_late(row)
-                else:  # and look once more, for the word of a change may come late
-                    await wait_or_sleep(woken, self._clock, left_s)
-
-    def _too_late(self, row: Dispatch) -> TransferTimeout:
-        snapshot = self._view(row).snapshot
-        return TransferTimeout(row.id, row.transfer.phase, snapshot.done, snapshot.size, row.error)
-
-    async def _wait_known(self, transfer_id: TransferId, timeout_s: float | None) -> Dispatch:
-        began = self._clock.monotonic()
-        bound_s = self._unknown_s if timeout_s is None else min(self._unknown_s, timeout_s)
-        with self._watchers.watching(transfer_id) as woken:
-            while True:
-                woken.clear()
-                found = await self._journal.read(lambda rows: rows.find(transfer_id))
-                if found is not None:
-                    return require(found)
-                waited_s = self._clock.monotonic() - began
-                if waited_s >= bound_s:
-                    raise TransferNotFound(transfer_id, waited_s)
-                await wait_or_sleep(woken, self._clock, bound_s - waited_s)
+        return await self._waiting.wait(TransferId(transfer_id), timeout_s)
 
     async def _require(self, transfer_id: str) -> Dispatch:
         found = await self._journal.read(lambda rows: rows.find(TransferId(transfer_id)))
-        if found is None:
-            raise TransferNotFound(transfer_id, 0.0)
-        return require(found)
+        return require(found, TransferId(transfer_id))
 
     # --- what is wanted --------------------------------------------------------------------------------
 
@@ -507,19 +500,18 @@ class UploadManager:
             TransferNotFound · StorageError
         """
         now = self._clock.now()
-        found = await self._write(partial(remove, TransferId(transfer_id), now))
+        found = await self._write(
+            partial(remove, TransferId(transfer_id), now), lambda found: [] if found is None else [found]
+        )
         if found is None:
             raise TransferNotFound(transfer_id, 0.0)
-        self._told(found)
 
     async def _change(self, transfer_id: str, change: Callable[[Dispatch], Dispatch]) -> Dispatch:
-        found, changed = await self._write(partial(change_row, TransferId(transfer_id), change))
-        if found is None:
-            raise TransferNotFound(transfer_id, 0.0)
-        row = require(found)
-        if changed:
-            self._told(row)
-        return row
+        found, _ = await self._write(
+            partial(change_row, TransferId(transfer_id), change),
+            lambda result: [result[0]] if result[0] is not None and result[1] else [],
+        )
+        return require(found, TransferId(transfer_id))
 
     def set_bandwidth(self, bytes_per_s: float | None) -> None:
         """Bound the bytes per second of all transfers that run here, from now on; None is no bound."""
@@ -551,6 +543,10 @@ def _check_id(text: str | None) -> TransferId | None:
     if not 0 < len(text) <= MAX_ID or not text.isascii() or not text.isprintable() or " " in text:
         raise InvalidRequest.of("id", f"must be 1 to {MAX_ID} visible ASCII characters")
     return TransferId(text)
+
+
+def _read_page(query: JournalQuery, after: int | None, limit: int, rows: JournalRows) -> JournalPage:
+    return rows.list(query, after=after, limit=limit)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -2,12 +2,14 @@
 
 Rule 1: of one target only the eldest stands in the queue; the next one stands there when that has ended.
 Rule 2: a remote that has asked to wait is passed over, by everybody, until its time is over. Waiting holds no slot.
+Rule 3: a clock that is set back lets nobody wait for longer than the longest delay.
 """
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from haulier.core.fairness import Entry, RankedQueue
+from haulier.core.retry import is_due
 from haulier.core.transfer import Phase, TransferId
 from haulier.engine.slots import Lease, Slots
 from haulier.ports import Waiting
@@ -25,6 +27,7 @@ class SendOrder:
         self._due: list[tuple[float, int, TransferId]] = []
         self._due_at: dict[TransferId, float] = {}
         self._count = 0
+        self._latest = 0.0
         self._holds: dict[str, float] = {}
 
     def __contains__(self, transfer_id: TransferId) -> bool:
@@ -70,12 +73,12 @@ class SendOrder:
 
     def hold(self, remote: str, until: float) -> None:
         """Let the remote be, until then; never less long than was asked for before."""
-        self._holds[remote] = max(until, self._holds.get(remote, 0.0))
+        self._holds[remote] = max(until, self.held_until(remote) or 0.0)
 
     def held_until(self, remote: str) -> float | None:
         """Return until when the remote is let be; None when it is not."""
         until = self._holds.get(remote)
-        if until is not None and until <= self._now():
+        if until is not None and is_due(until, now=self._now()):
             del self._holds[remote]
             return None
         return until
@@ -103,7 +106,25 @@ class SendOrder:
             if self._due_at.get(transfer_id) == at:
                 del self._due_at[transfer_id]
                 due.append(transfer_id)
+        if now < self._latest:
+            due += self._take_left_behind(now)
+        self._latest = now
         return due
+
+    def _take_left_behind(self, now: float) -> list[TransferId]:
+        """The clock was set back: take out retries that are due only because of the time that it showed before."""
+        left = [name for name, at in self._due_at.items() if self._retries(name) and is_due(at, now=now)]
+        for transfer_id in left:
+            del self._due_at[transfer_id]
+        return left
+
+    def _retries(self, transfer_id: TransferId) -> bool:
+        return transfer_id not in self._known or self._known[transfer_id].phase is Phase.WAITING_RETRY
+
+    def look_again(self, transfer_id: TransferId, at: float) -> None:
+        """Let it be until then; nothing is known of it that could be relied on."""
+        self._unqueue(transfer_id)
+        self._wake_at(transfer_id, at)
 
     def next_due_at(self) -> float | None:
         """Return when somebody's time comes, or a remote may be asked again; None when nobody's does."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue
-from haulier.core.errors import TransferRemoved
+from haulier.core.errors import TransferNotFound, TransferRemoved
 from haulier.core.transfer import TransferId
 from haulier.ports import JournalRows, Waiting
 
@@ -51,8 +51,10 @@ def remove(transfer_id: TransferId, now: float, rows: JournalRows) -> Dispatch |
     return gone
 
 
-def require(found: Dispatch | Removed) -> Dispatch:
-    """Return the row. Raises TransferRemoved."""
+def require(found: Dispatch | Removed | None, transfer_id: TransferId) -> Dispatch:
+    """Return the row that was found under that id. Raises TransferNotFound · TransferRemoved."""
+    if found is None:
+        raise TransferNotFound(transfer_id, 0.0)
     if isinstance(found, Removed):
         raise TransferRemoved(found.id, found.reason)
     return found
@@ -66,9 +68,17 @@ def read_waiting(after: int, limit: int, rows: JournalRows) -> Sequence[Waiting]
 def save_row(
     mine: Dispatch, change: Change, now: float, rows: JournalRows
 ) -> tuple[Dispatch, Dispatch | Removed]:
-    """Change a row, as its runner; return it, and what is left of it when it was to be forgotten."""
+    """Change a row, as its runner; return it, and what is left of it when it was to be forgotten.
+
+    A transfer ends once: what the journal has as ended, or as removed, stays so. The runner may not know that yet, when it
+    was stopped while that very row was being written.
+    """
     theirs = rows.find(mine.id)
-    row = change(mine.merged(theirs) if isinstance(theirs, Dispatch) else mine)
+    if isinstance(theirs, Removed):
+        return replace(mine, wanted=Wanted.REMOVE), theirs
+    if theirs is not None and not theirs.live:
+        return theirs, remove_if_wanted(rows, theirs, now=now)
+    row = change(mine if theirs is None else mine.merged(theirs))
     rows.put(row)
     return row, remove_if_wanted(rows, row, now=now)
 

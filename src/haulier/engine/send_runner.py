@@ -20,15 +20,17 @@ import structlog
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import HaulierError, PeerBlocked, StorageError
 from haulier.core.outgoing import VerifyPolicy
-from haulier.core.retry import MAX_RETRY_AFTER_S, Chance
+from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
 from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
-from haulier.core.verdict import GIVE_UP_S, may_restart, settle, time_out
+from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
 from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHeld
+from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
 from haulier.engine.send_rows import forget_session, read_waiting, remove_if_wanted, save_row
+from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
-from haulier.ports import Clock, Journal, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
+from haulier.ports import Clock, JournalPage, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
 
 log = structlog.get_logger()
 
@@ -37,8 +39,6 @@ BATCH: Final = 1000
 DAY_S: Final = 24 * 3600.0
 CLEAN_S: Final = 10.0
 """How long the remote may take to give up a session: longer than an answer takes, short enough for who waits."""
-AGAIN_S: Final = 5.0
-"""When to try again what the journal itself could not take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class SendLimits:
     retention_s: float = 30 * DAY_S
     """How long a result can be read, and that a transfer was removed."""
     policies: Mapping[str, VerifyPolicy] = field(default_factory=dict)
-    """How what a remote holds is compared; strictly where nothing is said."""
+    """How what a remote holds is compared; asked anew for each attempt. Strictly where nothing is said."""
 
 
 class Audience(Protocol):
@@ -74,6 +74,8 @@ class _Run:
     committing: bool = False
     stopping: bool = False
     moving: int = 0
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Parallel chunks are confirmed one after the other: each starts from what the one before it has saved."""
 
     def stop(self) -> None:
         """Cut it short, unless it is past the point of no return."""
@@ -88,7 +90,8 @@ class _Run:
 
     async def save(self, change: Change, *, durable: bool = True) -> Dispatch:
         """Change the row, as an attempt does."""
-        self.row = await self.runner.save(self.row, change, durable=durable)
+        async with self.saving:
+            self.row = await self.runner.save(self.row, change, durable=durable)
         if self.row.to_be_stopped and self.row.live:
             self.stop()  # whoever wanted that may be another process, which we have not heard yet
         return self.row
@@ -122,7 +125,7 @@ class SendRunner:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: SharedJournal,
         remotes: Remotes,
         *,
         files: LocalFiles,
@@ -147,6 +150,7 @@ class SendRunner:
         self._touched: dict[TransferId, None] = {}
         self._kicked = asyncio.Event()
         self._prune_at = 0.0
+        self._leftovers: asyncio.Task[None] | None = None
         self._stopping = False
 
     def touch(self, transfer_id: TransferId) -> None:
@@ -167,7 +171,6 @@ class SendRunner:
     async def run(self) -> None:
         """Run until cancelled; then call `stop`."""
         await self._persist(self._load)
-        self._background.start(self._clean_leftovers(), name="send.leftovers")
         while True:
             self._kicked.clear()
             await self._persist(self._step)
@@ -238,6 +241,8 @@ class SendRunner:
             except StorageError:
                 self._touched[transfer_id] = None
                 raise
+            except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
+                await self._stumble(transfer_id, error)
         await self._prune()
         while not self._stopping and (found := self.order.start_next()) is not None:
             entry, lease = found
@@ -278,7 +283,7 @@ class SendRunner:
         if (
             transfer.phase is Phase.WAITING_RETRY
             and transfer.retry_at is not None
-            and transfer.retry_at <= now
+            and is_due(transfer.retry_at, now=now)
         ):
             new = new.moved(transfer.requeue(), now=now)
         elif transfer.phase is Phase.BLOCKED and now >= self._gives_up_at(new):
@@ -300,6 +305,29 @@ class SendRunner:
             due_at = self._gives_up_at(found)
         self.order.put(Waiting.of(found), due_at=due_at)
 
+    async def _stumble(self, transfer_id: TransferId, error: Exception) -> None:
+        """A mistake of ours: let this transfer rest, and the others go on."""
+        log.error("send.mistake", transfer=transfer_id, exc_info=error)
+        try:
+            found = await self._journal.write(partial(self._let_rest, transfer_id, error))
+            if found is not None:
+                self.audience.changed(found)
+            self._stand(transfer_id, found)
+        except Exception as another:
+            log.error("send.mistake", transfer=transfer_id, exc_info=another)
+            self.order.look_again(transfer_id, self._clock.now() + AGAIN_S)
+
+    def _let_rest(
+        self, transfer_id: TransferId, error: Exception, rows: JournalRows
+    ) -> Dispatch | Removed | None:
+        row, now = rows.find(transfer_id), self._clock.now()
+        if not isinstance(row, Dispatch) or row.id != transfer_id:
+            return row if isinstance(row, Removed) else None
+        new = stumble(row, error, now=now, chance=self._chance, give_up_s=self._limits.give_up_s)
+        if new is not row:
+            rows.put(new)
+        return remove_if_wanted(rows, new, now=now)
+
     def _gives_up_at(self, row: Dispatch) -> float:
         assert row.stalled_at is not None, row.id
         return row.stalled_at + self._limits.give_up_s
@@ -312,6 +340,8 @@ class SendRunner:
             # What the journal last took is what the row says; it is gone on with from there.
             log.warning("send.journal_failed", transfer=transfer_id, error=str(error))
             await self._clock.sleep(AGAIN_S)
+        except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
+            await self._stumble(transfer_id, error)
         finally:
             self._runs.pop(transfer_id, None)
             self.touch(transfer_id)
@@ -416,12 +446,21 @@ class SendRunner:
         except (HaulierError, TimeoutError) as error:
             log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
             return False
+        except Exception:
+            log.exception("send.session_left", transfer=row.id, remote=row.remote)
+            return False
         return True
 
     async def _clean_leftovers(self) -> None:
         """Cancel the sessions of transfers that ended while nobody could."""
-        for row in await self._journal.read(lambda rows: rows.leftovers(limit=BATCH)):
-            await self._clean(row)
+        after: int | None = None
+        while True:
+            page = await self._journal.read(partial(_read_leftovers, after, BATCH))
+            for _, row in page.rows:
+                await self._clean(row)
+            if page.next is None:
+                return
+            after = page.next
 
     async def _clean(self, row: Dispatch) -> None:
         remote = self._remotes.get(row.remote)
@@ -429,10 +468,13 @@ class SendRunner:
             await self._journal.write(partial(forget_session, row.id))
 
     async def _prune(self) -> None:
+        """Once a day: forget what is old, and try again to give up what was left at remotes."""
         now = self._clock.now()
-        if now < self._prune_at:
+        if now < self._prune_at <= now + DAY_S:  # further away: the clock was set back
             return
         self._prune_at = now + DAY_S
+        if self._leftovers is None or self._leftovers.done():
+            self._leftovers = self._background.start(self._clean_leftovers(), name="send.leftovers")
         before = now - self._limits.retention_s
         while await self._journal.write(lambda rows: rows.prune(before=before, limit=BATCH)) == BATCH:
             pass
@@ -446,13 +488,5 @@ def _may_run(row: Dispatch) -> bool:
     return row.transfer.phase is Phase.QUEUED and (row.wanted is Wanted.RUN or row.transfer.past_return)
 
 
-async def wait_or_sleep(event: asyncio.Event, clock: Clock, seconds: float) -> None:
-    """Wait for the event, for that long at most."""
-    loop = asyncio.get_running_loop()
-    waiting = {loop.create_task(event.wait()), loop.create_task(clock.sleep(seconds))}
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+def _read_leftovers(after: int | None, limit: int, rows: JournalRows) -> JournalPage:
+    return rows.leftovers(after=after, limit=limit)

@@ -9,7 +9,7 @@ Rule 3: everything here happens on one event loop, between two awaits; so no ste
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -49,8 +49,8 @@ class SlotLimits:
     per_line: int
     reserved: int = 0
     """Of the total, those that only small files may take; they may idle."""
-    lines: dict[str, int] = field(default_factory=dict)
-    """Lines with a limit of their own."""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Lines with a limit of their own; asked anew each time."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.reserved <= max(0, self.total - 1), "files that are not small need a slot, too"

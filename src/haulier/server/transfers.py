@@ -4,6 +4,7 @@ The transfers of the Soulseek node beside the service are here too: listed among
 wanted of them is passed on.
 """
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -339,7 +340,7 @@ async def transfer_messages(manager: UploadManager) -> AsyncGenerator[Message, N
             if isinstance(happening, Changed):
                 yield _told(happening.row)
             elif isinstance(happening, Removed):
-                yield Message(name="transfer.removed", data=f'{{"id":"{happening.id}"}}')
+                yield Message(name="transfer.removed", data=json.dumps({"id": happening.id}))
             elif isinstance(happening, Progress):
                 view = await manager.get(happening.id)
                 if view is not None:

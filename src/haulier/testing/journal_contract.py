@@ -190,21 +190,27 @@ class JournalContract:
 
         async def names(query: JournalQuery, after: int | None = None, limit: int = 10) -> list[str]:
             found_ = await journal.read(lambda rows: rows.list(query, after=after, limit=limit))
-            return [each.id for _, each in found_]
+            return [each.id for _, each in found_.rows]
 
         assert await names(JournalQuery()) == ["d", "c", "b", "a"]
         assert await names(JournalQuery(remote="r")) == ["d", "c", "a"]
         assert await names(JournalQuery(live=True)) == ["d", "b", "a"]
         assert await names(JournalQuery(live=False)) == ["c"]
         page = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=2))
-        assert await names(JournalQuery(), after=page[-1][0]) == ["b", "a"]
+        assert await names(JournalQuery(), after=page.next) == ["b", "a"]
+        whole = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=4))
+        assert whole.next is None
 
     async def test_leftovers_are_ended_rows_with_a_session(self, open_journal: OpenJournal) -> None:
         journal = await open_journal()
         session = RemoteSession(state=Secret("s"), chunk_size=None, commits_itself=False)
         left = replace(ended("a", T0), session=session)
-        await journal.write(put(left, ended("b", T0), full("c")))
-        assert await journal.read(lambda rows: rows.leftovers(limit=10)) == [left]
+        also = replace(ended("d", T0), session=session)
+        await journal.write(put(left, ended("b", T0), full("c"), also))
+        first = await journal.read(lambda rows: rows.leftovers(after=None, limit=1))
+        assert list(first.rows) == [(first.next, also)]
+        second = await journal.read(lambda rows: rows.leftovers(after=first.next, limit=1))
+        assert ([each for _, each in second.rows], second.next) == ([left], None)
 
     async def test_only_what_is_old_is_pruned_with_the_ids_that_joined_it(
         self, open_journal: OpenJournal

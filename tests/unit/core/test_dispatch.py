@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from haulier.core.dispatch import Wanted
 from haulier.core.errors import SourceChanged
+from haulier.core.retry import BACK_OFF, is_due
 from haulier.core.transfer import Outcome, Phase, Priority
-from haulier.core.verdict import delay_after, may_restart, settle
+from haulier.core.verdict import may_restart, settle, stumble
 from haulier.testing.journal_contract import T0, ended, full, row
 
 
@@ -49,11 +50,39 @@ def test_only_confirmed_progress_forgives_failures() -> None:
 
 
 def test_delays_double_up_to_five_minutes_and_obey_the_remote() -> None:
-    longest = [delay_after(failures, lambda: 1.0) for failures in (1, 2, 3, 9, 10, 100)]
+    longest = [BACK_OFF.delay(failures, lambda: 1.0) for failures in (1, 2, 3, 9, 10, 100)]
     assert longest == [1.0, 2.0, 4.0, 256.0, 300.0, 300.0]
-    assert delay_after(5, lambda: 0.0) == 0.0
-    assert delay_after(1, lambda: 0.5, at_least=60.0) == 60.0
-    assert delay_after(1, lambda: 0.5, at_least=10**6) == 300.0
+    assert BACK_OFF.delay(5, lambda: 0.0) == 0.0
+    assert BACK_OFF.delay(1, lambda: 0.5, at_least=60.0) == 60.0
+    assert BACK_OFF.delay(1, lambda: 0.5, at_least=10**6) == 300.0
+
+
+def test_a_try_is_due_when_its_time_has_come_or_is_further_away_than_any_delay() -> None:
+    assert [is_due(at, now=T0) for at in (T0 - 1, T0, T0 + 1, T0 + 300, T0 + 301)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_mistake_of_ours_lets_a_transfer_rest_and_times_it_out_after_a_day() -> None:
+    running = row("a")
+    running = replace(running, transfer=running.transfer.request().initialize())
+    resting = stumble(running, KeyError("x"), now=T0, chance=lambda: 0.5)
+    assert (resting.transfer.phase, resting.transfer.retry_at) == (Phase.WAITING_RETRY, T0 + 0.5)
+    again = stumble(resting, KeyError("x"), now=T0 + 1, chance=lambda: 0.5)
+    assert (again.failures, again.transfer.retry_at) == (2, T0 + 2)
+    over = stumble(again, KeyError("x"), now=T0 + 24 * 3600, chance=lambda: 0.5)
+    assert over.transfer.outcome is Outcome.TIMED_OUT
+    assert stumble(over, KeyError("x"), now=T0 + 24 * 3600, chance=lambda: 0.5) is over
+
+
+def test_one_that_was_stopped_before_it_began_stands_in_the_queue() -> None:
+    queued = row("a")
+    assert queued.halt(now=T0) == queued
+    assert replace(queued, wanted=Wanted.CANCEL).halt(now=T0).transfer.outcome is Outcome.CANCELLED
 
 
 def test_what_a_remote_says_of_a_failure_is_kept_in_bounds() -> None:

@@ -80,14 +80,6 @@ def test_the_last_one_bumped_is_first_of_its_priority_and_of_no_other() -> None:
     assert order(waiting, now=0.0) == ["high", "b", "c", "a"]
 
 
-def test_another_priority_keeps_the_time_waited() -> None:
-    waiting = queue(entry("old"), entry("middle", at=1.0), entry("new", at=2.0))
-    waiting.prioritize("new", HIGH)
-    waiting.prioritize("old", HIGH)
-    waiting.prioritize("unknown", HIGH)
-    assert order(waiting, now=3.0) == ["old", "new", "middle"]
-
-
 def test_thousands_keep_their_order_and_places() -> None:
     """More than fit into one block of a shelf, put in from both ends."""
     numbers = [n if n % 2 else 3000 - n for n in range(3000)]

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import StorageUnavailable, TransferNotFound
 from haulier.core.event import Event, EventKind, Position, Told
 from haulier.engine.courier import (
     GIVE_UP_S,
-    LAST_DELAY_S,
     LOOK_S,
     Courier,
     HookReceiver,
@@ -27,6 +26,7 @@ class FakeReceiver:
 
     name = "webhook test"
     kinds = frozenset({EventKind.CREATED})
+    patience_s: float | None = GIVE_UP_S
 
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -131,7 +131,8 @@ async def test_a_clock_that_was_set_back_holds_nothing_up_for_longer_than_a_dela
         receiver.failures = 1
         await it.step()
         one.clock.step_wall(-1e6)
-        assert await it.step() == LAST_DELAY_S
+        assert await it.step() == 0.0
+        assert receiver.taken == ["a"]
 
 
 async def test_an_event_that_is_never_taken_is_given_up_and_the_next_one_has_its_turn() -> None:
@@ -145,6 +146,39 @@ async def test_an_event_that_is_never_taken_is_given_up_and_the_next_one_has_its
         await append(one.database, now(one, "b"))
         assert [await it.step() for _ in range(3)] == [0.0, 0.0, None]
         assert receiver.taken == ["b"]
+
+
+async def test_a_receiver_without_end_of_patience_gets_what_is_older_than_any_weekend() -> None:
+    async with engine() as one:
+        receiver = FakeReceiver()
+        receiver.patience_s = None
+        it = await begun(one, receiver)
+        await append(one.database, now(one, "a"))
+        one.clock.advance(10 * GIVE_UP_S)
+        assert [await it.step() for _ in range(2)] == [0.0, None]
+        assert receiver.taken == ["a"]
+
+
+async def test_a_mistake_in_a_receiver_is_a_failure_like_any_other() -> None:
+    async with engine() as one:
+        receiver = FakeReceiver()
+        it = await begun(one, receiver)
+        await append(one.database, now(one, "a"), now(one, "b"))
+        mistakes = [KeyError("ours"), TransferNotFound("x", 0.0)]
+
+        def fail() -> None:
+            if mistakes:
+                raise mistakes.pop(0)
+
+        receiver.after = fail
+        assert await it.step() == 0.5
+        row = await place(one)
+        assert (row.failures, row.error) == (1, "KeyError('ours')")
+        one.clock.advance(0.5)
+        assert await it.step() == 1.0
+        one.clock.advance(1.0)
+        assert [await it.step() for _ in range(3)] == [0.0, 0.0, None]
+        assert receiver.taken == ["a", "a", "a", "b"]
 
 
 async def test_one_process_delivers_until_it_is_dead_and_then_another() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.core.dispatch import Removed
 from haulier.core.transfer import Direction, Transfer, TransferId
 from haulier.core.transfer_document import peer_document
 from haulier.engine.send_watch import MAX_BEHIND
@@ -203,6 +204,18 @@ async def test_the_stream_of_events_tells_of_transfers_until_the_first_one_ends(
     assert "transfer.progress" in names
     ended = [message for message in found if message.name == "transfer.changed"][-1]
     assert json.loads(ended.data)["outcome"] == "succeeded"
+
+
+async def test_an_id_that_json_has_to_escape_arrives_as_it_is() -> None:
+    service = MemoryService()
+    async with service.client(), asyncio.timeout(30):
+        messages = transfer_messages(service.transfers)
+        first = beside(anext(messages))
+        await settle()
+        service.transfers.changed(Removed(id=TransferId('a"\\b'), removed_at=1.0))
+        message = await first
+        assert (message.name, json.loads(message.data)) == ("transfer.removed", {"id": 'a"\\b'})
+        await messages.aclose()
 
 
 async def test_a_reader_that_lagged_is_shown_what_has_not_ended() -> None:

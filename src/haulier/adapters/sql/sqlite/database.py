@@ -24,10 +24,11 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from haulier.adapters.sql.sqlite.connection import SqliteExecutor, connect, drive, translated
+from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
 from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.sql.sqlite.spare import Spare
 from haulier.adapters.sql.stores import SqlTransaction
+from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageFull, StorageUnavailable
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from haulier.adapters.sql.models import DEFAULT_CAPSULE, SCHEMA
-from haulier.adapters.sql.sqlite.connection import connect, translated
+from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageUnavailable
 
 LOCK_POLL_S: Final = 0.02

@@ -1,0 +1,63 @@
+"""The journal as one of the processes uses it that share it: it knows what others have written.
+
+Rule 1: what this process writes is noted, by whichever part of it; so no part hears of it as of somebody else's.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from haulier.core.transfer import TransferId
+from haulier.ports import Journal, JournalRows
+
+T = TypeVar("T")
+
+HEARD: Final = 1000
+"""Changes of others that are read at once."""
+
+
+class SharedJournal:
+    """Reads and writes a journal that its owner opens and closes."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._seen = 0
+        """All revisions up to this one are known here."""
+        self._own: set[int] = set()
+        self._others = 0
+
+    async def begin(self) -> None:
+        """Hear of what others commit from now on. Raises StorageError."""
+        self._others = await self._journal.commits_of_others()
+        self._seen = await self.read(lambda rows: rows.revision())
+        self._own.clear()
+
+    async def read(self, work: Callable[[JournalRows], T]) -> T:
+        """Run `work` on one consistent view. Raises StorageError."""
+        return await self._journal.read(work)
+
+    async def write(self, work: Callable[[JournalRows], T], *, durable: bool = True) -> T:
+        """Run `work` and commit before returning. Raises StorageError."""
+
+        def noting(rows: JournalRows) -> tuple[T, range]:
+            before = rows.revision()
+            result = work(rows)
+            return result, range(before + 1, rows.revision() + 1)
+
+        result, revisions = await self._journal.write(noting, durable=durable)
+        self._own.update(revisions)
+        return result
+
+    async def hear(self, tell: Callable[[TransferId], Awaitable[None]]) -> None:
+        """Tell each row that others have written since this was asked last. Raises StorageError."""
+        own = frozenset(self._own)
+        others = await self._journal.commits_of_others()
+        if others == self._others:
+            self._seen = max(own, default=self._seen)
+        else:
+            while changed := await self.read(lambda rows: rows.changed(after=self._seen, limit=HEARD)):
+                for revision, transfer_id in changed:
+                    if revision not in self._own:
+                        await tell(transfer_id)
+                    self._seen = revision
+            self._others = others
+        self._own.difference_update(own)
