@@ -24,6 +24,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from haulier.core.defaults import (
+    DAY_S,
+    DEFAULT_CHUNK,
+    EVENTS_FOR_S,
+    JANITOR_INTERVAL_S,
+    MAX_UPLOAD_BYTES,
+    MIN_FREE_BYTES,
+    RETENTION_S,
+    SESSION_TTL_S,
+    TRASH_FOR_S,
+)
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
@@ -43,7 +54,6 @@ from haulier.setting_values import (
 from haulier.webhook_settings import HookSettings, Webhook, Webhooks
 
 PREFIX: Final = "HAULIER_"
-DAY_S: Final = 24 * 3600.0
 MAX_WORKERS: Final = 256
 """More processes than cores only wait for each other, and no machine has many more cores."""
 
@@ -120,7 +130,9 @@ class Settings(BaseSettings):
             "or closed, url and secrets as in webhooks"
         ),
     ] = ()
-    jobs: Annotated[str, Field(description="in-process")] = "in-process"
+    jobs: Annotated[
+        Literal["in-process"], Field(description="in-process; procrastinate comes in a later version")
+    ] = "in-process"
     image_processes: Annotated[
         Whole,
         Field(
@@ -137,7 +149,7 @@ class Settings(BaseSettings):
     ] = DAY_S
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
-    ] = DAY_S
+    ] = SESSION_TTL_S
     visitor_ttl_s: Annotated[
         Seconds, Field(ge=1, le=3650 * DAY_S, description="seconds, 1 to 315360000 (ten years)")
     ] = 30 * DAY_S
@@ -157,7 +169,7 @@ class Settings(BaseSettings):
         Whole, Field(ge=0, le=MIB, description=f"bytes a second, 0 (no limit) to {MIB}")
     ] = 100
     max_upload_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
-        5 * MIB * MIB
+        MAX_UPLOAD_BYTES
     )
     ingestion_max_bytes: Annotated[Whole, Field(ge=1, le=MAX_SIZE, description=f"bytes, 1 to {MAX_SIZE}")] = (
         MAX_BYTES
@@ -170,24 +182,24 @@ class Settings(BaseSettings):
         EXTENSIONS
     )
     min_free_bytes: Annotated[Whole, Field(ge=0, le=MAX_SIZE, description=f"bytes, 0 to {MAX_SIZE}")] = (
-        100 * MIB
+        MIN_FREE_BYTES
     )
     janitor_interval_s: Annotated[
         Seconds, Field(ge=0.1, le=DAY_S, description="seconds, 0.1 to 86400 (a day)")
-    ] = 60.0
+    ] = JANITOR_INTERVAL_S
     retention_s: Annotated[
         Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
-    ] = 30 * DAY_S
+    ] = RETENTION_S
     events_for_s: Annotated[
         Seconds, Field(ge=1, le=36500 * DAY_S, description="seconds, 1 to 3153600000 (a century)")
-    ] = 7 * DAY_S
+    ] = EVENTS_FOR_S
     trash_for_s: Annotated[
         Seconds, Field(ge=0, le=36500 * DAY_S, description="seconds, 0 to 3153600000 (a century)")
-    ] = DAY_S
+    ] = TRASH_FOR_S
     chunk_size: Annotated[
         Whole,
         Field(ge=MIN_CHUNK, le=MAX_CLIENT_CHUNK, description=f"bytes, {MIN_CHUNK} to {MAX_CLIENT_CHUNK}"),
-    ] = 8 * MIB
+    ] = DEFAULT_CHUNK
     interim_responses: Annotated[bool, Field(description="true or false")] = True
     silent_body_s: Annotated[Seconds, Field(ge=0.1, le=3600, description="seconds, 0.1 to 3600")] = 60.0
 
@@ -305,15 +317,6 @@ class Settings(BaseSettings):
             raise ConfigError(
                 "storage_url", value, "file:///PATH with %3F for ? and %23 for #, and nothing behind the path"
             )
-        return value
-
-    @field_validator("jobs")
-    @classmethod
-    def _only_in_process(cls, value: str) -> str:
-        if value == "procrastinate":
-            raise ConfigError("jobs", value, "in-process; procrastinate comes in a later version")
-        if value != "in-process":
-            raise ValueError("no such job queue")
         return value
 
     @field_validator("allowed_host")

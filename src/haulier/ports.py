@@ -482,8 +482,15 @@ class SessionStore(Protocol[D]):
         """
         ...
 
-    async def live(self) -> Sequence[Session[D]]:
-        """Return all open and finishing sessions, without `received` in mode chunks."""
+    async def live(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Session[D]]:
+        """Return up to `limit` open and finishing sessions, without `received` in mode chunks, oldest first.
+
+        `after`: keyset, (created_at, id) of the last row of the page before.
+        """
+        ...
+
+    async def unfinished(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Session[D]]:
+        """As `live`, but only sessions that are finishing, or append sessions whose finish is due."""
         ...
 
     async def count_live(self, scope: str | None, owner: str) -> int:

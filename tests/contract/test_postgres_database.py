@@ -511,7 +511,10 @@ class TestTransientErrors:
 
         await database.write(work)
         assert tries == 3
-        assert {session.id for session in await database.read(lambda tx: tx.sessions.live())} == {"a", "b"}
+        assert {
+            session.id
+            for session in await database.read(lambda tx: tx.sessions.live(after=None, limit=10_000))
+        } == {"a", "b"}
 
     async def test_of_two_that_lock_each_other_out_both_succeed(self, database: PostgresDatabase) -> None:
         await add_upload(database, upload("a"))
@@ -710,7 +713,10 @@ class TestRestarts:
         async with PostgresDatabase(cluster.url("crashed")) as database:
             async with asyncio.timeout(120):
                 await asyncio.gather(crash(), *(begin(database, line) for line in range(12)))
-            live = {session.id: session for session in await database.read(lambda tx: tx.sessions.live())}
+            live = {
+                session.id: session
+                for session in await database.read(lambda tx: tx.sessions.live(after=None, limit=10_000))
+            }
             assert live.keys() >= set(answered)
             for name in live:
                 loaded = await see(database, name)
@@ -808,6 +814,14 @@ class TestCallers:
                 lambda tx: tx.records.end(RecordId("r"), RecordStatus.PROCESSING, error=None, now=T0)
             )
         assert await see_record(database, "r") == record("r")
+
+    async def test_a_wrong_statement_of_ours_is_no_trouble_of_the_storage(
+        self, database: PostgresDatabase
+    ) -> None:
+        for statement in (sa.select(sa.func.no_such_function()), sa.select(sa.column("no_such_column"))):
+            with pytest.raises(psycopg.ProgrammingError, match="no_such"):
+                await database.read(lambda tx, it=statement: tx.capsules._sql.rows(it, {}))  # type: ignore[misc]
+        assert await database.read(lambda tx: tx.capsules.exists("default"))
 
     async def test_paths_are_listed_in_the_order_of_their_code_points(
         self, database: PostgresDatabase

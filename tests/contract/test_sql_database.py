@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from sqlalchemy.dialects import sqlite
 
 from haulier.adapters.sql import statements
 from haulier.adapters.sql.models import SCHEMA, metadata
-from haulier.adapters.sql.sqlite.database import MAX_WAITING, SqliteDatabase
+from haulier.adapters.sql.sqlite.connection import SqliteExecutor
+from haulier.adapters.sql.sqlite.database import HASTY_STEPS, MAX_WAITING, SqliteDatabase
 from haulier.adapters.sql.sqlite.spare import SPARE_BYTES
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sql.upgrade import alembic_config
@@ -33,6 +34,7 @@ from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, St
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionId
 from haulier.ports import RecordQuery
+from haulier.testing.processing_rows_contract import arrived
 from haulier.testing.rows import (
     T0,
     add_record,
@@ -309,8 +311,10 @@ class TestPlans:
             ("INSERT_SESSION", "ix_uploads_live"),
             ("OVERDUE", "ix_uploads_open"),
             ("ENDED", "ix_uploads_ended"),
-            ("SESSION_NAMES_BLOB", "ix_uploads_blob_key"),
-            ("ASSET_NAMES_BLOB", "sqlite_autoindex_assets"),
+            ("SESSIONS_NAME_BLOBS", "ix_uploads_blob_key"),
+            ("ASSETS_NAME_BLOBS", "sqlite_autoindex_assets"),
+            ("MARKS", "SEARCH uploads USING"),
+            ("ASSETS", "SEARCH assets USING PRIMARY KEY"),
             ("DELETED_RECORDS", "ix_records_deleted_at"),
         ],
     )
@@ -545,7 +549,7 @@ class TestOtherProcesses:
             with looking_into(path) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-            live = await database.read(lambda tx: tx.sessions.live())
+            live = await database.read(lambda tx: tx.sessions.live(after=None, limit=10_000))
             assert {session.id for session in live} >= set(acknowledged)
             for session in live:
                 loaded = await see(database, session)
@@ -612,10 +616,52 @@ class TestReads:
     async def test_a_long_one_is_done_again_in_a_thread(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.LONG_STATEMENT", 1)
+        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.STEP", 1)
         async with SqliteDatabase(path) as database:
             for _ in range(2):  # the connection that was interrupted is good for the next one
                 assert (await self.places(database))[-1] == "haulier-sql-reader"
+
+    async def test_many_short_statements_are_a_long_one(self, database: SqliteDatabase) -> None:
+        places: list[str] = []
+
+        async def look(count: int, tx: SqlTransaction) -> None:
+            for _ in range(count):
+                await tx.capsules.exists("default")
+            places.append(threading.current_thread().name.split("_")[0])
+
+        await database.read(partial(look, HASTY_STEPS // 2))
+        await database.read(partial(look, HASTY_STEPS + 1))
+        await database.read(partial(look, HASTY_STEPS // 2))
+        assert places == ["MainThread", "haulier-sql-reader", "MainThread"]
+
+    async def test_a_page_takes_as_many_statements_as_one_row(
+        self, database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            await add_upload(database, upload(f"s{number}"), chunks=1)
+            await arrived(database, f"r{number}")
+        sessions = [SessionId(f"s{number}") for number in range(3)]
+        blobs = [f"blob-r{number}" for number in range(4)]
+        statements_of: list[object] = []
+        real = SqliteExecutor._run
+
+        def run(executor: SqliteExecutor, statement: Any, parameters: Any) -> sqlite3.Cursor:
+            statements_of.append(statement)
+            return real(executor, statement, parameters)
+
+        monkeypatch.setattr(SqliteExecutor, "_run", run)
+        works: list[tuple[Callable[[SqlTransaction], Awaitable[Collection[Any]]], int, int]] = [
+            (lambda tx: tx.sessions.marks(sessions), 3, 1),
+            (lambda tx: tx.sessions.blob_keys(blobs), 0, 1),
+            (lambda tx: tx.records.blob_keys(blobs), 3, 1),
+            (lambda tx: tx.records.list(RecordQuery()), 3, 2),
+            (lambda tx: tx.processing.left(after=None, limit=9), 3, 2),
+            (lambda tx: tx.overview.live(after=None, limit=9), 3, 2),
+        ]
+        for work, rows, most in works:
+            statements_of.clear()
+            assert len(await database.read(work)) == rows
+            assert len(statements_of) == most
 
     async def test_one_that_meets_a_lock_waits_for_it_in_a_thread(
         self, database: SqliteDatabase, path: Path

@@ -389,7 +389,7 @@ async def all_sessions(tx: Any) -> list[Any]:
         [await tx.sessions.load(it) for it in ids],
         [await tx.sessions.peek(it) for it in ids],
         [await tx.sessions.chunk(it, index) for it in ids for index in range(3)],
-        list(await tx.sessions.live()),
+        list(await tx.sessions.live(after=None, limit=10_000)),
         [await tx.sessions.count_live(scope, "local") for scope in (None, "default", "other")],
         [
             await tx.sessions.find(scope, owner, key)

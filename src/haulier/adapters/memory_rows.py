@@ -519,11 +519,17 @@ class MemorySessionStore(Generic[D]):
         made_of = (self._rows.sessions[it] for it in self._rows.partials.get(session.id, ()))
         return any(it.status is SessionStatus.OPEN and it.expires_at > now for it in made_of)
 
-    async def live(self) -> Sequence[Session[D]]:
-        """Return all live sessions, oldest first, in mode chunks without `received`."""
+    async def live(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Session[D]]:
+        """Return a page of live sessions, oldest first, in mode chunks without `received`."""
         await self._pause()
         live = (session for session in self._rows.sessions.values() if session.status.live)
-        return [_without_chunks(it) for it in sorted(live, key=lambda it: (it.created_at, it.id))]
+        places = sorted((session.created_at, session.id, session) for session in live)
+        return [_without_chunks(it) for at, key, it in places if after is None or (at, key) > after][:limit]
+
+    async def unfinished(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Session[D]]:
+        """Return a page of those that are finishing, or append sessions whose finish is due."""
+        live = await self.live(after=after, limit=len(self._rows.sessions))
+        return [session for session in live if _is_unfinished(session)][:limit]
 
     async def count_live(self, scope: str | None, owner: str) -> int:
         """Count live sessions, in all scopes without `scope`."""
@@ -771,6 +777,11 @@ def _is_detached(session: Session[Any]) -> bool:
 
 def _protocol(session: Session[Any]) -> str:
     return str(session.details.protocol)
+
+
+def _is_unfinished(session: Session[Any]) -> bool:
+    due = session.spec.mode is Mode.APPEND and session.due
+    return session.status is SessionStatus.FINISHING or due
 
 
 def _without_chunks(session: Session[D]) -> Session[D]:

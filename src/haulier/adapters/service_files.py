@@ -12,14 +12,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from haulier.adapters.disk.system_calls import SystemCalls
 from haulier.adapters.lock_files import try_lock
 from haulier.core.errors import ConfigError
-
-SECRET_BYTES: Final = 32
-"""Length of the secret: what HMAC-SHA-256 makes use of."""
+from haulier.core.secret import SECRET_BYTES
 
 
 def load_secret(storage: Path, *, setting: str) -> bytes:

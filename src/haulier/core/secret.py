@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 SECRET_BYTES: Final = 32
-"""256 random bits: what nobody guesses, so a plain hash of it needs no salt and no slow function."""
+"""256 random bits: what nobody guesses, so a plain hash of it needs no salt and no slow function; and what
+HMAC-SHA-256 makes use of."""
 TOKEN_PREFIX: Final = "hl_"  # noqa: S105 - the public part
 """Precedent: GitHub's `ghp_`, Stripe's `sk_`."""
 TOKEN_LENGTH: Final = len(TOKEN_PREFIX) + 43 + 6

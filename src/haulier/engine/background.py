@@ -52,12 +52,16 @@ class _Kept:
         while True:
             self._began = self._clock.monotonic()
             await self._run_once(work)
-            if self._steady:
-                self._failures, self._delays = 0, RESTART.delays(self._chance)
-            self._failures += 1
-            pause = next(self._delays)
-            log.warning("background.restarts", task=self.name, failures=self._failures, in_s=round(pause, 1))
-            await self._clock.sleep(pause)
+            await self._clock.sleep(self._next_pause())
+
+    def _next_pause(self) -> float:
+        if self._steady:
+            self._failures = 0
+            self._delays = RESTART.delays(self._chance)
+        self._failures += 1
+        pause = next(self._delays)
+        log.warning("background.restarts", task=self.name, failures=self._failures, in_s=round(pause, 1))
+        return pause
 
     async def _run_once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

@@ -20,7 +20,7 @@ from haulier.core.digest import Buffer
 from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadBusy, UploadNotFound
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.engine.background import finish_anyway
-from haulier.engine.body_checks import BodyCheck, Scan
+from haulier.engine.body_checks import ChunkCheck, Scan
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 
@@ -35,7 +35,7 @@ class ChunkIntake(Generic[D]):
         self._work = context.ports.work
 
     async def put(
-        self, session_id: SessionId, index: int, body: Body, *, check: BodyCheck, replace: bool
+        self, session_id: SessionId, index: int, body: Body, *, check: ChunkCheck, replace: bool
     ) -> None:
         """Accept chunk `index`, or find it accepted with the same bytes; see `SessionService`."""
         claim = await self._context.ports.claims.claim(session_id, f"chunk {index}")
@@ -89,9 +89,9 @@ class ChunkIntake(Generic[D]):
     async def _compare(self, session: Session[D], chunk: Chunk, put: "_Put") -> None:
         fingerprint = xxhash.xxh3_128()
 
-        def deliver(piece: Buffer) -> None:
+        def deliver(piece: Buffer) -> Awaitable[None] | None:
             fingerprint.update(piece)
-            put.check.update(piece)
+            return put.check.update_aside(piece)
 
         await self._receive(session, put, deliver)
         await put.check.verify(self._scan_of(session, put))
@@ -127,7 +127,7 @@ class ChunkIntake(Generic[D]):
         await finish_anyway(self._accept(session, chunk))
 
     def _scan_of(self, session: Session[D], put: "_Put") -> Scan:
-        """Return what gives a chunk again; one that is compared is the stored one, or will be refused."""
+        """Return what gives a chunk again, as it is stored."""
         return partial(self._context.ports.sink.scan, session.id, *session.chunk_range(put.index))
 
     async def _accept(self, session: Session[D], chunk: Chunk) -> None:
@@ -165,7 +165,7 @@ class _Put:
 
     index: int
     body: Body
-    check: BodyCheck
+    check: ChunkCheck
     replace: bool
 
 

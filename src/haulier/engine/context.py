@@ -8,6 +8,7 @@ from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 import structlog
 
+from haulier.core.defaults import MAX_UPLOAD_BYTES
 from haulier.core.errors import (
     BodyCut,
     BodyMalformed,
@@ -20,10 +21,11 @@ from haulier.core.errors import (
     UploadGone,
     UploadNotFound,
 )
-from haulier.core.session import MIB, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import Mode, Session, SessionId, SessionStatus
 from haulier.core.speed import Speed
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.changes import Changes
+from haulier.engine.holders import may_take
 from haulier.ports import (
     BodyEnd,
     ByteSink,
@@ -93,6 +95,9 @@ class SessionPolicy(Protocol[D]):
     async def kept(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that adds a session which is committed already; a RequestError leaves nothing of it."""
 
+    def settled(self, session: Session[D]) -> None:
+        """The transaction that committed the session has returned; not told when its answer was lost."""
+
     async def ended(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that ends the session without a result."""
 
@@ -145,7 +150,7 @@ class SessionLimits:
 
     max_live: int = 10_000
     """Live sessions of one owner."""
-    max_size: int = 5 * 1024 * 1024 * MIB
+    max_size: int = MAX_UPLOAD_BYTES
     """Bytes that one session may have."""
     durable: bool = False
     """Whether an acceptance survives a power loss, not only a kill."""
@@ -230,10 +235,7 @@ class SessionContext(Generic[D]):
 
     async def may_take(self, holder: str | None) -> bool:
         """Whether this worker may take what `holder` has: nobody, itself, or one that is dead."""
-        return holder in {None, self.ports.holder} or await self._is_dead(holder or "")
-
-    async def _is_dead(self, holder: str) -> bool:
-        return await self.ports.workers.is_dead(holder)
+        return await may_take(self.ports.workers, self.ports.holder, holder)
 
     def require_mode(self, session: Session[D], mode: Mode) -> None:
         """Raise InvalidRequest for a session that continues by the other mode."""
@@ -407,6 +409,11 @@ class SessionContext(Generic[D]):
         self._forget(session_id)
         self.policy.rewound(session_id)
         self.changes.notify(session_id)
+
+    def committed(self, session: Session[D]) -> None:
+        """The session's commit has returned."""
+        self.left(session.id, SessionStatus.COMMITTED)
+        self.policy.settled(session)
 
     def left(self, session_id: SessionId, status: SessionStatus) -> None:
         """The session ended: forget what was kept about it, and wake who waits."""

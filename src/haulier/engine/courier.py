@@ -19,6 +19,7 @@ from haulier.core.errors import HaulierError
 from haulier.core.event import Event, EventKind, Position, Told
 from haulier.core.retry import BACK_OFF, Chance, is_due
 from haulier.core.upload import UploadDetails
+from haulier.engine.holders import may_take
 from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import UNSETTLED_S, Feed
 from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
@@ -151,7 +152,7 @@ class Courier:
             return await self._work.write(partial(self._begin, name), durable=True)
         if delivery.holder == self._holder:
             return delivery
-        if delivery.holder is not None and not await self._workers.is_dead(delivery.holder):
+        if not await may_take(self._workers, self._holder, delivery.holder):
             return None
         return await self._work.write(
             lambda tx: tx.deliveries.take(name, delivery.fence, self._holder), durable=True

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from haulier.core.digest import Buffer, Digest, DigestName, OrderedDigest
-from haulier.core.errors import StorageError
+from haulier.core.errors import StorageError, UploadBusy
 from haulier.core.ranges import Ranges
 from haulier.core.session import MIB, SessionId
 from haulier.engine.background import Background
@@ -69,8 +69,7 @@ class Digests:
         if name is DigestName.NONE:
             return
         follower = self._followers.setdefault(session_id, _Follower(OrderedDigest(name)))
-        for start, stop in received.pairs:
-            follower.accepted = follower.accepted.add(start, stop)
+        follower.accepted = Ranges.of((*follower.accepted, *received))
         self._run(session_id)
 
     def accepted(self, session_id: SessionId, start: int, stop: int) -> None:
@@ -116,6 +115,7 @@ class Digests:
 
         Raises:
             StorageError: the bytes cannot be read now; asking again starts again.
+            UploadBusy: the upload was forgotten meanwhile, for another worker has it.
         """
         follower = self._followers.get(session_id)
         if follower is None or follower.digest.name is not name:
@@ -123,8 +123,20 @@ class Digests:
         if size:
             self.accepted(session_id, 0, size)
         if follower.task is not None:
-            await asyncio.shield(follower.task)
+            await self._wait_for(session_id, follower.task)
         return follower.digest.value()
+
+    @staticmethod
+    async def _wait_for(session_id: SessionId, work: "asyncio.Task[None]") -> None:
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            assert caller is not None
+            if work.cancelled() and not caller.cancelling():
+                # Not the caller was cancelled: this must not look like an end of its own task.
+                raise UploadBusy(session_id, "another worker goes on with its finish") from None
+            raise
 
     async def _compute(self, session_id: SessionId, name: DigestName, size: int) -> Digest:
         digest = OrderedDigest(name)

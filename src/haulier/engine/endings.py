@@ -162,7 +162,7 @@ class Endings(Generic[D]):
         if not committed:
             log.warning("session.taken_over", session=session.id)
             return
-        self._context.left(session.id, SessionStatus.COMMITTED)
+        self._context.committed(session)
         await self._context.discard(session.id)
         log.info("session.committed", session=session.id, size=size)
 

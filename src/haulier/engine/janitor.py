@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from haulier.core.defaults import EVENTS_FOR_S, JANITOR_INTERVAL_S, RETENTION_S, SESSION_TTL_S, TRASH_FOR_S
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.upload import Upload, UploadDetails
@@ -72,12 +73,12 @@ class People:
 class JanitorLimits:
     """Settings of the janitor, in seconds."""
 
-    interval_s: float = 60.0
-    ttl_s: float = 24 * 3600.0
+    interval_s: float = JANITOR_INTERVAL_S
+    ttl_s: float = SESSION_TTL_S
     """Time to live of a session; after it a jump of the clock cannot mislead any more."""
-    trash_for_s: float = 24 * 3600.0
-    retention_s: float = 30 * 24 * 3600.0
-    events_for_s: float = 7 * 24 * 3600.0
+    trash_for_s: float = TRASH_FOR_S
+    retention_s: float = RETENTION_S
+    events_for_s: float = EVENTS_FOR_S
 
 
 class SweepForms(Protocol):

@@ -3,14 +3,14 @@
 import mimetypes
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
 
 from haulier.core.caller import Caller
 from haulier.core.capsule import CapsulePolicy
+from haulier.core.defaults import DEFAULT_CHUNK, SESSION_TTL_S
 from haulier.core.digest import DigestName
 from haulier.core.errors import InvalidRequest, LengthExceeded
 from haulier.core.ingestion import PROTOCOL
-from haulier.core.session import MIB, Concat, SessionSpec, fit_chunk_size
+from haulier.core.session import Concat, SessionSpec, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
     IMAGE_TYPES,
@@ -22,16 +22,13 @@ from haulier.engine.context import SessionLimits
 from haulier.engine.gate import UploadGate
 from haulier.ports import ByteSink, Concatenating, Identifiers
 
-DEFAULT_CHUNK: Final = 8 * MIB
-"""Chunk size when the client does not care. Precedent: the part sizes of the AWS CLI and rclone."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadLimits:
     """Settings of the upload service; sizes in bytes, times in seconds."""
 
     chunk_size: int = DEFAULT_CHUNK
-    ttl_s: float = 24 * 3600.0
+    ttl_s: float = SESSION_TTL_S
     digest: DigestName = DigestName.SHA_256
     """For uploads that name none."""
     max_live_of_user: int = 100

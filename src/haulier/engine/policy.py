@@ -3,6 +3,7 @@
 Rule 1: a record begins and ends with its upload, in the same transactions.
 """
 
+import asyncio
 from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
@@ -17,7 +18,7 @@ from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
-from haulier.engine.body_checks import Scan
+from haulier.engine.body_checks import SHORT, Scan
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import event_in, tell
@@ -57,8 +58,6 @@ class UploadPolicy:
         jobs: JobQueue | None,
     ) -> None:
         self._jobs = jobs
-        self._left_to_do: dict[SessionId, tuple[RecordId, str]] = {}
-        """Records whose processing is to be asked for as soon as their commit has returned."""
         self._sink = sink
         self._on_finish = on_finish
         self._digests = digests
@@ -168,8 +167,6 @@ class UploadPolicy:
             raise InvalidRequest.of("record", f"{details.record} cannot take this {asset.kind} any more")
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
-        if more:
-            self._left_to_do[session.id] = details.record, session.spec.owner
 
     async def kept(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Count the bytes, and add the record with its asset."""
@@ -188,12 +185,16 @@ class UploadPolicy:
         await tx.events.append(event_of(EventKind.CREATED, new_record(session, record.id), now=now))
         kind = EventKind.UPDATED if more else EventKind.COMPLETED
         await tx.events.append(event_in(kind, record, capsule, now=now))
-        if more:
-            self._left_to_do[session.id] = details.record, session.spec.owner
 
     def goes_on(self, session: Upload) -> bool:
         """Whether something is left to be done with what a committed upload brought."""
         return session.details.makes_record and self._jobs is not None and wants_pictures(session.details)
+
+    def settled(self, session: Upload) -> None:
+        """Ask for what is left to be done; when this process dies first, a redo finds the record."""
+        if self._jobs is not None and self.goes_on(session):
+            assert session.details.record is not None
+            self._jobs.enqueue(session.details.record, line=session.spec.owner)
 
     async def ended(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Give the bytes back, and end the record that the upload made."""
@@ -245,10 +246,6 @@ class UploadPolicy:
         self._digests.forget(session_id)
         if self._observer is not None:
             self._observer.ended(status)
-        record = self._left_to_do.pop(session_id, None)
-        if record is not None and self._jobs is not None and status is SessionStatus.COMMITTED:
-            record_id, owner = record
-            self._jobs.enqueue(record_id, line=owner)
 
     def remembered(self) -> Collection[SessionId]:
         """Return the uploads whose digest is kept."""
@@ -268,22 +265,40 @@ class UploadPolicy:
 
 
 class DigestCheck:
-    """Judges one body by the digests that came with it; see `BodyCheck`."""
+    """Judges one body by the digests that came with it; see `ChunkCheck`."""
 
     strict = True
 
     def __init__(self, digests: tuple[Digest, ...]) -> None:
-        self._pairs = [(digest, new_hasher(digest.name)) for digest in digests]
+        self._digests = digests
+        self._begin()
+        self._seen = 0
+
+    def _begin(self) -> None:
+        self._hashers = [new_hasher(digest.name) for digest in self._digests]
 
     def update(self, piece: Buffer) -> None:
-        """See the next piece."""
-        for _, hasher in self._pairs:
-            hasher.update(piece)
+        """See the next piece; a body that is not short is hashed when it is judged, in a thread."""
+        self._seen += memoryview(piece).nbytes
+        if self._seen <= SHORT:
+            self._hash(piece)
 
-    async def verify(self, scan: Scan) -> None:  # noqa: ARG002 - it has seen the body
+    def update_aside(self, piece: Buffer) -> Awaitable[None]:
+        """See the next piece of a body that is stored nowhere."""
+        # Copied: the piece is the caller's again before the thread has seen it (`haulier.ports.Deliver`).
+        return asyncio.to_thread(self._hash, bytes(piece))
+
+    async def verify(self, scan: Scan) -> None:
         """Judge the whole body. Raises DigestMismatch."""
-        for digest, hasher in self._pairs:
+        if self._seen > SHORT:
+            self._begin()
+            await scan(self._hash)
+        for digest, hasher in zip(self._digests, self._hashers, strict=True):
             digest.require(hasher.digest())
+
+    def _hash(self, piece: Buffer) -> None:
+        for hasher in self._hashers:
+            hasher.update(piece)
 
 
 def _digest(name: DigestName, content: bytes) -> Digest:

@@ -23,6 +23,7 @@ from haulier.core.event import EventKind
 from haulier.core.processing import Derivatives, ProcessingFailure, Unprocessed, content_of
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.upload import UploadDetails
+from haulier.engine.holders import may_take
 from haulier.engine.outbox import tell
 from haulier.ports import (
     ByteSink,
@@ -111,19 +112,14 @@ class ProcessingService:
 
     async def _may_take(self, record: Record) -> bool:
         # Held by this worker and not running here: an earlier attempt failed in a way nobody expected.
-        if record.id in self._running:
-            return False
-        if record.holder in {None, self._ports.holder}:
-            return True
-        return await self._ports.workers.is_dead(record.holder or "")
+        return record.id not in self._running and await self._is_free(record)
+
+    async def _is_free(self, record: Record) -> bool:
+        return await may_take(self._ports.workers, self._ports.holder, record.holder)
 
     async def _take(self, record_id: RecordId) -> Record | None:
         record = await self._work.read(lambda tx: tx.records.load(record_id))
-        if record is None or not record.unprocessed:
-            return None
-        if record.holder not in {None, self._ports.holder} and not await self._ports.workers.is_dead(
-            record.holder or ""
-        ):
+        if record is None or not record.unprocessed or not await self._is_free(record):
             return None
         now, holder = self._ports.clock.now(), self._ports.holder
 

@@ -10,7 +10,7 @@ It knows no HTTP, capsule, digest, media type or record: those are its policy's.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -28,7 +28,7 @@ from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, 
 from haulier.engine.appends import AppendIntake
 from haulier.engine.attention import AllEars, Attention
 from haulier.engine.background import Background, finish_anyway
-from haulier.engine.body_checks import BodyCheck, NoCheck
+from haulier.engine.body_checks import BodyCheck, ChunkCheck, NoCheck
 from haulier.engine.chunks import ChunkIntake
 from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
@@ -42,6 +42,8 @@ log = structlog.get_logger()
 
 PROGRESS_S: Final = 0.25
 """Least time between two reports to one watcher."""
+SESSIONS_IN_A_PAGE: Final = 500
+"""Read at once by whoever goes through all of them: about a megabyte, whatever there is."""
 
 
 class SessionService(Generic[D]):
@@ -230,7 +232,7 @@ class SessionService(Generic[D]):
 
     async def probe(self) -> Sequence[Session[D]]:
         """Return all live sessions, without the chunks they have received."""
-        return await self._work.read(lambda tx: tx.sessions.live())
+        return [session async for session in self._pages(_live_in)]
 
     def speed(self, session_id: SessionId) -> float:
         """Return how fast bytes are accepted here, in bytes per second."""
@@ -293,7 +295,7 @@ class SessionService(Generic[D]):
         index: int,
         body: Body,
         *,
-        check: BodyCheck | None = None,
+        check: ChunkCheck | None = None,
         replace: bool = False,
     ) -> None:
         """Accept chunk `index`, or find it accepted with the same bytes.
@@ -476,23 +478,41 @@ class SessionService(Generic[D]):
 
     async def resume(self) -> None:
         """Follow the open sessions that no other worker follows: their digests catch up at once."""
-        for session in await self.probe():
-            await self._context.follow(session)
+        async for session in self._pages(_live_in):
+            try:
+                await self._context.follow(session)
+            except HaulierError as error:
+                log.warning("session.not_followed", session=session.id, error=str(error))
 
     async def redo(self) -> int:
         """Go on with what a dead worker left half finished; return how many sessions that is.
 
         Finishes are begun here, not awaited: how they end is in their rows.
         """
+        await self._forget_ended()
+        left = 0
+        async for session in self._pages(_unfinished_in):
+            if await self._endings.is_left(session):
+                left += 1
+                await self._go_on(session)
+        return left
+
+    async def _forget_ended(self) -> None:
+        """Forget what is remembered about sessions that have ended, with a lost answer."""
         remembered = self._context.remembered()
-        live = await self.probe()
-        # What was remembered before the rows were read and is not live has ended, with a lost answer.
-        for session_id in remembered.difference(session.id for session in live):
-            self._context.forget(session_id)
-        left = [session for session in live if await self._endings.is_left(session)]
-        for session in left:
-            await self._go_on(session)
-        return len(left)
+        marks = await self._work.read(lambda tx: tx.sessions.marks(remembered))
+        for session_id in remembered:
+            mark = marks.get(session_id)
+            if mark is None or not mark.status.live:
+                self._context.forget(session_id)
+
+    async def _pages(self, page: "Page[D]") -> AsyncIterator[Session[D]]:
+        """Yield the sessions of all pages, each read in a transaction of its own."""
+        after: tuple[float, str] | None = None
+        while sessions := await self._work.read(partial(page, after)):
+            for session in sessions:
+                yield session
+            after = sessions[-1].created_at, sessions[-1].id
 
     async def _go_on(self, session: Session[D]) -> None:
         """Start the finish that is left; one session that cannot be helped must not keep the others waiting."""
@@ -537,6 +557,18 @@ class SessionService(Generic[D]):
         for session_id in held:
             await claims.idle(session_id)
         self._context.changes.wake_all()
+
+
+Page = Callable[[tuple[float, str] | None, Transaction[D]], Awaitable[Sequence[Session[D]]]]
+"""Reads the sessions behind a place, (created_at, id)."""
+
+
+async def _live_in(after: tuple[float, str] | None, tx: Transaction[D]) -> Sequence[Session[D]]:
+    return await tx.sessions.live(after=after, limit=SESSIONS_IN_A_PAGE)
+
+
+async def _unfinished_in(after: tuple[float, str] | None, tx: Transaction[D]) -> Sequence[Session[D]]:
+    return await tx.sessions.unfinished(after=after, limit=SESSIONS_IN_A_PAGE)
 
 
 def _agreed_size(session: Session[D], size: int | None) -> int:

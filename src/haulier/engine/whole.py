@@ -6,20 +6,17 @@ Rule 2: whatever is not as it should be by then - a body that was cut, another d
         on which it is kept, judged and told. This way is only a shorter one.
 """
 
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
 from haulier.core.session import Mode, Session, SessionSpec
 from haulier.engine.background import finish_anyway
+from haulier.engine.body_checks import SHORT
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
 
 D = TypeVar("D")
-
-SHORT: Final = 64 * 1024
-"""Bytes of a file that is taken in one step: hashed in less than a way to a thread and back, and of ten thousand
-requests at once no more in memory than a small machine has."""
 
 
 class ReadAhead:
@@ -38,7 +35,7 @@ class ReadAhead:
 
     @property
     def short(self) -> bool:
-        """Whether it is announced as one that has bytes, but few."""
+        """Whether it is announced as one that has bytes, but few: ten thousand of them fit into a small memory."""
         return self.length is not None and 0 < self.length <= SHORT
 
     async def whole(self) -> bytes | None:
@@ -96,6 +93,7 @@ class WholeSessions(Generic[D]):
         # Nobody waits for what nobody knew of: no watcher and no other process has to be told.
         self._context.policy.accepted(session.id, 0, len(content))
         self._context.policy.left(session.id, session.status)
+        self._context.policy.settled(session)
         return session
 
     async def _committed(self, spec: SessionSpec, details: D) -> Session[D]:

@@ -1,14 +1,22 @@
 """What every `Overview` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
+from functools import partial
+from typing import Any
+
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
-from haulier.testing.rows import T0, Database, add_finishing, add_record, add_upload, record, upload
+from haulier.core.upload import Upload
+from haulier.testing.rows import T0, Database, add_finishing, add_record, add_upload, chunk, record, upload
 
 
 async def page(database: Database, after: tuple[float, str] | None = None, limit: int = 10) -> list[str]:
     """Return the ids of a page."""
     found = await database.read(lambda tx: tx.overview.live(after=after, limit=limit))
     return [session.id for session in found]
+
+
+async def _accept(session: Upload, index: int, tx: Any) -> None:
+    await tx.sessions.accept_chunk(session.id, chunk(index), now=T0 + 1)
 
 
 class OverviewContract:
@@ -27,14 +35,20 @@ class OverviewContract:
     async def test_live_sessions_come_with_what_they_received(self, database: Database) -> None:
         """In both modes, and while they are finishing."""
         await add_upload(database, upload("chunks"), chunks=2)
+        gaps = await add_upload(database, upload("gaps", begun_at=T0 + 1, size=9 * MIB))
+        for index in (0, 1, 3, 4, 7):
+            await database.write(partial(_accept, gaps, index))
+        await add_upload(database, upload("none", begun_at=T0 + 1))
         await add_finishing(database, upload("finishing", begun_at=T0 + 1))
         await add_upload(database, upload("append", begun_at=T0 + 2, mode=Mode.APPEND, size=None))
         found = await database.read(lambda tx: tx.overview.live(after=None, limit=10))
-        totals = {session.id: (session.status, session.received.total) for session in found}
-        assert totals == {
-            "chunks": (SessionStatus.OPEN, 2 * MIB),
-            "finishing": (SessionStatus.FINISHING, 2 * MIB + 5),
-            "append": (SessionStatus.OPEN, 0),
+        received = {session.id: (session.status, session.received.pairs) for session in found}
+        assert received == {
+            "chunks": (SessionStatus.OPEN, ((0, 2 * MIB),)),
+            "gaps": (SessionStatus.OPEN, ((0, 2 * MIB), (3 * MIB, 5 * MIB), (7 * MIB, 8 * MIB))),
+            "none": (SessionStatus.OPEN, ()),
+            "finishing": (SessionStatus.FINISHING, ((0, 2 * MIB + 5),)),
+            "append": (SessionStatus.OPEN, ()),
         }
 
     async def test_what_has_ended_is_not_live(self, database: Database) -> None:

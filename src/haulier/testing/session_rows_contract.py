@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from haulier.core.errors import QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, Mode, SessionId, SessionStatus
 from haulier.ports import KeyTaken
 from haulier.testing.concatenation_contract import ConcatenationContract
 from haulier.testing.rows import (
@@ -172,12 +173,57 @@ class BeginContract:
         await database.write(
             lambda tx: tx.sessions.end(SessionId("d"), None, SessionStatus.ABORTED, error=None, now=T0)
         )
-        live = await database.read(lambda tx: tx.sessions.live())
+        live = await database.read(lambda tx: tx.sessions.live(after=None, limit=10_000))
         assert [(session.id, session.received) for session in live] == [
             ("c", Ranges(((0, 7),))),
             ("b", Ranges()),
             ("a", Ranges()),
         ]
+
+    async def test_live_sessions_come_in_pages(self, database: Database) -> None:
+        """By time of begin, then by id; each page behind the last row of the one before."""
+        for name, begun_at in (("c", T0), ("a", T0 + 1), ("b", T0)):
+            await add_upload(database, upload(name, begun_at=begun_at))
+
+        async def page(after: tuple[float, str] | None, limit: int) -> list[str]:
+            found = await database.read(lambda tx: tx.sessions.live(after=after, limit=limit))
+            return [session.id for session in found]
+
+        assert await page(None, 2) == ["b", "c"]
+        assert await page((T0, "b"), 9) == ["c", "a"]
+        assert await page((T0 + 1, "a"), 9) == []
+
+    async def test_only_what_somebody_may_have_to_go_on_with_is_unfinished(self, database: Database) -> None:
+        """What is finishing, and appends that have all their bytes and wait for no word; in pages."""
+        await add_upload(database, upload("open"), chunks=3)
+        await add_finishing(database, upload("finishing", begun_at=T0 + 2))
+        appends: dict[str, tuple[dict[str, Any], int]] = {
+            "due": ({"size": 7}, 7),
+            "short": ({"size": 8}, 7),
+            "of unknown size": ({"size": None}, 7),
+            "partial": ({"size": 7, "concat": Concat.PARTIAL}, 7),
+            "by word": ({"size": 7, "ends_by_word": True}, 7),
+        }
+        for name, (fields, offset) in appends.items():
+            await add_upload(database, upload(name, mode=Mode.APPEND, **fields))
+            await database.write(partial(_append, SessionId(name), offset))
+        await add_upload(database, upload("ended"))
+        await database.write(
+            lambda tx: tx.sessions.end(SessionId("ended"), None, SessionStatus.ABORTED, error=None, now=T0)
+        )
+
+        async def page(after: tuple[float, str] | None, limit: int) -> list[str]:
+            found = await database.read(lambda tx: tx.sessions.unfinished(after=after, limit=limit))
+            return [session.id for session in found]
+
+        assert await page(None, 9) == ["due", "finishing"]
+        assert await page(None, 1) == ["due"]
+        assert await page((T0, "due"), 9) == ["finishing"]
+
+
+async def _append(session_id: SessionId, offset: int, tx: Any) -> None:
+    await tx.sessions.claim(session_id, 0, "w", now=T0)
+    await tx.sessions.advance(session_id, 1, offset, tail_trusted=False, boot_id="", now=T0)
 
 
 class ChunksContract:

@@ -110,7 +110,10 @@ class TransactionsContract:
         jobs = (database.write(job(number), durable=number % 2 == 0) for number in range(60))
         results = await asyncio.gather(*jobs, return_exceptions=True)
         assert [isinstance(result, Refusal) for result in results] == [n % 3 == 0 for n in range(60)]
-        live = {session.id for session in await database.read(lambda tx: tx.sessions.live())}
+        live = {
+            session.id
+            for session in await database.read(lambda tx: tx.sessions.live(after=None, limit=10_000))
+        }
         assert live == {f"s{number}" for number in range(60) if number % 3}
 
     async def test_what_was_committed_is_read_at_once(self, database: Database) -> None:

@@ -2,18 +2,19 @@
 
 import asyncio
 import hashlib
+from functools import partial
 
 import pytest
 
 from haulier.core.digest import DigestName
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import StorageUnavailable, UploadBusy
 from haulier.core.ranges import Ranges
 from haulier.core.session import SessionId
 from haulier.engine import digests as module
 from haulier.engine.background import Background
 from haulier.engine.digests import Digests
 from haulier.testing import MemorySink
-from tests.support.engine import until
+from tests.support.engine import beside, until
 
 ID = SessionId("upload")
 
@@ -89,6 +90,58 @@ async def test_forgetting_stops_the_work() -> None:
     digests.forget(ID)
     await until(lambda: not background._tasks)
     assert digests.verified(ID) == 0
+
+
+async def test_what_was_received_in_many_pieces_is_taken_up_as_one_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digests, _, _, _ = await make(b"")
+    received, built, real = (
+        Ranges.of((10 * start, 10 * start + 5) for start in range(1, 500)),
+        [],
+        Ranges.__post_init__,
+    )
+
+    def count(ranges: Ranges) -> None:
+        built.append(1)
+        real(ranges)
+
+    digests.follow(ID, DigestName.SHA_256, Ranges())
+    monkeypatch.setattr(Ranges, "__post_init__", count)
+    digests.follow(ID, DigestName.SHA_256, received)
+    assert len(built) == 1
+
+
+async def wait_for(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def test_a_digest_that_is_forgotten_is_busy_and_no_cancel_of_who_waits_for_it() -> None:
+    digests, sink, _, background = await make(b"abc")
+    sink.pause = partial(wait_for, asyncio.Event())
+    digests.follow(ID, DigestName.SHA_256, Ranges(((0, 3),)))
+    value = beside(digests.value(ID, DigestName.SHA_256, 3))
+    await asyncio.sleep(0)
+    digests.forget(ID)
+    with pytest.raises(UploadBusy, match="another worker"):
+        await value
+    assert not value.cancelled()
+    await background.stop(grace_s=0)
+
+
+async def test_who_waits_for_a_digest_can_be_cancelled_and_the_digest_goes_on() -> None:
+    digests, sink, _, background = await make(b"abc")
+    go = asyncio.Event()
+    sink.pause = partial(wait_for, go)
+    digests.follow(ID, DigestName.SHA_256, Ranges(((0, 3),)))
+    value = beside(digests.value(ID, DigestName.SHA_256, 3))
+    await asyncio.sleep(0)
+    value.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await value
+    go.set()
+    await until(lambda: digests.verified(ID) == 3)
+    await background.stop(grace_s=0)
 
 
 async def test_who_is_far_ahead_is_held_back_until_the_digest_has_come_near(

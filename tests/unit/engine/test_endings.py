@@ -23,6 +23,7 @@ from haulier.core.record import RecordStatus
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.engine import endings
+from haulier.engine import sessions as sessions_module
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
@@ -448,6 +449,31 @@ async def test_open_uploads_are_hashed_again_after_a_restart() -> None:
         await two.uploads.resume()
         await asyncio.sleep(0.01)
         assert (await two.uploads.state(upload.id, caller=ME)).verified_bytes == CHUNK
+        await two.background.stop(grace_s=0)
+
+
+async def test_one_upload_that_cannot_be_followed_leaves_the_others_to_be_hashed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions_module, "SESSIONS_IN_A_PAGE", 2)
+    async with engine() as one:
+        uploads = [await one.begin(2 * CHUNK) for _ in range(5)]
+        for upload in uploads:
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
+        two = await one.restart()
+        real = two.uploads._sessions._context.follow
+        first = min(uploads, key=lambda upload: (upload.created_at, upload.id))
+
+        async def follow(session: Upload) -> None:
+            if session.id == first.id:
+                raise StorageUnavailable("no")
+            await real(session)
+
+        monkeypatch.setattr(two.uploads._sessions._context, "follow", follow)
+        await two.uploads.resume()
+        followed = set(two.uploads._digests.followed_uploads())
+        assert followed == {upload.id for upload in uploads} - {first.id}
+        assert len(await two.uploads.probe()) == 5
         await two.background.stop(grace_s=0)
 
 

@@ -22,13 +22,13 @@ from haulier.core.event import START, EventKind
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import Concat, Mode, SessionStatus
 from haulier.core.upload import BeginUpload
-from haulier.engine.body_checks import BodyCheck, Scan
+from haulier.engine.body_checks import SHORT, BodyCheck, Scan
 from haulier.engine.context import SessionLimits
 from haulier.engine.hooks import Hooks
 from haulier.engine.planning import UploadLimits
 from haulier.engine.policy import UploadPolicy
 from haulier.engine.uploads import UploadState
-from haulier.engine.whole import SHORT, ReadAhead
+from haulier.engine.whole import ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
 from tests.support.bodies import FakeBody

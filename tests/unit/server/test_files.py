@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from haulier.core.errors import StorageFull, StorageUnavailable
-from haulier.engine.whole import SHORT
+from haulier.engine.body_checks import SHORT
 from haulier.server.http.asgi import MALFORMED
 from tests.support.service import ORIGIN, MemoryService, with_server
 from tests.support.tus import MEDIA_TYPE, TUS

@@ -28,6 +28,7 @@ from haulier.adapters.disk.system_calls import (
     write_all,
     write_error,
 )
+from haulier.core.defaults import MIN_FREE_BYTES
 from haulier.core.errors import (
     ConfigError,
     DirectoryNotCreatable,
@@ -43,8 +44,6 @@ OBJECTS: Final = "objects"
 LOST_AND_FOUND: Final = "lost+found"
 TREE: Final = (INCOMING, OBJECTS, LOST_AND_FOUND)
 
-MIN_FREE_BYTES: Final = 100 * 1024 * 1024
-"""What stays free beside a declared size: room for the database, its log, and an operator's shell."""
 PROBE_PREFIX: Final = ".probe-"
 """Start of the names of files that only prove writability; no key of ours starts with a dot."""
 PROBE_AGE_S: Final = 3600.0

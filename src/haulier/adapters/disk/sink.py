@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from haulier.adapters.disk.assembly import Assembly, steps_of
-from haulier.adapters.disk.directories import MIN_FREE_BYTES
 from haulier.adapters.disk.parts import PartFiles
 from haulier.adapters.disk.system_calls import read_error, stat_or_none
 from haulier.adapters.disk.tree import BLOB_KEY, PART_KEY, DiskTree
 from haulier.adapters.disk.writer import DiskTools, PartWriter
+from haulier.core.defaults import MIN_FREE_BYTES
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageUnavailable
 from haulier.ports import Stray

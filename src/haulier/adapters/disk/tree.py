@@ -12,7 +12,6 @@ import structlog
 from haulier.adapters.disk.directories import (
     INCOMING,
     LOST_AND_FOUND,
-    MIN_FREE_BYTES,
     OBJECTS,
     TREE,
     make_directory,
@@ -23,6 +22,7 @@ from haulier.adapters.disk.directories import (
 from haulier.adapters.disk.system_calls import read_error, stat_or_none, write_error
 from haulier.adapters.disk.write_back import WriteBacks
 from haulier.adapters.disk.writer import DiskTools
+from haulier.core.defaults import MIN_FREE_BYTES
 from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import Stray
 

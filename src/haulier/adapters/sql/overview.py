@@ -1,14 +1,16 @@
 """What operators see of all rows at once; contracts as in the port."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from haulier.adapters.sql.executor import Executor
+from haulier.adapters.sql.many import sessions_of
 from haulier.adapters.sql.models import IS_LIVE, records, uploads
+from haulier.adapters.sql.statements import SESSION_COLUMNS
 from haulier.core.record import RecordStatus
-from haulier.core.session import SessionId, SessionStatus
+from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload
 
 _COUNT: Final = sa.func.count().label("count")
@@ -17,7 +19,7 @@ _AFTER: Final = sa.tuple_(uploads.c.created_at, uploads.c.id) > sa.tuple_(
     sa.bindparam("after_at"), sa.bindparam("after_id")
 )
 FIRST_PAGE: Final[sa.Select[Any]] = (
-    sa.select(uploads.c.id)
+    sa.select(*SESSION_COLUMNS)
     .where(_LIVE)
     .order_by(uploads.c.created_at, uploads.c.id)
     .limit(sa.bindparam("limit"))
@@ -35,10 +37,8 @@ DELETED_COUNT: Final[sa.Select[Any]] = sa.select(_COUNT).where(records.c.deleted
 class SqlOverview:
     """`Overview`; contracts as in the port."""
 
-    def __init__(self, executor: Executor, load: Callable[[SessionId], Awaitable[Upload | None]]) -> None:
-        """`load` returns a session of this transaction with all it has received."""
+    def __init__(self, executor: Executor) -> None:
         self._sql = executor
-        self._load = load
 
     async def live(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Upload]:
         """Return a page of live sessions, oldest first."""
@@ -47,8 +47,7 @@ class SqlOverview:
         else:
             values = {"after_at": after[0], "after_id": after[1], "limit": limit}
             rows = await self._sql.rows(NEXT_PAGE, values)
-        sessions = [await self._load(SessionId(row["id"])) for row in rows]
-        return [session for session in sessions if session is not None]
+        return await sessions_of(self._sql, rows)
 
     async def live_counts(self) -> Mapping[SessionStatus, int]:
         """Count live sessions by status."""

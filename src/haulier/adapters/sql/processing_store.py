@@ -6,9 +6,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from haulier.adapters.sql.executor import Executor
+from haulier.adapters.sql.many import records_of
 from haulier.adapters.sql.models import IS_UNPROCESSED, assets, records
-from haulier.adapters.sql.rows import Row, asset_of, record_of
-from haulier.adapters.sql.statements import ASSETS, LOCK_RECORD, RECORD
+from haulier.adapters.sql.statements import BEFORE_ALL, LOCK_RECORD, RECORD, RECORD_COLUMNS
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 
 _bind = sa.bindparam
@@ -21,7 +21,7 @@ _HELD: Final = (
 )
 _PLACE: Final = sa.tuple_(records.c.created_at, records.c.id)
 LEFT: Final = (
-    sa.select(records.c.id, records.c.created_at)
+    sa.select(*RECORD_COLUMNS)
     .where(*_LEFT, sa.tuple_(_bind("after_at"), _bind("after_id")) < _PLACE)
     .order_by(records.c.created_at, records.c.id)
     .limit(_bind("limit"))
@@ -59,7 +59,6 @@ MEASURE: Final = (
     .where(assets.c.record_id == _bind("id"), assets.c.kind == _bind("kind"), assets.c.width.is_(None))
     .values(width=_bind("width"), height=_bind("height"))
 )
-_BEFORE_ALL: Final = (float("-inf"), "")
 
 
 class SqlProcessingStore:
@@ -70,10 +69,9 @@ class SqlProcessingStore:
 
     async def left(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Record]:
         """Return the oldest records that are to be processed."""
-        after_at, after_id = after or _BEFORE_ALL
+        after_at, after_id = after or BEFORE_ALL
         values = {"after_at": after_at, "after_id": after_id, "limit": limit}
-        found = [await self._load(row["id"]) for row in await self._sql.rows(LEFT, values)]
-        return [record for record in found if record is not None]
+        return await records_of(self._sql, await self._sql.rows(LEFT, values))
 
     async def take(self, record_id: RecordId, fence: int, holder: str, *, now: float) -> Record | None:
         """Let `holder` process the record, under a new fence."""
@@ -100,8 +98,5 @@ class SqlProcessingStore:
         return await self._sql.count(statement, {"id": record_id, **values}) == 1
 
     async def _load(self, record_id: RecordId) -> Record | None:
-        row: Row | None = await self._sql.row(RECORD, {"id": record_id})
-        if row is None:
-            return None
-        found = await self._sql.rows(ASSETS, {"record_id": record_id})
-        return record_of(row, [asset_of(asset) for asset in found])
+        row = await self._sql.row(RECORD, {"id": record_id})
+        return None if row is None else (await records_of(self._sql, [row]))[0]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from haulier.adapters.sql.among import among
 from haulier.adapters.sql.inserts import InsertNew
 from haulier.adapters.sql.models import (
     HAS_KEY,
@@ -60,7 +61,7 @@ def _capsule_name(table: sa.Table) -> sa.Label[Any]:
 
 # --- sessions ----------------------------------------------------------------------------------------
 
-_SESSION: Final = (*uploads.c, _capsule_name(uploads))
+SESSION_COLUMNS: Final = (*uploads.c, _capsule_name(uploads))
 _THIS: Final = uploads.c.id == _bind("id")
 _OPEN: Final = sa.text(IS_OPEN)
 _FINISHING: Final = sa.and_(sa.text(IS_FINISHING), uploads.c.fence == _bind("fence"))
@@ -107,8 +108,8 @@ INSERT_SESSION: Final = InsertNew(uploads).from_select(
         )
     ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
 )
-SESSION: Final = sa.select(*_SESSION).where(_THIS)
-SESSION_BY_KEY: Final = sa.select(*_SESSION).where(
+SESSION: Final = sa.select(*SESSION_COLUMNS).where(_THIS)
+SESSION_BY_KEY: Final = sa.select(*SESSION_COLUMNS).where(
     uploads.c.capsule_id == _capsule_id(),
     uploads.c.owner == _bind("owner"),
     uploads.c.idempotency_key == _bind("key"),
@@ -119,7 +120,7 @@ LOCK_SESSION: Final = sa.select(uploads.c.id).where(_THIS).with_for_update(key_s
 SEEN: Final = _change(_OPEN, **_SEEN)
 REWOUND: Final = _change(_OPEN, **_SEEN, digest_holder=sa.null())
 _HELD: Final = uploads.c.fence == _bind("fence")
-CLAIM: Final = _change(_OPEN, _HELD, **_SEEN, **_NEXT_FENCE).returning(*_SESSION)
+CLAIM: Final = _change(_OPEN, _HELD, **_SEEN, **_NEXT_FENCE).returning(*SESSION_COLUMNS)
 ASK: Final = _change(_LIVE, _HELD, asked=_bind("fence"))
 RELEASE: Final = _change(_OPEN, _HELD, holder=sa.null())
 _ADVANCED: Final = {
@@ -137,7 +138,8 @@ FOLLOW: Final = _change(
     uploads.c.digest_holder.is_not_distinct_from(_bind("instead_of", type_=sa.Text)),
     digest_holder=_bind("follower"),
 )
-MARK: Final = sa.select(
+MARKS: Final = sa.select(
+    uploads.c.id,
     uploads.c.status,
     uploads.c.fence,
     uploads.c.holder,
@@ -145,20 +147,20 @@ MARK: Final = sa.select(
     uploads.c.digest_holder,
     uploads.c.offset,
     uploads.c.last_seen_at,
-).where(_THIS)
+).where(among(uploads.c.id, "ids"))
 DECLARE_SIZE: Final = _change(
     _OPEN, uploads.c.size.is_(None), uploads.c.offset <= _bind("size"), size=_bind("size")
 )
 _MADE_OF: Final = concat_parts.c.partial_id == uploads.c.id
 JOIN_PART: Final = sa.insert(concat_parts).values(**_all_binds(concat_parts))
 PARTIALS: Final = (
-    sa.select(*_SESSION)
+    sa.select(*SESSION_COLUMNS)
     .select_from(uploads.join(concat_parts, _MADE_OF))
     .where(concat_parts.c.final_id == _bind("id"))
     .order_by(concat_parts.c.position)
 )
 FINALS: Final = (
-    sa.select(*_SESSION)
+    sa.select(*SESSION_COLUMNS)
     .where(
         _LIVE,
         uploads.c.id.in_(sa.select(concat_parts.c.final_id).where(concat_parts.c.partial_id == _bind("id"))),
@@ -188,12 +190,12 @@ START_FINISH: Final = _change(
     status=sa.literal_column("'finishing'"),
     blob_key=_bind("blob_key"),
     error=sa.null(),
-).returning(*_SESSION)
+).returning(*SESSION_COLUMNS)
 _DETACHED: Final = sa.and_(
     uploads.c.status == sa.literal_column("'committed'"), uploads.c.record_id.is_(None)
 )
 DETACHED: Final = (
-    sa.select(*_SESSION)
+    sa.select(*SESSION_COLUMNS)
     .where(
         sa.text(IS_ENDED),
         _DETACHED,
@@ -203,8 +205,8 @@ DETACHED: Final = (
     .order_by(uploads.c.last_seen_at, uploads.c.id)
     .limit(_bind("limit"))
 )
-TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*_SESSION)
-AMEND: Final = _change(_FINISHING, **{name: _bind(name) for name in _DETAILS}).returning(*_SESSION)
+TAKE_FINISH: Final = _change(_FINISHING, **_NEXT_FENCE).returning(*SESSION_COLUMNS)
+AMEND: Final = _change(_FINISHING, **{name: _bind(name) for name in _DETAILS}).returning(*SESSION_COLUMNS)
 KEEP_ANSWER: Final = _change(
     final_answer=sa.func.coalesce(uploads.c.final_answer, _bind("answer", type_=sa.Text))
 ).returning(uploads.c.final_answer)
@@ -314,11 +316,33 @@ EXPIRE: Final = _change(
     error=sa.null(),
     holder=sa.null(),
     last_seen_at=_bind("now"),
-).returning(*_SESSION)
-LIVE_SESSIONS: Final = sa.select(*_SESSION).where(_LIVE).order_by(uploads.c.created_at, uploads.c.id)
+).returning(*SESSION_COLUMNS)
+BEFORE_ALL: Final = (float("-inf"), "")
+"""A place before every row's."""
+LIVE_SESSIONS: Final = (
+    sa.select(*SESSION_COLUMNS)
+    .where(
+        _LIVE,
+        sa.tuple_(_bind("after_at"), _bind("after_id")) < sa.tuple_(uploads.c.created_at, uploads.c.id),
+    )
+    .order_by(uploads.c.created_at, uploads.c.id)
+    .limit(_bind("limit"))
+)
+UNFINISHED_SESSIONS: Final = LIVE_SESSIONS.where(
+    sa.or_(
+        sa.text(IS_FINISHING),
+        # As `Session.due`, of an append session.
+        sa.and_(
+            uploads.c.mode == sa.literal_column("'append'"),
+            uploads.c.offset == uploads.c.size,
+            uploads.c.concat != sa.literal_column("'partial'"),
+            sa.not_(uploads.c.ends_by_word),
+        ),
+    )
+)
 COUNT_LIVE: Final = _live_of_owner
 COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
-ERASE_SESSION: Final = sa.delete(uploads).where(_THIS).returning(*_SESSION)
+ERASE_SESSION: Final = sa.delete(uploads).where(_THIS).returning(*SESSION_COLUMNS)
 ERASE_UNUSED: Final = sa.delete(uploads).where(
     _THIS,
     _LIVE,
@@ -326,13 +350,13 @@ ERASE_UNUSED: Final = sa.delete(uploads).where(
     sa.not_(sa.exists(sa.select(chunks.c.index).where(chunks.c.upload_id == _bind("id")))),
 )
 ENDED: Final = (
-    sa.select(*_SESSION)
+    sa.select(*SESSION_COLUMNS)
     .where(sa.text(IS_ENDED), uploads.c.last_seen_at < _bind("before"))
     .order_by(uploads.c.last_seen_at, uploads.c.id)
     .limit(_bind("limit"))
 )
-SESSION_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
-    uploads.c.blob_key == _bind("blob_key")
+SESSIONS_NAME_BLOBS: Final[sa.Select[Any]] = sa.select(uploads.c.blob_key).where(
+    among(uploads.c.blob_key, "blob_keys")
 )
 
 # --- chunks ------------------------------------------------------------------------------------------
@@ -352,24 +376,28 @@ FORGET_CHUNK: Final = sa.delete(chunks).where(
     _THIS_CHUNK, sa.exists(sa.select(uploads.c.id).where(_THIS, _OPEN, uploads.c.error.is_not(None)))
 )
 FORGET_ALL_CHUNKS: Final = sa.delete(chunks).where(chunks.c.upload_id == _bind("id"))
+
+
 # Gaps and islands: neighbours have the same difference between index and rank, so each run is one row.
-_ranked: Final = (
-    sa.select(
-        chunks.c.index,
-        (chunks.c.index - sa.func.row_number().over(order_by=chunks.c.index)).label("island"),
+def _runs_of_chunks(*of: sa.ColumnElement[Any], where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    rank = sa.func.row_number().over(partition_by=of or None, order_by=chunks.c.index)
+    ranked = sa.select(*of, chunks.c.index, (chunks.c.index - rank).label("island")).where(where)
+    rows = ranked.subquery("ranked")
+    names = [rows.c[column.name] for column in of if column.name is not None]
+    first = sa.func.min(rows.c.index).label("first")
+    return (
+        sa.select(*names, first, sa.func.max(rows.c.index).label("last"))
+        .group_by(*names, rows.c.island)
+        .order_by(*names, sa.text("first"))
     )
-    .where(chunks.c.upload_id == _bind("id"))
-    .subquery("ranked")
-)
-RUNS_OF_CHUNKS: Final = (
-    sa.select(sa.func.min(_ranked.c.index).label("first"), sa.func.max(_ranked.c.index).label("last"))
-    .group_by(_ranked.c.island)
-    .order_by(sa.text("first"))
-)
+
+
+RUNS_OF_CHUNKS: Final = _runs_of_chunks(where=chunks.c.upload_id == _bind("id"))
+RUNS_OF_MANY: Final = _runs_of_chunks(chunks.c.upload_id, where=among(chunks.c.upload_id, "ids"))
 
 # --- records -----------------------------------------------------------------------------------------
 
-_RECORD: Final = (*records.c, _capsule_name(records))
+RECORD_COLUMNS: Final = (*records.c, _capsule_name(records))
 _THIS_RECORD: Final = records.c.id == _bind("id")
 _UPLOADING: Final = records.c.status == sa.literal_column("'uploading'")
 _HAS_ASSETS: Final = sa.exists(sa.select(assets.c.kind).where(assets.c.record_id == records.c.id))
@@ -381,7 +409,7 @@ _HAS_ORIGINAL: Final = sa.exists(
 INSERT_RECORD: Final = sa.insert(records).values(
     **_all_binds(records, without=["capsule_id"]), capsule_id=_capsule_id()
 )
-RECORD: Final = sa.select(*_RECORD).where(_THIS_RECORD)
+RECORD: Final = sa.select(*RECORD_COLUMNS).where(_THIS_RECORD)
 LOCK_RECORD: Final = sa.select(records.c.id).where(_THIS_RECORD).with_for_update(key_share=True)
 COMPLETE_RECORD: Final = (
     sa.update(records)
@@ -428,7 +456,7 @@ RESTORE_RECORD: Final = (
     .values(deleted_at=sa.null(), keeps_assets=sa.false())
 )
 DELETED_RECORDS: Final = (
-    sa.select(*_RECORD)
+    sa.select(*RECORD_COLUMNS)
     .where(
         sa.text(IS_DELETED),
         records.c.deleted_at < _bind("before"),
@@ -491,7 +519,7 @@ def page_of_records(filters: frozenset[str], statuses: int, *, deleted: bool) ->
     if statuses:
         conditions.append(records.c.status.in_([_bind(f"status_{number}") for number in range(statuses)]))
     return (
-        sa.select(*_RECORD)
+        sa.select(*RECORD_COLUMNS)
         .where(sa.text(IS_DELETED) if deleted else records.c.deleted_at.is_(None), *conditions)
         .order_by(records.c.created_at.desc(), records.c.id.desc())
         .limit(_bind("limit"))
@@ -510,7 +538,7 @@ ADD_ASSET: Final = InsertNew(assets, assets.c.record_id, assets.c.kind).from_sel
     .where(records.c.id == _bind("record_id"))
     .with_for_update(read=True, key_share=True),
 )
-ASSETS: Final = sa.select(assets).where(assets.c.record_id == _bind("record_id"))
+ASSETS: Final = sa.select(assets).where(among(assets.c.record_id, "record_ids"))
 DROP_ASSETS: Final = (
     sa.delete(assets)
     .where(
@@ -525,6 +553,6 @@ DROP_ASSETS: Final = (
     )
     .returning(*assets.c)
 )
-ASSET_NAMES_BLOB: Final[sa.Select[Any]] = sa.select(sa.literal_column("1")).where(
-    assets.c.blob_key == _bind("blob_key")
+ASSETS_NAME_BLOBS: Final[sa.Select[Any]] = sa.select(assets.c.blob_key).where(
+    among(assets.c.blob_key, "blob_keys")
 )

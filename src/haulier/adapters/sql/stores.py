@@ -5,12 +5,14 @@ from typing import Any
 
 from haulier.adapters.sql import statements as sql
 from haulier.adapters.sql.access_stores import SqlCapsuleStore, SqlSignInStore, SqlTokenStore
+from haulier.adapters.sql.among import array
 from haulier.adapters.sql.delivery_store import SqlDeliveryStore
 from haulier.adapters.sql.doomed_blobs import SqlDoomedBlobs
 from haulier.adapters.sql.event_store import SqlEventStore
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.finalisations import SqlFinalisationStore
 from haulier.adapters.sql.history import SqlHistory
+from haulier.adapters.sql.many import received_at_once, received_by, records_of
 from haulier.adapters.sql.overview import SqlOverview
 from haulier.adapters.sql.processing_store import SqlProcessingStore
 from haulier.adapters.sql.rows import (
@@ -23,8 +25,6 @@ from haulier.adapters.sql.rows import (
     file_parameters,
     in_order,
     mark_of,
-    ranges_of_runs,
-    record_of,
     record_parameters,
     session_of,
     session_parameters,
@@ -51,7 +51,7 @@ class SqlTransaction:
         self.sessions = SqlSessionStore(executor)
         self.records = SqlRecordStore(executor)
         self.history = SqlHistory(executor)
-        self.overview = SqlOverview(executor, self.sessions.load)
+        self.overview = SqlOverview(executor)
         self.capsules = SqlCapsuleStore(executor)
         self.tokens = SqlTokenStore(executor)
         self.finalisations = SqlFinalisationStore(executor)
@@ -159,8 +159,8 @@ class SqlSessionStore:
 
     async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, Mark]:
         """Return what tells the change of each of these sessions."""
-        rows = {session_id: await self._sql.row(sql.MARK, {"id": session_id}) for session_id in session_ids}
-        return {session_id: mark_of(row) for session_id, row in rows.items() if row is not None}
+        rows = await self._sql.rows(sql.MARKS, {"ids": array(session_ids)})
+        return {SessionId(row["id"]): mark_of(row) for row in rows}
 
     async def declare_size(self, session_id: SessionId, size: int) -> bool:
         """Set an unknown size that is not below the offset."""
@@ -283,9 +283,20 @@ class SqlSessionStore:
             await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session.id})
         return expired
 
-    async def live(self) -> Sequence[Upload]:
-        """Return all live sessions, oldest first, in mode chunks without `received`."""
-        return [_without_chunks(row) for row in await self._sql.rows(sql.LIVE_SESSIONS, {})]
+    async def live(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Upload]:
+        """Return a page of live sessions, oldest first, in mode chunks without `received`."""
+        return await self._page(sql.LIVE_SESSIONS, after, limit)
+
+    async def unfinished(self, *, after: tuple[float, str] | None, limit: int) -> Sequence[Upload]:
+        """Return a page of those that are finishing, or append sessions whose finish is due."""
+        return await self._page(sql.UNFINISHED_SESSIONS, after, limit)
+
+    async def _page(
+        self, statement: sql.Statement, after: tuple[float, str] | None, limit: int
+    ) -> Sequence[Upload]:
+        after_at, after_id = after or sql.BEFORE_ALL
+        rows = await self._sql.rows(statement, {"after_at": after_at, "after_id": after_id, "limit": limit})
+        return [_without_chunks(row) for row in rows]
 
     async def count_live(self, scope: str | None, owner: str) -> int:
         """Count live sessions, in all scopes without `scope`."""
@@ -310,22 +321,15 @@ class SqlSessionStore:
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that a session names."""
-        return await _named(self._sql, sql.SESSION_NAMES_BLOB, keys)
+        return await _named(self._sql, sql.SESSIONS_NAME_BLOBS, keys)
 
     async def _held(self, statement: sql.Statement, session_id: SessionId, **values: Any) -> bool:
         return await self._sql.count(statement, {"id": session_id, **values}) == 1
 
     async def _received(self, row: Row) -> Ranges:
-        if row["mode"] == Mode.APPEND:
-            return whole(row["offset"])
-        if row["status"] in _COMPLETE:
-            return whole(row["size"])
-        runs = await self._sql.rows(sql.RUNS_OF_CHUNKS, {"id": row["id"]})
-        return ranges_of_runs(runs, chunk_size=row["chunk_size"], size=row["size"])
-
-
-_COMPLETE = frozenset({SessionStatus.FINISHING.value, SessionStatus.COMMITTED.value})
-"""Every chunk is here, and after the commit their rows are not."""
+        if (received := received_at_once(row)) is not None:
+            return received
+        return received_by(row, await self._sql.rows(sql.RUNS_OF_CHUNKS, {"id": row["id"]}))
 
 
 def _without_chunks(row: Row) -> Upload:
@@ -347,7 +351,7 @@ class SqlRecordStore:
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""
         row = await self._sql.row(sql.RECORD, {"id": record_id})
-        return None if row is None else await self._with_assets(row)
+        return None if row is None else (await records_of(self._sql, [row]))[0]
 
     async def complete(self, record_id: RecordId, original: Asset, *, now: float, more: bool = False) -> bool:
         """Complete an uploading record that has no original yet, or leave it to be processed."""
@@ -377,7 +381,7 @@ class SqlRecordStore:
         statuses = {f"status_{number}": status.value for number, status in enumerate(query.statuses)}
         statement = sql.page_of_records(frozenset(filters), len(statuses), deleted=query.deleted)
         rows = await self._sql.rows(statement, {**filters, **statuses, "limit": query.limit + 1})
-        return [await self._with_assets(row) for row in rows]
+        return await records_of(self._sql, rows)
 
     async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
         """Give records in that capsule from one owner to another."""
@@ -397,7 +401,7 @@ class SqlRecordStore:
     async def deleted_before(self, before: float, *, limit: int) -> Sequence[Record]:
         """Return the records deleted longest ago whose assets are to be removed."""
         rows = await self._sql.rows(sql.DELETED_RECORDS, {"before": before, "limit": limit})
-        return [await self._with_assets(row) for row in rows]
+        return await records_of(self._sql, rows)
 
     async def erase(self, record_id: RecordId) -> None:
         """Remove the row and its assets' rows."""
@@ -411,7 +415,7 @@ class SqlRecordStore:
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` that an asset names."""
-        return await _named(self._sql, sql.ASSET_NAMES_BLOB, keys)
+        return await _named(self._sql, sql.ASSETS_NAME_BLOBS, keys)
 
     async def describe(self, record_id: RecordId, metadata: FileMetadata) -> None:
         """Keep what a record's original holds."""
@@ -422,14 +426,9 @@ class SqlRecordStore:
         row = await self._sql.row(sql.DESCRIPTION, {"id": record_id})
         return None if row is None else file_of(row)
 
-    async def _with_assets(self, row: Row) -> Record:
-        # One look-up a record: in the same process it costs less than a join that repeats the record's columns.
-        assets = await self._sql.rows(sql.ASSETS, {"record_id": row["id"]})
-        return record_of(row, [asset_of(asset) for asset in assets])
-
 
 async def _named(executor: Executor, statement: sql.Statement, keys: Collection[str]) -> set[str]:
-    return {key for key in keys if await executor.row(statement, {"blob_key": key}) is not None}
+    return {row["blob_key"] for row in await executor.rows(statement, {"blob_keys": array(keys)})}
 
 
 def _filters(query: RecordQuery) -> Mapping[str, Any]:

@@ -163,6 +163,14 @@ _PASSES: Final = CLASHES | frozenset({
 """SQLSTATEs after which the same transaction may well succeed. Source: PostgreSQL's manual, appendix A."""
 
 
+_OPERATORS: Final = frozenset({
+    "42P01",  # undefined table
+    "3F000",  # no such schema
+})  # fmt: skip
+"""SQLSTATEs of a database that its operator has changed. All the rest of class 42, syntax and names, are mistakes of ours;
+42501, insufficient privilege, has a word of its own."""
+
+
 def may_pass(error: psycopg.Error) -> bool:
     """Whether the same transaction may succeed in a moment; a lost connection has no SQLSTATE, or one of class 08."""
     state = error.sqlstate
@@ -178,7 +186,7 @@ def translate(error: psycopg.Error, place: str) -> StorageError | None:
         return StorageFull(PAGE)
     if state in {"25006", "42501"}:  # read-only transaction, insufficient privilege
         return StorageNotWritable(place, _words(error))
-    theirs = isinstance(error, psycopg.OperationalError) or state.startswith(("42", "XX"))
+    theirs = isinstance(error, psycopg.OperationalError) or state in _OPERATORS or state.startswith("XX")
     return StorageUnavailable(f"{place}: {_words(error)}") if theirs else None
 
 

@@ -6,8 +6,8 @@ Rule 3: within a group each job has a savepoint of its own, so that one which fa
 Rule 4: when the disk is full, what frees room gets the spare room, and is tried once more.
 Rule 5: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
         a thread and its answer back, as aiosqlite does, costs twenty times the statement.
-Rule 6: a read of a few rows costs less than the way to a thread. It runs at once; a statement that turns out long, or a
-        lock that somebody holds, ends it, and it is done again in a thread.
+Rule 6: a read of a few rows costs less than the way to a thread. It runs at once; a transaction that turns out long,
+        by one statement or by many, or a lock that somebody holds, ends it, and it is done again in a thread.
 """
 
 import asyncio
@@ -24,9 +24,11 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
+from haulier.adapters.sql.rows import Parameters
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
 from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.sql.sqlite.spare import Spare
+from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageFull, StorageUnavailable
@@ -40,8 +42,11 @@ MAX_WAITING: Final = 10_000
 """Jobs that wait for the writer; each stands for a request, and nobody serves more at once."""
 READERS: Final = 4
 """Connections that read. Reads are short and Python runs one thread at a time; more only wait for each other."""
-LONG_STATEMENT: Final = 20_000
-"""Instructions of SQLite's virtual machine, about a millisecond, after which a statement has to go to a thread."""
+HASTY_STEPS: Final = 20
+"""What a read may take at once, about a millisecond: each statement is one step, for its own price, and so are every
+`STEP` instructions of SQLite's virtual machine."""
+STEP: Final = 1000
+"""Few enough that many short statements add up to what one long one takes."""
 _HASTE_ENDS: Final = frozenset(
     {"SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_BUSY_RECOVERY", "SQLITE_BUSY_SNAPSHOT"}
 )
@@ -275,10 +280,28 @@ class _TakesLong(Exception):
     """A read that is not for the event loop."""
 
 
-def _connect_hasty(path: Path) -> sqlite3.Connection:
-    connection = connect(path, busy_timeout_s=0, read_only=True)
-    connection.set_progress_handler(lambda: 1, LONG_STATEMENT)
-    return connection
+class _Hasty(SqliteExecutor):
+    """Runs the statements of a read on the event loop, until they have taken too much together."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = connect(path, busy_timeout_s=0, read_only=True)
+        super().__init__(self.connection)
+        self._left = 0
+        self.connection.set_progress_handler(self._spend, STEP)
+
+    def begin(self) -> None:
+        """Begin a transaction, with all the steps it may take."""
+        self._left = HASTY_STEPS
+        self.connection.execute("BEGIN")
+
+    def _spend(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
+        if self._spend():
+            raise _TakesLong
+        return super()._run(statement, parameters)
 
 
 def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
@@ -319,8 +342,8 @@ class _Readers:
     path: Path
     busy_timeout_s: float
     _idle: deque[sqlite3.Connection] = field(default_factory=deque)
-    _hasty: deque[sqlite3.Connection] = field(default_factory=deque)
-    """Connections that neither wait for a lock nor let a statement run for long."""
+    _hasty: deque[_Hasty] = field(default_factory=deque)
+    """Connections that neither wait for a lock nor let a transaction run for long."""
     _threads: ThreadPoolExecutor | None = None
 
     async def run(self, work: Work[T]) -> T:
@@ -340,23 +363,23 @@ class _Readers:
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown()
-        for connections in (self._idle, self._hasty):
-            while connections:
-                connections.pop().close()
+        while self._idle:
+            self._idle.pop().close()
+        while self._hasty:
+            self._hasty.pop().connection.close()
 
     def _read_at_once(self, work: Work[T]) -> T:
-        connection = self._hasty.pop() if self._hasty else _connect_hasty(self.path)
+        hasty = self._hasty.pop() if self._hasty else _Hasty(self.path)
         try:
-            connection.execute("BEGIN")
-            return drive(work, SqlTransaction(SqliteExecutor(connection)))
+            hasty.begin()
+            return drive(work, SqlTransaction(hasty))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname in _HASTE_ENDS:
                 raise _TakesLong from error
             raise
         finally:
-            usable = _usable(connection)
-            if usable is not None:
-                self._hasty.append(usable)
+            if _usable(hasty.connection) is not None:
+                self._hasty.append(hasty)
 
     def _read(self, work: Work[T]) -> T:
         with translated(self.path):
