@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 import uvicorn
@@ -48,6 +48,8 @@ STARTING_S: Final = 0.01
 _TOKEN_BYTES: Final = 32
 _EVERYDAY: Final = frozenset({"peer.lost", "peer.unreachable"})
 """Events that fill a log and tell an operator nothing: of two attempts to connect one always loses."""
+
+T = TypeVar("T")
 
 Ready = Callable[[str], None]
 Log = Callable[..., None]
@@ -126,6 +128,21 @@ async def fetch_alone(node: Node, user: str, file: str, target: Path) -> Downloa
             node.downloads.resume(download)
             return download
     return node.downloads.fetch(user, file, target)
+
+
+async def while_logged_in(node: Node, work: Coroutine[Any, Any, T]) -> T:
+    """Do something for as long as the server keeps us; raises why it does not, as `Node.wait_ended` does."""
+    loop = asyncio.get_running_loop()
+    doing, ending = loop.create_task(work), loop.create_task(node.wait_ended())
+    try:
+        await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            ending.result()
+        return await doing
+    finally:
+        doing.cancel()
+        ending.cancel()
+        await asyncio.gather(doing, ending, return_exceptions=True)
 
 
 async def rendezvous(server: Rendezvous, host: str, port: int, *, ready: Ready) -> None:

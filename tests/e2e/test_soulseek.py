@@ -15,7 +15,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import DEADLINE_S, HAULIER, ServeProcess, environment, serving, wait_until
+from tests.support.processes import (
+    DEADLINE_S,
+    HAULIER,
+    ServeProcess,
+    environment,
+    free_port,
+    serving,
+    wait_until,
+)
 from tests.support.soulseek import make_file, nicotine, sha256_of
 
 pytestmark = pytest.mark.slow
@@ -194,6 +202,17 @@ def test_without_a_node_a_command_logs_in_by_itself(place: Place) -> None:
     assert sha256_of(place.folder / "got") == sha256_of(song)
     assert place.run("browse", "alice", *alone) == "100000  Music\\song.bin\n"
     assert place.run("search", "song", "--wait", "1", *alone) == "alice  100000  Music\\song.bin\n"
+
+
+def test_a_server_that_is_not_there_or_refuses_ends_a_lone_command(place: Place) -> None:
+    place.share("alice")
+    nowhere = ("--server", f"127.0.0.1:{free_port()}", "--listen", "127.0.0.1:0", "--data-dir", "carol")
+    place.run("fetch", "alice", "Music\\song.bin", "-o", "got", "--user", "carol", *nowhere, code=3)
+    place.run("browse", "alice", "--user", "carol", *nowhere, code=3)
+    where = ("--server", place.server.address, "--listen", "127.0.0.1:0", "--data-dir", "carol")
+    refused = ("--user", " carol", *where)
+    place.run("search", "song", "--wait", "1", *refused, code=4)
+    place.run("share", *refused, code=4)
 
 
 def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(place: Place) -> None:

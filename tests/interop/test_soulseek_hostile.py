@@ -4,11 +4,13 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from haulier.core.transfer import Outcome
+from haulier.ports import SharedFile
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
 from haulier.soulseek.messages import (
@@ -74,6 +76,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with network(tmp_path) as net, AsyncExitStack() as stack:
         node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1))
         yield Scene(net, node, await Stranger.enter(net, node, stack), tmp_path)
+
+
+FLOOD = 5_000
+"""Requests over a real connection; the simulation has a hundred thousand."""
 
 
 class TestWhoeverIsOffered:
@@ -252,6 +258,33 @@ class TestFloods:
             for number in range(100, 130):
                 denied = await stranger.hear(UploadDenied)
                 assert denied == UploadDenied(f"Music\\{number:03}.bin", "Too many files")
+            assert len(node.uploads.live) == 100
+
+    async def test_thousands_of_requests_for_different_files_are_answered_each(self, tmp_path: Path) -> None:
+        make_file(tmp_path / "Music" / "small.bin", 10)
+        async with network(tmp_path) as net, AsyncExitStack() as stack:
+            bounds = replace(SHORT, messages_per_s=1e9, queued_files_per_user=100, response_s=10 * DEADLINE_S)
+            node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1), bounds=bounds)
+            shared = [await node.shares.find("Music\\small.bin")]
+            shared += [
+                SharedFile(share="Music", path=f"Music\\{number}", local=f"{number}", size=10)
+                for number in range(FLOOD)
+            ]
+            await node.shares._index.replace([file for file in shared if file is not None])
+            stranger = await Stranger.enter(net, node, stack)
+
+            await stranger.offered("Music\\small.bin")  # which holds the slot
+
+            async def flood() -> None:
+                for number in range(FLOOD):
+                    await stranger.link.send(QueueUpload(f"Music\\{number}"))
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(flood())
+                for _ in range(FLOOD - 99):
+                    denied = await stranger.hear(UploadDenied)
+                    assert isinstance(denied, UploadDenied)
+                    assert denied.reason == "Too many files"
             assert len(node.uploads.live) == 100
 
     async def test_a_thousand_connections_are_no_more_than_their_bound(self, tmp_path: Path) -> None:

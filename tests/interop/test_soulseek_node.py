@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from haulier.core.errors import StorageUnavailable
+from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Outcome, Phase
+from haulier.sharing import while_logged_in
 from haulier.soulseek.node import Node
 from haulier.soulseek.rendezvous import Rendezvous
-from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline
+from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline, ServerUnreachable
+from haulier.soulseek.upload import UploadRules
+from tests.support.processes import free_port
 from tests.support.soulseek import (
     DEADLINE_S,
     HOST,
     PATIENT,
+    SHORT,
     Network,
     eventually,
     make_file,
@@ -351,6 +356,46 @@ async def test_a_newer_login_ends_the_older_for_good(net: Network) -> None:
         with pytest.raises(LoggedInElsewhere):
             async with asyncio.timeout(DEADLINE_S):
                 await alice.wait_ended()
+
+
+async def test_a_wait_ends_when_somebody_else_logs_in_under_our_name(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    await net.node("alice", music, rules=slow_lane(100_000))
+    bob = await net.node("bob")
+    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    await eventually(lambda: bob.downloads.bytes_received > 0, "it runs")
+    async with asyncio.timeout(DEADLINE_S), net.running("bob"):
+        with pytest.raises(LoggedInElsewhere):
+            await while_logged_in(bob, download.ended.wait())
+
+
+async def test_a_server_that_is_not_there_is_tried_as_often_as_is_said(net: Network) -> None:
+    net.port = free_port()
+    with pytest.raises(ServerUnreachable, match=f"127.0.0.1:{net.port} cannot be reached"):
+        await net.node("alice", reconnect=RetryPolicy(retries=2, base_s=0.01))
+
+
+async def test_a_connection_for_the_answer_to_a_search_is_not_kept(net: Network, music: Path) -> None:
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    assert [it.user async for it in bob.search("song", wait_s=0.5)] == ["alice"]
+    await eventually(lambda: alice.peers.count == bob.peers.count == 0, "it is closed, long before it idles")
+
+
+async def test_waiting_for_our_own_bound_is_not_the_peers_slowness(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    class Slow:
+        piece = 64 * 1024
+
+        async def take(self, _count: int) -> None:
+            await asyncio.sleep(1.2 * SHORT.stall_s)
+
+    make_file(music / "small.bin", 100_000)
+    alice = await net.node("alice", music, rules=UploadRules(throttles=lambda _: (Slow(),)))
+    bob = await net.node("bob", bounds=PATIENT)
+    assert await fetched(bob, tmp_path / "got", "Music\\small.bin") == "Completed, Succeeded"
+    await eventually(lambda: alice.uploads.totals.ended == {Outcome.SUCCEEDED: 1}, "alice has not given up")
 
 
 async def test_a_user_who_is_not_there_is_offline(net: Network) -> None:

@@ -54,6 +54,7 @@ class World:
         self.watched: set[str] = set()
         self.told: list[tuple[str, str | None]] = []
         self.began: list[str] = []
+        self.files = dict(FILES)
         self.up = asyncio.Event()
         self.up.set()
         self.index_fails = self.mistakes_allowed = False
@@ -102,7 +103,7 @@ class World:
     async def _find(self, path: str) -> SharedFile | None:
         if self.index_fails:
             raise StorageUnavailable("the index does not answer")
-        return FILES.get(path)
+        return self.files.get(path)
 
     async def _make(self, offer: Offer) -> bool:
         self.began.append(offer.asked)
@@ -139,9 +140,15 @@ class World:
         await self.tasks.stop()
 
 
-def play(scenario: Callable[[World], Any], steps: dict[str, list[Step]] | None = None, **rules: Any) -> None:
+def play(
+    scenario: Callable[[World], Any],
+    steps: dict[str, list[Step]] | None = None,
+    *,
+    schedules: int = 5,
+    **rules: Any,
+) -> None:
     """Run a scenario under several schedules."""
-    for seed in range(5):
+    for seed in range(schedules):
         loop = new_loop(seed)
 
         async def run(loop: SimLoop = loop) -> None:
@@ -285,6 +292,34 @@ def test_asking_again_never_makes_a_second_upload() -> None:
         assert world.began == [A, A], "what has ended may be asked for again"
 
     play(scenario)
+
+
+def test_a_hundred_thousand_requests_for_one_file_are_one_upload() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(B)
+        for _ in range(100_000):
+            await world.ask(A)
+        assert len(world.uploads.live) == 2
+        await asyncio.sleep(60.0)
+        assert world.began == [B, A]
+
+    play(scenario, schedules=1)
+
+
+def test_a_hundred_thousand_requests_for_different_files_hold_up_nobody_else() -> None:
+    async def scenario(world: World) -> None:
+        paths = [f"Music\\{number}" for number in range(100_000)]
+        world.files |= {path: SharedFile(share="Music", path=path, local=path, size=SIZE) for path in paths}
+        denied = [answer for path in paths for answer in await world.ask(path)]
+        assert {answer.reason for answer in denied if isinstance(answer, UploadDenied)} == {"Too many files"}
+        assert (len(denied), len(world.uploads.live)) == (99_900, 100)
+        await world.ask(A, "carol")
+        await asyncio.sleep(12.0)
+        assert A in world.began
+        await asyncio.sleep(2_000.0)
+        assert world.uploads.live == []
+
+    play(scenario, schedules=1)
 
 
 def test_a_request_takes_the_place_of_an_upload_that_moves_nothing_any_more() -> None:

@@ -16,6 +16,7 @@ from haulier.adapters.clock import SystemClock
 from haulier.adapters.share_index import SqliteShareIndex
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.retry import RetryPolicy
+from haulier.core.secret import Secret
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.lanes import Lanes
 from haulier.soulseek.node import Node, NodeSettings
@@ -92,7 +93,7 @@ class Network:
     def settings(self, user: str, shared: Path | None = None, **settings: Any) -> NodeSettings:
         shares = () if shared is None else (Share(shared.name, shared.resolve()),)
         values: dict[str, Any] = {"bounds": SHORT, "reconnect": QUICK, "download_retry": QUICK, **settings}
-        identity = Identity(user=user, password=self.password, host=HOST, port=self.port)
+        identity = Identity(user=user, password=Secret(self.password), host=HOST, port=self.port)
         return NodeSettings(identity=identity, host=HOST, port=0, shares=shares, **values)
 
     async def node(self, user: str, shared: Path | None = None, **settings: Any) -> Node:

@@ -3,21 +3,28 @@
 One module although it is long: half of it are options, and the commands are one group.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from haulier.cli.display import print_json, printable
+from haulier.cli.fetch_bar import FetchBar
 from haulier.cli.options import Home, Json
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, load_extra, run, tell
 from haulier.core.errors import ConfigError, PeerRefused, PeerUnreachable
 
 if TYPE_CHECKING:
     from haulier.soulseek.node import Node, NodeSettings
+
+LOOK_S = 0.5
+"""Between two looks at a download that somebody watches."""
+LONG_S = 60.0
+"""Between two looks at one that nobody watches; the node answers at its end anyway."""
 
 app = typer.Typer(no_args_is_help=True, help="Share folders with Soulseek peers, and fetch from them.")
 uploads = typer.Typer(no_args_is_help=True, help="What peers want of the running node.")
@@ -149,7 +156,7 @@ def share(
         controlled = sharing.ControlSettings(host=where[0], port=where[1], token=control_token)
         places = sharing.Places(data_dir=data_dir, home=home)
         tell_log, ready = sharing.logger(log), _announce("share")
-        with watched() as watch:
+        with watched() as watch, _login_told():
             await sharing.share(settings, controlled, places, tell_log, ready=ready, watch=watch)
         return DONE
 
@@ -190,11 +197,18 @@ def fetch(
         if node is not None:
             return await _fetch_through(node, from_, file, target, as_json=as_json)
         async with _alone(user, password, server, listen, data_dir, home) as (lone, sharing):
-            download = await sharing.fetch_alone(lone, from_, file, target)
-            await download.ended.wait()
             from haulier.soulseek.control import download_document
 
-            return _print_end(download_document(download), as_json=as_json)
+            download = await sharing.fetch_alone(lone, from_, file, target)
+
+            async def look(wait_s: float) -> dict[str, Any]:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await download.ended.wait()
+                return download_document(download)
+
+            document = await sharing.while_logged_in(lone, _watch_fetch(target.name, look))
+            return _print_end(document, as_json=as_json)
 
     run(work(), interrupted="interrupted; the same command goes on where it stopped")
 
@@ -233,12 +247,15 @@ def search(
             async for document in node.lines("/search", parameters):
                 _print_found(document, as_json=as_json)
             return DONE
-        async with _alone(user, password, server, listen, data_dir, home) as (lone, _):
+        async with _alone(user, password, server, listen, data_dir, home) as (lone, sharing):
             from haulier.soulseek.views import found_documents
 
-            async for found in lone.search(query, wait_s=wait, user=of):
-                for document in found_documents(found):
-                    _print_found(document, as_json=as_json)
+            async def print_all() -> None:
+                async for found in lone.search(query, wait_s=wait, user=of):
+                    for document in found_documents(found):
+                        _print_found(document, as_json=as_json)
+
+            await sharing.while_logged_in(lone, print_all())
         return DONE
 
     run(work())
@@ -265,10 +282,10 @@ def browse(
             async for document in node.lines("/browse", {"user": of}):
                 _print_folder(document, as_json=as_json)
             return DONE
-        async with _alone(user, password, server, listen, data_dir, home) as (lone, _):
+        async with _alone(user, password, server, listen, data_dir, home) as (lone, sharing):
             from haulier.soulseek.views import folder_document
 
-            for folder, private in await lone.browse(of):
+            for folder, private in await sharing.while_logged_in(lone, lone.browse(of)):
                 _print_folder(folder_document(folder, private=private), as_json=as_json)
         return DONE
 
@@ -435,14 +452,33 @@ async def _alone(
         tell(f"no node runs in {data_dir}; name its --data-dir, or log in with --user and --server")
         raise typer.Exit(UNREACHABLE)
     places = sharing.Places(data_dir=data_dir, home=home)
-    settings = _settings(user, password, server, listen)
-    async with sharing.lone_node(settings, places, sharing.logger("console")) as node:
-        yield node, sharing
+    from haulier.soulseek.server_link import BRIEFLY
+
+    settings = _settings(user, password, server, listen, reconnect=BRIEFLY)
+    with _login_told():
+        async with sharing.lone_node(settings, places, sharing.logger("console")) as node:
+            yield node, sharing
+
+
+@contextmanager
+def _login_told() -> Iterator[None]:
+    """Tell why the server does not have us, and end with the number of it."""
+    from haulier.soulseek.server_link import LoginRefused, ServerUnreachable
+
+    try:
+        yield
+    except ServerUnreachable as error:
+        tell(f"{error}; is the server running there, and is --server right?")
+        raise typer.Exit(UNREACHABLE) from error
+    except LoginRefused as error:
+        tell(f"{error}; check --user and HAULIER_SOULSEEK_PASSWORD")
+        raise typer.Exit(REFUSED) from error
 
 
 def _settings(
     user: str | None, password: str | None, server: str | None, listen: str, **more: Any
 ) -> "NodeSettings":
+    from haulier.core.secret import Secret
     from haulier.soulseek.node import NodeSettings
     from haulier.soulseek.server_link import Identity
 
@@ -453,7 +489,7 @@ def _settings(
     if not password:
         raise ConfigError("soulseek_password", "", "give it in the environment: HAULIER_SOULSEEK_PASSWORD")
     where, here = _address("server", server), _address("listen", listen)
-    identity = Identity(user=user, password=password, host=where[0], port=where[1])
+    identity = Identity(user=user, password=Secret(password), host=where[0], port=where[1])
     return NodeSettings(identity=identity, host=here[0], port=here[1], **more)
 
 
@@ -482,10 +518,29 @@ def _announce(command: str) -> Callable[[str], None]:
 
 
 async def _fetch_through(node: _RunningNode, user: str, file: str, target: Path, *, as_json: bool) -> int:
-    document = await node.post("/downloads", {"user": user, "file": file, "target": str(target)})
-    while document["outcome"] is None:
-        document = await node.get(f"/transfers/{document['id']}", {"wait": "60"}, wait_s=90)
-    return _print_end(document, as_json=as_json)
+    begun = await node.post("/downloads", {"user": user, "file": file, "target": str(target)})
+
+    async def look(wait_s: float) -> dict[str, Any]:
+        path, parameters = f"/transfers/{begun['id']}", {"wait": f"{wait_s:g}"}
+        document: dict[str, Any] = await node.get(path, parameters, wait_s=wait_s + 30)
+        return document
+
+    return _print_end(await _watch_fetch(target.name, look), as_json=as_json)
+
+
+async def _watch_fetch(name: str, look: Callable[[float], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """Wait for the end of a download, and show people how far it is; returns the end.
+
+    Args:
+        name: What is shown.
+        look: Takes seconds to wait for the end; returns how the download stands.
+    """
+    with FetchBar(name) as bar:
+        document = await look(0.0)
+        while document["outcome"] is None:
+            bar.show(document)
+            document = await look(LOOK_S if bar.shown else LONG_S)
+    return document
 
 
 def _print_end(document: dict[str, Any], *, as_json: bool) -> int:

@@ -185,6 +185,7 @@ class Node:
 
         Raises:
             LoginRefused: the server does not let us in.
+            ServerUnreachable: it was tried as often as the settings say.
             StorageError: what is kept cannot be read.
             OSError: the address cannot be listened on.
         """
@@ -303,7 +304,7 @@ class Node:
                     queue_length=self.uploads.waiting,
                 )
                 answer = await asyncio.to_thread(SearchAnswer.pack, found)
-                await self.peers.ask(request.user, answer)
+                await self.peers.ask_once(request.user, answer)
                 self._log("search.answered", user=request.user, files=len(files))
         finally:
             self._answers_waiting -= 1

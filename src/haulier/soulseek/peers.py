@@ -64,6 +64,10 @@ class PeerLink:
     replaced: bool = False
     trusted: bool | None = None
     """Once it was asked for."""
+    lasting: bool = False
+    """Whether it is kept for more: the user has opened it or said something over it, or we have asked over it."""
+    borrowed: int = 0
+    """How many are about to send one thing over it."""
 
     def trusted_by(self, address: PeerAddress) -> bool:
         """Whether it is the user's, given the address that the server tells."""
@@ -204,7 +208,9 @@ class Peers:
 
     async def _serve(self, user: str, kind: str, connection: Connection, *, solicited: bool) -> bool:
         if kind == PEER:
-            await self._read_messages(self._take_in(user, connection, solicited=solicited))
+            link = self._take_in(user, connection, solicited=solicited)
+            link.lasting = True
+            await self._read_messages(link)
         elif kind == FILE:
             await self._listener.take_file(user, connection, solicited=solicited)
         return False
@@ -283,6 +289,7 @@ class Peers:
             while True:
                 async with asyncio.timeout(self._bounds.peer_idle_s):
                     message = await link.connection.receive()
+                link.lasting = True
                 if not isinstance(message, Unreadable):
                     await self._listener.take_message(link, message)
         finally:
@@ -354,7 +361,22 @@ class Peers:
     async def ask(self, user: str, *messages: Message) -> None:
         """Send messages of our own to a user; raises as `reach` does."""
         link = await self.reach(user)
+        link.lasting = True
         await link.connection.send(*messages)
+
+    async def ask_once(self, user: str, message: Message) -> None:
+        """Send one message, and close the connection if it was made for nothing else; raises as `reach` does.
+
+        Answers to searches go to many who never say anything more.
+        """
+        link = await self.reach(user)
+        link.borrowed += 1
+        try:
+            await link.connection.send(message)
+        finally:
+            link.borrowed -= 1
+            if not link.lasting and not link.borrowed:
+                link.connection.close()
 
     # --- connections that we open --------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from haulier.core.errors import PeerError
 from haulier.core.retry import Patience, RetryPolicy
+from haulier.core.secret import Secret
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
@@ -42,6 +43,8 @@ from haulier.soulseek.protocol import Event
 
 ONLINE: Final = 2
 FULL: Final = "SVRFULL"
+BRIEFLY: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
+"""Of a command that somebody waits for."""
 RECONNECT: Final = RetryPolicy(retries=1_000_000, base_s=1.0, cap_s=60.0)
 """A server may be away for hours; somebody who shares wants to be back when it is."""
 
@@ -64,6 +67,17 @@ class LoggedInElsewhere(PeerError):
 
     def __str__(self) -> str:
         return f"{self.user} has logged in somewhere else"
+
+
+@dataclass(eq=False)
+class ServerUnreachable(PeerError):
+    """The server was not reached as often as it was to be tried."""
+
+    server: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.server} cannot be reached: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -91,7 +105,7 @@ class Identity:
     """Who we are, and on which server."""
 
     user: str
-    password: str
+    password: Secret
     host: str
     port: int
 
@@ -150,6 +164,7 @@ class ServerLink:
         Raises:
             LoginRefused: the server does not let us in.
             LoggedInElsewhere: somebody else has taken the name.
+            ServerUnreachable: it was tried often enough.
         """
         patience = Patience(self._reconnect, SystemRandom().random)
         logins = 0
@@ -160,16 +175,24 @@ class ServerLink:
                 patience.progress(logins)
                 await self._serve()
             except (ConnectionLost, TimeoutError) as error:
-                self._log("server.lost", reason=str(error) or "no answer in time")
+                await self._bear(str(error) or "no answer in time", patience)
             finally:
                 self._forget_link()
-            await asyncio.sleep(patience.next_delay() or 0)
+
+    async def _bear(self, reason: str, patience: Patience) -> None:
+        """Wait before the next try, if there is to be one."""
+        self._forget_link()
+        self._log("server.lost", reason=reason)
+        delay = patience.next_delay()
+        if delay is None:
+            raise ServerUnreachable(f"{self.identity.host}:{self.identity.port}", reason)
+        await asyncio.sleep(delay)
 
     async def _log_in(self) -> None:
         connection = await connect(self.identity.host, self.identity.port, self._bounds)
         self._connection = connection
         connection.switch(FROM_SERVER, TO_SERVER)
-        await connection.send(Login.of(self.identity.user, self.identity.password))
+        await connection.send(Login.of(self.identity.user, self.identity.password.reveal()))
         async with asyncio.timeout(self._bounds.handshake_s):
             answer = await connection.receive()
         if not isinstance(answer, LoginAnswer):

@@ -64,6 +64,11 @@ class Guard:
         self._moved_at = self.began_at
         self._samples.append((self.began_at, 0))
 
+    def forgive(self, waited_s: float) -> None:
+        """So long we kept the peer waiting, for a bound on the rate of our own: that is nobody's slowness."""
+        self._moved_at += waited_s
+        self._samples = deque((at + waited_s, acknowledged) for at, acknowledged in self._samples)
+
     def check(self, acknowledged: int, *, now: float) -> None:
         """So many bytes have been acknowledged by now; raises TooSlow."""
         if acknowledged > self._acknowledged:
@@ -170,7 +175,7 @@ class FileStream:
         """Hand everything to the kernel."""
         paid = in_a_row = 0
         while (at := self.offset + self._sent) < self.size:
-            paid = paid or await self._allowance(self.size - at)
+            paid = paid or await self._paid(self.size - at)
             self._check_source()
             await self._warm(at, paid)
             sent = self._push(sock, at, paid)
@@ -205,6 +210,15 @@ class FileStream:
         for throttle, piece in pieces:
             if piece is not None:
                 await throttle.take(count)
+        return count
+
+    async def _paid(self, left: int) -> int:
+        """Wait for the allowance; how long that takes is not the peer's fault."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        count = await self._allowance(left)
+        if self.throttles:
+            self._guard.forgive(loop.time() - began)
         return count
 
     def _check_source(self) -> None:

@@ -46,6 +46,16 @@ def test_a_fast_beginning_does_not_pay_for_a_trickle_later() -> None:
         guard.check(10**9 + 62, now=62.0)
 
 
+def test_how_long_we_kept_the_peer_waiting_is_not_its_slowness() -> None:
+    guard = Guard(BOUNDS, 0.0)
+    guard.check(1_000_000, now=1.0)
+    guard.forgive(3_600.0)
+    guard.check(1_000_000, now=3_601.0)
+    guard.check(1_000_000, now=3_660.9)
+    with pytest.raises(TooSlow, match="no byte moved"):
+        guard.check(1_000_000, now=3_661.0)
+
+
 def test_looking_often_costs_no_memory() -> None:
     guard = Guard(BOUNDS, 0.0)
     for look in range(1, 100_000):
