@@ -223,6 +223,10 @@ class Engine:
 
         self.database.write = write  # type: ignore[method-assign]
 
+    def waiters(self, upload_id: SessionId, what: str) -> int:
+        """Return how many wait for a claim that somebody holds."""
+        return len(self.claims._places[upload_id, what].waiters)
+
     def before_sink(self, operation: str, action: Callable[[], Awaitable[object]]) -> None:
         """Run `action` before each call of that operation of the sink."""
         real = getattr(self.sink, operation)
@@ -269,6 +273,12 @@ async def engine(**world: Any) -> AsyncIterator[Engine]:
     finally:
         await one.background.stop(grace_s=0)
     assert one.witness.silent == set()
+
+
+async def let_others_run(count: int = 50) -> None:
+    """Let others go as far as they come without time: what still waits then waits for something."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
@@ -24,9 +25,9 @@ from haulier.core.errors import (
 from haulier.core.session import MIB, SessionId, SessionStatus
 from haulier.engine.context import SessionLimits
 from haulier.engine.planning import UploadLimits
-from haulier.ports import BodyEnd
+from haulier.ports import BodyEnd, Deliver
 from tests.support.bodies import FakeBody
-from tests.support.engine import ME, Engine, beside, engine, until
+from tests.support.engine import ME, Engine, beside, engine, let_others_run, until
 
 DATA = bytes(range(256)) * 8
 CHECKPOINT = 64 * 1024
@@ -44,6 +45,18 @@ def sha256(data: bytes) -> Digest:
 async def append(one: Engine, upload_id: SessionId, offset: int, body: FakeBody, **more: object) -> int:
     state = await one.uploads.append(upload_id, offset, body, caller=ME, **more)  # type: ignore[arg-type]
     return state.upload.offset
+
+
+class Hooked(FakeBody):
+    """A body that does something just before its first piece."""
+
+    def __init__(self, before: Callable[[], object], *pieces: bytes, held: bool = False) -> None:
+        super().__init__(*pieces, held=held)
+        self._before = before
+
+    async def receive(self, deliver: Deliver, *, limit: int | None = None) -> BodyEnd:
+        self._before()
+        return await super().receive(deliver, limit=limit)
 
 
 async def test_the_append_that_brings_the_last_byte_commits() -> None:
@@ -313,26 +326,27 @@ async def test_a_handler_that_lost_its_fence_writes_no_row_any_more() -> None:
 async def test_a_checkpoint_that_finds_the_fence_lost_stops_the_body() -> None:
     async with engine() as one:
         upload = await one.begin_append(4 * CHECKPOINT)
-        piece = b"a" * CHECKPOINT
-        body = FakeBody(piece, piece, b"", held=True)
-        running = beside(append(one, upload.id, 0, body))
-        await until(lambda: one.counts.bytes == CHECKPOINT or body.reached.is_set())
-        await one.take_over(upload.id)
+        # The next write is the checkpoint; the body is held behind the piece that brings it.
+        body = Hooked(
+            lambda: one.before_write(lambda: one.take_over(upload.id)), b"a" * CHECKPOINT, b"b", held=True
+        )
         with pytest.raises(UploadBusy):
-            await running
-        assert (await one.state(upload.id)).offset <= 2 * CHECKPOINT
+            await append(one, upload.id, 0, body)
+        assert body.stopped
+        assert (await one.state(upload.id)).offset == 0
+        assert bytes(one.disk.parts[upload.id].data) == b"a" * CHECKPOINT
 
 
 async def test_a_checkpoint_that_fails_ends_the_request_and_keeps_the_bytes() -> None:
     async with engine() as one:
         upload = await one.begin_append(4 * CHECKPOINT)
-        body = FakeBody(b"a" * CHECKPOINT, b"b", held=True)
-        running = beside(append(one, upload.id, 0, body))
-        await until(lambda: bool(one.disk.parts.get(upload.id)) and one.disk.parts[upload.id].data)
-        one.database.fail_next(StorageUnavailable("no"))
+        fault = StorageUnavailable("no")  # of the next transaction, which is the checkpoint
+        body = Hooked(lambda: one.database.fail_next(fault), b"a" * CHECKPOINT, b"b", held=True)
         with pytest.raises(StorageUnavailable):
-            await running
-        assert (await one.uploads.offset(upload.id, caller=ME)).offset in {0, CHECKPOINT}
+            await append(one, upload.id, 0, body)
+        assert body.stopped
+        assert (await one.state(upload.id)).offset == 0
+        assert (await one.uploads.offset(upload.id, caller=ME)).offset == CHECKPOINT
 
 
 async def test_a_full_disk_keeps_what_was_stored() -> None:
@@ -523,7 +537,7 @@ async def test_a_session_that_ends_while_its_append_waits_is_told_so() -> None:
         upload = await one.begin_append(len(DATA))
         claim = await one.claims.claim(upload.id, "append")
         waiting = beside(append(one, upload.id, 0, FakeBody(DATA)))
-        await asyncio.sleep(0.01)
+        await until(lambda: one.waiters(upload.id, "append") == 1)
         await one.database.write(
             lambda tx: tx.sessions.end(upload.id, None, SessionStatus.EXPIRED, error=None, now=1.0)
         )
@@ -565,7 +579,7 @@ async def test_time_alone_writes_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -
         await body.reached.wait()
         await until(lambda: one.counts.bytes == 1000)
         assert (await one.state(upload.id)).offset == 1000
-        await asyncio.sleep(0.01)  # several checkpoints pass that have nothing to write
+        await let_others_run()  # several checkpoints pass that have nothing to write
         assert one.counts.bytes == 1000
         body.release()
         await running

@@ -28,7 +28,7 @@ from haulier.core.session import Chunk, SessionId, SessionStatus
 from haulier.ports import BodyEnd
 from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, beside, engine, until
+from tests.support.engine import CHUNK, ME, beside, engine, let_others_run, until
 
 A, B, C = b"a" * CHUNK, b"b" * CHUNK, b"c" * 10
 WHOLE = A + B + C
@@ -401,7 +401,7 @@ async def test_an_upload_that_vanishes_while_its_put_waits_does_not_exist() -> N
         upload = await one.begin(len(A))
         claim = await one.claims.claim(upload.id, "chunk 0")
         waiting = beside(one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME))
-        await asyncio.sleep(0.01)
+        await until(lambda: one.waiters(upload.id, "chunk 0") == 1)
         await one.database.write(lambda tx: tx.sessions.erase(upload.id))
         claim.release()
         with pytest.raises(UploadNotFound):
@@ -417,7 +417,8 @@ async def test_a_digest_that_falls_behind_holds_the_next_chunk_back(monkeypatch:
         await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
         body = FakeBody(B)
         put = beside(one.uploads.put_chunk(upload.id, 1, body, caller=ME))
-        await asyncio.sleep(0.01)
+        await until(lambda: "chunk 1" in {what for _, what in one.claims._places})
+        await let_others_run()
         assert body.receives == 0
         go.set()
         await put

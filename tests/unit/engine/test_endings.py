@@ -27,7 +27,7 @@ from haulier.engine import sessions as sessions_module
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
+from tests.support.engine import CHUNK, ME, Engine, beside, engine, let_others_run, until
 
 DAY_S = 24 * 3600.0
 DATA = b"12345"
@@ -67,12 +67,17 @@ async def test_a_committed_upload_cannot_be_aborted() -> None:
 async def test_an_abort_waits_for_a_finish_that_is_under_way() -> None:
     async with engine() as one:
         upload = await ready(one)
-        go = asyncio.Event()
-        one.before_sink("commit", go.wait)
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            reached.set()
+            await go.wait()
+
+        one.before_sink("commit", hold)
         finish = beside(one.uploads.finish(upload.id, caller=ME))
-        await asyncio.sleep(0.01)
+        await reached.wait()
         abort = beside(one.uploads.abort(upload.id, caller=ME))
-        await asyncio.sleep(0.01)
+        await let_others_run()
         assert not abort.done()
         go.set()
         await finish
@@ -447,7 +452,7 @@ async def test_open_uploads_are_hashed_again_after_a_restart() -> None:
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
         two = await one.restart()
         await two.uploads.resume()
-        await asyncio.sleep(0.01)
+        await until(lambda: two.uploads._digests.verified(upload.id) == CHUNK)
         assert (await two.uploads.state(upload.id, caller=ME)).verified_bytes == CHUNK
         await two.background.stop(grace_s=0)
 

@@ -161,7 +161,7 @@ async def test_waits_before_and_after_the_end_give_the_same_result() -> None:
     async with engine() as one:
         upload = await one.begin(5)
         waits = [beside(one.uploads.wait(upload.id, caller=ME, timeout_s=60)) for _ in range(5)]
-        await asyncio.sleep(0.01)
+        await until(lambda: len(one.uploads._sessions._context.changes._watchers.get(upload.id, ())) == 5)
         await put_and_finish(one, upload.id, b"12345")
         results = [await wait for wait in waits]
         results.append(await one.uploads.wait(upload.id, caller=ME, timeout_s=0))

@@ -1,6 +1,5 @@
 """What a begin may ask for, what digests judge, and what a record becomes."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.context import SessionLimits
 from haulier.engine.planning import UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, engine, until
+from tests.support.engine import CHUNK, ME, Engine, engine, let_others_run, until
 
 DATA = b"12345"
 
@@ -221,10 +220,10 @@ async def test_verified_bytes_follow_the_accepted_prefix() -> None:
     async with engine() as one:
         upload = await one.begin(3 * CHUNK)
         await one.uploads.put_chunk(upload.id, 2, FakeBody(b"c" * CHUNK), caller=ME)
-        await asyncio.sleep(0.01)
+        await let_others_run()
         assert (await one.uploads.state(upload.id, caller=ME)).verified_bytes == 0
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
-        await asyncio.sleep(0.01)
+        await until(lambda: one.uploads._digests.verified(upload.id) == CHUNK)
         assert (await one.uploads.state(upload.id, caller=ME)).verified_bytes == CHUNK
         await one.uploads.put_chunk(upload.id, 1, FakeBody(b"b" * CHUNK), caller=ME)
         done = await one.uploads.finish(upload.id, caller=ME)
