@@ -199,6 +199,40 @@ async def test_what_is_left_of_ended_uploads_is_purged_and_their_records_stay() 
         ]
 
 
+async def test_a_finish_whose_commit_lost_its_answer_takes_nothing_back() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+
+        async def lose_the_answer() -> None:
+            one.database.lose_next_answer()
+
+        one.before_sink("commit", lose_the_answer)
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        done = (await one.uploads.finish(upload.id, caller=ME)).upload
+        assert done.status is SessionStatus.COMMITTED
+        assert await one.content(done) == DATA
+
+
+async def test_an_abort_that_the_database_did_not_take_may_be_repeated() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.before_write(refuse_next(one))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.abort(upload.id, caller=ME)
+        assert_untouched(one, upload)
+        await one.uploads.abort(upload.id, caller=ME)
+        assert (await one.state(upload.id)).status is SessionStatus.ABORTED
+        assert one.disk.parts == {}
+
+
+def refuse_next(one: Engine) -> Callable[[], Awaitable[None]]:
+    async def refuse() -> None:
+        one.database.fail_next(StorageUnavailable("away"))
+
+    return refuse
+
+
 async def test_one_blob_of_nobody_that_cannot_be_removed_keeps_no_other_and_goes_later() -> None:
     async with engine() as one:
         for _ in range(3):
