@@ -127,6 +127,7 @@ class RemotePlaces:
         with self._locked():
             self.require_settings(name)
             self._write({key: each for key, each in self.settings().items() if key != name})
+            self._tokens(name).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Close all remotes that were made; nothing may run any more."""
@@ -134,6 +135,9 @@ class RemotePlaces:
         self._remotes, self._retired = {}, []
         for remote in remotes:
             await remote.close()
+
+    def _tokens(self, name: str) -> Path:
+        return self.path.with_name(f"{name}.tokens")
 
     def _made(self, settings: RemoteSettings) -> Remote:
         made = self._remotes.get(settings.name)
@@ -150,7 +154,10 @@ class RemotePlaces:
             if self.path.stat().st_size > MAX_FILE:
                 raise ConfigError("home", str(self.path), f"expected at most {MAX_FILE} bytes")
             documents = json.loads(self.path.read_text(encoding="utf-8"))
-            return {name: _settings(name, document) for name, document in documents["remotes"].items()}
+            return {
+                name: replace(_settings(name, document), tokens=self._tokens(name))
+                for name, document in documents["remotes"].items()
+            }
         except OSError as error:
             raise ConfigError(
                 "home", str(self.path), f"expected a file that can be read ({error.strerror})"

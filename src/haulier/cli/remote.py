@@ -109,28 +109,32 @@ def probe(name: Name, home: HomeDirectory = None) -> None:
 
 @app.command()
 def login(name: Name, home: HomeDirectory = None) -> None:
-    """Enter a remote's secret; it is not shown, and kept in a file that only you can read."""
+    """Enter a remote's secret, or sign in. What is entered is not shown, and kept in a file that only you can read."""
 
-    def work() -> int:
+    async def work() -> int:
         from haulier.places import with_secret
-        from haulier.remotes.catalogue import KINDS
+        from haulier.remotes.catalogue import secrets_of, sign_in_of
 
         places = open_places(home)
         settings = places.require_settings(name)
-        if not KINDS[settings.type].secrets:
+        if not secrets_of(settings) and "login" not in settings.options:
             raise ConfigError(
                 "remote",
                 name,
                 f"there is nothing to enter for {settings.type}; its options say where tokens come from",
             )
-        for secret in sorted(KINDS[settings.type].secrets):
+        for secret in secrets_of(settings):
             given = typer.prompt(f"{secret} of {name}", hide_input=True, err=True)
             settings = with_secret(settings, secret, Secret(given.strip()))
+        tokens = sign_in_of(settings)
+        if tokens is not None:
+            await tokens.sign_in(lambda words: tell(printable(words)))
         places.put(settings)
-        print(f"kept the secrets of {printable(name)}")
+        done = "kept the secrets of" if tokens is None else "signed in for"
+        print(f"{done} {printable(name)}")
         return DONE
 
-    _run(work)
+    run(work())
 
 
 @app.command()

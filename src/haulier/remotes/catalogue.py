@@ -8,12 +8,18 @@ Rule 3: what a remote needs beyond the base package is imported when such a remo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 
 from haulier.core.digest import DigestName, parse_digest_name
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
 from haulier.ports import Remote
+
+if TYPE_CHECKING:
+    from haulier.remotes.microsoft import MicrosoftTokens
+    from haulier.remotes.onedrive import Tokens
 
 T = TypeVar("T")
 
@@ -31,7 +37,10 @@ class RemoteSettings:
     options: Mapping[str, str] = field(default_factory=dict)
     """As given with `--option key=value`."""
     secrets: Mapping[str, Secret] = field(default_factory=dict)
-    """Kept apart from the rest: `token` for haulier and tus, `access_key` and `secret_key` for s3."""
+    """Kept apart from the rest: `token` for haulier and tus, `access_key` and `secret_key` for s3, `client_secret`
+    for onedrive."""
+    tokens: Path | None = field(default=None, compare=False)
+    """Where tokens of a sign-in are kept; in memory only when not given."""
 
 
 def _haulier(settings: RemoteSettings) -> Remote:
@@ -111,18 +120,73 @@ def _tus(settings: RemoteSettings) -> Remote:
 
 def _onedrive(settings: RemoteSettings) -> Remote:
     from haulier.remotes.onedrive import GRAPH, OneDriveRemote  # noqa: PLC0415 - rule 3
-    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 3
 
     options = settings.options
-    if "token_command" not in options:
-        raise ConfigError(
-            "option token_command", "", "onedrive needs token_command, a program that prints a token"
-        )
+    _choice(options, "drive_type", dict.fromkeys(DRIVE_TYPES, True))
     return OneDriveRemote(
-        CommandTokens(options["token_command"]),
+        _tokens(settings),
         drive_id=options.get("drive_id"),
         base_url=options.get("base_url") or settings.url or GRAPH,
     )
+
+
+def _tokens(settings: RemoteSettings) -> "Tokens":
+    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 3
+
+    command = settings.options.get("token_command")
+    if (command is None) == ("login" not in settings.options):
+        raise ConfigError(
+            "option token_command",
+            "",
+            "onedrive needs token_command, a program that prints a token, or login, which is device or client",
+        )
+    return _sign_in(settings) if command is None else CommandTokens(command)
+
+
+def _sign_in(settings: RemoteSettings) -> "MicrosoftTokens":
+    try:
+        from haulier.remotes.microsoft import (  # noqa: PLC0415 - rule 3
+            CLOUD,
+            Application,
+            MicrosoftTokens,
+            authority_of,
+        )
+    except ImportError as error:
+        raise _missing("onedrive", error) from error
+    from haulier.remotes.onedrive import GRAPH  # noqa: PLC0415 - rule 3
+
+    options = settings.options
+    by_program = _choice(options, "login", {"device": False, "client": True})
+    personal = options.get("drive_type") == "personal"
+    _require_sign_in(settings, by_program=bool(by_program), personal=personal)
+    graph = urlsplit(options.get("base_url") or settings.url or GRAPH)
+    tenant = options.get("tenant", "consumers" if personal else "organizations")
+    return MicrosoftTokens(
+        Application(
+            remote=settings.name,
+            client_id=options["client_id"],
+            authority=authority_of(options.get("authority", CLOUD), tenant),
+            resource=f"{graph.scheme}://{graph.netloc}",
+            secret=settings.secrets["client_secret"] if by_program else None,
+            cache=settings.tokens,
+        )
+    )
+
+
+def _require_sign_in(settings: RemoteSettings, *, by_program: bool, personal: bool) -> None:
+    """Refuse what Microsoft would refuse later, in words that tell less."""
+    needed = ["client_id", *(["tenant", "drive_id"] if by_program else [])]
+    for name in needed:
+        if not settings.options.get(name):
+            raise ConfigError(f"option {name}", "", f"login={settings.options['login']} needs it")
+    if by_program and settings.options["tenant"] in {"common", "consumers", "organizations"}:
+        raise ConfigError(
+            "option tenant", settings.options["tenant"], "a program signs in at one tenant: name it"
+        )
+    if by_program and personal:
+        raise ConfigError("option drive_type", "personal", "a program cannot sign in there: login=device")
+    if by_program and "client_secret" not in settings.secrets:
+        raise ConfigError("secret client_secret", "", f"haulier remote login {settings.name} asks for it")
 
 
 def _digest(text: str) -> DigestName:
@@ -141,6 +205,8 @@ class Kind:
     secrets: frozenset[str]
 
 
+DRIVE_TYPES: Final = ("personal", "business", "documentLibrary")
+"""As Graph calls them. A personal one is signed in for among consumers, others in an organisation."""
 COMMON: Final = frozenset({"verify", "slots"})
 """Options of every kind that are the manager's, not the remote's: how to compare, transfers at once."""
 KINDS: Final[Mapping[str, Kind]] = {
@@ -157,8 +223,19 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "onedrive": Kind(
         make=_onedrive,
-        options=frozenset({"drive_id", "drive_type", "base_url", "token_command"}),
-        secrets=frozenset(),
+        options=frozenset(
+            {
+                "drive_id",
+                "drive_type",
+                "base_url",
+                "token_command",
+                "login",
+                "client_id",
+                "tenant",
+                "authority",
+            }
+        ),
+        secrets=frozenset({"client_secret"}),
     ),
 }
 
@@ -186,6 +263,22 @@ def check_settings(settings: RemoteSettings) -> None:
 def takes_secret(kind: str, name: str) -> bool:
     """Whether a kind of remote has a use for a secret of that name."""
     return kind in KINDS and name in KINDS[kind].secrets
+
+
+def secrets_of(settings: RemoteSettings) -> list[str]:
+    """Return the names of the secrets that a remote, as it is set up, has a use for."""
+    if settings.type == "onedrive" and settings.options.get("login") != "client":
+        return []
+    return sorted(KINDS[settings.type].secrets)
+
+
+def sign_in_of(settings: RemoteSettings) -> "MicrosoftTokens | None":
+    """Return what signs in for a remote; None where nothing has to.
+
+    Raises:
+        ConfigError: as `make_remote`.
+    """
+    return _sign_in(settings) if "login" in settings.options else None
 
 
 def make_remote(settings: RemoteSettings) -> Remote:

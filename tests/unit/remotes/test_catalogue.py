@@ -79,7 +79,7 @@ def test_the_value_of_an_unknown_option_is_never_told(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "known"),
-    [("s3", "access_key, secret_key"), ("onedrive", "none")],
+    [("s3", "access_key, secret_key"), ("onedrive", "client_secret")],
 )
 def test_a_secret_that_a_kind_has_no_use_for_is_refused_and_not_told(kind: str, known: str) -> None:
     given = RemoteSettings(name="r", type=kind, url="http://x", secrets={"token": Secret("hl_very-secret")})
