@@ -129,6 +129,75 @@ def test_an_agent_runs_the_journal_alone(haulier: Commands) -> None:
     assert stored(haulier, "agent/") == {"agent/one": 5, "agent/two": 5}
 
 
+def test_what_is_wanted_is_obeyed_by_whoever_runs_the_journal(haulier: Commands) -> None:
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    for name in ("one", "two"):
+        (haulier.folder / name).write_bytes(b"1")
+    agent = haulier.start("agent")
+
+    def phase_of(name: str) -> str:
+        phase: str = haulier.run("transfers", "show", name, "--json").documents[0]["phase"]
+        return phase
+
+    try:
+        first_line(agent)
+        for name in ("one", "two"):
+            assert haulier.run("push", name, "--to", "dead:", "--no-wait", "--id", name).code == 0
+        for wish in ("bump", "pause"):
+            assert haulier.run("transfers", wish, "one").code == 0
+        wait_until(lambda: phase_of("one") == "paused", "it rests")
+        assert haulier.run("transfers", "resume", "one").code == 0
+        wait_until(lambda: phase_of("one") != "paused", "it goes on")
+        assert ids(haulier.run("transfers", "list", "--live", "--json")) == ["two", "one"]
+        assert ids(haulier.run("transfers", "list", "--remote", "here", "--json")) == []
+        assert haulier.run("transfers", "cancel", "one").code == 0
+        waited = haulier.run("transfers", "wait", "one", "--json")
+        assert (waited.code, waited.documents[0]["outcome"]) == (1, "cancelled")
+        assert ids(haulier.run("transfers", "list", "--live", "--json")) == ["two"]
+        for wish in ("show", "pause", "cancel", "retry", "remove"):
+            unknown = haulier.run("transfers", wish, "never")
+            assert (unknown.code, "there is no transfer 'never'" in unknown.err) == (1, True), wish
+    finally:
+        assert stop(agent) == 0
+
+
+def test_a_push_that_is_interrupted_says_that_its_transfer_goes_on(haulier: Commands) -> None:
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    (haulier.folder / "f").write_bytes(b"1")
+    push = haulier.start("push", "f", "--to", "dead:f", "--id", "mine")
+    wait_until(lambda: haulier.run("transfers", "show", "mine").code == 0, "it is queued")
+    push.send_signal(signal.SIGINT)
+    _, told = push.communicate(timeout=60)
+    assert (push.returncode, b"what was queued is kept" in told) == (130, True)
+    assert ids(haulier.run("transfers", "list", "--live", "--json")) == ["mine"]
+
+
+def test_a_shell_completes_commands_transfers_and_remotes(haulier: Commands) -> None:
+    def completed(words: str, journal: str = "") -> list[str]:
+        at = str(len(words.split(" ")) - 1)
+        settings = {"HAULIER_JOURNAL": journal} if journal else {}
+        ran = haulier.run(
+            given=None,
+            _HAULIER_COMPLETE="complete_bash",
+            COMP_WORDS=words.rstrip(" "),
+            COMP_CWORD=at,
+            **settings,
+        )
+        return ran.out.split()
+
+    (haulier.folder / "f").write_bytes(b"1")
+    for name, journal in (("mine-1", ()), ("mine-2", ()), ("elsewhere", ("--journal", "other.db"))):
+        haulier.run("push", "f", "--to", f"here:{name}", "--no-wait", "--id", name, *journal)
+    assert completed("haulier tran") == ["transfers"]
+    assert completed("haulier transfers wait mine-") == ["mine-2", "mine-1"]
+    assert completed("haulier transfers show --journal other.db ") == ["elsewhere"]
+    assert completed("haulier transfers show e", journal="other.db") == ["elsewhere"]
+    assert completed("haulier transfers show --journal none.db ") == []
+    assert not (haulier.folder / "none.db").exists()
+    assert completed("haulier remote test h") == ["here"]
+    assert completed("haulier push f --to he") == ["here:"]
+
+
 def test_a_push_takes_over_from_an_agent_that_was_killed(haulier: Commands, service: ServeProcess) -> None:
     agent = haulier.start("agent")
     first_line(agent)

@@ -11,6 +11,7 @@ import typer
 
 from haulier.cli.display import print_json, printable
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, tell
+from haulier.core.errors import ConfigError
 from haulier.core.transfer import Outcome, Phase
 
 if TYPE_CHECKING:
@@ -58,6 +59,20 @@ def open_places(home: Path | None) -> "RemotePlaces":
     from haulier.places import RemotePlaces, home_directory
 
     return RemotePlaces(home_directory(home))
+
+
+def complete_remote(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of remotes that begin so, of the home that the command would use."""
+    try:
+        names = open_places(context.params.get("home")).settings()
+    except ConfigError:
+        return []  # a shell that completes shows no errors
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_target(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the beginnings of targets on remotes that begin so."""
+    return [f"{name}:" for name in complete_remote(context, incomplete)]
 
 
 def journal_path(journal: Path | None, home: Path | None) -> Path:

@@ -14,6 +14,7 @@ from haulier.cli.journal import (
     HomeDirectory,
     JournalFile,
     code_of,
+    complete_target,
     log_to_stderr,
     open_manager,
     print_row,
@@ -53,6 +54,7 @@ To = Annotated[
         envvar="HAULIER_TO",
         metavar="REMOTE:PATH",
         help="Where to; a PATH that ends with / is a folder.",
+        autocompletion=complete_target,
     ),
 ]
 IfThere = Annotated[

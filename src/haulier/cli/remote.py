@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from haulier.cli.display import print_json, printable
-from haulier.cli.journal import HomeDirectory, log_to_stderr, open_places
+from haulier.cli.journal import HomeDirectory, complete_remote, log_to_stderr, open_places
 from haulier.cli.options import Json, Token
 from haulier.cli.outcome import DONE, FAILED, USAGE, explain, run, tell
 from haulier.core.errors import ConfigError
@@ -21,15 +21,9 @@ SECRET_OPTIONS: Final = "header."  # noqa: S105 - how their names begin
 """Options that begin so are never shown: headers carry credentials."""
 
 
-def _complete(incomplete: str) -> list[str]:
-    """Return the names of remotes that begin so."""
-    try:
-        return [name for name in open_places(None).settings() if name.startswith(incomplete)]
-    except ConfigError:
-        return []
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What it is called.", autocompletion=_complete)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="What it is called.", autocompletion=complete_remote)
+]
 
 
 @app.command()

@@ -11,6 +11,7 @@ from haulier.cli.journal import (
     HomeDirectory,
     JournalFile,
     code_of,
+    journal_path,
     log_to_stderr,
     open_manager,
     print_row,
@@ -32,17 +33,20 @@ app = typer.Typer(
 )
 
 
-def _complete(incomplete: str) -> list[str]:
-    """Return the ids of the newest transfers that begin so."""
+def _complete(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of the newest transfers that begin so, in the journal that the command would use."""
+    journal, home = context.params.get("journal"), context.params.get("home")
     try:
-        return [each for each in asyncio.run(_ids()) if each.startswith(incomplete)]
+        if not journal_path(journal, home).exists():
+            return []  # and none is made
+        return [each for each in asyncio.run(_ids(journal, home)) if each.startswith(incomplete)]
     except (HaulierError, OSError):
         return []  # a shell that completes shows no errors
 
 
-async def _ids() -> list[str]:
+async def _ids(journal: "Path | None", home: "Path | None") -> list[str]:
     log_to_stderr(quiet=True)
-    async with open_manager(None, None, lambda role: role.NEVER) as manager:
+    async with open_manager(journal, home, lambda role: role.NEVER) as manager:
         views, _ = await manager.list()
         return [str(view.row.id) for view in views]
 
