@@ -24,7 +24,7 @@ class CrashingJournal(SqliteJournal):
         self._left = at
         self._when = when
 
-    def _write(self, work: Any, durable: bool) -> Any:
+    def _write_rows(self, work: Any, *, durable: bool) -> Any:
         def counting(rows: Any) -> Any:
             before = rows.revision()
             result = work(rows)
@@ -35,7 +35,7 @@ class CrashingJournal(SqliteJournal):
                     os.kill(os.getpid(), signal.SIGKILL)
             return result
 
-        result = super()._write(counting, durable)
+        result = super()._write_rows(counting, durable=durable)
         if self._left == 0 and self._changed:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
