@@ -207,7 +207,6 @@ class Service:
         """
         self._identity = identity
         self._locks = WorkerLocks(settings.storage_dir)
-        workers = SharedWorkers(self._locks)
         clock = SystemClock()
         self._sink = DiskSink(
             settings.storage_dir,
@@ -225,19 +224,9 @@ class Service:
         access = GrantedAccess(clock, opened=not settings.tokens_required)
         signals = _signals_of(self._database, clock)
         self._feed = Feed(self._database, access, signals)
-        work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
         secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
-        ports = SessionPorts(
-            work=work,
-            sink=self._sink,
-            claims=LocalClaims(),
-            workers=workers,
-            signals=signals,
-            clock=clock,
-            ids=SystemIdentifiers(clock),
-            holder=identity.worker,
-            boot_id=boot_id(),
-        )
+        ports = self._ports_for(identity, signals, clock)
+        work = ports.work
         jobs = self._process_pictures(settings, identity, ports)
         self._http_hooks = http_hooks(
             settings.hooks, clock=clock, ids=ports.ids, locate=self._sink.path_of_blob
@@ -257,16 +246,7 @@ class Service:
         self._places = RemotePlaces(home_directory(settings.home))
         self._transfers = transfers_of(settings, self._places, clock)
         self._node = NodeOfDirectory(settings.root)
-        self._deliveries = Deliveries(
-            settings.webhooks,
-            hooks,
-            work=self._database,
-            feed=self._feed,
-            workers=workers,
-            clock=clock,
-            holder=identity.worker,
-            others=[Forwarding(self._transfers, self._database, self._sink.path_of_blob)],
-        )
+        self._deliveries = self._deliveries_for(settings, hooks, ports)
         records = RecordService(work, self._sink, access, clock)
         self._links = LinkService(records, clock, secret=secret)
         self._visitors = VisitorService(
@@ -278,6 +258,34 @@ class Service:
         self._ingestion = self._ingestion_for(settings, ports, lanes)
         self._janitor = self._janitor_for(settings, records, clock, metrics)
         self.services = self._services_of(records, lanes, clock, metrics)
+
+    def _ports_for(self, identity: Identity, signals: Signals, clock: Clock) -> SessionPorts[UploadDetails]:
+        work: TellingWork[UploadDetails] = TellingWork(self._database, self._feed.told)
+        return SessionPorts(
+            work=work,
+            sink=self._sink,
+            claims=LocalClaims(),
+            workers=SharedWorkers(self._locks),
+            signals=signals,
+            clock=clock,
+            ids=SystemIdentifiers(clock),
+            holder=identity.worker,
+            boot_id=boot_id(),
+        )
+
+    def _deliveries_for(
+        self, settings: Settings, hooks: Hooks, ports: SessionPorts[UploadDetails]
+    ) -> Deliveries:
+        return Deliveries(
+            settings.webhooks,
+            hooks,
+            work=self._database,
+            feed=self._feed,
+            workers=ports.workers,
+            clock=ports.clock,
+            holder=ports.holder,
+            others=[Forwarding(self._transfers, self._database, self._sink.path_of_blob)],
+        )
 
     def _process_pictures(
         self, settings: Settings, identity: Identity, ports: SessionPorts[UploadDetails]

@@ -19,9 +19,9 @@ from haulier.engine.outbox import FeedQuery, Step
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.events import EventStream, Message, merged
+from haulier.server.inputs import flag
 from haulier.server.services import Services
 from haulier.server.transfers import transfer_messages
-from haulier.server.uploads import flag
 
 
 class FeedRoutes:

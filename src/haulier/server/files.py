@@ -24,6 +24,7 @@ from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
+from haulier.server.answers import json_answer
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -34,10 +35,11 @@ from haulier.server.bodies import (
     wanted_digests,
 )
 from haulier.server.http.asgi import open_body
+from haulier.server.inputs import idempotency_key
 from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
-from haulier.server.uploads import UploadRoutes, idempotency_key, json_answer
+from haulier.server.uploads import UploadRoutes
 
 PREFIX: Final = "/api/files/"
 

@@ -24,13 +24,13 @@ from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.engine.history import DAY_S
 from haulier.ports import DayCount, HistoryQuery, HistoryRow
 from haulier.server.access import caller_of
+from haulier.server.answers import json_answer
 from haulier.server.forms import Form, boundary_of
 from haulier.server.http.asgi import open_pieces
 from haulier.server.presenter import HistoryItemOut, HistoryOut, present, present_all
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, Text, Time, read_cursor, seconds_of, write_cursor
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, digest_object
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
 
 MAX_REACH: Final = 10_000
 """How far down a page can be asked for by its number: each row before it costs a step, so it is bounded. A cursor goes

@@ -1,4 +1,4 @@
-"""The JSON that clients send to the native API, strictly read.
+"""What clients send to the native API, strictly read: JSON, and the fields and parameters that many routes share.
 
 Rule 1: no unknown fields, no numbers as text, no booleans as numbers.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
 from haulier.core.capsule import MAX_TTL_S
 from haulier.core.digest import Digest, parse_digest_name
@@ -23,8 +24,14 @@ from haulier.core.upload import (
     MAX_SIDE,
     MAX_SIZE,
     BeginUpload,
+    check_key,
+    require_valid,
 )
+from haulier.server.addresses import header
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
+
+MAX_WAIT_S: Final = 60.0
+"""Longest wait of one request: proxies' read time-outs begin there (nginx's default)."""
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -201,3 +208,19 @@ class DeleteIn(_In):
     """`keep`: the bytes stay when the records go."""
     now: bool = False
     """Remove the bytes at once, not after a while."""
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the request's key. Raises InvalidRequest."""
+    key = header(request.scope, b"idempotency-key")
+    if key is not None:
+        require_valid(check_key(key))
+    return key
+
+
+def flag(request: Request, name: str, *, otherwise: bool = False) -> bool:
+    """Read a boolean query parameter; `otherwise` is what its absence means. Raises InvalidRequest."""
+    text = request.query_params.get(name, str(otherwise)).lower()
+    if text not in {"true", "false", "1", "0"}:
+        raise InvalidRequest.of(name, "must be true or false")
+    return text in {"true", "1"}

@@ -163,41 +163,63 @@ class Places:
         return nullcontext()
 
 
-class AddressLimits:
-    """ASGI middleware before the guard: what an address may ask, whoever it is."""
+class _Limits:
+    """ASGI middleware: what whoever a request counts as may ask, in rate and at the same time."""
 
-    def __init__(self, app: ASGIApp, *, limits: RequestLimits, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, rate: float, bodies: int, waits: int) -> None:
         self._app = app
-        rate = limits.per_address_s
         self._requests = Buckets(clock, rate=rate, burst=rate * BURST_S)
-        self._places = Places(bodies=limits.bodies_per_address, waits=limits.waits_per_address)
+        self._places = Places(bodies=bodies, waits=waits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or raise RateLimited."""
-        if scope["type"] != "http":
+        counted = self._counted(scope) if scope["type"] == "http" else None
+        if counted is None:
             await self._app(scope, receive, send)
             return
-        key = address_key(scope)
-        require_room(self._requests.take(key), "too many requests from this address")
-        with self._places.take(scope, key, "from this address"):
+        key, whose = counted
+        require_room(self._requests.take(key), f"too many requests {whose}")
+        with self._places.take(scope, key, whose):
             await self._app(scope, receive, send)
 
+    @staticmethod
+    def _counted(scope: Scope) -> tuple[str, str] | None:
+        """Return as whom the request counts, and the words for it; None: it does not count."""
+        raise NotImplementedError
 
-class OwnerLimits:
-    """ASGI middleware behind the guard: what an owner may ask, from wherever."""
+
+class AddressLimits(_Limits):
+    """Before the guard: what an address may ask, whoever it is."""
 
     def __init__(self, app: ASGIApp, *, limits: RequestLimits, clock: Clock) -> None:
-        self._app = app
-        rate = limits.per_owner_s
-        self._requests = Buckets(clock, rate=rate, burst=rate * BURST_S)
-        self._places = Places(bodies=limits.bodies_per_owner, waits=limits.waits_per_owner)
+        super().__init__(
+            app,
+            clock=clock,
+            rate=limits.per_address_s,
+            bodies=limits.bodies_per_address,
+            waits=limits.waits_per_address,
+        )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on or raise RateLimited."""
+    @staticmethod
+    def _counted(scope: Scope) -> tuple[str, str]:
+        return address_key(scope), "from this address"
+
+
+class OwnerLimits(_Limits):
+    """Behind the guard: what an owner may ask, from wherever."""
+
+    def __init__(self, app: ASGIApp, *, limits: RequestLimits, clock: Clock) -> None:
+        super().__init__(
+            app,
+            clock=clock,
+            rate=limits.per_owner_s,
+            bodies=limits.bodies_per_owner,
+            waits=limits.waits_per_owner,
+        )
+
+    @staticmethod
+    def _counted(scope: Scope) -> tuple[str, str] | None:
         caller: Caller | None = scope.get(CALLER)
         if caller is None or caller == NOBODY:  # a probe, a document, a preflight, or of nobody
-            await self._app(scope, receive, send)
-            return
-        require_room(self._requests.take(caller.owner), f"too many requests of {caller.owner}")
-        with self._places.take(scope, caller.owner, f"of {caller.owner}"):
-            await self._app(scope, receive, send)
+            return None
+        return caller.owner, f"of {caller.owner}"

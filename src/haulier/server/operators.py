@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from haulier.server.access import caller_of
+from haulier.server.answers import json_answer
 from haulier.server.metrics import CONTENT_TYPE
 from haulier.server.operator_schemas import ExpiredOut, LiveSessionListOut, LiveSessionOut, StatsOut
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, write_cursor
 from haulier.server.schemas import HealthOut, ReadyOut
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
 
 UNREADY_AGAIN_S: Final = 5
 """When to ask again; what load balancers do anyway."""

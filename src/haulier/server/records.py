@@ -21,13 +21,13 @@ from haulier.core.upload import IMAGE_TYPES
 from haulier.ports import RecordQuery
 from haulier.server.access import LINKS, caller_of
 from haulier.server.addresses import base_url, header
+from haulier.server.answers import json_answer
 from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
-from haulier.server.inputs import DeleteIn, FinaliseIn, LinkIn
+from haulier.server.inputs import DeleteIn, FinaliseIn, LinkIn, idempotency_key
 from haulier.server.problems import row_of
 from haulier.server.schemas import DeletionOut, DeletionsOut, LinkOut, RecordListOut, RecordOut
 from haulier.server.services import Services
-from haulier.server.uploads import idempotency_key, json_answer
 
 MAX_LIMIT: Final = 200
 """Rows of a page: with all assets and metadata well below a MiB, and read in one short transaction."""

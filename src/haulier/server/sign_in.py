@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from haulier.core.errors import Unauthenticated
 from haulier.server.access import caller_of
+from haulier.server.answers import json_answer
 from haulier.server.bearer import bearer_token
 from haulier.server.browsers import (
     MAX_SHOWN,
@@ -25,7 +26,6 @@ from haulier.server.browsers import (
 )
 from haulier.server.schemas import SessionOut
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
 
 
 class SignInRoutes:

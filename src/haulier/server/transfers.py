@@ -26,9 +26,10 @@ from haulier.engine.send import TransferView, UploadManager
 from haulier.engine.send_watch import Changed, Lagged, Progress
 from haulier.ports import JournalQuery, NodeBeside, PeerTransfer
 from haulier.server.access import caller_of
+from haulier.server.answers import json_answer
 from haulier.server.events import Message
+from haulier.server.inputs import MAX_WAIT_S
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT
-from haulier.server.uploads import MAX_WAIT_S, json_answer
 
 _LARGEST: Final = 2**63 - 1
 _CURSOR: Final = r"^[0-9]{1,19}(\.[0-9]{1,19})?$"

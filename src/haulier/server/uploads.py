@@ -5,20 +5,19 @@ Rule 2: looking at an upload disturbs nobody; only HEAD asks a running append to
 """
 
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import FastAPI, Query
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from haulier.core.errors import InvalidRequest, WaitTimeout
+from haulier.core.errors import WaitTimeout
 from haulier.core.session import SessionId
-from haulier.core.upload import check_key, require_valid
 from haulier.engine.uploads import UploadState
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
+from haulier.server.answers import json_answer
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -29,13 +28,10 @@ from haulier.server.bodies import (
 )
 from haulier.server.events import EventStream, upload_messages
 from haulier.server.http.asgi import open_body
-from haulier.server.inputs import BeginIn, FinishIn, read_digest
+from haulier.server.inputs import MAX_WAIT_S, BeginIn, FinishIn, flag, idempotency_key, read_digest
 from haulier.server.requests import note_upload
 from haulier.server.schemas import BegunOut, RecordOut, StateOut
 from haulier.server.services import Services
-
-MAX_WAIT_S: Final = 60.0
-"""Longest wait of one request: proxies' read time-outs begin there (nginx's default)."""
 
 Wait = Annotated[
     float | None,
@@ -178,34 +174,6 @@ class UploadRoutes:
             except WaitTimeout:
                 pass  # the state at the deadline is the answer
         return await self._uploads.state(upload_id, caller=caller_of(request))
-
-
-def json_answer(
-    model: BaseModel, status: int = HTTPStatus.OK, *, headers: dict[str, str] | None = None
-) -> Response:
-    """Return a model as the answer; never from a cache."""
-    return Response(
-        model.model_dump_json(by_alias=True),
-        status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
-
-
-def idempotency_key(request: Request) -> str | None:
-    """Return the request's key. Raises InvalidRequest."""
-    key = header(request.scope, b"idempotency-key")
-    if key is not None:
-        require_valid(check_key(key))
-    return key
-
-
-def flag(request: Request, name: str, *, otherwise: bool = False) -> bool:
-    """Read a boolean query parameter; `otherwise` is what its absence means. Raises InvalidRequest."""
-    text = request.query_params.get(name, str(otherwise)).lower()
-    if text not in {"true", "false", "1", "0"}:
-        raise InvalidRequest.of(name, "must be true or false")
-    return text in {"true", "1"}
 
 
 def _noted(upload_id: str) -> SessionId:

@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from haulier.core.errors import VisitorNotFound
 from haulier.core.visitor import Visitor
+from haulier.server.answers import json_answer
 from haulier.server.browsers import Browsers
 from haulier.server.schemas import VisitorOut
 from haulier.server.services import Services
-from haulier.server.uploads import json_answer
 
 
 class VisitorRoutes:

@@ -49,13 +49,14 @@ from haulier.server.bodies import (
 )
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
+from haulier.server.inputs import idempotency_key
 from haulier.server.interim import send_resumption
 from haulier.server.metadata import UNNAMED, Described, describe, read_metadata
 from haulier.server.requests import note_upload, request_info
 from haulier.server.resumable.fields import read_filename, read_integer, write_limits
 from haulier.server.resumable.versions import MEDIA_TYPE, Version, version_of
 from haulier.server.services import Services
-from haulier.server.uploads import UploadRoutes, idempotency_key
+from haulier.server.uploads import UploadRoutes
 
 PROTOCOL: Final = "resumable"
 
