@@ -8,6 +8,7 @@ Rule 2: `haulier serve` never imports this module.
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -50,6 +51,15 @@ _EVERYDAY: Final = frozenset({"peer.lost", "peer.unreachable"})
 """Events that fill a log and tell an operator nothing: of two attempts to connect one always loses."""
 
 T = TypeVar("T")
+
+_LEVELS: Final = {
+    "task.failed": logging.ERROR,
+    "transfers.not_kept": logging.ERROR,
+    "upkeep.failed": logging.WARNING,
+    "upload.put_off": logging.WARNING,
+    "server.lost": logging.WARNING,
+}
+"""How bad events are that are worse than information; the first is a mistake of ours."""
 
 Ready = Callable[[str], None]
 Log = Callable[..., None]
@@ -167,7 +177,7 @@ def logger(form: str) -> Log:
 
     def tell(event: str, **fields: Any) -> None:
         if event not in _EVERYDAY:
-            log.info(event, **fields)
+            log.log(_LEVELS.get(event, logging.INFO), event, **fields)
 
     return tell
 
@@ -181,12 +191,27 @@ def _prepare(data_dir: Path) -> None:
         ) from error
 
 
+def _keep_private(settings: NodeSettings, data_dir: Path) -> None:
+    """See that no peer can fetch the control token; raises ConfigError. What begins with a dot is never shared."""
+    private = data_dir.resolve()
+    for shared in settings.shares:
+        if not private.is_relative_to(shared.root):
+            continue
+        if not any(part.startswith(".") for part in private.relative_to(shared.root).parts):
+            raise ConfigError(
+                "share",
+                str(shared.root),
+                f"it holds the data directory {private}; share another folder, or name another --data-dir",
+            )
+
+
 @asynccontextmanager
 async def _node(
     settings: NodeSettings, places: Places, log: Log, *, lone: bool = False
 ) -> AsyncIterator[Node]:
     data_dir = places.data_dir
     _prepare(data_dir)
+    _keep_private(settings, data_dir)
     with _only(data_dir / LOCK, f"the node of {data_dir}"), _only_login(settings, places.home):
         index = MemoryShareIndex() if lone else SqliteShareIndex(data_dir / SHARES)
         store = SqliteTransferQueueStore(data_dir / TRANSFERS)

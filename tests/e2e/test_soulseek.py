@@ -208,11 +208,16 @@ def test_a_server_that_is_not_there_or_refuses_ends_a_lone_command(place: Place)
     place.share("alice")
     nowhere = ("--server", f"127.0.0.1:{free_port()}", "--listen", "127.0.0.1:0", "--data-dir", "carol")
     place.run("fetch", "alice", "Music\\song.bin", "-o", "got", "--user", "carol", *nowhere, code=3)
-    place.run("browse", "alice", "--user", "carol", *nowhere, code=3)
     where = ("--server", place.server.address, "--listen", "127.0.0.1:0", "--data-dir", "carol")
     refused = ("--user", " carol", *where)
     place.run("search", "song", "--wait", "1", *refused, code=4)
     place.run("share", *refused, code=4)
+
+
+def test_a_folder_that_holds_the_nodes_own_files_is_not_shared(place: Place) -> None:
+    where = ("--server", place.server.address, "--listen", "127.0.0.1:0")
+    place.run("share", place.folder, "--user", "alice", *where, "--data-dir", "alice", code=2)
+    place.start("share", place.folder, "--user", "bob", *where, "--data-dir", ".hidden")
 
 
 def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(place: Place) -> None:

@@ -43,7 +43,6 @@ MINOR_VERSION: Final = 1
 
 PEER: Final = "P"
 FILE: Final = "F"
-DISTRIBUTED: Final = "D"
 
 OFFLINE_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - not listened on: it says that a user is not there
 

@@ -15,18 +15,11 @@ SEPARATOR: Final = "\\"
 _UNSAFE: Final = re.compile("[\\\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """What a name cannot hold as it is, and what would look like an escape."""
 _TO_ESCAPE: Final = re.compile("[%\\\\\ud800-\udfff]")
-_ESCAPE: Final = re.compile(b"%([0-9A-Fa-f]{2})")
 
 
 def escape(name: str) -> str:
     """Return a local name, with surrogates for bytes that are no UTF-8, as a part of a virtual path."""
     return _TO_ESCAPE.sub(_escaped, name) if _UNSAFE.search(name) else name
-
-
-def unescape(part: str) -> str:
-    """Return the local name that `escape` made this part of."""
-    raw = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), bytes_of(part))
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _escaped(match: re.Match[str]) -> str:

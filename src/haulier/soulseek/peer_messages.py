@@ -44,12 +44,6 @@ TO_PEER: Final = Table(
     limits={SHARE_LIST: SHARE_LIST_LIMIT, SEARCH_ANSWER: LIST_LIMIT, FOLDER_ANSWER: LIST_LIMIT},
 )
 
-BITRATE: Final = 0
-DURATION: Final = 1
-VARIABLE_BITRATE: Final = 2
-SAMPLE_RATE: Final = 4
-BIT_DEPTH: Final = 5
-
 _MARK: Final = 1
 """What each file's entry begins with."""
 

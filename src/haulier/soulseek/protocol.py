@@ -58,11 +58,6 @@ class Frames:
         missing = self._skip or (self._frame or self._head) - len(self._buffer)
         return min(max(1, missing), READ_SIZE)
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that arrived of a frame that is not whole."""
-        return len(self._buffer)
-
     def limit(self, code: int, size: int | None) -> None:
         """Let frames of that code be no longer than `size`; None: as long as its table says."""
         if size is None:

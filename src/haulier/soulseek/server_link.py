@@ -43,8 +43,8 @@ from haulier.soulseek.protocol import Event
 
 ONLINE: Final = 2
 FULL: Final = "SVRFULL"
-BRIEFLY: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
-"""Of a command that somebody waits for."""
+BRIEFLY: Final = RetryPolicy(retries=5, base_s=1.0, cap_s=4.0)
+"""Of a command that somebody waits for, perhaps while the server is being started: some seconds."""
 RECONNECT: Final = RetryPolicy(retries=1_000_000, base_s=1.0, cap_s=60.0)
 """A server may be away for hours; somebody who shares wants to be back when it is."""
 

@@ -31,7 +31,6 @@ from haulier.soulseek.messages import (
 )
 from haulier.soulseek.peer_messages import (
     ANSWER_INFLATED_LIMIT,
-    BITRATE,
     TO_PEER,
     Attribute,
     FileEntry,
@@ -187,7 +186,7 @@ def test_an_entry_has_the_extension_of_its_base_name() -> None:
     assert FileEntry.of("Music\\a.b\\song", 5).extension == ""
 
 
-SONG = FileEntry.of("song.mp3", 7340033, (Attribute(BITRATE, 320),))
+SONG = FileEntry.of("song.mp3", 7340033, (Attribute(0, 320),))
 SONG_HEX = "01 08000000 736f6e672e6d7033 0100700000000000 03000000 6d7033 01000000 00000000 40010000"
 
 

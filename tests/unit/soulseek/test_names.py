@@ -1,6 +1,7 @@
 """Names between the disk and the wire."""
 
 import os
+import re
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,13 @@ from hypothesis import strategies as st
 
 from haulier.core.errors import ConfigError
 from haulier.soulseek.codec import text_of
-from haulier.soulseek.names import check_share_name, escape, spellings, unescape
+from haulier.soulseek.names import check_share_name, escape, spellings
+
+
+def unescape(part: str) -> str:
+    """Return the local name that `escape` made this part of."""
+    raw = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes.fromhex(match[1].decode()), part.encode())
+    return os.fsdecode(raw)
 
 
 @pytest.mark.parametrize(

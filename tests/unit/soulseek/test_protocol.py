@@ -40,7 +40,7 @@ def test_a_frame_is_read_from_pieces_of_any_size() -> None:
 def test_unknown_codes_are_skipped_and_kept_nowhere() -> None:
     frames = server()
     assert fed(frames, UNKNOWN[:9]) == []
-    assert frames.buffered == 0
+    assert len(frames._buffer) == 0
     assert fed(frames, UNKNOWN[9:] + BOB) == [UserStatus("bob", 2, privileged=True)]
 
 
@@ -91,7 +91,7 @@ def test_a_frame_beyond_its_cap_is_refused_before_it_is_kept(frames: Frames, hea
     assert frames.should_close()
     assert "allowed" in str(frames.fault)
     assert fed(frames, bytes(100)) == []
-    assert frames.buffered == 0
+    assert len(frames._buffer) == 0
 
 
 @pytest.mark.parametrize("head", ["00001000 2b000000", "00000001 09000000", "00000004 05000000"])
