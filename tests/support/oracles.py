@@ -291,10 +291,10 @@ def check_soulseek_frames(text: str) -> None:
             frames.receive_data(data[at : at + 7])
             for event in frames.events():
                 _require_readable(table, event)
-            assert frames.buffered <= len(data)
+            assert len(frames._buffer) <= len(data)
         if frames.fault is not None:
             _require_short(frames.fault)
-            assert frames.buffered == 0
+            assert len(frames._buffer) == 0
 
 
 def _require_readable(table: Table, event: Event) -> None:

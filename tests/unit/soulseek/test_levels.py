@@ -12,10 +12,13 @@ from haulier.sharing import logger
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    handlers = logging.root.handlers[:]
+    """Take back what a start sets for its whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
     structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
 
 
 @pytest.mark.parametrize(
