@@ -690,6 +690,7 @@ class HistoryQuery:
     statuses: frozenset[RecordStatus] = frozenset()
     filename: str | None = None
     """Part of the file name, whatever its case."""
+    path_prefix: str | None = None
     since: float | None = None
     until: float | None = None
     """Before then."""

@@ -80,6 +80,7 @@ def _fits(record: Record, query: HistoryQuery) -> bool:
     return (
         (not query.statuses or record.status in query.statuses)
         and (query.filename is None or fold(query.filename) in fold(record.filename))
+        and (not query.path_prefix or (record.path or "").startswith(query.path_prefix))
         and (query.since is None or record.created_at >= query.since)
         and (query.until is None or record.created_at < query.until)
         and (query.after is None or (record.created_at, record.id) < query.after)

@@ -131,6 +131,7 @@ Status = Annotated[
     list[RecordStatus] | None, Query(description="May be repeated", examples=[["completed", "failed"]])
 ]
 Filename = Annotated[Text, Query(description="Part of the file name, whatever its case", examples=["report"])]
+Folder = Annotated[Text, Query(description="What the path begins with", examples=["holiday/"])]
 Since = Annotated[
     Time | None,
     Query(
@@ -206,7 +207,7 @@ class IngestionRoutes:
         document = {**(items[0] if len(items) == 1 else {}), "items": items}
         return JSONResponse(document, status_code=HTTPStatus.CREATED)
 
-    async def history(  # noqa: PLR0917 - one parameter a filter
+    async def history(  # noqa: PLR0913, PLR0917 - one parameter a filter
         self,
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
@@ -219,10 +220,18 @@ class IngestionRoutes:
         until: Until = None,
         status: Status = None,
         filename: Filename = None,
+        path: Folder = None,
     ) -> Response:
         """List what the caller has uploaded, newest first."""
         query = _query(
-            since, until, status, filename, limit=limit, skip=_skip(page, limit, cursor), cursor=cursor
+            since,
+            until,
+            status,
+            filename,
+            path,
+            limit=limit,
+            skip=_skip(page, limit, cursor),
+            cursor=cursor,
         )
         found = await self._history.page(query, caller=caller_of(request))
         items, left_out = present_all(found.rows)
@@ -251,9 +260,10 @@ class IngestionRoutes:
         until: Until = None,
         status: Status = None,
         filename: Filename = None,
+        path: Folder = None,
     ) -> Response:
         """Download the caller's history, or what of it the filters let through."""
-        query = _query(since, until, status, filename)
+        query = _query(since, until, status, filename, path)
         pages = self._history.export(query, caller=caller_of(request))
         first = await anext(pages)  # so that an error is a problem and not a cut answer
         media_type = {"csv": "text/csv; charset=utf-8", "json": "application/json"}[format]
@@ -279,11 +289,12 @@ class IngestionRoutes:
         return _answer(await self._history.restore(RecordId(record_id), caller=caller_of(request)))
 
 
-def _query(
+def _query(  # noqa: PLR0917 - one parameter a filter
     since: datetime | None,
     until: datetime | None,
     status: Sequence[RecordStatus] | None,
     filename: str | None,
+    path: str | None,
     *,
     limit: int = DEFAULT_LIMIT,
     skip: int = 0,
@@ -295,6 +306,7 @@ def _query(
         until=seconds_of(until),
         statuses=frozenset(status or ()),
         filename=filename or None,
+        path_prefix=path or None,
         after=None if cursor is None else read_cursor(cursor),
         skip=skip,
         limit=limit,

@@ -148,10 +148,15 @@ class HistoryContract(DetachedContract):
     async def test_filters_of_a_history_narrow_it(self, database: Database) -> None:
         """All given ones must hold; no character of a name is a wildcard."""
         for number, name in enumerate(["GRÖSSE.txt", "b%c.txt", "b.txt"]):
-            await add_record(database, record(f"r{number}", filename=name, begun_at=T0 + number))
+            path = None if number == 0 else f"in_{number}/{name}"
+            await add_record(database, record(f"r{number}", filename=name, path=path, begun_at=T0 + number))
         assert await listed(database, filename="größe") == ["r0"]
         assert await listed(database, filename="%") == ["r1"]
         assert await listed(database, filename="b", since=T0 + 1, until=T0 + 2) == ["r1"]
+        assert await listed(database, path_prefix="in_") == ["r2", "r1"]
+        assert await listed(database, path_prefix="in_1/", filename="B") == ["r1"]
+        assert await listed(database, path_prefix="n_1/") == []
+        assert await listed(database, path_prefix="") == ["r2", "r1", "r0"]
         assert await listed(database, since=T0 + 1) == ["r2", "r1"]
         assert await listed(database, until=T0 + 1) == ["r0"]
 

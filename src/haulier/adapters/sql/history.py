@@ -13,7 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.models import assets, file_metadata, records
-from haulier.adapters.sql.rows import Row, containing
+from haulier.adapters.sql.rows import Row, containing, successor
 from haulier.core.record import RecordId
 from haulier.ports import DayCount, HistoryQuery, HistoryRow
 
@@ -27,6 +27,8 @@ _bind = sa.bindparam
 _MINE: Final = sa.and_(records.c.owner == _bind("owner"), records.c.deleted_at.is_(None))
 _FILTERS: Final[Mapping[str, sa.ColumnElement[bool]]] = {
     "filename": records.c.folded_filename.like(_bind("filename"), escape="!"),
+    "path_from": records.c.path >= _bind("path_from"),
+    "path_to": records.c.path < _bind("path_to"),
     "since": records.c.created_at >= _bind("since"),
     "until": records.c.created_at < _bind("until"),
     "after_id": sa.tuple_(records.c.created_at, records.c.id)
@@ -134,6 +136,8 @@ class SqlHistory:
         """Return a page, and one row more when there is a next page."""
         filters = {
             "filename": containing(query.filename) if query.filename else None,
+            "path_from": query.path_prefix or None,
+            "path_to": successor(query.path_prefix or ""),
             "since": query.since,
             "until": query.until,
         }

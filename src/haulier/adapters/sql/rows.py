@@ -295,6 +295,16 @@ def containing(name: str) -> str:
     return f"%{escaped}%"
 
 
+def successor(prefix: str) -> str | None:
+    """Return the first text after all that start with `prefix`, in the order of code points (and of UTF-8)."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    # Surrogates are no characters: the code point after U+D7FF that text can have is U+E000.
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
 def _digest_parameters(column: str, digest: Digest | None) -> Parameters:
     if digest is None:
         return {f"{column}_name": None, f"{column}_value": None}

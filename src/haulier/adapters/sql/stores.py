@@ -28,6 +28,7 @@ from haulier.adapters.sql.rows import (
     record_parameters,
     session_of,
     session_parameters,
+    successor,
     whole,
 )
 from haulier.adapters.sql.visitor_store import SqlVisitorStore
@@ -438,7 +439,7 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
         "capsule": query.capsule,
         "name": None if query.name is None else containing(query.name),
         "path_from": query.path_prefix or None,
-        "path_to": _successor(query.path_prefix or ""),
+        "path_to": successor(query.path_prefix or ""),
         "since": query.since,
         "until": query.until,
         "kind": query.kind,
@@ -447,13 +448,3 @@ def _filters(query: RecordQuery) -> Mapping[str, Any]:
     if query.after is not None:
         filters["after_at"], filters["after_id"] = query.after
     return {name: value for name, value in filters.items() if value is not None}
-
-
-def _successor(prefix: str) -> str | None:
-    """Return the first text after all that start with `prefix`, in the order of code points (and of UTF-8)."""
-    kept = prefix.rstrip("\U0010ffff")
-    if not kept:
-        return None
-    following = ord(kept[-1]) + 1
-    # Surrogates are no characters: the code point after U+D7FF that text can have is U+E000.
-    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
