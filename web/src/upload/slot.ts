@@ -6,6 +6,7 @@
  * Rule 2: nobody is shown what another person, who was signed in here, has left.
  * Rule 3: where there are no locks (plain http names) a store is known to one tab only.
  */
+import { browserStore, tabStore } from "../store";
 
 const MINE = "haulier.slot";
 const UNFINISHED = "haulier.unfinished.";
@@ -17,13 +18,13 @@ const OWN_TIMEOUT_MS = 2000;
 /** Take a store; returns its name. It is held until the tab ends. */
 export async function takeSlot(person: string | null): Promise<string> {
   const prefix = person === null ? "haulier" : `haulier-${encodeURIComponent(person)}`;
-  const had = sessionStorage.getItem(MINE);
+  const had = tabStore.get(MINE);
   const mine = had?.slice(0, had.lastIndexOf("-")) === prefix ? had : null;
   if (!("locks" in navigator)) return mine ?? slotWithoutLocks(prefix);
   if (mine !== null && (await hold(mine, AbortSignal.timeout(OWN_TIMEOUT_MS)))) return mine;
   for (const slot of candidates(prefix)) {
     if (await hold(slot)) {
-      sessionStorage.setItem(MINE, slot);
+      tabStore.set(MINE, slot);
       return slot;
     }
   }
@@ -32,13 +33,13 @@ export async function takeSlot(person: string | null): Promise<string> {
 
 /** Remember whether a store has something to go on with. */
 export function markUnfinished(slot: string, unfinished: boolean): void {
-  if (unfinished) localStorage.setItem(UNFINISHED + slot, "1");
-  else localStorage.removeItem(UNFINISHED + slot);
+  if (unfinished) browserStore.set(UNFINISHED + slot, "1");
+  else browserStore.remove(UNFINISHED + slot);
 }
 
 function candidates(prefix: string): string[] {
   const all = Array.from({ length: SLOTS }, (_, index) => `${prefix}-${index}`);
-  const left = all.filter((slot) => localStorage.getItem(UNFINISHED + slot) !== null);
+  const left = all.filter((slot) => browserStore.get(UNFINISHED + slot) !== null);
   return [...left, ...all.filter((slot) => !left.includes(slot))];
 }
 
@@ -57,6 +58,6 @@ function hold(slot: string, signal?: AbortSignal): Promise<boolean> {
 
 function slotWithoutLocks(prefix: string): string {
   const slot = `${prefix}-${String(Math.random()).slice(2)}`;
-  sessionStorage.setItem(MINE, slot);
+  tabStore.set(MINE, slot);
   return slot;
 }

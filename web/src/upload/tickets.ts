@@ -3,6 +3,7 @@
  * Golden Retriever keeps files and writes twice a second; a session is kept at once, or a reload just after its begin
  * would begin another one.
  */
+import { browserStore } from "../store";
 import type { Ticket } from "./session";
 
 export interface Kept {
@@ -20,27 +21,22 @@ const LASTS_MS = 24 * 60 * 60 * 1000;
 
 /** Return what is kept of a file's session; null when there is none. */
 export function keptOf(fileId: string): Kept | null {
-  const text = localStorage.getItem(PREFIX + fileId);
+  const text = browserStore.get(PREFIX + fileId);
   return text === null ? null : (JSON.parse(text) as Kept);
 }
 
-/** Keep it. Where the browser refuses, a reload begins anew; that is no reason not to upload now. */
+/** Keep it. Where the browser refuses, a reload begins anew. */
 export function keep(fileId: string, kept: Kept): void {
-  try {
-    localStorage.setItem(PREFIX + fileId, JSON.stringify(kept));
-  } catch (error) {
-    console.warn("the browser keeps no sessions", error);
-  }
+  browserStore.set(PREFIX + fileId, JSON.stringify(kept));
 }
 
 export function forget(fileId: string): void {
-  localStorage.removeItem(PREFIX + fileId);
+  browserStore.remove(PREFIX + fileId);
 }
 
 /** Forget what the service has forgotten. */
 export function forgetOld(now: number): void {
-  const ids = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX));
-  for (const id of ids.map((name) => name.slice(PREFIX.length))) {
+  for (const id of browserStore.names(PREFIX).map((name) => name.slice(PREFIX.length))) {
     const kept = keptOf(id);
     if (kept && now - kept.since > LASTS_MS) forget(id);
   }

@@ -17,10 +17,12 @@ const KEPT = { maxFileSize: KEPT_OF_A_FILE, maxTotalSize: KEPT_IN_ALL } as objec
 export interface UppyOptions {
   slot: string;
   target: HTMLElement;
+  /** Whether the browser can keep files over a reload. */
+  keeps: boolean;
   onWait: (because: Problem | Unreachable | null) => void;
 }
 
-export function makeUppy({ slot, target, onWait }: UppyOptions): PageUppy {
+export function makeUppy({ slot, target, keeps, onWait }: UppyOptions): PageUppy {
   const uppy = new Uppy<PageMeta, PageBody>({
     id: slot,
     autoProceed: true,
@@ -41,7 +43,8 @@ export function makeUppy({ slot, target, onWait }: UppyOptions): PageUppy {
   uppy.use(Uploader, { onWait });
   watchUnfinished(uppy, slot);
   uppy.on("restored", () => goOn(uppy));
-  uppy.use(GoldenRetriever, { indexedDB: KEPT });
+  // Without a place for files it breaks.
+  if (keeps) uppy.use(GoldenRetriever, { indexedDB: KEPT });
   return uppy;
 }
 

@@ -1,9 +1,11 @@
 /** The Upload view: what is to be sent, on its way, and sent. */
 import "@uppy/core/css/style.min.css";
 import "@uppy/dashboard/css/style.min.css";
+import "./style.css";
 import { h } from "../dom";
 import { size } from "../format";
 import { personOf, type Session } from "../session";
+import { hasPlaceForFiles } from "../store";
 import { sentence } from "../words";
 import type { PageUppy } from "./uploader";
 import { takeSlot } from "./slot";
@@ -16,8 +18,10 @@ export interface UploadView {
 }
 
 export async function makeUploadView(session: Session): Promise<UploadView> {
+  const keeps = await hasPlaceForFiles();
   const target = h("div", { class: "dashboard" });
   const waiting = h("p", { class: "waiting", role: "status", hidden: true });
+  const failures = h("div", { class: "failures", role: "alert" });
   const total = h("p", { class: "total", role: "status" });
   const element = h(
     "section",
@@ -26,9 +30,11 @@ export async function makeUploadView(session: Session): Promise<UploadView> {
     h(
       "p",
       { class: "lead" },
-      "Drop files or folders anywhere on this page. They go on by themselves after a lost network or a reload.",
+      "Drop files or folders anywhere on this page. They go on by themselves after a lost network",
+      keeps ? " or a reload." : "; after a reload choose them again: this browser keeps no files.",
     ),
     waiting,
+    failures,
     target,
     total,
   );
@@ -36,13 +42,17 @@ export async function makeUploadView(session: Session): Promise<UploadView> {
   const uppy = makeUppy({
     slot,
     target,
+    keeps,
     onWait: (because) => {
       waiting.hidden = because === null;
       waiting.textContent = because === null ? "" : sentence(because);
     },
   });
   catchDrops(uppy);
-  uppy.on("state-update", () => (total.textContent = summary(uppy)));
+  uppy.on("state-update", (before, after) => {
+    total.textContent = summary(uppy);
+    if (before.files !== after.files) tellFailures(uppy, failures);
+  });
   return {
     element,
     onProgress: (listener) => {
@@ -68,6 +78,13 @@ function summary(uppy: PageUppy): string {
   const sent = files.reduce((sum, file) => sum + (Number(file.progress.bytesUploaded) || 0), 0);
   const all = files.reduce((sum, file) => sum + (file.size ?? 0), 0);
   return `${done} of ${files.length} ${files.length === 1 ? "file" : "files"} sent, ${size(sent)} of ${size(all)}`;
+}
+
+/** What went wrong with which file, and what to do; Uppy itself hides that behind a question mark. */
+function tellFailures(uppy: PageUppy, list: HTMLElement): void {
+  const told = uppy.getFiles().flatMap(({ name, error }) => (error ? [`${name}: ${error}`] : []));
+  if (told.join("\n") === [...list.children].map((item) => item.textContent).join("\n")) return;
+  list.replaceChildren(...told.map((text) => h("p", { class: "error" }, text)));
 }
 
 /** The whole page takes files, not only Uppy's box. */

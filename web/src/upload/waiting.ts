@@ -27,10 +27,6 @@ export class Door {
   #opened: Promise<void> = Promise.resolve();
   #open: (() => void) | null = null;
 
-  get isShut(): boolean {
-    return this.#open !== null;
-  }
-
   shut(): void {
     if (this.#open === null) this.#opened = new Promise((resolve) => (this.#open = resolve));
   }

@@ -37,7 +37,8 @@ export async function open(context: BrowserContext, url: string): Promise<Page> 
   const complaints: string[] = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("console", (message) => {
-    if (message.type() === "error" && !/Failed to load resource/.test(message.text()))
+    // Uppy also logs what the page tells people.
+    if (message.type() === "error" && !/Failed to load resource|^\[Uppy\]/.test(message.text()))
       complaints.push(message.text());
   });
   complaintsOf.set(page, complaints);
@@ -90,7 +91,7 @@ export async function kept(page: Page, files: number): Promise<void> {
         });
       const [blobs, lists] = [await all("files"), await all("metadata")];
       database.close();
-      return JSON.stringify(lists).includes("uploadStarted") ? blobs.length : 0;
+      return JSON.stringify(lists).includes("uploadStarted") ? blobs.length : -1;
     });
   await expect.poll(count).toBe(files);
 }
