@@ -51,6 +51,8 @@ export class Problem extends Error {
     readonly title: string,
     readonly detail: string,
     retryAfter: string | null,
+    /** The other members of the document: the error's own facts. */
+    readonly members: Readonly<Record<string, unknown>> = {},
   ) {
     super(detail || title);
     this.name = "Problem";
@@ -77,6 +79,10 @@ export interface Options {
   signal?: AbortSignal;
 }
 
+/** Milliseconds without an answer, or without progress, after which a connection counts as dead. As long as the service
+ * lets a sender be silent, and longer than it holds back any answer. */
+export const SILENCE_MS = 60_000;
+
 /** Call the service; undefined where the answer has no body.
  *
  * Throws Problem, Unreachable, or the reason of the signal.
@@ -87,7 +93,9 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
   if (json !== undefined) headers.set("Content-Type", "application/json");
   const request: RequestInit = { method: options.method ?? "GET", headers, cache: "no-store" };
   if (json !== undefined) request.body = JSON.stringify(json);
-  if (signal) request.signal = signal;
+  const silent = new AbortController();
+  const timer = setTimeout(() => silent.abort(new Unreachable("no answer")), SILENCE_MS);
+  request.signal = AbortSignal.any([silent.signal, ...(signal ? [signal] : [])]);
   let answer: Response;
   let text: string;
   try {
@@ -96,6 +104,8 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable(error instanceof Error ? error.message : String(error));
+  } finally {
+    clearTimeout(timer);
   }
   if (!answer.ok) throw problemOf(answer.status, text, answer.headers.get("Retry-After"));
   return (text === "" ? undefined : JSON.parse(text)) as T;
@@ -120,7 +130,7 @@ export function problemOf(status: number, text: string, retryAfter: string | nul
     // Not a problem document: the status alone says what is wrong.
   }
   const word = (name: string) => (typeof body[name] === "string" ? body[name] : "");
-  return new Problem(status, word("type"), word("title"), word("detail"), retryAfter);
+  return new Problem(status, word("type"), word("title"), word("detail"), retryAfter, body);
 }
 
 /** Where an asset is, at the address by which this page was reached; links of the service may name its public one. */

@@ -9,6 +9,7 @@ export interface Words {
 const AGAIN = "Try again. If it happens again, tell whoever runs the service.";
 const RELOAD = "Reload the page and try again.";
 const CHOOSE = "Choose the file again to begin anew.";
+const ANEW = "To begin anew, remove it from the list and add it again.";
 
 /** One text per problem that the service has a page for; a test compares the two. */
 export const WORDS: Readonly<Record<string, readonly [what: string, cure: string]>> = {
@@ -105,10 +106,19 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
   unauthenticated: ["You are not signed in, or no longer.", "Sign in; what was sent is kept."],
   "upload-busy": ["Another window is finishing this upload.", "It goes on by itself in a moment."],
   "upload-complete": ["This upload is complete already.", "Look for it under Files."],
-  "upload-gone": ["This upload was ended, or its time is over.", CHOOSE],
+  "upload-gone": ["This upload was ended, or its time is over.", ANEW],
   "upload-not-found": ["The service does not know this upload any more.", CHOOSE],
   "upload-refused": ["The service looked at the file and refused it.", "Ask the owner of this space why."],
   "visitor-not-found": ["This browser is not known here any more.", "Reload the page to become known again."],
+};
+
+/** Problems that say in their detail what exactly is wrong, for whoever is to mend it. */
+const SPEAKING: readonly string[] = ["content-invalid", "invalid-request", "upload-refused"];
+
+/** What an upload ended as. */
+const ENDS: Readonly<Record<string, string>> = {
+  aborted: "This upload was ended from somewhere else.",
+  failed: "The service did not take this file.",
 };
 
 /** Why a record has fewer pictures than it might; the file itself is here all the same. */
@@ -138,8 +148,23 @@ export function wordsOf(error: unknown): Words {
   if (error instanceof Unreachable) return UNREACHABLE;
   if (!(error instanceof Problem)) return { what: "Something went wrong in this page.", cure: RELOAD };
   const known = WORDS[error.slug];
-  if (known) return { what: known[0], cure: known[1] };
+  if (known) return { what: said(factOf(error, known[0]), ownWords(error)), cure: known[1] };
   return { what: error.title ? `${error.title}.` : "The service refused this.", cure: error.detail };
+}
+
+function factOf({ slug, members }: Problem, known: string): string {
+  return (slug === "upload-gone" && ENDS[String(members["upload_status"])]) || known;
+}
+
+/** What the service itself says about this one case. */
+function ownWords({ slug, detail, members }: Problem): string {
+  if (slug === "upload-gone") return typeof members["error"] === "string" ? members["error"] : "";
+  return SPEAKING.includes(slug) ? detail : "";
+}
+
+/** One sentence: what it is, and behind a colon what programs say of it. */
+function said(what: string, more: string): string {
+  return more === "" ? what : `${what.replace(/\.$/, "")}: ${more.replace(/\.$/, "")}.`;
 }
 
 export function sentence(error: unknown): string {

@@ -2,9 +2,12 @@
  *
  * Rule 1: what is kept of it (`Ticket`) is enough to go on from any page, after a reload or in another tab.
  * Rule 2: what arrived is the service's to say; it is asked before anything is sent again.
- * Rule 3: the network and a service that is busy or restarted are waited for as long as it takes.
+ * Rule 3: the network and a service that is busy or restarted are waited for as long as it takes. A connection on which
+ *         nothing moves is given up for another one: many die without a word.
+ * Rule 4: only a session whose time is over, or that nobody knows, is begun anew by itself. One that was refused or ended
+ *         by somebody stays ended, and its reason is shown.
  */
-import { call, Problem, problemOf, address, Unreachable, type FileRecord } from "../api";
+import { call, Problem, problemOf, address, SILENCE_MS, Unreachable, type FileRecord } from "../api";
 import { patience, pause, type Turns } from "./waiting";
 
 /** What is kept of a session, with the file. */
@@ -76,9 +79,11 @@ export async function abandon(ticket: Ticket): Promise<void> {
   );
 }
 
-/** Whether an error says that this session is over without a result, so that another may begin. */
-export function isOver(error: unknown): boolean {
-  return error instanceof Problem && (error.status === 410 || error.slug === "upload-not-found");
+/** Whether an error says that this session was forgotten, so that another may begin; see rule 4. */
+export function isForgotten(error: unknown): boolean {
+  if (!(error instanceof Problem)) return false;
+  const expired = error.slug === "upload-gone" && error.members["upload_status"] === "expired";
+  return expired || error.slug === "upload-not-found";
 }
 
 /** Told while nobody answers, and again (with null) when somebody does. */
@@ -113,8 +118,11 @@ async function stateOf(ticket: Ticket, sending: Sending): Promise<State> {
     sending.signal,
     sending.onWait,
   );
-  if (["aborted", "expired", "failed"].includes(state.status)) {
-    throw new Problem(410, "upload-gone", "The upload ended without a result", state.error ?? "", null);
+  const { status, error } = state;
+  if (["aborted", "expired", "failed"].includes(status)) {
+    // As the service itself says it to whoever sends to such an upload.
+    const members = { upload_status: status, error };
+    throw new Problem(410, "upload-gone", "The upload ended without a result", "", null, members);
   }
   return state;
 }
@@ -224,11 +232,17 @@ function putBytes(
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = (): void => request.abort();
+    let timer = setTimeout(stop, SILENCE_MS);
     request.open("PUT", address(path));
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.upload.onprogress = (event) => onSent(event.loaded);
+    request.upload.onprogress = (event) => {
+      clearTimeout(timer);
+      timer = setTimeout(stop, SILENCE_MS);
+      onSent(event.loaded);
+    };
     request.onloadend = () => {
+      clearTimeout(timer);
       signal.removeEventListener("abort", stop);
       if (signal.aborted) reject(signal.reason as Error);
       else if (request.status === 0) reject(new Unreachable("no answer"));

@@ -1,8 +1,8 @@
 /** The part of Uppy that sends: every file is one session of the native API. */
 import { BasePlugin, EventManager, type Body, type Uppy, type UppyFile } from "@uppy/core";
-import { wordsOf } from "../words";
+import { sentence } from "../words";
 import type { FileRecord, Problem, Unreachable } from "../api";
-import { abandon, begin, isOver, send, type Ticket } from "./session";
+import { abandon, begin, isForgotten, send, type Ticket } from "./session";
 import { forget, forgetOld, keep, keptOf } from "./tickets";
 import { Door, Turns } from "./waiting";
 
@@ -77,11 +77,9 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
       this.uppy.emit("upload-success", this.uppy.getFile(id), { status: 200, body: record as PageBody });
     } catch (error) {
       if (error instanceof Removed) return;
-      const { what, cure } = wordsOf(error);
       this.uppy.emit("upload-error", this.uppy.getFile(id), {
         name: "UploadError",
-        message: what,
-        details: cure,
+        message: sentence(error),
       });
     } finally {
       one.close();
@@ -89,7 +87,7 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
   }
 }
 
-/** One file on its way: paused, resumed, removed, and begun anew when its session is over. */
+/** One file on its way: paused, resumed, removed, and begun anew when its session is forgotten. */
 class OneFile {
   readonly #events: EventManager<PageMeta, PageBody>;
   readonly #door = new Door();
@@ -133,7 +131,7 @@ class OneFile {
       try {
         return await this.#attempt(data, AbortSignal.any([this.#stage.signal, this.#removed.signal]));
       } catch (error) {
-        if (isOver(error)) forget(this.id);
+        if (isForgotten(error)) forget(this.id);
         else if (!(error instanceof Paused)) throw error;
       }
     }

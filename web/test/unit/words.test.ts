@@ -43,3 +43,31 @@ test("only what passes by itself is tried again", () => {
   );
   expect(passing).toEqual([408, 423, 429, 500, 502, 503, 504]);
 });
+
+const gone = (upload_status: string, error: string | null) =>
+  problemOf(410, JSON.stringify({ type: "http://host/errors/upload-gone", upload_status, error }), null);
+
+test("an upload that ended says how, and why", () => {
+  expect(sentence(gone("failed", "the upload is refused: it has a virus"))).toBe(
+    "The service did not take this file: the upload is refused: it has a virus. " +
+      "To begin anew, remove it from the list and add it again.",
+  );
+  expect(sentence(gone("aborted", null))).toBe(
+    "This upload was ended from somewhere else. To begin anew, remove it from the list and add it again.",
+  );
+});
+
+test("what exactly is wrong with a file or an entry is said in the service's own words", () => {
+  const detail = "a.csv: a quote is not closed (line 3, column 7)";
+  expect(wordsOf(new Problem(422, "http://host/errors/content-invalid", "Title", detail, null))).toEqual({
+    what: "The file is not what its name says: a.csv: a quote is not closed (line 3, column 7).",
+    cure: "Mend it where the details say, and add it again.",
+  });
+  for (const slug of ["invalid-request", "upload-refused"]) {
+    const { what } = wordsOf(new Problem(422, `http://host/errors/${slug}`, "", "the reason", null));
+    expect(what).toMatch(/[a-z]: the reason\.$/);
+  }
+  expect(
+    wordsOf(new Problem(507, "http://host/errors/storage-full", "", "/srv/data is full", null)).what,
+  ).toBe("The service's disk is full.");
+});
