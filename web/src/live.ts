@@ -3,7 +3,8 @@
  * Rule 1: HTTP/1.1 has six connections for all tabs together, and a stream holds one. So one tab has the stream, the one
  *         that got the lock, and tells the others; when it closes the next one gets the lock.
  * Rule 2: where there are no locks (plain http names) each visible tab has its own stream.
- * Rule 3: after `gap` the lists are read anew: something may have happened that no event tells.
+ * Rule 3: after `gap` a list is read anew: something may have happened that no event tells. What happens to records is
+ *         told from where a stream was before it broke, what happens to transfers only from then on.
  */
 import { BASE } from "./api";
 import type { Transfer } from "./transfers/view";
@@ -18,12 +19,13 @@ export type Message =
   | { type: "record"; event: RecordEvent }
   | { type: "transfer"; transfer: Transfer }
   | { type: "transferGone"; id: string }
-  | { type: "gap" }
+  | { type: "gap"; of: "records" | "transfers" }
   | { type: "connected"; connected: boolean };
 
 type Listener = (message: Message) => void;
 
-const NAME = "haulier.events";
+/** Of the lock and the channel; one browser may have pages of several services below one name. */
+const NAME = `haulier.events ${BASE.pathname}`;
 const RECORD_EVENTS = [
   "created",
   "completed",
@@ -42,6 +44,8 @@ export class Live {
   readonly #listeners = new Set<Listener>();
   readonly #others = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
   #source: EventSource | null = null;
+  /** Whether this tab is to have a stream of its own. */
+  #wanted = (): boolean => true;
 
   /** Begin to listen; the messages go to all listeners of this tab. */
   start(): void {
@@ -52,9 +56,9 @@ export class Live {
         return new Promise(() => undefined);
       });
     } else {
-      const follow = (): void => (document.hidden ? this.#close() : this.#open());
-      document.addEventListener("visibilitychange", follow);
-      follow();
+      this.#wanted = () => !document.hidden;
+      document.addEventListener("visibilitychange", () => this.#follow());
+      this.#follow();
     }
   }
 
@@ -63,18 +67,27 @@ export class Live {
     this.#listeners.add(listener);
   }
 
+  /** Have a stream, or none, as it is now wanted. */
+  #follow(): void {
+    if (this.#wanted()) this.#open();
+    else this.#close();
+  }
+
   #open(): void {
     if (this.#source) return;
     const source = new EventSource(new URL("api/events", BASE));
     this.#source = source;
-    let gap = true;
+    let first = true;
     source.addEventListener("open", () => this.#share({ type: "connected", connected: true }));
     source.addEventListener("ready", () => {
-      // Only the first one of a stream: afterwards the browser goes on where it was.
-      if (gap) this.#share({ type: "gap" });
-      gap = false;
+      if (first) this.#share({ type: "gap", of: "records" });
+      this.#share({ type: "gap", of: "transfers" });
+      first = false;
     });
-    source.addEventListener("reset", () => this.#share({ type: "gap" }));
+    source.addEventListener("reset", () => {
+      this.#share({ type: "gap", of: "records" });
+      this.#share({ type: "gap", of: "transfers" });
+    });
     for (const name of RECORD_EVENTS) {
       source.addEventListener(`record.${name}`, (event: MessageEvent<string>) =>
         this.#share({ type: "record", event: JSON.parse(event.data) as RecordEvent }),
@@ -95,7 +108,7 @@ export class Live {
     this.#share({ type: "connected", connected: false });
     if (source.readyState !== EventSource.CLOSED) return;
     this.#source = null;
-    setTimeout(() => this.#open(), AGAIN_MS);
+    setTimeout(() => this.#follow(), AGAIN_MS);
   }
 
   #close(): void {

@@ -2,6 +2,7 @@
  *
  * For operators, and only where the service has a queue: elsewhere there is no such view.
  */
+import "./style.css";
 import { call, Problem, type Page } from "../api";
 import { h } from "../dom";
 import { duration, size } from "../format";
@@ -52,7 +53,7 @@ export async function makeTransfersView(live: Live): Promise<HTMLElement | null>
   }
   const view = new TransfersView();
   live.listen((message) => {
-    if (message.type === "gap") void view.reload();
+    if (message.type === "gap" && message.of === "transfers") void view.reload();
     if (message.type === "transfer") view.take(message.transfer);
     if (message.type === "transferGone") view.drop(message.id);
   });
@@ -69,6 +70,9 @@ class TransfersView {
     "Nothing is being sent. Queue files with haulier push.",
   );
   readonly #rows = new Map<string, TransferRow>();
+  /** Those that were heard of since the list was asked for; what it says of them may be older. */
+  readonly #heard = new Set<string>();
+  #reloads = 0;
 
   constructor() {
     this.element = h(
@@ -80,13 +84,17 @@ class TransfersView {
     );
   }
 
+  /** Read the list; the rows of what is still there stay, with the focus that one of them may have. */
   async reload(): Promise<void> {
+    this.#reloads += 1;
+    const reload = this.#reloads;
+    this.#heard.clear();
     try {
       const { items } = await call<Page<Transfer>>("api/transfers", { query: { limit: SHOWN } });
-      this.#rows.clear();
-      this.#list.replaceChildren();
-      for (const transfer of items.reverse()) this.take(transfer);
-      this.#tell();
+      if (reload !== this.#reloads) return;
+      const there = new Set(items.map(({ id }) => id));
+      for (const id of this.#rows.keys()) if (!there.has(id) && !this.#heard.has(id)) this.drop(id);
+      for (const transfer of items.reverse()) if (!this.#heard.has(transfer.id)) this.#show(transfer);
     } catch (error) {
       toast(sentence(error));
     }
@@ -94,6 +102,11 @@ class TransfersView {
 
   /** Show a transfer as it is now; new ones come first. */
   take(transfer: Transfer): void {
+    this.#heard.add(transfer.id);
+    this.#show(transfer);
+  }
+
+  #show(transfer: Transfer): void {
     const row = this.#rows.get(transfer.id);
     if (row) {
       row.show(transfer);
@@ -106,6 +119,7 @@ class TransfersView {
   }
 
   drop(id: string): void {
+    this.#heard.add(id);
     this.#rows.get(id)?.element.remove();
     this.#rows.delete(id);
     this.#tell();

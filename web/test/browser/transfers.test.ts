@@ -3,11 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { findings, PICTURES } from "./browser";
+import { Cable } from "./cable";
 import { Service } from "./service";
 import { makeWorld } from "./world";
 
 const home = mkdtempSync(join(tmpdir(), "haulier-home-"));
-const world = makeWorld({ HAULIER_HOME: home });
+const world = makeWorld({ HAULIER_HOME: home, HAULIER_OPEN: "true" });
 
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
@@ -36,4 +37,29 @@ test("what the command line queues is shown, paused, gone on with, and shown whe
     ["plan.txt", "completed"],
   ]);
   await there.stop();
+});
+
+test("what happened to transfers while the page was cut off is shown once it is back", async () => {
+  const { service } = world;
+  service.command("remote", "add", "nowhere", "--type", "haulier", "--url", "http://127.0.0.1:9");
+  const cable = new Cable(Number(new URL(service.url).port));
+  const page = await world.page({}, "#transfers", await cable.lay());
+  for (const name of ["ended.txt", "removed.txt"]) {
+    service.command("push", world.file(name, name), "--to", `nowhere:${name}`, "--no-wait");
+  }
+  const row = (name: string) => page.locator(".transfers li").filter({ hasText: `nowhere:${name}` });
+  for (const name of ["ended.txt", "removed.txt"]) await row(name).waitFor();
+  cable.cut();
+  await page.getByText("No connection; trying again").waitFor();
+  for (const name of ["ended.txt", "removed.txt"]) {
+    const id = (await row(name).getAttribute("data-id")) ?? "";
+    service.command("transfers", "cancel", id);
+    if (name === "removed.txt") service.command("transfers", "remove", id);
+  }
+  cable.mend();
+  await row("ended.txt").getByText("cancelled").waitFor();
+  await row("removed.txt").waitFor({ state: "detached" });
+  service.command("transfers", "remove", (await row("ended.txt").getAttribute("data-id")) ?? "");
+  await row("ended.txt").waitFor({ state: "detached" });
+  cable.remove();
 });
