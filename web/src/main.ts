@@ -3,9 +3,9 @@ import "./style.css";
 import { h } from "./dom";
 import { makeFilesView } from "./files/view";
 import { Live } from "./live";
-import { enter, isGuest, personOf, signIn, signOut, type Session } from "./session";
+import { enter, isGuest, offerSignIn, personOf, signOut, type Session } from "./session";
 import { makeTransfersView } from "./transfers/view";
-import { toasts } from "./toasts";
+import { toast, toasts } from "./toasts";
 import { makeUploadView } from "./upload/view";
 import { sentence } from "./words";
 
@@ -71,17 +71,17 @@ function connection(live: Live): HTMLElement {
 function person(session: Session): HTMLElement[] {
   const name = personOf(session);
   if (name !== null) {
+    const leave = (): void => void signOut().catch((error: unknown) => toast(sentence(error)));
     return [
       h("span", { class: "person" }, name),
-      h("button", { type: "button", onclick: signOut }, "Sign out"),
+      h("button", { type: "button", onclick: leave }, "Sign out"),
     ];
   }
-  const begin = (): void =>
-    void signIn(true).then(
-      () => location.reload(),
-      () => undefined,
-    );
-  return isGuest(session) ? [h("button", { type: "button", onclick: begin }, "Sign in")] : [];
+  return isGuest(session) ? [h("button", { type: "button", onclick: () => void begin() }, "Sign in")] : [];
+}
+
+async function begin(): Promise<void> {
+  if (await offerSignIn()) location.reload();
 }
 
 start().catch((error: unknown) => {

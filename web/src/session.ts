@@ -27,27 +27,52 @@ export async function enter(): Promise<Session> {
   } catch (error) {
     if (!isUnknown(error)) throw error;
   }
-  return signIn(false);
+  return requireSignIn();
 }
 
 export function isUnknown(error: unknown): boolean {
   return error instanceof Problem && error.status === 401;
 }
 
+/** End what this browser is signed in by; throws what the service, or the network, has against it. */
 export async function signOut(): Promise<void> {
   await call("api/session", { method: "DELETE" });
   location.reload();
 }
 
+/** The dialog was closed without a sign-in. */
+class NotSignedIn extends Error {}
+
 let asking: Promise<Session> | null = null;
 
-/** Ask for a token, once for all who want to know; broken off only where that is allowed. */
-export function signIn(mayClose: boolean): Promise<Session> {
-  asking ??= ask(mayClose).finally(() => (asking = null));
+/** Offer to sign in; null when that is declined. */
+export async function offerSignIn(): Promise<Session | null> {
+  try {
+    return await signIn({ mayClose: true });
+  } catch (error) {
+    if (error instanceof NotSignedIn) return null;
+    throw error;
+  }
+}
+
+/** Ask for a token until there is a good one; also where it was offered just now, and that is declined. */
+export async function requireSignIn(): Promise<Session> {
+  for (;;) {
+    try {
+      return await signIn({ mayClose: false });
+    } catch (error) {
+      if (!(error instanceof NotSignedIn)) throw error;
+    }
+  }
+}
+
+/** One dialog for all who ask; the first one says whether it can be closed. */
+function signIn(how: { mayClose: boolean }): Promise<Session> {
+  asking ??= ask(how).finally(() => (asking = null));
   return asking;
 }
 
-function ask(mayClose: boolean): Promise<Session> {
+function ask({ mayClose }: { mayClose: boolean }): Promise<Session> {
   const dialog = h("dialog", { class: "sign-in", "aria-labelledby": "sign-in-title" });
   const token = h("input", {
     type: "password",
@@ -79,7 +104,7 @@ function ask(mayClose: boolean): Promise<Session> {
   return new Promise((resolve, reject) => {
     dialog.addEventListener("close", () => {
       dialog.remove();
-      reject(new Error("not signed in"));
+      reject(new NotSignedIn());
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();

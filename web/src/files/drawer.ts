@@ -22,14 +22,17 @@ export class Drawer {
     this.element.addEventListener("close", () => (this.#record = null));
   }
 
-  /** The id of the record that is shown. */
-  get shown(): string | null {
-    return this.#record?.id ?? null;
+  get shown(): FileRecord | null {
+    return this.#record;
   }
 
   open(record: FileRecord): void {
     this.show(record);
     if (!this.element.open) this.element.showModal();
+  }
+
+  close(): void {
+    this.element.close();
   }
 
   /** Show the record as it is now. */

@@ -9,7 +9,7 @@ export type Filters = Record<string, string>;
 
 /** The largest page that the service gives. */
 const PAGE = 200;
-/** Up to so many changed records are asked for one by one; more cost less as one page. */
+/** Up to so many changed records are asked for one by one; more cost less as pages. */
 const ONE_BY_ONE = 8;
 
 export class Rows {
@@ -18,7 +18,7 @@ export class Rows {
   #next: string | null = null;
   #loading: Promise<void> | null = null;
   #filters: Filters = {};
-  /** Grows with each new list, so that answers for an older one are dropped. */
+  /** Grows with each new list, and when one is begun, so that answers for an older one are dropped. */
   #list = 0;
 
   constructor(private readonly changed: () => void) {}
@@ -33,16 +33,33 @@ export class Rows {
   }
 
   /** Read the list from its beginning. */
-  async reload(filters: Filters = this.#filters): Promise<void> {
+  async reload(filters: Filters): Promise<void> {
     this.#filters = filters;
+    await this.#read(1);
+  }
+
+  /** Read all anew that is here, so that whoever reads far below stays there. */
+  #readAgain(): Promise<void> {
+    return this.#read(this.items.length);
+  }
+
+  async #read(atLeast: number): Promise<void> {
     this.#list += 1;
     const list = this.#list;
-    const page = await this.#page(null);
-    if (list !== this.#list) return;
+    const items: FileRecord[] = [];
+    let next: string | null = null;
+    do {
+      const page = await this.#page(next);
+      if (list !== this.#list) return;
+      items.push(...page.items);
+      next = page.next;
+    } while (next !== null && items.length < atLeast);
+    // A next page that is on its way belongs to what was here before.
+    this.#list += 1;
     this.#byId.clear();
     this.items = [];
-    this.#next = page.next;
-    this.#append(page.items);
+    this.#next = next;
+    this.#append(items);
     this.changed();
   }
 
@@ -55,14 +72,16 @@ export class Rows {
 
   /** Bring what happened to these records into the list. */
   async refresh(ids: readonly string[]): Promise<void> {
+    if (Object.keys(this.#filters).length > 0) return this.#readAgain();
     const list = this.#list;
-    const fresh = ids.length <= ONE_BY_ONE ? await this.#each(ids) : (await this.#page(null)).items;
-    const known = ids.filter((id) => this.#byId.has(id) && !fresh.some((record) => record.id === id));
-    const rest = ids.length <= ONE_BY_ONE ? [] : await this.#each(known.slice(0, PAGE));
+    const head = ids.length > ONE_BY_ONE ? (await this.#page(null)).items : [];
+    const others = ids.filter((id) => !head.some((record) => record.id === id));
+    if (others.length > ONE_BY_ONE) return this.#readAgain();
+    const found = await Promise.all(others.map((id) => recordOf(id)));
     if (list !== this.#list) return;
-    const gone =
-      ids.length <= ONE_BY_ONE ? known : known.filter((id) => !rest.some((record) => record.id === id));
-    this.#take([...fresh, ...rest], new Set(gone));
+    const there = found.filter((record) => record !== null);
+    const gone = others.filter((id) => !there.some((record) => record.id === id));
+    this.#take([...head, ...there], new Set(gone));
     this.changed();
   }
 
@@ -85,26 +104,6 @@ export class Rows {
     return call("api/records", { query: { ...this.#filters, limit: PAGE, cursor } });
   }
 
-  /** The records of these ids that are there; with filters, those on the first page or already here. */
-  async #each(ids: readonly string[]): Promise<FileRecord[]> {
-    const found = await Promise.all(ids.map((id) => this.#one(id)));
-    const there = found.filter((record) => record !== null);
-    if (Object.keys(this.#filters).length === 0 || there.every((record) => this.#byId.has(record.id)))
-      return there;
-    const head = new Set((await this.#page(null)).items.map((record) => record.id));
-    return there.filter((record) => this.#byId.has(record.id) || head.has(record.id));
-  }
-
-  async #one(id: string): Promise<FileRecord | null> {
-    try {
-      const record = await call<FileRecord>(`api/records/${id}`);
-      return record.deleted_at === null ? record : null;
-    } catch (error) {
-      if (error instanceof Problem && (error.status === 404 || error.status === 403)) return null;
-      throw error;
-    }
-  }
-
   #append(records: FileRecord[]): void {
     for (const record of records) {
       if (this.#byId.has(record.id)) continue;
@@ -116,12 +115,28 @@ export class Rows {
   #take(records: readonly FileRecord[], gone: ReadonlySet<string>): void {
     for (const id of gone) this.#byId.delete(id);
     const added: FileRecord[] = [];
+    const last = this.items.at(-1);
     for (const record of records) {
-      if (!this.#byId.has(record.id)) added.push(record);
+      if (!this.#byId.has(record.id)) {
+        // Older than all that is here: it comes with its own page.
+        if (this.#next !== null && last && newestFirst(last, record) < 0) continue;
+        added.push(record);
+      }
       this.#byId.set(record.id, record);
     }
     const kept = this.items.flatMap((record) => this.#byId.get(record.id) ?? []);
     this.items = added.length > 0 ? [...added, ...kept].sort(newestFirst) : kept;
+  }
+}
+
+/** A record as it is now; null where it is gone, or not for whoever is here. */
+export async function recordOf(id: string): Promise<FileRecord | null> {
+  try {
+    const record = await call<FileRecord>(`api/records/${id}`);
+    return record.deleted_at === null ? record : null;
+  } catch (error) {
+    if (error instanceof Problem && (error.status === 404 || error.status === 403)) return null;
+    throw error;
   }
 }
 

@@ -45,7 +45,7 @@ export class Table {
   }
 
   /** Show these; what is shown already stays where it is on the screen. */
-  show(records: readonly FileRecord[], hasMore: boolean): void {
+  show(records: readonly FileRecord[], { hasMore }: { hasMore: boolean }): void {
     const anchor = this.#anchor();
     this.#records = records;
     this.element.setAttribute("aria-rowcount", String(hasMore ? -1 : records.length + 1));

@@ -1,13 +1,15 @@
 /** The Files view: what arrived, as it is now. */
+import "./style.css";
 import { call, type FileRecord } from "../api";
 import { h } from "../dom";
 import type { Live } from "../live";
-import { isUnknown, signIn, type Session } from "../session";
+import { isUnknown, requireSignIn, type Session } from "../session";
 import { toast } from "../toasts";
 import { sentence } from "../words";
 import { Drawer } from "./drawer";
+import { makeExport } from "./export";
 import { makeFilters } from "./filters";
-import { Rows } from "./rows";
+import { recordOf, Rows } from "./rows";
 import { Table } from "./table";
 
 /** Events are gathered for so long before the list is brought up to date. */
@@ -16,7 +18,7 @@ const GATHER_MS = 150;
 export function makeFilesView(live: Live, session: Session): HTMLElement {
   const view = new FilesView(session);
   live.listen((message) => {
-    if (message.type === "gap") void view.reload();
+    if (message.type === "gap" && message.of === "records") void view.reload();
     if (message.type === "record") view.heard(message.event.record);
   });
   void view.reload();
@@ -46,6 +48,7 @@ class FilesView {
       { id: "files", "aria-label": "Files" },
       h("h1", {}, "Files"),
       this.#filters.element,
+      makeExport(() => this.#filters.current()),
       this.#note,
       this.#table.element,
       this.#drawer.element,
@@ -60,20 +63,36 @@ class FilesView {
   heard(id: string): void {
     this.#heard.add(id);
     if (this.#gathering !== 0) return;
-    this.#gathering = window.setTimeout(() => {
-      this.#gathering = 0;
+    this.#gathering = window.setTimeout(() => void this.#bringUpToDate(), GATHER_MS);
+  }
+
+  /** One after the other: a list that takes long to read would else never be shown while much happens. */
+  async #bringUpToDate(): Promise<void> {
+    while (this.#heard.size > 0) {
       const ids = [...this.#heard];
       this.#heard.clear();
-      void this.#try(() => this.#rows.refresh(ids));
-    }, GATHER_MS);
+      await this.#try(() => this.#rows.refresh(ids));
+    }
+    this.#gathering = 0;
   }
 
   #draw(): void {
     this.#loaded = true;
-    this.#table.show(this.#rows.items, this.#rows.hasMore);
+    this.#table.show(this.#rows.items, { hasMore: this.#rows.hasMore });
     this.#say(this.#rows.items.length === 0 ? this.#emptiness() : "");
-    const shown = this.#drawer.shown === null ? undefined : this.#rows.find(this.#drawer.shown);
-    if (shown) this.#drawer.show(shown);
+    const { shown } = this.#drawer;
+    if (shown) void this.#try(() => this.#redraw(shown));
+  }
+
+  /** Show what a record is now, also when it has left the list; close what is open of one that was deleted. */
+  async #redraw({ id, filename }: FileRecord): Promise<void> {
+    const record = this.#rows.find(id) ?? (await recordOf(id));
+    if (this.#drawer.shown?.id !== id) return;
+    if (record) this.#drawer.show(record);
+    else {
+      this.#drawer.close();
+      toast(`${filename} was deleted.`);
+    }
   }
 
   #emptiness(): string {
@@ -103,7 +122,7 @@ class FilesView {
     } catch (error) {
       if (isUnknown(error)) {
         // The sign-in has ended meanwhile; what is under way goes on, with tokens of its own.
-        await signIn(false);
+        await requireSignIn();
         location.reload();
         return;
       }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { rows } from "./browser";
+import { readFileSync } from "node:fs";
+import { chooser, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
@@ -86,4 +87,67 @@ test("a link opens the file for whoever has it", async () => {
   expect(await (await fetch(link)).text()).toBe("for everybody");
   await page.getByRole("button", { name: "Copy" }).click();
   await page.getByText("Copied.").waitFor();
+});
+
+test("a file that no longer fits the filters leaves the list", async () => {
+  const begun = await fetch(`${world.service.url}/api/uploads`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ filename: "slow.txt", size: 3 }),
+  });
+  const { id } = (await begun.json()) as { id: string };
+  const page = await world.page({}, "#files?status=uploading");
+  const row = rows(page).filter({ hasText: "slow.txt" });
+  await row.waitFor();
+  await fetch(`${world.service.url}/api/uploads/${id}/chunks/0`, { method: "PUT", body: "abc" });
+  await fetch(`${world.service.url}/api/uploads/${id}/finish`, { method: "POST" });
+  await row.waitFor({ state: "detached" });
+  await page.getByText("No file fits these filters.").waitFor();
+});
+
+test("what is open of a file closes when the file is deleted elsewhere", async () => {
+  const record = await world.service.put("open.txt", "open");
+  const page = await world.page({}, "#files");
+  await rows(page).filter({ hasText: "open.txt" }).click();
+  await page.getByRole("dialog").waitFor();
+  await fetch(`${world.service.url}/api/records/${record.id}`, { method: "DELETE" });
+  await page.getByText("open.txt was deleted.").waitFor();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+});
+
+test("what one sent is exported as CSV and JSON, with the filters in force", async () => {
+  await world.service.put("pear-of-curl.txt", "1", { path: "trees/pear-of-curl.txt" });
+  const page = await world.page();
+  world.file("trees/pear.txt", "pear");
+  world.file("trees/plum.txt", "plum");
+  const folder = page.locator("input.uppy-Dashboard-input[webkitdirectory]").first();
+  await folder.setInputFiles(`${world.service.folder}/trees`);
+  await page.getByRole("button", { name: "Add more files" }).click();
+  await chooser(page).setInputFiles(world.file("pear-in-no-folder.txt", "pear"));
+  await page.getByText("3 of 3 files sent").waitFor();
+  await page.getByRole("link", { name: "Files" }).click();
+  const exported = async (format: string): Promise<string> => {
+    const download = page.waitForEvent("download");
+    await page.getByRole("link", { name: format }).click();
+    const done = await download;
+    expect(done.suggestedFilename()).toBe(`history.${format.toLowerCase()}`);
+    return readFileSync(await done.path(), "utf8");
+  };
+  const names = (csv: string): string[] =>
+    csv
+      .trim()
+      .split("\r\n")
+      .slice(1)
+      .map((line) => line.split(",")[1] ?? "")
+      .sort();
+  expect(names(await exported("CSV"))).toEqual(["pear-in-no-folder.txt", "pear.txt", "plum.txt"]);
+  await page.getByLabel("Name", { exact: true }).fill("PEAR");
+  await page.getByLabel("Folder").fill("trees/");
+  expect(names(await exported("CSV"))).toEqual(["pear.txt"]);
+  await page.getByLabel("Status").selectOption("failed");
+  expect(JSON.parse(await exported("JSON"))).toEqual([]);
+  await page.getByLabel("Status").selectOption("completed");
+  await page.getByLabel("From", { exact: true }).fill("2026-01-01");
+  const [row, ...more] = JSON.parse(await exported("JSON")) as { original_filename: string }[];
+  expect([row?.original_filename, more]).toEqual(["pear.txt", []]);
 });

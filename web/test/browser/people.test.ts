@@ -52,3 +52,27 @@ test("where tokens are required one signs in, sees one's own, and signs out", as
   await page.getByRole("dialog", { name: "Sign in" }).waitFor();
   await closed.stop();
 });
+
+test("a sign-in that has ended is asked for anew, also where it was offered and is declined", async () => {
+  const guarded = new Service();
+  const token = guarded.token("ann", "--scope", "write");
+  guarded.command("capsule", "set", "default", "admits_visitors=true", "--data-dir", guarded.dataDir);
+  await guarded.run();
+  const page = await world.page({}, "#files", guarded.url);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  const dialog = page.getByRole("dialog", { name: "Sign in" });
+  await dialog.waitFor();
+  await page.route("**/api/records?*", (route) => route.fulfill({ status: 401, json: {} }), { times: 1 });
+  await page.evaluate(() => document.querySelector<HTMLFormElement>(".filters")?.requestSubmit());
+  await page.waitForResponse((answer) => answer.status() === 401);
+  await dialog.getByRole("button", { name: "Not now" }).click();
+  await dialog.waitFor();
+  expect(await dialog.getByRole("button", { name: "Not now" }).count()).toBe(0);
+  await dialog.getByLabel("Token").fill(token);
+  await dialog.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("ann", { exact: true }).waitFor();
+  await page.route("**/api/session", (route) => route.abort(), { times: 1 });
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByText("The service cannot be reached.").waitFor();
+  await guarded.stop();
+});
