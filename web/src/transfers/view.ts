@@ -1,4 +1,5 @@
-/** The Transfers view: what this service sends to remotes, as it is now, and what one may want of it.
+/** The Transfers view: what this service sends to remotes, and what a Soulseek node beside it sends and fetches, as it is
+ * now, and what one may want of it.
  *
  * For operators, and only where the service has a queue: elsewhere there is no such view.
  */
@@ -30,6 +31,8 @@ export interface Transfer {
 
 type Wish = "pause" | "resume" | "bump" | "cancel" | "retry";
 
+/** How often the list is read while it is seen: the stream of events tells nothing of a node's transfers. */
+const LOOK_MS = 3000;
 /** The newest so many; the largest page that the service gives. */
 const SHOWN = 200;
 const PHASES: Readonly<Record<string, string>> = {
@@ -58,6 +61,7 @@ export async function makeTransfersView(live: Live): Promise<HTMLElement | null>
     if (message.type === "transferGone") view.drop(message.id);
   });
   await view.reload();
+  setInterval(() => void view.look(), LOOK_MS);
   return view.element;
 }
 
@@ -72,7 +76,7 @@ class TransfersView {
   readonly #rows = new Map<string, TransferRow>();
   /** Those that were heard of since the list was asked for; what it says of them may be older. */
   readonly #heard = new Set<string>();
-  #reloads = 0;
+  #reads = 0;
 
   constructor() {
     this.element = h(
@@ -84,20 +88,26 @@ class TransfersView {
     );
   }
 
-  /** Read the list; the rows of what is still there stay, with the focus that one of them may have. */
+  /** Read the list where somebody sees it. That the service is away is told elsewhere. */
+  async look(): Promise<void> {
+    if (this.element.hidden || document.hidden) return;
+    await this.#read().catch(() => undefined);
+  }
+
   async reload(): Promise<void> {
-    this.#reloads += 1;
-    const reload = this.#reloads;
+    await this.#read().catch((error: unknown) => toast(sentence(error)));
+  }
+
+  /** Read the list; the rows of what is still there stay, with the focus that one of them may have. */
+  async #read(): Promise<void> {
+    this.#reads += 1;
+    const read = this.#reads;
     this.#heard.clear();
-    try {
-      const { items } = await call<Page<Transfer>>("api/transfers", { query: { limit: SHOWN } });
-      if (reload !== this.#reloads) return;
-      const there = new Set(items.map(({ id }) => id));
-      for (const id of this.#rows.keys()) if (!there.has(id) && !this.#heard.has(id)) this.drop(id);
-      for (const transfer of items.reverse()) if (!this.#heard.has(transfer.id)) this.#show(transfer);
-    } catch (error) {
-      toast(sentence(error));
-    }
+    const { items } = await call<Page<Transfer>>("api/transfers", { query: { limit: SHOWN } });
+    if (read !== this.#reads) return;
+    const there = new Set(items.map(({ id }) => id));
+    for (const id of this.#rows.keys()) if (!there.has(id) && !this.#heard.has(id)) this.drop(id);
+    for (const transfer of items.reverse()) if (!this.#heard.has(transfer.id)) this.#show(transfer);
   }
 
   /** Show a transfer as it is now; new ones come first. */
@@ -127,8 +137,9 @@ class TransfersView {
 
   async #wish(id: string, wish: Wish): Promise<void> {
     try {
-      // What becomes of it comes as an event; the answer may be older than that.
+      // What becomes of it comes as an event, or with the next look; the answer may be older than that.
       await call(`api/transfers/${id}/${wish}`, { method: "POST" });
+      await this.#read();
     } catch (error) {
       toast(sentence(error));
     }
@@ -149,14 +160,17 @@ class TransferRow {
   readonly #buttons: Map<Wish, HTMLButtonElement>;
 
   constructor(transfer: Transfer, wish: (wish: Wish) => void) {
-    const name = `${transfer.remote}:${transfer.target}`;
+    const fetched = transfer.direction === "download";
+    const name = fetched
+      ? `${transfer.target} from ${transfer.remote}`
+      : `${transfer.remote}:${transfer.target}`;
     this.#bar.setAttribute("aria-label", name);
     const labels: [Wish, string][] = [
       ["pause", "Pause"],
       ["resume", "Resume"],
       ["bump", "To the front"],
       ["cancel", "Cancel"],
-      ["retry", "Send again"],
+      ["retry", fetched ? "Fetch again" : "Send again"],
     ];
     this.#buttons = new Map(
       labels.map(([key, label]) => [
@@ -189,10 +203,10 @@ class TransferRow {
   }
 }
 
-function wishesOf({ phase, outcome }: Transfer): Wish[] {
+function wishesOf({ phase, outcome, direction }: Transfer): Wish[] {
   if (outcome !== null) return outcome === "succeeded" || outcome === "superseded" ? [] : ["retry"];
   if (phase === "paused" || phase === "blocked") return ["resume", "cancel"];
-  return phase === "queued" ? ["pause", "bump", "cancel"] : ["pause", "cancel"];
+  return phase === "queued" && direction === "upload" ? ["pause", "bump", "cancel"] : ["pause", "cancel"];
 }
 
 /** "12 MB of 30 MB · 8 MB/s · 3 s left" */
