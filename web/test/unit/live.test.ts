@@ -36,13 +36,13 @@ class Tab extends EventTarget {
   }
 }
 
-const tab = new Tab();
+let tab: Tab;
 const channels: string[] = [];
 
 beforeEach(() => {
   vi.useFakeTimers();
   vi.resetModules();
-  tab.hidden = false;
+  tab = new Tab();
   Source.all = [];
   channels.length = 0;
   vi.stubGlobal("document", tab);
