@@ -131,10 +131,6 @@ class MemoryRemote:
         self._gates[operation] = Gate()
         return self._gates[operation]
 
-    def forget_sessions(self) -> None:
-        """Lose all that was begun, as a remote does at its expiry."""
-        self._sessions.clear()
-
     def corrupt(self, name: str) -> None:
         """Change one byte of the newest version of a file."""
         stored = bytearray(self.files[name][-1])

@@ -1,4 +1,7 @@
-"""The client: every call of the native API that a program needs."""
+"""The client: every call of the native API that a program needs.
+
+One module although it is long: it is the whole interface, and most of it is what each call takes and promises.
+"""
 
 import asyncio
 import mimetypes

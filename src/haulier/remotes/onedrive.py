@@ -40,6 +40,7 @@ from haulier.core.transfer import Obstacle
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.onedrive_names import why_forbidden
 
 GRAPH: Final = "https://graph.microsoft.com/v1.0"
 MIB: Final = 1024 * 1024
@@ -57,8 +58,6 @@ HASH_WAIT_S: Final = 1.0
 SAME_TIME_S: Final = 1.0
 """Graph keeps times by the second on some drives."""
 
-_FORBIDDEN: Final = re.compile(r'["*:<>?\\|\x00-\x1f]')
-_RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9]|\.lock|desktop\.ini)")
 _RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
 
 TABLE: Final = RetryTable(
@@ -130,7 +129,7 @@ class OneDriveRemote:
         if len(outgoing.name) > MAX_PATH:
             raise InvalidRequest.of("target", f"must be at most {MAX_PATH} characters, folders and all")
         for segment in outgoing.name.split("/"):
-            reason = _why_forbidden(segment)
+            reason = why_forbidden(segment)
             if reason:
                 raise InvalidRequest.of("target", f"OneDrive refuses {segment!r}: {reason}")
         if outgoing.size > MAX_SIZE:
@@ -399,19 +398,3 @@ def _told_exists(error: PeerBusy, outgoing: Outgoing) -> Exception:
     if error.status == 409 and "nameAlreadyExists" in error.detail and outgoing.if_exists is IfExists.FAIL:
         return PeerRefused(409, "target-exists", f"there is a file {outgoing.name} already")
     return error
-
-
-def _why_forbidden(segment: str) -> str:
-    """Return why OneDrive refuses a name; empty when it does not.
-
-    Source: Microsoft support, "Restrictions and limitations in OneDrive and SharePoint".
-    """
-    if segment in {"", ".", ".."}:
-        return "a segment must not be empty, . or .."
-    if found := _FORBIDDEN.search(segment):
-        return f"it has {found[0]!r}"
-    if segment != segment.strip(" ") or segment.endswith("."):
-        return "it begins or ends with a space, or ends with a dot"
-    if _RESERVED.fullmatch(segment) or segment.startswith("~$") or "_vti_" in segment:
-        return "the name is reserved"
-    return ""

@@ -5,6 +5,8 @@ Rule 1: botocore signs everything and makes the short calls; bodies go to addres
 Rule 2: an object carries our mark in its metadata, so that after a lost answer ours is told from another's.
 Rule 3: orphans cost money: a session that is begun again aborts what it had begun before, a cancel aborts, too.
 Rule 4: a part that is listed with another size than the grid's is not ours to trust, and is sent again.
+
+One module although it is long: one key's life, from its name to its sum, and what S3's words mean on the way.
 """
 
 import asyncio

@@ -276,3 +276,12 @@ async def test_a_file_that_a_server_took_in_part_is_asked_for_and_continued(
     assert said_by_us == ["OPTIONS", "POST", "HEAD", "HEAD", "PATCH"]
     assert "upload-offset: 2" in server.heads[-1].lower()
     assert "content-length: 3" in server.heads[-1].lower()
+
+
+@pytest.mark.parametrize("after", ["7", "Sat, 28 Nov 2026 10:00:07 GMT"], ids=["seconds", "a date"])
+async def test_s3_is_let_rest_for_as_long_as_it_asks(after: str, closing: Closing) -> None:
+    busy = said("503 Slow Down", Retry_After=after, Date="Sat, 28 Nov 2026 10:00:00 GMT")
+    async with host(lambda *_: busy) as server:
+        with pytest.raises(PeerBusy) as told:
+            await closing(MAKERS["s3"](server.url)).probe()
+    assert told.value.retry_after_s == 7.0
