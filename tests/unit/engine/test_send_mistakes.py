@@ -30,7 +30,7 @@ from haulier.engine.send_watch import Changed
 from haulier.ports import JournalRows
 from haulier.testing.journal_contract import ended, row
 from tests.support.engine import beside
-from tests.support.sending import Sending, in_phase, settle
+from tests.support.sending import SOON_S, Sending, in_phase, settle
 
 DATA = bytes(range(256)) * 1000
 FAR = 24 * 3600.0
@@ -71,7 +71,7 @@ def put(each: Dispatch, rows: JournalRows) -> None:
 async def test_what_a_cancelled_caller_has_queued_is_sent_and_can_be_waited_for() -> None:
     world = Sending()
     journal = LateJournal(world.journal, lambda result: isinstance(result, tuple) and result[0] == "mine")
-    async with world.manager(journal=journal) as manager:
+    async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
         waiter = beside(manager.wait("mine", timeout_s=4))
         queueing = beside(manager.queue(world.file("a", DATA), "any:a", id="mine"))
         await journal.committed.wait()
@@ -96,7 +96,7 @@ async def test_what_a_cancelled_caller_wanted_is_obeyed() -> None:
             and not journal.committed.is_set()
         ),
     )
-    async with world.manager(journal=journal) as manager:
+    async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
         queued = await manager.queue(world.file("a", DATA), "any:a")
         await gate.wait_reached()
         pausing = beside(manager.pause(queued))
@@ -123,7 +123,8 @@ async def test_a_stop_while_the_success_is_being_written_leaves_it_a_success() -
     manager = world.manager(journal=journal)
     await manager.start()
     queued = await manager.queue(world.file("a", DATA), "any:a")
-    await journal.committed.wait()
+    async with asyncio.timeout(SOON_S):
+        await journal.committed.wait()
     await manager.stop(grace_s=0)
     async with world.running(role=Role.NEVER) as observer:
         assert (await observer.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
@@ -530,7 +531,8 @@ async def test_whoever_waits_when_the_manager_stops_is_told_so(monkeypatch: pyte
     await manager.stop(grace_s=0)
     stopped.set()
     for waiter in waiters:
-        with pytest.raises(StorageUnavailable, match="the upload manager has stopped"):
-            await waiter
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(StorageUnavailable, match="the upload manager has stopped"):
+                await waiter
     with pytest.raises(StorageUnavailable, match="the upload manager has stopped"):
         await manager.wait(queued)
