@@ -22,7 +22,7 @@ from haulier.core.hosts import is_loopback
 IDLE_S: Final = 4.0
 """How long an unused connection is kept. uvicorn, the most impatient server that we know, closes after 5 s."""
 CONNECT_S: Final = 10.0
-"""How long an address may take to accept, and to agree on keys. What haulier's client waits as well."""
+"""How long an address may take to accept, and to agree on keys. Control calls wait as long."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_PROXY_ANSWER: Final = 16 * 1024
 """Bytes of a proxy's answer to CONNECT."""

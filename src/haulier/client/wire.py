@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from haulier.body import BodyWriter
+from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
@@ -31,10 +31,6 @@ FIRST_CONTACT: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
 RESTART: Final = RetryPolicy(retries=5, base_s=0.5, cap_s=2.0)
 """Patience of an upload with such an address: up to 8 s. An idle service is back in less; a wrong address should
 not look like a slow one."""
-CONNECT_TIMEOUT_S: Final = 10.0
-SILENCE_TIMEOUT_S: Final = 90.0
-"""How long one read or write may take. The service gives up on a silent body after 60 s and answers a
-finish after 25 s; whoever is silent for longer is gone."""
 TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
 BUSY_SLUGS: Final = frozenset({"upload-busy", "offset-mismatch"})
@@ -73,7 +69,7 @@ class Wire:
         self._http = httpx2.AsyncClient(
             base_url=self.url,
             headers={"Accept": "application/json", "User-Agent": "haulier"},
-            timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S, pool=None),
             # Control calls have connections of their own: asking for the state never waits behind bodies.
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
             # A proxy between this machine and itself is never meant, and the service refuses it.
@@ -81,9 +77,7 @@ class Wire:
             transport=transport,
         )
         # Who brings a way of its own brings it for bodies, too.
-        self._bodies = (
-            BodyWriter(connections=connections, silence_s=SILENCE_TIMEOUT_S) if transport is None else None
-        )
+        self._bodies = BodyWriter(connections=connections) if transport is None else None
 
     def bearing(self, token: str | None) -> Self:
         """Return the same connections with another token; with this one's own where `token` is None.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from haulier.body import BodyWriter
+from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER, TOO_LONG
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
@@ -19,9 +19,6 @@ from haulier.core.hosts import is_loopback
 from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable
 
-CONNECT_TIMEOUT_S: Final = 10.0
-SILENCE_TIMEOUT_S: Final = 90.0
-"""How long one read or write of a control call may take; as for bodies."""
 CONTROL_CONNECTIONS: Final = 8
 """Control calls at once: they are short, and never wait behind bodies, which have connections of their own."""
 BODIES: Final = 32
@@ -38,13 +35,13 @@ class Calls:
         self._table = table
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": "haulier"},
-            timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S, pool=None),
             limits=httpx2.Limits(
                 max_connections=CONTROL_CONNECTIONS, max_keepalive_connections=CONTROL_CONNECTIONS
             ),
             trust_env=not is_loopback(address.hostname or ""),
         )
-        self._bodies = BodyWriter(connections=BODIES, silence_s=SILENCE_TIMEOUT_S)
+        self._bodies = BodyWriter(connections=BODIES)
 
     async def ask(
         self,

@@ -26,6 +26,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from botocore.parsers import ResponseParserError
 
+from haulier.body import CONNECT_S, SILENCE_S
 from haulier.core.digest import Buffer, DigestName, new_hasher
 from haulier.core.errors import (
     InvalidRequest,
@@ -185,8 +186,8 @@ class S3Remote:
             signature_version="s3v4",
             s3={"addressing_style": "path" if by_path else "virtual"},
             retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=90,
+            connect_timeout=CONNECT_S,
+            read_timeout=SILENCE_S,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
