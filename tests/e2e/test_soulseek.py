@@ -285,6 +285,11 @@ def test_the_control_api_wants_its_token(place: Place) -> None:
             urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=headers))
         assert refused.value.code == 401
         refused.value.close()
+    for target in (5, "relative", "/a\0b"):
+        with pytest.raises(urllib.error.HTTPError) as wrong:
+            place.ask("alice", "POST", "/downloads", {"user": "bob", "file": "Music\\a", "target": target})
+        assert wrong.value.code == 422
+        wrong.value.close()
     right = {"Authorization": f"Bearer {token.read_text().strip()}"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=right)) as answer:
         assert json.load(answer)["online"] is True
