@@ -170,15 +170,10 @@ class UploadPolicy:
 
     async def kept(self, tx: Transaction[UploadDetails], session: Upload) -> None:
         """Count the bytes, and add the record with its asset."""
-        capsule, details, asset = (
-            await self._require_completable(tx, session),
-            session.details,
-            asset_of(session),
-        )
-        await tx.capsules.reserve(details.capsule, asset.size)
-        await tx.capsules.use(details.capsule, reserved=asset.size, size=asset.size)
-        if details.record is None:
-            return
+        capsule = await self._require_completable(tx, session)
+        name, size = session.details.capsule, session.size or 0
+        await tx.capsules.reserve(name, size)
+        await tx.capsules.use(name, reserved=size, size=size)
         now, more = session.created_at, self.goes_on(session)
         record = record_of(session, more=more)
         await tx.records.insert(record)

@@ -165,6 +165,7 @@ _PASSES: Final = CLASHES | frozenset({
 
 _OPERATORS: Final = frozenset({
     "42P01",  # undefined table
+    "42P07",  # duplicate table, which a migration finds
     "3F000",  # no such schema
 })  # fmt: skip
 """SQLSTATEs of a database that its operator has changed. All the rest of class 42, syntax and names, are mistakes of ours;
