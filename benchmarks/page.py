@@ -33,7 +33,7 @@ EXPLANATION: Final = """## Where the time goes
   `?digest=none` are there for whoever wants it faster.
 * **Finishing** costs the same for every size: bytes are where they belong already, write-back was started every
   8 MiB of a part, and the digest has followed the bytes.
-* **Small files** are bound by Python: a file of up to 64 KiB is one job of the disk and one transaction, in which ten
+* **Small files** are bound by Python: a file of up to 16 KiB is one job of the disk and one transaction, in which ten
   statements make its session, record and events. A server that only writes a file, and keeps no record of it, has a
   third of that to do.
 

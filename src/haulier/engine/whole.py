@@ -6,17 +6,20 @@ Rule 2: whatever is not as it should be by then - a body that was cut, another d
         on which it is kept, judged and told. This way is only a shorter one.
 """
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
 from haulier.core.session import Mode, Session, SessionSpec
 from haulier.engine.background import finish_anyway
-from haulier.engine.body_checks import SHORT
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
 
 D = TypeVar("D")
+
+MOST: Final = 16 * 1024
+"""Bytes of a file that is taken in one step: of a thousand that come slowly no more than 16 MiB are in memory, of the
+24 MiB by which a service may grow under them (tests/e2e/test_load.py)."""
 
 
 class ReadAhead:
@@ -36,11 +39,11 @@ class ReadAhead:
     @property
     def short(self) -> bool:
         """Whether it is announced as one that has bytes, but few: ten thousand of them fit into a small memory."""
-        return self.length is not None and 0 < self.length <= SHORT
+        return self.length is not None and 0 < self.length <= MOST
 
     async def whole(self) -> bytes | None:
         """Read a short body to its end and return it; None when it was cut. What was read is still received."""
-        self._end = await self._body.receive(self._keep, limit=SHORT)
+        self._end = await self._body.receive(self._keep, limit=MOST)
         return bytes(self._read) if self._end is BodyEnd.COMPLETE else None
 
     def _keep(self, piece: Buffer) -> None:

@@ -22,13 +22,13 @@ from haulier.core.event import START, EventKind
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import Concat, Mode, SessionStatus
 from haulier.core.upload import BeginUpload
-from haulier.engine.body_checks import SHORT, BodyCheck, Scan
+from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.engine.context import SessionLimits
 from haulier.engine.hooks import Hooks
 from haulier.engine.planning import UploadLimits
 from haulier.engine.policy import UploadPolicy
 from haulier.engine.uploads import UploadState
-from haulier.engine.whole import ReadAhead
+from haulier.engine.whole import MOST, ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
 from tests.support.bodies import FakeBody
@@ -255,7 +255,7 @@ class TestTheOrdinaryWay:
 
     @pytest.mark.parametrize(
         "body",
-        [FakeBody(), FakeBody(HELLO, announced=False), FakeBody(bytes(SHORT + 1))],
+        [FakeBody(), FakeBody(HELLO, announced=False), FakeBody(bytes(MOST + 1))],
         ids=["empty", "of unknown length", "long"],
     )
     async def test_bodies_that_are_not_short_are_not_read_ahead(self, body: FakeBody) -> None:
@@ -265,9 +265,9 @@ class TestTheOrdinaryWay:
 
     async def test_the_longest_short_one_is_taken(self) -> None:
         async with engine() as one:
-            state = await take(one, FakeBody(bytes(SHORT)))
+            state = await take(one, FakeBody(bytes(MOST)))
             assert state is not None
-            assert state.upload.size == SHORT
+            assert state.upload.size == MOST
 
     async def test_who_asks_the_embedding_program_begins_first(self) -> None:
         async def approve(*_: object) -> None:

@@ -11,13 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from haulier.core.errors import StorageFull, StorageUnavailable
-from haulier.engine.body_checks import SHORT
+from haulier.engine.whole import MOST
 from haulier.server.http.asgi import MALFORMED
 from tests.support.service import ORIGIN, MemoryService, with_server
 from tests.support.tus import MEDIA_TYPE, TUS
 
 HELLO = b"hello world"
-LONG = bytes(SHORT + 1)
+LONG = bytes(MOST + 1)
 HELLO_HEX = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 
 
