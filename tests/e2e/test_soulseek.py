@@ -231,6 +231,9 @@ def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(pl
         wanted = {"user": "alice", "file": f"Music\\{name}", "target": str(place.folder / name)}
         ids[name] = place.ask("bob", "POST", "/downloads", wanted)["id"]
         wait_until(partial(place.has_uploads, "alice", count), "alice was asked for it")
+    wait_until(
+        lambda: any(it["label"] == "InProgress" for it in place.uploads("alice")), "the first one is sent"
+    )
     with (
         serving(place.folder / "alice", {"HAULIER_NO_TRANSFERS": "true"}) as of_alice,
         serving(place.folder / "bob", {"HAULIER_NO_TRANSFERS": "true"}) as of_bob,

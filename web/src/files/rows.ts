@@ -16,6 +16,7 @@ export class Rows {
   items: FileRecord[] = [];
   readonly #byId = new Map<string, FileRecord>();
   #next: string | null = null;
+  /** The next page of this list, while it comes. */
   #loading: Promise<void> | null = null;
   #filters: Filters = {};
   /** Grows with each new list, and when one is begun, so that answers for an older one are dropped. */
@@ -44,8 +45,7 @@ export class Rows {
   }
 
   async #read(atLeast: number): Promise<void> {
-    this.#list += 1;
-    const list = this.#list;
+    const list = this.#begin();
     const items: FileRecord[] = [];
     let next: string | null = null;
     do {
@@ -54,8 +54,7 @@ export class Rows {
       items.push(...page.items);
       next = page.next;
     } while (next !== null && items.length < atLeast);
-    // A next page that is on its way belongs to what was here before.
-    this.#list += 1;
+    this.#begin();
     this.#byId.clear();
     this.items = [];
     this.#next = next;
@@ -63,10 +62,17 @@ export class Rows {
     this.changed();
   }
 
+  /** What is still on its way, a next page too, belongs to what was here before. */
+  #begin(): number {
+    this.#loading = null;
+    this.#list += 1;
+    return this.#list;
+  }
+
   /** Read the next page; whoever asks while it comes waits for the same one. */
   more(): Promise<void> {
     if (this.#next === null) return Promise.resolve();
-    this.#loading ??= this.#readMore(this.#next).finally(() => (this.#loading = null));
+    this.#loading ??= this.#readMore(this.#next);
     return this.#loading;
   }
 
@@ -93,7 +99,9 @@ export class Rows {
 
   async #readMore(cursor: string): Promise<void> {
     const list = this.#list;
-    const page = await this.#page(cursor);
+    const page = await this.#page(cursor).finally(() => {
+      if (list === this.#list) this.#loading = null;
+    });
     if (list !== this.#list) return;
     this.#next = page.next;
     this.#append(page.items);

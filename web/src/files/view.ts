@@ -32,7 +32,7 @@ class FilesView {
     open: (record) => this.#drawer.open(record),
     delete: (record) => void this.#delete(record),
     has: (id) => this.#rows.find(id) !== undefined,
-    near: () => void this.#try(() => this.#rows.more()),
+    near: () => void this.#more(),
   });
   readonly #drawer = new Drawer({ delete: (record) => void this.#delete(record) });
   readonly #filters: ReturnType<typeof makeFilters>;
@@ -57,6 +57,14 @@ class FilesView {
 
   async reload(): Promise<void> {
     await this.#try(() => this.#rows.reload(this.#filters.current()));
+  }
+
+  /** Who has scrolled to the end cannot scroll on to ask again: a page that did not come can be asked for. */
+  async #more(): Promise<void> {
+    await this.#try(
+      () => this.#rows.more(),
+      () => void this.#more(),
+    );
   }
 
   /** Something happened to a record; many at once are looked at together. */
@@ -116,7 +124,7 @@ class FilesView {
     });
   }
 
-  async #try(job: () => Promise<void>): Promise<void> {
+  async #try(job: () => Promise<void>, again?: () => void): Promise<void> {
     try {
       await job();
     } catch (error) {
@@ -126,7 +134,7 @@ class FilesView {
         location.reload();
         return;
       }
-      if (this.#loaded) toast(sentence(error));
+      if (this.#loaded) toast(sentence(error), again && { label: "Try again", press: again });
       else this.#say(sentence(error));
     }
   }

@@ -71,3 +71,45 @@ test("a changed record below all that is here waits for its page", async () => {
   await rows.more();
   expect(ids(rows.items)).toEqual(ids(all));
 });
+
+test("a list that is read anew while its next page comes asks for the next page of the new one", async () => {
+  const all = records(500);
+  serve(all);
+  const answers: (() => void)[] = [];
+  const serving = fetch;
+  const rows = new Rows(() => undefined);
+  await rows.reload({});
+  vi.stubGlobal("fetch", async (url: URL) => {
+    if (url.searchParams.has("cursor")) await new Promise<void>((answer) => answers.push(answer));
+    return serving(url);
+  });
+  const dropped = rows.more();
+  await rows.reload({});
+  const asked = rows.more();
+  expect(answers.length).toBe(2);
+  for (const answer of answers) answer();
+  await Promise.all([dropped, asked]);
+  expect(ids(rows.items)).toEqual(ids(all.slice(0, 400)));
+});
+
+test("whoever hears of a page that came can ask for the one after it", async () => {
+  const all = records(500);
+  serve(all);
+  const rows = new Rows(() => void rows.more());
+  await rows.reload({});
+  await vi.waitUntil(() => !rows.hasMore);
+  expect(ids(rows.items)).toEqual(ids(all));
+});
+
+test("a page that did not come can be asked for again", async () => {
+  const all = records(300);
+  serve(all);
+  const serving = fetch;
+  const rows = new Rows(() => undefined);
+  await rows.reload({});
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("the network is away")));
+  await expect(rows.more()).rejects.toThrow("away");
+  vi.stubGlobal("fetch", serving);
+  await rows.more();
+  expect(ids(rows.items)).toEqual(ids(all));
+});
