@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
+import pytest
+import structlog
 from fastapi import Depends, FastAPI, HTTPException, Request
 
 import haulier
 from haulier.config import Settings
 from haulier.core.errors import UploadRefused
 from haulier.engine.hooks import Hooks
+from haulier.server.embedded_guard import Authenticate
 
 KEYS = {"key-of-ada": "ada", "key-of-bob": "bob"}
 
@@ -35,9 +38,9 @@ async def no_programs(request: Any, caller: Any) -> Any:
     return replace(request, metadata={**request.metadata, "by": caller.owner})
 
 
-def host(data_dir: Path) -> FastAPI:
+def host(data_dir: Path, known: Authenticate = authenticate, **settings: Any) -> FastAPI:
     service = haulier.asgi_app(
-        Settings(data_dir=data_dir), authenticate=authenticate, hooks=Hooks(on_begin=no_programs)
+        Settings(data_dir=data_dir, **settings), authenticate=known, hooks=Hooks(on_begin=no_programs)
     )
 
     @asynccontextmanager
@@ -100,3 +103,55 @@ async def test_the_hooks_are_asked(tmp_path: Path) -> None:
     async with client(host(tmp_path / "data")) as asking:
         refused = await asking.put("/files/api/files/a.exe", content=b"MZ", headers=ADA)
         assert refused.json()["reason"] == "programs are not taken here"
+
+
+async def test_the_host_s_own_dependency_may_say_who_calls(tmp_path: Path) -> None:
+    async with client(host(tmp_path / "data", current_user)) as asking:
+        refused = await asking.put("/files/api/files/a.txt", content=b"hello")
+        assert (refused.status_code, refused.json()["type"], refused.json()["detail"]) == (
+            401,
+            "http://host.example/files/errors/unauthenticated",
+            "whose key is that?",
+        )
+        done = await asking.put("/files/api/files/a.txt", content=b"hello", headers=ADA)
+        assert (done.status_code, done.json()["metadata"]) == (201, {"by": "user:ada"})
+
+
+async def test_a_dependency_that_is_not_async_may_too(tmp_path: Path) -> None:
+    def known(request: Request) -> str | None:
+        return KEYS.get(request.headers.get("x-api-key", ""))
+
+    async with client(host(tmp_path / "data", known)) as asking:
+        assert (await asking.put("/files/api/files/a.txt", content=b"hello")).status_code == 401
+        done = await asking.put("/files/api/files/a.txt", content=b"hello", headers=ADA)
+        assert (done.status_code, done.json()["metadata"]) == (201, {"by": "user:ada"})
+
+
+@pytest.mark.parametrize(
+    ("status", "slug"), [(401, "unauthenticated"), (403, "access-denied"), (429, "refused-by-host")]
+)
+async def test_what_the_host_raises_is_the_answer(tmp_path: Path, status: int, slug: str) -> None:
+    async def refuse(_: Request) -> str:
+        raise HTTPException(status, 'not "you"', headers={"WWW-Authenticate": "ApiKey", "Retry-After": "7"})
+
+    async with client(host(tmp_path / "data", refuse)) as asking:
+        answer = await asking.post("/files/tus/", headers={**TUS, "Upload-Length": "5"})
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (status, slug)
+        assert 'not "you"' in answer.json()["detail"]
+        assert (answer.headers["www-authenticate"], answer.headers["retry-after"]) == ("ApiKey", "7")
+        assert answer.headers["tus-resumable"] == "1.0.0"
+
+
+async def test_a_fault_of_the_host_s_puts_no_key_into_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(request: Request) -> str:
+        raise KeyError("the host's own fault")
+
+    structlog.reset_defaults()
+    async with client(host(tmp_path / "data", broken)) as asking:
+        answer = await asking.get("/files/api/records", headers={"X-API-Key": "a-secret-key"})
+    assert answer.json()["type"].endswith("/errors/internal-error")
+    logged = "".join(capsys.readouterr())
+    assert "the host's own fault" in logged
+    assert "a-secret-key" not in logged

@@ -5,6 +5,7 @@ RequestError
 ├── HostRefused             421: the name in Host is not ours (DNS rebinding)
 ├── NotLocal                403: open mode is for this machine, and the request may come from elsewhere
 ├── OriginRefused           403: a foreign page asks, and a cookie says who calls
+├── RefusedByHost           the program that serves us says so, by a status of its own
 ├── RateLimited             429: more requests, bodies or wrong tokens than one caller may send
 ├── TusVersionRefused       412: another version of tus than we speak
 ├── RouteNotFound           404: no such address
@@ -68,6 +69,17 @@ class OriginRefused(RequestError):
 
     def __str__(self) -> str:
         return f"a page of {self.origin!r} asks, and only a cookie says who calls; --cors-origin allows it"
+
+
+@dataclass(eq=False)
+class RefusedByHost(RequestError):
+    """The program that embeds the service refuses the caller. `status` is what it answers with."""
+
+    status: int
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 @dataclass(eq=False)

@@ -62,6 +62,14 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
     logging.basicConfig(handlers=[LibraryLog()], level=_LIBRARIES_FROM, force=True)
 
 
+def configure_embedded() -> None:
+    """Where the embedding program has not said how events are shown: as structlog does, tracebacks without variables."""
+    if structlog.is_configured():
+        return
+    *processors, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*processors, _console(colors=sys.stdout.isatty())])
+
+
 def _with_worker(worker: str) -> structlog.typing.Processor:
     def add(_logger: object, _name: str, event: Event) -> Event:
         event["worker"] = worker
@@ -73,9 +81,9 @@ def _with_worker(worker: str) -> structlog.typing.Processor:
 def _rendering(form: Literal["console", "json"]) -> list[structlog.typing.Processor]:
     if form == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [
-        # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    ]
+    return [_console(colors=sys.stderr.isatty())]
+
+
+def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)

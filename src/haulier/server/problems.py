@@ -95,6 +95,7 @@ from haulier.server.errors import (
     OriginRefused,
     RangeNotSatisfiable,
     RateLimited,
+    RefusedByHost,
     RequestMalformed,
     RouteNotFound,
     TargetTooLong,
@@ -284,6 +285,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
     HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
     NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),
     OriginRefused: Row(slug="origin-refused", status=403, title="Not from that page", fields=("origin",)),
+    RefusedByHost: Row(slug="refused-by-host", status=403, title="Refused by the program that serves this"),
     RateLimited: Row(
         slug="rate-limited", status=429, title="Too much at once", fields=("limit", "retry_after_s")
     ),
@@ -405,6 +407,8 @@ def row_of(error: BaseException, *, dialect: str | None = None) -> Row:
     if isinstance(error, QuotaExceeded) and error.resource == "bytes":
         # Waiting does not shrink what is stored.
         return replace(row, status=413, retry_after_s=None)
+    if isinstance(error, RefusedByHost):
+        return replace(row, status=error.status)
     return row
 
 
