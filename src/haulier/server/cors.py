@@ -1,11 +1,13 @@
 """CORS for exactly the origins that the operator named; closed otherwise.
 
 Rule 1: whether a request may pass is the guard's to say; this only tells browsers about it.
+Rule 2: an origin that was named may send whatever fields it likes: what they mean, and whether, is judged where they are read.
 
 Source: the WHATWG Fetch standard, section "CORS protocol".
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from starlette.responses import Response
@@ -27,6 +29,8 @@ EXPOSED: Final = (
     "Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Expires, "
     "Upload-Complete, Upload-Incomplete, Upload-Limit, Upload-Draft-Interop-Version, Accept-Patch"
 )
+_OURS: Final = frozenset(REQUEST_HEADERS.lower().split(", "))
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 MAX_AGE_S: Final = 600
 """How long browsers keep a preflight's answer; Chromium's cap is 7200."""
 
@@ -73,7 +77,15 @@ class Preflights:
         allowed = self._origins.intersection(headers_named(scope, b"origin"))
         headers = {
             "Access-Control-Allow-Methods": METHODS,
-            "Access-Control-Allow-Headers": REQUEST_HEADERS,
+            "Access-Control-Allow-Headers": ", ".join([REQUEST_HEADERS, *_others(scope)]),
             "Access-Control-Max-Age": str(MAX_AGE_S),
         }
         await Response(status_code=204, headers=headers if allowed else {})(scope, receive, send)
+
+
+def _others(scope: Scope) -> Iterable[str]:
+    """Yield what a page wants to send beside our own fields: proxies and embedding programs have theirs (Rule 2)."""
+    for field in headers_named(scope, b"access-control-request-headers"):
+        for name in map(str.strip, field.split(",")):
+            if _NAME.fullmatch(name) and name.lower() not in _OURS:
+                yield name
