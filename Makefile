@@ -19,9 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What mypy reads; benchmarks and tools are held to the same types as the source.
 TYPED := src tests $(wildcard benchmarks) $(wildcard tools/*.py)
 
-# A benchmark exists when its script does: benchmarks/p1_*.py is P1.
-bench_module = $(basename $(notdir $(firstword $(wildcard benchmarks/p$(1).py benchmarks/p$(1)_*.py))))
-BENCHES := $(foreach n,1 2 3 4 5 6 7 8 9 10 11 12,$(if $(call bench_module,$(n)),bench-p$(n)))
+BENCHES := $(addprefix bench-p,1 2 3 4 5 6 7 8 9 10 11 12)
 
 # Options for `haulier serve`, pytest and the simulation: make serve ARGS="--port 9000".
 ARGS ?=
@@ -58,12 +56,10 @@ fix: $(TEST_PACKAGES) ## Format, and repair what ruff can repair by itself
 	tools/page fix
 
 bench: packages ## Run every benchmark against its peers, one table each
-	@failed=0; for bench in $(BENCHES); do \
-		$(MAKE) --no-print-directory $$bench || failed=1; \
-	done; exit $$failed
+	@$(BIN)/python -m benchmarks
 
 $(BENCHES): bench-p%: packages
-	@$(BIN)/python -m benchmarks.$(call bench_module,$*) $(ARGS)
+	@$(BIN)/python -m benchmarks.p$* $(ARGS)
 
 bench-takeover: packages ## Measure what a connection that died silently costs the next request
 	@$(BIN)/python -m benchmarks.takeover $(ARGS)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from benchmarks.harness import RESULTS
 
-BENCHMARKS: Final = ("p1", "p3", "p4", "p5", "p7", "takeover", "acceptance")
+BENCHMARKS: Final = (*(f"p{number}" for number in range(1, 13)), "takeover", "acceptance")
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "performance.md"
 
 INTRODUCTION: Final = """# Performance

@@ -224,7 +224,8 @@ def _wait_until_it_takes(process: subprocess.Popen[Any], port: int) -> None:
     """Ask for an upload until one is created: a filer listens before it has found its volumes."""
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/warm-up", data=b"x", method="POST")
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/warm-up", data=b"x", method="PUT")
+        request.add_header("Content-Type", "application/octet-stream")
         try:
             with urllib.request.urlopen(request):
                 return

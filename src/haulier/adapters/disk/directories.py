@@ -13,7 +13,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +77,7 @@ def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) ->
     Raises:
         DirectoryNotCreatable · StorageFull
     """
-    missing = list(takewhile(lambda directory: not directory.is_dir(), (path, *path.parents)))
+    missing = list(takewhile(lambda directory: not directory.is_dir(), chain((path,), path.parents)))
     try:
         for directory in reversed(missing):
             if _make_one(directory, calls):
