@@ -180,7 +180,7 @@ class ByteSink(Protocol):
         ...
 
     async def extent(self, key: str) -> int:
-        """Return where a growing part ends; 0 when there is none."""
+        """Return where a part ends; 0 when there is none."""
         ...
 
     async def truncate(self, key: str, size: int) -> None:
@@ -219,8 +219,10 @@ class ByteSink(Protocol):
             StorageFull · StorageNotWritable · DirectoryNotCreatable
         """
 
-    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+    async def recover(self, key: str, blob_key: str | None, *, size: int) -> bool:
         """Look whether a part that is to become `blob_key` still can; one that is gone is made again from that blob.
+
+        None: the part is not to become any yet.
 
         False: its bytes are gone for good, and so is every commit of them. That is said only of a place that
         answers; one that cannot be reached, or is another than it was, raises.
@@ -340,12 +342,16 @@ class SessionStore(Protocol[D]):
         """Return an accepted chunk."""
         ...
 
-    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
-        """If the session is open and the index not accepted: accept it, and note the activity."""
+    async def accept_chunk(self, session_id: SessionId, fence: int, chunk: Chunk, *, now: float) -> bool:
+        """If the session is open under that fence and the index not accepted: accept it, and note the activity."""
         ...
 
     async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
         """If the session is open and replaceable: drop an accepted chunk."""
+        ...
+
+    async def lose_chunks(self, session_id: SessionId, fence: int, error: str | None, *, now: float) -> bool:
+        """If it is open under that fence: drop all accepted chunks, move the fence, and keep `error`."""
         ...
 
     async def claim(

@@ -277,7 +277,7 @@ def begin(session: Upload, *, max_live: int) -> Callable[[Any], Awaitable[None]]
 
 
 async def _accept(name: SessionId, tx: Any) -> bool:
-    return bool(await tx.sessions.accept_chunk(name, chunk(0), now=T0))
+    return bool(await tx.sessions.accept_chunk(name, 0, chunk(0), now=T0))
 
 
 async def _abort(name: SessionId, tx: Any) -> bool:

@@ -572,7 +572,7 @@ async def main():
                 await tx.sessions.insert(session, max_live=10**9)
                 for index in range(3):
                     start, stop = session.chunk_range(index)
-                    await tx.sessions.accept_chunk(session.id, chunk(index, stop - start), now=1.0)
+                    await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=1.0)
                 await tx.records.insert(record(session.id))
             await database.write(work, durable=number % 7 == 0)
             print(session.id, flush=True)
@@ -703,7 +703,7 @@ class TestFullDisk:
             assert session.missing_chunks(1) == [accepted]
             ballast.unlink()
             assert await database.write(
-                lambda tx: tx.sessions.accept_chunk(SessionId("a"), chunk(accepted), now=T0)
+                lambda tx: tx.sessions.accept_chunk(SessionId("a"), 0, chunk(accepted), now=T0)
             )
             rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
             assert list(rows) == []
@@ -746,7 +746,7 @@ async def _accept_until_full(database: SqliteDatabase) -> tuple[int, Exception]:
     for index in range(1000):
         try:
             await database.write(
-                lambda tx, index=index: tx.sessions.accept_chunk(SessionId("a"), chunk(index), now=T0)  # type: ignore[misc]
+                lambda tx, index=index: tx.sessions.accept_chunk(SessionId("a"), 0, chunk(index), now=T0)  # type: ignore[misc]
             )
         except Exception as refusal:  # noqa: BLE001 - its type is what the test judges
             return index, refusal

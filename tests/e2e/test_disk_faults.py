@@ -253,7 +253,7 @@ class TestVanishedDirectories:
         require_bytes(outsider, saved.json["id"], CONTENT)
         assert "directory.created" in service.log
 
-    def test_that_a_part_was_in_never_make_a_record_of_what_is_left(
+    def test_that_a_part_was_in_cost_its_upload_what_it_had_and_no_more(
         self, service: ServeProcess, outsider: Outsider
     ) -> None:
         upload = outsider.begin(size=CONTENT.size, chunk_size=CHUNK)["id"]
@@ -261,11 +261,16 @@ class TestVanishedDirectories:
             chunk = CONTENT.range(index * CHUNK, (index + 1) * CHUNK)
             assert outsider.put(upload, index, chunk).status == 204
         shutil.rmtree(service.data_dir / "incoming")
-        assert outsider.put(upload, 3, CONTENT.range(3 * CHUNK, CONTENT.size)).status == 503
-        assert outsider.put(upload, 2, CONTENT.range(2 * CHUNK, 3 * CHUNK)).status == 503
-        assert outsider.finish(upload).status == 409
-        assert outsider.ask("DELETE", f"/api/uploads/{upload}").status == 204
-        assert upload_all(outsider).status == 201
+        assert outsider.put(upload, 3, CONTENT.range(3 * CHUNK, CONTENT.size)).status == 204
+        assert outsider.put(upload, 2, CONTENT.range(2 * CHUNK, 3 * CHUNK)).status == 204
+        refused = outsider.finish(upload)
+        assert (refused.status, refused.json["missing"]) == (409, [[0, 2 * CHUNK]])
+        for index in (1, 0):
+            chunk = CONTENT.range(index * CHUNK, (index + 1) * CHUNK)
+            assert outsider.put(upload, index, chunk).status == 204
+        finished = outsider.finish(upload)
+        assert finished.status == 200
+        require_bytes(outsider, finished.json["id"], CONTENT)
 
 
 @dataclass(frozen=True)

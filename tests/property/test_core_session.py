@@ -108,6 +108,13 @@ class SessionMachine(RuleBasedStateMachine):
             self.size = size
 
     @rule(now=TIMES)
+    def lose(self, now: float) -> None:
+        legal = self.status is OPEN and self.mode is Mode.CHUNKS
+        if self.step(lambda: self.session.lose("lost", now=now), legal=legal):
+            self.held, self.fence = set(), self.fence + 1
+            assert (self.session.error, self.session.follower) == ("lost", None)
+
+    @rule(now=TIMES)
     def claim(self, now: float) -> None:
         if self.step(lambda: self.session.claim("w", now=now), legal=self.status is OPEN):
             self.fence += 1

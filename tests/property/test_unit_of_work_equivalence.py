@@ -222,20 +222,37 @@ class SessionsOfBoth(BothDatabases):
     def lock_finals(self, name: str) -> None:
         self.do(lambda tx: tx.sessions.finals(SessionId(name)))
 
-    @rule(name=st.sampled_from(CHUNKED), data=st.data(), fill=st.binary(min_size=1, max_size=1), now=moments)
-    def accept(self, name: str, data: Any, fill: bytes, now: float) -> None:
+    @rule(
+        name=st.sampled_from(CHUNKED),
+        data=st.data(),
+        fill=st.binary(min_size=1, max_size=1),
+        now=moments,
+        back=st.sampled_from([0, 0, 0, 1]),
+    )
+    def accept(self, name: str, data: Any, fill: bytes, now: float, back: int) -> None:
         session = self.see(lambda tx: tx.sessions.peek(SessionId(name)))
         if session is None or not session.chunk_count:
-            self.do(lambda tx: tx.sessions.accept_chunk(SessionId("none"), chunk(0), now=now))
+            self.do(lambda tx: tx.sessions.accept_chunk(SessionId("none"), 0, chunk(0), now=now))
             return
         index = data.draw(st.integers(0, session.chunk_count - 1))
         start, stop = session.chunk_range(index)
         accepted = chunk(index, stop - start, fill=fill)
-        self.do(lambda tx: tx.sessions.accept_chunk(session.id, accepted, now=now))
+        fence = self.fence_of(session.id, back)
+        self.do(lambda tx: tx.sessions.accept_chunk(session.id, fence, accepted, now=now))
 
     @rule(name=st.sampled_from(CHUNKED), index=st.integers(0, 2), now=moments)
     def forget(self, name: str, index: int, now: float) -> None:
         self.do(lambda tx: tx.sessions.forget_chunk(SessionId(name), index, now=now))
+
+    @rule(
+        name=st.sampled_from(CHUNKED),
+        back=st.integers(0, 1),
+        error=st.sampled_from([None, "lost"]),
+        now=moments,
+    )
+    def lose(self, name: str, back: int, error: str | None, now: float) -> None:
+        fence = self.fence_of(SessionId(name), back)
+        self.do(lambda tx: tx.sessions.lose_chunks(SessionId(name), fence, error, now=now))
 
     @rule(
         name=st.sampled_from(APPENDED),
@@ -314,7 +331,7 @@ class SessionsOfBoth(BothDatabases):
         async def fill(tx: Any) -> None:
             for index in range(session.chunk_count):
                 start, stop = session.chunk_range(index)
-                await tx.sessions.accept_chunk(session_id, chunk(index, stop - start), now=now)
+                await tx.sessions.accept_chunk(session_id, session.fence, chunk(index, stop - start), now=now)
 
         blob = blob_of(session_id)
         self.do(fill, lambda tx: tx.sessions.start_finish(session_id, blob, "worker", now=now))

@@ -264,7 +264,7 @@ class MemorySink:
         return self.disk.parts.setdefault(key, _Held(bytearray(), self.disk.clock.now()))
 
     async def extent(self, key: str) -> int:
-        """Return where a growing part ends; 0 when there is none."""
+        """Return where a part ends; 0 when there is none."""
         await self.step("extent")
         part = self.disk.parts.get(key)
         return 0 if part is None else len(part.data)
@@ -361,10 +361,10 @@ class MemorySink:
         self.disk.require_room(len(content))
         self.disk.blobs[blob_key] = _Held(bytearray(content), self.disk.clock.now())
 
-    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+    async def recover(self, key: str, blob_key: str | None, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it."""
         await self.step("recover")
-        held = self.disk.parts.get(key) or self.disk.blobs.get(blob_key)
+        held = self.disk.parts.get(key) or self.disk.blobs.get(blob_key or "")
         if held is None or len(held.data) < size:
             return size == 0
         self.disk.parts[key] = held

@@ -266,11 +266,11 @@ class MemorySessionStore(Generic[D]):
         await self._pause()
         return self._rows.chunks.get(session_id, {}).get(index)
 
-    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
-        """Accept the chunk of an open session, unless its index is."""
+    async def accept_chunk(self, session_id: SessionId, fence: int, chunk: Chunk, *, now: float) -> bool:
+        """Accept the chunk of an open session under that fence, unless its index is."""
         session = await self._open(session_id)
         accepted = self._rows.chunks.get(session_id, {})
-        if session is None or chunk.index in accepted:
+        if session is None or session.fence != fence or chunk.index in accepted:
             return False
         self._rows.chunks[session_id] = {**accepted, chunk.index: chunk}
         return self._store(session.accept(chunk.index, now=now))
@@ -283,6 +283,14 @@ class MemorySessionStore(Generic[D]):
             return False
         self._rows.chunks[session_id] = {key: chunk for key, chunk in accepted.items() if key != index}
         return self._store(session.forget(index, now=now))
+
+    async def lose_chunks(self, session_id: SessionId, fence: int, error: str | None, *, now: float) -> bool:
+        """Drop all accepted chunks of an open session under that fence."""
+        session = await self._open(session_id)
+        if session is None or session.fence != fence:
+            return False
+        self._rows.chunks[session_id] = {}
+        return self._store(session.lose(error, now=now))
 
     async def claim(
         self, session_id: SessionId, fence: int, holder: str | None, *, now: float

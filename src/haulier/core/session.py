@@ -281,6 +281,12 @@ class Session(Generic[D]):
         received = self.received.remove(*self.chunk_range(index))
         return replace(self.seen(now), received=received, follower=None)
 
+    def lose(self, error: str | None, *, now: float) -> "Session[D]":
+        """Mode chunks: what was accepted is gone, and no longer counts; `error` says so."""
+        self._require(SessionStatus.OPEN, Mode.CHUNKS)
+        lost = replace(self.seen(now), received=Ranges(), error=error, follower=None)
+        return replace(lost, fence=self.fence + 1)
+
     def claim(self, holder: str | None, *, now: float) -> "Session[D]":
         """`holder` is the one that appends from here on; None: nobody is, and none may go on."""
         self._require(SessionStatus.OPEN)

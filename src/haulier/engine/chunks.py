@@ -7,6 +7,9 @@ Rule 2: an accepted index is read and compared, never written; the one exception
 Rule 3: two puts of one index follow each other; different indexes never meet. Inside a process the claim
         sees to it, between processes the lock of the range: whoever has it looks at the row before it
         writes, and has it until the acceptance is in the row.
+Rule 4: a chunk is accepted under the fence that was read before it was written. Whoever finds the part gone takes
+        back what was accepted, moves the fence, and then makes the part anew; so no chunk counts whose bytes
+        went into the old one.
 """
 
 from collections.abc import Awaitable
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+import structlog
 import xxhash
 
 from haulier.core.digest import Buffer
@@ -25,6 +29,8 @@ from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 
 D = TypeVar("D")
+
+log = structlog.get_logger()
 
 
 class ChunkIntake(Generic[D]):
@@ -61,6 +67,7 @@ class ChunkIntake(Generic[D]):
         held = self._context.policy.hold_back(session.id)
         if held is not None:
             await held
+        await self._require_part(session)
         async with self._context.writing(session.id, *session.chunk_range(put.index)) as writer:
             # Somebody else may have had the lock before: what was read without it is old.
             session, chunk = await self._find(session.id, put.index)
@@ -72,6 +79,41 @@ class ChunkIntake(Generic[D]):
                 await self._store(session, writer, put)
                 return
         await self._compare(session, chunk, put)
+
+    async def _require_part(self, session: Session[D]) -> None:
+        """Make a part that is gone anew, once nothing counts that was in it.
+
+        Raises:
+            StorageError: it cannot be made, or is out of reach and may come back.
+            UploadBusy: somebody else has just done so.
+        """
+        sink = self._context.ports.sink
+        if await sink.extent(session.id) >= (session.size or 0):
+            return
+        claim = await self._context.ports.claims.claim(session.id, "part")
+        try:
+            if not await sink.recover(session.id, None, size=session.size or 0):
+                await self._lose(session)
+                await sink.discard(session.id)
+                await sink.prepare(session.id, size=session.size)
+        finally:
+            claim.release()
+
+    async def _lose(self, session: Session[D]) -> None:
+        now = self._context.now()
+
+        async def lose(tx: Transaction[D]) -> int | None:
+            current = await tx.sessions.load(session.id)
+            lost = 0 if current is None else current.received.total
+            error = f"{lost} accepted bytes were lost on disk" if lost else None
+            return lost if await tx.sessions.lose_chunks(session.id, session.fence, error, now=now) else None
+
+        lost = await self._work.write(lose, durable=True)
+        if lost is None:
+            await self._context.explain_refusal(session.id, "its part was made anew")
+        self._context.policy.rewound(session.id)
+        self._context.changes.notify(session.id)
+        log.warning("session.bytes_lost", session=session.id, size=lost)
 
     async def _find(self, session_id: SessionId, index: int) -> tuple[Session[D], Chunk | None]:
         return await self._work.read(partial(_find, session_id, index))
@@ -133,11 +175,11 @@ class ChunkIntake(Generic[D]):
     async def _accept(self, session: Session[D], chunk: Chunk) -> None:
         now = self._context.now()
         accepted = await self._work.write(
-            lambda tx: tx.sessions.accept_chunk(session.id, chunk, now=now),
+            lambda tx: tx.sessions.accept_chunk(session.id, session.fence, chunk, now=now),
             durable=self._context.limits.durable,
         )
         if not accepted:
-            await self._context.explain_refusal(session.id, "the chunk was accepted by another request")
+            await self._context.explain_refusal(session.id, "its chunks have changed meanwhile")
         self._context.moved(session.id, *session.chunk_range(chunk.index))
 
     async def _receive(self, session: Session[D], put: "_Put", deliver: Deliver) -> None:

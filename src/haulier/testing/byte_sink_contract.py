@@ -392,6 +392,11 @@ class _Commits(_Sinks):
         assert not await sink.recover("part", "blob", size=5)
         assert await sink.extent("part") == 4
 
+    async def test_a_part_that_is_to_become_no_blob_yet_is_there_or_gone(self, sink: SweepingSink) -> None:
+        assert not await sink.recover("part", None, size=5)
+        await sink.prepare("part", size=5)
+        assert await sink.recover("part", None, size=5)
+
     async def test_a_blob_is_never_replaced(self, sink: SweepingSink) -> None:
         await put(sink, "first", b"hello")
         await put(sink, "second", b"hello world")

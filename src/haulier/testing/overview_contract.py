@@ -16,7 +16,7 @@ async def page(database: Database, after: tuple[float, str] | None = None, limit
 
 
 async def _accept(session: Upload, index: int, tx: Any) -> None:
-    await tx.sessions.accept_chunk(session.id, chunk(index), now=T0 + 1)
+    await tx.sessions.accept_chunk(session.id, 0, chunk(index), now=T0 + 1)
 
 
 class OverviewContract:

@@ -75,7 +75,7 @@ async def add_upload(database: Database, session: Upload, *, chunks: int = 0) ->
         await tx.sessions.insert(session, max_live=1000)
         for index in range(chunks):
             start, stop = session.chunk_range(index)
-            await tx.sessions.accept_chunk(session.id, chunk(index, stop - start), now=session.created_at)
+            await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=session.created_at)
 
     await database.write(work)
     return session

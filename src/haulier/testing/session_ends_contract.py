@@ -35,13 +35,13 @@ class FinishContract:
         """Once."""
         session = await add_upload(database, upload("a"), chunks=2)
         assert await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0)) is None
-        await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(2, 5), now=T0))
+        await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(2, 5), now=T0))
         finishing = await database.write(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0 + 1))
         complete = session.accept(0, now=T0).accept(1, now=T0).accept(2, now=T0)
         assert finishing == complete.finish("blob", "w", now=T0 + 1)
         assert finishing == await see(database, "a")
         assert await database.write(lambda tx: tx.sessions.start_finish(A, "late", "w", now=T0)) is None
-        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(0), now=T0))
         assert not await database.write(lambda tx: tx.sessions.touch(A, now=T0))
 
     async def test_an_empty_file_is_complete_at_once(self, database: Database) -> None:

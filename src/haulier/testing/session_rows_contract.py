@@ -232,8 +232,8 @@ class ChunksContract:
     async def test_an_accepted_chunk_is_received_and_activity(self, database: Database) -> None:
         """In any order; the last one is short."""
         session = await add_upload(database, upload("a"))
-        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(2, 5), now=T0 + 1.5))
-        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0 + 2.5))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(2, 5), now=T0 + 1.5))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(0), now=T0 + 2.5))
         assert await see(database, "a") == session.accept(2, now=T0 + 1.5).accept(0, now=T0 + 2.5)
         assert await database.read(lambda tx: tx.sessions.chunk(A, 2)) == chunk(2, 5)
         assert await database.read(lambda tx: tx.sessions.chunk(A, 1)) is None
@@ -250,7 +250,7 @@ class ChunksContract:
         """The first one stays, and the second one is no activity."""
         await add_upload(database, upload("a"), chunks=1)
         second = chunk(0, fill=b"y")
-        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, second, now=T0 + 9))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, second, now=T0 + 9))
         assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) == chunk(0)
         session = await see(database, "a")
         assert session is not None
@@ -262,7 +262,7 @@ class ChunksContract:
 
         async def accept(number: int) -> bool:
             mine = chunk(0, fill=bytes([number]))
-            return await database.write(lambda tx: tx.sessions.accept_chunk(A, mine, now=T0))
+            return await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, mine, now=T0))
 
         accepted = await asyncio.gather(*map(accept, range(100)))
         stored = await database.read(lambda tx: tx.sessions.chunk(A, 0))
@@ -274,7 +274,7 @@ class ChunksContract:
         await add_upload(database, upload("a", size=100 * MIB))
 
         async def accept(index: int) -> bool:
-            return await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(index), now=T0))
+            return await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(index), now=T0))
 
         assert all(await asyncio.gather(*(accept(index) for index in (*range(1, 100, 2), *range(0, 100, 2)))))
         session = await see(database, "a")
@@ -285,8 +285,8 @@ class ChunksContract:
         """Neither an ended nor an unknown one."""
         await add_upload(database, upload("a"))
         await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
-        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0))
-        assert not await database.write(lambda tx: tx.sessions.accept_chunk(NONE, chunk(0), now=T0))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(0), now=T0))
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(NONE, 0, chunk(0), now=T0))
         assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
 
     async def test_a_chunk_is_forgotten_only_after_a_mismatch(self, database: Database) -> None:
@@ -302,7 +302,31 @@ class ChunksContract:
         assert session is not None
         assert session.received == Ranges(((0, MIB), (2 * MIB, 2 * MIB + 5)))
         assert session.expires_at == T0 + 5 + TTL_S
-        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, chunk(1, fill=b"y"), now=T0))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, 1, chunk(1, fill=b"y"), now=T0))
+
+    async def test_lost_chunks_count_no_more_and_are_accepted_anew(self, database: Database) -> None:
+        """Under a new fence: what was written before it went where they are."""
+        await add_upload(database, upload("a"), chunks=2)
+        await database.write(lambda tx: tx.sessions.follow(A, "w", instead_of=None))
+        before = await see(database, "a")
+        assert before is not None
+        assert await database.write(lambda tx: tx.sessions.lose_chunks(A, 0, "lost", now=T0 + 5))
+        assert await see(database, "a") == before.lose("lost", now=T0 + 5)
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) is None
+        assert not await database.write(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(0), now=T0))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, 1, chunk(0, fill=b"y"), now=T0))
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) == chunk(0, fill=b"y")
+
+    async def test_only_an_open_session_under_its_fence_loses_chunks(self, database: Database) -> None:
+        """Whoever comes second, or after the end, takes nothing back."""
+        await add_upload(database, upload("a"), chunks=1)
+        assert await database.write(lambda tx: tx.sessions.lose_chunks(A, 0, None, now=T0))
+        assert await database.write(lambda tx: tx.sessions.accept_chunk(A, 1, chunk(0), now=T0))
+        assert not await database.write(lambda tx: tx.sessions.lose_chunks(A, 0, None, now=T0))
+        assert not await database.write(lambda tx: tx.sessions.lose_chunks(NONE, 0, None, now=T0))
+        assert await database.read(lambda tx: tx.sessions.chunk(A, 0)) == chunk(0)
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        assert not await database.write(lambda tx: tx.sessions.lose_chunks(A, 1, None, now=T0))
 
 
 class AppendsContract:
@@ -426,7 +450,7 @@ class AppendsContract:
             await database.write(work)
             seen.append(await database.read(lambda tx: tx.sessions.marks([A, p, NONE])))
 
-        await see_marks(lambda tx: tx.sessions.accept_chunk(A, chunk(0), now=T0 + 1))
+        await see_marks(lambda tx: tx.sessions.accept_chunk(A, 0, chunk(0), now=T0 + 1))
         await see_marks(lambda tx: tx.sessions.follow(A, "w", instead_of=None))
         await see_marks(lambda tx: tx.sessions.start_finish(A, "blob", "w", now=T0 + 1))
         await see_marks(lambda tx: tx.sessions.ask(A, 1))

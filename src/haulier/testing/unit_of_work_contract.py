@@ -60,7 +60,7 @@ class TransactionsContract:
             await tx.capsules.reserve("small", 900)
             await tx.records.insert(record("r"))
             await tx.sessions.insert(upload("a", key="key"), max_live=9)
-            await tx.sessions.accept_chunk(SessionId("a"), chunk(0), now=T0)
+            await tx.sessions.accept_chunk(SessionId("a"), 0, chunk(0), now=T0)
             raise Refusal
 
         with pytest.raises(Refusal):
@@ -75,7 +75,7 @@ class TransactionsContract:
 
         async def work(tx: Any) -> Any:
             await tx.sessions.insert(upload("a"), max_live=9)
-            await tx.sessions.accept_chunk(SessionId("a"), chunk(0), now=T0)
+            await tx.sessions.accept_chunk(SessionId("a"), 0, chunk(0), now=T0)
             return await tx.sessions.load(SessionId("a"))
 
         assert await database.write(work) == await see(database, "a")

@@ -19,6 +19,7 @@ from haulier.core.errors import (
     InvalidRequest,
     ServiceStopping,
     StorageFull,
+    StorageUnavailable,
     UploadBusy,
     UploadComplete,
     UploadGone,
@@ -284,7 +285,7 @@ async def test_a_chunk_that_another_process_was_faster_with_is_compared(same: bo
         accepted = Chunk(index=0, size=len(A), fingerprint=xxhash.xxh3_128_digest(A if same else B))
 
         async def be_faster() -> None:
-            await one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, accepted, now=1.0))
+            await one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, 0, accepted, now=1.0))
 
         one.before_sink("open", be_faster)
         with nullcontext() if same else pytest.raises(ChunkConflict):
@@ -298,7 +299,7 @@ async def test_an_acceptance_without_a_lock_that_another_was_faster_with_is_busy
         upload = await one.begin(len(A))
         chunk = Chunk(index=0, size=len(A), fingerprint=b"f" * 16)
         one.before_write(
-            lambda: one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, chunk, now=1.0))
+            lambda: one.database.write(lambda tx: tx.sessions.accept_chunk(upload.id, 0, chunk, now=1.0))
         )
         with pytest.raises(UploadBusy):
             await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
@@ -424,3 +425,97 @@ async def test_a_digest_that_falls_behind_holds_the_next_chunk_back(monkeypatch:
         await put
         await until(lambda: one.uploads._digests.verified(upload.id) == 2 * CHUNK)
         assert (await one.uploads.state(upload.id, caller=ME)).verified_bytes == 2 * CHUNK
+
+
+class TestAPartThatIsGone:
+    async def test_costs_what_was_in_it_and_no_more(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            for index, data in ((0, A), (1, B)):
+                await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+            del one.disk.parts[upload.id]
+            await one.uploads.put_chunk(upload.id, 2, FakeBody(C), caller=ME)
+            state = await one.state(upload.id)
+            assert state.received.pairs == ((2 * CHUNK, len(WHOLE)),)
+            assert state.error == f"{2 * CHUNK} accepted bytes were lost on disk"
+            with pytest.raises(ChunksMissing) as raised:
+                await one.uploads.finish(upload.id, caller=ME)
+            assert raised.value.missing == ((0, 2 * CHUNK),)
+            for index, data in ((1, B), (0, A)):
+                await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+            done = (await one.uploads.finish(upload.id, caller=ME)).upload
+            assert await one.content(done) == WHOLE
+            assert done.details.digest == sha256(WHOLE)
+
+    async def test_counts_no_chunk_that_was_on_its_way_into_it(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            body = FakeBody(B[:5], B[5:], held=True)
+            running = beside(one.uploads.put_chunk(upload.id, 1, body, caller=ME))
+            await body.reached.wait()
+            del one.disk.parts[upload.id]
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+            body.release()
+            with pytest.raises(UploadBusy):
+                await running
+            assert (await one.state(upload.id)).received.pairs == ((0, CHUNK),)
+            for index, data in ((1, B), (2, C)):
+                await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+            done = (await one.uploads.finish(upload.id, caller=ME)).upload
+            assert await one.content(done) == WHOLE
+
+    async def test_is_made_anew_once_for_all_that_come_at_once(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            del one.disk.parts[upload.id]
+            puts = [
+                one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+                for index, data in enumerate((A, B, C))
+            ]
+            await asyncio.gather(*puts)
+            state = await one.state(upload.id)
+            assert (state.received.total, state.fence, state.error) == (len(WHOLE), 1, None)
+            done = (await one.uploads.finish(upload.id, caller=ME)).upload
+            assert await one.content(done) == WHOLE
+
+    async def test_is_left_to_another_process_that_was_faster(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+            del one.disk.parts[upload.id]
+            one.before_sink(
+                "recover",
+                lambda: one.database.write(lambda tx: tx.sessions.lose_chunks(upload.id, 0, None, now=1.0)),
+            )
+            with pytest.raises(UploadBusy):
+                await one.uploads.put_chunk(upload.id, 1, FakeBody(B), caller=ME)
+            await one.uploads.put_chunk(upload.id, 1, FakeBody(B), caller=ME)
+            assert (await one.state(upload.id)).received.pairs == ((CHUNK, 2 * CHUNK),)
+
+    async def test_of_an_upload_that_has_ended_elsewhere_is_not_made_anew(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            del one.disk.parts[upload.id]
+            one.before_sink(
+                "recover",
+                lambda: one.database.write(
+                    lambda tx: tx.sessions.end(upload.id, None, SessionStatus.ABORTED, error=None, now=1.0)
+                ),
+            )
+            with pytest.raises(UploadGone):
+                await one.uploads.put_chunk(upload.id, 1, FakeBody(B), caller=ME)
+            assert one.disk.parts == {}
+
+    async def test_that_may_come_back_costs_nothing(self) -> None:
+        async with engine() as one:
+            upload = await one.begin(len(WHOLE))
+            await one.uploads.put_chunk(upload.id, 0, FakeBody(A), caller=ME)
+            part = one.disk.parts.pop(upload.id)
+            one.sink.fail_next("recover", StorageUnavailable("another file system"))
+            with pytest.raises(StorageUnavailable):
+                await one.uploads.put_chunk(upload.id, 1, FakeBody(B), caller=ME)
+            one.disk.parts[upload.id] = part
+            for index, data in ((1, B), (2, C)):
+                await one.uploads.put_chunk(upload.id, index, FakeBody(data), caller=ME)
+            done = (await one.uploads.finish(upload.id, caller=ME)).upload
+            assert await one.content(done) == WHOLE

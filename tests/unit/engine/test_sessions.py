@@ -100,8 +100,10 @@ async def test_a_part_that_was_lost_with_accepted_bytes_does_not_come_back_as_ze
         await one.uploads.put_chunk(upload.id, 0, FakeBody(b"a" * CHUNK), caller=ME)
         await one.sink.discard(upload.id)
         await one.begin(2 * CHUNK, key="k")
-        with pytest.raises(StorageUnavailable):
-            await one.uploads.put_chunk(upload.id, 1, FakeBody(b"b" * CHUNK), caller=ME)
+        await one.uploads.put_chunk(upload.id, 1, FakeBody(b"b" * CHUNK), caller=ME)
+        with pytest.raises(ChunksMissing) as raised:
+            await one.uploads.finish(upload.id, caller=ME)
+        assert raised.value.missing == ((0, CHUNK),)
 
 
 async def test_a_key_finds_its_upload_when_there_is_no_room_for_another() -> None:

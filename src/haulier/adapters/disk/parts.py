@@ -2,7 +2,8 @@
 
 Rule 1: nothing is written without the lock of its range; the kernel frees it when its holder dies.
 Rule 2: no writer leaves a hole: a range starts at or before the part's present end. So a part that was
-        lost and made anew can never again reach its session's size, and is never taken for whole.
+        lost and made anew by a writer never again reaches its session's size, and is never taken for whole. It
+        is given that size only when nothing counts any more that was in the old one.
 Rule 3: a blob is linked, never copied or replaced, when its bytes are on the device; then every
         directory entry that leads to it is put there too. A short one that comes whole is written under its
         name, which nobody knows before it is on the device.
@@ -196,7 +197,7 @@ class PartFiles:
                 os.close(descriptor)
             self._calls.sync_directory(blob.parent)
 
-    def recover(self, part: Path, blob: Path, size: int) -> bool:
+    def recover(self, part: Path, blob: Path | None, size: int) -> bool:
         """Whether a part can still become that blob; one that is gone gets its name back from it.
 
         Raises:
@@ -207,7 +208,7 @@ class PartFiles:
         self._tree.require_writable()
         with self._tree.writing_errors():
             held = stat_or_none(part)
-            if held is None:
+            if held is None and blob is not None:
                 held = stat_or_none(blob)
                 if held is not None and held.st_size == size:
                     self._calls.link(blob, part)

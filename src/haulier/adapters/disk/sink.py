@@ -115,7 +115,7 @@ class DiskSink:
             del self._writers[writer.key]
 
     async def extent(self, key: str) -> int:
-        """Return where a growing part ends; 0 when there is none."""
+        """Return where a part ends; 0 when there is none."""
         return await self._size(self._tree.part(key)) or 0
 
     async def truncate(self, key: str, size: int) -> None:
@@ -199,14 +199,15 @@ class DiskSink:
         """
         await self._threads.run_sync(self._files.store, self._tree.blob(blob_key), content)
 
-    async def recover(self, key: str, blob_key: str, *, size: int) -> bool:
+    async def recover(self, key: str, blob_key: str | None, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it.
 
         Raises:
             StorageNotWritable · DirectoryNotCreatable
             StorageUnavailable: the disk failed, or is another than it was.
         """
-        return await self._run(self._files.recover, self._tree.part(key), self._tree.blob(blob_key), size)
+        blob = None if blob_key is None else self._tree.blob(blob_key)
+        return await self._run(self._files.recover, self._tree.part(key), blob, size)
 
     # --- blobs ---------------------------------------------------------------------------------------
 

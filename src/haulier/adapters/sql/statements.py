@@ -120,6 +120,14 @@ LOCK_SESSION: Final = sa.select(uploads.c.id).where(_THIS).with_for_update(key_s
 SEEN: Final = _change(_OPEN, **_SEEN)
 REWOUND: Final = _change(_OPEN, **_SEEN, digest_holder=sa.null())
 _HELD: Final = uploads.c.fence == _bind("fence")
+LOST: Final = _change(
+    _OPEN,
+    _HELD,
+    **_SEEN,
+    fence=uploads.c.fence + sa.literal_column("1"),
+    error=_bind("error"),
+    digest_holder=sa.null(),
+)
 CLAIM: Final = _change(_OPEN, _HELD, **_SEEN, **_NEXT_FENCE).returning(*SESSION_COLUMNS)
 ASK: Final = _change(_LIVE, _HELD, asked=_bind("fence"))
 RELEASE: Final = _change(_OPEN, _HELD, holder=sa.null())
@@ -369,7 +377,7 @@ ACCEPT_CHUNK: Final = InsertNew(chunks).from_select(
         uploads.c.id,
         *_all_binds(chunks, without=["upload_id"]).values(),
     )
-    .where(_THIS, _OPEN)
+    .where(_THIS, _OPEN, _HELD)
     .with_for_update(key_share=True),
 )
 FORGET_CHUNK: Final = sa.delete(chunks).where(

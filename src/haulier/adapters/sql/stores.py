@@ -108,19 +108,25 @@ class SqlSessionStore:
         row = await self._sql.row(sql.CHUNK, {"id": session_id, "index": index})
         return None if row is None else Chunk(index=index, size=row["size"], fingerprint=row["xxh3"])
 
-    async def accept_chunk(self, session_id: SessionId, chunk: Chunk, *, now: float) -> bool:
-        """Accept the chunk of an open session, unless its index is."""
-        accepted = await self._sql.count(
-            sql.ACCEPT_CHUNK,
-            {"id": session_id, "index": chunk.index, "size": chunk.size, "xxh3": chunk.fingerprint},
-        )
-        return accepted == 1 and await self.touch(session_id, now=now)
+    async def accept_chunk(self, session_id: SessionId, fence: int, chunk: Chunk, *, now: float) -> bool:
+        """Accept the chunk of an open session under that fence, unless its index is."""
+        values = {"index": chunk.index, "size": chunk.size, "xxh3": chunk.fingerprint}
+        accepted = await self._held(sql.ACCEPT_CHUNK, session_id, fence=fence, **values)
+        return accepted and await self.touch(session_id, now=now)
 
     async def forget_chunk(self, session_id: SessionId, index: int, *, now: float) -> bool:
         """Drop an accepted chunk of a session whose chunks may be replaced."""
         await self._sql.row(sql.LOCK_SESSION, {"id": session_id})
         dropped = await self._sql.count(sql.FORGET_CHUNK, {"id": session_id, "index": index})
         return dropped == 1 and await self._held(sql.REWOUND, session_id, now=now)
+
+    async def lose_chunks(self, session_id: SessionId, fence: int, error: str | None, *, now: float) -> bool:
+        """Drop all accepted chunks of an open session under that fence."""
+        # The row first: whoever accepts a chunk waits for it, and finds another fence.
+        if not await self._held(sql.LOST, session_id, fence=fence, error=error, now=now):
+            return False
+        await self._sql.count(sql.FORGET_ALL_CHUNKS, {"id": session_id})
+        return True
 
     async def claim(
         self, session_id: SessionId, fence: int, holder: str | None, *, now: float
