@@ -259,7 +259,7 @@ class Concatenating(Protocol):
         """Make the part `key` of others, in their order: of each, by its key, that many bytes from its start.
 
         Where the device can, bytes are shared and not copied. What the part held before goes, so that this may
-        be repeated after a crash at any point.
+        be repeated after a crash at any point; when it fails the part is left empty, and takes no room.
 
         Raises:
             RangeBusy: somebody else does so, or writes it.

@@ -257,6 +257,18 @@ async def test_reserved_bytes_arrive_on_a_disk_that_others_have_filled(small_dis
     sink.close()
 
 
+async def test_parts_are_not_put_together_where_their_whole_does_not_fit(small_disk: Path) -> None:
+    sink = DiskSink(small_disk, min_free=MIB)
+    await put(sink, "a", bytes(MIB))
+    before = os.statvfs(small_disk).f_bavail
+    with pytest.raises(StorageFull):
+        await sink.concatenate("whole", [("a", MIB), ("a", MIB), ("a", MIB)])
+    assert os.statvfs(small_disk).f_bavail == before
+    await sink.concatenate("whole", [("a", MIB)])
+    assert await sink.extent("whole") == MIB
+    sink.close()
+
+
 def test_a_limit_on_file_sizes_is_storage_full_and_what_fits_is_kept(tmp_path: Path) -> None:
     assert run(LIMITED, tmp_path)[-1] == "full at 100000 lacking 4000"
 

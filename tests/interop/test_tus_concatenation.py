@@ -208,6 +208,12 @@ class TestFinal:
         assert {bad: join(tus, good, bad).problem for bad in cases} == cases
         assert (tus.records(), sessions(service)) == before
 
+    def test_commas_between_urls_are_refused_and_never_drop_one(self, tus: TusClient) -> None:
+        hello, world = partial(tus, b"hello"), partial(tus, b" world")
+        for separator in (",", ", "):
+            answer = tus.post(fields={"Upload-Concat": f"final;{hello}{separator}{world}"})
+            assert answer.problem == (400, "invalid-request")
+
     def test_a_thousand_are_taken_and_one_more_is_not(self, tus: TusClient) -> None:
         name = partial(tus, b"x").rpartition("/")[2]
         assert tus.content(final(tus, *[name] * 1000)) == b"x" * 1000
@@ -258,6 +264,21 @@ class TestUnfinished:
         assert state["status"] == "failed"
         assert b.rpartition("/")[2] in state["error"]
         assert tus.offset(a) == 5
+
+    def test_it_expires_no_sooner_than_what_it_waits_for(self, tus: TusClient) -> None:
+        a = tus.create(5, Upload_Concat="partial")
+        upload = final(tus, a)
+        tus.append(a, 0, b"hell")
+        assert tus.head(upload).headers["upload-expires"] == tus.head(a).headers["upload-expires"]
+
+    def test_one_of_more_than_tus_max_size_fails(self, tmp_path: Path) -> None:
+        with serving(tmp_path / "data", {"HAULIER_MAX_UPLOAD_BYTES": "9"}) as service:
+            tus = TusClient(service.port)
+            a = tus.create(None, Upload_Concat="partial")
+            upload = final(tus, a, a)
+            assert tus.append(a, 0, b"hello", Upload_Length="5") == 5
+            assert tus.head(upload).status == 410
+            assert tus.outsider.state(upload.rpartition("/")[2])["status"] == "failed"
 
     def test_a_patch_is_403_before_it_is_built_too(self, tus: TusClient) -> None:
         upload = final(tus, tus.create(5, Upload_Concat="partial"))

@@ -13,7 +13,7 @@ from typing import Final
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.range_table import RangeClaim, RangeTable
 from haulier.core.digest import Buffer
-from haulier.core.errors import StorageFull, StorageUnavailable
+from haulier.core.errors import StorageError, StorageFull, StorageUnavailable
 from haulier.ports import Clock, RangeBusy, Stray
 
 Pause = Callable[[], Awaitable[None]]
@@ -300,7 +300,7 @@ class MemorySink:
             consume(_slice(self.disk.parts.get(key), offset, min(offset + PIECE, stop)))
 
     async def concatenate(self, key: str, parts: Sequence[tuple[str, int]]) -> None:
-        """Make a part of others, in their order; may be repeated.
+        """Make a part of others, in their order; may be repeated. One that fails leaves the part empty.
 
         Raises:
             RangeBusy: somebody else writes it.
@@ -317,6 +317,9 @@ class MemorySink:
                     pending = writer.write(piece)
                     if pending is not None:
                         await pending
+        except StorageError:
+            await self.truncate(key, 0)
+            raise
         finally:
             await writer.close()
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from haulier.core.errors import (
     InvalidRequest,
+    LengthExceeded,
     RequestError,
     StorageUnavailable,
     UploadBusy,
@@ -90,7 +91,10 @@ class Concatenation(Generic[D]):
         return final.assemble(total_size(partials) or 0, now=self._context.now())
 
     async def _start(self, tx: Transaction[D], final: Session[D], ready: Session[D]) -> Session[D]:
-        # The policy first: what it refuses has changed nothing, should the transaction go on.
+        # What is refused has changed nothing, should the transaction go on: so that first.
+        limit = self._context.limits.max_size
+        if ready.offset > limit:
+            raise LengthExceeded(limit)
         await self._context.policy.completing(tx, ready)
         if final.size is None:
             await self._context.policy.grew(tx, final, ready.offset)

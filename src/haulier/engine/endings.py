@@ -354,9 +354,24 @@ class Endings(Generic[D]):
             await asyncio.wait({running})
 
     async def _await_finish(self, session: Session[D]) -> None:
-        # A RequestError has moved the session on; after any other one asking again would go round for ever.
-        with contextlib.suppress(RequestError):
-            await self._outcome(session, started=False)
+        """Wait until the finish has come to something; one that cannot be put together now is given up.
+
+        Raises:
+            UploadBusy: it takes long.
+            StorageError: it failed, and may be tried again.
+        """
+        try:
+            # A RequestError has moved the session on; after any other one asking again would go round for ever.
+            with contextlib.suppress(RequestError):
+                async with asyncio.timeout(FINISH_WAIT_S):
+                    await self._outcome(session, started=False)
+        except TimeoutError:
+            raise UploadBusy(session.id, "its finish takes long") from None
+        except StorageError:
+            # What it is made of stays as it is, and could not be freed before it: nothing else would make room.
+            if session.spec.concat is not Concat.FINAL:
+                raise
+            await self.give_up(session.id)
 
     async def _end(
         self,

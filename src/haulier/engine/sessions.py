@@ -110,11 +110,12 @@ class SessionService(Generic[D]):
         """
         return await self._work.read(partial(total_of, partials, scope=scope, owner=owner))
 
-    async def size_of(self, session: Session[D]) -> int | None:
-        """Return the size of a session; of a final one also before it is put together, where it is known."""
-        if session.size is not None or session.spec.concat is not Concat.FINAL:
-            return session.size
-        return total_size(await self._work.read(lambda tx: tx.sessions.partials(session.id)))
+    async def prospect_of(self, session: Session[D]) -> tuple[int | None, float]:
+        """Return a session's size and expiry; those of a final one that waits are what its partial ones make of them."""
+        if session.spec.concat is not Concat.FINAL or session.status is not SessionStatus.OPEN:
+            return session.size, session.expires_at
+        partials = await self._work.read(lambda tx: tx.sessions.partials(session.id))
+        return total_size(partials), max(session.expires_at, *(each.expires_at for each in partials))
 
     async def _make_or_find(
         self, session: Session[D], max_live: int, partials: Sequence[SessionId]

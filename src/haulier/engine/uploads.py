@@ -124,9 +124,9 @@ class UploadService:
         """Whether uploads can be put together of others here."""
         return self._planner.concatenates
 
-    async def size_of(self, upload: Upload) -> int | None:
-        """Return an upload's size; of one that is made of others also before it is put together."""
-        return await self._sessions.size_of(upload)
+    async def prospect_of(self, upload: Upload) -> tuple[int | None, float]:
+        """Return an upload's size and expiry; of one that is made of others also before it is put together."""
+        return await self._sessions.prospect_of(upload)
 
     async def caller_of_token(self, upload_id: SessionId, token: str) -> Caller:
         """Return who calls with an upload's own token: its owner, for that upload only; in constant time.

@@ -570,9 +570,10 @@ class _Concatenating(_Sinks):
 
     async def test_a_missing_or_short_part_is_refused(self, sink: SweepingSink) -> None:
         await put(sink, "a", b"hello")
-        for parts in ([("none", 1)], [("a", 6)]):
+        for parts in ([("none", 1)], [("a", 6)], [("a", 5), ("none", 1)]):
             with pytest.raises(StorageUnavailable):
                 await concatenating(sink).concatenate("whole", parts)
+            assert await sink.extent("whole") == 0
 
     async def test_nobody_puts_together_what_somebody_writes(
         self, sink: SweepingSink, neighbour: SweepingSink

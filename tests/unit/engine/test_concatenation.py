@@ -171,15 +171,25 @@ class TestFinal:
         async with engine() as one:
             hello, world = await partial(one, HELLO), await partial(one)
             final = await join(one, hello, world)
-            assert (final.size, await one.uploads.size_of(final)) == (None, None)
+            assert (final.size, (await one.uploads.prospect_of(final))[0]) == (None, None)
             assert await reserved(one) == (0, 6)
             await bring(one, world, b"", size=5)
-            assert await one.uploads.size_of(await one.state(final.id)) == 11
+            assert (await one.uploads.prospect_of(await one.state(final.id)))[0] == 11
             await bring(one, world, WORLD)
             committed = await ended(one, final)
-            assert (committed.size, await one.uploads.size_of(committed)) == (11, 11)
+            assert (committed.size, (await one.uploads.prospect_of(committed))[0]) == (11, 11)
             assert await one.content(committed) == HELLO + WORLD
             assert await reserved(one) == (11, 11)
+
+    async def test_one_that_waits_lives_as_long_as_the_last_of_its_partials(self) -> None:
+        async with engine() as one:
+            hello, world = await partial(one, HELLO), await partial(one, size=5)
+            final = await join(one, hello, world)
+            assert (await one.uploads.prospect_of(final))[1] == final.expires_at
+            one.clock.advance(1000)
+            await bring(one, world, b"wor")
+            assert (await one.uploads.prospect_of(final))[1] == final.expires_at + 1000
+            assert (await one.uploads.prospect_of(hello))[1] == hello.expires_at
 
     async def test_it_is_started_once(self) -> None:
         async with engine() as one:
@@ -315,6 +325,18 @@ class TestFailures:
             failed = await ended(one, final)
             assert (failed.status, await reserved(one)) == (SessionStatus.FAILED, (0, 6))
 
+    async def test_one_that_comes_to_more_than_is_taken_fails_and_its_partial_is_taken(self) -> None:
+        async with engine(limits=UploadLimits(sessions=SessionLimits(max_size=11))) as one:
+            hello = await partial(one)
+            twice, once = await join(one, hello, hello), await join(one, hello)
+            assert (await bring(one, hello, HELLO, size=6)).offset == 6
+            failed = await ended(one, twice)
+            assert (failed.status, failed.error) == (
+                SessionStatus.FAILED,
+                "more bytes than the 11 that are allowed",
+            )
+            assert (await ended(one, once)).status is SessionStatus.COMMITTED
+
     async def test_one_that_is_refused_at_its_begin_is_not_begun(self) -> None:
         async with engine() as one:
             hello = await partial(one, HELLO)
@@ -337,6 +359,23 @@ class TestFailures:
             assert final.status is SessionStatus.FINISHING
             assert await one.uploads.redo() == 1
             assert await one.content(await ended(one, final)) == HELLO
+
+    async def test_one_that_the_disk_has_no_room_for_is_given_up_by_an_abort_and_frees_its_partial(
+        self,
+    ) -> None:
+        async with engine() as one:
+            hello = await partial(one, HELLO)
+            one.sink.fail_next("concatenate", StorageFull(6))
+            with pytest.raises(StorageFull):
+                await join(one, hello)
+            (final,) = (it for it in await one.uploads.probe() if it.spec.concat is Concat.FINAL)
+            with pytest.raises(UploadBusy):
+                await one.uploads.abort(hello.id, caller=ME)
+            one.sink.fail_next("concatenate", StorageFull(6))
+            await one.uploads.abort(final.id, caller=ME)
+            assert (await one.state(final.id)).status is SessionStatus.FAILED
+            await one.uploads.abort(hello.id, caller=ME)
+            assert (one.disk.parts, one.disk.blobs, await reserved(one)) == ({}, {}, (0, 0))
 
     async def test_it_fails_when_the_disk_has_lost_what_it_is_made_of(self) -> None:
         async with engine() as one:

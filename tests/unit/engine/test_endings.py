@@ -635,6 +635,19 @@ async def test_a_loss_that_another_worker_found_first_is_left_to_it(monkeypatch:
         assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
 
 
+async def test_an_abort_does_not_wait_for_ever_for_another_worker_s_finish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endings, "FINISH_WAIT_S", 0.05)
+    async with engine() as one:
+        upload = await ready(one)
+        one.before_sink("commit", lost_to_another(one, upload.id))
+        await one.uploads.finish(upload.id, caller=ME)
+        with pytest.raises(UploadBusy, match="takes long"):
+            await one.uploads.abort(upload.id, caller=ME)
+        await assert_with_another(one, upload)
+
+
 async def test_a_finish_whose_bytes_the_disk_has_lost_fails_for_good() -> None:
     async with engine() as one:
         upload = await ready(one)

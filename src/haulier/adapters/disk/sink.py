@@ -19,7 +19,7 @@ from haulier.adapters.disk.tree import BLOB_KEY, PART_KEY, DiskTree
 from haulier.adapters.disk.writer import DiskTools, PartWriter
 from haulier.core.defaults import MIN_FREE_BYTES
 from haulier.core.digest import Buffer
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.ports import Stray
 
 READ_PIECE: Final = 1024 * 1024
@@ -158,21 +158,27 @@ class DiskSink:
             os.close(descriptor)
 
     async def concatenate(self, key: str, parts: Sequence[tuple[str, int]]) -> None:
-        """Make a part of others, in their order; may be repeated.
+        """Make a part of others, in their order; may be repeated. One that fails leaves the part empty.
 
         Raises:
             RangeBusy: somebody else writes it.
             StorageFull · StorageNotWritable · DirectoryNotCreatable
             StorageUnavailable: one of the others is missing or short, the part is committed, or the disk failed.
         """
+        total = sum(size for _, size in parts)
         writer = await self.open(key, 0, None)
         try:
             assembly = Assembly(self._calls, writer.descriptor)
             steps = steps_of([(self._tree.part(name), size) for name, size in parts])
-            with self._tree.writing_errors(sum(size for _, size in parts)):
+            with self._tree.writing_errors(total):
                 await self._run(assembly.clear)
-                for step in steps:
-                    await self._run(assembly.copy, *step)
+                await self._run(self._tree.require_room, total)
+                try:
+                    for step in steps:
+                        await self._run(assembly.copy, *step)
+                except (OSError, StorageError):
+                    await self._run(assembly.clear)
+                    raise
         finally:
             await writer.close()
 

@@ -58,7 +58,8 @@ def _id_in(address: str) -> SessionId:
     except ValueError:
         path = ""
     folder, _, name = path.rpartition("/")
-    if not name or not (folder == TUS or folder.endswith(TUS)):
+    # A comma is in no address of ours: between two of them it would make one of both.
+    if not name or "," in path or not (folder == TUS or folder.endswith(TUS)):
         raise InvalidRequest.of(CONCAT, f"{address[:64]!r} is no URL of an upload here")
     return SessionId(unquote(name))
 

@@ -202,11 +202,11 @@ class TusRoutes:
         """Tell where the upload goes on; a running PATCH is asked to let go first."""
         upload = await self._uploads.offset(_named(request), caller=caller_of(request))
         await self._require_kept(upload)
-        headers = {"Cache-Control": "no-store", **_state_of(upload)}
+        size, expires_at = await self._uploads.prospect_of(upload)
+        headers = {"Cache-Control": "no-store", **_state_of(upload, expires_at)}
         final = upload.spec.concat is Concat.FINAL
         if not final or upload.status is SessionStatus.COMMITTED:
             headers["Upload-Offset"] = str(upload.offset)
-        size = await self._uploads.size_of(upload)
         if size is not None:
             headers["Upload-Length"] = str(size)
         elif not final:
@@ -406,14 +406,14 @@ def _read_size(request: Request, concat: Concat) -> int | None:
     return length
 
 
-def _state_of(upload: Upload) -> Headers:
+def _state_of(upload: Upload, expires_at: float | None = None) -> Headers:
     """Return what every answer about an upload says: until when it may go on, and what it becomes.
 
     Source: "Upload-Expires".
     """
     headers: Headers = {}
     if upload.status is SessionStatus.OPEN:
-        headers["Upload-Expires"] = imf_date(upload.expires_at)
+        headers["Upload-Expires"] = imf_date(upload.expires_at if expires_at is None else expires_at)
     if upload.details.record is not None:
         headers["Haulier-Record"] = upload.details.record
     return headers
