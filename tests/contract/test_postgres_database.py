@@ -98,6 +98,11 @@ def engine_of(url: str) -> sa.Engine:
     )
 
 
+def is_ours(name: str | None, kind: str, *_: object) -> bool:
+    """Whether the models have it: not what only a migration makes, for a database of one kind."""
+    return kind != "index" or name != "ix_records_names"
+
+
 def described(url: str) -> dict[str, list[str]]:
     """Return every table as the database knows it, in an order that does not depend on its history."""
     inspector = sa.inspect(engine_of(url))
@@ -110,7 +115,7 @@ def described(url: str) -> dict[str, list[str]]:
                 inspector.get_foreign_keys(table),
                 inspector.get_unique_constraints(table),
                 inspector.get_check_constraints(table),
-                inspector.get_indexes(table),
+                [index for index in inspector.get_indexes(table) if is_ours(index["name"], "index")],
             )
             for fact in facts
         )
@@ -175,7 +180,8 @@ class TestSchema:
 
     def test_alembic_finds_nothing_to_change(self, url: str) -> None:
         with engine_of(url).connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+            opts = {"include_name": is_ours}
+            assert compare_metadata(MigrationContext.configure(connection, opts=opts), metadata) == []
 
     def test_the_migrations_can_be_taken_back(self, empty: str) -> None:
         with engine_of(empty).begin() as connection:

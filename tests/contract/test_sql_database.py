@@ -90,6 +90,11 @@ class Gate:
         assert self.opened.wait(30)
 
 
+def is_ours(name: str | None, kind: str, *_: object) -> bool:
+    """Whether the models have it: not what only a migration makes, for a database of one kind."""
+    return kind != "table" or name is None or not name.startswith("record_names")
+
+
 def described(path: Path) -> dict[str, list[str]]:
     """Return every table as the database knows it, in an order that does not depend on its history."""
     inspector = sa.inspect(sa.create_engine(alchemy_url(path), poolclass=sa.NullPool))
@@ -108,7 +113,7 @@ def described(path: Path) -> dict[str, list[str]]:
             for fact in facts
         )
         for table in inspector.get_table_names()
-        if table != "alembic_version"
+        if table != "alembic_version" and is_ours(table, "table")
     }
 
 
@@ -166,7 +171,8 @@ class TestSchema:
 
     async def test_alembic_finds_nothing_to_change(self, database: SqliteDatabase, path: Path) -> None:
         with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+            opts = {"include_name": is_ours}
+            assert compare_metadata(MigrationContext.configure(connection, opts=opts), metadata) == []
 
     def test_the_first_migration_can_be_taken_back(self, path: Path) -> None:
         with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).begin() as connection:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 from haulier.core.record import RecordId, RecordStatus
-from haulier.ports import DayCount, HistoryQuery
+from haulier.ports import DayCount, HistoryQuery, RecordQuery
 from haulier.testing.rows import (
     T0,
     Database,
@@ -159,6 +159,18 @@ class HistoryContract(DetachedContract):
         assert await listed(database, path_prefix="") == ["r2", "r1", "r0"]
         assert await listed(database, since=T0 + 1) == ["r2", "r1"]
         assert await listed(database, until=T0 + 1) == ["r0"]
+
+    async def test_a_text_that_no_row_can_have_finds_nothing(self, database: Database) -> None:
+        """A NUL, which PostgreSQL's driver does not even take."""
+        await add_record(database, record("r", filename="a.bin", path="in/a.bin"), original="key")
+        assert await listed(database, filename="a\0") == []
+        assert await listed(database, path_prefix="in\0") == []
+        assert await listed(database, owner="local\0") == []
+        assert await database.read(lambda tx: tx.history.one(ME, RecordId("r\0"))) is None
+        assert await see_record(database, "r\0") is None
+        assert await see(database, "a\0") is None
+        listed_by = RecordQuery(name="a\0", path_prefix="in\0")
+        assert not await database.read(lambda tx: tx.records.list(listed_by))
 
     async def test_days_are_those_of_utc(self, database: Database) -> None:
         """Counted by status, with their bytes; from `since` on, before `until`."""

@@ -1,14 +1,22 @@
 """What the stores ask of a database's connection."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from haulier.adapters.sql.rows import Parameters, Row
 from haulier.adapters.sql.statements import Statement
 
+TAKES_LONG: Final = {"takes_long": True}
+"""An execution option of a statement that is not for an event loop, whatever else its transaction does."""
+
 
 class Executor(Protocol):
     """Runs statements inside one transaction."""
+
+    @property
+    def dialect(self) -> str:
+        """Which database it is, as SQLAlchemy calls it: `sqlite` or `postgresql`."""
+        ...
 
     async def rows(self, statement: Statement, parameters: Parameters) -> Sequence[Row]:
         """Return all rows of the answer."""

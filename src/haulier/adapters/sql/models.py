@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy Core sees them; the migrations make exactly these.
+"""The tables, as SQLAlchemy Core sees them; the migrations make exactly these, and what finds names (0014).
 
 Rule 1: times are seconds since the epoch, UTC, as double precision: what `Clock.now()` gives comes back bit for
         bit, and sorts and compares as it does in the core.
@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0013"
+SCHEMA: Final = "0014"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"

@@ -19,6 +19,8 @@ _compiled: Final = compiler(dialect(paramstyle="named"))
 class SqliteExecutor:
     """Runs statements at once, on the thread that it is called on; nothing here ever waits."""
 
+    dialect = "sqlite"
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 

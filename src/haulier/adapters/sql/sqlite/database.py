@@ -24,6 +24,7 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
+from haulier.adapters.sql.executor import TAKES_LONG
 from haulier.adapters.sql.rows import Parameters
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
 from haulier.adapters.sql.sqlite.migrate import migrate
@@ -299,7 +300,7 @@ class _Hasty(SqliteExecutor):
         return self._left < 0
 
     def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
-        if self._spend():
+        if self._spend() or TAKES_LONG.items() <= statement.get_execution_options().items():
             raise _TakesLong
         return super()._run(statement, parameters)
 
