@@ -54,6 +54,13 @@ class RecordLifeContract:
         assert await database.read(lambda tx: tx.records.blob_keys({"one", "two", "three"})) == {"one", "two"}
         assert not await database.write(lambda tx: tx.records.add_asset(A, asset("again")))
 
+    async def test_words_that_no_row_can_have_find_none(self, database: Database) -> None:
+        """Strangers may ask for any text."""
+        await add_record(database, record("a", path="a/b"))
+        assert await see_record(database, "a\0") is None
+        for strange in (RecordQuery(name="\0"), RecordQuery(path_prefix="a\0"), RecordQuery(owner="local\0")):
+            assert await listed(database, strange) == []
+
     async def test_a_record_completes_with_its_original_once(self, database: Database) -> None:
         """It takes size and digest from it."""
         row = await add_record(database, record("a", size=None))

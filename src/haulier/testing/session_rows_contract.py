@@ -81,6 +81,15 @@ class BeginContract:
         assert await database.read(lambda tx: tx.sessions.chunk(NONE, 0)) is None
         assert await database.read(lambda tx: tx.sessions.find("default", "local", "key")) is None
 
+    async def test_an_id_that_no_row_can_have_is_none(self, database: Database) -> None:
+        """Strangers may ask for any text, beside what is there."""
+        session = await add_upload(database, upload("a"))
+        strange = SessionId("a\0")
+        assert await see(database, strange) is None
+        assert await database.read(lambda tx: tx.sessions.peek(strange)) is None
+        assert await database.read(lambda tx: tx.sessions.find("default", "local", strange)) is None
+        assert [*await database.read(lambda tx: tx.sessions.marks([A, strange]))] == [session.id]
+
     async def test_a_key_of_a_live_session_is_taken(self, database: Database) -> None:
         """For the same scope and owner only."""
         await add_upload(database, upload("a", key="key"))

@@ -290,8 +290,10 @@ def file_of(row: Row) -> FileMetadata:
 
 def containing(name: str) -> str:
     """Return the pattern of folded names that contain `name`; its escape is `!`."""
+    # A pattern ends at a NUL in SQLite, and would match all. No name has a control, so another one finds as little.
+    findable = fold(name).replace("\0", "\x01")
     # Not the usual backslash: in PostgreSQL that depends on a setting of the server.
-    escaped = fold(name).replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    escaped = findable.replace("!", "!!").replace("%", "!%").replace("_", "!_")
     return f"%{escaped}%"
 
 
