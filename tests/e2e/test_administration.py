@@ -110,6 +110,7 @@ def test_capsules_are_made_shared_and_set(operator: Operator) -> None:
         (["token", "create", "--principal", "a b"], 2, "--principal"),
         (["token", "create", "--principal", "a", "--scope", "all"], 2, "--scope"),
         (["token", "create", "--principal", "a", "--expires-in", "0"], 2, "expires_in"),
+        (["token", "create", "--principal", "a", "--expires-in", "inf"], 2, "expires_in"),
         (
             ["token", "create", "--principal", "a", "--scope", "operator", "--capsule", "default"],
             2,

@@ -53,5 +53,8 @@ Principal = Annotated[
 
 
 def moment(seconds: float | None, *, otherwise: str) -> str:
-    """Return a time as ISO 8601 in UTC."""
-    return otherwise if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Return a time as ISO 8601 in UTC; one that no calendar has is told as none."""
+    try:
+        return otherwise if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, ValueError):  # of a token that an earlier version made without a bound
+        return otherwise

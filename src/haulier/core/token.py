@@ -35,6 +35,8 @@ class Token:
         return Caller(owner=self.principal, scope=self.scope, capsule=self.capsule)
 
 
+MAX_TOKEN_S: Final = 100 * 365 * 24 * 3600.0
+"""The longest time that a token may be given, a century: beyond some thousand years no calendar tells its end."""
 SIGN_IN_S: Final = 7 * 24 * 3600.0
 """How long a browser stays signed in: a week, so that who uses it daily is asked seldom, and a lost one is not good
 for long."""

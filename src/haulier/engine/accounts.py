@@ -23,7 +23,7 @@ from haulier.core.errors import (
     Unauthenticated,
 )
 from haulier.core.secret import Secret, hash_token, is_token, make_token
-from haulier.core.token import SignIn, Token
+from haulier.core.token import MAX_TOKEN_S, SignIn, Token
 from haulier.core.upload import UploadDetails, require_valid
 from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
 
@@ -143,11 +143,13 @@ class Accounts:
         """Make a token for `user:NAME`, which need not have one before.
 
         Raises:
-            InvalidRequest: a time in the past, or an operator of one capsule.
+            InvalidRequest: a time in the past or beyond `MAX_TOKEN_S`, or an operator of one capsule.
             CapsuleNotFound
         """
-        if expires_in_s is not None and not expires_in_s > 0:
-            raise InvalidRequest.of("expires_in", "must be a number of seconds above 0")
+        if expires_in_s is not None and not 0 < expires_in_s <= MAX_TOKEN_S:
+            raise InvalidRequest.of(
+                "expires_in", f"must be a number of seconds above 0, up to {MAX_TOKEN_S:.0f} (a century)"
+            )
         if scope is Scope.OPERATOR and capsule is not None:
             raise InvalidRequest.of(
                 "capsule", "cannot be combined with scope operator, which is for all of them"

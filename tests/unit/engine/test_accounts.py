@@ -133,6 +133,8 @@ async def test_a_token_that_cannot_be_is_refused() -> None:
     for arguments, field in (
         ({"scope": Scope.WRITE, "expires_in_s": 0.0}, "expires_in"),
         ({"scope": Scope.WRITE, "expires_in_s": float("nan")}, "expires_in"),
+        ({"scope": Scope.WRITE, "expires_in_s": float("inf")}, "expires_in"),
+        ({"scope": Scope.WRITE, "expires_in_s": 1e300}, "expires_in"),
         ({"scope": Scope.OPERATOR, "capsule": "default"}, "capsule"),
     ):
         with pytest.raises(InvalidRequest) as refused:
