@@ -463,6 +463,69 @@ class TestSideBySide:
             f"s{n}" for n in range(40)
         )
 
+    async def test_a_purge_sees_the_record_that_takes_an_upload_meanwhile(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        """It found the upload without a record, and frees the bytes of what it removed: so it must know of it now."""
+        committed = await _add_committed(others[0])
+        taken, go_on = asyncio.Event(), asyncio.Event()
+
+        async def take(tx: Any) -> bool:
+            held: bool = await tx.sessions.settle(
+                committed.id, committed.details.attached(RecordId("r")), instead_of=committed.details
+            )
+            taken.set()
+            await go_on.wait()
+            return held
+
+        taking = background(others[1].write(take))
+        await taken.wait()
+        purging = background(others[2].write(lambda tx: tx.sessions.purge(before=T0 + 99, limit=9)))
+        await _until_somebody_waits(others[0])
+        go_on.set()
+        assert await taking
+        (purged,) = await purging
+        assert purged.details.record == RecordId("r")
+
+    async def test_no_record_takes_an_upload_that_is_purged_meanwhile(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        committed = await _add_committed(others[0])
+        removed, go_on = asyncio.Event(), asyncio.Event()
+
+        async def purge(tx: Any) -> list[Upload]:
+            batch: list[Upload] = await tx.sessions.purge(before=T0 + 99, limit=9)
+            removed.set()
+            await go_on.wait()
+            return batch
+
+        purging = background(others[1].write(purge))
+        await removed.wait()
+        details = committed.details
+        taking = background(
+            others[2].write(
+                lambda tx: tx.sessions.settle(
+                    committed.id, details.attached(RecordId("r")), instead_of=details
+                )
+            )
+        )
+        await _until_somebody_waits(others[0])
+        go_on.set()
+        (purged,) = await purging
+        assert purged.details.record is None
+        assert not await taking
+
+
+async def _add_committed(database: PostgresDatabase) -> Upload:
+    """Add a committed upload that no record has."""
+    finishing = await add_finishing(database, upload("a"))
+    assert await database.write(
+        lambda tx: tx.sessions.commit(finishing.id, finishing.fence, finishing.details, now=T0 + 2)
+    )
+    committed = await see(database, "a")
+    assert committed is not None
+    return committed
+
 
 async def _after(place: Position, tx: Any) -> Any:
     return await tx.events.after(place, limit=7)
