@@ -493,7 +493,8 @@ class TestOffsetRetrieval:
             assert answers[0].status == 204
 
     @pytest.mark.parametrize(
-        "name", ["none", "a" * 65, "a/b", "%FF", "..%2F..", "\u0661".encode().decode("latin-1")]
+        "name",
+        ["none", "a" * 65, "a/b", "a%0Ab", "%00", "%FF", "..%2F..", "\u0661".encode().decode("latin-1")],
     )
     @pytest.mark.parametrize("method", ["HEAD", "GET", "PATCH", "DELETE"])
     def test_an_unknown_upload_is_404(self, newest: Draft, method: str, name: str) -> None:
@@ -501,6 +502,11 @@ class TestOffsetRetrieval:
         if "\u00d9" in name:
             name = "%D9%A1"
         assert newest.ask(method, f"/resumable/{name}", b"", fields).status == 404
+
+    def test_an_id_with_a_line_end_behind_it_is_another_one(self, newest: Draft) -> None:
+        upload = newest.begin(5)
+        assert newest.ask("DELETE", f"{upload}%0A").status == 404
+        assert newest.offset(upload) == 0
 
     def test_the_offset_is_accepted_by_the_next_append(self, draft: Draft) -> None:
         upload, content = draft.begin(), b"0123456789"
@@ -695,6 +701,22 @@ class TestIntegrity:
         assert answer.problem == (422, "digest-mismatch")
         # "the server SHOULD consider the upload failed, not process the representation further"
         assert draft.outsider.state(bad.rpartition("/")[2])["status"] == "failed"
+
+    def test_a_refusal_of_the_whole_says_that_it_is_complete(self, draft: Draft) -> None:
+        """ "[...] allowing clients to identify whether a response [...] is related to the resumable upload itself"."""
+        wrong = {"Repr_Digest": digest_of(b"HELLO")}
+        begun, later = draft.begin(5, **wrong), draft.begin(5)
+        refused = [
+            draft.patch(begun, 0, b"hello", complete=True),
+            draft.patch(later, 0, b"hello", complete=True, **wrong),
+            draft.create(b"hello", complete=True, **wrong),
+        ]
+        kept = draft.patch(draft.begin(5), 0, b"hello", complete=True, Content_Digest=digest_of(b"HELLO"))
+        for answer in refused:
+            assert answer.problem == (422, "digest-mismatch")
+            assert answer.headers.get("upload-complete") == (None if draft.number <= 5 else "?1")
+        assert kept.problem == (422, "digest-mismatch")
+        assert "upload-complete" not in kept.headers
 
     def test_it_may_be_said_with_the_last_bytes(self, draft: Draft) -> None:
         good = draft.begin()

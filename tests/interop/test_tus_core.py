@@ -174,6 +174,12 @@ class TestHead:
             assert answer.status == 404
             assert "upload-offset" not in answer.headers
 
+    @pytest.mark.parametrize("end", ["%0A", "%0D", "%20", "/", "%00"])
+    def test_an_id_with_something_behind_it_is_another_one(self, tus: TusClient, end: str) -> None:
+        upload = tus.create(5)
+        assert (tus.head(upload + end).status, tus.ask("DELETE", upload + end).status) == (404, 404)
+        assert tus.offset(upload) == 0
+
     def test_no_cache_keeps_the_answer(self, tus: TusClient) -> None:
         assert tus.head(tus.create(5)).headers["cache-control"] == "no-store"
         assert tus.head(tus.whole(b"a")).headers["cache-control"] == "no-store"

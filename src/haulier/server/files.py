@@ -5,7 +5,6 @@ Rule 1: it is an append upload like any other; who knows its address (by an idem
 Rule 2: the body is the whole file, so the digests of body and file are the same promise.
 """
 
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -13,7 +12,6 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
@@ -39,6 +37,7 @@ from haulier.server.inputs import idempotency_key
 from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
+from haulier.server.tails import add_tail_route
 from haulier.server.uploads import UploadRoutes
 
 PREFIX: Final = "/api/files/"
@@ -75,9 +74,7 @@ class FileRoutes:
 
     def install(self, app: FastAPI) -> None:
         """Add the route; its name may have slashes and line ends, so that those are refused in words."""
-        route = Route(PREFIX + "{filename:path}", self.put, methods=["PUT"])
-        route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
-        app.router.routes.append(route)
+        add_tail_route(app, PREFIX + "{filename:path}", self.put, methods=["PUT"])
 
     async def put(self, request: Request) -> Response:
         """Store a whole file."""

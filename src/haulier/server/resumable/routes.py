@@ -10,7 +10,8 @@ Source: draft-ietf-httpbis-resumable-upload; what its versions differ in is in `
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -27,6 +28,7 @@ from haulier.core.errors import (
     LengthExceeded,
     LengthInconsistent,
     OffsetMismatch,
+    RequestError,
     UploadBusy,
     UploadComplete,
     UploadGone,
@@ -56,6 +58,7 @@ from haulier.server.requests import note_upload, request_info
 from haulier.server.resumable.fields import read_filename, read_integer, write_limits
 from haulier.server.resumable.versions import MEDIA_TYPE, Version, version_of
 from haulier.server.services import Services
+from haulier.server.tails import add_tail_route
 from haulier.server.uploads import UploadRoutes
 
 PROTOCOL: Final = "resumable"
@@ -110,20 +113,18 @@ class ResumableRoutes:
 
     def install(self, app: FastAPI) -> None:
         """Add the routes. A PUT below the collection is a creation that names its file, as `curl -T` sends it."""
-        routes: dict[tuple[str, ...], dict[str, Handler]] = {
-            (RESUMABLE, f"{RESUMABLE}/"): {"OPTIONS": self.tell, "POST": self.create, "PUT": self.create},
-            (f"{RESUMABLE}/{{upload_id:path}}",): {
-                "DELETE": self.cancel,
-                "GET": self.answer,
-                "HEAD": self.offset,
-                "OPTIONS": self.tell,
-                "PATCH": self.append,
-                "PUT": self.create,
-            },
+        whole: dict[str, Handler] = {"OPTIONS": self.tell, "POST": self.create, "PUT": self.create}
+        for path in (RESUMABLE, f"{RESUMABLE}/"):
+            app.add_route(path, _dispatcher(whole), methods=list(whole), include_in_schema=False)
+        one: dict[str, Handler] = {
+            "DELETE": self.cancel,
+            "GET": self.answer,
+            "HEAD": self.offset,
+            "OPTIONS": self.tell,
+            "PATCH": self.append,
+            "PUT": self.create,
         }
-        for paths, handlers in routes.items():
-            for path in paths:
-                app.add_route(path, _dispatcher(handlers), methods=list(handlers), include_in_schema=False)
+        add_tail_route(app, f"{RESUMABLE}/{{upload_id:path}}", _dispatcher(one), methods=list(one))
 
     # --- what is possible ----------------------------------------------------------------------------
 
@@ -239,19 +240,41 @@ class ResumableRoutes:
 
         with self._services.metrics.receiving():
             try:
-                return await self._uploads.append(
-                    upload_id,
-                    delivery.offset,
-                    delivery.body,
-                    caller=caller_of(delivery.request),
-                    digests=delivery.digests,
-                    final=final,
-                    size=delivery.length,
-                    progressed=progressed if delivery.version.progress else None,
-                )
+                async with self._telling_end(delivery.request, delivery.version, upload_id):
+                    return await self._uploads.append(
+                        upload_id,
+                        delivery.offset,
+                        delivery.body,
+                        caller=caller_of(delivery.request),
+                        digests=delivery.digests,
+                        final=final,
+                        size=delivery.length,
+                        progressed=progressed if delivery.version.progress else None,
+                    )
             except LengthExceeded as error:
                 await self._require_unsaid(delivery, upload_id, error)
                 raise
+
+    @asynccontextmanager
+    async def _telling_end(
+        self, request: Request, version: Version, upload_id: SessionId
+    ) -> AsyncIterator[None]:
+        """Let a refusal say when it is one of the whole file: nothing that is sent could mend it.
+
+        Source: "Upload Append", server behavior: the answer of a completion MUST have `Upload-Complete: ?1`, "allowing
+        clients to identify whether a response, in particular error responses, is related to the resumable upload itself
+        or the processing".
+        """
+        try:
+            yield
+        except UploadGone:
+            raise  # it had ended before
+        except RequestError:
+            with suppress(HaulierError):  # who may not know of it any more hears the refusal only
+                state = await self._uploads.state(upload_id, caller=caller_of(request))
+                if version.tells_end and state.upload.status is SessionStatus.FAILED:
+                    request_info(request.scope).problem_headers |= version.tell_complete(True)
+            raise
 
     async def _require_unsaid(self, delivery: _Delivery, upload_id: SessionId, error: LengthExceeded) -> None:
         """End an upload whose sender has sent more than it said; one that the service bounds stays as it was.
@@ -356,7 +379,8 @@ class ResumableRoutes:
         caller = caller_of(request)
         state = await self._uploads.state(upload_id, caller=caller)
         size = state.upload.offset if state.upload.size is None else None
-        state = await self._uploads.finish(upload_id, caller=caller, digest=digest, size=size)
+        async with self._telling_end(request, version, upload_id):
+            state = await self._uploads.finish(upload_id, caller=caller, digest=digest, size=size)
         return await self._completed(request, version, state)
 
     async def _completed(self, request: Request, version: Version, state: UploadState) -> Response:

@@ -45,6 +45,8 @@ class Version:
     """The status of an append that was not the last one."""
     bare_questions: bool = False
     """Whether HEAD and DELETE must be refused when they have fields about the upload's state."""
+    tells_end: bool = True
+    """Whether a refusal of the whole file, which has come, has the field that says that it is complete."""
     forgets: bool = False
     """Whether what ended without a result is unknown: HEAD, PATCH and DELETE are answered with 404."""
 
@@ -80,6 +82,7 @@ _UNTIL_5: Final = {
     "lifetime": None,
     "appended": 201,
     "bare_questions": True,
+    "tells_end": False,
     "forgets": True,
 }
 _BY_NUMBER: Final = {  # each has to stand in `SPOKEN`, too: a test holds them together

@@ -42,6 +42,7 @@ from haulier.server.metadata import METADATA, describe, read_metadata
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
+from haulier.server.tails import add_tail_route
 from haulier.server.tus.checksums import ALGORITHMS, check_of, reads_trailers
 from haulier.server.tus.headers import (
     CONCAT,
@@ -82,9 +83,7 @@ class TusRoutes:
         """Add the routes; one for all methods, since the header may name another one than the request line."""
         for path in (TUS, f"{TUS}/"):
             app.add_route(path, self.collection, methods=["OPTIONS", "POST"], include_in_schema=False)
-        app.add_route(
-            f"{TUS}/{{upload_id:path}}", self.upload, methods=list(_METHODS), include_in_schema=False
-        )
+        add_tail_route(app, f"{TUS}/{{upload_id:path}}", self.upload, methods=_METHODS)
 
     async def collection(self, request: Request) -> Response:
         """Tell what is possible, or create an upload."""
