@@ -444,7 +444,8 @@ class Service:
         reasons = [str(ServiceStopping())] if self._stopping else []
         reasons += [f"{name} keeps failing; see the log" for name in self._background.dying()]
         looks: dict[str, Callable[[], Awaitable[object]]] = {
-            "the database does not answer": lambda: self._database.read(
+            # As a write: a database that can only be read takes no uploads.
+            "the database does not answer": lambda: self._database.write(
                 lambda tx: tx.capsules.exists("default")
             ),
             "the storage cannot be written": lambda: self._sink.check(1),

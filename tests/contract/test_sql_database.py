@@ -466,6 +466,22 @@ class TestGroups:
             )
 
 
+class TestAFileThatIsGone:
+    async def test_takes_no_rows_that_would_be_gone_with_it(
+        self, database: SqliteDatabase, path: Path
+    ) -> None:
+        await add_upload(database, upload("a"))
+        elsewhere = path.with_name("elsewhere.db")
+        await asyncio.to_thread(path.rename, elsewhere)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="removed or replaced"):
+                await add_upload(database, upload("b"))
+            await asyncio.to_thread(path.write_bytes, b"")  # another one takes its name
+        await asyncio.to_thread(elsewhere.replace, path)
+        await add_upload(database, upload("b"))
+        assert await see(database, "b") == upload("b")
+
+
 class TestBrokenConnections:
     async def test_a_broken_connection_is_replaced(self, database: SqliteDatabase) -> None:
         async def destroy(tx: Any) -> None:

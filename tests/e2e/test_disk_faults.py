@@ -197,7 +197,9 @@ class TestLockedDatabase:
                 assert refused.problem == (503, "storage-unavailable")
                 assert int(refused.headers["retry-after"]) >= 1
                 assert outsider.state(upload)["received"] == []
+                assert ready(outsider).status == 503
             assert outsider.put(upload, 0, CONTENT.range(0, CHUNK)).status == 204
+            assert ready(outsider).status == 200
 
 
 class TestReadOnlyDisk:
@@ -271,6 +273,21 @@ class TestVanishedDirectories:
         finished = outsider.finish(upload)
         assert finished.status == 200
         require_bytes(outsider, finished.json["id"], CONTENT)
+
+    def test_that_the_database_was_in_acknowledge_nothing_any_more(self, tmp_path: Path) -> None:
+        with serving(tmp_path / "data") as service:
+            outsider = Outsider(service.port)
+            elsewhere = service.data_dir.rename(tmp_path / "elsewhere")
+            assert upload_all(outsider).problem == (503, "storage-unavailable")
+            assert outsider.ask("PUT", "/api/files/short", body=b"short").problem == (
+                503,
+                "storage-unavailable",
+            )
+            assert ready(outsider).status == 503
+            shutil.rmtree(service.data_dir)
+            elsewhere.rename(service.data_dir)
+            assert ready(outsider).status == 200
+            assert upload_all(outsider).status == 201
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Rule 6: a read of a few rows costs less than the way to a thread. It runs at onc
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -146,12 +147,15 @@ class _Writer:
         self._gate = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._synchronous = ""
+        self._file: os.stat_result | None = None
+        """What the path led to when it was opened."""
         self._spare = Spare(path)
 
     def open(self) -> None:
         """Connect and start the thread."""
         with translated(self._path):
             self._connect()
+        self._file = self._path.stat()
         self._keep_spare()
         self._thread = threading.Thread(target=self._run, name="haulier-sql-writer", daemon=True)
         self._thread.start()
@@ -205,8 +209,10 @@ class _Writer:
     def _run_batch(self, batch: Sequence[_Job]) -> None:
         try:
             with translated(self._path):
-                connection = self._connect()
                 jobs = [(job, job.work) for job in batch if job.work is not None]
+                if jobs:
+                    self._require_file()
+                connection = self._connect()
                 if jobs:
                     self._run_jobs(connection, jobs)
                 if len(jobs) < len(batch):
@@ -215,6 +221,22 @@ class _Writer:
             self._connection = _usable(self._connection)
             for job in batch:
                 job.error = error
+
+    def _require_file(self) -> None:
+        """Check that rows still go into the file that has the name.
+
+        SQLite goes on with one that was removed or replaced, and all that was answered since is gone at the next start.
+
+        Raises:
+            StorageUnavailable
+        """
+        assert self._file is not None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._path.stat(), self._file):
+                return
+        raise StorageUnavailable(
+            f"{self._path} was removed or replaced while it was open; put it back, or restart the service"
+        )
 
     def _run_jobs(self, connection: sqlite3.Connection, jobs: Sequence[tuple[_Job, Work[Any]]]) -> None:
         self._set_synchronous(connection, "FULL" if any(job.durable for job, _ in jobs) else "NORMAL")
