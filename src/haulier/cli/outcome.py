@@ -81,6 +81,7 @@ async def do_each(
 
     Raises:
         PeerUnreachable: the service is gone; the others need not be tried.
+        BrokenPipeError: whoever reads our output has seen enough.
     """
     from haulier.engine.tasks import tasks
 
@@ -90,7 +91,7 @@ async def do_each(
         for item in queue:
             try:
                 await work(item)
-            except PeerUnreachable:
+            except (PeerUnreachable, BrokenPipeError):
                 raise
             except (HaulierError, OSError) as error:
                 tell(f"{named(item)}: {explain(error)}")

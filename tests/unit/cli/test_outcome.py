@@ -88,3 +88,14 @@ async def test_a_service_that_is_gone_ends_all() -> None:
 
     with pytest.raises(PeerUnreachable):
         await do_each(range(4), work, named=str, parallel=1)
+
+
+async def test_a_reader_who_has_seen_enough_is_no_failure_of_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def work(_: int) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        await do_each(range(4), work, named=str, parallel=1)
+    assert not capsys.readouterr().err
