@@ -100,7 +100,9 @@ HEAD   /errors/{slug}                             200      200    200    200    
 GET    /openapi.json                              200      200    200    200    200   200      200     200 200   200     200  200
 HEAD   /openapi.json                              200      200    200    200    200   200      200     200 200   200     200  200
 GET    /healthz                                   200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /healthz                                   200      200    200    200    200   200      200     200 200   200     200  200
 GET    /readyz                                    200      200    200    200    200   200      200     200 200   200     200  200
+HEAD   /readyz                                    200      200    200    200    200   200      200     200 200   200     200  200
 """
 
 OPEN_CALLERS: Final = {
@@ -189,7 +191,9 @@ HEAD   /errors/{slug}                           200  403     421       403     2
 GET    /openapi.json                            200  403     421       403     200
 HEAD   /openapi.json                            200  403     421       403     200
 GET    /healthz                                 200  200     200       200     200
+HEAD   /healthz                                 200  200     200       200     200
 GET    /readyz                                  200  200     200       200     200
+HEAD   /readyz                                  200  200     200       200     200
 """
 
 

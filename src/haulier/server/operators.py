@@ -34,6 +34,9 @@ class OperatorRoutes:
         app.add_api_route(
             "/readyz", self.ready, methods=["GET"], response_model=ReadyOut, operation_id="ready"
         )
+        # Probes of load balancers send HEAD. Not in the document: it is the same operation.
+        app.add_api_route("/healthz", self.health, methods=["HEAD"], include_in_schema=False)
+        app.add_api_route("/readyz", self.ready, methods=["HEAD"], include_in_schema=False)
         app.add_route("/metrics", self.metrics, methods=["GET"])
         app.add_api_route(
             "/api/operators/sessions",

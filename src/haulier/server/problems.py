@@ -526,7 +526,9 @@ class ProblemAnswers:
 def _as_ours(scope: Scope, error: Exception) -> Exception:
     """Translate the frameworks' own errors into the tree."""
     if isinstance(error, RequestValidationError):
-        return InvalidRequest(tuple(field_problems(error.errors())))
+        # FastAPI says first where a field is; a field may be called `path`, too.
+        located = ({**each, "loc": each["loc"][1:]} for each in error.errors())
+        return InvalidRequest(tuple(field_problems(located)))
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         return RouteNotFound(scope["path"])
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -537,8 +539,8 @@ def _as_ours(scope: Scope, error: Exception) -> Exception:
 def field_problems(errors: Iterable[Mapping[str, Any]]) -> Iterator[FieldProblem]:
     """Yield pydantic's findings in our words' shape: the field as the caller wrote it, and the reason."""
     for error in errors:
-        place = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
-        yield FieldProblem(".".join(place)[:256] or "body", _REASONS.get(error["type"], error["msg"]))
+        place = ".".join(map(str, error["loc"]))[:256]
+        yield FieldProblem(place or "body", _REASONS.get(error["type"], error["msg"]))
 
 
 def _allowed_methods(scope: Scope) -> list[str]:

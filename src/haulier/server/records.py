@@ -35,7 +35,8 @@ DEFAULT_LIMIT: Final = 50
 """What a person looks through."""
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
-Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+Text = Annotated[str | None, Query(max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
+"""Of a filter. One database takes no NUL, and another one takes it for the end, so that all rows fit."""
 EXTENSIONS: Final = {kind: extension for extension, kind in IMAGE_TYPES.items()}
 _DATE: Final = re.compile(r"[0-9]{4}-", re.ASCII)
 

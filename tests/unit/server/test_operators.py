@@ -25,6 +25,10 @@ class TestProbes:
         response = await client.get("/healthz")
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
+    async def test_probes_may_ask_by_head(self, client: httpx2.AsyncClient) -> None:
+        for path in ("/healthz", "/readyz"):
+            assert (await client.head(path)).status_code == 200
+
     async def test_readiness_tells_its_reasons(
         self, client: httpx2.AsyncClient, service: MemoryService
     ) -> None:
@@ -270,11 +274,12 @@ class TestOpenApi:
             f"{root}{path}" for root in ("/tus", "/resumable") for path in ("", "/", "/{upload_id:path}")
         }
         pages = {"/", "/page/{name}", "/errors/{slug}", "/openapi.json", *foreign}
+        probes = {"/metrics", "/healthz", "/readyz"}  # asked by HEAD they do the same
         routes = {
             (route.path.replace(":path", ""), method)
             for route in service.app().routes
             for method in route.methods
-            if route.path not in pages and (method != "HEAD" or route.path != "/metrics")
+            if route.path not in pages and (method != "HEAD" or route.path not in probes)
         }
         assert listed == routes
 

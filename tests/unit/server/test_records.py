@@ -87,6 +87,8 @@ class TestLists:
         ("query", "field"),
         [
             ("limit=0", "limit"),
+            ("name=%00", "name"),
+            ("path=a%00", "path"),
             ("limit=201", "limit"),
             ("limit=x", "limit"),
             ("cursor=x", "cursor"),

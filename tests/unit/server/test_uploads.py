@@ -138,6 +138,7 @@ class TestBegin:
             ({"filename": "a\u202eb", "size": 1}, "filename"),
             ({"filename": "a" * 65_536, "size": 1}, "filename"),
             ({"filename": "a", "size": 1, "path": "/etc"}, "path"),
+            ({"filename": "a", "size": 1, "path": 5}, "path"),
             ({"filename": "a", "size": 1, "path": "a/../b"}, "path"),
             ({"filename": "a", "size": 1, "path": "a" * 4097}, "path"),
             ({"filename": "a", "size": 1, "mode": "parallel"}, "mode"),
