@@ -71,6 +71,11 @@ export class Unreachable extends Error {
   override readonly name = "Unreachable";
 }
 
+/** The browser cannot read what is to be sent: the file was changed, moved or removed since it was chosen. */
+export class Unreadable extends Error {
+  override readonly name = "Unreadable";
+}
+
 export interface Options {
   method?: string;
   query?: Record<string, string | number | boolean | null | undefined>;
@@ -108,7 +113,16 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
     clearTimeout(timer);
   }
   if (!answer.ok) throw problemOf(answer.status, text, answer.headers.get("Retry-After"));
-  return (text === "" ? undefined : JSON.parse(text)) as T;
+  return (text === "" ? undefined : parsed(text)) as T;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Not the service: a network that wants a sign-in of its own answers everything, with pages.
+    throw new Unreachable("something else answered");
+  }
 }
 
 /** The address of a path of the API; what is empty or null is left out of the query. */

@@ -5,8 +5,9 @@
  * Rule 2: where there are no locks (plain http names) each visible tab has its own stream.
  * Rule 3: after `gap` a list is read anew: something may have happened that no event tells. What happens to records is
  *         told from where a stream was before it broke, what happens to transfers only from then on.
+ * Rule 4: a stream says something four times a minute; one that does not is given up for another one.
  */
-import { BASE } from "./api";
+import { address, BASE, SILENCE_MS } from "./api";
 import type { Transfer } from "./transfers/view";
 
 /** What happened to a record; see `GET /api/events` of the service. */
@@ -20,7 +21,9 @@ export type Message =
   | { type: "transfer"; transfer: Transfer }
   | { type: "transferGone"; id: string }
   | { type: "gap"; of: "records" | "transfers" }
-  | { type: "connected"; connected: boolean };
+  | { type: "connected"; connected: boolean }
+  /** The service let this tab have no stream; it is asked for again. */
+  | { type: "refused" };
 
 type Listener = (message: Message) => void;
 
@@ -44,6 +47,7 @@ export class Live {
   readonly #listeners = new Set<Listener>();
   readonly #others = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
   #source: EventSource | null = null;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   /** Whether this tab is to have a stream of its own. */
   #wanted = (): boolean => true;
 
@@ -75,43 +79,62 @@ export class Live {
 
   #open(): void {
     if (this.#source) return;
-    const source = new EventSource(new URL("api/events", BASE));
+    const source = new EventSource(address("api/events", { beat: true }));
     this.#source = source;
+    const on = (name: string, job: (data: string) => void): void =>
+      source.addEventListener(name, (event: MessageEvent<string>) => {
+        this.#heard(source);
+        job(event.data);
+      });
     let first = true;
-    source.addEventListener("open", () => this.#share({ type: "connected", connected: true }));
-    source.addEventListener("ready", () => {
+    on("open", () => this.#share({ type: "connected", connected: true }));
+    on("beat", () => undefined);
+    on("ready", () => {
       if (first) this.#share({ type: "gap", of: "records" });
       this.#share({ type: "gap", of: "transfers" });
       first = false;
     });
-    source.addEventListener("reset", () => {
+    on("reset", () => {
       this.#share({ type: "gap", of: "records" });
       this.#share({ type: "gap", of: "transfers" });
     });
-    for (const name of RECORD_EVENTS) {
-      source.addEventListener(`record.${name}`, (event: MessageEvent<string>) =>
-        this.#share({ type: "record", event: JSON.parse(event.data) as RecordEvent }),
+    for (const name of RECORD_EVENTS)
+      on(`record.${name}`, (data) => this.#share({ type: "record", event: JSON.parse(data) as RecordEvent }));
+    for (const name of ["changed", "progress"])
+      on(`transfer.${name}`, (data) =>
+        this.#share({ type: "transfer", transfer: JSON.parse(data) as Transfer }),
       );
-    }
-    for (const name of ["changed", "progress"]) {
-      source.addEventListener(`transfer.${name}`, (event: MessageEvent<string>) =>
-        this.#share({ type: "transfer", transfer: JSON.parse(event.data) as Transfer }),
-      );
-    }
-    source.addEventListener("transfer.removed", (event: MessageEvent<string>) =>
-      this.#share({ type: "transferGone", id: (JSON.parse(event.data) as { id: string }).id }),
+    on("transfer.removed", (data) =>
+      this.#share({ type: "transferGone", id: (JSON.parse(data) as { id: string }).id }),
     );
     source.addEventListener("error", () => this.#failed(source));
+    this.#heard(source);
+  }
+
+  /** A stream that is silent for longer than the service ever is has died without a word; another one is opened. */
+  #heard(source: EventSource): void {
+    clearTimeout(this.#silence);
+    if (source !== this.#source) return;
+    this.#silence = setTimeout(() => {
+      this.#share({ type: "connected", connected: false });
+      this.#close();
+      this.#follow();
+    }, SILENCE_MS);
   }
 
   #failed(source: EventSource): void {
     this.#share({ type: "connected", connected: false });
-    if (source.readyState !== EventSource.CLOSED) return;
-    this.#source = null;
+    if (source.readyState !== EventSource.CLOSED) {
+      this.#heard(source);
+      return;
+    }
+    this.#close();
+    this.#tell({ type: "refused" });
     setTimeout(() => this.#follow(), AGAIN_MS);
   }
 
   #close(): void {
+    clearTimeout(this.#silence);
     this.#source?.close();
     this.#source = null;
   }

@@ -1,23 +1,25 @@
 /** The page: its frame, its views, and which of them is shown. */
 import "./style.css";
-import { h } from "./dom";
+import type { Problem, Unreachable } from "./api";
+import { h, type Child } from "./dom";
 import { makeFilesView } from "./files/view";
 import { Live } from "./live";
-import { enter, isGuest, offerSignIn, personOf, signOut, type Session } from "./session";
+import { persistently } from "./patience";
+import { enter, enterAgain, isGuest, offerSignIn, personOf, signOut, type Session } from "./session";
 import { makeTransfersView } from "./transfers/view";
 import { toast, toasts } from "./toasts";
 import { makeUploadView } from "./upload/view";
 import { sentence } from "./words";
 
 async function start(): Promise<void> {
-  const session = await enter();
+  const session = await persistently(enter, new AbortController().signal, tellWaiting);
   const live = new Live();
   const upload = await makeUploadView(session);
   const views = new Map([
     ["upload", upload.element],
     ["files", makeFilesView(live, session)],
   ]);
-  const transfers = session.scope === "operator" ? await makeTransfersView(live) : null;
+  const transfers = session.scope === "operator" ? await makeTransfersView(live, tellWaiting) : null;
   if (transfers) views.set("transfers", transfers);
   const links = new Map([...views.keys()].map((name) => [name, h("a", { href: `#${name}` }, title(name))]));
   const progress = h("span", { class: "progress", "aria-hidden": "true" });
@@ -46,7 +48,20 @@ async function start(): Promise<void> {
   };
   addEventListener("hashchange", show);
   show();
+  live.listen((message) => {
+    // Perhaps the sign-in is over; when there is no answer the stream is tried again all the same.
+    if (message.type === "refused") void enterAgain().catch(() => undefined);
+  });
   live.start();
+}
+
+/** While there is no page yet: what it waits for. */
+function tellWaiting(because: Problem | Unreachable | null): void {
+  if (because) page().replaceChildren(notice(h("p", { role: "status" }, sentence(because))));
+}
+
+function notice(...children: Child[]): HTMLElement {
+  return h("main", { class: "failed" }, h("h1", {}, "Haulier"), ...children);
 }
 
 function page(): HTMLElement {
@@ -86,7 +101,5 @@ async function begin(): Promise<void> {
 
 start().catch((error: unknown) => {
   const again = h("button", { type: "button", onclick: () => location.reload() }, "Try again");
-  page().replaceChildren(
-    h("main", { class: "failed" }, h("h1", {}, "Haulier"), h("p", { role: "alert" }, sentence(error)), again),
-  );
+  page().replaceChildren(notice(h("p", { role: "alert" }, sentence(error)), again));
 });

@@ -22,12 +22,42 @@ export function isGuest(session: Session): boolean {
 
 /** Return who is here; where the service lets nobody in without a name, ask for the token until it is a good one. */
 export async function enter(): Promise<Session> {
+  here = await look();
+  return here;
+}
+
+async function look(): Promise<Session> {
   try {
     return await call<Session>("api/session");
   } catch (error) {
     if (!isUnknown(error)) throw error;
   }
   return requireSignIn();
+}
+
+/** For whom the page was made. */
+let here: Session | null = null;
+
+/** Look who is here now, and ask where the sign-in is over; then the page goes on, or is made anew for another person.
+ *
+ * What is being sent goes on meanwhile, with tokens of its own.
+ */
+export async function enterAgain(): Promise<void> {
+  const now = await look();
+  if (now.owner === here?.owner) return;
+  location.reload();
+  await new Promise(() => undefined);
+}
+
+/** Do what needs a sign-in; where it is over ask, and do it then. */
+export async function whileKnown<T>(job: () => Promise<T>): Promise<T> {
+  try {
+    return await job();
+  } catch (error) {
+    if (!isUnknown(error)) throw error;
+  }
+  await enterAgain();
+  return job();
 }
 
 export function isUnknown(error: unknown): boolean {
@@ -56,7 +86,7 @@ export async function offerSignIn(): Promise<Session | null> {
 }
 
 /** Ask for a token until there is a good one; also where it was offered just now, and that is declined. */
-export async function requireSignIn(): Promise<Session> {
+async function requireSignIn(): Promise<Session> {
   for (;;) {
     try {
       return await signIn({ mayClose: false });

@@ -21,6 +21,9 @@ from haulier.server.schemas import StateOut
 
 KEEP_ALIVE_S: Final = 15.0
 """A comment goes out that often: the standard's own advice against proxies that cut silent connections."""
+COMMENT: Final = ": still here\n\n"
+BEAT: Final = "event: beat\ndata: {}\n\n"
+"""The same for `EventSource`, which shows no comments to its page."""
 BEATS: Final = 240
 """Comments after which a stream ends, an hour: whoever comes back is asked again who it is."""
 STUCK_S: Final = 60.0
@@ -47,12 +50,17 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, messages: AsyncGenerator[Message, None], *, sleep: Callable[[float], Awaitable[None]]
+        self,
+        messages: AsyncGenerator[Message, None],
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        alive: str = COMMENT,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._messages = messages
         self._sleep = sleep
+        self._alive = alive
         self._id: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
@@ -85,7 +93,7 @@ class EventStream(Response):
     async def _keep_alive(self, send: Send) -> None:
         for _ in range(BEATS):
             await self._sleep(KEEP_ALIVE_S)
-            await _send(send, f"{self._id_line(self._id)}: still here\n\n")
+            await _send(send, self._id_line(self._id) + self._alive)
         raise _Over
 
     def _id_line(self, of: str | None) -> str:

@@ -18,7 +18,7 @@ from haulier.core.instants import iso_time
 from haulier.engine.outbox import FeedQuery, Step
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
-from haulier.server.events import EventStream, Message, merged
+from haulier.server.events import BEAT, COMMENT, EventStream, Message, merged
 from haulier.server.inputs import flag
 from haulier.server.services import Services
 from haulier.server.transfers import transfer_messages
@@ -54,7 +54,8 @@ class FeedRoutes:
         messages = _messages(first, steps, base_url(request.scope))
         if caller.operator and self._services.transfers is not None:
             messages = merged(messages, transfer_messages(self._services.transfers))
-        return EventStream(messages, sleep=self._services.clock.sleep)
+        alive = BEAT if flag(request, "beat") else COMMENT
+        return EventStream(messages, sleep=self._services.clock.sleep, alive=alive)
 
 
 async def _messages(first: Step, steps: AsyncGenerator[Step, None], base: str) -> AsyncGenerator[Message]:

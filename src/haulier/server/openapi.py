@@ -242,6 +242,7 @@ _RAW: Final[Mapping[tuple[str, str], Json]] = {
             _parameter(
                 "follow", "query", {"type": "boolean"}, False, "false: end when there is nothing more"
             ),
+            _parameter("beat", "query", {"type": "boolean"}, True, "`beat` events in place of comments"),
             _parameter("Last-Event-ID", "header", {"type": "string"}, "0-17", "Where the reader was before"),
         ],
         {

@@ -112,6 +112,19 @@ async def test_who_is_told_nothing_still_comes_back_to_where_it_was() -> None:
         await running
 
 
+async def test_who_cannot_see_comments_is_told_by_events_that_the_stream_lives() -> None:
+    async def nap(_: float) -> None:
+        await asyncio.sleep(0)
+
+    wire = Wire()
+    async with asyncio.TaskGroup() as group:
+        stream = EventStream(endless(), sleep=nap, alive=events.BEAT)
+        running = group.create_task(stream({}, wire.receive, wire.send))
+        await wire.wait_for("id: 0-7\nevent: beat\ndata: {}\n\nevent: beat\ndata: {}\n\n")
+        wire.left.set()
+        await running
+
+
 async def test_an_old_stream_ends_so_that_its_reader_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "BEATS", 2)
 

@@ -4,10 +4,11 @@
  * For operators, and only where the service has a queue: elsewhere there is no such view.
  */
 import "./style.css";
-import { call, Problem, type Page } from "../api";
+import { call, Problem, type Options, type Page } from "../api";
 import { h } from "../dom";
 import { duration, size } from "../format";
 import type { Live } from "../live";
+import { persistently, type OnWait } from "../patience";
 import { toast } from "../toasts";
 import { sentence } from "../words";
 
@@ -33,8 +34,10 @@ type Wish = "pause" | "resume" | "bump" | "cancel" | "retry";
 
 /** How often the list is read while it is seen: the stream of events tells nothing of a node's transfers. */
 const LOOK_MS = 3000;
-/** The newest so many; the largest page that the service gives. */
-const SHOWN = 200;
+/** The largest page that the service gives; of those that ended so many are shown. */
+const PAGE = 200;
+/** Of those that have not ended all are shown, since the oldest run first; but a page has its limits too. */
+const LIVE_PAGES = 5;
 const PHASES: Readonly<Record<string, string>> = {
   queued: "waiting",
   requested: "starting",
@@ -47,22 +50,29 @@ const PHASES: Readonly<Record<string, string>> = {
 };
 
 /** The view; null where this service, or whoever is here, has none. */
-export async function makeTransfersView(live: Live): Promise<HTMLElement | null> {
-  try {
-    await call("api/transfers", { query: { limit: 1 } });
-  } catch (error) {
-    if (error instanceof Problem) return null;
-    throw error;
-  }
+export async function makeTransfersView(live: Live, onWait: OnWait): Promise<HTMLElement | null> {
+  if (!(await persistently(hasQueue, new AbortController().signal, onWait))) return null;
   const view = new TransfersView();
   live.listen((message) => {
     if (message.type === "gap" && message.of === "transfers") void view.reload();
     if (message.type === "transfer") view.take(message.transfer);
     if (message.type === "transferGone") view.drop(message.id);
   });
-  await view.reload();
+  void view.reload();
   setInterval(() => void view.look(), LOOK_MS);
   return view.element;
+}
+
+async function hasQueue(): Promise<boolean> {
+  try {
+    await call("api/transfers", { query: { limit: 1 } });
+    return true;
+  } catch (error) {
+    // A service without a queue says that its journal is not available, and never will be.
+    const without = error instanceof Problem && (!error.passing || error.slug === "storage-unavailable");
+    if (!without) throw error;
+    return false;
+  }
 }
 
 class TransfersView {
@@ -70,13 +80,15 @@ class TransfersView {
   readonly #list = h("ul", { class: "transfers", "aria-label": "Transfers" });
   readonly #note = h(
     "p",
-    { class: "note", role: "status" },
+    { class: "note", role: "status", hidden: true },
     "Nothing is being sent. Queue files with haulier push.",
   );
   readonly #rows = new Map<string, TransferRow>();
   /** Those that were heard of since the list was asked for; what it says of them may be older. */
   readonly #heard = new Set<string>();
   #reads = 0;
+  /** Looks that are not answered yet: where answers take long they would pile up, and each drop the one before. */
+  #underWay = 0;
 
   constructor() {
     this.element = h(
@@ -90,7 +102,7 @@ class TransfersView {
 
   /** Read the list where somebody sees it. That the service is away is told elsewhere. */
   async look(): Promise<void> {
-    if (this.element.hidden || document.hidden) return;
+    if (this.element.hidden || document.hidden || this.#underWay > 0) return;
     await this.#read().catch(() => undefined);
   }
 
@@ -98,16 +110,24 @@ class TransfersView {
     await this.#read().catch((error: unknown) => toast(sentence(error)));
   }
 
-  /** Read the list; the rows of what is still there stay, with the focus that one of them may have. */
   async #read(): Promise<void> {
+    this.#underWay += 1;
+    await this.#readOnce().finally(() => (this.#underWay -= 1));
+  }
+
+  /** Read the list; the rows of what is still there stay, with the focus that one of them may have. */
+  async #readOnce(): Promise<void> {
     this.#reads += 1;
     const read = this.#reads;
     this.#heard.clear();
-    const { items } = await call<Page<Transfer>>("api/transfers", { query: { limit: SHOWN } });
+    const { items, whole } = await readList();
     if (read !== this.#reads) return;
     const there = new Set(items.map(({ id }) => id));
-    for (const id of this.#rows.keys()) if (!there.has(id) && !this.#heard.has(id)) this.drop(id);
+    for (const [id, row] of this.#rows) {
+      if (!there.has(id) && !this.#heard.has(id) && (whole || row.ended)) this.drop(id);
+    }
     for (const transfer of items.reverse()) if (!this.#heard.has(transfer.id)) this.#show(transfer);
+    this.#tell();
   }
 
   /** Show a transfer as it is now; new ones come first. */
@@ -150,9 +170,28 @@ class TransfersView {
   }
 }
 
+/** Those that have not ended, then the newest of those that have; not whole where there are more of the former. */
+async function readList(): Promise<{ items: Transfer[]; whole: boolean }> {
+  const found = new Map<string, Transfer>();
+  let next: string | null = null;
+  // In this order: what ends meanwhile is in both.
+  for (let page = 0; page === 0 || (next !== null && page < LIVE_PAGES); page += 1) {
+    next = await readPage(found, { live: true, cursor: next });
+  }
+  await readPage(found, { live: false });
+  return { items: [...found.values()], whole: next === null };
+}
+
+async function readPage(found: Map<string, Transfer>, query: Options["query"]): Promise<string | null> {
+  const { items, next } = await call<Page<Transfer>>("api/transfers", { query: { limit: PAGE, ...query } });
+  for (const transfer of items) found.set(transfer.id, transfer);
+  return next;
+}
+
 /** One transfer; its elements stay, so that a button keeps the focus while numbers change. */
 class TransferRow {
   readonly element: HTMLLIElement;
+  ended = false;
   readonly #bar = h("progress", {});
   readonly #state = h("span", { class: "badge" });
   readonly #numbers = h("span", { class: "numbers" });
@@ -191,6 +230,7 @@ class TransferRow {
 
   show(transfer: Transfer): void {
     const { outcome, phase } = transfer;
+    this.ended = outcome !== null;
     this.#bar.max = Math.max(transfer.size ?? 1, 1);
     this.#bar.value = outcome === "succeeded" ? this.#bar.max : transfer.bytes;
     this.#state.textContent = outcome ?? PHASES[phase] ?? phase;

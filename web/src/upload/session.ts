@@ -7,8 +7,18 @@
  * Rule 4: only a session whose time is over, or that nobody knows, is begun anew by itself. One that was refused or ended
  *         by somebody stays ended, and its reason is shown.
  */
-import { call, Problem, problemOf, address, SILENCE_MS, Unreachable, type FileRecord } from "../api";
-import { patience, pause, type Turns } from "./waiting";
+import {
+  address,
+  call,
+  Problem,
+  problemOf,
+  SILENCE_MS,
+  Unreachable,
+  Unreadable,
+  type FileRecord,
+} from "../api";
+import { persistently, type OnWait } from "../patience";
+import type { Turns } from "./waiting";
 
 /** What is kept of a session, with the file. */
 export interface Ticket {
@@ -85,9 +95,6 @@ export function isForgotten(error: unknown): boolean {
   const expired = error.slug === "upload-gone" && error.members["upload_status"] === "expired";
   return expired || error.slug === "upload-not-found";
 }
-
-/** Told while nobody answers, and again (with null) when somebody does. */
-export type OnWait = (because: Problem | Unreachable | null) => void;
 
 export interface Sending {
   /** Turns of all uploads of this page together. */
@@ -210,6 +217,8 @@ class Chunks {
     } catch (error) {
       this.#onTheirWay.delete(index);
       this.#tell();
+      // To a browser both are one: a network that is away, and a file that is not what it was.
+      if (error instanceof Unreachable && !(await isReadable(part))) throw new Unreadable();
       throw error;
     }
   }
@@ -218,6 +227,15 @@ class Chunks {
     let bytes = this.#arrived;
     for (const sent of this.#onTheirWay.values()) bytes += sent;
     this.sending.onProgress(bytes);
+  }
+}
+
+async function isReadable(part: Blob): Promise<boolean> {
+  try {
+    await part.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -253,22 +271,6 @@ function putBytes(
     signal.addEventListener("abort", stop);
     request.send(body);
   });
-}
-
-/** Try until there is an answer that stands; see rule 3. */
-async function persistently<T>(attempt: () => Promise<T>, signal: AbortSignal, onWait: OnWait): Promise<T> {
-  for (let tries = 0; ; tries += 1) {
-    try {
-      const answer = await attempt();
-      if (tries > 0) onWait(null);
-      return answer;
-    } catch (error) {
-      const passing = error instanceof Unreachable || (error instanceof Problem && error.passing);
-      if (!passing) throw error;
-      onWait(error);
-      await pause(patience(tries, error instanceof Problem ? error.retryAfter : null), signal);
-    }
-  }
 }
 
 function authorization(ticket: Ticket): Record<string, string> {

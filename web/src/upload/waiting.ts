@@ -1,4 +1,4 @@
-/** Waiting that a signal ends: for a turn, for time, for the network. */
+/** Waiting for a turn, and behind a door. */
 
 /** Lets a bounded number of jobs run at once, first come, first served. */
 export class Turns {
@@ -39,26 +39,4 @@ export class Door {
   passed(): Promise<void> {
     return this.#opened;
   }
-}
-
-/** Wait so long, or until the browser says that the network is back; throws the reason of the signal. */
-export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      removeEventListener("online", end);
-      signal.removeEventListener("abort", end);
-      if (signal.aborted) reject(signal.reason as Error);
-      else resolve();
-    };
-    const timer = setTimeout(end, milliseconds);
-    addEventListener("online", end);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
-}
-
-/** How long to wait before the nth try (from 0): half a second, then twice as long each time, up to ten seconds. */
-export function patience(tries: number, retryAfter: number | null): number {
-  return Math.max(Math.min(500 * 2 ** Math.min(tries, 10), 10_000), (retryAfter ?? 0) * 1000);
 }

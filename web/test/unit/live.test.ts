@@ -106,6 +106,41 @@ test("transfers are read anew each time a stream comes back, records only when i
   expect(gaps()).toEqual(["records", "transfers"]);
 });
 
+test("a stream on which nothing comes for a minute is given up for another one, and lists are read anew", async () => {
+  const heard = await listen();
+  Source.all[0]?.tell("ready");
+  vi.advanceTimersByTime(50_000);
+  Source.all[0]?.tell("beat");
+  vi.advanceTimersByTime(50_000);
+  expect(Source.all.length).toBe(1);
+  heard.length = 0;
+  vi.advanceTimersByTime(10_000);
+  expect([Source.all.length, Source.all[0]?.readyState]).toEqual([2, Source.CLOSED]);
+  Source.all[1]?.tell("open");
+  Source.all[1]?.tell("ready");
+  expect(heard).toEqual([
+    { type: "connected", connected: false },
+    { type: "connected", connected: true },
+    { type: "gap", of: "records" },
+    { type: "gap", of: "transfers" },
+  ]);
+});
+
+test("a stream that the browser opens again is left to the browser, and to its place", async () => {
+  await listen();
+  for (let seconds = 0; seconds < 300; seconds += 3) {
+    Source.all[0]?.dispatchEvent(new Event("error"));
+    vi.advanceTimersByTime(3000);
+  }
+  expect(Source.all.length).toBe(1);
+});
+
+test("who is refused a stream is told, for a sign-in may be over", async () => {
+  const heard = await listen();
+  Source.all[0]?.refuse();
+  expect(heard).toEqual([{ type: "connected", connected: false }, { type: "refused" }]);
+});
+
 test("pages of two services below one name have streams of their own", async () => {
   const locks: string[] = [];
   vi.stubGlobal("navigator", { locks: { request: (name: string) => (locks.push(name), Promise.resolve()) } });
