@@ -1,9 +1,11 @@
 /** The records that the Files view knows: pages of the service's list, kept right by events.
  *
  * Rule 1: newest first, as the service lists them; a record is there once.
- * Rule 2: whether a record fits the filters is the service's to say: what changed is asked for, never guessed.
+ * Rule 2: what is asked for is asked for until it comes: whoever sees the list need not know that a call failed.
+ * Rule 3: whether a record fits the filters is the service's to say: what changed is asked for, never guessed.
  */
 import { call, Problem, type FileRecord, type Page } from "../api";
+import { persistently, type OnWait } from "../patience";
 
 export type Filters = Record<string, string>;
 
@@ -12,17 +14,26 @@ const PAGE = 200;
 /** Up to so many changed records are asked for one by one; more cost less as pages. */
 const ONE_BY_ONE = 8;
 
+/** The list that this belonged to is not there any more. */
+class Superseded extends Error {}
+
 export class Rows {
   items: FileRecord[] = [];
   readonly #byId = new Map<string, FileRecord>();
   #next: string | null = null;
+  /** The list from its beginning, while it comes. */
+  #reading: Promise<void> | null = null;
   /** The next page of this list, while it comes. */
   #loading: Promise<void> | null = null;
   #filters: Filters = {};
-  /** Grows with each new list, and when one is begun, so that answers for an older one are dropped. */
-  #list = 0;
+  /** Ends what is on its way for this list, when another one is begun or there. */
+  #list = new AbortController();
 
-  constructor(private readonly changed: () => void) {}
+  /** `onWait` is told while the service is away. */
+  constructor(
+    private readonly changed: () => void,
+    private readonly onWait: OnWait = () => undefined,
+  ) {}
 
   /** Whether there are more than are here. */
   get hasMore(): boolean {
@@ -34,27 +45,34 @@ export class Rows {
   }
 
   /** Read the list from its beginning. */
-  async reload(filters: Filters): Promise<void> {
-    this.#filters = filters;
-    await this.#read(1);
+  reload(filters: Filters): Promise<void> {
+    return this.#read(filters, 1);
   }
 
   /** Read all anew that is here, so that whoever reads far below stays there. */
-  #readAgain(): Promise<void> {
-    return this.#read(this.items.length);
+  readAgain(): Promise<void> {
+    return this.#read(this.#filters, this.items.length);
   }
 
-  async #read(atLeast: number): Promise<void> {
-    const list = this.#begin();
+  #read(filters: Filters, atLeast: number): Promise<void> {
+    const signal = this.#begin();
+    const reading = unlessSuperseded(this.#readPages(filters, atLeast, signal)).finally(() => {
+      if (this.#reading === reading) this.#reading = null;
+    });
+    this.#reading = reading;
+    return reading;
+  }
+
+  async #readPages(filters: Filters, atLeast: number, signal: AbortSignal): Promise<void> {
     const items: FileRecord[] = [];
     let next: string | null = null;
     do {
-      const page = await this.#page(next);
-      if (list !== this.#list) return;
+      const page = await this.#page(filters, next, signal);
       items.push(...page.items);
       next = page.next;
     } while (next !== null && items.length < atLeast);
     this.#begin();
+    this.#filters = filters;
     this.#byId.clear();
     this.items = [];
     this.#next = next;
@@ -63,32 +81,53 @@ export class Rows {
   }
 
   /** What is still on its way, a next page too, belongs to what was here before. */
-  #begin(): number {
+  #begin(): AbortSignal {
     this.#loading = null;
-    this.#list += 1;
-    return this.#list;
+    this.#list.abort(new Superseded());
+    this.#list = new AbortController();
+    return this.#list.signal;
   }
 
   /** Read the next page; whoever asks while it comes waits for the same one. */
   more(): Promise<void> {
     if (this.#next === null) return Promise.resolve();
-    this.#loading ??= this.#readMore(this.#next);
+    this.#loading ??= unlessSuperseded(this.#readMore(this.#next, this.#list.signal));
     return this.#loading;
   }
 
   /** Bring what happened to these records into the list. */
   async refresh(ids: readonly string[]): Promise<void> {
-    if (Object.keys(this.#filters).length > 0) return this.#readAgain();
-    const list = this.#list;
-    const head = ids.length > ONE_BY_ONE ? (await this.#page(null)).items : [];
-    const others = ids.filter((id) => !head.some((record) => record.id === id));
-    if (others.length > ONE_BY_ONE) return this.#readAgain();
-    const found = await Promise.all(others.map((id) => recordOf(id)));
-    if (list !== this.#list) return;
-    const there = found.filter((record) => record !== null);
-    const gone = others.filter((id) => !there.some((record) => record.id === id));
-    this.#take([...head, ...there], new Set(gone));
-    this.changed();
+    for (let done = false; !done;) {
+      // What was asked for before may be from before it happened, and would come in its place.
+      await Promise.allSettled([this.#reading, this.#loading]);
+      done = await this.#bring(ids);
+    }
+  }
+
+  /** Whether the list is still the one that they were brought into. */
+  async #bring(ids: readonly string[]): Promise<boolean> {
+    if (Object.keys(this.#filters).length > 0) {
+      await this.readAgain();
+      return true;
+    }
+    const { signal } = this.#list;
+    try {
+      const head = ids.length > ONE_BY_ONE ? (await this.#page(this.#filters, null, signal)).items : [];
+      const others = ids.filter((id) => !head.some((record) => record.id === id));
+      if (others.length > ONE_BY_ONE) {
+        await this.readAgain();
+        return true;
+      }
+      const found = await Promise.all(others.map((id) => this.#ask(() => recordOf(id), signal)));
+      const there = found.filter((record) => record !== null);
+      const gone = others.filter((id) => !there.some((record) => record.id === id));
+      this.#take([...head, ...there], new Set(gone));
+      this.changed();
+      return true;
+    } catch (error) {
+      if (error instanceof Superseded) return false;
+      throw error;
+    }
   }
 
   /** Take records out at once; the service is told by whoever calls. */
@@ -97,19 +136,25 @@ export class Rows {
     this.changed();
   }
 
-  async #readMore(cursor: string): Promise<void> {
-    const list = this.#list;
-    const page = await this.#page(cursor).finally(() => {
-      if (list === this.#list) this.#loading = null;
+  async #readMore(cursor: string, signal: AbortSignal): Promise<void> {
+    const page = await this.#page(this.#filters, cursor, signal).finally(() => {
+      if (!signal.aborted) this.#loading = null;
     });
-    if (list !== this.#list) return;
     this.#next = page.next;
     this.#append(page.items);
     this.changed();
   }
 
-  #page(cursor: string | null): Promise<Page<FileRecord>> {
-    return call("api/records", { query: { ...this.#filters, limit: PAGE, cursor } });
+  #page(filters: Filters, cursor: string | null, signal: AbortSignal): Promise<Page<FileRecord>> {
+    const query = { ...filters, limit: PAGE, cursor };
+    return this.#ask(() => call("api/records", { query, signal }), signal);
+  }
+
+  /** Ask until there is an answer; throws Superseded where nobody needs it any more. */
+  async #ask<T>(question: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const answer = await persistently(question, signal, this.onWait);
+    signal.throwIfAborted();
+    return answer;
   }
 
   #append(records: FileRecord[]): void {
@@ -134,6 +179,14 @@ export class Rows {
     }
     const kept = this.items.flatMap((record) => this.#byId.get(record.id) ?? []);
     this.items = added.length > 0 ? [...added, ...kept].sort(newestFirst) : kept;
+  }
+}
+
+async function unlessSuperseded(reading: Promise<void>): Promise<void> {
+  try {
+    await reading;
+  } catch (error) {
+    if (!(error instanceof Superseded)) throw error;
   }
 }
 

@@ -1,9 +1,9 @@
 /** The Files view: what arrived, as it is now. */
 import "./style.css";
-import { call, type FileRecord } from "../api";
+import { call, type FileRecord, type Problem, type Unreachable } from "../api";
 import { h } from "../dom";
 import type { Live } from "../live";
-import { isUnknown, requireSignIn, type Session } from "../session";
+import { whileKnown, type Session } from "../session";
 import { toast } from "../toasts";
 import { sentence } from "../words";
 import { Drawer } from "./drawer";
@@ -18,7 +18,7 @@ const GATHER_MS = 150;
 export function makeFilesView(live: Live, session: Session): HTMLElement {
   const view = new FilesView(session);
   live.listen((message) => {
-    if (message.type === "gap" && message.of === "records") void view.reload();
+    if (message.type === "gap" && message.of === "records") void view.readAgain();
     if (message.type === "record") view.heard(message.event.record);
   });
   void view.reload();
@@ -27,7 +27,10 @@ export function makeFilesView(live: Live, session: Session): HTMLElement {
 
 class FilesView {
   readonly element: HTMLElement;
-  readonly #rows = new Rows(() => this.#draw());
+  readonly #rows = new Rows(
+    () => this.#draw(),
+    (because) => this.#wait(because),
+  );
   readonly #table = new Table({
     open: (record) => this.#drawer.open(record),
     delete: (record) => void this.#delete(record),
@@ -37,6 +40,7 @@ class FilesView {
   readonly #drawer = new Drawer({ delete: (record) => void this.#delete(record) });
   readonly #filters: ReturnType<typeof makeFilters>;
   readonly #note = h("p", { class: "note", role: "status" });
+  readonly #waiting = h("p", { class: "waiting", role: "status", hidden: true });
   readonly #heard = new Set<string>();
   #gathering = 0;
   #loaded = false;
@@ -49,6 +53,7 @@ class FilesView {
       h("h1", {}, "Files"),
       this.#filters.element,
       makeExport(() => this.#filters.current()),
+      this.#waiting,
       this.#note,
       this.#table.element,
       this.#drawer.element,
@@ -59,7 +64,14 @@ class FilesView {
     await this.#try(() => this.#rows.reload(this.#filters.current()));
   }
 
-  /** Who has scrolled to the end cannot scroll on to ask again: a page that did not come can be asked for. */
+  /** Something may have happened that nobody told of. */
+  async readAgain(): Promise<void> {
+    await this.#try(() =>
+      this.#loaded ? this.#rows.readAgain() : this.#rows.reload(this.#filters.current()),
+    );
+  }
+
+  /** Who has scrolled to the end cannot scroll on to ask again: a page that was refused can be asked for. */
   async #more(): Promise<void> {
     await this.#try(
       () => this.#rows.more(),
@@ -109,6 +121,10 @@ class FilesView {
   }
 
   async #delete(record: FileRecord): Promise<void> {
+    if (record.status === "uploading") {
+      toast(`${record.filename} is still being uploaded; whoever sends it can cancel it.`);
+      return;
+    }
     await this.#try(async () => {
       await call(`api/records/${record.id}`, { method: "DELETE" });
       this.#rows.remove(record.id);
@@ -126,17 +142,17 @@ class FilesView {
 
   async #try(job: () => Promise<void>, again?: () => void): Promise<void> {
     try {
-      await job();
+      await whileKnown(job);
     } catch (error) {
-      if (isUnknown(error)) {
-        // The sign-in has ended meanwhile; what is under way goes on, with tokens of its own.
-        await requireSignIn();
-        location.reload();
-        return;
-      }
       if (this.#loaded) toast(sentence(error), again && { label: "Try again", press: again });
       else this.#say(sentence(error));
     }
+  }
+
+  /** Say why the list may be old. */
+  #wait(because: Problem | Unreachable | null): void {
+    this.#waiting.hidden = because === null;
+    this.#waiting.textContent = because === null ? "" : sentence(because);
   }
 
   #say(text: string): void {

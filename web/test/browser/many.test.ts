@@ -1,21 +1,15 @@
-import { execFileSync } from "node:child_process";
-import { resolve } from "node:path";
 import { expect, test } from "vitest";
 import { rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
-const ROOT = resolve(import.meta.dirname, "../../..");
 /** A tenth of what the page is made for, to be quick; MANY=100000 for all of it. */
 const COUNT = Number(process.env["MANY"] ?? 10_000);
 const LAST = `row-${String(COUNT - 1).padStart(6, "0")}.txt`;
 
 test("a long list is read to the end, with few rows in the document", async () => {
   await world.service.put("newest.txt", "x");
-  const python = resolve(ROOT, ".venv/bin/python");
-  execFileSync(python, ["-m", "tests.support.many_records", world.service.dataDir, String(COUNT)], {
-    cwd: ROOT,
-  });
+  world.service.fill(COUNT);
   const page = await world.page({}, "#files");
   await rows(page).filter({ hasText: "newest.txt" }).waitFor();
   const told = await page.evaluate(async (count) => {

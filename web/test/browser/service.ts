@@ -7,7 +7,9 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import type { FileRecord, Page } from "../../src/api";
 
-const HAULIER = resolve(import.meta.dirname, "../../../.venv/bin/haulier");
+const ROOT = resolve(import.meta.dirname, "../../..");
+const HAULIER = resolve(ROOT, ".venv/bin/haulier");
+const PYTHON = resolve(ROOT, ".venv/bin/python");
 /** A bound against hanging, no measure of speed. */
 const START_MS = 60_000;
 
@@ -105,11 +107,28 @@ export class Service {
     return (await answer.json()) as FileRecord;
   }
 
+  /** Have so many records more, older than all others. */
+  fill(count: number): void {
+    execFileSync(PYTHON, ["-m", "tests.support.many_records", this.dataDir, String(count)], { cwd: ROOT });
+  }
+
   async records(query: Record<string, string> = {}): Promise<FileRecord[]> {
     const answer = await fetch(
       `${this.url}/api/records?${new URLSearchParams({ limit: "200", ...query }).toString()}`,
     );
     return ((await answer.json()) as Page<FileRecord>).items;
+  }
+
+  /** How many records there are. */
+  async count(): Promise<number> {
+    let count = 0;
+    for (let next: string | null = ""; next !== null;) {
+      const answer = await fetch(`${this.url}/api/records?limit=200${next && `&cursor=${next}`}`);
+      const page = (await answer.json()) as Page<FileRecord>;
+      count += page.items.length;
+      next = page.next;
+    }
+    return count;
   }
 
   /** The digest of the bytes that the service gives back. */

@@ -32,6 +32,35 @@ test("eight tabs upload at once, and each hears what all of them did", async () 
   await context.close();
 });
 
+test("who reads far below stays there when another tab closes", async () => {
+  await world.service.put("first.txt", "x");
+  world.service.fill(600);
+  const context = await world.browser.newContext();
+  const first = await open(context, `${world.service.url}/#files`);
+  await rows(first).filter({ hasText: "row-" }).first().waitFor();
+  const second = await open(context, `${world.service.url}/#files`);
+  const bottom = () =>
+    second.evaluate(() => {
+      const grid = document.querySelector("#files .table");
+      if (!grid) throw new Error("no list");
+      grid.scrollTop = grid.scrollHeight;
+      return grid.getAttribute("aria-rowcount");
+    });
+  await expect.poll(bottom).not.toBe("-1");
+  const last = rows(second).filter({ hasText: "row-000599.txt" });
+  await last.waitFor();
+  const before = await last.boundingBox();
+  const readAgain = second.waitForResponse((answer) => answer.url().includes("/api/records?"));
+  await first.close();
+  await readAgain;
+  await world.service.put("after.txt", "x");
+  await expect
+    .poll(() => second.getByRole("grid").getAttribute("aria-rowcount"))
+    .toBe(String((await world.service.count()) + 1));
+  expect(await last.boundingBox()).toEqual(before);
+  await context.close();
+});
+
 test("what a closed tab left unfinished, the next one goes on with", async () => {
   const context = await world.browser.newContext();
   const first = await open(context, world.service.url);

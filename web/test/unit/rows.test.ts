@@ -1,8 +1,13 @@
-import { expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { FileRecord } from "../../src/api";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8000/" });
+vi.stubGlobal("addEventListener", () => undefined);
+vi.stubGlobal("removeEventListener", () => undefined);
 const { Rows } = await import("../../src/files/rows");
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
 
 /** A service's list of records, the newest first, in pages; by status where one is asked for. */
 function serve(records: { id: string; status: string }[]): void {
@@ -101,15 +106,112 @@ test("whoever hears of a page that came can ask for the one after it", async () 
   expect(ids(rows.items)).toEqual(ids(all));
 });
 
-test("a page that did not come can be asked for again", async () => {
+test("a page that does not come is asked for until it does", async () => {
+  const all = records(300);
+  serve(all);
+  const serving = fetch;
+  const waits: (string | undefined)[] = [];
+  const rows = new Rows(
+    () => undefined,
+    (because) => waits.push(because?.name),
+  );
+  await rows.reload({});
+  let tries = 0;
+  vi.stubGlobal("fetch", (url: URL) => {
+    tries += 1;
+    if (tries === 1) return Promise.reject(new TypeError("the network is away"));
+    return tries === 2 ? Promise.resolve(new Response("", { status: 503 })) : serving(url);
+  });
+  const coming = rows.more();
+  await vi.waitUntil(() => tries === 1);
+  await vi.advanceTimersByTimeAsync(60_000);
+  await coming;
+  expect(ids(rows.items)).toEqual(ids(all));
+  expect(waits).toEqual(["Unreachable", "Problem", undefined]);
+});
+
+test("what happened is brought into the list also where the first answers about it fail", async () => {
+  const all = records(3);
+  serve(all.slice(1));
+  const rows = new Rows(() => undefined);
+  await rows.reload({});
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 503 })));
+  const coming = rows.refresh([all[0]?.id ?? ""]);
+  await vi.advanceTimersByTimeAsync(5000);
+  serve(all);
+  await vi.advanceTimersByTimeAsync(60_000);
+  await coming;
+  expect(ids(rows.items)).toEqual(ids(all));
+});
+
+test("what happened while a list was on its way is in the list, whichever answer comes first", async () => {
+  const all = records(3);
+  const rows = new Rows(() => undefined);
+  serve(all.slice(1));
+  await rows.reload({});
+  const old = fetch;
+  let answer = (): void => undefined;
+  vi.stubGlobal("fetch", async (url: URL) => {
+    const before = await old(url);
+    await new Promise<void>((come) => (answer = come));
+    return before;
+  });
+  const reloading = rows.reload({});
+  await vi.advanceTimersByTimeAsync(0);
+  serve(all);
+  const refreshing = rows.refresh([all[0]?.id ?? ""]);
+  await vi.advanceTimersByTimeAsync(0);
+  answer();
+  await Promise.all([reloading, refreshing]);
+  expect(ids(rows.items)).toEqual(ids(all));
+});
+
+test("a list that is replaced while it is asked about what happened is asked again", async () => {
+  const all = records(3);
+  const rows = new Rows(() => undefined);
+  serve(all.slice(1));
+  await rows.reload({});
+  const old = fetch;
+  serve(all);
+  const answers: (() => void)[] = [];
+  const serving = fetch;
+  vi.stubGlobal("fetch", async (url: URL) => {
+    if (url.pathname === "/api/records") return old(url);
+    await new Promise<void>((come) => answers.push(come));
+    return serving(url);
+  });
+  const refreshing = rows.refresh([all[0]?.id ?? ""]);
+  await vi.advanceTimersByTimeAsync(0);
+  await rows.reload({});
+  for (let turn = 0; turn < 2; turn += 1) {
+    await vi.waitUntil(() => answers.length > 0);
+    answers.shift()?.();
+  }
+  await refreshing;
+  expect(ids(rows.items)).toEqual(ids(all));
+});
+
+test("read again, the list is as long as it was", async () => {
+  const all = records(500);
+  serve(all);
+  const rows = new Rows(() => undefined);
+  await rows.reload({});
+  await rows.more();
+  await rows.readAgain();
+  expect(ids(rows.items)).toEqual(ids(all.slice(0, 400)));
+  expect(rows.hasMore).toBe(true);
+});
+
+test("filters that the service refuses leave the list as it was, with its next page", async () => {
   const all = records(300);
   serve(all);
   const serving = fetch;
   const rows = new Rows(() => undefined);
   await rows.reload({});
-  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("the network is away")));
-  await expect(rows.more()).rejects.toThrow("away");
-  vi.stubGlobal("fetch", serving);
+  vi.stubGlobal("fetch", (url: URL) =>
+    url.searchParams.has("name") ? Promise.resolve(new Response("{}", { status: 422 })) : serving(url),
+  );
+  await expect(rows.reload({ name: "bad" })).rejects.toThrow();
   await rows.more();
   expect(ids(rows.items)).toEqual(ids(all));
 });
