@@ -1,5 +1,5 @@
 /** What went wrong, in words for people: what it is, and what to do. */
-import { Problem, Unreachable } from "./api";
+import { Problem, Unreachable, Unreadable } from "./api";
 
 export interface Words {
   what: string;
@@ -143,9 +143,15 @@ const UNREACHABLE: Words = {
   cure: "Check the network; it goes on by itself.",
 };
 
+const UNREADABLE: Words = {
+  what: "The file was changed, moved or removed while it was being sent.",
+  cure: "Remove it from the list and add it again.",
+};
+
 /** Say what an error means; a problem that is new here speaks for itself. */
 export function wordsOf(error: unknown): Words {
   if (error instanceof Unreachable) return UNREACHABLE;
+  if (error instanceof Unreadable) return UNREADABLE;
   if (!(error instanceof Problem)) return { what: "Something went wrong in this page.", cure: RELOAD };
   const known = WORDS[error.slug];
   if (known) return { what: said(factOf(error, known[0]), ownWords(error)), cure: known[1] };

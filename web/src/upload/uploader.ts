@@ -1,7 +1,9 @@
 /** The part of Uppy that sends: every file is one session of the native API. */
 import { BasePlugin, EventManager, type Body, type Uppy, type UppyFile } from "@uppy/core";
+import type { FileRecord } from "../api";
+import type { OnWait } from "../patience";
+import { isUnknown, whileKnown } from "../session";
 import { sentence } from "../words";
-import type { FileRecord, Problem, Unreachable } from "../api";
 import { abandon, begin, isForgotten, send, type Ticket } from "./session";
 import { forget, forgetOld, keep, keptOf } from "./tickets";
 import { Door, Turns } from "./waiting";
@@ -19,7 +21,7 @@ const FILES_AT_ONCE = 4;
 interface Options extends Record<string, unknown> {
   id?: string;
   /** Told when uploads wait for the network or the service, and (with null) when they go on. */
-  onWait: (because: Problem | Unreachable | null) => void;
+  onWait: OnWait;
 }
 
 class Paused extends Error {}
@@ -69,10 +71,10 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
   };
 
   async #uploadOne(id: string): Promise<void> {
-    const one = new OneFile(this.uppy, id, this.#chunks, this.opts.onWait);
+    const turns = { files: this.#files, chunks: this.#chunks };
+    const one = new OneFile(this.uppy, id, turns, this.opts.onWait);
     try {
-      const data = await one.data();
-      const record = await this.#files.run(() => one.send(data));
+      const record = await one.send(await one.data());
       forget(id);
       this.uppy.emit("upload-success", this.uppy.getFile(id), { status: 200, body: record as PageBody });
     } catch (error) {
@@ -97,8 +99,8 @@ class OneFile {
   constructor(
     private readonly uppy: PageUppy,
     private readonly id: string,
-    private readonly chunks: Turns,
-    private readonly onWait: Options["onWait"],
+    private readonly turns: { files: Turns; chunks: Turns },
+    private readonly onWait: OnWait,
   ) {
     this.#events = new EventManager(uppy);
     this.#events.onFileRemove(id, () => this.#remove());
@@ -123,24 +125,29 @@ class OneFile {
     });
   }
 
+  /** Send it; while it is paused others have its turn. */
   async send(data: Blob): Promise<FileRecord> {
     for (;;) {
       await this.#door.passed();
-      this.#removed.signal.throwIfAborted();
-      this.#stage = new AbortController();
+      const stage = new AbortController();
+      this.#stage = stage;
+      const signal = AbortSignal.any([stage.signal, this.#removed.signal]);
       try {
-        return await this.#attempt(data, AbortSignal.any([this.#stage.signal, this.#removed.signal]));
+        return await this.turns.files.run(() => this.#attempt(data, signal));
       } catch (error) {
-        if (isForgotten(error)) forget(this.id);
+        // An upload's own token is good for as long as the service knows the upload.
+        const forgotten = isForgotten(error) || (isUnknown(error) && keptOf(this.id)?.ticket);
+        if (forgotten) forget(this.id);
         else if (!(error instanceof Paused)) throw error;
       }
     }
   }
 
   async #attempt(data: Blob, signal: AbortSignal): Promise<FileRecord> {
+    signal.throwIfAborted();
     const ticket = keptOf(this.id)?.ticket ?? (await this.#begin(data, signal));
     return send(ticket, data, {
-      turns: this.chunks,
+      turns: this.turns.chunks,
       signal,
       onProgress: (bytes) => this.#tell(bytes, data.size),
       onWait: this.onWait,
@@ -159,7 +166,7 @@ class OneFile {
       contentType: type || null,
       key,
     };
-    const ticket = await begin(description, signal, this.onWait);
+    const ticket = await whileKnown(() => begin(description, signal, this.onWait));
     keep(this.id, { ...kept, ticket });
     return ticket;
   }

@@ -3,7 +3,7 @@ import Uppy from "@uppy/core";
 import { getDroppedFiles } from "@uppy/core/utils";
 import Dashboard from "@uppy/dashboard";
 import GoldenRetriever from "@uppy/golden-retriever";
-import { Problem, type Unreachable } from "../api";
+import type { OnWait } from "../patience";
 import { markUnfinished } from "./slot";
 import { Uploader, type PageBody, type PageMeta, type PageUppy } from "./uploader";
 
@@ -19,7 +19,7 @@ export interface UppyOptions {
   target: HTMLElement;
   /** Whether the browser can keep files over a reload. */
   keeps: boolean;
-  onWait: (because: Problem | Unreachable | null) => void;
+  onWait: OnWait;
 }
 
 export function makeUppy({ slot, target, keeps, onWait }: UppyOptions): PageUppy {
@@ -49,8 +49,12 @@ export function makeUppy({ slot, target, keeps, onWait }: UppyOptions): PageUppy
 }
 
 /** Add files and folders that were dropped somewhere else on the page. */
-export async function addDropped(uppy: PageUppy, transfer: DataTransfer): Promise<number> {
-  const files = await getDroppedFiles(transfer);
+export async function addDropped(uppy: PageUppy, transfer: DataTransfer): Promise<void> {
+  addFiles(uppy, await getDroppedFiles(transfer));
+}
+
+/** Add files that came past Uppy's box. */
+export function addFiles(uppy: PageUppy, files: readonly File[]): void {
   uppy.addFiles(
     files.map((file) => ({
       source: "page",
@@ -60,12 +64,17 @@ export async function addDropped(uppy: PageUppy, transfer: DataTransfer): Promis
       meta: { relativePath: (file as { relativePath?: string }).relativePath ?? null },
     })),
   );
-  return files.length;
 }
 
-/** Go on with what a reload interrupted, without a click: stock Uppy waits for one. */
+/** Go on with what a reload interrupted, without a click: stock Uppy waits for one, and then leaves alone what was added
+ * just before. */
 function goOn(uppy: PageUppy): void {
-  if (uppy.getFiles().length > 0) uppy.emit("restore-confirmed");
+  if (uppy.getFiles().length === 0) return;
+  const under = Object.values(uppy.getState().currentUploads).flatMap(({ fileIDs }) => fileIDs);
+  uppy.emit("restore-confirmed");
+  const left = uppy.getFiles().some(({ id, progress }) => !progress.uploadStarted && !under.includes(id));
+  // Where nothing was under way the confirmation has begun all of them.
+  if (under.length > 0 && left) void uppy.upload().catch(() => undefined);
 }
 
 function watchUnfinished(uppy: PageUppy, slot: string): void {

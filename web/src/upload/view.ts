@@ -9,7 +9,7 @@ import { hasPlaceForFiles } from "../store";
 import { sentence } from "../words";
 import type { PageUppy } from "./uploader";
 import { takeSlot } from "./slot";
-import { addDropped, makeUppy } from "./uppy";
+import { addDropped, addFiles, makeUppy } from "./uppy";
 
 export interface UploadView {
   element: HTMLElement;
@@ -49,6 +49,7 @@ export async function makeUploadView(session: Session): Promise<UploadView> {
     },
   });
   catchDrops(uppy);
+  catchPastes(uppy, target);
   uppy.on("state-update", (before, after) => {
     total.textContent = summary(uppy);
     if (before.files !== after.files) tellFailures(uppy, failures);
@@ -98,5 +99,15 @@ function catchDrops(uppy: PageUppy): void {
     if (!hasFiles(event) || event.defaultPrevented || !event.dataTransfer) return;
     event.preventDefault();
     void addDropped(uppy, event.dataTransfer);
+  });
+}
+
+/** The whole page takes what is pasted too; Uppy's box only while the keyboard is in it. */
+function catchPastes(uppy: PageUppy, box: HTMLElement): void {
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length === 0 || box.contains(document.activeElement)) return;
+    event.preventDefault();
+    addFiles(uppy, files);
   });
 }

@@ -62,7 +62,8 @@ test("a sign-in that has ended is asked for anew, also where it was offered and 
   await page.getByRole("button", { name: "Sign in" }).click();
   const dialog = page.getByRole("dialog", { name: "Sign in" });
   await dialog.waitFor();
-  await page.route("**/api/records?*", (route) => route.fulfill({ status: 401, json: {} }), { times: 1 });
+  for (const call of ["**/api/records?*", "**/api/session"])
+    await page.route(call, (route) => route.fulfill({ status: 401, json: {} }), { times: 1 });
   await page.evaluate(() => document.querySelector<HTMLFormElement>(".filters")?.requestSubmit());
   await page.waitForResponse((answer) => answer.status() === 401);
   await dialog.getByRole("button", { name: "Not now" }).click();
@@ -75,4 +76,33 @@ test("a sign-in that has ended is asked for anew, also where it was offered and 
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByText("The service cannot be reached.").waitFor();
   await guarded.stop();
+});
+
+test("a sign-in that ended is asked for when a file is added, and the file goes on", async () => {
+  const closed = new Service();
+  const token = closed.token("ann", "--scope", "write");
+  await closed.run();
+  const page = await world.page({}, "", closed.url);
+  const signIn = async (): Promise<void> => {
+    const dialog = page.getByRole("dialog", { name: "Sign in" });
+    await dialog.getByLabel("Token").fill(token);
+    await dialog.getByRole("button", { name: "Sign in" }).click();
+    await dialog.waitFor({ state: "detached" });
+  };
+  await signIn();
+  await chooser(page).waitFor({ state: "attached" });
+  await page.context().clearCookies();
+  await chooser(page).setInputFiles(world.file("again.txt", "again"));
+  await signIn();
+  await page.getByText("1 of 1 file sent").waitFor();
+  // A stream that is refused for the same reason asks as well.
+  await page.context().clearCookies();
+  await closed.kill();
+  await closed.run();
+  await signIn();
+  await page.getByRole("link", { name: "Files" }).click();
+  const headers = { Authorization: `Bearer ${token}` };
+  await fetch(`${closed.url}/api/files/later.txt`, { method: "PUT", headers, body: "later" });
+  await rows(page).filter({ hasText: "later.txt" }).waitFor();
+  await closed.stop();
 });

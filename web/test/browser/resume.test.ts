@@ -112,3 +112,87 @@ test("a file too large to be kept goes on where it was, once it is chosen again"
   expect(sent.length).toBeGreaterThan(0);
   expect(sent.length).toBeLessThan(60);
 });
+
+test("a page that is loaded while the service is away goes on once it is back", async () => {
+  const page = await world.page({}, "", "about:blank#");
+  let asked = 0;
+  await page.route("**/api/session", (route) => {
+    asked += 1;
+    return asked < 3 ? route.abort() : route.continue();
+  });
+  await page.goto(world.service.url);
+  await chooser(page).setInputFiles(world.file("patient.txt", "patient"));
+  await page.getByText("1 of 1 file sent").waitFor();
+  expect(asked).toBeGreaterThanOrEqual(3);
+});
+
+test("paused files leave their turn to others", async () => {
+  const page = await world.page();
+  const network = await networkOf(page);
+  await network.slow(MB / 2);
+  const names = Array.from({ length: 5 }, (_, index) => `turn-${index}.bin`);
+  const files = await Promise.all(names.map((name) => randomFile(world.service.folder, name, 3 * MB)));
+  await chooser(page).setInputFiles(files.map(({ path }) => path));
+  const item = (name: string) => page.locator(".uppy-Dashboard-Item").filter({ hasText: name });
+  for (const name of names.slice(0, 4))
+    await item(name).getByRole("button", { name: "Pause upload" }).click();
+  await network.on();
+  await page.getByText("1 of 5 files sent").waitFor();
+  for (const name of names.slice(0, 4))
+    await item(name).getByRole("button", { name: "Resume upload" }).click();
+  await page.getByText("5 of 5 files sent").waitFor();
+});
+
+test("a file that changed on the disk while it was sent is told as that", async () => {
+  const { path } = await randomFile(world.service.folder, "edited.bin", 560 * MB);
+  const page = await world.page();
+  const network = await networkOf(page);
+  await network.slow(10 * MB);
+  await chooser(page).setInputFiles(path);
+  await page.getByText(/0 of 1 file sent, [1-9]/).waitFor();
+  world.file("edited.bin", "another text");
+  await network.on();
+  await page.getByRole("alert").getByText("edited.bin: The file was changed, moved or removed").waitFor();
+});
+
+test("what was added just before a reload goes on too, beside what was under way", async () => {
+  const page = await world.page();
+  const network = await networkOf(page);
+  await network.slow(MB);
+  const files = ["before.bin", "after.bin"].map((name) => randomFile(world.service.folder, name, 3 * MB));
+  const [first, second] = await Promise.all(files);
+  for (const [index, file] of [first, second].entries()) {
+    if (index > 0) await page.getByRole("button", { name: "Add more files" }).click();
+    await chooser(page).setInputFiles(file?.path ?? "");
+    await kept(page, index + 1);
+  }
+  // As a reload finds it that came before the second upload was written down.
+  await page.goto(`${world.service.url}/healthz`);
+  await page.evaluate(async () => {
+    const database = await new Promise<IDBDatabase>((done) => {
+      const request = indexedDB.open("uppy-blobs");
+      request.onsuccess = () => done(request.result);
+    });
+    const store = database.transaction("metadata", "readwrite").objectStore("metadata");
+    const [entry] = await new Promise<{ metadata: string }[]>((done) => {
+      const request = store.getAll();
+      request.onsuccess = () => done(request.result as { metadata: string }[]);
+    });
+    if (!entry) throw new Error("nothing kept");
+    const kept = JSON.parse(entry.metadata) as {
+      currentUploads: Record<string, { fileIDs: string[] }>;
+      files: Record<string, { name: string; progress: { uploadStarted: number | null } }>;
+    };
+    for (const [id, file] of Object.entries(kept.files)) {
+      if (file.name !== "after.bin") continue;
+      file.progress.uploadStarted = null;
+      for (const [upload, { fileIDs }] of Object.entries(kept.currentUploads))
+        if (fileIDs.includes(id)) Reflect.deleteProperty(kept.currentUploads, upload);
+    }
+    store.put({ ...entry, metadata: JSON.stringify(kept) });
+    database.close();
+  });
+  await network.on();
+  await page.goto(world.service.url);
+  await page.getByText("2 of 2 files sent").waitFor();
+});
