@@ -67,7 +67,8 @@ export class Drawer {
             { class: "button", href: assetUrl(record, "original"), download: record.filename },
             "Download",
           ),
-        h("button", { type: "button", class: "danger", onclick: () => this.#delete(record) }, "Delete"),
+        record.status !== "uploading" &&
+          h("button", { type: "button", class: "danger", onclick: () => this.#delete(record) }, "Delete"),
       ),
       record.error && h("p", { class: "error" }, wordsOfRecord(record.error)),
       original && makeLinkForm(record),
@@ -124,7 +125,8 @@ function assetItem(record: FileRecord, asset: Asset): HTMLElement {
   return h(
     "li",
     {},
-    h("a", { href: assetUrl(record, asset.kind) }, asset.kind),
+    // Beside the page: what is being sent goes on.
+    h("a", { href: assetUrl(record, asset.kind), target: "_blank", rel: "noopener" }, asset.kind),
     ` ${asset.content_type}, ${size(asset.size)}${pixels}`,
   );
 }

@@ -12,10 +12,9 @@ export function makeFilters(
   session: Session,
   changed: (filters: Filters) => void,
 ): {
-  element: HTMLFormElement;
+  element: HTMLElement;
   current: () => Filters;
 } {
-  const given = new URLSearchParams(location.hash.split("?")[1] ?? "");
   const field = (name: string, label: string, type: string): HTMLElement =>
     h("label", {}, h("span", {}, label), h("input", { name, type, autocomplete: "off" }));
   const mine = whoseLabel(session);
@@ -42,20 +41,11 @@ export function makeFilters(
       ),
     h("button", { type: "reset" }, "Clear"),
   );
-  // Not as attributes: those would be what Clear goes back to.
-  for (const [name, value] of given) {
-    const control = element.elements.namedItem(name);
-    if (control instanceof HTMLInputElement && control.type === "checkbox")
-      control.checked = value === "true";
-    else if (control instanceof HTMLInputElement || control instanceof HTMLSelectElement)
-      control.value = value;
-  }
+  fill(element, queryOfAddress() ?? "");
   let timer = 0;
   const tell = (): void => {
-    const values = valuesOf(element);
-    const query = new URLSearchParams(values).toString();
-    history.replaceState(null, "", query ? `#files?${query}` : "#files");
-    changed(asked(values));
+    showInAddress(element);
+    changed(asked(valuesOf(element)));
   };
   const soon = (): void => {
     clearTimeout(timer);
@@ -67,13 +57,58 @@ export function makeFilters(
     event.preventDefault();
     tell();
   });
-  return { element, current: () => asked(valuesOf(element)) };
+  addEventListener("hashchange", () => {
+    const query = queryOfAddress();
+    if (query === queryOf(element)) return;
+    if (query) {
+      fill(element, query);
+      tell();
+    } else showInAddress(element);
+  });
+  return { element: foldable(element), current: () => asked(valuesOf(element)) };
+}
+
+/** On a phone the form would cover half of the list: there it is folded, unless it is in use. */
+function foldable(form: HTMLFormElement): HTMLElement {
+  const narrow = matchMedia("(width < 44rem)");
+  const element = h("details", { class: "fold" }, h("summary", {}, "Filter"), form);
+  const fit = (): boolean => (element.open = !narrow.matches || queryOf(form) !== "");
+  narrow.addEventListener("change", fit);
+  fit();
+  return element;
 }
 
 /** What "mine" means to whoever is here; null where everything is everybody's. */
 function whoseLabel(session: Session): string | null {
   if (personOf(session) !== null) return "Only mine";
   return session.owner.startsWith("visitor:") ? "From this browser" : null;
+}
+
+/** What the address says of the list: null in another view. */
+function queryOfAddress(): string | null {
+  const [view, query = ""] = location.hash.slice(1).split("?");
+  return view === "files" ? query : null;
+}
+
+/** The link to the list has no filters: what the form has counts. */
+function showInAddress(form: HTMLFormElement): void {
+  const query = queryOf(form);
+  if (queryOfAddress() !== null) history.replaceState(null, "", query ? `#files?${query}` : "#files");
+}
+
+function queryOf(form: HTMLFormElement): string {
+  return new URLSearchParams(valuesOf(form)).toString();
+}
+
+function fill(form: HTMLFormElement, query: string): void {
+  const given = new URLSearchParams(query);
+  // Not as attributes: those would be what Clear goes back to.
+  for (const control of form.elements) {
+    if (control instanceof HTMLInputElement && control.type === "checkbox")
+      control.checked = given.get(control.name) === "true";
+    else if (control instanceof HTMLInputElement || control instanceof HTMLSelectElement)
+      control.value = given.get(control.name) ?? "";
+  }
 }
 
 function valuesOf(form: HTMLFormElement): Filters {

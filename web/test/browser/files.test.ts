@@ -51,6 +51,51 @@ test("filters narrow the list, and a reload keeps them", async () => {
   await page.getByText("No file fits these filters.").waitFor();
 });
 
+test("the address says what the list shows, whichever way one comes", async () => {
+  await world.service.put("a-berry.txt", "1");
+  await world.service.put("b-berry.txt", "2");
+  const page = await world.page({}, "#files");
+  const names = async () => (await rows(page).locator(".filename").allTextContents()).sort();
+  await page.getByLabel("Name", { exact: true }).fill("a-berry");
+  await expect.poll(names).toEqual(["a-berry.txt"]);
+  await page.getByRole("link", { name: "Upload" }).click();
+  await page.getByRole("link", { name: "Files" }).click();
+  expect(new URL(page.url()).hash).toBe("#files?name=a-berry");
+  await page.evaluate(() => (location.hash = "#files?name=b-berry"));
+  await expect.poll(names).toEqual(["b-berry.txt"]);
+  expect(await page.getByLabel("Name", { exact: true }).inputValue()).toBe("b-berry");
+});
+
+test("on a phone the filters are folded, unless they are in use", async () => {
+  await world.service.put("c-berry.txt", "3");
+  const page = await world.page({ viewport: { width: 390, height: 780 } }, "#files");
+  const name = page.getByLabel("Name", { exact: true });
+  await rows(page).first().waitFor();
+  expect(await name.isVisible()).toBe(false);
+  await page.getByText("Filter", { exact: true }).click();
+  await name.fill("c-berry");
+  await expect.poll(() => rows(page).count()).toBe(1);
+  await page.reload();
+  await name.waitFor();
+});
+
+test("what is still being uploaded is not deleted by mistake", async () => {
+  const begun = await fetch(`${world.service.url}/api/uploads`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ filename: "unfinished.txt", size: 3 }),
+  });
+  const { id } = (await begun.json()) as { id: string };
+  const page = await world.page({}, "#files?name=unfinished");
+  await rows(page).first().click();
+  await page.getByRole("dialog").getByText("uploading").waitFor();
+  expect(await page.getByRole("button", { name: "Delete" }).count()).toBe(0);
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Delete");
+  await page.getByText("unfinished.txt is still being uploaded").waitFor();
+  await fetch(`${world.service.url}/api/uploads/${id}`, { method: "DELETE" });
+});
+
 test("a name is text, whatever it says", async () => {
   const name = "<img src=x onerror=document.title='owned'>";
   await world.service.put(name, "x", { path: `<b>bold<b>/${name}` });
