@@ -84,6 +84,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
   "range-not-satisfiable": ["The file does not have this part.", "Download it anew."],
   "rate-limited": ["Too much at once.", "It goes on by itself in a moment."],
   "record-not-found": ["This file is gone.", "It was deleted, or its time in the trash is over."],
+  "refused-by-host": ["The service that this page is a part of refused this.", "Ask whoever runs it."],
   "request-timeout": [
     "The connection is too slow or stood still.",
     "It goes on by itself; else press Retry.",
@@ -113,7 +114,12 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
 };
 
 /** Problems that say in their detail what exactly is wrong, for whoever is to mend it. */
-const SPEAKING: readonly string[] = ["content-invalid", "invalid-request", "upload-refused"];
+const SPEAKING: readonly string[] = [
+  "content-invalid",
+  "invalid-request",
+  "refused-by-host",
+  "upload-refused",
+];
 
 /** What an upload ended as. */
 const ENDS: Readonly<Record<string, string>> = {
