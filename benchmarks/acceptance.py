@@ -21,7 +21,7 @@ import uvloop
 from benchmarks.harness import Verdict, conclude
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.postgres import database as postgres
-from haulier.core.session import MIB, SessionId
+from haulier.core.session import MIB
 from haulier.testing.rows import T0, add_upload, chunk, upload
 from tests.support.postgres import SETTINGS, own_cluster
 
@@ -37,13 +37,15 @@ Accept = Callable[[int, bool], Awaitable[None]]
 async def prepared(database: SqlDatabase) -> AsyncIterator[Accept]:
     """Open a database with as many uploads as a crowd has members; yield what accepts the n-th chunk."""
     async with database:
-        for number in range(CROWD):
-            await add_upload(database, upload(f"s{number}", size=2**20 * MIB))
+        uploads = [upload(f"s{number}", size=2**20 * MIB) for number in range(CROWD)]
+        for each in uploads:
+            await add_upload(database, each)
 
         async def accept(number: int, durable: bool) -> None:  # noqa: FBT001 - a column of the table
-            session, index = SessionId(f"s{number % CROWD}"), number // CROWD
+            session, piece = uploads[number % CROWD], chunk(number // CROWD)
             accepted = await database.write(
-                lambda tx: tx.sessions.accept_chunk(session, chunk(index), now=T0 + number), durable=durable
+                lambda tx: tx.sessions.accept_chunk(session.id, session.fence, piece, now=T0 + number),
+                durable=durable,
             )
             assert accepted
 
