@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 FIRST_CONTACT: Final = RetryPolicy(retries=3, base_s=0.5, cap_s=2.0)
 """Patience with an address that has never answered."""
-RESTART: Final = RetryPolicy(retries=5, base_s=0.5, cap_s=2.0)
-"""Patience of an upload with such an address: up to 8 s. An idle service is back in less; a wrong address should
-not look like a slow one."""
+RESTART: Final = RetryPolicy(retries=10, base_s=0.5, cap_s=3.0)
+"""Patience of an upload with such an address: 12 s on average, 24 at most. A service on a busy machine takes five to ten
+to be back after a kill; a wrong address should not look like a slow one for long."""
 TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
 BUSY_SLUGS: Final = frozenset({"upload-busy", "offset-mismatch"})
