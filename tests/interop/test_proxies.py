@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,3 +137,42 @@ def test_the_doctor_says_when_nobody_answers(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     found = Commands(url, tmp_path / "home").run("doctor", "--through", url)
     assert (found.code, verdicts(found)) == (1, {"service": False})
+
+
+@pytest.mark.parametrize("url", ["files.example", "127.0.0.1:8080", "ftp://127.0.0.1", "http://"])
+def test_the_doctor_says_what_an_address_looks_like(tmp_path: Path, url: str) -> None:
+    found = Commands(url, tmp_path / "home").run("doctor", "--through", url)
+    assert found.code == 1
+    assert found.out == f"WRONG  service: {url}: must be an address like https://files.example\n"
+
+
+FRAMED_ANEW = (
+    b"403 Forbidden\r\nContent-Type: application/problem+json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'9;x=y\r\n{"detail"\r\nb\r\n:"not here"\r\n1\r\n}\r\n0\r\nX-Sum: 1\r\n\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"404 Not Found\r\nContent-Length: 0\r\n\r\n", "404, and not by the service"),
+        (FRAMED_ANEW, "403: not here"),
+    ],
+    ids=["somebody else", "framed anew"],
+)
+def test_the_doctor_tells_a_refusal_in_its_own_words(tmp_path: Path, answer: bytes, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 " + answer)
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        found = Commands(url, tmp_path / "home").run("doctor", "--through", url)
+        refusing.join()
+    assert found.code == 1
+    assert words in found.out

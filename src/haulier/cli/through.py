@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -82,8 +83,18 @@ class Connection:
         while line := self._file.readline().strip():
             name, _, value = line.decode("latin-1").partition(":")
             fields[name.lower()] = value.strip()
-        length = int(fields.get("content-length", "0"))
-        return Answer(int(status[1]), fields, self._file.read(length) if int(status[1]) >= 200 else b"")
+        return Answer(int(status[1]), fields, self._body(fields) if int(status[1]) >= 200 else b"")
+
+    def _body(self, fields: dict[str, str]) -> bytes:
+        if fields.get("transfer-encoding", "").lower() != "chunked":
+            return self._file.read(int(fields.get("content-length", "0")))
+        body = b""
+        while size := int(self._file.readline().partition(b";")[0], 16):  # some proxies frame answers anew
+            body += self._file.read(size)
+            self._file.readline()
+        while self._file.readline().strip():
+            pass
+        return body
 
     def ask(self, method: str, path: str, fields: dict[str, str] | None = None) -> Answer:
         """Send a request without a body; read its response."""
@@ -100,6 +111,7 @@ def look_through(url: str, token: str | None, *, interim: bool) -> Iterator[Find
         interim: whether the service is set to send 104 at all.
     """
     try:
+        _require_address(url)
         with _begun(url, token) as (name, location):
             yield Finding("service", ok=True, detail=f"answers at {url}")
             yield _look_at_links(url, location)
@@ -107,6 +119,20 @@ def look_through(url: str, token: str | None, *, interim: bool) -> Iterator[Find
         yield _look_at_interim(url, token) if interim else Finding("104", ok=True, detail="turned off")
     except (OSError, ValueError) as error:
         yield Finding("service", ok=False, detail=f"{url}: {error}")
+
+
+def _require_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://files.example")
+
+
+def _words_of(answer: Answer) -> str:
+    """Return what a refusal says."""
+    if "problem+json" not in answer.fields.get("content-type", ""):
+        return ", and not by the service: something else is at this address"
+    cure = "; HAULIER_TOKEN must be one that may write" if answer.status == HTTPStatus.UNAUTHORIZED else ""
+    return f": {json.loads(answer.body)['detail']}{cure}"
 
 
 @contextmanager
@@ -125,9 +151,7 @@ def _begun(url: str, token: str | None) -> Iterator[tuple[str, str]]:
         answer = connection.ask("POST", "/resumable/", {"Upload-Complete": "?0"})
     location = answer.fields.get("location", "")
     if answer.status != 201 or not location:
-        raise ConnectionError(
-            f"an upload was answered with {answer.status}; HAULIER_TOKEN must be one that may write"
-        )
+        raise ConnectionError(f"an upload was answered with {answer.status}{_words_of(answer)}")
     name = location.rpartition("/")[2]
     try:
         yield name, location
