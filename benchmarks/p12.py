@@ -1,13 +1,18 @@
-"""P12: a queue of 100 000 transfers against one of 1 000: enqueue, next, place. CPU time of one operation."""
+"""P12: queues of 100 000 transfers and of 100 000 uploads against 1 000: enqueue, next, place. CPU time of one operation."""
 
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Final, Protocol
 
 from benchmarks.harness import Measure, Verdict, conclude, median, take_turns
 from haulier.core.fairness import SMALL_FILE, Entry, RankedQueue
+from haulier.core.transfer import TransferId
+from haulier.soulseek.bounds import Bounds
+from haulier.soulseek.queue import Hold, Request, UploadQueue
 
 ROUNDS = 5
 SMALL, LARGE = 1_000, 100_000
@@ -16,55 +21,112 @@ SAMPLES = 1_000
 LINES = ("one", "two", "three", "four")
 SPAN_S = 4 * 3600.0
 """Over which those that wait have arrived: every shelf has entries of many ranks."""
+FILES_OF_A_USER: Final = 100
+"""On average: as many as a user may have. So there are ten users in the short queue, and a thousand in the long one."""
 
 
-def entry(key: int, arrived_at: float, chance: random.Random) -> Entry[int]:
-    size = chance.choice((1, 2 * SMALL_FILE))
-    priority = chance.choice((-1, 0, 1))
-    return Entry(key=key, line=chance.choice(LINES), priority=priority, size=size, arrived_at=arrived_at)
+class Queue(Protocol):
+    """A queue that is measured; it is as long after each operation as it was before, but for `enqueue`."""
+
+    def enqueue(self) -> None:
+        """Add one."""
+
+    def start_next(self) -> None:
+        """Take out the next ones, and let as many come."""
+
+    def place(self) -> None:
+        """Ask for the place of any."""
 
 
-def fill(count: int, chance: random.Random) -> RankedQueue[int]:
-    queue: RankedQueue[int] = RankedQueue()
-    for key in range(count):
-        queue.add(entry(key, key * SPAN_S / count, chance))
-    return queue
+class Transfers:
+    """The queue of transfers to remotes."""
 
+    def __init__(self, count: int) -> None:
+        self._chance = random.Random(count)
+        self._queue: RankedQueue[int] = RankedQueue()
+        self._count = self._last = 0
+        for number in range(count):
+            self._add(number * SPAN_S / count)
+        self._count = count
 
-def enqueue(queue: RankedQueue[int], count: int, chance: random.Random) -> None:
-    for key in range(count, count + SAMPLES):
-        queue.add(entry(key, SPAN_S, chance))
+    def _add(self, arrived_at: float) -> None:
+        chance = self._chance
+        size, priority = chance.choice((1, 2 * SMALL_FILE)), chance.choice((-1, 0, 1))
+        line = chance.choice(LINES)
+        self._queue.add(Entry(key=self._last, line=line, priority=priority, size=size, arrived_at=arrived_at))
+        self._last += 1
 
+    def enqueue(self) -> None:
+        """Add one."""
+        self._add(SPAN_S)
 
-def start_next(queue: RankedQueue[int], count: int, chance: random.Random) -> None:
-    """Take out the next, and let another come, so that the queue stays as long as it is."""
-    for key in range(count, count + SAMPLES):
-        found = queue.next(LINES, now=SPAN_S)
+    def start_next(self) -> None:
+        """Take one."""
+        found = self._queue.next(LINES, now=SPAN_S)
         assert found is not None
-        queue.remove(found.key)
-        queue.add(entry(key, SPAN_S, chance))
+        self._queue.remove(found.key)
+        self._add(SPAN_S)
+
+    def place(self) -> None:
+        """Ask for the place of one."""
+        assert self._queue.place(self._chance.randrange(self._count), now=SPAN_S) is not None
 
 
-def place(queue: RankedQueue[int], count: int, chance: random.Random) -> None:
-    for key in chance.choices(range(count), k=SAMPLES):
-        assert queue.place(key, now=SPAN_S) is not None
+class Uploads:
+    """The queue of a Soulseek node: users take turns, one has friends, some are away or have a turn."""
+
+    def __init__(self, count: int) -> None:
+        self._chance = random.Random(count)
+        bounds = replace(Bounds(), queued_files_per_user=count, queued_bytes_per_user=2**62)
+        self._queue = UploadQueue(bounds)
+        self._users = [f"user{number}" for number in range(count // FILES_OF_A_USER)]
+        self._last = 0
+        self._queue.favour(self._users[::10])
+        for _ in range(count):
+            self.enqueue()
+        self._count = count
+        for number, user in enumerate(self._users[5::10]):
+            self._queue.hold(user, Hold.ABSENT if number % 2 else Hold.TURN)
+
+    def enqueue(self) -> None:
+        """Ask for a file, as one user of many."""
+        user, size = self._chance.choice(self._users), self._chance.choice((1, 20 * 1024 * 1024))
+        id_ = TransferId(str(self._last))
+        request = Request(id=id_, user=user, address=user, size=size, trusted=True)
+        assert self._queue.excess(request) is None
+        self._queue.add(request)
+        self._last += 1
+
+    def start_next(self) -> None:
+        """Let a user have a turn, and let as many files be asked for."""
+        for id_ in self._queue.take():
+            self._queue.forget(id_)
+            self.enqueue()
+
+    def place(self) -> None:
+        """Ask for the place of one."""
+        assert self._queue.place(TransferId(str(self._chance.randrange(self._count)))) is not None
 
 
-Operation = Callable[[RankedQueue[int], int, random.Random], None]
-OPERATIONS: dict[str, Operation] = {"enqueue": enqueue, "next": start_next, "place": place}
+KINDS: Final[Mapping[str, Callable[[int], Queue]]] = {"transfers": Transfers, "uploads": Uploads}
+OPERATIONS: Final[Mapping[str, Callable[[Queue], None]]] = {
+    "enqueue": lambda queue: queue.enqueue(),
+    "next": lambda queue: queue.start_next(),
+    "place": lambda queue: queue.place(),
+}
 
 
-def run(operation: Operation, count: int) -> Measure:
-    chance = random.Random(count)
-    queue = fill(count, chance)
+def run(kind: Callable[[int], Queue], operation: Callable[[Queue], None], count: int) -> Measure:
+    queue = kind(count)
     cpu, wall = time.process_time(), time.perf_counter()
-    operation(queue, count, chance)
+    for _ in range(SAMPLES):
+        operation(queue)
     return Measure(time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def compare(operation: Operation) -> tuple[float, float]:
+def compare(kind: Callable[[int], Queue], operation: Callable[[Queue], None]) -> tuple[float, float]:
     """Return the medians of one operation in microseconds, on the small queue and on the large one."""
-    runs = {str(count): partial(run, operation, count) for count in (SMALL, LARGE)}
+    runs = {str(count): partial(run, kind, operation, count) for count in (SMALL, LARGE)}
     found = take_turns(ROUNDS, runs)
     small, large = (median(measures, "cpu_s") / SAMPLES * 1e6 for measures in found.values())
     return small, large
@@ -72,19 +134,22 @@ def compare(operation: Operation) -> tuple[float, float]:
 
 def main() -> int:
     rows = []
-    for name, operation in OPERATIONS.items():
-        small, large = compare(operation)
-        rows.append((name, small, large, large / small))
+    for kind, queue in KINDS.items():
+        for name, operation in OPERATIONS.items():
+            small, large = compare(queue, operation)
+            rows.append((f"{kind}: {name}", small, large, large / small))
     return conclude(
         Verdict(
             id="P12",
-            title="queue of 100 000 transfers against 1 000",
+            title="queues of 100 000 transfers and uploads against 1 000",
             ratio=max(row[-1] for row in rows),
             bar=3.0,
             aim=1.0,
             columns=("operation", "1 000: µs", "100 000: µs", "ratio"),
             rows=tuple(rows),
-            notes="Four lines, three priorities, small and large files, arrivals over four hours. The ratio is the worst.",
+            notes="Transfers: four lines, three priorities, small and large files, arrivals over four hours. Uploads: a "
+            "hundred files a user, so ten users against a thousand; one in ten is favoured, one in twenty is away, as many "
+            "have a turn; next is a turn of up to twenty files. The ratio is the worst.",
         )
     )
 

@@ -8,11 +8,13 @@ Rule 3: nobody blocks others: a line that is held (its slot is taken, it backs o
 Rule 4: a turn is a bundle: small files of one line are not worth a round each.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from haulier.core.shelf import Seat, Shelf
+from haulier.core.standing import Standings
 
 BUNDLE_FILES: Final = 20
 BUNDLE_BYTES: Final = 16 * 1024 * 1024
@@ -32,6 +34,15 @@ class Waiting(Generic[K]):
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A line as it counts for the places of others."""
+
+    favoured: bool
+    ticket: int
+    length: int
+
+
 @dataclass(eq=False, slots=True)
 class _Line(Generic[K]):
     ticket: int
@@ -39,6 +50,8 @@ class _Line(Generic[K]):
     seats: Shelf = field(default_factory=Shelf)
     entries: dict[int, Waiting[K]] = field(default_factory=dict)
     """By the number of the seat."""
+    standing: _Standing | None = None
+    """None while it is absent."""
 
     @property
     def first(self) -> Waiting[K]:
@@ -51,8 +64,8 @@ class _Line(Generic[K]):
 class TurnQueue(Generic[K]):
     """Entries whose lines take turns.
 
-    The cost of adding, removing and taking follows neither the number of entries nor that of lines; the cost of a place
-    follows the number of lines.
+    The cost of adding, removing, taking and of a place follows neither the number of entries nor that of lines; only
+    where whoever came first goes first does that of a place follow the number of lines.
     """
 
     def __init__(self, *, first_come: bool = False, bundle_files: int = BUNDLE_FILES) -> None:
@@ -71,6 +84,8 @@ class TurnQueue(Generic[K]):
         self._absent: set[str] = set()
         self._ready: dict[bool, Shelf] = {True: Shelf(), False: Shelf()}
         """Tickets of the lines that are not held, by whether they are favoured."""
+        self._standings = {True: Standings(), False: Standings()}
+        """Of the lines that are not absent, by whether they are favoured."""
         self._names: dict[int, str] = {}
         """Lines by ticket."""
         self._in_a_row = 0
@@ -123,19 +138,25 @@ class TurnQueue(Generic[K]):
 
     def hold(self, line: str, *, absent: bool = False) -> None:
         """Pass the line over until it is let go; an `absent` one counts for nobody's place meanwhile."""
-        if absent:
-            self._absent.add(line)
-        if line in self._lines:
-            self._leave(line)
-        self._held.add(line)
+        with self._moving(line):
+            self._held.add(line)
+            if absent:
+                self._absent.add(line)
 
     def let_go(self, line: str) -> None:
         """Let the line have turns again; harmless when it is not held."""
-        self._absent.discard(line)
-        if line not in self._held:
-            return
-        self._held.discard(line)
-        if line in self._lines:
+        with self._moving(line):
+            self._held.discard(line)
+            self._absent.discard(line)
+
+    @contextmanager
+    def _moving(self, line: str) -> Iterator[None]:
+        """Take the line out of all orders, and put it back as it is then."""
+        waits = line in self._lines
+        if waits:
+            self._leave(line)
+        yield
+        if waits:
             self._join(line, self._lines[line].ticket)
 
     def take(self) -> tuple[Waiting[K], ...]:
@@ -157,29 +178,29 @@ class TurnQueue(Generic[K]):
             return None
         name, number = self._seats[key]
         favoured = name in self._favoured
-        before = sum(self._count_before(name, number, other) for other in self._rivals(name, favoured))
-        others = sum(len(self._lines[other].entries) for other in self._rivals(name, not favoured))
+        before = self._count_earlier(name, number) if self._first_come else self._count_before(name, number)
+        others = self._standings[not favoured].entries
         if favoured:
             others = min(others, (before + self._in_a_row) // FAVOURED_IN_A_ROW)
         else:
             others = min(others, FAVOURED_IN_A_ROW * (before + 1) - self._in_a_row)
         return 1 + before + others
 
-    def _rivals(self, name: str, favoured: bool) -> Iterable[str]:  # noqa: FBT001 - which of two
-        """Return the lines of a class that count for a place of `name`."""
-        return (
-            other
-            for other in self._lines
-            if (other in self._favoured) is favoured and (other == name or other not in self._absent)
-        )
+    def _count_before(self, name: str, number: int) -> int:
+        """Return how many of the same class start before that one: one a round of each line, in turns."""
+        line = self._lines[name]
+        mine = line.count_up_to(number)
+        theirs = self._standings[name in self._favoured].before(line.ticket, mine)
+        return theirs if line.standing is not None else mine + theirs
 
-    def _count_before(self, name: str, number: int, other: str) -> int:
-        """Return how many of `other` start before that one of `name`, in the same class."""
-        line, rival = self._lines[name], self._lines[other]
-        if self._first_come or name == other:
-            return rival.count_up_to(number)
-        # One a round: as many as there are rounds before, and one more if its turn in the last round is earlier.
-        return min(len(rival.entries), line.count_up_to(number) + (rival.ticket < line.ticket))
+    def _count_earlier(self, name: str, number: int) -> int:
+        """Return how many of the same class came before that one."""
+        favoured = name in self._favoured
+        return sum(
+            line.count_up_to(number)
+            for other, line in self._lines.items()
+            if other == name or (line.standing is not None and line.standing.favoured is favoured)
+        )
 
     def _take_bundle(self, name: str) -> tuple[Waiting[K], ...]:
         bundle: list[Waiting[K]] = []
@@ -198,17 +219,24 @@ class TurnQueue(Generic[K]):
 
     def _leave(self, name: str) -> None:
         """Take the line out of the order of the lines."""
-        ticket = self._lines[name].ticket
-        if self._names.pop(ticket, None) is not None:
-            self._ready[name in self._favoured].remove(Seat(0.0, ticket))
+        line = self._lines[name]
+        if line.standing is not None:
+            self._standings[line.standing.favoured].remove(line.standing.ticket, line.standing.length)
+            line.standing = None
+        if self._names.pop(line.ticket, None) is not None:
+            self._ready[name in self._favoured].remove(Seat(0.0, line.ticket))
 
     def _join(self, name: str, ticket: int) -> None:
         """Put the line into the order of the lines, unless it is held."""
         line = self._lines[name]
         line.ticket = line.seats.head.number if self._first_come else ticket
+        favoured = name in self._favoured
+        if name not in self._absent:
+            line.standing = _Standing(favoured, line.ticket, len(line.entries))
+            self._standings[favoured].add(line.ticket, len(line.entries))
         if name not in self._held:
             self._names[line.ticket] = name
-            self._ready[name in self._favoured].add(Seat(0.0, line.ticket))
+            self._ready[favoured].add(Seat(0.0, line.ticket))
 
     def _number(self) -> int:
         self._last += 1

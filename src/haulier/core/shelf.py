@@ -58,6 +58,12 @@ class Shelf:
         inside = bisect_left(block, True, key=lambda seat: not goes(seat))
         return sum(map(len, self._blocks[:at])) + inside
 
+    def count_below(self, seat: Seat) -> int:
+        """Return how many seats come before that one, which need not be there."""
+        at = bisect_left(self._ends, seat)
+        inside = bisect_left(self._blocks[at], seat) if at < len(self._blocks) else 0
+        return sum(map(len, self._blocks[:at])) + inside
+
     def _settle(self, at: int) -> None:
         """Drop a block that became empty, halve one that became too long, note where it ends."""
         block = self._blocks[at]
