@@ -57,6 +57,7 @@ class World:
         self.files = dict(FILES)
         self.up = asyncio.Event()
         self.up.set()
+        self.trusted = True
         self.index_fails = self.mistakes_allowed = False
         self.put_off = 0
         self.store = MemoryTransferQueueStore()
@@ -95,7 +96,7 @@ class World:
             self.told.append((fields["outcome"], fields["reason"]))
 
     async def _trusted(self, link: PeerLink) -> bool:
-        return True
+        return self.trusted
 
     async def _hear(self, user: str, *messages: Message) -> None:
         self.notices += [(user, message) for message in messages]
@@ -363,6 +364,32 @@ def test_who_fails_ten_times_a_day_has_to_wait_for_another() -> None:
         assert await world.ask(A) == []
 
     play(scenario, {A: [ConnectionLost("again")] * 10})
+
+
+def test_failures_of_what_others_asked_for_in_a_name_are_not_its_owners() -> None:
+    async def scenario(world: World) -> None:
+        world.trusted = False
+        for _ in range(10):
+            assert await world.ask(A) == []
+            await asyncio.sleep(1.0)
+        assert await world.ask(A) == [UploadDenied(A, "Too many files")]
+        world.trusted = True
+        assert await world.ask(A) == []
+
+    play(scenario, {A: [ConnectionLost("again")] * 10})
+
+
+def test_nobody_ends_an_upload_by_asking_in_anothers_name() -> None:
+    async def scenario(world: World) -> None:
+        await world.ask(A)
+        await asyncio.sleep(6.0)
+        world.trusted = False
+        assert await world.ask(A) == []
+        await asyncio.sleep(60.0)
+        assert world.began == [A]
+        assert world.told == [("succeeded", None)]
+
+    play(scenario, {A: [10.0]})
 
 
 def test_what_an_operator_decides_is_told() -> None:

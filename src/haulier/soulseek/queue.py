@@ -1,6 +1,7 @@
 """Who waits for an upload: how much of whom, in which order, and who is passed over for now.
 
-Rule 1: limits count for the name that asks and for the address that it asks from: a name is only a claim.
+Rule 1: limits count for the name that asks and for the address that it asks from: a name is only a claim. What others
+        ask for under a name does not count against whoever it belongs to.
 Rule 2: a user has two lines, one for what was asked from the address that the server gives, one for the rest.
         Only the first can be favoured; slots are the user's, not the lines'.
 Rule 3: a taken slot, back-off and absence hold a user's lines; each is let go by who held them.
@@ -43,7 +44,13 @@ class Request:
     @property
     def owners(self) -> tuple[tuple[str, str], ...]:
         """Whose limits it counts for."""
-        return ("user", self.user), ("address", self.address)
+        return ("user" if self.trusted else "claimed", self.user), ("address", self.address)
+
+    @property
+    def limits(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """What is limited: what each of these groups has together. A borrowed name takes nothing from its owner."""
+        name = (("user", self.user),) if self.trusted else (("user", self.user), ("claimed", self.user))
+        return name, (("address", self.address),)
 
 
 @dataclass(slots=True)
@@ -61,7 +68,6 @@ class UploadQueue:
         self._requests: dict[TransferId, Request] = {}
         self._loads: dict[tuple[str, str], _Load] = {}
         self._holds: dict[str, set[Hold]] = {}
-        self._favoured: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -73,17 +79,17 @@ class UploadQueue:
 
     def has(self, user: str) -> bool:
         """Whether anything of the user waits or has its turn."""
-        return ("user", user) in self._loads
+        return ("user", user) in self._loads or ("claimed", user) in self._loads
 
     def excess(self, request: Request) -> str | None:
         """Return what there would be too much of with one more request, as peers are told; or None."""
         if len(self._requests) >= self._bounds.queued_files:
             return TOO_MANY_FILES
-        for owner in request.owners:
-            load = self._loads.get(owner, _Load())
-            if load.files >= self._bounds.queued_files_per_user:
+        for group in request.limits:
+            loads = [self._loads[owner] for owner in group if owner in self._loads]
+            if sum(load.files for load in loads) >= self._bounds.queued_files_per_user:
                 return TOO_MANY_FILES
-            if load.size + request.size > self._bounds.queued_bytes_per_user:
+            if sum(load.size for load in loads) + request.size > self._bounds.queued_bytes_per_user:
                 return TOO_MANY_BYTES
         return None
 
@@ -95,7 +101,6 @@ class UploadQueue:
             load.files += 1
             load.size += request.size
         self.wait(request.id, at_head=at_head)
-        self._favour()
 
     def wait(self, id_: TransferId, *, at_head: bool) -> None:
         """Let a request whose turn was cut short wait again."""
@@ -131,11 +136,7 @@ class UploadQueue:
 
     def favour(self, users: Collection[str]) -> None:
         """Say which users go first, where it is surely they who ask."""
-        self._favoured = frozenset(users)
-        self._favour()
-
-    def _favour(self) -> None:
-        self._turns.favour(user for user in self._favoured if self.has(user))
+        self._turns.favour(users)
 
     def hold(self, user: str, why: Hold) -> None:
         """Pass a user over until let go for the same reason."""

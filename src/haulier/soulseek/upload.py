@@ -155,6 +155,7 @@ class Uploads:
         self._slots = Slots(SlotLimits(total=rules.slots, per_line=rules.slots_per_user), clock.monotonic)
         self._registry: Registry[Upload] = Registry()
         self._failures: dict[str, list[float]] = {}
+        """When uploads failed, by who is to blame."""
         self._absent_since: dict[str, float] = {}
         self._turns: set[asyncio.Task[None]] = set()
         self._started = False
@@ -206,7 +207,7 @@ class Uploads:
             return False, NOT_SHARED
         trusted = await self._peers.is_trusted(link)
         known = self._of_file(link.user, file.path)
-        if known is not None and self._is_stuck(known):
+        if known is not None and trusted and self._is_stuck(known):
             await self._supersede(known)
             known = self._of_file(link.user, file.path)  # of another request that waited for the same end
         if known is not None:
@@ -234,7 +235,7 @@ class Uploads:
             self._transfer_of(link.user, file), asked, file.path, link.connection.address, trusted
         )
         reason = self._rules.policy(link.user, file.path) or self._queue.excess(_request_of(upload))
-        if reason is None and self._has_failed_often(link.user):
+        if reason is None and self._has_failed_often(_blamed(upload)):
             reason = TOO_MANY_FILES
         if reason is None:
             self._take_in(upload, at_head=False)
@@ -268,13 +269,13 @@ class Uploads:
             self._absent_since.pop(upload.user, None)
             self._queue.let_go(upload.user, Hold.ABSENT)
 
-    def _has_failed_often(self, user: str) -> bool:
+    def _has_failed_often(self, blamed: str) -> bool:
         since = self._clock.now() - DAY_S
-        recent = [at for at in self._failures.get(user, ()) if at > since]
+        recent = [at for at in self._failures.get(blamed, ()) if at > since]
         if recent:
-            self._failures[user] = recent
+            self._failures[blamed] = recent
         else:
-            self._failures.pop(user, None)
+            self._failures.pop(blamed, None)
         return len(recent) >= self._bounds.failures_per_day
 
     async def tell_place(self, link: PeerLink, asked: str) -> None:
@@ -460,7 +461,7 @@ class Uploads:
         )
 
     def _fail(self, upload: Upload, outcome: Outcome, reason: str) -> None:
-        self._failures.setdefault(upload.user, []).append(self._clock.now())
+        self._failures.setdefault(_blamed(upload), []).append(self._clock.now())
         self._end(upload, outcome, reason)
         self._tell(upload, UploadFailed(upload.asked))
 
@@ -564,8 +565,8 @@ class Uploads:
     def sweep(self) -> None:
         """Forget what users who are gone for days have queued, idle users' slots, and failures of other days."""
         self._slots.sweep()
-        for user in list(self._failures):
-            self._has_failed_often(user)  # it forgets what is old
+        for blamed in list(self._failures):
+            self._has_failed_often(blamed)  # it forgets what is old
         gone = {
             u
             for u, since in self._absent_since.items()
@@ -574,6 +575,11 @@ class Uploads:
         for upload in self.live:
             if upload.user in gone and upload.task is None:
                 self._end(upload, Outcome.TIMED_OUT, "the user was away for too long")
+
+
+def _blamed(upload: Upload) -> str:
+    """Return for whom a failure counts: for a name only if it is surely its owner who asked."""
+    return upload.user if upload.trusted else f"{upload.user}\n{upload.address}"
 
 
 def _id_key(transfer: TransferId) -> tuple[str, str]:

@@ -140,3 +140,36 @@ def test_a_bumped_file_is_the_next_of_its_user() -> None:
     assert taken(waiting) == [("b2",), ("c1",), ("b1",)]
     waiting.bump(TransferId("b1"))
     assert len(waiting) == 0
+
+
+def test_who_becomes_favoured_before_anything_waits_is_favoured_then() -> None:
+    waiting = queue()
+    waiting.favour({"bob"})
+    waiting.add(request("c1", "carol"))
+    waiting.add(request("b1"))
+    assert taken(waiting) == [("b1",), ("c1",)]
+
+
+def test_what_others_ask_for_in_a_name_costs_its_owner_nothing() -> None:
+    bounds = Bounds(queued_files_per_user=2, queued_bytes_per_user=100 * MB)
+    borrowed = [request(f"x{number}", address=f"of thief {number}", trusted=False) for number in range(2)]
+    waiting = queue(*borrowed, bounds=bounds)
+    own = request("b1")
+    assert waiting.excess(own) is None
+    waiting.add(own)
+    assert waiting.excess(request("b2")) is None
+    waiting.add(request("b2"))
+    assert waiting.excess(request("b3")) == TOO_MANY_FILES
+
+
+def test_who_borrows_a_name_has_no_more_than_the_name_has_left() -> None:
+    bounds = Bounds(queued_files_per_user=2, queued_bytes_per_user=100 * MB)
+    waiting = queue(request("b1"), bounds=bounds)
+    first = request("x1", address="of thief", trusted=False)
+    assert waiting.excess(first) is None
+    waiting.add(first)
+    assert waiting.has("bob")
+    assert waiting.excess(request("x2", address="of another", trusted=False)) == TOO_MANY_FILES
+    big = request("x3", address="of another", size=90 * MB, trusted=False)
+    waiting.forget(first.id)
+    assert waiting.excess(big) == TOO_MANY_BYTES
