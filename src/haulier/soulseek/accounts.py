@@ -8,6 +8,7 @@ from hashlib import scrypt
 from pathlib import Path
 from typing import Final
 
+from haulier.core.errors import ConfigError
 from haulier.soulseek.messages import Login
 
 NAME_CHARACTERS: Final = 30
@@ -43,10 +44,9 @@ class Accounts:
         """A hash takes time and memory on purpose: one at a time, so that logins cannot exhaust either."""
 
     async def load(self) -> None:
-        """Read the file, if there is one."""
+        """Read the file, if there is one. Raises ConfigError."""
         if self._file is not None and self._file.exists():
-            lines = (await asyncio.to_thread(self._file.read_text)).splitlines()
-            self._hashes = {row["name"]: row["hash"] for row in map(json.loads, lines)}
+            self._hashes = await asyncio.to_thread(_read, self._file)
 
     def knows(self, name: str) -> bool:
         """Whether the name has ever logged in."""
@@ -72,6 +72,18 @@ class Accounts:
             file.write(f"{line}\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _read(file: Path) -> dict[str, str]:
+    """Return the hashes by name; half a line at the end, of which nobody was told, is cut off."""
+    raw = file.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if whole != raw:
+        os.truncate(file, len(whole))
+    try:
+        return {row["name"]: row["hash"] for row in map(json.loads, whole.splitlines())}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError("data_dir", str(file.parent), f"{file} is no list of accounts: {error}") from error
 
 
 def _hash(password: str, salt: bytes) -> str:
