@@ -365,3 +365,29 @@ async def test_a_peer_that_sends_a_trickle_does_not_keep_its_slot(tmp_path: Path
             assert node.downloads.slots.held == 0
             trickling.cancel()
         await node.downloads.cancel(download)
+
+
+async def test_a_question_that_perhaps_nobody_has_read_is_put_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haulier.soulseek.download.ASK_AGAIN_S", 0.05)
+    download = scene.fetch()
+    await scene.asked()
+    scene.stranger.link.abort()
+    await eventually(lambda: scene.node.peers.count == 0, "the connection is gone")
+    scene.stranger.link = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"))
+    await scene.asked()
+    await scene.send()
+    await scene.ended(download, Outcome.SUCCEEDED)
+
+
+async def test_an_offer_is_answered_where_it_came_from(scene: Scene) -> None:
+    download = scene.fetch()
+    await scene.asked()
+    newer = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"))
+    answer = await scene.offer()
+    assert answer.allowed
+    connection, _ = await scene.bring(answer.token)
+    await connection.send_raw(CONTENT)
+    await scene.ended(download, Outcome.SUCCEEDED)
+    newer.abort()

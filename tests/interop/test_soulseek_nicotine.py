@@ -138,7 +138,7 @@ class TestWeFindItsFiles:
             foreign.start()
             await eventually(lambda: "Rescan complete" in foreign.log, "it has scanned")
             await eventually(lambda: "them" in net.server.users, "it is there")
-            folders = {folder.path: folder.files for folder, _ in await node.browse("them")}
+            folders = {folder.path: folder.files async for folder, _ in await node.browse("them")}
             assert [(it.name, it.size) for it in folders["Music\\Some Band"]] == [("a song.bin", SIZE)]
             found = [it async for it in node.search("song band", wait_s=3)]
             assert [(it.user, it.files[0].name, it.files[0].size) for it in found] == [

@@ -3,18 +3,27 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from haulier.core.errors import StorageUnavailable
+from haulier.core.errors import InvalidRequest, StorageUnavailable
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Outcome, Phase
+from haulier.ports import SharedFile
 from haulier.sharing import while_logged_in
+from haulier.soulseek.messages import CheckPrivileges, FileSearch, PrivilegesLeft
 from haulier.soulseek.node import Node
 from haulier.soulseek.rendezvous import Rendezvous
-from haulier.soulseek.server_link import LoggedInElsewhere, LoginRefused, PeerOffline, ServerUnreachable
+from haulier.soulseek.server_link import (
+    LinkDown,
+    LoggedInElsewhere,
+    LoginRefused,
+    PeerOffline,
+    ServerUnreachable,
+)
 from haulier.soulseek.upload import UploadRules
 from tests.support.processes import free_port
 from tests.support.soulseek import (
@@ -29,6 +38,7 @@ from tests.support.soulseek import (
     sha256_of,
     slow_lane,
 )
+from tests.support.stranger import Stranger
 
 SIZE = 3_000_001
 VIRTUAL = "Music\\Band\\song.bin"
@@ -38,6 +48,12 @@ VIRTUAL = "Music\\Band\\song.bin"
 async def net(tmp_path: Path) -> AsyncIterator[Network]:
     async with network(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as ends:
+        yield ends
 
 
 @pytest.fixture
@@ -88,7 +104,7 @@ async def test_either_side_may_be_behind_a_firewall(music: Path, tmp_path: Path,
 async def test_names_that_are_no_text_can_be_fetched(net: Network, music: Path, tmp_path: Path) -> None:
     make_file(music / os.fsdecode(b"f\xfcr \\ 100%.bin"), 1000)
     alice, bob = await net.node("alice", music), await net.node("bob")
-    [folder] = [it for it, _ in await bob.browse("alice") if it.path == "Music"]
+    [folder] = [it async for it, _ in await bob.browse("alice") if it.path == "Music"]
     assert [it.name for it in folder.files] == ["f%FCr %5C 100%25.bin"]
     assert await fetched(bob, tmp_path / "got", "Music\\f%FCr %5C 100%25.bin") == "Completed, Succeeded"
     assert alice.shares.files == 2
@@ -286,8 +302,9 @@ async def test_who_comes_back_while_our_link_is_down_is_not_held_for_ever(
 
 async def test_fifty_downloaders_each_get_their_file(net: Network, music: Path, tmp_path: Path) -> None:
     make_file(music / "Band" / "song.bin", 300_000)
-    alice = await net.node("alice", music, bounds=PATIENT)
-    nodes = [await net.node(f"user{number}", bounds=PATIENT) for number in range(50)]
+    crowded = replace(PATIENT, connections_per_address=20)
+    alice = await net.node("alice", music, bounds=crowded)
+    nodes = [await net.node(f"user{number}", bounds=crowded) for number in range(50)]
     ends = await asyncio.gather(
         *(fetched(node, tmp_path / f"got{number}") for number, node in enumerate(nodes))
     )
@@ -304,7 +321,7 @@ async def test_browsing_searching_and_folders(net: Network, music: Path) -> None
     make_file(music / "Other" / "deep" / "tune.bin", 10)
     await net.node("alice", music)
     bob = await net.node("bob")
-    assert [(it.path, [entry.name for entry in it.files]) for it, _ in await bob.browse("alice")] == [
+    assert [(it.path, [entry.name for entry in it.files]) async for it, _ in await bob.browse("alice")] == [
         ("Music\\Band", ["song.bin"]),
         ("Music\\Other\\deep", ["tune.bin"]),
     ]
@@ -402,3 +419,56 @@ async def test_a_user_who_is_not_there_is_offline(net: Network) -> None:
     bob = await net.node("bob")
     with pytest.raises(PeerOffline):
         await bob.browse("nobody")
+
+
+@pytest.mark.parametrize("name", ["n" * 257, "\ud800"])
+async def test_what_cannot_be_said_is_not_asked_for(net: Network, tmp_path: Path, name: str) -> None:
+    bob = await net.node("bob")
+    with pytest.raises(InvalidRequest):
+        bob.downloads.fetch(name, VIRTUAL, tmp_path / "got")
+    with pytest.raises(InvalidRequest):
+        await bob.browse(name)
+    with pytest.raises(InvalidRequest):
+        bob.search("words", wait_s=1.0, user=name)
+    with pytest.raises(InvalidRequest):
+        bob.search("\ud800", wait_s=1.0)
+    assert bob.downloads.live == []
+
+
+async def test_nobody_is_searched_for_while_the_link_is_down(net: Network) -> None:
+    bob = await net.node("bob")
+    await net.server.stop()
+    await eventually(lambda: not bob.link.up.is_set(), "the link is lost")
+    with pytest.raises(LinkDown):
+        bob.search("words", wait_s=1.0)
+
+
+async def test_a_list_is_unpacked_some_files_at_a_time(net: Network, music: Path) -> None:
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    files = [
+        SharedFile(share="Music", path=f"Music\\{number // 100:02}\\{number}", local="", size=1)
+        for number in range(5_000)
+    ]
+    await alice.shares._index.replace(files)
+    folders = [(it.path, len(it.files)) async for it, _ in await bob.browse("alice")]
+    assert folders == [(f"Music\\{number:02}", 100) for number in range(50)]
+
+
+async def test_a_query_that_nobody_types_is_not_looked_up(net: Network, music: Path) -> None:
+    alice = await net.node("alice", music)
+    assert [it.name for it in await alice.shares.search("song " * 50)] == [VIRTUAL]
+    assert await alice.shares.search("song " * 500) == ()
+    assert await alice.shares.search("song " + " ".join(f"-{number}" for number in range(50))) == ()
+
+
+async def test_what_others_search_for_holds_up_no_answer_of_the_server(
+    tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    async with network(tmp_path, bounds=replace(SHORT, messages_per_s=1e6)) as net:
+        alice = await net.node("alice", bounds=replace(SHORT, messages_per_s=5.0, server_answer_s=2.0))
+        mallory = await Stranger.enter(net, alice, stack)
+        searches = (FileSearch(number, "nothing") for number in range(200))
+        await mallory.server.send(*searches, CheckPrivileges())
+        while not isinstance(await mallory.server.receive(), PrivilegesLeft):
+            pass
+        assert (await alice.link.locate("mallory")).ip == HOST

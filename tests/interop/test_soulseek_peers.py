@@ -300,3 +300,52 @@ class TestTheServer:
             stack.callback(silent.abort)
             async with asyncio.timeout(DEADLINE_S):
                 assert await silent.read_some() == b""
+
+
+class TestAddressesThatManyShare:
+    async def test_one_that_rests_makes_room_for_the_next(
+        self, net: Network, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("haulier.soulseek.peers.RESTS_AFTER_S", 0.0)
+        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=2))
+        links = []
+        for name in ("ann", "bob", "cid"):
+            links.append(await link_to(alice, name, stack))
+            await links[-1].send(GetUserInfo())
+            assert isinstance(await heard(links[-1]), UserInfo)
+        with pytest.raises(ConnectionLost):
+            await heard(links[0])
+        for link in links[1:]:
+            await link.send(GetUserInfo())
+            assert isinstance(await heard(link), UserInfo)
+
+    async def test_one_that_does_not_rest_makes_none(self, net: Network, stack: AsyncExitStack) -> None:
+        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=1))
+        first = await link_to(alice, "ann", stack)
+        await first.send(GetUserInfo())
+        assert isinstance(await heard(first), UserInfo)
+        second = await link_to(alice, "bob", stack)
+        with pytest.raises(ConnectionLost):
+            await heard(second)
+        await first.send(GetUserInfo())
+        assert isinstance(await heard(first), UserInfo)
+
+    async def test_those_that_we_open_need_no_room(self, net: Network, stack: AsyncExitStack) -> None:
+        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=1))
+        await net.node("bob")
+        await link_to(alice, "ann", stack)
+        await eventually(lambda: alice.peers.count == 1, "it is there")
+        assert (await alice.peers.reach("bob")).user == "bob"
+
+
+class TestTrust:
+    async def test_a_link_to_the_server_that_is_down_says_nothing_about_a_peer(self, net: Network) -> None:
+        alice, bob = await net.node("alice"), await net.node("bob")
+        await bob.peers.reach("alice")
+        await eventually(lambda: bool(alice.peers._links), "it is there")
+        [link] = alice.peers._links["bob"].values()
+        link.solicited = False
+        alice.link.up.clear()
+        assert not await alice.peers.is_trusted(link)
+        alice.link.up.set()
+        assert await alice.peers.is_trusted(link)

@@ -220,9 +220,10 @@ class Address:
 
 @dataclass(frozen=True)
 class Several(Generic[T]):
-    """A count and as many values."""
+    """A count and as many values, of which there may be a limit: each takes far more memory than bytes."""
 
     of: Kind[T]
+    limit: int | None = None
 
     def read(self, reader: Reader) -> tuple[T, ...]:
         """Return them."""
@@ -230,7 +231,10 @@ class Several(Generic[T]):
 
     def iterate(self, reader: Reader) -> Iterator[T]:
         """Yield them as they are read."""
-        for _ in range(UINT32.read(reader)):
+        count = UINT32.read(reader)
+        if self.limit is not None and count > self.limit:
+            raise MalformedMessage(f"a list of {count} where at most {self.limit} are allowed")
+        for _ in range(count):
             yield self.of.read(reader)
 
     def write(self, out: bytearray, value: tuple[T, ...]) -> None:

@@ -195,8 +195,14 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-async def connect(host: str, port: int, bounds: Bounds) -> Connection:
+async def connect(host: str, port: int, bounds: Bounds, *, throttled: bool = True) -> Connection:
     """Open a connection.
+
+    Args:
+        host: Where to.
+        port: Which one.
+        bounds: Its limits.
+        throttled: Whether rule 3 holds for who is there.
 
     Raises:
         ConnectionLost: nobody answers there in time.
@@ -206,11 +212,11 @@ async def connect(host: str, port: int, bounds: Bounds) -> Connection:
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError, OverflowError) as error:
         raise ConnectionLost(str(error) or f"{host}:{port} does not answer") from error
-    return Connection(reader, writer, bounds)
+    return Connection(reader, writer, bounds, throttled=throttled)
 
 
 class Limits:
-    """How many connections there are, in all and from each address."""
+    """How many connections there are, in all, and of those that come how many from each address."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -218,13 +224,23 @@ class Limits:
         self.total = 0
 
     def enter(self, address: str) -> Callable[[], None] | None:
-        """Count one more; returns what counts it out again, or None when there are too many."""
+        """Count one more that comes; returns what counts it out again, or None when there are too many."""
         here = self._by_address.get(address, 0)
         if self.total >= self._bounds.connections or here >= self._bounds.connections_per_address:
             return None
         self._by_address[address] = here + 1
         self.total += 1
         return lambda: self._leave(address)
+
+    def go_out(self) -> Callable[[], None] | None:
+        """Count one more that we open, as `enter` does: how many go to one address is our own doing."""
+        if self.total >= self._bounds.connections:
+            return None
+        self.total += 1
+        return self._come_back
+
+    def _come_back(self) -> None:
+        self.total -= 1
 
     def _leave(self, address: str) -> None:
         self.total -= 1

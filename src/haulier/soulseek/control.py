@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from haulier.core.errors import HaulierError, PeerError, StorageError
-from haulier.core.transfer import Direction, TransferId
+from haulier.core.errors import HaulierError, InvalidRequest, PeerError, StorageError
+from haulier.core.transfer import Direction, Phase, TransferId
 from haulier.ports import PeerTransfer
 from haulier.soulseek.download import Download
 from haulier.soulseek.metrics import exposition
@@ -29,7 +30,7 @@ from haulier.soulseek.upload import Upload
 from haulier.soulseek.views import folder_document, found_documents, kept_document, transfer_document
 
 LISTED: Final = 1_000
-"""Transfers in one list: those that live, then the latest that have ended."""
+"""Transfers of each kind in one list: uploads and downloads that live, then the latest that have ended."""
 WAIT_S: Final = 60.0
 """For which a request may wait for an end; whoever wants to wait longer asks again."""
 SEARCH_S: Final = 300.0
@@ -70,7 +71,7 @@ def control_app(node: Node, token: str) -> ASGIApp:
         async def endpoint(request: Request) -> Response:
             try:
                 return await handler(node, request)
-            except BadRequest as error:
+            except (BadRequest, InvalidRequest) as error:
                 return _problem(422, "invalid-request", str(error))
             except _NotFound as error:
                 return _problem(404, "transfer-not-found", str(error))
@@ -94,7 +95,16 @@ def control_app(node: Node, token: str) -> ASGIApp:
         route("/rescan", _rescan, "POST"),
         route("/metrics", _metrics),
     ]
-    return TokenGate(Starlette(routes=routes), token)
+    return TokenGate(Starlette(routes=routes, exception_handlers={HTTPException: _no_route}), token)
+
+
+def _no_route(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's shape
+    """There is nothing at that path, or not for that method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    slugs = {404: "route-not-found", 405: "method-not-allowed"}
+    return _problem(
+        status, slugs.get(status, "internal-error"), "docs/reference/soulseek-control.md lists the requests"
+    )
 
 
 class _NotFound(HaulierError):
@@ -140,24 +150,25 @@ def download_document(download: Download) -> dict[str, Any]:
     )
 
 
-def _live(node: Node, direction: Direction | None) -> list[dict[str, Any]]:
-    uploads = (
-        [] if direction is Direction.DOWNLOAD else [upload_document(node, it) for it in node.uploads.live]
-    )
-    downloads = [] if direction is Direction.UPLOAD else [download_document(it) for it in node.downloads.live]
-    return [*uploads, *downloads]
+def _live(node: Node, direction: Direction | None) -> tuple[list[dict[str, Any]], int]:
+    """Return those that live, as many as are listed and what runs first; and how many more there are."""
+    uploads = [] if direction is Direction.DOWNLOAD else node.uploads.live
+    downloads = [] if direction is Direction.UPLOAD else node.downloads.live
+    uploads.sort(key=lambda it: it.transfer.phase is Phase.QUEUED)
+    documents = [upload_document(node, it) for it in uploads[:LISTED]]
+    documents += [download_document(it) for it in downloads[:LISTED]]
+    return documents, len(uploads) + len(downloads) - len(documents)
 
 
 async def _listed(node: Node, direction: Direction | None) -> Response:
-    live = _live(node, direction)
+    live, left_out = _live(node, direction)
     ended = [
         kept_document(kept)
         for kept in await node.latest(LISTED)
         if kept.transfer.outcome is not None and direction in {None, kept.transfer.direction}
     ]
-    return JSONResponse(
-        {"items": [*live, *ended], "next": None, "total": len(live) + len(ended), "left_out": 0}
-    )
+    items = [*live, *ended]
+    return JSONResponse({"items": items, "next": None, "total": len(items) + left_out, "left_out": left_out})
 
 
 async def _transfers(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
@@ -289,7 +300,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise BadRequest(f"the body: at most {_BODY} bytes")
     try:
         document = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest("the body: give a JSON object") from error
     if not isinstance(document, dict):
         raise BadRequest("the body: give a JSON object")
@@ -304,8 +315,10 @@ async def _search(node: Node, request: Request) -> Response:
     wait_s = _seconds("wait", request.query_params.get("wait", "10"), SEARCH_S)
     user = request.query_params.get("user")
 
+    answers = node.search(query, wait_s=wait_s, user=user)
+
     async def lines() -> AsyncIterator[bytes]:
-        async for found in node.search(query, wait_s=wait_s, user=user):
+        async for found in answers:
             for document in found_documents(found):
                 yield json.dumps(document).encode() + b"\n"
 
@@ -320,8 +333,11 @@ async def _browse(node: Node, request: Request) -> Response:
     folders = await node.browse(user)
 
     async def lines() -> AsyncIterator[bytes]:
-        for folder, private in folders:
-            yield json.dumps(folder_document(folder, private=private)).encode() + b"\n"
+        try:
+            async for folder, private in folders:
+                yield json.dumps(folder_document(folder, private=private)).encode() + b"\n"
+        except PeerError as error:
+            yield json.dumps({"error": str(error)}).encode() + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 

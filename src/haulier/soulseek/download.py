@@ -31,10 +31,10 @@ from haulier.engine.slots import SlotLimits, Slots, SlotStatistics
 from haulier.engine.tasks import in_thread
 from haulier.ports import Clock, PeerTransfer
 from haulier.soulseek.bounds import Bounds
-from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.messages import UserStatus
+from haulier.soulseek.names import check_text, check_user
 from haulier.soulseek.offer import QUEUED
 from haulier.soulseek.partfile import PartFile, TargetBusy, TargetTaken
 from haulier.soulseek.peer_messages import (
@@ -52,11 +52,23 @@ from haulier.soulseek.streaming import Guard
 
 RETRY: Final = RetryPolicy(retries=1_000, base_s=15.0, cap_s=900.0)
 """Peers are away for hours; what is wanted from them is still wanted then."""
+PROMPT_S: Final = 5.0
+"""A connection that breaks so soon after we asked over it may have been closed before anybody read the question."""
+ASK_AGAIN_S: Final = 2.0
+"""Before a question that was perhaps not read is put again; twice as long each time."""
+_STEEPEST: Final = 8
+"""Doublings of it: eight minutes."""
 UNANSWERED_POLLS: Final = 3
 """Questions for the place after which the peer has forgotten us, and is asked for the file again."""
 _TOKEN_BYTES: Final = 4
 _LATER: Final = ("Queued", "Pending shutdown.", "Too many")
 """What a denial begins with that passes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """The connection over which we asked is gone."""
+
 
 Answer = TransferRequest | UploadDenied | UploadFailed | PlaceInQueue
 
@@ -89,7 +101,7 @@ class Download:
     target: Path
     sized: bool
     """Whether the size is what somebody has told us."""
-    answers: "asyncio.Queue[Answer]" = field(default_factory=lambda: asyncio.Queue(maxsize=16))
+    answers: "asyncio.Queue[Answer | _Lost]" = field(default_factory=lambda: asyncio.Queue(maxsize=16))
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     came_back: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -98,6 +110,10 @@ class Download:
     publishing: bool = False
     """Whether an earlier run has written down that it publishes the file."""
     place: int | None = None
+    offered_over: PeerLink | None = None
+    asked_over: PeerLink | None = None
+    asked_at: float = 0.0
+    """On the event loop's clock."""
     failures: int = 0
     retry_of: TransferId | None = None
 
@@ -110,6 +126,36 @@ class Download:
     def user(self) -> str:
         """From whom it comes."""
         return self.transfer.line
+
+
+@dataclass(slots=True)
+class _Polls:
+    """When a peer in whose queue we wait is asked something, and what."""
+
+    every_s: float
+    unanswered: int = 0
+    losses: int = 0
+    lost: bool = False
+
+    @property
+    def wait_s(self) -> float:
+        """How long it has to be silent before."""
+        return min(ASK_AGAIN_S * 2**self.losses, self.every_s) if self.lost else self.every_s
+
+    def lose(self) -> None:
+        """The connection over which it was asked is gone."""
+        self.losses = min(self.losses + 1, _STEEPEST)
+        self.lost = True
+
+    def hear(self) -> None:
+        """It has said something."""
+        self.unanswered, self.lost = 0, False
+
+    def next_asks_anew(self) -> bool:
+        """It has been silent: return whether to ask for the file again, or else for the place."""
+        self.unanswered += 1
+        lost, self.lost = self.lost, False
+        return lost or self.unanswered % UNANSWERED_POLLS == 0
 
 
 Arrival = asyncio.Future[tuple[Connection, asyncio.Future[None]]]
@@ -171,7 +217,13 @@ class Downloads:
         *,
         retry_of: TransferId | None = None,
     ) -> Download:
-        """Begin to download a file; the same one to the same place is the one that runs already."""
+        """Begin to download a file; the same one to the same place is the one that runs already.
+
+        Raises:
+            InvalidRequest: no peer can be asked for it.
+        """
+        check_user(user)
+        check_text("file", file)
         known = self._running(user, file, target)
         if known is not None:
             return known
@@ -268,6 +320,8 @@ class Downloads:
         if download.transfer.phase is Phase.PAUSED and isinstance(message, TransferRequest):
             await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
             return
+        if isinstance(message, TransferRequest):
+            download.offered_over = link
         with suppress(asyncio.QueueFull):  # a peer that says more than we can take says nothing new
             download.answers.put_nowait(message)
 
@@ -285,6 +339,14 @@ class Downloads:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.set_result((connection, done))
         await done
+
+    def lose_link(self, link: PeerLink) -> None:
+        """A message connection is no more: whoever has just asked over it may not have been heard."""
+        since = asyncio.get_running_loop().time() - PROMPT_S
+        for download in self.live:
+            if download.asked_over is link and download.asked_at > since:
+                with suppress(asyncio.QueueFull):
+                    download.answers.put_nowait(_Lost())
 
     def take_status(self, status: UserStatus) -> None:
         """The server tells that a user has come or gone."""
@@ -345,16 +407,16 @@ class Downloads:
             raise TargetTaken(download.target)
         self._read_late_answers(download)
         self._become(download, download.transfer.request())
-        await self._peers.ask(download.user, QueueUpload(download.file))
+        await self._ask_for(download)
         self._become(download, download.transfer.queue_remotely())
         while True:
             offer = await self._wait_offer(download)
             lease = self._slots.acquire_nowait(download.user)
             if lease is not None:
                 break
-            await self._answer(download, TransferResponse(offer.token, allowed=False, reason=QUEUED))
+            await self._reply(download, TransferResponse(offer.token, allowed=False, reason=QUEUED))
             (await self._slots.acquire(download.user)).release()
-            await self._peers.ask(download.user, QueueUpload(download.file))
+            await self._ask_for(download)
         with lease:
             await self._take_offer(download, offer)
 
@@ -365,23 +427,30 @@ class Downloads:
             if isinstance(answer, UploadDenied):
                 self._denied(answer.reason)
 
+    async def _ask_for(self, download: Download) -> None:
+        """Ask for the file."""
+        link = await self._peers.ask(download.user, QueueUpload(download.file))
+        download.asked_over, download.asked_at = link, asyncio.get_running_loop().time()
+        if link.connection.closing:
+            self.lose_link(link)
+
     async def _wait_offer(self, download: Download) -> TransferRequest:
         """Return the offer that comes when it is our turn, asking for the place now and then."""
-        unanswered = 0
+        polls = _Polls(self._bounds.place_poll_s)
         while True:
             try:
-                async with asyncio.timeout(self._bounds.place_poll_s):
+                async with asyncio.timeout(polls.wait_s):
                     answer = await download.answers.get()
             except TimeoutError:
-                unanswered += 1
-                forgotten = unanswered % UNANSWERED_POLLS == 0
-                question: Message = (
-                    QueueUpload(download.file) if forgotten else GetPlaceInQueue(download.file)
-                )
-                await self._answer(download, question)
+                if polls.next_asks_anew():
+                    await self._ask_for(download)
+                else:
+                    await self._peers.ask(download.user, GetPlaceInQueue(download.file))
                 continue
-            unanswered = 0
             match answer:
+                case _Lost():
+                    polls.lose()
+                    continue
                 case TransferRequest():
                     return answer
                 case PlaceInQueue(place=place):
@@ -390,9 +459,16 @@ class Downloads:
                     self._denied(reason)
                 case UploadFailed():
                     self._failed(download)
+            polls.hear()
 
-    async def _answer(self, download: Download, message: Message) -> None:
-        await self._peers.ask(download.user, message)
+    async def _reply(self, download: Download, response: TransferResponse) -> None:
+        """Answer an offer where it came from, or over another connection if that is gone."""
+        link = download.offered_over
+        if link is not None and not link.connection.closing:
+            with suppress(ConnectionLost):
+                await link.connection.send(response)
+                return
+        await self._peers.ask(download.user, response)
 
     @staticmethod
     def _denied(reason: str) -> None:
@@ -415,7 +491,7 @@ class Downloads:
         key = (download.user, offer.token)
         arrived = self._awaited[key] = asyncio.get_running_loop().create_future()
         try:
-            await self._answer(download, TransferResponse(offer.token, allowed=True))
+            await self._reply(download, TransferResponse(offer.token, allowed=True))
             async with asyncio.timeout(self._bounds.response_s):
                 connection, done = await asyncio.shield(arrived)
         except BaseException:

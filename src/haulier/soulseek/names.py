@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from haulier.core.errors import ConfigError
-from haulier.soulseek.codec import bytes_of
+from haulier.core.errors import ConfigError, InvalidRequest
+from haulier.soulseek.codec import NAME_LIMIT, bytes_of
 
 SEPARATOR: Final = "\\"
+TEXT_LIMIT: Final = 64 * 1024
+"""Bytes of a path or a query that we say to others: a path in a file system has 4096, and a frame takes far more."""
 _UNSAFE: Final = re.compile("[\\\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """What a name cannot hold as it is, and what would look like an escape."""
 _TO_ESCAPE: Final = re.compile("[%\\\\\ud800-\udfff]")
@@ -38,6 +40,22 @@ def spellings(text: str) -> Iterator[str]:
         if name not in seen:
             seen.add(name)
             yield name
+
+
+def check_text(field: str, text: str, *, limit: int = TEXT_LIMIT) -> str:
+    """Return what is to be said to others if it can be; raises InvalidRequest."""
+    try:
+        size = len(bytes_of(text))
+    except UnicodeEncodeError as error:
+        raise InvalidRequest.of(field, "it holds half a surrogate pair; give text") from error
+    if not 0 < size <= limit:
+        raise InvalidRequest.of(field, f"give 1 to {limit} bytes; these are {size}")
+    return text
+
+
+def check_user(name: str) -> str:
+    """Return the name of a user if there can be one; raises InvalidRequest."""
+    return check_text("user", name, limit=NAME_LIMIT)
 
 
 def check_share_name(name: str) -> str:

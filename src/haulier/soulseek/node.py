@@ -8,7 +8,7 @@ One module although it is long: it is where every message finds its reader.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from haulier.soulseek.messages import (
     UserStatus,
     WatchedUser,
 )
+from haulier.soulseek.names import check_text, check_user
 from haulier.soulseek.offer import Offers
 from haulier.soulseek.peer_messages import (
     SEARCH_ANSWER,
@@ -56,7 +57,7 @@ from haulier.soulseek.peer_messages import (
     UserInfo,
 )
 from haulier.soulseek.peers import ANYBODY, PeerLink, Peers, Tokens
-from haulier.soulseek.server_link import RECONNECT, Identity, ServerLink
+from haulier.soulseek.server_link import RECONNECT, Identity, LinkDown, ServerLink
 from haulier.soulseek.shares import Share, Shares
 from haulier.soulseek.tasks import Tasks
 from haulier.soulseek.upload import UploadRules, Uploads
@@ -69,8 +70,10 @@ RETENTION_S: Final = 30 * 86_400.0
 """For which the results of transfers can be read."""
 BROWSE_S: Final = 120.0
 """For a list of all that a peer shares, which may be 64 MiB from a slow line."""
-_SEARCH_ANSWERS: Final = 1_000
-"""Answers that one search of ours takes."""
+_SEARCH_ANSWERS: Final = 100
+"""Answers to one search of ours that wait to be read."""
+_AT_A_TIME: Final = 2_000
+"""Files of a list that are unpacked at a time: a list may have millions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,7 @@ class Node:
         self._searches: dict[int, asyncio.Queue[Found]] = {}
         self._browses: dict[str, list[asyncio.Future[ShareList]]] = {}
         self._sending_list = asyncio.Semaphore(1)
+        """What we share is made into messages, and those into frames, for one peer at a time."""
         self._answering = asyncio.Semaphore(bounds.search_connections)
         self._answers_waiting = 0
         self._running = False
@@ -333,7 +337,8 @@ class Node:
                 async with self._sending_list:
                     await link.connection.send(await self.shares.list())
             case GetFolder():
-                await self._send_folder(link, message)
+                async with self._sending_list:
+                    await self._send_folder(link, message)
             case GetUserInfo():
                 await link.connection.send(self._info())
             case SearchAnswer():
@@ -346,6 +351,10 @@ class Node:
     async def take_file(self, user: str, connection: Connection, *, solicited: bool) -> None:
         """A peer has opened a connection for a file."""
         await self.downloads.take_file(user, connection, solicited=solicited)
+
+    def lose_link(self, link: PeerLink) -> None:
+        """A message connection is no more."""
+        self.downloads.lose_link(link)
 
     async def _send_folder(self, link: PeerLink, message: GetFolder) -> None:
         folders = await self.shares.folder(message.folder)
@@ -374,14 +383,26 @@ class Node:
 
     # --- what we ask ---------------------------------------------------------------------------------
 
-    async def search(self, query: str, *, wait_s: float, user: str | None = None) -> AsyncIterator[Found]:
-        """Yield what others find, as it comes, for a time.
+    def search(self, query: str, *, wait_s: float, user: str | None = None) -> AsyncIterator[Found]:
+        """Return what others find, as it comes, for a time.
 
         Args:
             query: Words, and words with a minus that may not be there.
             wait_s: How long answers are waited for.
             user: Ask only this one.
+
+        Raises:
+            InvalidRequest: it cannot be asked for.
+            LinkDown: nobody can be asked.
         """
+        check_text("words", query)
+        if user is not None:
+            check_user(user)
+        if not self.link.up.is_set():
+            raise LinkDown("the link to the server is down")
+        return self._search(query, wait_s=wait_s, user=user)
+
+    async def _search(self, query: str, *, wait_s: float, user: str | None) -> AsyncIterator[Found]:
         token = self._tokens.take()
         answers = self._searches[token] = asyncio.Queue(maxsize=_SEARCH_ANSWERS)
         try:
@@ -397,12 +418,17 @@ class Node:
             del self._searches[token]
             self._tokens.drop(token)
 
-    async def browse(self, user: str) -> list[tuple[Folder, bool]]:
-        """Return all folders of a user, and which are private.
+    async def browse(self, user: str) -> AsyncIterator[tuple[Folder, bool]]:
+        """Return all folders of a user as they are unpacked, and which are private.
 
         Raises:
-            PeerError: the user is not reached, does not answer, or answers nonsense.
+            InvalidRequest: no user has that name.
+            PeerError: the user is not reached, or does not answer; while they come: it answers nonsense.
         """
+        check_user(user)
+        return _unpacked(await self._ask_list(user))
+
+    async def _ask_list(self, user: str) -> ShareList:
         answer: asyncio.Future[ShareList] = asyncio.get_running_loop().create_future()
         waiting = self._browses.setdefault(user, [])
         waiting.append(answer)
@@ -410,7 +436,7 @@ class Node:
             with self.peers.expecting(user, SHARE_LIST):
                 await self.peers.ask(user, GetShareList())
                 async with asyncio.timeout(BROWSE_S):
-                    packed = await answer
+                    return await answer
         except TimeoutError as error:
             raise ConnectionLost("the user does not tell what it shares") from error
         finally:
@@ -418,7 +444,26 @@ class Node:
                 waiting.remove(answer)
             if not waiting and self._browses.get(user) is waiting:
                 del self._browses[user]
-        return await asyncio.to_thread(lambda: list(packed.folders()))
+
+
+async def _unpacked(packed: ShareList) -> AsyncIterator[tuple[Folder, bool]]:
+    """Yield the folders of a list, some of them in memory at a time."""
+    folders = packed.folders()
+    while some := await asyncio.to_thread(_some, folders):
+        for each in some:
+            yield each
+
+
+def _some(folders: Iterator[tuple[Folder, bool]]) -> list[tuple[Folder, bool]]:
+    """Take the next folders, of not many more than so many files."""
+    taken: list[tuple[Folder, bool]] = []
+    room = _AT_A_TIME
+    for folder, private in folders:
+        taken.append((folder, private))
+        room -= 1 + len(folder.files)
+        if room <= 0:
+            break
+    return taken
 
 
 def default_target(file: str, folder: Path) -> Path:

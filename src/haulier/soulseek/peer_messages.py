@@ -44,6 +44,11 @@ TO_PEER: Final = Table(
     limits={SHARE_LIST: SHARE_LIST_LIMIT, SEARCH_ANSWER: LIST_LIMIT, FOLDER_ANSWER: LIST_LIMIT},
 )
 
+FILES_FOUND: Final = 10_000
+"""Files in an answer to a search. Clients give some hundred; in 16 MiB there is room for 800 000."""
+FILES_IN_A_FOLDER: Final = 200_000
+ATTRIBUTES: Final = 64
+"""Of a file; five are known."""
 _MARK: Final = 1
 """What each file's entry begins with."""
 
@@ -65,7 +70,7 @@ class FileEntry:
     size: U64
     extension: Text
     """Without the dot; may be empty."""
-    attributes: Annotated[tuple[Attribute, ...], Several(Structure(Attribute))]
+    attributes: Annotated[tuple[Attribute, ...], Several(Structure(Attribute), ATTRIBUTES)]
 
     @classmethod
     def of(cls, name: str, size: int, attributes: tuple[Attribute, ...] = ()) -> Self:
@@ -79,10 +84,10 @@ class Folder:
     """A folder and the files right in it."""
 
     path: Text
-    files: Annotated[tuple[FileEntry, ...], Several(Structure(FileEntry))]
+    files: Annotated[tuple[FileEntry, ...], Several(Structure(FileEntry), FILES_IN_A_FOLDER)]
 
 
-_FILES: Final = Several(Structure(FileEntry))
+_FILES: Final = Several(Structure(FileEntry), FILES_FOUND)
 _FOLDERS: Final = Several(Structure(Folder))
 
 

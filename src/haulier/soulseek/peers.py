@@ -13,7 +13,7 @@ One module although it is long: every way in which two peers come to talk is a c
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -34,10 +34,12 @@ from haulier.soulseek.messages import (
 )
 from haulier.soulseek.peer_messages import FOLDER_ANSWER, SEARCH_ANSWER, SHARE_LIST, TO_PEER
 from haulier.soulseek.protocol import Unreadable
-from haulier.soulseek.server_link import ServerLink
+from haulier.soulseek.server_link import LinkDown, ServerLink
 
 COMPRESSED: Final = (SHARE_LIST, SEARCH_ANSWER, FOLDER_ANSWER)
 ANYBODY: Final = ""
+RESTS_AFTER_S: Final = 1.0
+"""Of silence; then a connection makes room for another one from its address. What was asked has been read long ago."""
 UNASKED: Final = 64 * 1024
 """Bytes of a compressed answer that nobody has asked for; it is not looked at."""
 
@@ -61,13 +63,24 @@ class PeerLink:
     connection: Connection
     solicited: bool
     """We opened it towards the server's address, or asked the server for it."""
+    heard_at: float
+    """When something last came over it, on the event loop's clock."""
     replaced: bool = False
     trusted: bool | None = None
     """Once it was asked for."""
     lasting: bool = False
     """Whether it is kept for more: the user has opened it or said something over it, or we have asked over it."""
-    borrowed: int = 0
-    """How many are about to send one thing over it."""
+    users: int = 0
+    """How many are about to send something over it, or to answer."""
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let it be closed for nothing less than its own end."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
     def trusted_by(self, address: PeerAddress) -> bool:
         """Whether it is the user's, given the address that the server tells."""
@@ -84,6 +97,9 @@ class PeerListener(Protocol):
     async def take_file(self, user: str, connection: Connection, *, solicited: bool) -> None:
         """A peer has opened a connection for a file; it ends when this returns."""
         ...
+
+    def lose_link(self, link: PeerLink) -> None:
+        """A message connection is no more."""
 
 
 class Tokens:
@@ -140,6 +156,8 @@ class Peers:
         self._limits = Limits(bounds)
         self._links: dict[str, dict[str, PeerLink]] = {}
         """By user and address."""
+        self._came: dict[str, set[PeerLink]] = {}
+        """Those that peers have opened, by address."""
         self._opening: dict[str, asyncio.Future[PeerLink]] = {}
         self._awaited: dict[int, asyncio.Future[Connection]] = {}
         """Connections that users were asked to open, by token."""
@@ -172,10 +190,23 @@ class Peers:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self._bounds)
         connection.left = self._limits.enter(connection.address)
+        if connection.left is None and self._make_room(connection.address):
+            connection.left = self._limits.enter(connection.address)
         if connection.left is None:
             connection.abort()
         else:
             self._spawn(self._owned(connection, self._greet(connection)))
+
+    def _make_room(self, address: str) -> bool:
+        """Close the message connection from an address that has been silent the longest; returns whether there is one.
+
+        Many peers may share an address, and one that waits in the queue needs no connection meanwhile.
+        """
+        before = asyncio.get_running_loop().time() - RESTS_AFTER_S
+        resting = [link for link in self._came.get(address, ()) if link.heard_at <= before and not link.users]
+        if resting:
+            min(resting, key=lambda link: link.heard_at).connection.close()
+        return bool(resting)
 
     async def _owned(self, connection: Connection, work: Awaitable[bool]) -> None:
         """Do the work, then see the connection closed, unless it was handed on."""
@@ -210,10 +241,23 @@ class Peers:
         if kind == PEER:
             link = self._take_in(user, connection, solicited=solicited)
             link.lasting = True
-            await self._read_messages(link)
+            with self._replaceable(link) if not solicited else nullcontext():
+                await self._read_messages(link)
         elif kind == FILE:
             await self._listener.take_file(user, connection, solicited=solicited)
         return False
+
+    @contextmanager
+    def _replaceable(self, link: PeerLink) -> Iterator[None]:
+        """Let a connection that came make room, when it rests, for another one from its address."""
+        here = self._came.setdefault(link.connection.address, set())
+        here.add(link)
+        try:
+            yield
+        finally:
+            here.discard(link)
+            if not here:
+                self._came.pop(link.connection.address, None)
 
     def answer(self, request: ConnectRequest) -> None:
         """A user asks, through the server, that we connect."""
@@ -235,7 +279,7 @@ class Peers:
 
     async def _connect(self, ip: str, port: int) -> Connection:
         """Open a connection that is counted; raises ConnectionLost."""
-        left = self._limits.enter(ip)
+        left = self._limits.go_out()
         if left is None:
             raise ConnectionLost("there are too many connections")
         try:
@@ -274,7 +318,7 @@ class Peers:
 
     def _take_in(self, user: str, connection: Connection, *, solicited: bool) -> PeerLink:
         connection.switch(TO_PEER, TO_PEER)
-        link = PeerLink(user, connection, solicited)
+        link = PeerLink(user, connection, solicited, heard_at=asyncio.get_running_loop().time())
         links = self._links.setdefault(user, {})
         older = links.get(connection.address)
         if older is not None:
@@ -290,10 +334,13 @@ class Peers:
                 async with asyncio.timeout(self._bounds.peer_idle_s):
                     message = await link.connection.receive()
                 link.lasting = True
+                link.heard_at = asyncio.get_running_loop().time()
                 if not isinstance(message, Unreadable):
-                    await self._listener.take_message(link, message)
+                    with link.in_use():
+                        await self._listener.take_message(link, message)
         finally:
             self._drop(link)
+            self._listener.lose_link(link)
 
     def _drop(self, link: PeerLink) -> None:
         links = self._links.get(link.user, {})
@@ -351,18 +398,22 @@ class Peers:
         return False
 
     async def is_trusted(self, link: PeerLink) -> bool:
-        """Whether the connection is its user's, as far as the server's address can tell; asked once."""
+        """Whether the connection is its user's, as far as the server's address can tell; once it tells, that is kept."""
         if link.trusted is None:
-            link.trusted = link.solicited
-            with suppress(PeerError):
-                link.trusted = link.trusted_by(await self._link.locate(link.user))
+            try:
+                link.trusted = link.solicited or link.trusted_by(await self._link.locate(link.user))
+            except LinkDown:
+                return False  # which says nothing about the user
+            except PeerError:
+                link.trusted = False
         return link.trusted
 
-    async def ask(self, user: str, *messages: Message) -> None:
-        """Send messages of our own to a user; raises as `reach` does."""
+    async def ask(self, user: str, *messages: Message) -> PeerLink:
+        """Send messages of our own to a user; returns over which connection. Raises as `reach` does."""
         link = await self.reach(user)
         link.lasting = True
         await link.connection.send(*messages)
+        return link
 
     async def ask_once(self, user: str, message: Message) -> None:
         """Send one message, and close the connection if it was made for nothing else; raises as `reach` does.
@@ -370,12 +421,11 @@ class Peers:
         Answers to searches go to many who never say anything more.
         """
         link = await self.reach(user)
-        link.borrowed += 1
         try:
-            await link.connection.send(message)
+            with link.in_use():
+                await link.connection.send(message)
         finally:
-            link.borrowed -= 1
-            if not link.lasting and not link.borrowed:
+            if not link.lasting and not link.users:
                 link.connection.close()
 
     # --- connections that we open --------------------------------------------------------------------

@@ -61,8 +61,9 @@ WISHLIST_S: Final = 120
 """How often a wish may be searched for: often enough for a small network, and no load."""
 WATCHED: Final = 10_000
 """Users that one client may watch."""
-_SERVER_BOUNDS: Final = Bounds(connections=10_000, connections_per_address=1_000)
-"""A private network may sit behind one address."""
+_SERVER_BOUNDS: Final = Bounds(connections=10_000, connections_per_address=1_000, messages_per_s=200.0)
+"""A private network may sit behind one address. A node that comes back watches all who have something waiting: a thousand
+are told of in seconds."""
 _LARGEST: Final = 2**32 - 1
 
 

@@ -189,7 +189,8 @@ class ServerLink:
         await asyncio.sleep(delay)
 
     async def _log_in(self) -> None:
-        connection = await connect(self.identity.host, self.identity.port, self._bounds)
+        # What the server passes on is others': read slowly, searches would hold up the answers that uploads wait for.
+        connection = await connect(self.identity.host, self.identity.port, self._bounds, throttled=False)
         self._connection = connection
         connection.switch(FROM_SERVER, TO_SERVER)
         await connection.send(Login.of(self.identity.user, self.identity.password.reveal()))

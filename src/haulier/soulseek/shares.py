@@ -25,6 +25,9 @@ from haulier.soulseek.peer_messages import FileEntry, Folder, ShareList
 
 FOUND_LIMIT: Final = 500
 """Files in an answer to a search; whoever gets more than a screenful asks more precisely."""
+QUERY_CHARACTERS: Final = 1_000
+QUERY_WORDS: Final = 50
+"""Of a search, different ones; nobody types more. Each is looked up in the index, which all requests for files need too."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """Without waiting: a named pipe in the place of a file would else hold us up."""
@@ -130,15 +133,18 @@ class Shares:
     async def search(self, query: str, excluded: Sequence[str] = ()) -> tuple[FileEntry, ...]:
         """Return files whose paths have all words of the query, and none of those that follow a minus.
 
+        Of a query that is longer than any that somebody types nothing is looked up.
+
         Args:
             query: What the peer typed.
             excluded: Phrases that no answer may hold, in lower case.
         """
-        wanted = [word for part in query.split() if not part.startswith("-") for word in words_of(part)]
-        unwanted = [word for part in query.split() if part.startswith("-") for word in words_of(part)]
-        if not wanted:
+        parts = query.split() if len(query) <= QUERY_CHARACTERS else []
+        wanted = {word: None for part in parts if not part.startswith("-") for word in words_of(part)}
+        unwanted = {word: None for part in parts if part.startswith("-") for word in words_of(part)}
+        if not wanted or len(wanted) + len(unwanted) > QUERY_WORDS:
             return ()
-        found = await self._index.search(wanted, unwanted, excluded, FOUND_LIMIT)
+        found = await self._index.search(list(wanted), list(unwanted), excluded, FOUND_LIMIT)
         return tuple(FileEntry.of(file.path, file.size) for file in found)
 
 

@@ -280,3 +280,12 @@ def test_text_in_any_encoding_is_sent_back_as_it_came(raw: bytes) -> None:
 
 def test_a_reader_of_nothing_is_exhausted() -> None:
     assert Reader(b"").exhausted
+
+
+def test_more_files_than_anybody_has_are_refused_before_they_are_read() -> None:
+    found = bytes.fromhex("03000000 626f62 07000000") + (10_001).to_bytes(4, "little")
+    with pytest.raises(MalformedMessage, match="a list of 10001 where at most 10000"):
+        SearchAnswer(zlib.compress(found)).unpack()
+    folder = bytes.fromhex("01000000 01000000 61") + (200_001).to_bytes(4, "little")
+    with pytest.raises(MalformedMessage, match="a list of 200001 where at most 200000"):
+        list(ShareList(zlib.compress(folder)).folders())

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haulier.core.errors import ConfigError
+from haulier.core.errors import ConfigError, InvalidRequest
 from haulier.soulseek.codec import text_of
-from haulier.soulseek.names import check_share_name, escape, spellings
+from haulier.soulseek.names import check_share_name, check_text, check_user, escape, spellings
 
 
 def unescape(part: str) -> str:
@@ -70,3 +70,14 @@ def test_a_share_has_a_name_that_is_one_part_of_a_path(name: str) -> None:
     with pytest.raises(ConfigError):
         check_share_name(name)
     assert check_share_name("Music 2") == "Music 2"
+
+
+@pytest.mark.parametrize("name", ["", "n" * 257, "\u00fc" * 129, "\ud800"])
+def test_what_no_frame_can_carry_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="user"):
+        check_user(name)
+
+
+def test_a_name_in_any_encoding_is_one() -> None:
+    assert check_user("\u00fc" * 128) == "\u00fc" * 128
+    assert check_text("file", "f\udcfcr") == "f\udcfcr"
