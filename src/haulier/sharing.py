@@ -102,23 +102,29 @@ async def share(
     ready: Ready,
     watch: Callable[[Node], None] | None = None,
 ) -> None:
-    """Run a node until SIGTERM or Ctrl-C; `watch` is shown it several times a second.
+    """Run a node until SIGTERM or Ctrl-C, which may come while it starts; `watch` is shown it several times a second.
 
     Raises:
         NodeBusy: there is one already.
         LoginRefused: the server does not let us in.
         LoggedInElsewhere: somebody took our name while we ran.
     """
-    async with _node(settings, places, log) as node, _control(node, control, places.data_dir):
-        ready(f"{node.address[0]}:{node.address[1]}")
-        works = [node.wait_ended()] if watch is None else [node.wait_ended(), _show(node, watch)]
-        await _until_stopped(*works)
+
+    async def work() -> None:
+        async with _node(settings, places, log) as node, _control(node, control, places.data_dir):
+            ready(f"{node.address[0]}:{node.address[1]}")
+            await _show_until_ended(node, watch)
+
+    await _until_stopped(work())
 
 
-async def _show(node: Node, watch: Callable[[Node], None]) -> None:
-    while True:
-        watch(node)
-        await asyncio.sleep(SHOWN_EVERY_S)
+async def _show_until_ended(node: Node, watch: Callable[[Node], None] | None) -> None:
+    assert node.ended is not None
+    while not node.ended.done():
+        if watch is not None:
+            watch(node)
+        await asyncio.wait({node.ended}, timeout=None if watch is None else SHOWN_EVERY_S)
+    node.ended.result()
 
 
 @asynccontextmanager
@@ -157,12 +163,16 @@ async def while_logged_in(node: Node, work: Coroutine[Any, Any, T]) -> T:
 
 async def rendezvous(server: Rendezvous, host: str, port: int, *, ready: Ready) -> None:
     """Run a rendezvous server until SIGTERM or Ctrl-C."""
-    address = await server.start(host, port)
-    try:
-        ready(f"{address[0]}:{address[1]}")
-        await _until_stopped()
-    finally:
-        await server.stop()
+
+    async def work() -> None:
+        try:
+            address = await server.start(host, port)
+            ready(f"{address[0]}:{address[1]}")
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await server.stop()
+
+    await _until_stopped(work())
 
 
 def lanes(*, together: float | None, each: float | None) -> Lanes:
@@ -325,20 +335,20 @@ def _token(path: Path) -> str:
     return token
 
 
-async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:
-    """Wait for a signal, or for the end of one of the works, whose error comes out."""
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work to its end, or until a signal cancels it, once; raises its error."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    tasks = [loop.create_task(stopped.wait()), *map(loop.create_task, works)]
+    working, waiting = loop.create_task(work), loop.create_task(stopped.wait())
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        waiting.cancel()
+        working.cancel()
+        await asyncio.wait({working, waiting})
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    if not working.cancelled():
+        working.result()

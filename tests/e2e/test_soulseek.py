@@ -1,6 +1,7 @@
 """`haulier soulseek` as processes: shared with a real Nicotine+ through our rendezvous, killed, restarted, controlled."""
 
 import json
+import os
 import re
 import select
 import signal
@@ -288,13 +289,78 @@ def test_the_control_api_wants_its_token(place: Place) -> None:
             urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=headers))
         assert refused.value.code == 401
         refused.value.close()
-    for target in (5, "relative", "/a\0b"):
+    right_one = {"user": "bob", "file": "Music\\a", "target": "/a"}
+    for bad in (
+        {"target": 5}, {"target": "relative"}, {"target": "/a\0b"},
+        {"user": "b" * 257}, {"user": "\ud800"}, {"file": "\ud800"},
+    ):  # fmt: skip
         with pytest.raises(urllib.error.HTTPError) as wrong:
-            place.ask("alice", "POST", "/downloads", {"user": "bob", "file": "Music\\a", "target": target})
+            place.ask("alice", "POST", "/downloads", {**right_one, **bad})
         assert wrong.value.code == 422
         wrong.value.close()
+    assert place.ask("alice", "GET", "/transfers")["items"] == []
     right = {"Authorization": f"Bearer {token.read_text().strip()}"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/status", headers=right)) as answer:
         assert json.load(answer)["online"] is True
     with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=right)) as answer:
         assert b"haulier_soulseek_online 1.0\n" in answer.read()
+
+
+def test_what_a_killed_node_leaves_keeps_nobody_from_logging_in(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", 1000)
+    place.share("alice", song.parent)
+    place.share("bob").end(signal.SIGKILL)
+    assert (place.folder / "bob" / "control.json").exists()
+    alone = (
+        "--user",
+        "bob",
+        "--server",
+        place.server.address,
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        "bob",
+    )
+    assert place.run("browse", "alice", *alone) == "1000  Music\\song.bin\n"
+    place.run("uploads", "list", "--data-dir", "bob", code=3)
+
+
+def test_a_node_that_waits_for_its_server_ends_in_order(place: Place) -> None:
+    place.server.end()
+    where = ("--server", place.server.address, "--listen", "127.0.0.1:0", "--data-dir", "alice")
+    log = place.folder / "waiting.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [HAULIER, "soulseek", "share", "--user", "alice", *where],
+            cwd=place.folder,
+            env=environment({"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(place.folder)}),
+            stderr=errors,
+        )
+    try:
+        wait_until(lambda: "server.lost" in log.read_text(), "it has tried")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
+
+
+def test_the_first_line_goes_to_standard_output_beside_the_live_view(place: Place) -> None:
+    out, screen = place.folder / "out", place.folder / "screen"
+    where = f"--server {place.server.address} --listen 127.0.0.1:0 --data-dir alice"
+    with screen.open("wb") as shown:
+        process = subprocess.Popen(
+            ["script", "-qefc", f"exec {HAULIER} soulseek share --user alice {where} > {out}", "/dev/null"],
+            cwd=place.folder,
+            env=environment({"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(place.folder)}),
+            stdin=subprocess.DEVNULL,
+            stdout=shown,
+        )
+    try:
+        wait_until(lambda: "0 files shared" in screen.read_text(errors="replace"), "the view is drawn")
+        assert re.fullmatch(r"haulier soulseek share ready on 127\.0\.0\.1:\d+\n", out.read_text())
+        os.kill(json.loads((place.folder / "alice" / "control.json").read_text())["pid"], signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)

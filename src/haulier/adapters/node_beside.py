@@ -118,11 +118,22 @@ class NodeOfDirectory:
 
     def _address(self) -> tuple[str, str] | None:
         """Return where the node is controlled, and its token; None when it does not run."""
+        url = control_url(self._data_dir)
+        if url is None:
+            return None
         with suppress(FileNotFoundError):
-            written = json.loads((self._data_dir / CONTROL_ADDRESS).read_text())
-            if _is_alive(written["pid"]):
-                return written["url"], (self._data_dir / CONTROL_TOKEN).read_text().strip()
+            return url, (self._data_dir / CONTROL_TOKEN).read_text().strip()
         return None
+
+
+def control_url(data_dir: Path) -> str | None:
+    """Return where the node that runs in a data directory is controlled; what one that was killed has left is none."""
+    try:
+        written = json.loads((data_dir / CONTROL_ADDRESS).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # or it starts in this moment
+    url: str = written["url"]
+    return url if _is_alive(written["pid"]) else None
 
 
 def _is_alive(process: int) -> bool:

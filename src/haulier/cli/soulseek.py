@@ -16,7 +16,7 @@ from haulier.cli.display import print_json, printable
 from haulier.cli.fetch_bar import FetchBar
 from haulier.cli.options import Home, Json
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, load_extra, run, tell
-from haulier.core.errors import ConfigError, PeerRefused, PeerUnreachable
+from haulier.core.errors import ConfigError, PeerRefused
 
 if TYPE_CHECKING:
     from haulier.soulseek.node import Node, NodeSettings
@@ -285,8 +285,11 @@ def browse(
         async with _alone(user, password, server, listen, data_dir, home) as (lone, sharing):
             from haulier.soulseek.views import folder_document
 
-            for folder, private in await sharing.while_logged_in(lone, lone.browse(of)):
-                _print_folder(folder_document(folder, private=private), as_json=as_json)
+            async def print_all() -> None:
+                async for folder, private in await lone.browse(of):
+                    _print_folder(folder_document(folder, private=private), as_json=as_json)
+
+            await sharing.while_logged_in(lone, print_all())
         return DONE
 
     run(work())
@@ -322,6 +325,8 @@ def _list_command(path: str) -> Callable[..., None]:
             listed = await _must_run(data_dir, control, control_token).get(path)
             for document in listed["items"]:
                 _print_transfer(document, as_json=as_json)
+            if listed["left_out"]:
+                tell(f"{listed['left_out']} more wait; of each kind a thousand are shown")
             return DONE
 
         run(work())
@@ -368,6 +373,14 @@ class _RunningNode:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
 
+    def _not_reached(self, error: Exception) -> typer.Exit:
+        """Tell that the node does not answer; returns what ends the command."""
+        reason = str(error) or type(error).__name__
+        tell(
+            f"the node at {self._url} cannot be reached: {reason}; does haulier soulseek share run there, and is --control right?"
+        )
+        return typer.Exit(UNREACHABLE)
+
     async def get(self, path: str, parameters: dict[str, str] | None = None, *, wait_s: float = 30.0) -> Any:
         return await self._ask("GET", path, params=parameters, wait_s=wait_s)
 
@@ -383,7 +396,7 @@ class _RunningNode:
             ) as client:
                 answer = await client.request(method, path, **options)
         except httpx2.TransportError as error:
-            raise PeerUnreachable(self._url, str(error) or type(error).__name__) from error
+            raise self._not_reached(error) from error
         _refuse(answer.status_code, answer.content)
         return answer.json()
 
@@ -398,9 +411,12 @@ class _RunningNode:
                 if answer.status_code != 200:
                     _refuse(answer.status_code, await answer.aread())
                 async for line in answer.aiter_lines():
-                    yield json.loads(line)
+                    document = json.loads(line)
+                    if "error" in document:
+                        raise PeerRefused(502, "peer-failed", document["error"])
+                    yield document
         except httpx2.TransportError as error:
-            raise PeerUnreachable(self._url, str(error) or type(error).__name__) from error
+            raise self._not_reached(error) from error
 
 
 def _refuse(status: int, content: bytes) -> None:
@@ -420,12 +436,10 @@ def _running(data_dir: Path, control: str | None, token: str | None) -> _Running
     if control is not None:
         host, port = _address("control", control)
         return _RunningNode(f"http://{host}:{port}", token or _read(data_dir / "control.token") or "")
-    address = _read(data_dir / "control.json")
-    return (
-        None
-        if address is None
-        else _RunningNode(json.loads(address)["url"], token or _read(data_dir / "control.token") or "")
-    )
+    from haulier.adapters.node_beside import control_url
+
+    url = control_url(data_dir)
+    return None if url is None else _RunningNode(url, token or _read(data_dir / "control.token") or "")
 
 
 def _must_run(data_dir: Path, control: str | None, token: str | None) -> _RunningNode:

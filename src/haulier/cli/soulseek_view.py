@@ -27,7 +27,10 @@ def watched() -> Iterator[Watch | None]:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+    # The first line is for programs, wherever standard output goes.
+    with Live(
+        console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False
+    ) as live:
         yield lambda node: live.update(table_of(node), refresh=True)
 
 
