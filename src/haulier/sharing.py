@@ -275,7 +275,7 @@ def _only_login(settings: NodeSettings, home: Path | None) -> Iterator[None]:
 
 @asynccontextmanager
 async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> AsyncIterator[None]:
-    token = settings.token or _token(data_dir / CONTROL_TOKEN)
+    token = _token(data_dir / CONTROL_TOKEN, settings.token)
     with contextlib.closing(_listening(settings)) as listening:
         host, port = listening.getsockname()[:2]
         server = _Quiet(
@@ -287,7 +287,7 @@ async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> Asy
         while not server.started and not serving.done():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(STARTING_S)
         address = data_dir / CONTROL_ADDRESS
-        address.write_text(json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}) + "\n")
+        _replace(address, json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}))
         try:
             yield
         finally:
@@ -319,20 +319,25 @@ def _listening(settings: ControlSettings) -> socket.socket:
     return listening
 
 
-def _token(path: Path) -> str:
-    """Return the token in a file, made when it is not there."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+def _token(path: Path, given: str | None) -> str:
+    """Return the given token or that of the file. The file has it afterwards: `haulier serve` looks there."""
+    if not given and path.exists():
         if path.stat().st_mode & 0o077:
-            raise ConfigError(
-                "data_dir", str(path.parent), f"{path} must have mode 0600; use chmod 600"
-            ) from None
+            raise ConfigError("data_dir", str(path.parent), f"{path} must have mode 0600; use chmod 600")
         return path.read_text().strip()
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{token}\n")
+    token = given or secrets.token_urlsafe(_TOKEN_BYTES)
+    _replace(path, token)
     return token
+
+
+def _replace(path: Path, line: str) -> None:
+    """Write a file of our own user's (0600) in one step."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{line}\n")
+    new.replace(path)
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:

@@ -35,12 +35,14 @@ SIZE = 12_000_000
 class Command:
     """A long-running command, after its first line."""
 
-    def __init__(self, folder: Path, *arguments: str | Path) -> None:
+    def __init__(self, folder: Path, variables: dict[str, str], *arguments: str | Path) -> None:
         self._log = (folder / f"{arguments[1]}.log").open("ab")
         self._process = subprocess.Popen(
             [HAULIER, *map(str, arguments)],
             cwd=folder,
-            env=environment({"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(folder / "home")}),
+            env=environment(
+                {"HAULIER_SOULSEEK_PASSWORD": "secret", "HAULIER_HOME": str(folder / "home"), **variables}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -72,11 +74,12 @@ class Place:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
+        self.variables: dict[str, str] = {}
         self._stack = stack
         self.server = self.start("rendezvous", "--port", "0")
 
     def start(self, command: str, *arguments: str | Path) -> Command:
-        started = Command(self.folder, "soulseek", command, *arguments)
+        started = Command(self.folder, self.variables, "soulseek", command, *arguments)
         self._stack.callback(started.end, signal.SIGKILL)
         return started
 
@@ -269,6 +272,21 @@ def api(service: ServeProcess, path: str, *, method: str = "GET") -> dict[str, A
     with urllib.request.urlopen(urllib.request.Request(f"{service.url}{path}", method=method)) as answer:
         document: dict[str, Any] = json.load(answer)
         return document
+
+
+def test_a_token_from_the_environment_is_known_to_a_service_beside(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", 3_000_000)
+    place.variables = {"HAULIER_CONTROL_TOKEN": "sesame"}
+    place.share("alice", song.parent, "--rate", "30000")
+    place.variables = {}
+    assert (place.folder / "alice" / "control.token").stat().st_mode & 0o777 == 0o600
+    place.share("bob")
+    wanted = {"user": "alice", "file": "Music\\song.bin", "target": str(place.folder / "got")}
+    place.ask("bob", "POST", "/downloads", wanted)
+    wait_until(lambda: place.has_uploads("alice", 1), "alice was asked for it")
+    with serving(place.folder / "alice", {"HAULIER_NO_TRANSFERS": "true"}) as service:
+        [listed] = api(service, "/api/transfers")["items"]
+        assert api(service, f"/api/transfers/{listed['id']}/cancel", method="POST")["outcome"] == "cancelled"
 
 
 def test_a_name_is_logged_in_once_and_a_directory_has_one_node(place: Place) -> None:
