@@ -636,6 +636,10 @@ class ProcessingStore(Protocol):
         """If it is uploaded or processing, under that fence and not deleted: let `holder` process it; return it."""
         ...
 
+    async def again(self, record_id: RecordId, fence: int) -> bool:
+        """If it is completed or failed, under that fence, not deleted and has its original: it is to be processed."""
+        ...
+
     async def give_back(self, record_id: RecordId, fence: int) -> bool:
         """If it is processing under that fence: nobody does any more, and that attempt does not count."""
         ...

@@ -111,6 +111,33 @@ def test_what_cannot_be_opened_is_kept_with_a_named_reason(
     assert outsider.original_sha256(record["id"])[0] == len(data)
 
 
+def test_pictures_are_tried_again_when_the_cause_is_mended(tmp_path: Path) -> None:
+    """A capsule without room for them; then with room."""
+    data = pictures.stored("jpg", pictures.picture(1200, 900))
+    with serving(tmp_path / "data", SETTINGS) as service:
+        outsider = Outsider(service.port)
+        commands = Commands(service.url, tmp_path / "work")
+
+        def set_quota(size: int) -> None:
+            place = ("--data-dir", str(tmp_path / "data"))
+            assert commands.run("capsule", "set", "default", f"quota={size}", *place).code == 0
+
+        set_quota(len(data) + 10)
+        record = ended(outsider, send(outsider, "photo.jpg", data)["id"])
+        assert (record["status"], record["error"], kinds(record)) == (
+            "completed",
+            "quota-exceeded",
+            ["original"],
+        )
+        set_quota(10 * len(data))
+        answer = outsider.ask("POST", f"/api/records/{record['id']}/retry")
+        assert (answer.status, answer.json["status"], answer.json["error"]) == (202, "processing", None)
+        found = ended(outsider, record["id"])
+        assert (found["status"], found["error"], kinds(found)) == ("completed", None, KINDS)
+        again = outsider.ask("POST", f"/api/records/{record['id']}/retry")
+        assert (again.status, again.json) == (200, found)
+
+
 def test_a_polyglot_is_what_its_first_bytes_say(outsider: Outsider) -> None:
     data = pictures.stored("png") + b"<script>alert(1)</script>PK\x05\x06"
     record = ended(outsider, send(outsider, "both.html", data, "")["id"])

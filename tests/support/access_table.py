@@ -60,6 +60,7 @@ GET    /api/records/{record_id}                   401      404    200    200    
 DELETE /api/records/{record_id}                   401      404    403    403    204   204      204     401 401   401     404  403
 POST   /api/records/delete                        401      200    200    200    200   200      200     401 401   401     200  403
 POST   /api/records/{record_id}/restore           401      404    403    403    200   200      200     401 401   401     404  403
+POST   /api/records/{record_id}/retry             401      404    403    403    422   422      422     401 401   401     404  403
 GET    /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404  403
 HEAD   /api/records/{record_id}/assets/{kind}     401      404    200    200    200   200      200     401 401   401     404  403
 POST   /api/records/{record_id}/links             401      404    201    201    201   201      201     401 401   401     404  403
@@ -151,6 +152,7 @@ GET    /api/records/{record_id}                 200  403     421       403     2
 DELETE /api/records/{record_id}                 204  403     421       403     204
 POST   /api/records/delete                      200  403     421       403     200
 POST   /api/records/{record_id}/restore         200  403     421       403     200
+POST   /api/records/{record_id}/retry           422  403     421       403     422
 GET    /api/records/{record_id}/assets/{kind}   200  403     421       403     200
 HEAD   /api/records/{record_id}/assets/{kind}   200  403     421       403     200
 POST   /api/records/{record_id}/links           201  403     421       403     201

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from haulier.adapters.memory_access import Pause
-from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordStatus
 
 
 class MemoryProcessingStore:
@@ -33,6 +33,17 @@ class MemoryProcessingStore:
         if record is None or not record.unprocessed or record.fence != fence or record.deleted_at is not None:
             return None
         return self._put(record.process(holder, now=now))
+
+    async def again(self, record_id: RecordId, fence: int) -> bool:
+        """Let the record be processed once more, under a new fence."""
+        await self._pause()
+        record = self._records.get(record_id)
+        if record is None or record.status not in PROCESSED or record.fence != fence:
+            return False
+        if record.deleted_at is not None or record.asset(AssetKind.ORIGINAL) is None:
+            return False
+        self._put(record.process_again())
+        return True
 
     async def give_back(self, record_id: RecordId, fence: int) -> bool:
         """Let nobody process the record, under the fence."""

@@ -73,6 +73,8 @@ TRANSITIONS: Final[Mapping[RecordStatus, frozenset[RecordStatus]]] = {
 }
 UNPROCESSED: Final = frozenset({RecordStatus.UPLOADED, RecordStatus.PROCESSING})
 """The original is here, and something is left to be done with it."""
+PROCESSED: Final = frozenset({RecordStatus.COMPLETED, RecordStatus.FAILED})
+"""Nothing is left to be done with it; what could not be done may be tried again."""
 ENDS: Final = frozenset({RecordStatus.CANCELLED, RecordStatus.EXPIRED, RecordStatus.FAILED})
 """How the upload of an original ends without one."""
 
@@ -140,6 +142,22 @@ class Record:
     def unprocessed(self) -> bool:
         """Whether something is left to be done with what has arrived."""
         return self.status in UNPROCESSED
+
+    @property
+    def lacks_pictures(self) -> bool:
+        """Whether it does not have every kind of asset."""
+        return len({asset.kind for asset in self.assets}) < len(AssetKind)
+
+    def process_again(self) -> "Record":
+        """It came to its end without its pictures, and they are to be tried again; earlier attempts count no more."""
+        return replace(
+            self._move(RecordStatus.PROCESSING),
+            error=None,
+            finished_at=None,
+            attempts=0,
+            fence=self.fence + 1,
+            holder=None,
+        )
 
     def process(self, holder: str, *, now: float) -> "Record":
         """A worker begins to process what has arrived, or goes on in another's place."""

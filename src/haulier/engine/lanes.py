@@ -14,6 +14,7 @@ from haulier.core.access import Rights
 from haulier.core.caller import Caller
 from haulier.core.errors import (
     AccessDenied,
+    AssetNotFound,
     IdempotencyKeyReused,
     InvalidRequest,
     RecordNotFound,
@@ -23,7 +24,8 @@ from haulier.core.errors import (
 )
 from haulier.core.event import EventKind
 from haulier.core.finalisation import AssetSource, Finalisation, Finalised
-from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.processing import is_image
+from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails, require_valid
 from haulier.engine.gate import require_known
@@ -82,11 +84,53 @@ class LaneService:
         return records
 
     def process(self, records: Sequence[Record]) -> None:
-        """Ask for the processing of records that `make_one` has left something to do with, after their commit."""
+        """Ask for the processing of records with which something is left to do, after their commit."""
         if self._jobs is not None:
             for record in records:
-                if record.status is RecordStatus.UPLOADED:
+                if record.unprocessed:
                     self._jobs.enqueue(record.id, line=record.owner)
+
+    async def retry(self, record_id: RecordId, *, caller: Caller) -> Record:
+        """Try again to make the pictures that a record of an image does not have. Repeating is harmless.
+
+        Whatever it has stays as it is, also while that goes on.
+
+        Returns: the record, which is `processing`; as it was, when it lacks none, or they are being made.
+
+        Raises:
+            RecordNotFound: there is none that the caller may know of, or it is in the trash.
+            AssetNotFound: it has no original.
+            AccessDenied: the caller may not change it.
+            UploadBusy: its upload is under way.
+            InvalidRequest: no pictures are made of such a file, or none here.
+        """
+        record = await self._work.write(partial(self._retry, record_id, caller), durable=True)
+        self.process([record])
+        return record
+
+    async def _retry(self, record_id: RecordId, caller: Caller, tx: Transaction[UploadDetails]) -> Record:
+        record = await _existing(tx, record_id)
+        rights = await self._access.rights(tx, caller, record.capsule)
+        if rights is None or not rights.reads(record.owner) or record.deleted_at is not None:
+            raise RecordNotFound(record_id)
+        if not rights.removes(record.owner):
+            raise AccessDenied(f"have pictures made of record {record_id!r}")
+        if not self._is_to_retry(record):
+            return record
+        if await tx.processing.again(record_id, record.fence):
+            await tell(tx, EventKind.UPDATED, record_id, now=self._clock.now())
+        return await _existing(tx, record_id)
+
+    def _is_to_retry(self, record: Record) -> bool:
+        if record.status is RecordStatus.UPLOADING:
+            raise UploadBusy(record.id, "its upload is under way")
+        if record.asset(AssetKind.ORIGINAL) is None:
+            raise AssetNotFound(record.id, AssetKind.ORIGINAL)
+        if not is_image(record.content_type):
+            raise InvalidRequest.of("record", f"no pictures are made of {record.content_type}")
+        if self._jobs is None:
+            raise InvalidRequest.of("record", "this service makes no pictures (image_processes)")
+        return record.status in PROCESSED and record.lacks_pictures
 
     async def _finalise(
         self,

@@ -66,6 +66,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "deleteRecord": ("record-not-found", "upload-busy", "invalid-request", *_READING),
     "deleteRecords": ("invalid-request", "body-cut", *_READING),
     "restoreRecord": ("record-not-found", *_READING),
+    "retryRecord": ("record-not-found", "asset-not-found", "upload-busy", "invalid-request", *_READING),
     "asset": (
         "record-not-found", "asset-not-found", "digest-malformed", "range-not-satisfiable", *_READING,
     ),

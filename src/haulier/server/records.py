@@ -96,6 +96,14 @@ class RecordRoutes:
             response_model=RecordOut,
             operation_id="restoreRecord",
         )
+        app.add_api_route(
+            f"{one}/retry",
+            self.retry,
+            methods=["POST"],
+            status_code=202,
+            response_model=RecordOut,
+            operation_id="retryRecord",
+        )
         app.add_route(f"{one}/assets/{{kind}}", self.asset, methods=["GET"])
         app.add_api_route(
             f"{one}/links",
@@ -199,6 +207,12 @@ class RecordRoutes:
         return self._record(
             request, await self._records.restore(RecordId(record_id), caller=caller_of(request))
         )
+
+    async def retry(self, request: Request, record_id: str) -> Response:
+        """Try again to make the smaller pictures that an image lacks. May be repeated."""
+        record = await self._lanes.retry(RecordId(record_id), caller=caller_of(request))
+        status = HTTPStatus.ACCEPTED if record.unprocessed else HTTPStatus.OK
+        return json_answer(RecordOut.of(record, base_url(request.scope)), status)
 
     async def asset(self, request: Request) -> Response:
         """Send an asset's bytes."""

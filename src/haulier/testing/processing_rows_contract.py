@@ -103,6 +103,53 @@ class ProcessingRowsContract:
         assert again is not None
         assert (again.attempts, again.fence, again.holder) == (1, 2, "x")
 
+    async def test_what_came_to_its_end_is_processed_again_once_under_its_fence(
+        self, database: Database
+    ) -> None:
+        """Completed or failed; with nothing kept of the attempts before."""
+        await arrived(database)
+        taken = await take(database, 0)
+        assert taken is not None
+
+        async def again(fence: int) -> bool:
+            return await database.write(lambda tx: tx.processing.again(R, fence))
+
+        assert not await again(1)  # it is being processed
+        await database.write(
+            lambda tx: tx.processing.settle(R, 1, RecordStatus.COMPLETED, error="why", now=T0 + 5)
+        )
+        assert [await again(fence) for fence in (0, 1, 1, 2)] == [False, True, False, False]
+        found = await see_record(database, "r")
+        assert found is not None
+        assert found == taken.settle(RecordStatus.COMPLETED, error="why", now=T0 + 5).process_again()
+        assert (found.status, found.fence, found.attempts) == (RecordStatus.PROCESSING, 2, 0)
+        assert (found.error, found.finished_at, found.holder) == (None, None, None)
+        assert await left(database) == ["r"]
+        assert await take(database, 2) is not None
+        await database.write(
+            lambda tx: tx.processing.settle(R, 3, RecordStatus.FAILED, error="why", now=T0 + 6)
+        )
+        assert await again(3)
+
+    async def test_what_is_deleted_or_has_no_original_is_not_processed_again(
+        self, database: Database
+    ) -> None:
+        """Nor what is not there."""
+
+        async def again() -> bool:
+            return await database.write(lambda tx: tx.processing.again(R, 0))
+
+        assert not await again()
+        await database.write(lambda tx: tx.records.insert(record("r")))
+        assert not await again()
+        await database.write(lambda tx: tx.records.end(R, RecordStatus.FAILED, error="no", now=T0))
+        assert not await again()
+        row = record("s")
+        await database.write(lambda tx: tx.records.insert(row))
+        await database.write(lambda tx: tx.records.complete(row.id, asset("one"), now=T0))
+        await database.write(lambda tx: tx.records.delete(row.id, now=T0, keep_assets=False))
+        assert not await database.write(lambda tx: tx.processing.again(row.id, 0))
+
     async def test_processing_ends_once_under_its_fence(self, database: Database) -> None:
         """Completed or failed, with a reason or without."""
         await arrived(database)

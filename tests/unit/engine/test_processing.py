@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 
-from haulier.core.caller import LOCAL
+from haulier.adapters.memory_processing import MemoryProcessingStore
+from haulier.core.caller import LOCAL, Caller, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.digest import DigestName, new_hasher
-from haulier.core.errors import ServiceStopping, StorageFull, StorageUnavailable
+from haulier.core.errors import (
+    AccessDenied,
+    AssetNotFound,
+    InvalidRequest,
+    RecordNotFound,
+    ServiceStopping,
+    StorageFull,
+    StorageUnavailable,
+    UploadBusy,
+)
 from haulier.core.event import START
 from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.processing import ProcessingFailure, Unprocessed
@@ -454,3 +464,109 @@ async def test_dimensions_that_are_known_at_the_end_only_are_told_there() -> Non
         )
         (record,) = await one.lanes.finalise(Finalisation(capsule="default", records=(sources,)), caller=ME)
         assert [(asset.width, asset.height) for asset in record.assets] == [(30, 20), (3, 2)]
+
+
+async def test_pictures_are_tried_again_when_somebody_asks() -> None:
+    """Only what is missing is made."""
+    async with picturing(BROKEN) as one:
+        record_id = await send(one)
+        assert (await settled(one, record_id)).error == "image-broken"
+        upload = await one.begin_append(len(DATA), record=record_id, asset=AssetKind.DISPLAY)
+        await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME, final=True)
+        held = one.pictures.first = Held()
+        begun = await one.lanes.retry(record_id, caller=ME)
+        assert (begun.status, begun.error, kinds(begun)) == (
+            RecordStatus.PROCESSING,
+            None,
+            [AssetKind.ORIGINAL, AssetKind.DISPLAY],
+        )
+        await held.reached.wait()
+        assert (
+            await one.lanes.retry(record_id, caller=ME)
+        ).fence == begun.fence + 1  # it is under way already
+        held.go()
+        record = await settled(one, record_id)
+        assert (record.status, record.error, kinds(record)) == (RecordStatus.COMPLETED, None, ALL)
+        assert (record.assets[1].size, len(one.disk.blobs)) == (len(DATA), 4)
+        assert used(one) == sum(asset.size for asset in record.assets)
+        assert (await events(one))[-3:] == [
+            "record.updated:processing",
+            "record.updated:processing",
+            "record.completed:completed",
+        ]
+        assert await one.lanes.retry(record_id, caller=ME) == record
+
+
+async def test_a_retry_that_fails_says_why_and_attempts_count_anew() -> None:
+    async with picturing(BROKEN, *[Unprocessed(ProcessingFailure.IMAGE_TIMEOUT)] * (MAX_ATTEMPTS + 1)) as one:
+        record_id = await send(one)
+        await settled(one, record_id)
+        for _ in range(MAX_ATTEMPTS + 1):
+            await one.lanes.retry(record_id, caller=ME)
+            assert (await settled(one, record_id)).error == "image-timeout"
+
+
+async def test_a_retry_that_was_forgotten_is_found_again() -> None:
+    """Whoever asked died before it could be begun."""
+    async with picturing(BROKEN) as one:
+        record_id = await send(one)
+        before = await settled(one, record_id)
+        assert await one.database.write(lambda tx: tx.processing.again(record_id, before.fence))
+        assert await one.processing.redo() == 1
+        assert kinds(await settled(one, record_id)) == ALL
+
+
+async def test_pictures_are_not_tried_again_of_what_has_none() -> None:
+    async with picturing() as one:
+        text = await send(one, "a.txt")
+        with pytest.raises(InvalidRequest, match="no pictures are made of text/plain"):
+            await one.lanes.retry(text, caller=ME)
+        with pytest.raises(RecordNotFound):
+            await one.lanes.retry(RecordId("none"), caller=ME)
+        image = await settled(one, await send(one, derivatives=False))
+        with pytest.raises(RecordNotFound):
+            await one.lanes.retry(image.id, caller=Caller(owner="user:stranger", scope=Scope.OWNER))
+        with pytest.raises(AccessDenied, match="pictures made of record"):
+            await one.lanes.retry(image.id, caller=replace(ME, scope=Scope.READ))
+        await one.records.delete(image.id, caller=ME)
+        with pytest.raises(RecordNotFound):
+            await one.lanes.retry(image.id, caller=ME)
+        upload = await one.begin_append(len(DATA), filename="b.png")
+        begun = upload.details.record
+        assert begun is not None
+        with pytest.raises(UploadBusy, match="under way"):
+            await one.lanes.retry(begun, caller=ME)
+        await one.uploads.abort(upload.id, caller=ME)
+        with pytest.raises(AssetNotFound):
+            await one.lanes.retry(begun, caller=ME)
+
+
+async def test_pictures_are_not_tried_again_where_none_are_made() -> None:
+    async with engine() as one:
+        with pytest.raises(InvalidRequest, match="makes no pictures"):
+            await one.lanes.retry(await send(one), caller=ME)
+
+
+async def test_a_retry_that_somebody_else_was_faster_with_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a database where both transactions saw the record before either had changed it."""
+
+    async def too_late(*_: object) -> bool:
+        return False
+
+    async with picturing(BROKEN) as one:
+        record_id = await send(one)
+        before, told = await settled(one, record_id), await events(one)
+        monkeypatch.setattr(MemoryProcessingStore, "again", too_late)
+        assert await one.lanes.retry(record_id, caller=ME) == before
+        assert await events(one) == told
+
+
+async def test_of_two_retries_at_once_one_begins() -> None:
+    async with picturing(BROKEN) as one:
+        record_id = await send(one)
+        before = await settled(one, record_id)
+        found = await asyncio.gather(*(one.lanes.retry(record_id, caller=ME) for _ in range(5)))
+        assert {record.status for record in found} <= {RecordStatus.PROCESSING, RecordStatus.COMPLETED}
+        assert (await settled(one, record_id)).fence == before.fence + 2

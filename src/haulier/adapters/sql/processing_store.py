@@ -9,7 +9,7 @@ from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.many import records_of
 from haulier.adapters.sql.models import IS_UNPROCESSED, assets, records
 from haulier.adapters.sql.statements import BEFORE_ALL, LOCK_RECORD, RECORD, RECORD_COLUMNS
-from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordStatus
 
 _bind = sa.bindparam
 _THIS: Final = records.c.id == _bind("id")
@@ -42,16 +42,32 @@ GIVE_BACK: Final = (
     .where(*_HELD)
     .values(attempts=records.c.attempts - sa.literal_column("1"), holder=sa.null())
 )
-SETTLE: Final = (
+_HAS_ORIGINAL: Final = sa.exists(
+    sa.select(assets.c.kind).where(
+        assets.c.record_id == records.c.id, assets.c.kind == sa.literal_column("'original'")
+    )
+)
+AGAIN: Final = (
     sa.update(records)
     .where(
-        *_HELD,
-        sa.exists(
-            sa.select(assets.c.kind).where(
-                assets.c.record_id == records.c.id, assets.c.kind == sa.literal_column("'original'")
-            )
-        ),
+        _THIS,
+        records.c.fence == _bind("fence"),
+        records.c.status.in_([sa.literal_column(f"'{status}'") for status in sorted(PROCESSED)]),
+        records.c.deleted_at.is_(None),
+        _HAS_ORIGINAL,
     )
+    .values(
+        status=sa.literal_column("'processing'"),
+        error=sa.null(),
+        finished_at=sa.null(),
+        attempts=sa.literal_column("0"),
+        fence=records.c.fence + sa.literal_column("1"),
+        holder=sa.null(),
+    )
+)
+SETTLE: Final = (
+    sa.update(records)
+    .where(*_HELD, _HAS_ORIGINAL)
     .values(status=_bind("status"), error=_bind("error"), finished_at=_bind("now"), holder=sa.null())
 )
 MEASURE: Final = (
@@ -77,6 +93,12 @@ class SqlProcessingStore:
         """Let `holder` process the record, under a new fence."""
         taken = await self._count(TAKE, record_id, fence=fence, holder=holder, now=now)
         return await self._load(record_id) if taken else None
+
+    async def again(self, record_id: RecordId, fence: int) -> bool:
+        """Let the record be processed once more, under a new fence."""
+        # As when it is settled: its original may be dropped right now.
+        await self._sql.row(LOCK_RECORD, {"id": record_id})
+        return await self._count(AGAIN, record_id, fence=fence)
 
     async def give_back(self, record_id: RecordId, fence: int) -> bool:
         """Let nobody process the record, under the fence."""
