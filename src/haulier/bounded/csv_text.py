@@ -20,6 +20,7 @@ MAX_RECORD: Final = 4 * 1024 * 1024
 """Characters; forty times what Python's own reader takes for a field by default."""
 DELIMITERS: Final = (",", ";", "\t", "|")
 
+_FIELD: Final = re.compile(r'"[^"]*+(?:""[^"]*+)*+"')
 _QUOTED: Final = re.compile(r'"[^"]*(?:"|\Z)')
 
 
@@ -35,7 +36,10 @@ class CsvReader:
         self.problems: list[ContentProblem] = []
         self._width = 0
         self._line = 1
+        self._delimiter = DELIMITERS[0]
         self._kept = 0
+        self._record: list[str] = []
+        """The lines of the record that is read, to find a fault's place in them."""
 
     def read(self, pieces: Iterable[str]) -> None:
         """Read the text to its end, or to a fault after which records cannot be told apart."""
@@ -43,15 +47,18 @@ class CsvReader:
         first = next(source, "")
         csv.field_size_limit(MAX_RECORD)
         lines = self._lines(chain((first,), source))
-        reader = csv.reader(lines, delimiter=choose_delimiter(first), strict=True)
+        self._delimiter = choose_delimiter(first)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         try:
             for record in reader:
                 self._judge(record)
                 self._line = reader.line_num + 1
+                self._record.clear()
                 self._kept = 0
         except csv.Error as error:
             self._note(f"the quotes are wrong: {error}")
         except _TooLong:
+            self._record.clear()  # its beginning is the place
             self._note(f"a record of more than {MAX_RECORD} characters; is a quote not closed?")
 
     def _judge(self, record: list[str]) -> None:
@@ -65,7 +72,10 @@ class CsvReader:
 
     def _note(self, message: str) -> None:
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(ContentProblem(ContentFault.CSV_INVALID, message, self._line))
+            text = "".join(self._record)
+            before = text[: place_of_fault(text, self._delimiter, fields=self._width)]
+            line, column = self._line + before.count("\n"), len(before) - before.rfind("\n")
+            self.problems.append(ContentProblem(ContentFault.CSV_INVALID, message, line, column))
 
     def _lines(self, pieces: Iterable[str]) -> Iterator[str]:
         """Yield lines with their breaks; what is kept of a record not read to its end is counted."""
@@ -73,7 +83,8 @@ class CsvReader:
         for piece in pieces:
             yield from self._split(piece, waiting)
         if waiting:
-            yield "".join(waiting)
+            self._record.append("".join(waiting))
+            yield self._record[-1]
 
     def _split(self, piece: str, waiting: list[str]) -> Iterator[str]:
         start = 0
@@ -82,6 +93,7 @@ class CsvReader:
             line = "".join(waiting)
             waiting.clear()
             self._keep(stop - start)
+            self._record.append(line)
             yield line
             start = stop
         if start < len(piece):
@@ -92,6 +104,23 @@ class CsvReader:
         self._kept += size
         if self._kept > MAX_RECORD:
             raise _TooLong
+
+
+def place_of_fault(record: str, delimiter: str, *, fields: int) -> int:
+    """Return where a record goes wrong: at a quote, at the first field too many, or at its end, where one is missing."""
+    place = 0
+    for _ in range(fields or len(record) + 1):
+        if record.startswith('"', place):
+            closed = _FIELD.match(record, place)
+            if closed is None:
+                return place
+            place = closed.end()
+        else:
+            place = min(end for end in (record.find(delimiter, place), len(record.rstrip("\r\n"))) if end >= 0)
+        if not record.startswith(delimiter, place):
+            return place
+        place += 1
+    return place
 
 
 def choose_delimiter(start: str) -> str:

@@ -38,19 +38,24 @@ def test_what_is_consistent_passes_however_it_is_cut(text: str, records: int, si
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "words"),
+    ("text", "line", "column", "words"),
     [
-        ("a,b\n1,2\n3\n", 3, "1 fields where the first record has 2"),
-        ("a,b\n1,2,3\n", 2, "3 fields where the first record has 2"),
-        ('a,b\n"x\ny",2\n3\n', 4, "1 fields"),
-        ('a,b\n1,"open\n', 2, "quotes are wrong"),
-        ('a,b\n1,"closed"x\n', 2, "quotes are wrong"),
-        ("a\n1,2\n", 2, "2 fields"),
+        ("a,b\n1,2\n3\n", 3, 2, "1 fields where the first record has 2"),
+        ("a,b\n1,2\n3", 3, 2, "1 fields where the first record has 2"),
+        ("a,b\n1,2,3\n", 2, 5, "3 fields where the first record has 2"),
+        ("a;b\n1;2;;\n", 2, 5, "4 fields"),
+        ('a,b\n"x\ny",2\n3\n', 4, 2, "1 fields"),
+        ('a,b\n"x\ny","2, ""2""",3\n', 3, 15, "3 fields"),
+        ('a,b\n1,"open\n', 2, 3, "quotes are wrong"),
+        ('a,b\n1,"half open""\n', 2, 3, "quotes are wrong"),
+        ('a,b\n1,"closed"x\n', 2, 11, "quotes are wrong"),
+        ('"a"x,b\n', 1, 4, "quotes are wrong"),
+        ("a\n1,2\n", 2, 3, "2 fields"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, line: int, words: str) -> None:
+def test_what_is_wrong_is_told_with_its_place(text: str, line: int, column: int, words: str) -> None:
     (problem,) = read(text).problems
-    assert problem.line == line
+    assert (problem.line, problem.column) == (line, column)
     assert words in problem.message
 
 
@@ -67,6 +72,7 @@ def test_a_line_that_never_ends_is_told_after_a_bounded_part() -> None:
     reader.read(endless())  # type: ignore[arg-type]
     assert given <= MAX_RECORD + (1 << 18)
     assert "more than" in reader.problems[0].message
+    assert (reader.problems[0].line, reader.problems[0].column) == (1, 1)
 
 
 def test_a_quote_that_never_closes_is_told_after_a_bounded_part() -> None:
