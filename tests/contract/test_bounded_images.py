@@ -128,6 +128,16 @@ async def test_the_narrowest_pictures_keep_a_pixel(studio: Studio, width: int, h
     assert min(made.placeholder.width, made.placeholder.height) == 1
 
 
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+@pytest.mark.parametrize("height", [1, 3, 7])
+async def test_a_long_thin_picture_is_not_shrunk_away_by_its_decoder(
+    studio: Studio, kind: str, height: int
+) -> None:
+    made = await studio.succeed(pictures.stored(kind, pictures.plain(pictures.RED, 16_000, height)))
+    assert (made.source_width, made.source_height) == (16_000, height)
+    assert (made.display.width, made.display.height) == (2048, 1)
+
+
 @pytest.mark.parametrize("kind", pictures.ORIENTED)
 @pytest.mark.parametrize(
     ("orientation", "red_at"),

@@ -154,13 +154,15 @@ def _open(source: int, found: ImageFormat, limits: Limits) -> _Original:
     image = _load(source, found)
     _require_pixels(image.width * image.height, limits)
     upright = (image.width, image.height) if _orientation(image) in _UPRIGHT else (image.height, image.width)
-    options = _shrinking(found, max(upright))
+    options = _shrinking(found, *upright)
     return _Original(_load(source, found, **options) if options else image, *upright)
 
 
-def _shrinking(found: ImageFormat, longest: int) -> Mapping[str, Any]:
+def _shrinking(found: ImageFormat, width: int, height: int) -> Mapping[str, Any]:
     """Return what makes a decoder give a smaller picture at once, still larger than wanted; most cannot."""
-    factor = next((each for each in _SHRINKS if longest >= each * _SPARE * DISPLAY_SIDE), 1)
+    longest, shortest = max(width, height), min(width, height)
+    fitting = (each for each in _SHRINKS if longest >= each * _SPARE * DISPLAY_SIDE and shortest >= each)
+    factor = next(fitting, 1)
     if factor == 1:
         return {}
     if found is ImageFormat.JPEG:
