@@ -29,7 +29,7 @@ SANDBOX: Final = (
 )
 """For a browser that shows the file anyway: it may look like something, but not do anything."""
 
-_RANGE: Final = re.compile(r"\s*bytes\s*=\s*([0-9]{0,19})-([0-9]{0,19})\s*", re.ASCII | re.IGNORECASE)
+_RANGE: Final = re.compile(r"\s*bytes\s*=\s*([0-9]{0,300})-([0-9]{0,300})\s*", re.ASCII | re.IGNORECASE)
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 

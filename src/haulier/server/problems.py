@@ -526,8 +526,8 @@ class ProblemAnswers:
 def _as_ours(scope: Scope, error: Exception) -> Exception:
     """Translate the frameworks' own errors into the tree."""
     if isinstance(error, RequestValidationError):
-        # FastAPI says first where a field is; a field may be called `path`, too.
-        located = ({**each, "loc": each["loc"][1:]} for each in error.errors())
+        # FastAPI says first where a field is, and last which of several; a field may be called `path`, too.
+        located = ({**each, "loc": each["loc"][1:2]} for each in error.errors())
         return InvalidRequest(tuple(field_problems(located)))
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         return RouteNotFound(scope["path"])
