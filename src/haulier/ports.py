@@ -567,7 +567,12 @@ class RecordStore(Protocol):
         ...
 
     async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
-        """If it is not uploading and not deleted: mark it deleted."""
+        """If it is not uploading and not deleted: mark it deleted.
+
+        If it is deleted already and its assets were to be kept, and are not any more: mark it deleted now, without them.
+
+        Returns: whether it was not deleted before.
+        """
         ...
 
     async def restore(self, record_id: RecordId) -> bool:

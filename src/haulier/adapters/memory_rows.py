@@ -689,11 +689,15 @@ class MemoryRecordStore:
         """Mark a record that has ended as deleted."""
         await self._pause()
         record = self._rows.records.get(record_id)
-        if record is None or record.status is RecordStatus.UPLOADING or record.deleted_at is not None:
+        if record is None or record.status is RecordStatus.UPLOADING:
             return False
-        if keep_assets:
-            self._rows.kept |= {record_id}
-        return self._store(replace(record, deleted_at=now))
+        if record.deleted_at is None:
+            self._rows.kept |= {record_id} if keep_assets else set()
+            return self._store(replace(record, deleted_at=now))
+        if record_id in self._rows.kept and not keep_assets:
+            self._rows.kept -= {record_id}
+            self._store(replace(record, deleted_at=now))
+        return False
 
     async def restore(self, record_id: RecordId) -> bool:
         """Clear the mark, while there is something to come back to."""

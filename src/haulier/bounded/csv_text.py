@@ -116,7 +116,9 @@ def place_of_fault(record: str, delimiter: str, *, fields: int) -> int:
                 return place
             place = closed.end()
         else:
-            place = min(end for end in (record.find(delimiter, place), len(record.rstrip("\r\n"))) if end >= 0)
+            place = min(
+                end for end in (record.find(delimiter, place), len(record.rstrip("\r\n"))) if end >= 0
+            )
         if not record.startswith(delimiter, place):
             return place
         place += 1

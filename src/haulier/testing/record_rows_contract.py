@@ -181,6 +181,23 @@ class RecordLifeContract:
         assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == [asset("one")]
         assert list(await database.write(lambda tx: tx.records.drop_assets(NONE))) == []
 
+    async def test_assets_that_were_kept_can_be_given_up(self, database: Database) -> None:
+        """By deleting the record once more, without them; its time in the trash begins then."""
+        await add_record(database, record("a"), original="one")
+
+        async def delete(now: float, *, keep_assets: bool) -> bool:
+            return await database.write(lambda tx: tx.records.delete(A, now=now, keep_assets=keep_assets))
+
+        assert await delete(T0 + 1, keep_assets=True)
+        assert not await delete(T0 + 2, keep_assets=True)
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == []
+        assert not await delete(T0 + 3, keep_assets=False)
+        assert not await delete(T0 + 4, keep_assets=False)
+        found = await see_record(database, "a")
+        assert found is not None
+        assert found.deleted_at == T0 + 3
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == [asset("one")]
+
     async def test_an_erased_record_leaves_nothing(self, database: Database) -> None:
         """Erasing it again does nothing."""
         await add_record(database, record("a"), original="one")

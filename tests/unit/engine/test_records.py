@@ -132,6 +132,8 @@ async def test_kept_assets_outlive_the_trash() -> None:
         one.clock.advance(10**9)
         assert await one.records.purge(deleted_before=one.clock.now()) == 0
         assert len(one.disk.blobs) == 1
+        await one.records.delete(record_id, caller=ME, at_once=True)
+        assert one.disk.blobs == {}
 
 
 async def test_a_record_whose_upload_is_under_way_cannot_be_deleted() -> None:

@@ -453,6 +453,11 @@ DELETE_RECORD: Final = (
     .where(_THIS_RECORD, sa.not_(_UPLOADING), records.c.deleted_at.is_(None))
     .values(deleted_at=_bind("now"), keeps_assets=_bind("keeps_assets"))
 )
+KEEP_NO_MORE: Final = (
+    sa.update(records)
+    .where(_THIS_RECORD, records.c.deleted_at.is_not(None), records.c.keeps_assets)
+    .values(deleted_at=_bind("now"), keeps_assets=sa.false())
+)
 RESTORE_RECORD: Final = (
     sa.update(records)
     .where(

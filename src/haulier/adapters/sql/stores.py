@@ -398,7 +398,11 @@ class SqlRecordStore:
     async def delete(self, record_id: RecordId, *, now: float, keep_assets: bool) -> bool:
         """Mark a record that has ended as deleted."""
         values = {"id": record_id, "now": now, "keeps_assets": keep_assets}
-        return await self._sql.count(sql.DELETE_RECORD, values) == 1
+        if await self._sql.count(sql.DELETE_RECORD, values) == 1:
+            return True
+        if not keep_assets:
+            await self._sql.count(sql.KEEP_NO_MORE, {"id": record_id, "now": now})
+        return False
 
     async def restore(self, record_id: RecordId) -> bool:
         """Clear the mark, while there is something to come back to."""
