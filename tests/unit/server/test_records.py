@@ -183,7 +183,7 @@ class TestOne:
         problem(await client.delete(f"/api/records/x?{query}"), 422, "invalid-request")
 
     async def test_an_unknown_record_of_any_shape_is_404(self, client: httpx2.AsyncClient) -> None:
-        for name in ("x", "%00", "a" * 3000, "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"):
+        for name in ("x", "%C2%80", "a" * 3000, "019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"):
             url = f"/api/records/{name}"
             for response in (
                 await client.get(url),
