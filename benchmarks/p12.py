@@ -3,12 +3,12 @@
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from statistics import median
 from typing import Final, Protocol
 
-from benchmarks.harness import Measure, Verdict, conclude, median, take_turns
+from benchmarks.harness import Verdict, conclude
 from haulier.core.fairness import SMALL_FILE, Entry, RankedQueue
 from haulier.core.transfer import TransferId
 from haulier.soulseek.bounds import Bounds
@@ -111,33 +111,36 @@ class Uploads:
 KINDS: Final[Mapping[str, Callable[[int], Queue]]] = {"transfers": Transfers, "uploads": Uploads}
 OPERATIONS: Final[Mapping[str, Callable[[Queue], None]]] = {
     "enqueue": lambda queue: queue.enqueue(),
-    "next": lambda queue: queue.start_next(),
     "place": lambda queue: queue.place(),
+    "next": lambda queue: queue.start_next(),
 }
 
 
-def run(kind: Callable[[int], Queue], operation: Callable[[Queue], None], count: int) -> Measure:
+def run(kind: Callable[[int], Queue], count: int) -> dict[str, float]:
+    """Fill one queue; return the CPU microseconds of each operation on it."""
     queue = kind(count)
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(SAMPLES):
-        operation(queue)
-    return Measure(time.process_time() - cpu, time.perf_counter() - wall)
+    found = {}
+    for name, operation in OPERATIONS.items():
+        cpu = time.process_time()
+        for _ in range(SAMPLES):
+            operation(queue)
+        found[name] = (time.process_time() - cpu) / SAMPLES * 1e6
+    return found
 
 
-def compare(kind: Callable[[int], Queue], operation: Callable[[Queue], None]) -> tuple[float, float]:
-    """Return the medians of one operation in microseconds, on the small queue and on the large one."""
-    runs = {str(count): partial(run, kind, operation, count) for count in (SMALL, LARGE)}
-    found = take_turns(ROUNDS, runs)
-    small, large = (median(measures, "cpu_s") / SAMPLES * 1e6 for measures in found.values())
-    return small, large
+def compare(kind: Callable[[int], Queue]) -> Iterator[tuple[str, float, float]]:
+    """Yield each operation's medians, on the small queue and on the large one, which take turns."""
+    runs = [(run(kind, SMALL), run(kind, LARGE)) for _ in range(ROUNDS)]
+    for name in OPERATIONS:
+        yield name, median(small[name] for small, _ in runs), median(large[name] for _, large in runs)
 
 
 def main() -> int:
-    rows = []
-    for kind, queue in KINDS.items():
-        for name, operation in OPERATIONS.items():
-            small, large = compare(queue, operation)
-            rows.append((f"{kind}: {name}", small, large, large / small))
+    rows = [
+        (f"{kind}: {name}", small, large, large / small)
+        for kind, queue in KINDS.items()
+        for name, small, large in compare(queue)
+    ]
     return conclude(
         Verdict(
             id="P12",
