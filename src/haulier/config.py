@@ -64,8 +64,8 @@ CLI_VARIABLES: Final = frozenset(
     PREFIX + name
     for name in (
         # Options of the other commands, which share the environment with the service.
-        "ADVERTISE_PORT", "CAPSULE", "CONFIG", "CONTROL", "CONTROL_TOKEN", "DERIVATIVES", "EXPIRES", "EXPIRES_IN",
-        "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
+        "ADVERTISE_PORT", "BAN", "BUDDY", "CAPSULE", "CONFIG", "CONTROL", "CONTROL_TOKEN", "DERIVATIVES", "EXPIRES", "EXPIRES_IN",
+        "FIRST_COME", "FORCE", "HOME", "ID", "IF_EXISTS", "INLINE", "JSON", "KIND", "LISTEN", "MINE", "NAME", "NOW",
         "NO_WAIT", "OF", "OPTION", "OUTPUT", "OWNER", "PARALLEL", "PRINCIPAL", "PRIORITY", "RATE", "RECURSIVE",
         "REPORT_PORT", "SCOPE", "SERVER", "SINCE", "SLOTS", "SOULSEEK_PASSWORD", "STATUS", "TIMEOUT", "TO", "TOKEN",
         "TYPE", "URL", "USER", "USER_RATE", "WAIT",

@@ -289,6 +289,22 @@ def test_a_token_from_the_environment_is_known_to_a_service_beside(place: Place)
         assert api(service, f"/api/transfers/{listed['id']}/cancel", method="POST")["outcome"] == "cancelled"
 
 
+def test_an_operator_says_who_gets_nothing(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", 1000)
+    place.share("alice", song.parent, "--ban", "bob", "--ban", "dan", "--buddy", "cid", "--first-come")
+    place.share("bob")
+    place.share("cid")
+    place.run("fetch", "alice", "Music\\song.bin", "-o", "got", "--data-dir", "bob", code=4)
+    place.run("fetch", "alice", "Music\\song.bin", "-o", "got", "--data-dir", "cid")
+    assert sha256_of(place.folder / "got") == sha256_of(song)
+
+
+def test_addresses_that_no_peer_can_be_told_are_refused(place: Place) -> None:
+    place.run("rendezvous", "--host", "::1", "--port", "0", code=2)
+    where = ("--server", place.server.address, "--data-dir", "alice")
+    place.run("share", "--user", "alice", "--listen", "[::1]:0", *where, code=2)
+
+
 def test_a_name_is_logged_in_once_and_a_directory_has_one_node(place: Place) -> None:
     place.share("alice")
     where = ("--server", place.server.address, "--listen", "127.0.0.1:0")

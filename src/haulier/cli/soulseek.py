@@ -99,6 +99,7 @@ def rendezvous(
 
     async def work() -> int:
         ports = dict(map(_named_port, report_port or ()))
+        _check_ipv4("host", host)
         server = Rendezvous(data_dir, report_ports=ports, log=sharing.logger(log))
         await sharing.rendezvous(server, host, port, ready=_announce("rendezvous"))
         return DONE
@@ -124,6 +125,20 @@ def share(
     slots: Annotated[
         int, typer.Option(envvar="HAULIER_SLOTS", min=0, metavar="N", help="Uploads at once; 0: any.")
     ] = 10,
+    first_come: Annotated[
+        bool,
+        typer.Option("--first-come", envvar="HAULIER_FIRST_COME", help="No turns of users: who asked first."),
+    ] = False,
+    buddy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--buddy", envvar="HAULIER_BUDDY", metavar="NAME", help="Goes before others; may be repeated."
+        ),
+    ] = None,
+    ban: Annotated[
+        list[str] | None,
+        typer.Option("--ban", envvar="HAULIER_BAN", metavar="NAME", help="Gets nothing; may be repeated."),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(envvar="HAULIER_RATE", min=1, metavar="B", help="Bytes per second of all uploads."),
@@ -150,7 +165,13 @@ def share(
             listen,
             advertise_port=advertise_port,
             shares=[Share.parse(folder) for folder in folders or ()],
-            rules=UploadRules(slots=slots, throttles=sharing.lanes(together=rate, each=user_rate)),
+            rules=UploadRules(
+                slots=slots,
+                first_come=first_come,
+                buddies=frozenset(buddy or ()),
+                banned=frozenset(ban or ()),
+                throttles=sharing.lanes(together=rate, each=user_rate),
+            ),
         )
         where = _address("control", control or "127.0.0.1:0")
         controlled = sharing.ControlSettings(host=where[0], port=where[1], token=control_token)
@@ -503,6 +524,7 @@ def _settings(
     if not password:
         raise ConfigError("soulseek_password", "", "give it in the environment: HAULIER_SOULSEEK_PASSWORD")
     where, here = _address("server", server), _address("listen", listen)
+    _check_ipv4("listen", here[0])
     identity = Identity(user=user, password=Secret(password), host=where[0], port=where[1])
     return NodeSettings(identity=identity, host=here[0], port=here[1], **more)
 
@@ -512,6 +534,14 @@ def _address(setting: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or not int(port) < 65536:
         raise ConfigError(setting, text, "expected HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _check_ipv4(setting: str, host: str) -> None:
+    """Raise ConfigError for an address that the protocol has no room for."""
+    if ":" in host:
+        raise ConfigError(
+            setting, host, "peers tell each other IPv4 addresses; listen on one, like 127.0.0.1"
+        )
 
 
 def _named_port(text: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ One module although it is long: every way in which two peers come to talk is a c
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ class Peers:
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Take connections; returns where."""
-        self._server = await asyncio.start_server(self._accept, host, port)
+        self._server = await asyncio.start_server(self._accept, host, port, family=socket.AF_INET)
         name: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return name
 

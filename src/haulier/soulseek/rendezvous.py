@@ -5,6 +5,7 @@ Rule 2: a name has one client. A newer login with the password ends the older on
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,9 @@ class Rendezvous:
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         await self._accounts.load()
-        self._server = await asyncio.start_server(self._accept, host, port, limit=64 * 1024)
+        self._server = await asyncio.start_server(
+            self._accept, host, port, limit=64 * 1024, family=socket.AF_INET
+        )
         name: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return name
 
