@@ -22,7 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import sqlite
 
-from haulier.adapters.sql import statements
+from haulier.adapters.sql import history, statements
 from haulier.adapters.sql.models import SCHEMA, metadata
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor
 from haulier.adapters.sql.sqlite.database import HASTY_STEPS, MAX_WAITING, SqliteDatabase
@@ -322,6 +322,7 @@ class TestPlans:
             ("MARKS", "SEARCH uploads USING"),
             ("ASSETS", "SEARCH assets USING PRIMARY KEY"),
             ("DELETED_RECORDS", "ix_records_deleted_at"),
+            ("ADOPT_RECORDS", "ix_records_belonging (owner=? AND capsule_id=?)"),
         ],
     )
     async def test_a_statement_uses_its_index(
@@ -349,6 +350,26 @@ class TestPlans:
         plan = self.plan(path, statements.page_of_records(frozenset(filters), statuses, deleted=False))
         assert index in plan
         assert "TEMP B-TREE" not in plan
+
+    @pytest.mark.parametrize(
+        ("filters", "statuses", "index"),
+        [
+            (set(), 0, "ix_records_owner (owner=?)"),
+            ({"after_id"}, 0, "ix_records_owner (owner=? AND (created_at,id)<(?,?))"),
+            ({"since", "until"}, 0, "ix_records_owner (owner=? AND created_at>? AND created_at<?)"),
+            (set(), 1, "ix_records_owner_status (owner=? AND status=?)"),
+            ({"after_id"}, 2, "ix_records_owner_status (owner=? AND status=? AND (created_at,id)<(?,?))"),
+        ],
+    )
+    async def test_a_history_comes_from_an_index_without_the_trash(
+        self, database: SqliteDatabase, path: Path, filters: set[str], statuses: int, index: str
+    ) -> None:
+        assert index in self.plan(path, history.page_of_history(frozenset(filters), statuses))
+        with looking_into(path) as connection:
+            (text,) = connection.execute(
+                "SELECT sql FROM sqlite_master WHERE name = ?", (index.split(maxsplit=1)[0],)
+            ).fetchone()
+        assert text.endswith("WHERE deleted_at IS NULL")
 
 
 class TestGroups:

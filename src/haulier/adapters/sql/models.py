@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0014"
+SCHEMA: Final = "0015"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -46,6 +46,7 @@ IS_LIVE: Final = "status IN ('open', 'finishing')"
 IS_ENDED: Final = "status IN ('committed', 'aborted', 'expired', 'failed')"
 HAS_KEY: Final = "idempotency_key IS NOT NULL"
 KEY_COUNTS: Final = "status IN ('open', 'finishing', 'committed')"
+IS_THERE: Final = "deleted_at IS NULL"
 IS_DELETED: Final = "deleted_at IS NOT NULL"
 IS_UNPROCESSED: Final = "status IN ('uploaded', 'processing')"
 
@@ -279,10 +280,17 @@ records: Final = sa.Table(
     sa.CheckConstraint("size >= 0", name="size_counted"),
     sa.CheckConstraint("deleted_at IS NULL OR status <> 'uploading'", name="deleted_at_after_upload"),
 )
-for _column in ("capsule_id", "owner", "status"):
+for _column in ("capsule_id", "status"):
     sa.Index(f"ix_records_{_column}", records.c[_column], records.c.created_at, records.c.id)
-# One owner's history of one status; of any, `ix_records_owner` serves.
-sa.Index("ix_records_owner_status", records.c.owner, records.c.status, records.c.created_at, records.c.id)
+# One owner's history, of any status and of one: a page would have to step over what is in the trash, however much.
+for _name, _columns in (("owner", ("owner",)), ("owner_status", ("owner", "status"))):
+    sa.Index(
+        f"ix_records_{_name}",
+        *(records.c[column] for column in (*_columns, "created_at", "id")),
+        sqlite_where=sa.text(IS_THERE),
+        postgresql_where=sa.text(IS_THERE),
+    )
+sa.Index("ix_records_belonging", records.c.owner, records.c.capsule_id)
 sa.Index("ix_records_created_at", records.c.created_at, records.c.id)
 sa.Index("ix_records_path", records.c.path)
 sa.Index(
