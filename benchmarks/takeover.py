@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from benchmarks.harness import MIB, Verdict, conclude
 from benchmarks.p1 import Start
-from benchmarks.programs import RAM_DISK, tus_node, tuspyserver, workspace
+from benchmarks.programs import RAM_DISK, seaweedfs, tus_node, tuspyserver, workspace
 from tests.support.content import Content
 from tests.support.fault_plan import Drop
 from tests.support.fault_proxy import fault_proxy
 from tests.support.fleet import ONE_PROCESS, TWO_SERVICES, TWO_WORKERS, fleet
 from tests.support.outsider import NO_ANSWER, Outsider
 from tests.support.raw_http import Line
-from tests.support.tus import TusClient, path_of
+from tests.support.resumable import PARTIAL, Draft
+from tests.support.tus import TusClient
 
 T = TypeVar("T")
 
@@ -107,7 +109,7 @@ class Tus:
         fields = {"Upload-Length": str(size), "Upload-Metadata": "filename ZmlsZQ=="}
         answer = TusClient(self._first).post(fields=fields, target=self._target)
         assert answer.status == 201, answer
-        self._upload = path_of(answer)
+        self._upload = urlsplit(answer.headers["location"]).path  # some send no more than that
         fields = {
             "Tus-Resumable": "1.0.0",
             "Upload-Offset": "0",
@@ -123,6 +125,42 @@ class Tus:
         """Ask with HEAD."""
         answer = self._newer.head(self._upload)
         return int(answer.headers["upload-offset"]) if answer.status in {200, 204} else None
+
+    def append(self, offset: int, data: bytes) -> bool:
+        """PATCH."""
+        return self._newer.patch(self._upload, offset, data).status == 204
+
+    def end(self) -> None:
+        """DELETE."""
+        self._newer.ask("DELETE", self._upload)
+
+
+class Resumable:
+    """The newest interop version of the IETF's draft."""
+
+    def __init__(self, first: int, last: int, part: Callable[[str], Path], where: str) -> None:
+        self.name = f"haulier, IETF draft, {where}"
+        self._older, self._newer, self._part = Draft(first), Draft(last, timeout_s=PATIENCE_S), part
+        self._upload = ""
+
+    def create(self, size: int) -> tuple[int, str, list[str]]:
+        """POST, carefully."""
+        self._upload = self._older.begin(size)
+        fields = {
+            **self._older.named,
+            **self._older.says(complete=True),
+            "Upload-Offset": "0",
+            "Content-Type": PARTIAL,
+        }
+        return self._older.port, self._upload, [f"{name}: {value}" for name, value in fields.items()]
+
+    def stored(self) -> int:
+        """Look at the part."""
+        return _size(self._part(self._upload.rpartition("/")[2]))
+
+    def offset(self) -> int:
+        """Ask with HEAD."""
+        return self._newer.offset(self._upload)
 
     def append(self, offset: int, data: bytes) -> bool:
         """PATCH."""
@@ -217,14 +255,19 @@ def run_ours(*, rounds: int, size: int) -> list[tuple[object, ...]]:
                 services.last,
                 lambda name: _size(services.part(name)),
             )
-            for face in (native, tus):
+            drafts = Resumable(services.first, services.last, services.part, topology.name)
+            for face in (native, tus, drafts):
                 rows.extend(measure(face, rounds=rounds, size=size))
     return rows
 
 
 def run_peers(*, rounds: int, size: int) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    peers: dict[str, Start] = {"/files": tus_node, "/files/": tuspyserver}
+    peers: dict[str, Start] = {
+        "/files": tus_node,
+        "/files/": tuspyserver,
+        "/.tus/takeover/file": seaweedfs,  # of which nobody sees on disk what is stored: it gets `STORED_S`
+    }
     for target, start in peers.items():
         with workspace() as folder, start(folder) as program:
             face = Tus(

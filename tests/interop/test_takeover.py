@@ -5,6 +5,7 @@ one straight to another. Whatever the older request would still bring is rubbish
 makes the record's digest wrong.
 """
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.fleet import ONE_PROCESS, TWO_SERVICES, TWO_WORKERS, Fleet, f
 from tests.support.outsider import Outsider
 from tests.support.processes import wait_until
 from tests.support.raw_http import Line
+from tests.support.resumable import PARTIAL, Draft
 from tests.support.tus import TusClient
 
 pytestmark = pytest.mark.slow
@@ -219,6 +221,59 @@ def test_a_delete_of_tus_ends_it(services: Fleet, newer: Outsider, drop: Drop) -
         dead.die(drop)
         assert tus.ask("DELETE", upload).status == 204
         assert tus.head(upload).status == 410
+        assert not services.part(upload.rpartition("/")[2]).exists()
+
+
+def begin_draft_dying(services: Fleet, dead: Dying) -> str:
+    """Do the same by the newest draft; the older request says that it brings the last bytes."""
+    older = Draft(services.first)
+    upload = older.begin(CONTENT.size)
+    fields = {
+        **older.named,
+        **older.says(complete=True),
+        "Upload-Offset": "0",
+        "Content-Type": PARTIAL,
+        "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(CONTENT.sha256())).decode()}:",
+    }
+    dead.start(f"PATCH {upload}", *(f"{name}: {value}" for name, value in fields.items()))
+    name = upload.rpartition("/")[2]
+    wait_until(lambda: size_of_part(services, name) == ARRIVED, "all that was sent is written")
+    return upload
+
+
+@DROPS
+def test_a_head_of_a_draft_tells_the_true_offset(services: Fleet, newer: Outsider, drop: Drop) -> None:
+    draft = Draft(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_draft_dying(services, dead)
+        dead.die(drop)
+        assert draft.offset(upload) == ARRIVED
+        rest = CONTENT.range(ARRIVED, CONTENT.size)
+        assert draft.patch(upload, ARRIVED, rest, complete=True).status == 201
+        require_record(newer, upload.rpartition("/")[2])
+
+
+@DROPS
+def test_a_patch_of_a_draft_goes_on_at_the_true_offset(services: Fleet, newer: Outsider, drop: Drop) -> None:
+    draft = Draft(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_draft_dying(services, dead)
+        dead.die(drop)
+        elsewhere = draft.patch(upload, 0, b"from the start")
+        assert (elsewhere.status, elsewhere.headers["upload-offset"]) == (409, str(ARRIVED))
+        rest = CONTENT.range(ARRIVED, CONTENT.size)
+        assert draft.patch(upload, ARRIVED, rest, complete=True).status == 201
+        require_record(newer, upload.rpartition("/")[2])
+
+
+@DROPS
+def test_a_delete_of_a_draft_ends_it(services: Fleet, drop: Drop) -> None:
+    draft = Draft(services.last, timeout_s=PATIENCE_S)
+    with dying(services.first) as dead:
+        upload = begin_draft_dying(services, dead)
+        dead.die(drop)
+        assert draft.ask("DELETE", upload).status == 204
+        assert draft.head(upload).status == 410
         assert not services.part(upload.rpartition("/")[2]).exists()
 
 

@@ -195,8 +195,15 @@ class TestTusJsClient:
     @DROPS
     @pytest.mark.parametrize(
         "options",
-        [{}, {"chunkSize": MIB}, {"parallelUploads": 2}, {"overridePatchMethod": True}],
-        ids=["one request", "chunked", "parallel", "method override"],
+        [
+            {},
+            {"chunkSize": MIB},
+            {"parallelUploads": 2},
+            {"overridePatchMethod": True},
+            # Whoever is cut before the answer to a creation knows no upload: its bytes have to come through at once.
+            {"uploadDataDuringCreation": True, "chunkSize": BETWEEN // 2},
+        ],
+        ids=["one request", "chunked", "parallel", "method override", "creation with upload"],
     )
     def test_ten_cuts(
         self,
@@ -312,11 +319,18 @@ class TestTusJsClientOnTheDrafts:
 
     @DROPS
     @pytest.mark.parametrize("protocol", ["ietf-draft-03", "ietf-draft-05"])
+    @pytest.mark.parametrize("chunk", [{}, {"chunkSize": MIB}], ids=["one request", "chunked"])
     def test_ten_cuts(
-        self, service: ServeProcess, proxy: ThreadedFaultProxy, source: Path, drop: Drop, protocol: str
+        self,
+        service: ServeProcess,
+        proxy: ThreadedFaultProxy,
+        source: Path,
+        drop: Drop,
+        protocol: str,
+        chunk: dict[str, Any],
     ) -> None:
         cut(proxy, drop)
-        options = {"protocol": protocol}
+        options = {**chunk, "protocol": protocol}
         told = tus_js({"endpoint": f"{proxy.url}/resumable/", "file": str(source), "options": options})
         assert cuts(proxy) >= CUTS
         require_sent(service, told["url"], source)
