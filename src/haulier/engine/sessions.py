@@ -100,7 +100,13 @@ class SessionService(Generic[D]):
         while (found := await self._make_or_find(session, most, partials)).id != session.id:
             if await self._is_still_there(found):
                 return found, False
-        return await self._endings.completed(found, started=True), True
+        try:
+            return await self._endings.completed(found, started=True), True
+        except StorageError:
+            if spec.concat is Concat.FINAL:
+                # Whoever began it hears of no id, and begins another one: two would be made when there is room.
+                await finish_anyway(self._endings.give_up(found.id))
+            raise
 
     async def total_of(self, partials: Sequence[SessionId], *, scope: str, owner: str) -> int | None:
         """Return the size of what would be made of these partial sessions; None while one has none.

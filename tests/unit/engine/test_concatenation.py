@@ -13,6 +13,7 @@ from haulier.core.errors import (
     InvalidRequest,
     LengthExceeded,
     QuotaExceeded,
+    StorageError,
     StorageFull,
     StorageUnavailable,
     TypeNotAccepted,
@@ -53,6 +54,17 @@ async def join(one: Engine, *partials: Upload, **fields: object) -> Upload:
     """Begin a final upload."""
     ids = tuple(upload.id for upload in partials)
     return await one.begin_append(None, concat=Concat.FINAL, partials=ids, **fields)
+
+
+async def bring_last(one: Engine, error: StorageError, content: bytes = HELLO) -> tuple[Upload, Upload]:
+    """Bring what a final upload waits for, and let putting it together fail; return the partial and the final one."""
+    waited = await partial(one, size=len(content))
+    final = await join(one, waited)
+    one.sink.fail_next("concatenate", error)
+    waited = await bring(one, waited, content)
+    await until(lambda: not one.background._tasks)
+    assert (await one.state(final.id)).status is SessionStatus.FINISHING
+    return waited, final
 
 
 async def ended(one: Engine, upload: Upload) -> Upload:
@@ -297,10 +309,7 @@ class TestFailures:
 
     async def test_a_partial_stays_while_it_is_used(self) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
-            one.sink.fail_next("concatenate", StorageUnavailable("not now"))
-            with pytest.raises(StorageUnavailable):
-                await join(one, hello)
+            hello, _ = await bring_last(one, StorageUnavailable("not now"))
             with pytest.raises(UploadBusy):
                 await one.uploads.abort(hello.id, caller=ME)
             assert await one.uploads.redo() == 1
@@ -351,12 +360,7 @@ class TestFailures:
 
     async def test_it_is_built_later_when_the_disk_has_no_room_now(self) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
-            one.sink.fail_next("concatenate", StorageFull(6))
-            with pytest.raises(StorageFull):
-                await join(one, hello)
-            (final,) = (it for it in await one.uploads.probe() if it.spec.concat is Concat.FINAL)
-            assert final.status is SessionStatus.FINISHING
+            _, final = await bring_last(one, StorageFull(6))
             assert await one.uploads.redo() == 1
             assert await one.content(await ended(one, final)) == HELLO
 
@@ -364,11 +368,7 @@ class TestFailures:
         self,
     ) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
-            one.sink.fail_next("concatenate", StorageFull(6))
-            with pytest.raises(StorageFull):
-                await join(one, hello)
-            (final,) = (it for it in await one.uploads.probe() if it.spec.concat is Concat.FINAL)
+            hello, final = await bring_last(one, StorageFull(6))
             with pytest.raises(UploadBusy):
                 await one.uploads.abort(hello.id, caller=ME)
             one.sink.fail_next("concatenate", StorageFull(6))
@@ -376,6 +376,16 @@ class TestFailures:
             assert (await one.state(final.id)).status is SessionStatus.FAILED
             await one.uploads.abort(hello.id, caller=ME)
             assert (one.disk.parts, one.disk.blobs, await reserved(one)) == ({}, {}, (0, 0))
+
+    async def test_one_that_cannot_be_put_together_at_its_begin_is_not_begun(self) -> None:
+        async with engine() as one:
+            hello = await partial(one, HELLO)
+            one.sink.fail_next("concatenate", StorageFull(6))
+            with pytest.raises(StorageFull):
+                await join(one, hello)
+            assert {live.id for live in await one.uploads.probe()} == {hello.id}
+            assert await one.uploads.redo() == 0
+            assert (await join(one, hello)).status is SessionStatus.COMMITTED
 
     async def test_it_fails_when_the_disk_has_lost_what_it_is_made_of(self) -> None:
         async with engine() as one:
@@ -388,27 +398,25 @@ class TestFailures:
 
     async def test_while_somebody_else_builds_it_nothing_is_built(self) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
+            hello = await partial(one, size=6)
+            final = await join(one, hello)
 
             async def busy(*_: object) -> None:
                 raise RangeBusy
 
             real, one.sink.concatenate = one.sink.concatenate, busy  # type: ignore[method-assign,assignment]
-            joining = beside(join(one, hello))
-            await one.pass_time_until(joining.done)
+            await bring(one, hello, HELLO)
+            finishing = beside(one.uploads.finish(final.id, caller=ME))
+            await one.pass_time_until(finishing.done)
             with pytest.raises(StorageUnavailable, match="still being put together"):
-                await joining
+                await finishing
             one.sink.concatenate = real  # type: ignore[method-assign]
             assert await one.uploads.redo() == 1
             await until(lambda: not one.background._tasks)
 
     async def test_one_that_waits_for_room_is_made_of_a_partial_that_was_brought_again(self) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
-            one.sink.fail_next("concatenate", StorageFull(6))
-            with pytest.raises(StorageFull):
-                await join(one, hello)
-            (final,) = (it for it in await one.uploads.probe() if it.spec.concat is Concat.FINAL)
+            hello, final = await bring_last(one, StorageFull(6))
             del one.disk.parts[hello.id].data[2:]
             assert (await one.uploads.offset(hello.id, caller=ME)).offset == 2
             assert (await bring(one, hello, HELLO[2:], offset=2)).offset == 6
@@ -425,28 +433,24 @@ class SinkWithoutPower(MemorySink):
 class TestCrashes:
     async def test_a_final_upload_that_was_being_built_is_built_by_the_next_process(self) -> None:
         async with engine() as one:
-            hello = await partial(one, bytes(CHUNK))
-            one.sink.fail_next("concatenate", StorageUnavailable("killed"))
-            with pytest.raises(StorageUnavailable):
-                await join(one, hello)
+            _, final = await bring_last(one, StorageUnavailable("killed"), bytes(CHUNK))
             again = await one.restart()
             assert await again.uploads.redo() == 1
-            (final,) = (it for it in await again.uploads.probe() if it.spec.concat is Concat.FINAL)
             assert await again.content(await ended(again, final)) == bytes(CHUNK)
             await again.background.stop(grace_s=0)
 
     async def test_one_that_was_made_a_blob_is_not_built_again(self) -> None:
         async with engine() as one:
-            hello = await partial(one, HELLO)
+            hello = await partial(one, size=6)
+            final = await join(one, hello)
 
             async def fail() -> None:
                 one.database.fail_next(StorageUnavailable("killed"))
 
             one.before_sink("commit", fail)
-            with pytest.raises(StorageUnavailable):
-                await join(one, hello)
+            await bring(one, hello, HELLO)
+            await until(lambda: not one.background._tasks)
             again = await one.restart()
-            (final,) = (it for it in await again.uploads.probe() if it.spec.concat is Concat.FINAL)
             assert await again.uploads.redo() == 1
             assert await again.content(await ended(again, final)) == HELLO
             await again.background.stop(grace_s=0)

@@ -635,6 +635,16 @@ async def test_a_loss_that_another_worker_found_first_is_left_to_it(monkeypatch:
         assert (state.status, state.holder) == (SessionStatus.FINISHING, "another")
 
 
+async def test_an_empty_upload_that_could_not_be_made_a_file_at_its_begin_is_gone_on_with() -> None:
+    async with engine() as one:
+        one.sink.fail_next("commit", StorageUnavailable("not now"))
+        with pytest.raises(StorageUnavailable):
+            await one.begin_append(0, key="again")
+        assert await one.uploads.redo() == 1
+        await until(lambda: not one.background._tasks)
+        assert (await one.begin_append(0, key="again")).status is SessionStatus.COMMITTED
+
+
 async def test_an_abort_does_not_wait_for_ever_for_another_worker_s_finish(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
