@@ -31,6 +31,7 @@ from haulier.server.peers import Address, socket_uid
 _FORWARDED: Final = (b"forwarded", b"x-real-ip", b"via")
 _OWN_NAME: Final = HostRules(
     names=LOOPBACK_NAMES,
+    addresses=True,  # whoever says --host 127.0.0.2 is told to use that
     cure="use 127.0.0.1, [::1] or localhost with its port, or start it with --open",
 )
 

@@ -52,6 +52,12 @@ def test_our_own_names_with_our_port_pass(host: bytes) -> None:
     judge(request((b"host", host)))
 
 
+def test_a_loopback_address_that_is_listened_on_is_a_name() -> None:
+    judge(request((b"host", b"127.0.0.2:8000"), server=("127.0.0.2", 8000)))
+    with pytest.raises(HostRefused):
+        judge(request((b"host", b"127.0.0.2:8000"), server=("127.0.0.1", 8000)))
+
+
 @pytest.mark.parametrize(
     "host",
     [
