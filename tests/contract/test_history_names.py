@@ -135,6 +135,7 @@ async def test_names_from_before_they_were_noted_are_found(tmp_path: Path) -> No
             "DROP TRIGGER record_named",
             "DROP TRIGGER record_forgotten",
             "DROP TABLE record_names",
+            "DROP INDEX ix_records_belonging",
         ):
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0013'")
@@ -161,7 +162,7 @@ async def test_the_full_text_table_gives_what_fits_in_order(tmp_path: Path) -> N
     place = tmp_path / "haulier.db"
     async with open_database(place):
         pass
-    statement = history.named_on_sqlite(frozenset({"filename", "since", "after_id"}), 2)
+    statement = history.named_on_sqlite(frozenset(history._FILTERS), 2)
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
     values = dict.fromkeys(compiled.params, 0) | {"grams": '"abc"'}
     with sa.create_engine(alchemy_url(place), poolclass=sa.NullPool).connect() as connection:

@@ -9,6 +9,7 @@ Rule 3: a part of a name is looked for among the newest rows first, which finds 
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,7 +41,7 @@ _bind = sa.bindparam
 _MINE: Final = sa.and_(records.c.owner == _bind("owner"), records.c.deleted_at.is_(None))
 
 
-def _filters(of: sa.ColumnCollection[str, Any]) -> Mapping[str, sa.ColumnElement[bool]]:
+def _filters(of: Any) -> Mapping[str, sa.ColumnElement[bool]]:
     return {
         "filename": of.folded_filename.like(_bind("filename"), escape="!"),
         "path_from": of.path >= _bind("path_from"),
@@ -114,6 +115,8 @@ _TIMES: Final = frozenset({"since", "until", "after_id"})
 _NEWEST: Final = (records.c.created_at.desc(), records.c.id.desc())
 _NAMES: Final = sa.table("record_names", sa.column("rowid", sa.BigInteger))
 _MOMENT: Final = _NAMES.c.rowid
+_ASIDE: Final = SimpleNamespace(**{name: sa.literal_column(f"+records.{name}") for name in _JUDGED})
+"""The same columns, not for an index of SQLite's: rows are found by their moment, however much the rest lets through."""
 _OF_MOMENT: Final = sa.and_(
     # These two are for the index, a little wide: times are doubles, and what is computed of them is rounded.
     records.c.created_at >= sa.literal_column("(record_names.rowid - 1) / 1000000.0"),
@@ -122,9 +125,7 @@ _OF_MOMENT: Final = sa.and_(
 )
 
 
-def _conditions(
-    filters: frozenset[str], statuses: int, of: sa.ColumnCollection[str, Any] = records.c
-) -> list[sa.ColumnElement[bool]]:
+def _conditions(filters: frozenset[str], statuses: int, of: Any = records.c) -> list[sa.ColumnElement[bool]]:
     known = _filters(of)
     conditions = [known[name] for name in sorted(filters & known.keys())]
     if statuses:
@@ -174,7 +175,7 @@ def named_on_sqlite(filters: frozenset[str], statuses: int) -> sa.Select[Any]:
             sa.literal_column("record_names").op("MATCH")(_bind("grams")),
             _MOMENT.between(_bind("earliest"), _bind("latest")),
             _MINE,
-            *_conditions(filters, statuses),
+            *_conditions(filters, statuses, _ASIDE),
         )
         # By this alone the full-text table gives its rows in this order, and stops when there are enough.
         .order_by(_MOMENT.desc())
