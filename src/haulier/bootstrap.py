@@ -39,7 +39,7 @@ from haulier.core.ingestion import SHELF, IngestionRules
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
 from haulier.deliveries import Deliveries, http_hooks
-from haulier.directories import prepare_directories
+from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionLimits, SessionPorts
@@ -100,7 +100,7 @@ def run_service(settings: Settings) -> int:
     configure_logging(settings.log)
     root = prepare_directories(settings)
     with only_service(root):
-        closed = require_closed(settings, tokens=has_tokens(settings))
+        closed = require_closed(settings, tokens=look_at_rows(settings))
         if settings.open and not closed.open:
             log.warning("open.ignored", reason="there are tokens, so nobody is served without one")
         settings = closed
@@ -519,17 +519,18 @@ def boot_id() -> str:
         return uuid.uuid4().hex
 
 
-def has_tokens(settings: Settings) -> bool:
+def look_at_rows(settings: Settings) -> bool:
     """Open the database once, and tell whether there is a token: then nobody is served without one.
 
     A server that finds the database broken while it starts could only show a traceback.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: it cannot be used, or its files are not in this storage.
     """
 
     async def look() -> bool:
         async with open_database(settings.database) as database:
+            await require_own_storage(settings, database, claim=True)
             return await database.read(lambda tx: tx.tokens.any())
 
     try:

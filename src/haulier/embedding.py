@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.adapters.service_files import only_service
+from haulier.adapters.sql.database import open_database
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.bootstrap import Identity, Service
 from haulier.config import Settings
-from haulier.directories import prepare_directories
+from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.server.app import create_app
 from haulier.server.embedded_guard import Authenticate
@@ -40,6 +41,8 @@ class EmbeddedService:
         settings = self._settings
         root = prepare_directories(settings)
         with only_service(root):
+            async with open_database(settings.database) as database:
+                await require_own_storage(settings, database, claim=True)
             WorkerLocks(settings.storage_dir).sweep()
             service = Service(settings, root, Identity(worker=new_worker()), hooks=self._hooks)
             async with service.lifespan():

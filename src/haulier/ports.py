@@ -697,6 +697,18 @@ class DoomedBlobs(Protocol):
         """Forget them: their bytes are gone."""
 
 
+class StorageMark(Protocol):
+    """Which storage has the bytes that the rows speak of, in the rows of one transaction."""
+
+    async def noted(self) -> str | None:
+        """Return its id; None while nobody has said."""
+        ...
+
+    async def note(self, storage_id: str) -> str:
+        """Note it, unless one is noted; return the one that is."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryQuery:
     """Filters of one owner's history; all given ones must hold. Dates are seconds since the epoch."""
@@ -1063,6 +1075,11 @@ class Transaction(Protocol[D]):
     @property
     def doomed_blobs(self) -> DoomedBlobs:
         """Bytes that are still to be removed."""
+        ...
+
+    @property
+    def storage(self) -> StorageMark:
+        """Where the bytes are."""
         ...
 
 

@@ -13,6 +13,7 @@ from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.sql.database import open_database
 from haulier.config import Settings
 from haulier.core.errors import HaulierError
+from haulier.directories import require_own_storage
 from haulier.server.http.serving import listen
 
 
@@ -68,6 +69,8 @@ def _check_database(settings: Settings) -> str:
     async def look() -> str:
         async with open_database(settings.database) as database:
             await database.read(lambda tx: tx.capsules.exists("default"))
+            # Looking claims nothing: who looks without the settings of the service must not decide for it.
+            await require_own_storage(settings, database, claim=False)
         return f"{settings.database_place} answers"
 
     return asyncio.run(look())

@@ -82,6 +82,20 @@ def test_the_doctor_says_where_the_rows_are_without_the_password(tmp_path: Path)
         assert "hush" not in told.stdout + told.stderr
 
 
+def test_a_second_service_without_the_storage_of_the_first_does_not_start(
+    service: ServeProcess, url: str, tmp_path: Path
+) -> None:
+    """To it every worker of the first would look dead, and what that has received would not be there."""
+    outsider = Outsider(service.port)
+    upload = outsider.begin(size=CONTENT.size, chunk_size=CHUNK)["id"]
+    assert outsider.put(upload, 0, chunk(0)).status == 204
+    told = haulier("serve", "--port", "0", "--data-dir", str(tmp_path / "other"), HAULIER_DATABASE_URL=url)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "give all services that share it the same storage_url" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert outsider.state(upload)["received"] == [[0, CHUNK]]
+
+
 @pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_a_database_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, command: str) -> None:
     url = "postgresql://u:hush@/rows?host=/nowhere"

@@ -18,13 +18,14 @@ import structlog
 
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import PolledSignals
+from haulier.adapters.sql.database import open_database
 from haulier.adapters.worker_locks import new_worker
 from haulier.bootstrap import Identity, Service, run_service, upload_limits
 from haulier.config import Settings
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.event import Event
-from haulier.directories import prepare_directories
+from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.courier import Courier
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor
@@ -93,6 +94,85 @@ def test_rows_that_are_damaged_are_told_with_their_directory(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"haulier\.db") as refused:
         run_service(Settings(data_dir=tmp_path, port=0))
     assert refused.value.setting == "data_dir"
+
+
+class TestStorageOfTheRows:
+    """Rows know the directory that has their bytes."""
+
+    @staticmethod
+    async def start(settings: Settings) -> None:
+        prepare_directories(settings)
+        async with open_database(settings.database) as database:
+            await require_own_storage(settings, database, claim=True)
+
+    @staticmethod
+    def settings(root: Path, storage: str) -> Settings:
+        rows = f"sqlite:///{root}/rows.db"
+        return Settings(
+            data_dir=root / storage / "data",
+            database_url=rows,
+            storage_url=f"file://{root / storage}",
+            port=0,
+        )
+
+    async def test_another_one_is_refused_and_left_as_it_is(self, tmp_path: Path) -> None:
+        first, other = self.settings(tmp_path, "a"), self.settings(tmp_path, "b")
+        await self.start(first)
+        await self.start(first)
+        with pytest.raises(
+            ConfigError, match="give all services that share it the same storage_url"
+        ) as refused:
+            await self.start(other)
+        assert (refused.value.setting, refused.value.value) == ("storage_url", str(tmp_path / "b"))
+        assert not (tmp_path / "b" / "storage.id").exists()
+        await self.start(first)
+
+    async def test_one_of_other_rows_is_refused(self, tmp_path: Path) -> None:
+        first, other = self.settings(tmp_path, "a"), self.settings(tmp_path, "b")
+        await self.start(first)
+        await self.start(other.model_copy(update={"database_url": f"sqlite:///{tmp_path}/others.db"}))
+        with pytest.raises(ConfigError, match=r"storage\.id"):
+            await self.start(other)
+
+    async def test_files_that_were_moved_are_taken_with_their_id(self, tmp_path: Path) -> None:
+        await self.start(self.settings(tmp_path, "a"))
+        (tmp_path / "a").rename(tmp_path / "b")
+        await self.start(self.settings(tmp_path, "b"))
+
+    async def test_files_that_were_restored_are_taken_with_the_id_that_the_refusal_names(
+        self, tmp_path: Path
+    ) -> None:
+        await self.start(self.settings(tmp_path, "a"))
+        restored = self.settings(tmp_path, "b")
+        with pytest.raises(ConfigError) as refused:
+            await self.start(restored)
+        told = (tmp_path / "a" / "storage.id").read_text(encoding="ascii").strip()
+        assert f"put {told} into {tmp_path / 'b' / 'storage.id'}" in refused.value.expected
+        (tmp_path / "b" / "storage.id").write_text(told, encoding="ascii")
+        await self.start(restored)
+
+    async def test_new_rows_take_the_directory_that_is_there(self, tmp_path: Path) -> None:
+        """As after a change to PostgreSQL, whose rows begin empty."""
+        first = self.settings(tmp_path, "a")
+        await self.start(first)
+        (tmp_path / "rows.db").unlink()
+        await self.start(first)
+
+    def test_the_doctor_tells_and_decides_nothing(self, tmp_path: Path) -> None:
+        first, other = self.settings(tmp_path, "a"), self.settings(tmp_path, "b")
+        assert all(verdicts(other).values())
+        assert not (tmp_path / "b" / "storage.id").exists()
+        asyncio.run(self.start(first))
+        assert [name for name, ok in verdicts(other).items() if not ok] == ["database"]
+        assert all(verdicts(first).values())
+
+    def test_an_id_that_cannot_be_read_ends_the_start_in_words(self, tmp_path: Path) -> None:
+        settings = self.settings(tmp_path, "a")
+        prepare_directories(settings)
+        (tmp_path / "a" / "storage.id").mkdir()
+        with pytest.raises(ConfigError, match=r"storage\.id must be readable") as refused:
+            asyncio.run(self.start(settings))
+        assert refused.value.setting == "storage_url"
 
 
 def test_the_secret_and_its_name_are_on_the_device_before_it_is_used(

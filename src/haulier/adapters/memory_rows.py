@@ -25,6 +25,7 @@ from haulier.adapters.memory_finalisations import Rows as Finalisations
 from haulier.adapters.memory_history import MemoryHistory
 from haulier.adapters.memory_overview import MemoryOverview
 from haulier.adapters.memory_processing import MemoryProcessingStore
+from haulier.adapters.memory_storage_mark import MemoryStorageMark
 from haulier.adapters.memory_visitors import MemoryVisitorStore
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
@@ -59,6 +60,7 @@ class _Rows(Generic[D]):
     """Deleted records whose bytes outlive the trash."""
     finalised: Finalisations = field(default_factory=dict)
     doomed: set[str] = field(default_factory=set)
+    storage: list[str] = field(default_factory=list)
     access: AccessRows = field(default_factory=AccessRows)
     events: EventRows = field(default_factory=EventRows)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class _Rows(Generic[D]):
             kept=self.kept,
             finalised=dict(self.finalised),
             doomed=set(self.doomed),
+            storage=list(self.storage),
             access=self.access.draft(),
             events=self.events.draft(),
             deliveries=dict(self.deliveries),
@@ -218,6 +221,7 @@ class MemoryTransaction(Generic[D]):
         self.tokens = MemoryTokenStore(rows.access, pause)
         self.finalisations = MemoryFinalisationStore(rows.finalised, pause)
         self.doomed_blobs = MemoryDoomedBlobs(rows.doomed, pause)
+        self.storage = MemoryStorageMark(rows.storage, pause)
         self.events = MemoryEventStore(rows.events, pause)
         self.deliveries = MemoryDeliveryStore(rows.deliveries, pause)
         self.processing = MemoryProcessingStore(rows.records, pause)

@@ -3,20 +3,60 @@
 Rule 1: the data directory belongs to one service, however many processes that has.
 Rule 2: the secret lies where the bytes are. Services that share rows share those too, so each takes the tokens that
         the others gave, and there is nothing to be copied or configured.
+Rule 3: a storage directory has an id of its own, by which rows know it again.
 """
 
 import contextlib
 import os
 import secrets
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from haulier.adapters.disk.system_calls import SystemCalls
 from haulier.adapters.lock_files import try_lock
 from haulier.core.errors import ConfigError
 from haulier.core.secret import SECRET_BYTES
+
+STORAGE_ID: Final = "storage.id"
+"""The file with the id of a storage directory. No secret: whoever moves files reads and writes it."""
+
+
+def make_storage_id(storage: Path, *, setting: str) -> str:
+    """Return the id of a storage directory; one that has none gets one, for good. Raises as `read_storage_id`."""
+    path = storage / STORAGE_ID
+    with _told(path, setting):
+        with contextlib.suppress(FileExistsError):
+            _write_whole(path, f"{uuid.uuid4()}\n".encode("ascii"), mode=0o644)
+        SystemCalls().sync_directory(storage)
+        return _read_id(path)
+
+
+def read_storage_id(storage: Path, *, setting: str) -> str | None:
+    """Return the id of a storage directory, None where it has none. `setting` is the one that names `storage`.
+
+    Raises:
+        ConfigError: it cannot be read or made.
+    """
+    path = storage / STORAGE_ID
+    with _told(path, setting):
+        return _read_id(path) if path.exists() else None
+
+
+def _read_id(path: Path) -> str:
+    return path.read_text(encoding="ascii", errors="replace").strip()
+
+
+@contextmanager
+def _told(path: Path, setting: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        expected = f"{path} must be readable: {error.strerror}"
+        raise ConfigError(setting, str(path.parent), expected) from error
 
 
 def load_secret(storage: Path, *, setting: str) -> bytes:
@@ -28,16 +68,14 @@ def load_secret(storage: Path, *, setting: str) -> bytes:
         ConfigError: it cannot be read, or others can read it.
     """
     path = storage / "secret.key"
-    try:
+    with _told(path, setting):
         with contextlib.suppress(FileExistsError):
-            _write_secret(path)
+            _write_whole(path, secrets.token_bytes(SECRET_BYTES), mode=0o600)
         # Also of one that is there: whoever made it may have died before its name was on the device, and a
         # secret that a power loss takes back takes every upload's token with it.
         SystemCalls().sync_directory(storage)
         secret = path.read_bytes()
         mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError(setting, str(storage), f"{path} must be readable: {error.strerror}") from error
     if mode & 0o077:
         raise ConfigError(setting, str(storage), f"{path} must have mode 0600, not {mode:04o}; use chmod 600")
     if len(secret) != SECRET_BYTES:
@@ -47,13 +85,13 @@ def load_secret(storage: Path, *, setting: str) -> bytes:
     return secret
 
 
-def _write_secret(path: Path) -> None:
-    # Whole or not at all: a crash between creating and writing must not leave an empty secret behind. Process ids
+def _write_whole(path: Path, content: bytes, *, mode: int) -> None:
+    # Whole or not at all: a crash between creating and writing must not leave an empty file behind. Process ids
     # would not do for a name: two containers that share the directory may have the same.
     whole = path.with_suffix(f".{secrets.token_hex(8)}")
-    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
+        os.write(descriptor, content)
         os.fsync(descriptor)
         os.link(whole, path)
     finally:

@@ -432,5 +432,31 @@ async def doomed(database: Database, *, after: str = "", limit: int = 10) -> lis
     return list(await database.read(lambda tx: tx.doomed_blobs.list(after=after, limit=limit)))
 
 
-class RecordRowsContract(RecordLifeContract, FinalisedContract, RecordListContract, DoomedBlobsContract):
+class StorageMarkContract:
+    """Where the bytes are."""
+
+    async def test_the_first_storage_that_is_noted_stays(self, database: Database) -> None:
+        """Whoever comes later, or at the same time, is told which one that is."""
+        assert await database.read(lambda tx: tx.storage.noted()) is None
+        told = await asyncio.gather(
+            *(database.write(lambda tx, it=name: tx.storage.note(it)) for name in ("a", "b", "c", "d"))  # type: ignore[misc]
+        )
+        assert set(told) == {await database.read(lambda tx: tx.storage.noted())}
+        assert await database.write(lambda tx: tx.storage.note("e")) == told[0]
+
+    async def test_a_rollback_notes_no_storage(self, database: Database) -> None:
+        """Another one may be noted then."""
+
+        async def work(tx: Any) -> None:
+            await tx.storage.note("a")
+            raise RecordNotFound("none")
+
+        with pytest.raises(RecordNotFound):
+            await database.write(work)
+        assert await database.write(lambda tx: tx.storage.note("b")) == "b"
+
+
+class RecordRowsContract(
+    RecordLifeContract, FinalisedContract, RecordListContract, DoomedBlobsContract, StorageMarkContract
+):
     """All of it."""

@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0015"
+SCHEMA: Final = "0016"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -341,6 +341,13 @@ finalisations: Final = sa.Table(
     sqlite_with_rowid=False,
 )
 sa.Index("ix_finalisations_created_at", finalisations.c.created_at)
+storages: Final = sa.Table(
+    "storages",
+    metadata,
+    # One row; more would be more places where the bytes are.
+    sa.Column("id", TEXT, primary_key=True),
+    sqlite_with_rowid=False,
+)
 doomed_blobs: Final = sa.Table(
     "doomed_blobs",
     metadata,

@@ -31,6 +31,7 @@ from haulier.adapters.sql.rows import (
     successor,
     whole,
 )
+from haulier.adapters.sql.storage_mark import SqlStorageMark
 from haulier.adapters.sql.visitor_store import SqlVisitorStore
 from haulier.core.errors import QuotaExceeded
 from haulier.core.processing import FileMetadata
@@ -57,6 +58,7 @@ class SqlTransaction:
         self.tokens = SqlTokenStore(executor)
         self.finalisations = SqlFinalisationStore(executor)
         self.doomed_blobs = SqlDoomedBlobs(executor)
+        self.storage = SqlStorageMark(executor)
         self.events = SqlEventStore(executor)
         self.deliveries = SqlDeliveryStore(executor)
         self.processing = SqlProcessingStore(executor)
