@@ -1,9 +1,11 @@
 """A sender that kills itself, by SIGKILL, at the N-th transaction of its journal: before its commit, or right after it.
 
-`python -m tests.support.crashing_sender JOURNAL URL FILE TARGET N before|after`; prints `done` when it came to its end alive.
+`python -m tests.support.crashing_sender JOURNAL SETTINGS FILE TARGET N before|after`, the remote's settings as JSON; prints
+`done` when it came to its end alive.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -13,7 +15,16 @@ from typing import Any
 from haulier import UploadManager
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
-from haulier.remotes.haulier import HaulierRemote
+from haulier.core.secret import Secret
+from haulier.ports import Remote
+from haulier.remotes.catalogue import RemoteSettings, make_remote
+
+
+def remote_of(settings: str) -> Remote:
+    """Return the remote that settings describe."""
+    told: dict[str, Any] = json.loads(settings)
+    secrets = {name: Secret(value) for name, value in told.pop("secrets", {}).items()}
+    return make_remote(RemoteSettings(name="there", secrets=secrets, **told))
 
 
 class CrashingJournal(SqliteJournal):
@@ -42,10 +53,10 @@ class CrashingJournal(SqliteJournal):
 
 
 async def main() -> None:
-    journal, url, file, target, at, when = sys.argv[1:]
-    remote = HaulierRemote(url)
-    async with UploadManager(CrashingJournal(Path(journal), int(at), when), {"here": remote}) as manager:
-        await manager.wait(await manager.queue(file, f"here:{target}", id=target))
+    journal, settings, file, target, at, when = sys.argv[1:]
+    remote = remote_of(settings)
+    async with UploadManager(CrashingJournal(Path(journal), int(at), when), {"there": remote}) as manager:
+        await manager.wait(await manager.queue(file, f"there:{target}", id=target))
     await remote.close()
     print("done")
 
