@@ -8,8 +8,8 @@ import typer
 from haulier.cli.display import print_json, printable
 from haulier.cli.journal import HomeDirectory, complete_remote, log_to_stderr, open_places
 from haulier.cli.options import Json, Token
-from haulier.cli.outcome import DONE, FAILED, USAGE, explain, run, tell
-from haulier.core.errors import ConfigError
+from haulier.cli.outcome import DONE, FAILED, USAGE, exit_code, explain, run, tell
+from haulier.core.errors import ConfigError, PeerError
 from haulier.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def probe(name: Name, home: HomeDirectory = None) -> None:
         places = open_places(home)
         try:
             await places.require(name).probe()
+        except PeerError as error:
+            # Cures of the other commands are for a service of ours.
+            tell(f"{name}: {error}")
+            return exit_code(error)
         finally:
             await places.close()
         print(f"{printable(name)} answers, and takes the credentials")

@@ -56,6 +56,7 @@ from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.s3_session import MAX_LISTING, AnswerTooLong, BoundedSession
 
 MIB: Final = 1024 * 1024
 ONE_PUT: Final = 16 * MIB
@@ -190,6 +191,7 @@ class S3Remote:
             read_timeout=SILENCE_S,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            http_session_cls=BoundedSession,
         )
         self._keys = keys
         self._stack = AsyncExitStack()
@@ -215,7 +217,12 @@ class S3Remote:
 
     async def probe(self) -> None:
         """Ask for the bucket."""
-        await self._ask("head_bucket")
+        try:
+            await self._ask("head_bucket")
+        except PeerRefused as error:
+            if error.status != 404:
+                raise
+            raise PeerRefused(404, "NoSuchBucket", f"there is no bucket {self._bucket!r}; make it") from error
 
     async def create(self, outgoing: Outgoing) -> RemoteSession:
         """Choose the key, and begin a multipart upload where one is worth it."""
@@ -386,6 +393,9 @@ class S3Remote:
         """Abort uploads of this key that an attempt of ours began, and could not write down."""
         try:
             page = await self._ask("list_multipart_uploads", Prefix=key)
+        except PeerBlocked:
+            # The keys may send, and not list. If they may do neither, the next call says so.
+            return
         except PeerRefused as error:
             # rclone says 404 when there are none; others do not know the call. Nobody is harmed by what stays.
             if error.status not in {404, 405, 501}:
@@ -400,7 +410,7 @@ class S3Remote:
                     await self._ask(
                         "abort_multipart_upload", of_session=True, Key=key, UploadId=state["upload"]
                     )
-                except RemoteSessionLost:
+                except (RemoteSessionLost, PeerBlocked):
                     continue
 
     async def _crc(self, cargo: Cargo) -> dict[str, str]:
@@ -433,18 +443,20 @@ class S3Remote:
         """Translate botocore's errors, in this one place."""
         if isinstance(error, ClientError):
             told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-            fields = meta.get("HTTPHeaders", {})
+            fields, code = meta.get("HTTPHeaders", {}), told.get("Code", "unknown")
             return TABLE.error_of(
                 Told(
                     meta.get("HTTPStatusCode", 400),
-                    told.get("Code", "unknown"),
-                    told.get("Message") or str(error),
+                    _SAID_BY_HEAD.get(code, (code, ""))[0],
+                    _SAID_BY_HEAD.get(code, ("", told.get("Message")))[1] or str(error),
                     parse_retry_after(fields.get("retry-after"), date=fields.get("date")),
                 ),
                 of_session=of_session,
             )
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return PeerBlocked(Obstacle.AUTH, str(error))
+        if isinstance(error, AnswerTooLong):
+            return PeerUnreachable(self._calls.host, f"its answer is longer than {MAX_LISTING} bytes")
         slow = "Timeout" in type(error).__name__
         return PeerUnreachable(self._calls.host, type(error).__name__, too_slow=slow)
 
@@ -464,6 +476,12 @@ class S3Remote:
 
 MARK: Final = "haulier-transfer"
 """Name of the metadata that tells our objects from others'."""
+_SAID_BY_HEAD: Final = {
+    "400": ("InvalidToken", "the keys are refused; perhaps they have expired"),
+    "403": ("AccessDenied", "the keys are refused, or may not do this"),
+    "404": ("NotFound", "it is not there"),
+}
+"""What a status means that is all we are told: answers to HEAD have no body, and botocore makes the status a code."""
 _ETAG: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 

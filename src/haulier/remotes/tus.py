@@ -126,8 +126,8 @@ class TusRemote:
             raise InvalidRequest.of("size", f"this server takes at most {most} bytes")
 
     async def probe(self) -> None:
-        """Ask for the server's abilities."""
-        await self._wire.learn()
+        """Ask for the server's abilities; one that does not name them is no tus server."""
+        await self._wire.learn(strictly=True)
 
     async def create(self, outgoing: Outgoing) -> RemoteSession:
         """Create an upload, or several; earlier ones that were not written down stay incomplete and expire."""

@@ -84,11 +84,11 @@ class TusWire:
         self._calls = Calls(self.url, TABLE)
         self.offers = Offers()
 
-    async def learn(self) -> None:
-        """Ask what the server can.
+    async def learn(self, *, strictly: bool = False) -> None:
+        """Ask what the server can; `strictly`, one that does not say that it speaks tus is refused.
 
         Raises:
-            PeerRefused: it speaks another version.
+            PeerRefused: it speaks another version, or none.
         """
         answer = await self._ask("OPTIONS", self.url, accept=range(200, 500))
         if answer.status_code in {401, 403}:
@@ -97,6 +97,12 @@ class TusWire:
         if versions and VERSION not in versions:
             raise PeerRefused(
                 412, "tus-version", f"the server speaks tus {', '.join(versions)}, not {VERSION}"
+            )
+        if strictly and not versions and "Tus-Resumable" not in answer.headers:
+            raise PeerRefused(
+                answer.status_code,
+                "no-tus",
+                "what answers there does not speak tus; the address has to be the one where uploads are created",
             )
         self.offers = Offers.read(answer)
 

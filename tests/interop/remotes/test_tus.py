@@ -11,7 +11,7 @@ from random import Random
 import httpx2
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerUnreachable, RemoteSessionLost
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable, RemoteSessionLost
 from haulier.core.outgoing import Held, Stored
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
@@ -336,6 +336,13 @@ async def test_a_request_at_another_offset_is_asked_about(node: tuple[Server, st
 async def test_a_server_without_tus_is_told(sources: Sources) -> None:
     with pytest.raises(PeerUnreachable):
         await TusRemote(f"http://127.0.0.1:{free_port()}/files").probe()
+
+
+async def test_what_answers_and_speaks_no_tus_is_told(service: ServeProcess) -> None:
+    remote = TusRemote(f"{service.url}/api/")
+    with pytest.raises(PeerRefused, match="does not speak tus"):
+        await remote.probe()
+    await remote.close()
 
 
 async def test_a_bad_token_blocks_until_somebody_signs_in(tmp_path: Path, sources: Sources) -> None:
