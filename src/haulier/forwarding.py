@@ -4,6 +4,8 @@ Rule 1: that a record is to be forwarded is in its event, written in the transac
         brings each event at least once; the transfer's id is made of record and remote, so a repeat changes nothing.
 Rule 2: what the remote makes of it is the transfer's business: a remote that is not set up, or takes no such name, shows
         there, and holds up no other record.
+Rule 3: what cannot even be queued, be it by a mistake of ours, is a transfer that has failed: it shows why, can be retried, and
+        holds up no other record either. Only what can pass is tried again in its place.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from haulier.core.errors import InvalidRequest, StorageError
+from haulier.core.errors import StorageError
 from haulier.core.event import EventKind, Told
 from haulier.core.record import AssetKind, Record, full_path
 from haulier.core.upload import UploadDetails
@@ -57,12 +59,25 @@ class Forwarding:
         )
         if record is None or not blobs:
             return  # erased before its turn came: there is nothing to send
+        path = self._path_of_blob(blobs[0])
         try:
-            await self._manager.queue(
-                self._path_of_blob(blobs[0]), target_of(record, to), id=transfer_id(record, to), later=True
-            )
-        except (FileNotFoundError, InvalidRequest) as error:
-            log.error("forward.lost", record=record.id, to=to, error=str(error))
+            await self._manager.queue(path, target_of(record, to), id=transfer_id(record, to), later=True)
+        except FileNotFoundError as error:
+            await self._note_failed(record, path, to, error)
+        except (StorageError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
+            await self._note_failed(record, path, to, error)
+
+    async def _note_failed(self, record: Record, path: Path, to: str, error: Exception) -> None:
+        log.error("forward.failed", record=record.id, to=to, exc_info=error)
+        try:
+            await self._manager.queue_failed(path, target_of(record, to), error, id=transfer_id(record, to))
+        except (StorageError, OSError):
+            raise
+        except Exception:
+            # A mistake with the note as well: the log is all that is left, and the others go on.
+            log.exception("forward.lost", record=record.id, to=to)
 
 
 def target_of(record: Record, to: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from haulier.core.errors import StorageUnavailable
 from haulier.core.event import EventKind, Position, Told
 from haulier.core.record import RecordId
+from haulier.core.transfer import Outcome
 from haulier.engine.courier import ReceiverFailed
 from haulier.engine.send import UploadManager
 from haulier.forwarding import Forwarding, target_of
@@ -75,7 +76,6 @@ async def test_what_is_gone_before_its_turn_holds_up_nobody() -> None:
         await forward(one, "any:in/")
         record = await stored(one)
         told = await last(one)
-        await receiver.receive(told)  # its blob is not there
         await one.records.delete(record, caller=ME, at_once=True)
         await receiver.receive(told)
         await receiver.receive(
@@ -118,3 +118,63 @@ async def test_a_blob_that_cannot_be_opened_now_is_tried_again() -> None:
         world.files.fail(path, None)
         await receiver.receive(await last(one))
         assert len((await manager.list())[0]) == 1
+
+
+async def failed(manager: UploadManager) -> list[tuple[Outcome | None, str | None]]:
+    return [(view.row.transfer.outcome, view.row.transfer.reason) for view in (await manager.list())[0]]
+
+
+async def test_a_blob_that_is_gone_is_shown_as_a_transfer_that_failed() -> None:
+    async with forwarding() as (one, _, manager, receiver):
+        await forward(one, "any:in/")
+        await stored(one)
+        for _ in range(2):
+            await receiver.receive(await last(one))
+        (found,) = await failed(manager)
+        assert found[0] is Outcome.ERRORED
+        assert found[1] is not None
+        assert "No such file" in found[1]
+
+
+async def test_a_mistake_of_ours_with_one_record_is_shown_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with forwarding() as (one, world, manager, receiver):
+        await forward(one, "any:in")
+        record = await stored(one, path="a.bin", filename="a.bin")
+        row = await one.database.read(lambda tx: tx.records.load(record))
+        assert row is not None
+        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+
+        async def mistaken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError("no such case")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(manager, "queue", mistaken)
+            await receiver.receive(await last(one))
+        mistake = "a mistake in haulier itself: ZeroDivisionError: no such case"
+        assert await failed(manager) == [(Outcome.ERRORED, mistake)]
+        # Nothing is lost: whoever sees it can have it sent.
+        await manager.wait(await manager.retry((await manager.list())[0][0].row.id))
+        assert world.remote.files == {"in/a.bin": [b"12345"]}
+        with monkeypatch.context() as patched:
+            patched.setattr(manager, "queue", mistaken)
+            patched.setattr(manager, "queue_failed", mistaken)
+            await receiver.receive(await last(one))
+        assert len(await failed(manager)) == 2
+
+
+async def test_a_failure_that_cannot_be_noted_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with forwarding() as (one, _, manager, receiver):
+        await forward(one, "any:in/")
+        await stored(one)
+
+        async def failing(*_: object, **__: object) -> None:
+            raise StorageUnavailable("closed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(manager._journal, "write", failing)
+            with pytest.raises(ReceiverFailed, match="closed"):
+                await receiver.receive(await last(one))
+        await receiver.receive(await last(one))
+        assert len(await failed(manager)) == 1

@@ -50,6 +50,10 @@ class Fingerprint:
     """A hash of its first and last bytes, hex: some programs write without touching times."""
 
 
+UNSEEN: Final = Fingerprint(device=0, inode=0, size=0, mtime_ns=0, ctime_ns=0, edges="")
+"""Of a file that could not be looked at."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     """One row of the journal; a change returns the next value. Times are seconds since the epoch, UTC."""

@@ -66,8 +66,13 @@ def settle(
         return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
     if isinstance(error, PASSES) or (isinstance(error, HaulierError) and error.retryable):
         return _back_off(failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, give_up_s)
-    outcome = next((ENDS[kind] for kind in ENDS if isinstance(error, kind)), Outcome.ERRORED)
-    return failed.moved(row.transfer.end(outcome, now=now, reason=reason), now=now)
+    return _end(failed, error, reason, now=now)
+
+
+def fail(row: Dispatch, error: BaseException, *, now: float) -> Dispatch:
+    """Return the row of a transfer that could not even be queued: it has ended, as after an attempt that cannot pass."""
+    failed, reason = _failed(row, error, now=now)
+    return _end(failed, error, reason, now=now)
 
 
 def stumble(
@@ -83,6 +88,11 @@ def stumble(
         row = row.moved(row.transfer.requeue(), now=now)
     failed, reason = _failed(row, error, now=now)
     return _back_off(failed, reason, 0.0, now, chance, give_up_s)
+
+
+def _end(row: Dispatch, error: BaseException, reason: str, *, now: float) -> Dispatch:
+    outcome = next((ENDS[kind] for kind in ENDS if isinstance(error, kind)), Outcome.ERRORED)
+    return row.moved(row.transfer.end(outcome, now=now, reason=reason), now=now)
 
 
 def _failed(row: Dispatch, error: BaseException, *, now: float) -> tuple[Dispatch, str]:

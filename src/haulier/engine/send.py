@@ -21,7 +21,7 @@ from typing import Final, Self, TypeVar
 
 import structlog
 
-from haulier.core.dispatch import MAX_ID, Dispatch, OnChange, Removed, Wanted, again
+from haulier.core.dispatch import MAX_ID, UNSEEN, Dispatch, Fingerprint, OnChange, Removed, Wanted, again
 from haulier.core.errors import (
     InvalidRequest,
     JournalBusy,
@@ -31,9 +31,10 @@ from haulier.core.errors import (
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
+from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.send_journal import SharedJournal
-from haulier.engine.send_rows import change_row, insert, remove, require
+from haulier.engine.send_rows import change_row, insert, insert_ended, remove, require
 from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
 from haulier.engine.send_watch import Changed, Happening, Lagged, Progress, Readers, Watchers
@@ -341,6 +342,45 @@ class UploadManager:
                 "to", f"there is no remote {remote!r}; haulier remote list shows those there are"
             )
         source = await self._files.look(place)
+        row = replace(
+            self._begun(asked, remote, target, place, source, priority),
+            if_exists=if_exists,
+            on_change=on_change,
+        )
+        if where is not None and not later:
+            where.check(row.outgoing)
+        return await self._insert(row)
+
+    async def queue_failed(
+        self,
+        path: "str | os.PathLike[str]",
+        to: str,
+        error: Exception,
+        *,
+        id: str,  # noqa: A002 - the word of the interface
+    ) -> TransferId:
+        """Write down what could not be queued, as a transfer that has ended: it shows why, and can be retried.
+
+        Raises:
+            InvalidRequest: no target, or no id.
+            StorageError
+        """
+        place = self._files.absolute(os.fspath(path))
+        remote, target = parse_target(to, PurePath(place).name)
+        row = self._begun(_check_id(id), remote, target, place, UNSEEN)
+        failed = fail(row, error, now=self._clock.now())
+        await self._write(partial(insert_ended, failed), lambda new: [failed] if new else [], wake=failed.id)
+        return failed.id
+
+    def _begun(  # noqa: PLR0917 - what makes a transfer
+        self,
+        asked: TransferId | None,
+        remote: str,
+        target: str,
+        place: str,
+        source: Fingerprint,
+        priority: Priority = Priority.NORMAL,
+    ) -> Dispatch:
         transfer = Transfer(
             id=TransferId(self._ids.row_id()) if asked is None else asked,
             direction=Direction.UPLOAD,
@@ -349,17 +389,7 @@ class UploadManager:
             queued_at=self._clock.now(),
             priority=priority,
         )
-        row = Dispatch(
-            transfer=transfer,
-            target=target,
-            path=place,
-            source=source,
-            if_exists=if_exists,
-            on_change=on_change,
-        )
-        if where is not None and not later:
-            where.check(row.outgoing)
-        return await self._insert(row)
+        return Dispatch(transfer=transfer, target=target, path=place, source=source)
 
     async def retry(self, transfer_id: str) -> TransferId:
         """Queue a new transfer of the same file, as it is now, to the same place; the old result stays.

@@ -24,6 +24,14 @@ def insert(new: Dispatch, rows: JournalRows) -> tuple[TransferId, list[Dispatch]
     return queued, changed
 
 
+def insert_ended(new: Dispatch, rows: JournalRows) -> bool:
+    """Write a transfer down that has ended already; return whether its id was not known."""
+    if rows.find(new.id) is not None:
+        return False
+    rows.put(new)
+    return True
+
+
 def change_row(
     transfer_id: TransferId, change: Callable[[Dispatch], Dispatch], rows: JournalRows
 ) -> tuple[Dispatch | Removed | None, bool]:
