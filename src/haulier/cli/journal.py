@@ -138,7 +138,8 @@ def print_view(view: "TransferView", *, as_json: bool) -> None:
         print_json(document_of(view))
         return
     row, snapshot = view.row, view.snapshot
-    target = f"{row.remote}:{row.target}"
+    # Where it is, once it is there: perhaps it was renamed.
+    target = f"{row.remote}:{row.target if row.stored is None else row.stored.name}"
     print(
         f"{row.id:36}  {row.transfer.label:22}  {snapshot.done:>15}/{snapshot.size:<15}  {printable(target)}",
         flush=True,

@@ -28,6 +28,7 @@ from haulier.core.errors import (
     PeerRefused,
     PeerUnreachable,
     SourceChanged,
+    StorageFull,
     TransferTimeout,
     WaitTimeout,
 )
@@ -167,6 +168,10 @@ def _cure(error: BaseException) -> str:
         return "; nothing of it was kept, send it again when it is at rest"
     if isinstance(error, PeerCorrupted):
         return "; nothing of it was kept, try again, and check memory and disks if it happens twice"
+    if isinstance(error, StorageFull):
+        return (
+            "; free space on the disk of the journal (HAULIER_HOME) or the data directory, and run it again"
+        )
     if isinstance(error, FileExistsError):
         return "; give another place with -o, or --force to replace it"
     if isinstance(error, PeerRefused):

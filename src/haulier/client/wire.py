@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
+from haulier.body.answers import read_answer
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
@@ -38,6 +39,8 @@ BUSY_SLUGS: Final = frozenset({"upload-busy", "offset-mismatch"})
 FINAL_SLUGS: Final = frozenset({"storage-not-writable", "directory-not-creatable"})
 """Problems that wait for an operator, whatever their status."""
 
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of an answer that is no file: a page of 200 records with all the metadata that they may have is shorter."""
 PIECE: Final = 1024 * 1024
 """Bytes read, and handed on, at once: large enough that the hop to a thread costs little."""
 
@@ -112,21 +115,24 @@ class Wire:
         """Send one request and read its whole answer.
 
         Raises:
-            PeerUnreachable: no answer, or half of one.
+            PeerUnreachable: no answer, half of one, or an endless one.
             PeerRefused: the answer is a problem, or a redirect.
         """
         with self._told_as_errors():
-            answer = await self._http.request(
+            async with self._http.stream(
                 method,
                 path,
                 params=params,
                 headers={**self._credentials, **(headers or {})},
                 json=json,
                 content=content,
-            )
+            ) as incoming:
+                answer, whole = await read_answer(incoming, at_most=MAX_ANSWER)
         self._contact = True
         if answer.status_code >= 300:
             raise refusal(answer)
+        if not whole:
+            raise PeerUnreachable(self.url, f"its answer is longer than {MAX_ANSWER} bytes")
         return answer
 
     async def bring(
@@ -206,8 +212,7 @@ class Wire:
             async with self._http.stream("GET", path, headers=sent) as answer:
                 self._contact = True
                 if answer.status_code >= 300:
-                    await answer.aread()
-                    raise refusal(answer)
+                    raise refusal((await read_answer(answer, at_most=MAX_ANSWER))[0])
                 yield answer
 
     @asynccontextmanager
@@ -217,8 +222,7 @@ class Wire:
             async with self._http.sse(path, headers=self._credentials) as source:
                 self._contact = True
                 if source.response.status_code >= 300:
-                    await source.response.aread()
-                    raise refusal(source.response)
+                    raise refusal((await read_answer(source.response, at_most=MAX_ANSWER))[0])
                 yield source
 
     def _patience(self, first: RetryPolicy) -> Patience:

@@ -205,7 +205,10 @@ class Transfer:
     outcome: Outcome | None = None
     """Set exactly when it has ended."""
     speed: float | None = None
-    """The average of the attempt that ended it; see `Pace` while one runs."""
+    """Bytes per second of the attempt that runs, as far as it is known; at the end the average of the one that ended it.
+
+    A field of its own beside `pace`, so that who reads the row elsewhere is shown it, too.
+    """
 
     @property
     def label(self) -> str:
@@ -215,8 +218,7 @@ class Transfer:
     @property
     def snapshot(self) -> Snapshot:
         """How far it is."""
-        speed = self.speed if self.pace is None else self.pace.speed
-        left = self.size - self.done
+        speed, left = self.speed, self.size - self.done
         return Snapshot(
             done=self.done,
             size=self.size,
@@ -254,7 +256,8 @@ class Transfer:
         """The receiving side holds `done` bytes; fewer than before when it has lost some."""
         assert self.pace is not None, self.phase
         assert 0 <= done <= self.size, (done, self.size)
-        return replace(self, done=done, pace=self.pace.moved_to(done, now=now))
+        pace = self.pace.moved_to(done, now=now)
+        return replace(self, done=done, pace=pace, speed=pace.speed)
 
     def advance(self) -> "Transfer":
         """Go on to commit, which is the point of no return, then to verify."""
@@ -297,4 +300,6 @@ class Transfer:
     def _enter(self, phase: Phase) -> "Transfer":
         """Return the value in `phase`, without what belonged to the phase before."""
         assert phase in TRANSITIONS[self.phase], f"{self.phase} -> {phase}"
-        return replace(self, phase=phase, step=None, pace=None, retry_at=None, obstacle=None, reason=None)
+        return replace(
+            self, phase=phase, step=None, pace=None, speed=None, retry_at=None, obstacle=None, reason=None
+        )

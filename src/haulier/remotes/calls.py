@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
+from haulier.body.answers import read_answer
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER, TOO_LONG
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
@@ -73,7 +74,7 @@ class Calls:
         fields = {**(headers or {}), **self._own(url, credentials)}
         try:
             async with self._http.stream(method, url, headers=fields, **parts) as incoming:
-                answer, whole = await _read(incoming)
+                answer, whole = await read_answer(incoming, at_most=MAX_ANSWER)
         except httpx2.TimeoutException as error:
             raise PeerUnreachable(self.host, "it was silent for too long", too_slow=True) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
@@ -126,23 +127,6 @@ class Calls:
         """Close all connections."""
         await self._http.aclose()
         await self._bodies.close()
-
-
-async def _read(incoming: httpx2.Response) -> tuple[httpx2.Response, bool]:
-    """Return an answer with as much of its body as is read of any, and whether that is all of it."""
-    body = bytearray()
-    async for piece in incoming.aiter_bytes():
-        body += piece
-        if len(body) > MAX_ANSWER:
-            break
-    # The body is not encoded any more, and perhaps shorter.
-    fields = [
-        (name, value)
-        for name, value in incoming.headers.multi_items()
-        if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
-    ]
-    answer = httpx2.Response(incoming.status_code, headers=fields, content=bytes(body[:MAX_ANSWER]))
-    return answer, len(body) <= MAX_ANSWER
 
 
 def check_base_url(url: str) -> str:

@@ -12,6 +12,7 @@ from haulier.core.errors import (
     PeerRefused,
     PeerUnreachable,
     SourceChanged,
+    StorageFull,
     WaitTimeout,
 )
 
@@ -55,6 +56,7 @@ def test_several_files_share_a_number_when_they_agree(codes: list[int], code: in
         (FileExistsError(17, "exists", "a.txt"), ["a.txt: exists", "--force"]),
         (PeerRefused(401, "unauthenticated", "no token"), ["no token", "--token"]),
         (SourceChanged("a.txt", "it is gone"), ["a.txt changed", "at rest"]),
+        (StorageFull(4096), ["no room for 4096 bytes", "HAULIER_HOME"]),
     ],
 )
 def test_sentences_name_the_cure(error: HaulierError | OSError, words: list[str]) -> None:

@@ -1,5 +1,7 @@
 """What answers mean: problems, delays, addresses."""
 
+from collections.abc import AsyncIterator
+
 import httpx2
 import pytest
 
@@ -157,3 +159,21 @@ def test_nothing_that_is_printed_shows_a_token() -> None:
     assert "upload" not in repr(begun)
     assert "hl_mine" not in repr(own)
     assert "hl_mine" not in repr(own._http.headers)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 1000
+
+
+@pytest.mark.parametrize(("status", "error"), [(200, PeerUnreachable), (403, PeerRefused)])
+async def test_an_endless_answer_is_not_read_to_its_end(
+    status: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haulier.client.wire.MAX_ANSWER", 10_000)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, content=endless()))
+    async with Wire(
+        "http://127.0.0.1:1", token=None, connections=1, policy=RetryPolicy(), transport=transport
+    ) as wire:
+        with pytest.raises(error):
+            await wire.once("GET", "/api/records")

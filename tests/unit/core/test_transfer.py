@@ -1,6 +1,7 @@
 """One attempt: which phase follows which, its one outcome, and what is shown of its progress."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -189,6 +190,12 @@ def test_progress_shows_percent_speed_and_time_to_go() -> None:
     half = running(1000, offset=250).confirm(500, now=1.0)
     shown = half.snapshot
     assert (shown.done, shown.size, shown.percent, shown.speed, shown.eta_s) == (500, 1000, 50.0, 250.0, 2.0)
+
+
+def test_whoever_reads_it_elsewhere_is_shown_the_speed_of_what_runs_and_of_nothing_else() -> None:
+    half = running(1000, offset=250).confirm(500, now=1.0)
+    assert replace(half, pace=None).snapshot == half.snapshot
+    assert half.requeue().snapshot.speed is None
 
 
 def test_without_a_speed_there_is_no_time_to_go() -> None:
