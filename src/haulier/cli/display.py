@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from haulier.client import Progress, Record
 
 
@@ -49,41 +51,52 @@ class Bars(AbstractContextManager["Bars"]):
     """
 
     def __init__(self, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-            # Rich would send what we print to the bars' console, and so results to stderr. On one terminal
-            # that is what keeps lines and bars apart; anywhere else it would steal the results.
-            redirect_stdout=sys.stdout.isatty(),
-        )
-        self._all = self._bars.add_task("total", total=total)
+        # Who is no person is shown none, and does not wait for the library that draws them.
+        self._bars = _drawn_bars() if sys.stderr.isatty() else None
+        self._all = None if self._bars is None else self._bars.add_task("total", total=total)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        if self._bars is not None:
+            self._bars.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
+        if self._bars is not None:
+            self._bars.stop()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether anybody sees them."""
+        return self._bars is not None
 
     def file(self, name: str) -> "FileBar":
         """Return the bar of one file."""
         return FileBar(self, printable(name))
+
+
+def _drawn_bars() -> "rich.progress.Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Rich would send what we print to the bars' console, and so results to stderr. On one terminal
+        # that is what keeps lines and bars apart; anywhere else it would steal the results.
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 class FileBar(AbstractContextManager[Report]):
@@ -98,13 +111,18 @@ class FileBar(AbstractContextManager[Report]):
         """How far each of two lanes is; most files have one without a name."""
 
     def __enter__(self) -> Report:
+        if self._bars is None:
+            return lambda _: None
         self._task = self._bars.add_task(self._name, total=None)
         return self._report
 
     def __exit__(self, *exception: object) -> None:
-        self._bars.remove_task(self._task)
+        if self._bars is not None:
+            self._bars.remove_task(self._task)
 
     def _report(self, progress: "Progress") -> None:
+        assert self._bars is not None
+        assert self._all is not None
         self._lanes[progress.lane] = progress
         moved = sum(lane.done + lane.moving for lane in self._lanes.values())
         sizes = [lane.size for lane in self._lanes.values()]

@@ -204,13 +204,15 @@ class _Drawing:
 
     def moved(self, transfer_id: str, done: int, size: int, waiting: str | None = None) -> None:
         """Move a bar."""
-        from haulier.client import Progress
-
         if transfer_id in self._shown:
+            from haulier.client import Progress
+
             self._shown[transfer_id][1](Progress(done=done, size=size, waiting=waiting))
 
     def changed(self, row: "Dispatch") -> None:
         """Begin a bar, say why it stands still, or take it away."""
+        if not self._bars.drawn:
+            return
         if row.live and row.id not in self._shown and row.transfer.phase is not Phase.QUEUED:
             bar = self._bars.file(row.target)
             self._shown[row.id] = (bar, bar.__enter__())

@@ -84,7 +84,7 @@ def seaweedfs(folder: Path) -> Endpoint:
             "-master.volumeSizeLimitMB=64",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            "-volume.max=50",
+            "-volume.max=120",
             *flags,
         ),
     ]
