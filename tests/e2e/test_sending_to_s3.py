@@ -76,8 +76,8 @@ def test_a_large_file_goes_on_after_a_kill_and_sends_no_more_than_the_parts_in_f
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for step in range(1, 9):  # each has a deadline of its own
-            proxy.wait(up=size * step // 24)
+        for up in range(4 * PART, size // 3, 4 * PART):  # each wait has a deadline of its own
+            proxy.wait(up=up)
         push.kill()
         push.wait(DEADLINE_S)
         assert asyncio.run(arrived(place)) is None
