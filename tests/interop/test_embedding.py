@@ -10,6 +10,8 @@ import httpx2
 import pytest
 import structlog
 from fastapi import Depends, FastAPI, HTTPException, Request
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import haulier
 from haulier.config import Settings
@@ -59,7 +61,7 @@ def host(data_dir: Path, known: Authenticate = authenticate, **settings: Any) ->
 
 
 @asynccontextmanager
-async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
@@ -155,3 +157,19 @@ async def test_a_fault_of_the_host_s_puts_no_key_into_the_log(
     logged = "".join(capsys.readouterr())
     assert "the host's own fault" in logged
     assert "a-secret-key" not in logged
+
+
+async def test_a_starlette_application_mounts_it_as_well_however_deep(tmp_path: Path) -> None:
+    service = haulier.asgi_app(Settings(data_dir=tmp_path / "data"), authenticate=authenticate)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    inner = Mount("/inner", app=service)
+    async with client(Starlette(routes=[Mount("/outer", routes=[inner])], lifespan=lifespan)) as asking:
+        created = await asking.post("/outer/inner/tus", headers={**TUS, **ADA, "Upload-Length": "0"})
+        location = created.headers["location"]
+        assert location.startswith("http://host.example/outer/inner/tus/")
+        assert (await asking.head(location, headers={**TUS, **ADA})).headers["upload-offset"] == "0"
