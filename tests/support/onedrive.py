@@ -423,3 +423,12 @@ def corrupt(drive: Drive, name: str) -> None:
     changed = bytearray(item.data)
     changed[len(changed) // 2] ^= 1
     item.data = bytes(changed)
+
+
+def enrich(drive: Drive, name: str) -> None:
+    """Rewrite a file, as SharePoint does with those of Office."""
+    item = drive.path(name)
+    assert item is not None
+    assert item.data is not None
+    item.data += b"<properties/>"
+    item.etag += 1

@@ -22,7 +22,7 @@ from tests.interop.remotes.servers import program
 from tests.support.fault_plan import Drop, Flow, Plan
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import make_file, sha256
-from tests.support.onedrive import DRIVE, TOKEN, Drive, Fault, corrupt, standing_in
+from tests.support.onedrive import DRIVE, TOKEN, Drive, Fault, corrupt, enrich, standing_in
 
 MIB = 1024 * 1024
 CHUNK = 10 * MIB
@@ -246,10 +246,16 @@ class TestRefusals:
         self, place: tuple[Drive, str], sources: Sources
     ) -> None:
         drive, url = place
+        tokens = Tokens(TOKEN, "new")
+        remote = OneDriveRemote(tokens, drive_id=DRIVE, base_url=f"{url}/v1.0", hash_wait_s=0)
+        delivery = delivery_of(remote, sources, Random(75).randbytes(SEVERAL))
+        session = await remote.create(delivery.outgoing)
+        await delivery.send(session, 0, CHUNK)
         drive.tokens = {"new"}
-        remote = remote_at(url, "old", "new")
-        await delivery_of(remote, sources, b"small").run()
-        assert drive.read("plain.bin") == b"small"
+        stored = await delivery.finish(session)
+        assert (stored.size, tokens.renewals) == (SEVERAL, 1)
+        await delivery_of(remote, sources, b"small", name="small.bin", transfer="t-2").run()
+        assert (drive.read("small.bin"), tokens.renewals) == (b"small", 1)
         await remote.close()
 
     async def test_a_token_that_stays_bad_blocks_until_somebody_signs_in(
@@ -273,6 +279,22 @@ class TestVerification:
         found = await remote.verify(delivery.outgoing, stored)
         with pytest.raises(PeerCorrupted):
             VerifyPolicy().compare(delivery.outgoing, delivery.checksum(session), found)
+
+    async def test_a_file_that_is_rewritten_there_is_tolerated_where_that_was_said(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+    ) -> None:
+        delivery = delivery_of(remote, sources, b"as we wrote it", name="report.docx")
+        session = await remote.create(delivery.outgoing)
+        ours = delivery.checksum(session)
+        stored = await delivery.finish(session)
+        assert stored.checksum == ours
+        enrich(drive, "report.docx")
+        found = await remote.verify(delivery.outgoing, stored)
+        assert found.checksum != ours
+        tolerant = VerifyPolicy.parse("tolerate:docx")
+        assert tolerant.compare(delivery.outgoing, ours, found) is Basis.TOLERATED
+        with pytest.raises(PeerCorrupted):
+            VerifyPolicy().compare(delivery.outgoing, ours, found)
 
     @pytest.mark.parametrize(("hashes", "basis"), [(3, Basis.CHECKSUM), (-1, Basis.SIZE)])
     async def test_a_hash_that_comes_later_is_waited_for_and_one_that_never_comes_is_done_without(
