@@ -38,9 +38,7 @@ async def arrived(place: Endpoint) -> str | None:
     [
         pytest.param("rclone", 300 * MIB, id="300-MB"),
         # rclone keeps all parts in memory.
-        pytest.param(
-            "seaweedfs", 5 * 1024 * MIB, id="5-GB", marks=[pytest.mark.long, pytest.mark.timeout(1800)]
-        ),
+        pytest.param("seaweedfs", 5 * 1024 * MIB, id="5-GB", marks=pytest.mark.long),
     ],
 )
 def test_a_large_file_goes_on_after_a_kill_and_sends_no_more_than_the_parts_in_flight_again(
