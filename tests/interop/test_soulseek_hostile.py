@@ -116,6 +116,18 @@ class TestWhoeverIsOffered:
         await scene.stranger.link.send(TransferResponse(offer.token ^ 1, allowed=True))
         await scene.ended(Outcome.TIMED_OUT)
 
+    async def test_loses_the_connection_and_is_offered_it_over_another(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("haulier.soulseek.offer.SETTLE_S", 0.05)
+        offer = await scene.stranger.offered()
+        lost = scene.stranger.link
+        scene.stranger.link = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"))
+        lost.abort()
+        assert await scene.stranger.hear(TransferRequest) == offer
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
+        await scene.ended(Outcome.CANCELLED)
+
 
 class TestWhoeverIsConnected:
     async def test_sends_no_offset(self, scene: Scene) -> None:

@@ -132,6 +132,20 @@ class TestMessageConnections:
         await newer.send(GetUserInfo())
         assert isinstance(await heard(newer), UserInfo)
 
+    async def test_one_that_was_replaced_stands_again_when_the_newer_one_breaks(
+        self, net: Network, stack: AsyncExitStack
+    ) -> None:
+        alice = await net.node("alice")
+        older, newer = await link_to(alice, "bob", stack), await link_to(alice, "bob", stack)
+        await eventually(lambda: alice.peers.count == 2, "both are there")
+        newer.abort()
+        await eventually(lambda: alice.peers.count == 1, "one is gone")
+        [link] = alice.peers._links["bob"].values()
+        assert link.closing is not None
+        assert link.closing.cancelled()
+        await older.send(GetUserInfo())
+        assert isinstance(await heard(older), UserInfo)
+
     async def test_one_that_is_idle_is_closed(self, net: Network, stack: AsyncExitStack) -> None:
         alice = await net.node("alice", bounds=replace(SHORT, peer_idle_s=0.3))
         link = await link_to(alice, "bob", stack)

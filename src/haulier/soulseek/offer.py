@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from haulier.core.errors import HaulierError, PeerError
 from haulier.core.transfer import Outcome, Transfer
@@ -26,6 +26,10 @@ COMPLETE: Final = "Complete"
 NOT_SHARED: Final = "File not shared."
 READ_ERROR: Final = "File read error."
 QUEUED: Final = "Queued"
+TRIES: Final = 3
+"""How often a file is offered at most, while connections are lost before the answer."""
+SETTLE_S: Final = 1.0
+"""For the answer to come over another connection than the offer, before it is made again."""
 _OFFSET_BYTES: Final = 8
 
 
@@ -156,18 +160,30 @@ class Offers:
         answer: asyncio.Future[TransferResponse] = asyncio.get_running_loop().create_future()
         self._answers[token] = (offer.user, answer)
         try:
-            await self._ask(offer, token)
+            link = await self._ask(offer, token)
             async with asyncio.timeout(self.bounds.response_s):
-                response = await answer
+                response = await self._answered(offer, token, answer, link)
         finally:
             del self._answers[token]
         if not response.allowed:
             raise _refusal(response.reason or "")
 
-    async def _ask(self, offer: Offer, token: int) -> None:
+    async def _answered(
+        self, offer: Offer, token: int, answer: "asyncio.Future[TransferResponse]", link: PeerLink
+    ) -> TransferResponse:
+        """Wait for the answer, and offer again what was perhaps not read.
+
+        Of two connections that are made at a time each side may keep another one, and close that of the offer.
+        """
+        for _ in range(TRIES - 1):
+            if await _is_lost_before(answer, link):
+                link = await self._ask(offer, token)
+        return await answer
+
+    async def _ask(self, offer: Offer, token: int) -> PeerLink:
         request = TransferRequest(TransferRequest.OFFERED, token, offer.asked, offer.transfer.size)
         try:
-            await self.peers.ask(offer.user, request)
+            return await self.peers.ask(offer.user, request)
         except ConnectionLost as error:
             raise Unreached(error.reason) from error
 
@@ -215,6 +231,19 @@ class Offers:
         if offset > size:
             raise BadOffset(offset, size)
         return offset
+
+
+async def _is_lost_before(answer: "asyncio.Future[TransferResponse]", link: PeerLink) -> bool:
+    """Wait for the answer, or for the end of the connection without one; returns whether it was that."""
+    gone = asyncio.get_running_loop().create_task(link.gone.wait())
+    either: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+    if not answer.done():
+        await asyncio.wait({answer}, timeout=SETTLE_S)
+    return not answer.done()
 
 
 def _refusal(reason: str) -> Exception:

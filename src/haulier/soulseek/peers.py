@@ -15,7 +15,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from haulier.core.errors import PeerError
@@ -66,11 +66,15 @@ class PeerLink:
     """We opened it towards the server's address, or asked the server for it."""
     heard_at: float
     """When something last came over it, on the event loop's clock."""
-    replaced: bool = False
     trusted: bool | None = None
     """Once it was asked for."""
     lasting: bool = False
     """Whether it is kept for more: the user has opened it or said something over it, or we have asked over it."""
+    older: "PeerLink | None" = None
+    """The one that it has replaced."""
+    closing: asyncio.TimerHandle | None = None
+    """Closes it, when it was replaced."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
     users: int = 0
     """How many are about to send something over it, or to answer."""
 
@@ -323,8 +327,9 @@ class Peers:
         links = self._links.setdefault(user, {})
         older = links.get(connection.address)
         if older is not None:
-            older.replaced = True
-            asyncio.get_running_loop().call_later(self._bounds.replaced_s, older.connection.close)
+            loop = asyncio.get_running_loop()
+            older.closing = loop.call_later(self._bounds.replaced_s, older.connection.close)
+            link.older = older
         links[connection.address] = link
         self._expect(link)
         return link
@@ -341,12 +346,18 @@ class Peers:
                         await self._listener.take_message(link, message)
         finally:
             self._drop(link)
+            link.gone.set()
             self._listener.lose_link(link)
 
     def _drop(self, link: PeerLink) -> None:
+        """Forget a connection that is gone; the one that it has replaced is as good as before, if it is there."""
         links = self._links.get(link.user, {})
+        older, link.older = link.older, None
         if links.get(link.connection.address) is link:
             del links[link.connection.address]
+            if older is not None and older.closing is not None and not older.connection.closing:
+                older.closing.cancel()
+                links[link.connection.address] = older
         if not links:
             self._links.pop(link.user, None)
 
