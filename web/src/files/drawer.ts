@@ -4,6 +4,7 @@ import { h } from "../dom";
 import { exactTime, size } from "../format";
 import { wordsOfRecord } from "../words";
 import { makeLinkForm } from "./link";
+import { picture } from "./picture";
 
 export interface DrawerActions {
   delete: (record: FileRecord) => void;
@@ -90,9 +91,8 @@ function preview(record: FileRecord): HTMLElement | null {
     .find(Boolean);
   if (!asset) return null;
   const { width, height, kind } = asset;
-  return h("img", {
+  return picture(assetUrl(record, kind), {
     class: "preview",
-    src: assetUrl(record, kind),
     width,
     height,
     alt: `Picture of ${record.filename}`,

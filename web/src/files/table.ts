@@ -6,6 +6,7 @@
 import { assetUrl, type FileRecord } from "../api";
 import { h } from "../dom";
 import { exactTime, size, time } from "../format";
+import { picture } from "./picture";
 
 /** Pixels; the style sheet has the same number. */
 const ROW = 56;
@@ -135,7 +136,7 @@ export class Table {
         "data-id": record.id,
         onclick: () => this.actions.open(record),
       },
-      cell("picture", picture(record)),
+      cell("picture", small(record)),
       cell(
         "name",
         h("span", { class: "filename" }, record.filename),
@@ -205,12 +206,12 @@ function head(): HTMLElement {
 }
 
 /** A box of one size: the placeholder at once, the thumbnail over it when it is here, else the kind of file. */
-function picture(record: FileRecord): HTMLElement {
+function small(record: FileRecord): HTMLElement {
   const asset = (kind: string) => record.assets.find((one) => one.kind === kind);
   const placeholder = asset("placeholder")?.data_url;
   const thumbnail = asset("thumbnail") && assetUrl(record, "thumbnail");
   const image = (src: string): HTMLElement =>
-    h("img", { src, alt: "", width: 40, height: 40, loading: "lazy", decoding: "async" });
+    picture(src, { alt: "", width: 40, height: 40, loading: "lazy", decoding: "async" });
   return h(
     "div",
     { class: "thumbnail" },

@@ -63,3 +63,16 @@ test("a picture that is broken says so, and is kept as it came", async () => {
   await page.getByRole("dialog").getByText("No smaller pictures could be made").waitFor();
   await page.getByRole("dialog").getByRole("link", { name: "Download" }).waitFor();
 });
+
+test("a picture that did not come at first is shown once it does, and nothing broken meanwhile", async () => {
+  const page = await world.page({}, "#files");
+  let away = true;
+  await page.route("**/assets/thumbnail", (route) => (away ? route.abort() : route.continue()));
+  await world.service.put("late.jpg", await photograph(page, 600, 400));
+  const image = rows(page).filter({ hasText: "late.jpg" }).locator("img[src*='/assets/thumbnail']");
+  await image.waitFor({ state: "attached" });
+  await image.waitFor({ state: "hidden" });
+  away = false;
+  await image.waitFor();
+  expect(await image.evaluate((shown: HTMLImageElement) => shown.naturalWidth)).toBe(512);
+});
