@@ -1678,6 +1678,10 @@ class NodeBeside(Protocol):
         """Return transfers as `TransferQueueStore` does."""
         ...
 
+    async def places(self) -> Mapping[str, int]:
+        """Return the places of those that wait in a queue, by id; none while the node does not run."""
+        ...
+
     async def show(self, transfer: TransferId, *, wait_s: float) -> Mapping[str, Any] | None:
         """Return how one stands, at its end or after that time; None when there is none of that id."""
         ...

@@ -243,9 +243,9 @@ def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(pl
         serving(place.folder / "bob", {"HAULIER_NO_TRANSFERS": "true"}) as of_bob,
     ):
         listed = api(of_alice, "/api/transfers")["items"]
-        assert [(it["target"], it["remote"], it["direction"]) for it in listed] == [
-            ("Music\\two", "bob", "upload"),
-            ("Music\\one", "bob", "upload"),
+        assert [(it["target"], it["remote"], it["direction"], it["place"]) for it in listed] == [
+            ("Music\\two", "bob", "upload", 1),
+            ("Music\\one", "bob", "upload", None),
         ]
         assert api(of_alice, f"/api/transfers/{listed[1]['id']}")["label"] == "InProgress"
         assert api(of_bob, f"/api/transfers/{ids['one']}/pause", method="POST")["phase"] == "paused"

@@ -61,6 +61,13 @@ class NodeOfDirectory:
         runs = await asyncio.to_thread(self._address) is not None
         return found if runs else [_at_rest(kept) for kept in found]
 
+    async def places(self) -> Mapping[str, int]:
+        """Return the places in the queues, which only the node itself knows."""
+        answer = await self._ask("GET", "/transfers")
+        if answer is None or answer.is_error:
+            return {}
+        return {it["id"]: it["place"] for it in answer.json()["items"] if it["place"] is not None}
+
     async def show(self, transfer: TransferId, *, wait_s: float) -> Document | None:
         """Return how one stands: as the node tells it, or else as it is kept."""
         kept = await self._find(transfer)

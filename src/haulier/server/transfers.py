@@ -19,7 +19,7 @@ from starlette.responses import Response
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import InvalidRequest, StorageUnavailable, TransferNotFound, TransferTimeout
 from haulier.core.instants import iso_time
-from haulier.core.transfer import TransferId
+from haulier.core.transfer import Phase, TransferId
 from haulier.core.transfer_document import peer_document, transfer_document
 from haulier.engine.operations import require_operator
 from haulier.engine.send import TransferView, UploadManager
@@ -32,6 +32,7 @@ from haulier.server.inputs import MAX_WAIT_S
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT
 
 _LARGEST: Final = 2**63 - 1
+_IN_A_QUEUE: Final = frozenset({Phase.QUEUED, Phase.REQUESTED, Phase.QUEUED_REMOTELY})
 _CURSOR: Final = r"^[0-9]{1,19}(\.[0-9]{1,19})?$"
 
 _EXAMPLE: Final[dict[str, Any]] = {
@@ -79,7 +80,7 @@ class TransferOut(BaseModel):
     label: str
     priority: str
     place: int | None
-    """In the queue, from 1; null when it does not wait for a slot, or another process runs the queue."""
+    """In the queue, from 1; null when it does not wait for a slot, or nobody here knows."""
     bytes: int
     size: int
     speed: float | None
@@ -101,10 +102,10 @@ class TransferOut(BaseModel):
         return cls.of_document(transfer_document(view.row, view.snapshot, view.place))
 
     @classmethod
-    def of_peer(cls, kept: PeerTransfer) -> "TransferOut":
+    def of_peer(cls, kept: PeerTransfer, place: int | None) -> "TransferOut":
         """Present a transfer of the node beside the service."""
         return cls.of_document(
-            peer_document(kept.transfer, kept.file, local=kept.target, retry_of=kept.retry_of)
+            peer_document(kept.transfer, kept.file, local=kept.target, place=place, retry_of=kept.retry_of)
         )
 
     @classmethod
@@ -259,11 +260,20 @@ class TransferRoutes:
         if self._node is not None:
             beside = await self._node.latest(limit + 1, query=query, below=place.beside)
         page, then = merged(place, own, beside, limit)
+        places = await self._places(page)
         items = [
-            TransferOut.of_peer(it) if isinstance(it, PeerTransfer) else TransferOut.of(it) for it in page
+            TransferOut.of_peer(it, places.get(it.transfer.id))
+            if isinstance(it, PeerTransfer)
+            else TransferOut.of(it)
+            for it in page
         ]
         more = after is not None or len(page) < len(own) + len(beside)
         return json_answer(TransferListOut(items=items, next=str(then) if more else None))
+
+    async def _places(self, page: Sequence[TransferView | PeerTransfer]) -> Mapping[str, int]:
+        """Ask the node for places, where one of its transfers may have one."""
+        waiting = any(isinstance(it, PeerTransfer) and it.transfer.phase in _IN_A_QUEUE for it in page)
+        return await self._node.places() if waiting and self._node is not None else {}
 
     async def show(
         self,

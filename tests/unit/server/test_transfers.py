@@ -59,6 +59,9 @@ class NodeOfTest:
     async def latest(self, limit: int, *, query: JournalQuery, below: int | None) -> Sequence[PeerTransfer]:
         return await self.store.latest(limit, query=query, below=below)
 
+    async def places(self) -> Mapping[str, int]:
+        return {"peer": 3}
+
     async def show(self, transfer: TransferId, *, wait_s: float) -> Mapping[str, Any] | None:
         kept = await self.store.find(transfer)
         return None if kept is None else peer_document(kept.transfer, kept.file)
@@ -111,6 +114,8 @@ async def test_what_is_wanted_of_the_nodes_transfers_is_passed_on() -> None:
     await node.store.save([of_peer("peer", 1.0)])
     service = MemoryService(node=node)
     async with service.client() as client:
+        [listed] = (await client.get("/api/transfers")).json()["items"]
+        assert (listed["id"], listed["place"]) == ("peer", 3)
         shown = (await client.get("/api/transfers/peer", params={"wait": 1})).json()
         assert (shown["id"], shown["remote"], shown["direction"]) == ("peer", "bob", "upload")
         for wish, status in (("bump", 200), ("cancel", 200), ("retry", 201)):

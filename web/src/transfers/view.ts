@@ -18,6 +18,7 @@ export interface Transfer {
   direction: string;
   remote: string;
   target: string;
+  path: string;
   phase: string;
   outcome: string | null;
   bytes: number;
@@ -200,9 +201,7 @@ class TransferRow {
 
   constructor(transfer: Transfer, wish: (wish: Wish) => void) {
     const fetched = transfer.direction === "download";
-    const name = fetched
-      ? `${transfer.target} from ${transfer.remote}`
-      : `${transfer.remote}:${transfer.target}`;
+    const name = nameOf(transfer);
     this.#bar.setAttribute("aria-label", name);
     const labels: [Wish, string][] = [
       ["pause", "Pause"],
@@ -243,10 +242,24 @@ class TransferRow {
   }
 }
 
-function wishesOf({ phase, outcome, direction }: Transfer): Wish[] {
+function nameOf(transfer: Transfer): string {
+  const { target, remote, direction } = transfer;
+  if (direction === "download") return `${target} from ${remote}`;
+  return isPeers(transfer) ? `${target} to ${remote}` : `${remote}:${target}`;
+}
+
+function wishesOf(transfer: Transfer): Wish[] {
+  const { phase, outcome, direction } = transfer;
+  const queued = phase === "queued" && direction === "upload";
+  if (isPeers(transfer)) return outcome !== null ? [] : queued ? ["bump", "cancel"] : ["cancel"];
   if (outcome !== null) return outcome === "succeeded" || outcome === "superseded" ? [] : ["retry"];
   if (phase === "paused" || phase === "blocked") return ["resume", "cancel"];
-  return phase === "queued" && direction === "upload" ? ["pause", "bump", "cancel"] : ["pause", "cancel"];
+  return queued ? ["pause", "bump", "cancel"] : ["pause", "cancel"];
+}
+
+/** Whether a peer of the Soulseek node asked for it, who alone says when it begins: such files have no path here. */
+function isPeers({ direction, path }: Transfer): boolean {
+  return direction === "upload" && path === "";
 }
 
 /** "12 MB of 30 MB · 8 MB/s · 3 s left" */

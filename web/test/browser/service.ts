@@ -65,20 +65,32 @@ export class Service {
 
   /** Start it; again on the same port and data when it ran before. */
   async run(): Promise<void> {
-    const child = spawn(HAULIER, ["serve", "--port", String(this.#port), "--data-dir", this.dataDir], {
-      env: this.#environment(),
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const [child, first] = await this.begin(
+      "serve",
+      "--port",
+      String(this.#port),
+      "--data-dir",
+      this.dataDir,
+    );
     this.#process = child;
+    this.#port = Number(/ready on http:\/\/127\.0\.0\.1:(\d+)/.exec(first)?.[1]);
+  }
+
+  /** Begin a command that stays; returns its process and its first line. */
+  async begin(...options: string[]): Promise<[ChildProcess, string]> {
+    const child = spawn(HAULIER, options, { env: this.#environment(), stdio: ["ignore", "pipe", "pipe"] });
     let log = "";
     child.stderr.on("data", (piece: Buffer) => (log += piece.toString()));
     const first = await new Promise<string>((told, failed) => {
       const lines = createInterface(child.stdout);
       lines.once("line", told);
-      child.once("exit", () => failed(new Error(`haulier serve ended: ${log}`)));
-      setTimeout(() => failed(new Error(`haulier serve is not ready: ${log}`)), START_MS).unref();
+      child.once("exit", () => failed(new Error(`haulier ${String(options[0])} ended: ${log}`)));
+      setTimeout(
+        () => failed(new Error(`haulier ${String(options[0])} is not ready: ${log}`)),
+        START_MS,
+      ).unref();
     });
-    this.#port = Number(/ready on http:\/\/127\.0\.0\.1:(\d+)/.exec(first)?.[1]);
+    return [child, first];
   }
 
   /** End it as a crash would. */

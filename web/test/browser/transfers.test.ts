@@ -64,23 +64,6 @@ test("what happened to transfers while the page was cut off is shown once it is 
   cable.remove();
 });
 
-test("of a long queue all that waits is shown, the next ones too, and stays", async () => {
-  const { service } = world;
-  service.command("remote", "add", "far", "--type", "haulier", "--url", "http://127.0.0.1:9");
-  const names = Array.from({ length: 230 }, (_, index) => world.file(`long/${index}.txt`, String(index)));
-  service.command("push", ...names, "--to", "far:in/", "--no-wait");
-  const page = await world.page({}, "#transfers");
-  const listed = page.locator(".transfers li").filter({ hasText: "far:in/" });
-  await expect.poll(() => listed.count()).toBe(230);
-  const counts = new Set<number>();
-  for (let looks = 0; looks < 2; looks += 1) {
-    await page.waitForResponse((answer) => answer.url().includes("live=false"));
-    await page.evaluate(() => new Promise(requestAnimationFrame));
-    counts.add(await listed.count());
-  }
-  expect([...counts]).toEqual([230]);
-});
-
 test("a service that answers slowly is asked once at a time, and what it says is shown", async () => {
   const { service } = world;
   const page = await world.page({}, "#transfers");
