@@ -6,6 +6,7 @@ Rule 2: what is not in the table answers 500 with an instance id and none of its
 Rule 3: no path of ours and no library's words leave the service; rows of storage errors have their own text.
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -505,6 +506,11 @@ class ProblemAnswers:
                 # Too late for words: the server cuts the connection, so that nobody takes it for whole.
                 raise
             await self._answer(scope, receive, send, error)
+        except asyncio.CancelledError:
+            # The server ends, and waits for no request any more. Whoever asked may ask again: this is no mistake of ours.
+            if not started:
+                await self._answer(scope, receive, send, ServiceStopping())
+            raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
         error = _as_ours(scope, error)

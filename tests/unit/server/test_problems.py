@@ -1,5 +1,6 @@
 """Errors become problem details: one table, nothing forgotten, nothing told that is ours."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,15 @@ from haulier.core.errors import (
     WaitTimeout,
 )
 from haulier.server.errors import MethodNotAllowed, RangeNotSatisfiable
-from haulier.server.problems import INTERNAL, NEVER_BY_HTTP, SLUGS, TABLE, problem_response, row_of
+from haulier.server.problems import (
+    INTERNAL,
+    NEVER_BY_HTTP,
+    SLUGS,
+    TABLE,
+    ProblemAnswers,
+    problem_response,
+    row_of,
+)
 
 PAGES = Path(__file__).parents[3] / "docs" / "errors"
 SCOPE: Any = {
@@ -194,3 +203,37 @@ def test_what_is_not_in_the_table_is_internal(error: BaseException) -> None:
 def test_a_lone_surrogate_in_an_error_does_not_break_its_answer() -> None:
     _, response = told(InvalidRequest.of("filename", "must not contain \udc80"))
     assert rb"must not contain \udc80" in bytes(response.body)
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_request_that_the_end_of_the_server_cuts_is_told_so_where_nothing_was_answered(
+    *, started: bool
+) -> None:
+    """It waited for something that hangs; uvicorn would say 500 in its place."""
+    reached, sent = asyncio.Event(), list[Any]()
+
+    async def hang(_scope: Any, _receive: Any, send: Any) -> None:
+        if started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    scope = {**SCOPE, "method": "GET", "path": "/api/records"}
+    running = asyncio.get_running_loop().create_task(
+        ProblemAnswers(hang, new_instance=lambda: "one")(scope, receive, send)
+    )
+    await reached.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sent[0]["status"] == (200 if started else 503)
+    if not started:
+        headers = dict(sent[0]["headers"])
+        assert headers[b"retry-after"] == b"2"
+        assert json.loads(sent[1]["body"])["type"].endswith("/errors/service-stopping")
