@@ -8,11 +8,13 @@ from typing import Any, Final
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from sqlalchemy.dialects import sqlite
 
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.sql import history
 from haulier.adapters.sql.database import open_database
+from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.record import Record, RecordStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import HistoryQuery
@@ -131,14 +133,7 @@ async def test_names_from_before_they_were_noted_are_found(tmp_path: Path) -> No
             )
     engine = sa.create_engine(alchemy_url(place), poolclass=sa.NullPool)
     with engine.begin() as connection:
-        for statement in (
-            "DROP TRIGGER record_named",
-            "DROP TRIGGER record_forgotten",
-            "DROP TABLE record_names",
-            "DROP INDEX ix_records_belonging",
-        ):
-            connection.exec_driver_sql(statement)
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0013'")
+        command.downgrade(alembic_config(connection), "0013")
     async with open_database(place) as database:
         query = HistoryQuery(owner="local", filename="name 0")
         assert [row["id"] for row in await database.read(lambda tx: tx.history.page(query))] == ["r0"]

@@ -34,8 +34,10 @@ GRAM: Final = 3
 """Characters: what names are found by in both databases."""
 MAX_MOMENT: Final = 2**63 - 1
 """Microseconds; what a row id holds."""
-MAX_GRAMS: Final = 32
+MAX_GRAMS: Final = 8
 """Of a name that is looked for; all of it is compared in the end, and so many leave few rows to compare."""
+TELLING: Final = 3
+"""Grams with a digit that do without the others: numbers tell names apart, and words and extensions are in most."""
 
 _bind = sa.bindparam
 _MINE: Final = sa.and_(records.c.owner == _bind("owner"), records.c.deleted_at.is_(None))
@@ -207,7 +209,9 @@ def grams_of(name: str) -> Sequence[str]:
     folded = fold(name)
     grams = {folded[start : start + GRAM] for start in range(len(folded) - GRAM + 1)}
     # No name has this character, and in a full-text query everything ends with it.
-    return sorted(gram for gram in grams if "\0" not in gram)[:MAX_GRAMS]
+    known = sorted(gram for gram in grams if "\0" not in gram)
+    telling = [gram for gram in known if any(letter.isdigit() for letter in gram)]
+    return (telling if len(telling) >= TELLING else known)[:MAX_GRAMS]
 
 
 ONE: Final = _shown(_keys(records.c.id == _bind("id")).subquery("chosen"))
