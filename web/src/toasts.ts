@@ -15,13 +15,18 @@ export function toasts(): HTMLElement {
 /** Show a notice; the button, where there is one, takes it away. */
 export function toast(text: string, button?: { label: string; press: () => void }): void {
   const end = (): void => notice.remove();
+  // Whoever is at its button is not hurried.
+  const fade = (): void => {
+    if (notice.matches(":hover, :focus-within")) setTimeout(fade, STAYS_MS);
+    else end();
+  };
   const action = button
     ? h("button", { type: "button", onclick: pressed(end, button.press) }, button.label)
     : null;
   const notice = h("div", { class: "toast" }, h("span", {}, text), action);
   list.append(notice);
   while (list.childElementCount > AT_ONCE) list.firstElementChild?.remove();
-  setTimeout(end, STAYS_MS);
+  setTimeout(fade, STAYS_MS);
 }
 
 function pressed(...jobs: (() => void)[]): () => void {

@@ -28,6 +28,21 @@ test("what was deleted comes back with Undo", async () => {
   expect((await world.service.records()).map(({ id }) => id)).toContain(record.id);
 });
 
+test("Undo waits for whoever is at it, and goes when nobody is", async () => {
+  await world.service.put("slowly.txt", "x");
+  const page = await world.page({}, "#files?name=slowly");
+  await page.clock.install();
+  await rows(page).first().focus();
+  await page.keyboard.press("Delete");
+  const undo = page.getByRole("button", { name: "Undo" });
+  await undo.focus();
+  await page.clock.runFor(20_000);
+  await undo.press("Enter");
+  await page.getByText("slowly.txt is back.").waitFor();
+  await page.clock.runFor(20_000);
+  await page.getByText("slowly.txt is back.").waitFor({ state: "detached" });
+});
+
 test("filters narrow the list, and a reload keeps them", async () => {
   await world.service.put("red-apple.txt", "1", { path: "fruit/red-apple.txt" });
   await world.service.put("green-apple.txt", "2", { path: "basket/green-apple.txt" });
