@@ -472,3 +472,10 @@ async def test_what_others_search_for_holds_up_no_answer_of_the_server(
         while not isinstance(await mallory.server.receive(), PrivilegesLeft):
             pass
         assert (await alice.link.locate("mallory")).ip == HOST
+
+
+async def test_one_file_can_be_fetched_to_two_places(net: Network, music: Path, tmp_path: Path) -> None:
+    await net.node("alice", music)
+    bob = await net.node("bob", bounds=PATIENT)
+    ends = await asyncio.gather(*(fetched(bob, tmp_path / name) for name in ("one", "two")))
+    assert ends == 2 * ["Completed, Succeeded"]

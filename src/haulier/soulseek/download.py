@@ -67,7 +67,7 @@ _LATER: Final = ("Queued", "Pending shutdown.", "Too many")
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
-    """The connection over which we asked is gone."""
+    """Our question is gone: with its connection, or with another download that took its answer."""
 
 
 Answer = TransferRequest | UploadDenied | UploadFailed | PlaceInQueue
@@ -312,7 +312,9 @@ class Downloads:
 
     async def take_answer(self, link: PeerLink, message: Answer) -> None:
         """A peer says something about a file that it may have."""
-        download = next((it for it in self.live if (it.user, it.file) == (link.user, message.file)), None)
+        of_file = [it for it in self.live if (it.user, it.file) == (link.user, message.file)]
+        waiting = (it for it in of_file if it.transfer.phase is Phase.QUEUED_REMOTELY)
+        download = next(waiting, of_file[0] if of_file else None)
         if download is None or not await self._peers.is_trusted(link):
             if isinstance(message, TransferRequest):
                 await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
@@ -589,12 +591,20 @@ class Downloads:
         download.transfer = transfer.end(outcome, now=self._clock.now(), reason=reason)
         self._keep(download)
         self._downloads.pop(download.id, None)
+        self._let_others_ask(download)
         if not any(it.user == download.user for it in self.live):
             self._link.unwatch(download.user, self)
         download.ended.set()
         self._log(
             "download.ended", user=download.user, file=download.file, outcome=outcome.value, reason=reason
         )
+
+    def _let_others_ask(self, ended: Download) -> None:
+        """Let those ask anew who want the same file at another place: their peer has offered it once for all of them."""
+        for other in self.live:
+            if (other.user, other.file) == (ended.user, ended.file):
+                with suppress(asyncio.QueueFull):
+                    other.answers.put_nowait(_Lost())
 
     def _keep(self, download: Download) -> None:
         self._ledger.put(
