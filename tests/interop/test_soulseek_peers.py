@@ -13,6 +13,7 @@ from haulier.soulseek.connection import Connection, ConnectionLost, connect
 from haulier.soulseek.messages import (
     FROM_SERVER,
     TO_SERVER,
+    AcknowledgePrivateMessage,
     CannotConnect,
     CannotConnectNotice,
     CheckPrivileges,
@@ -23,10 +24,13 @@ from haulier.soulseek.messages import (
     GetRoomList,
     GetUserStats,
     GetUserStatus,
+    HaveNoParent,
     Login,
     LoginAnswer,
     PeerAddress,
     PeerInit,
+    PrivateMessage,
+    PrivilegedUsers,
     PrivilegesLeft,
     RoomList,
     SearchRequest,
@@ -363,3 +367,63 @@ class TestTrust:
         assert not await alice.peers.is_trusted(link)
         alice.link.up.set()
         assert await alice.peers.is_trusted(link)
+
+
+class Server:
+    """A server that says just what a test says, to one client."""
+
+    def __init__(self) -> None:
+        self.clients: asyncio.Queue[Connection] = asyncio.Queue()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Connection(reader, writer, SHORT)
+        link.switch(TO_SERVER, FROM_SERVER)
+        assert isinstance(await link.receive(), Login)
+        await link.send(LoginAnswer(True, ""))
+        self.clients.put_nowait(link)
+
+
+@pytest.fixture
+async def server(net: Network) -> AsyncIterator[Server]:
+    """Take the place of the rendezvous."""
+    script = Server()
+    listening = await asyncio.start_server(script.accept, HOST, 0)
+    net.port = listening.sockets[0].getsockname()[1]
+    yield script
+    listening.close()
+
+
+class TestOtherServers:
+    async def test_a_private_message_is_acknowledged_and_its_text_kept_nowhere(
+        self, net: Network, server: Server
+    ) -> None:
+        await net.node("alice")
+        link = await server.clients.get()
+        await link.send(PrivateMessage(9, 1, "bob", "some words"))
+        assert await heard(link, AcknowledgePrivateMessage) == AcknowledgePrivateMessage(9)
+        assert ("message.received", "bob") in net.told("user")
+        assert "some words" not in repr(net.events)
+        link.abort()
+
+    async def test_after_a_login_it_is_told_what_we_are(self, net: Network, server: Server) -> None:
+        alice = await net.node("alice")
+        link = await server.clients.get()
+        told = [await heard(link) for _ in range(4)]
+        assert told == [
+            SetWaitPort(alice.address[1]),
+            SetStatus(2),
+            SharedCounts(0, 0),
+            HaveNoParent(wanted=False),
+        ]
+        link.abort()
+
+    async def test_privileges_come_and_go(self, net: Network, server: Server) -> None:
+        alice = await net.node("alice")
+        link = await server.clients.get()
+        favoured: list[frozenset[str]] = []
+        alice.uploads.favour = lambda: favoured.append(alice.link.privileged)  # type: ignore[method-assign] # to watch it
+        await link.send(PrivilegedUsers(("ann",)), UserStatus("bob", 2, privileged=True))
+        await link.send(UserStatus("ann", 2), UserStatus("cid", 2))
+        await eventually(lambda: len(favoured) == 3, "each change was told")
+        assert favoured == [frozenset({"ann"}), frozenset({"ann", "bob"}), frozenset({"bob"})]
+        link.abort()

@@ -179,6 +179,8 @@ class Node:
         self._answering = asyncio.Semaphore(bounds.search_connections)
         self._answers_waiting = 0
         self._running = False
+        self._privileged = self.link.privileged
+        """Those who are favoured."""
         self.address = ("", 0)
         self.ended: asyncio.Future[None] | None = None
 
@@ -271,6 +273,8 @@ class Node:
         self.peers.take_failure(notice)
 
     def _take_status(self, status: UserStatus) -> None:
+        if self.link.privileged is not self._privileged:
+            self._favour()
         self.uploads.take_status(status)
         self.downloads.take_status(status)
 
@@ -282,6 +286,10 @@ class Node:
         self.uploads.pump()
 
     def _take_privileged(self, users: PrivilegedUsers) -> None:  # noqa: ARG002 - the link keeps them
+        self._favour()
+
+    def _favour(self) -> None:
+        self._privileged = self.link.privileged
         self.uploads.favour()
 
     def _take_search(self, request: SearchRequest) -> None:

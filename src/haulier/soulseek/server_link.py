@@ -37,6 +37,7 @@ from haulier.soulseek.messages import (
     SetWaitPort,
     SharedCounts,
     UnwatchUser,
+    UserStatus,
     WatchUser,
 )
 from haulier.soulseek.protocol import Event
@@ -151,6 +152,7 @@ class ServerLink:
         self._handlers: dict[type[Message], list[Handler]] = {
             PeerAddress: [self._take_address],
             PrivilegedUsers: [self._take_privileged],
+            UserStatus: [self._take_status],
             ExcludedPhrases: [self._take_phrases],
             PrivateMessage: [self._take_private_message],
             Relogged: [self._take_relogged],
@@ -300,6 +302,11 @@ class ServerLink:
 
     def _take_privileged(self, users: PrivilegedUsers) -> None:
         self.privileged = frozenset(users.users)
+
+    def _take_status(self, status: UserStatus) -> None:
+        """Privileges come and go after the list of the login."""
+        if status.privileged != (status.user in self.privileged):
+            self.privileged ^= {status.user}
 
     def _take_phrases(self, phrases: ExcludedPhrases) -> None:
         self.excluded_phrases = tuple(phrase.lower() for phrase in phrases.phrases if phrase)
