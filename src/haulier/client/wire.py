@@ -20,7 +20,7 @@ import httpx2
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
 from haulier.body.answers import read_answer
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
-from haulier.core.hosts import is_loopback
+from haulier.core.hosts import is_loopback, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
 from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
@@ -276,14 +276,11 @@ def check_url(url: str) -> str:
         InvalidRequest: it is not an http or https address.
     """
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it is the check
+        parts = split_base(url, example="http://127.0.0.1:8000")
     except ValueError as error:
-        raise InvalidRequest.of("url", f"{url!r} is not an address: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidRequest.of("url", f"{url!r} must look like http://127.0.0.1:8000")
-    if parts.query or parts.fragment:
-        raise InvalidRequest.of("url", f"{url!r} must not have a query or fragment")
+        raise InvalidRequest.of("url", f"{url!r} {error}") from None
+    if parts.query:
+        raise InvalidRequest.of("url", f"{url!r} must not have a query")
     return url.rstrip("/")
 
 

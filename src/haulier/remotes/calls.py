@@ -16,7 +16,7 @@ from haulier.body.answers import read_answer
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER, TOO_LONG
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
-from haulier.core.hosts import is_loopback
+from haulier.core.hosts import is_loopback, split_base
 from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable
 
@@ -136,12 +136,7 @@ def check_base_url(url: str) -> str:
         ConfigError: it is not an http or https address.
     """
     try:
-        address = urlsplit(url)
-        address.port  # noqa: B018 - reading it is the check
+        split_base(url, example="https://files.example")
     except ValueError as error:
-        raise ConfigError("url", url, f"it is no address: {error}") from None
-    if address.scheme not in {"http", "https"} or not address.hostname:
-        raise ConfigError("url", url, "it must look like https://files.example")
-    if address.fragment:
-        raise ConfigError("url", url, "it must not have a fragment")
+        raise ConfigError("url", url, f"it {error}") from None
     return url.rstrip("/")

@@ -5,7 +5,6 @@ Rule 2: nothing is replaced there: each file that arrives is a record of its own
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -45,6 +44,7 @@ from haulier.core.upload import (
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.sessions import session_of, state_of
 
 PARALLEL: Final = 4
 """Chunks of one file at once; what the client sends as well."""
@@ -260,11 +260,11 @@ class HaulierRemote:
         raise PeerBusy(202, "the file is still being finished there")
 
     def _upload(self, session: RemoteSession) -> str:
-        return f"{self._url}/api/uploads/{quote(_read(session)['id'], safe='')}"
+        return f"{self._url}/api/uploads/{quote(state_of(session)['id'], safe='')}"
 
     def _credentials(self, session: RemoteSession | None) -> dict[str, str]:
         own = None if self._token is None else self._token.reveal()
-        token = own if session is None else _read(session).get("token") or own
+        token = own if session is None else state_of(session).get("token") or own
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
@@ -290,14 +290,7 @@ class _State:
 
 def _read_begun(document: dict[str, Any]) -> RemoteSession:
     state = {"id": str(document["id"]), "token": document.get("token")}
-    return RemoteSession(
-        state=Secret(json.dumps(state)), chunk_size=int(document["chunk_size"]), commits_itself=False
-    )
-
-
-def _read(session: RemoteSession) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(session.state.reveal())
-    return state
+    return session_of(state, chunk_size=int(document["chunk_size"]), commits_itself=False)
 
 
 def _key(outgoing: Outgoing) -> str:

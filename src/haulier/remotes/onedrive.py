@@ -10,7 +10,6 @@ Source: Microsoft Graph documentation, "driveItem: createUploadSession", "Upload
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -35,12 +34,12 @@ from haulier.core.outgoing import (
 )
 from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
-from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden
+from haulier.remotes.sessions import EMPTY, session_of, state_of
 
 GRAPH: Final = "https://graph.microsoft.com/v1.0"
 MIB: Final = 1024 * 1024
@@ -142,7 +141,7 @@ class OneDriveRemote:
     async def create(self, outgoing: Outgoing) -> RemoteSession:
         """Begin an upload session, where the file is not small."""
         if outgoing.size < ONE_PUT:
-            return _session({"name": outgoing.name}, chunk_size=max(1, outgoing.size))
+            return session_of({"name": outgoing.name}, chunk_size=max(1, outgoing.size), commits_itself=True)
         item = {
             "@microsoft.graph.conflictBehavior": str(outgoing.if_exists),
             "name": outgoing.filename,
@@ -156,11 +155,11 @@ class OneDriveRemote:
             )
         except PeerBusy as error:
             raise _told_exists(error, outgoing) from error
-        return _session({"url": read_json(answer, _upload_url)}, chunk_size=None)
+        return session_of({"url": read_json(answer, _upload_url)}, chunk_size=None, commits_itself=True)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask the session; when it is gone, look for the file that it may have made."""
-        url = _read(session).get("url")
+        url = state_of(session).get("url")
         if url is None:
             stored = await self._find(outgoing)
             return Held(ranges=_up_to(outgoing.size if stored else 0), stored=stored)
@@ -178,7 +177,7 @@ class OneDriveRemote:
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a fragment, or the whole file."""
-        url = _read(session).get("url")
+        url = state_of(session).get("url")
         if url is None:
             return await self._put_whole(outgoing, cargo)
         headers = {"Content-Range": f"bytes {cargo.start}-{cargo.stop - 1}/{outgoing.size}"}
@@ -204,7 +203,7 @@ class OneDriveRemote:
             return stored
         if outgoing.size:
             raise RemoteSessionLost("the file is not there")
-        return await self._put_whole(outgoing, Cargo(source=_Nothing(), start=0, stop=0))
+        return await self._put_whole(outgoing, EMPTY)
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
@@ -218,7 +217,7 @@ class OneDriveRemote:
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Delete the session."""
-        url = _read(session).get("url")
+        url = state_of(session).get("url")
         if url is not None:
             with suppress(RemoteSessionLost):
                 await self._calls.ask("DELETE", url, accept=(204,), of_session=True)
@@ -292,28 +291,8 @@ class OneDriveRemote:
         return await request(_bearer(await self._tokens(True)))
 
 
-class _Nothing:
-    """The source of an empty file."""
-
-    size = 0
-    descriptor = None
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Return nothing."""
-        return b""
-
-
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def _session(state: Mapping[str, str], *, chunk_size: int | None) -> RemoteSession:
-    return RemoteSession(state=Secret(json.dumps(state)), chunk_size=chunk_size, commits_itself=True)
-
-
-def _read(session: RemoteSession) -> dict[str, str]:
-    state: dict[str, str] = json.loads(session.state.reveal())
-    return state
 
 
 def _up_to(size: int) -> Ranges:

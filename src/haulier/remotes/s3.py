@@ -12,7 +12,6 @@ One module although it is long: one key's life, from its name to its sum, and wh
 import asyncio
 import base64
 import hashlib
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -57,6 +56,7 @@ from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.s3_session import MAX_LISTING, AnswerTooLong, BoundedSession
+from haulier.remotes.sessions import EMPTY, session_of, state_of
 
 MIB: Final = 1024 * 1024
 ONE_PUT: Final = 16 * MIB
@@ -228,17 +228,17 @@ class S3Remote:
         """Choose the key, and begin a multipart upload where one is worth it."""
         key = await self._choose_key(outgoing)
         if outgoing.size < ONE_PUT:
-            return _session({"key": key}, chunk_size=max(1, outgoing.size), commits_itself=True)
+            return session_of({"key": key}, chunk_size=max(1, outgoing.size), commits_itself=True)
         await self._abort_leftovers(key, since=outgoing.intended_at)
         more: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C"} if self._checksums else {}
         more |= _content_type(outgoing)
         begun = await self._ask("create_multipart_upload", Key=key, Metadata=_marks(outgoing), **more)
         state = {"key": key, "upload": _member(begun, "UploadId")}
-        return _session(state, chunk_size=part_size(outgoing.size), commits_itself=False)
+        return session_of(state, chunk_size=part_size(outgoing.size), commits_itself=False)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """List the parts; of a whole file, look whether it is there."""
-        state = _read(session)
+        state = state_of(session)
         if "upload" not in state:
             return Held(stored=await self._find(outgoing, session))
         try:
@@ -253,7 +253,7 @@ class S3Remote:
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a part, or the whole file."""
-        state = _read(session)
+        state = state_of(session)
         if "upload" not in state:
             return await self._put_whole(outgoing, session, cargo)
         assert session.chunk_size is not None
@@ -264,13 +264,13 @@ class S3Remote:
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Complete the upload of all parts; a whole file is found, an empty one made."""
-        state = _read(session)
+        state = state_of(session)
         if "upload" in state:
             return await self._complete(outgoing, session)
         stored = await self._find(outgoing, session)
         if stored is None and outgoing.size:
             raise RemoteSessionLost("the object is not there")
-        return stored or await self._put_whole(outgoing, session, Cargo(source=_Nothing(), start=0, stop=0))
+        return stored or await self._put_whole(outgoing, session, EMPTY)
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the object's head."""
@@ -279,7 +279,7 @@ class S3Remote:
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Abort the multipart upload."""
-        state = _read(session)
+        state = state_of(session)
         if "upload" not in state:
             return
         try:
@@ -291,7 +291,7 @@ class S3Remote:
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return what makes the ETag that S3 gives."""
-        return EtagSum(session.chunk_size if "upload" in _read(session) else None)
+        return EtagSum(session.chunk_size if "upload" in state_of(session) else None)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -322,7 +322,7 @@ class S3Remote:
 
     async def _find(self, outgoing: Outgoing, session: RemoteSession) -> Stored | None:
         """Return the object if it bears our mark."""
-        key = _read(session)["key"]
+        key = state_of(session)["key"]
         try:
             head = await self._ask("head_object", Key=key)
         except PeerRefused as error:
@@ -335,7 +335,7 @@ class S3Remote:
         return _describe(key.removeprefix(self._prefix), head)
 
     async def _put_whole(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored:
-        key = _read(session)["key"]
+        key = state_of(session)["key"]
         params = {
             "Key": key,
             "Metadata": _marks(outgoing),
@@ -351,7 +351,7 @@ class S3Remote:
         return Stored(name=key.removeprefix(self._prefix), size=outgoing.size, etag=etag)
 
     async def _complete(self, outgoing: Outgoing, session: RemoteSession) -> Stored:
-        state = _read(session)
+        state = state_of(session)
         name = state["key"].removeprefix(self._prefix)
         try:
             parts = [part async for part in self._parts(state)]
@@ -483,28 +483,6 @@ _SAID_BY_HEAD: Final = {
 }
 """What a status means that is all we are told: answers to HEAD have no body, and botocore makes the status a code."""
 _ETAG: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-
-
-class _Nothing:
-    """The source of an empty file."""
-
-    size = 0
-    descriptor = None
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Return nothing."""
-        return b""
-
-
-def _session(state: Mapping[str, str], *, chunk_size: int, commits_itself: bool) -> RemoteSession:
-    return RemoteSession(
-        state=Secret(json.dumps(state)), chunk_size=chunk_size, commits_itself=commits_itself
-    )
-
-
-def _read(session: RemoteSession) -> dict[str, str]:
-    state: dict[str, str] = json.loads(session.state.reveal())
-    return state
 
 
 def _mark(outgoing: Outgoing) -> str:

@@ -11,10 +11,9 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 
 import asyncio
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from haulier.core.errors import InvalidRequest, PeerBusy, PeerCorrupted, RemoteSessionLost
@@ -33,6 +32,7 @@ from haulier.core.secret import Secret
 from haulier.core.upload import DEFAULT_CONTENT_TYPE
 from haulier.engine.tasks import tasks
 from haulier.ports import Cargo
+from haulier.remotes.sessions import session_of, state_of
 from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
 
 __all__ = ["TABLE", "TusRemote"]
@@ -67,13 +67,13 @@ class _State:
     def kept(self, *, chunk_size: int | None, commits_itself: bool) -> RemoteSession:
         """Return the session as the journal keeps it."""
         told = {"url": self.url, "parts": list(self.parts), "final": self.final}
-        state = json.dumps({name: value for name, value in told.items() if value})
-        return RemoteSession(state=Secret(state), chunk_size=chunk_size, commits_itself=commits_itself)
+        kept = {name: value for name, value in told.items() if value}
+        return session_of(kept, chunk_size=chunk_size, commits_itself=commits_itself)
 
     @classmethod
     def of(cls, session: RemoteSession) -> "_State":
         """Read it from a session."""
-        told: dict[str, Any] = json.loads(session.state.reveal())
+        told = state_of(session)
         return cls(url=told.get("url"), parts=tuple(told.get("parts", ())), final=told.get("final"))
 
 
