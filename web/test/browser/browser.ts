@@ -125,6 +125,20 @@ export async function findings(page: Page): Promise<string[]> {
     .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
 }
 
+export const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 780 } } as const;
+
+/** Keep a picture of what is shown in both schemes and widths, with nothing serious against any. */
+export async function lookAtAll(page: Page, view: string): Promise<void> {
+  for (const [kind, size] of Object.entries(SIZES)) {
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.setViewportSize(size);
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.screenshot({ path: `${PICTURES}/${view}-${kind}-${colorScheme}.png` });
+      expect(await findings(page), `${view}, ${kind}, ${colorScheme}`).toEqual([]);
+    }
+  }
+}
+
 /** A photograph as a camera makes it, drawn by the browser itself. */
 export async function photograph(page: Page, width: number, height: number, hue = 210): Promise<Buffer> {
   const text = await page.evaluate(

@@ -1,11 +1,10 @@
 import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { chooser, findings, photograph, PICTURES, rows } from "./browser";
+import { chooser, findings, photograph, PICTURES, rows, SIZES } from "./browser";
 import { Service } from "./service";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
-const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 780 } } as const;
 
 test.each([
   ["light", "desktop"],
