@@ -27,6 +27,8 @@ MIB = 1024 * KIB
 UPLOADS = 1000
 PAUSE_S = 1.0
 PIECE = KIB
+FIRST_PIECES = 20
+"""Of the first thousand: enough not to be taken in one step, so that the second takes the same way."""
 SPARE_DESCRIPTORS = 16
 SPARE_TASKS = 4
 GROWTH = 24 * MIB
@@ -134,7 +136,7 @@ async def upload_all(loaded: Loaded, uploads: int, pieces: int) -> Usage:
 async def test_a_thousand_slow_uploads_all_arrive_and_leave_nothing(
     loaded: Loaded, pieces: int, growth: int
 ) -> None:
-    await upload_all(loaded, UPLOADS, 2)
+    await upload_all(loaded, UPLOADS, FIRST_PIECES)
     before, tasks = loaded.usage, loaded.tasks
 
     at_once = await upload_all(loaded, UPLOADS, pieces)

@@ -289,7 +289,7 @@ async def test_a_look_at_readiness_that_breaks_leaves_no_other_look_unawaited(
         raise ValueError("ours")
 
     async with service_in(tmp_path) as service:
-        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.SqliteDatabase.read", breaks)
+        monkeypatch.setattr("haulier.adapters.sql.sqlite.database.SqliteDatabase.write", breaks)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with pytest.raises(ValueError, match="ours"):
