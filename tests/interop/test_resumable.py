@@ -272,14 +272,14 @@ class TestInterimResponses:
     def test_a_cut_upload_that_nobody_can_go_on_with_is_given_up(
         self, service: ServeProcess, newest: Draft
     ) -> None:
-        live = {record["id"] for record in newest.outsider.latest_records()}
+        live = set(newest.outsider.latest_records())
         with talking(service.port, "POST /resumable/", newest.says(complete=True), length=10) as line:
             line.send(b"01234")
             wait_until(
-                lambda: bool({one["id"] for one in newest.outsider.latest_records()} - live),
+                lambda: bool(set(newest.outsider.latest_records()) - live),
                 "the upload is begun",
             )
-        (record,) = {one["id"] for one in newest.outsider.latest_records()} - live
+        (record,) = set(newest.outsider.latest_records()) - live
         wait_until(
             lambda: newest.outsider.ask("GET", f"/api/records/{record}").json["status"] == "cancelled",
             "it is given up",

@@ -74,7 +74,7 @@ class TusClient:
 
     def records(self) -> list[str]:
         """Return the ids of the newest records, among which a new one would be."""
-        return [str(record["id"]) for record in self.outsider.latest_records()]
+        return self.outsider.latest_records()
 
 
 def path_of(answer: Answer) -> str:
