@@ -131,6 +131,8 @@ test("the list can be used by keyboard alone", async () => {
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").getByRole("heading", { name: "key-2.txt" }).waitFor();
   await page.keyboard.press("Escape");
+  // Where the keyboard was before: only a list that has it can be moved in.
+  await page.locator("#files .row:focus").waitFor();
   await page.keyboard.press("End");
   await page.keyboard.press("Delete");
   await rows(page).filter({ hasText: "key-1.txt" }).waitFor({ state: "detached" });

@@ -63,8 +63,9 @@ test("a sign-in that has ended is asked for anew, also where it was offered and 
   await dialog.waitFor();
   for (const call of ["**/api/records?*", "**/api/session"])
     await page.route(call, (route) => route.fulfill({ status: 401, json: {} }), { times: 1 });
+  const refused = page.waitForResponse((answer) => answer.status() === 401);
   await page.evaluate(() => document.querySelector<HTMLFormElement>(".filters")?.requestSubmit());
-  await page.waitForResponse((answer) => answer.status() === 401);
+  await refused;
   await dialog.getByRole("button", { name: "Not now" }).click();
   await dialog.waitFor();
   expect(await dialog.getByRole("button", { name: "Not now" }).count()).toBe(0);
