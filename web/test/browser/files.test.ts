@@ -106,6 +106,7 @@ test("what is still being uploaded is not deleted by mistake", async () => {
   await page.getByRole("dialog").getByText("uploading").waitFor();
   expect(await page.getByRole("button", { name: "Delete" }).count()).toBe(0);
   await page.keyboard.press("Escape");
+  await page.locator("#files .row:focus").waitFor();
   await page.keyboard.press("Delete");
   await page.getByText("unfinished.txt is still being uploaded").waitFor();
   await fetch(`${world.service.url}/api/uploads/${id}`, { method: "DELETE" });
