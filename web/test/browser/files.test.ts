@@ -75,7 +75,7 @@ test("the address says what the list shows, whichever way one comes", async () =
   await expect.poll(names).toEqual(["a-berry.txt"]);
   await page.getByRole("link", { name: "Upload" }).click();
   await page.getByRole("link", { name: "Files" }).click();
-  expect(new URL(page.url()).hash).toBe("#files?name=a-berry");
+  await expect.poll(() => new URL(page.url()).hash).toBe("#files?name=a-berry");
   await page.evaluate(() => (location.hash = "#files?name=b-berry"));
   await expect.poll(names).toEqual(["b-berry.txt"]);
   expect(await page.getByLabel("Name", { exact: true }).inputValue()).toBe("b-berry");
