@@ -10,7 +10,7 @@ import pytest
 
 from haulier.core.errors import StorageUnavailable
 from haulier.core.event import EventKind, Position, Told
-from haulier.core.record import RecordId
+from haulier.core.record import Record, RecordId
 from haulier.core.transfer import Outcome
 from haulier.engine.courier import ReceiverFailed
 from haulier.engine.send import UploadManager
@@ -27,6 +27,18 @@ async def stored(one: Engine, **request: object) -> RecordId:
     upload = (await one.uploads.finish(upload.id, caller=ME)).upload
     assert upload.details.record is not None
     return RecordId(upload.details.record)
+
+
+async def on_disk(one: Engine, world: Sending, record_id: RecordId) -> Record:
+    """Let the record's bytes be a file; returns the record."""
+    record = await one.database.read(lambda tx: tx.records.load(record_id))
+    assert record is not None
+    world.files.write(path_of(record), b"12345")
+    return record
+
+
+def path_of(record: Record) -> str:
+    return f"/{record.assets[0].blob_key}"
 
 
 async def forward(one: Engine, to: str) -> None:
@@ -58,9 +70,7 @@ async def test_what_completes_in_a_capsule_that_forwards_is_queued_once() -> Non
         record = await stored(one, path="sub/name.bin", filename="name.bin")
         told = await last(one)
         assert told.event.facts["forward"] == "any:in"
-        row = await one.database.read(lambda tx: tx.records.load(record))
-        assert row is not None
-        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+        await on_disk(one, world, record)
         for _ in range(3):
             await receiver.receive(told)
         views, _ = await manager.list()
@@ -88,9 +98,7 @@ async def test_a_journal_that_cannot_be_written_is_tried_again(monkeypatch: pyte
     async with forwarding() as (one, world, manager, receiver):
         await forward(one, "nowhere:in/")
         record = await stored(one)
-        row = await one.database.read(lambda tx: tx.records.load(record))
-        assert row is not None
-        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+        row = await on_disk(one, world, record)
 
         async def failing(*_: object, **__: object) -> None:
             raise StorageUnavailable("closed")
@@ -108,10 +116,7 @@ async def test_a_blob_that_cannot_be_opened_now_is_tried_again() -> None:
     async with forwarding() as (one, world, manager, receiver):
         await forward(one, "any:in/")
         record = await stored(one)
-        row = await one.database.read(lambda tx: tx.records.load(record))
-        assert row is not None
-        path = f"/{row.assets[0].blob_key}"
-        world.files.write(path, b"12345")
+        path = path_of(await on_disk(one, world, record))
         world.files.fail(path, OSError(errno.EMFILE, "Too many open files"))
         with pytest.raises(ReceiverFailed, match="Too many open files"):
             await receiver.receive(await last(one))
@@ -142,9 +147,7 @@ async def test_a_mistake_of_ours_with_one_record_is_shown_and_holds_up_no_other(
     async with forwarding() as (one, world, manager, receiver):
         await forward(one, "any:in")
         record = await stored(one, path="a.bin", filename="a.bin")
-        row = await one.database.read(lambda tx: tx.records.load(record))
-        assert row is not None
-        world.files.write(f"/{row.assets[0].blob_key}", b"12345")
+        await on_disk(one, world, record)
 
         async def mistaken(*_: object, **__: object) -> None:
             raise ZeroDivisionError("no such case")

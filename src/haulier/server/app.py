@@ -1,7 +1,7 @@
 """The HTTP service as one ASGI application, built from the use cases.
 
 Layers, outermost first: the request's id, log and counts; who really asks, where proxies stand in between; CORS
-headers; what every answer of a protocol says; errors to problems; what no address of ours has; limits of an address; the
+headers; what every answer of a protocol says; errors to problems; addresses with a NUL; limits of an address; the
 guard; limits of an owner; preflights; routes.
 """
 
@@ -38,7 +38,7 @@ from haulier.server.requests import RequestLog
 from haulier.server.resumable import ResumableRoutes
 from haulier.server.services import Services
 from haulier.server.sign_in import SignInRoutes
-from haulier.server.tails import Storable
+from haulier.server.tails import NulRefusal
 from haulier.server.transfers import TransferRoutes
 from haulier.server.tus import TusRoutes, TusVersion
 from haulier.server.uploads import UploadRoutes
@@ -123,7 +123,7 @@ def _layers(services: Services, settings: Settings, authenticate: Authenticate |
         Middleware(CorsHeaders, origins=settings.cors_origin),
         Middleware(TusVersion),
         Middleware(ProblemAnswers, new_instance=services.new_id),
-        Middleware(Storable),
+        Middleware(NulRefusal),
         *_guards(services, settings, authenticate),
         Middleware(Preflights, origins=settings.cors_origin),
     ]

@@ -22,7 +22,7 @@ def add_tail_route(app: FastAPI, path: str, endpoint: Any, *, methods: Sequence[
     app.router.routes.append(route)
 
 
-class Storable:
+class NulRefusal:
     """ASGI middleware: what has a NUL in its address is nothing of ours, and PostgreSQL cannot even look for it.
 
     The names that come with a PUT are judged where they are read, so that they are refused in words.
