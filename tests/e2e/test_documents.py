@@ -15,6 +15,7 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     "tutorial/first-upload.md",
     "howto/upload-with-curl.md",
+    "howto/upload-in-chunks-with-curl-and-python.md",
     "howto/upload-by-form.md",
     "howto/use-the-cli.md",
     "howto/use-the-client.md",
