@@ -8,7 +8,16 @@ Rule 3: every claim, acceptance and transition is one conditional statement; its
 One module although it is long: it is all that an adapter's author has to read, and most of it is contracts.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
@@ -20,6 +29,7 @@ from haulier.core.digest import Buffer
 from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted
 from haulier.core.event import Event, Position, Told
 from haulier.core.finalisation import Finalised
+from haulier.core.news import News
 from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
 from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
@@ -1627,6 +1637,8 @@ class PeerTransfer:
     """The virtual path at whoever has the file, as it was asked for."""
     address: str = ""
     """Of an upload: where it was asked from."""
+    trusted: bool = False
+    """Of an upload: whether that was the peer's own address, as far as the server could tell."""
     target: str = ""
     """Of a download: the local file that it becomes."""
     ended_at: float | None = None
@@ -1691,5 +1703,12 @@ class NodeBeside(Protocol):
 
         Raises:
             InvalidRequest: this cannot be done to such a transfer, or the node does not run.
+        """
+        ...
+
+    def events(self) -> AsyncGenerator[News[Mapping[str, Any]] | None, None]:
+        """Yield how its transfers are whenever they have changed, from now on; None: look at them anew.
+
+        It raises nothing, and waits while the node does not run. Close it to let go.
         """
         ...

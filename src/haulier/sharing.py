@@ -111,7 +111,7 @@ async def share(
     """
 
     async def work() -> None:
-        async with _node(settings, places, log) as node, _control(node, control, places.data_dir):
+        async with _node(settings, places, log) as node, controlled(node, control, places.data_dir):
             ready(f"{node.address[0]}:{node.address[1]}")
             await _show_until_ended(node, watch)
 
@@ -136,14 +136,14 @@ async def lone_node(settings: NodeSettings, places: Places, log: Log) -> AsyncIt
 
 async def fetch_alone(node: Node, user: str, file: str, target: Path) -> Download:
     """Begin a download, or go on with one to the same place that an earlier run has left."""
-    for kept in await node.live(Direction.DOWNLOAD):
+    for kept in await node.ledger.live(Direction.DOWNLOAD):
         if (kept.transfer.line, kept.file, kept.target) == (user, file, os.fspath(target)):
             node.downloads.start([kept])
             download = node.downloads.find(kept.transfer.id)
             assert download is not None
             node.downloads.resume(download)
             return download
-    return node.downloads.fetch(user, file, target)
+    return await node.downloads.fetch(user, file, target)
 
 
 async def while_logged_in(node: Node, work: Coroutine[Any, Any, T]) -> T:
@@ -274,13 +274,19 @@ def _only_login(settings: NodeSettings, home: Path | None) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> AsyncIterator[None]:
+async def controlled(node: Node, settings: ControlSettings, data_dir: Path) -> AsyncIterator[None]:
+    """Let a node be controlled over HTTP, and write down where and with which token."""
     token = _token(data_dir / CONTROL_TOKEN, settings.token)
     with contextlib.closing(_listening(settings)) as listening:
         host, port = listening.getsockname()[:2]
+        stopping = asyncio.Event()
         server = _Quiet(
             uvicorn.Config(
-                control_app(node, token), log_config=None, access_log=False, lifespan="off", loop="none"
+                control_app(node, token, stopping),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                loop="none",
             )
         )
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
@@ -292,6 +298,8 @@ async def _control(node: Node, settings: ControlSettings, data_dir: Path) -> Asy
             yield
         finally:
             address.unlink(missing_ok=True)
+            node.ledger.followers.close()
+            stopping.set()
             server.should_exit = True
             await serving
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -266,6 +266,41 @@ def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(pl
         assert "haulier soulseek share" in json.load(down.value)["errors"][0]["reason"]
         down.value.close()
     assert alice.end() == 0
+
+
+def test_a_service_beside_tells_of_the_nodes_transfers_as_they_change(place: Place) -> None:
+    song = make_file(place.folder / "Music" / "song.bin", 2_000_000)
+    place.share("alice", song.parent, "--rate", "500000")
+    with serving(place.folder / "bob", {"HAULIER_NO_TRANSFERS": "true"}) as service:
+        request = urllib.request.Request(f"{service.url}/api/events", headers={"Accept": "text/event-stream"})
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as stream:
+            events = _events(stream)
+            assert next(events)[0] == "ready"
+            bob = place.share("bob")
+            assert next(events) == ("transfer.reset", {})
+            wanted = {"user": "alice", "file": "Music\\song.bin", "target": str(place.folder / "got")}
+            begun = place.ask("bob", "POST", "/downloads", wanted)["id"]
+            told: list[tuple[str, dict[str, Any]]] = []
+            while not told or told[-1][1]["outcome"] is None:
+                told.append(next(events))
+            assert {transfer["id"] for _, transfer in told} == {begun}
+            assert {"transfer.changed", "transfer.progress"} == {name for name, _ in told}
+            assert [name for name, _ in told][-1] == "transfer.changed"
+            assert told[-1][1]["label"] == "Completed, Succeeded"
+            assert api(service, f"/api/transfers/{begun}") == told[-1][1]
+            bob.end(signal.SIGKILL)
+            assert next(events) == ("transfer.reset", {})
+
+
+def _events(stream: Iterable[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a stream, without its ids and comments."""
+    name = ""
+    for line in stream:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
 
 
 def api(service: ServeProcess, path: str, *, method: str = "GET") -> dict[str, Any]:

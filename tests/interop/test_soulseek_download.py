@@ -44,8 +44,8 @@ class Scene:
         self.folder = folder
         self.tokens = iter(range(1, 100))
 
-    def fetch(self, size: int | None = None, file: str = FILE) -> Download:
-        return self.node.downloads.fetch("mallory", file, self.folder / file.rpartition("\\")[2], size)
+    async def fetch(self, size: int | None = None, file: str = FILE) -> Download:
+        return await self.node.downloads.fetch("mallory", file, self.folder / file.rpartition("\\")[2], size)
 
     async def asked(self, file: str = FILE) -> None:
         """The node asks for the file."""
@@ -99,7 +99,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def test_a_file_is_offered_brought_and_closed_by_us(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.send()
     await scene.ended(download, Outcome.SUCCEEDED)
@@ -107,7 +107,7 @@ async def test_a_file_is_offered_brought_and_closed_by_us(scene: Scene) -> None:
 
 @pytest.mark.parametrize("reason", ["Queued", "Too many files", "Too many megabytes", "Pending shutdown."])
 async def test_a_denial_that_passes_is_waited_for(scene: Scene, reason: str) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.stranger.link.send(UploadDenied(FILE, reason))
     await scene.asked()
@@ -117,14 +117,14 @@ async def test_a_denial_that_passes_is_waited_for(scene: Scene, reason: str) -> 
 
 @pytest.mark.parametrize("reason", ["File not shared.", "Banned", "whatever"])
 async def test_any_other_denial_is_final(scene: Scene, reason: str) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.stranger.link.send(UploadDenied(FILE, reason))
     await scene.ended(download, Outcome.REJECTED, reason)
 
 
 async def test_a_failure_is_asked_about_once_more(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.stranger.link.send(UploadFailed(FILE))
     await scene.asked()
@@ -133,7 +133,7 @@ async def test_a_failure_is_asked_about_once_more(scene: Scene) -> None:
 
 
 async def test_it_goes_on_where_a_cut_left_it(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     answer = await scene.offer()
     connection, offset = await scene.bring(answer.token)
@@ -149,14 +149,14 @@ async def test_it_goes_on_where_a_cut_left_it(scene: Scene) -> None:
 
 
 async def test_what_comes_behind_the_last_byte_is_not_kept(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.send(CONTENT + b"more")
     await scene.ended(download, Outcome.SUCCEEDED)
 
 
 async def test_a_size_of_nothing_does_not_count_against_a_known_one(scene: Scene) -> None:
-    download = scene.fetch(SIZE)
+    download = await scene.fetch(SIZE)
     await scene.asked()
     answer = await scene.offer(size=0)
     assert answer.allowed
@@ -166,7 +166,7 @@ async def test_a_size_of_nothing_does_not_count_against_a_known_one(scene: Scene
 
 
 async def test_another_size_than_the_wanted_one_is_aborted(scene: Scene) -> None:
-    download = scene.fetch(SIZE + 1)
+    download = await scene.fetch(SIZE + 1)
     await scene.asked()
     token = next(scene.tokens)
     await scene.stranger.link.send(TransferRequest(TransferRequest.OFFERED, token, FILE, SIZE))
@@ -174,7 +174,7 @@ async def test_another_size_than_the_wanted_one_is_aborted(scene: Scene) -> None
 
 
 async def test_a_peer_that_stalls_loses_its_connection_and_is_asked_again(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     answer = await scene.offer()
     connection, _ = await scene.bring(answer.token)
@@ -185,7 +185,7 @@ async def test_a_peer_that_stalls_loses_its_connection_and_is_asked_again(scene:
 
 
 async def test_who_never_brings_what_was_agreed_is_asked_again(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     assert (await scene.offer()).allowed
     await scene.asked()
@@ -194,7 +194,7 @@ async def test_who_never_brings_what_was_agreed_is_asked_again(scene: Scene) -> 
 
 
 async def test_the_place_is_asked_for_and_a_peer_that_forgot_us_is_asked_again(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     assert await scene.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
     await scene.stranger.link.send(PlaceInQueue(FILE, 7))
@@ -206,11 +206,11 @@ async def test_the_place_is_asked_for_and_a_peer_that_forgot_us_is_asked_again(s
 
 
 async def test_without_a_slot_an_offer_is_put_off_and_asked_for_again(scene: Scene) -> None:
-    first = scene.fetch()
+    first = await scene.fetch()
     await scene.asked()
     answer = await scene.offer()
     connection, _ = await scene.bring(answer.token)
-    second = scene.fetch(file="Music\\other")
+    second = await scene.fetch(file="Music\\other")
     await scene.asked("Music\\other")
     refused = await scene.offer(file="Music\\other")
     assert (refused.allowed, refused.reason) == (False, "Queued")
@@ -221,7 +221,7 @@ async def test_without_a_slot_an_offer_is_put_off_and_asked_for_again(scene: Sce
 
 
 async def test_a_file_in_its_place_meanwhile_is_not_written_over(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     answer = await scene.offer()
     connection, _ = await scene.bring(answer.token)
@@ -232,7 +232,7 @@ async def test_a_file_in_its_place_meanwhile_is_not_written_over(scene: Scene) -
     assert download.transfer.outcome is Outcome.ERRORED
     assert (scene.folder / "song.bin").read_text() == "mine"
     (scene.folder / "song.bin").unlink()
-    again = scene.fetch()
+    again = await scene.fetch()
     await scene.asked()
     _, offset = await scene.bring((await scene.offer()).token)
     assert offset == SIZE, "all of it was there already"
@@ -240,7 +240,7 @@ async def test_a_file_in_its_place_meanwhile_is_not_written_over(scene: Scene) -
 
 
 async def test_a_new_download_goes_on_where_a_failed_one_ended(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     connection, _ = await scene.bring((await scene.offer()).token)
     await connection.send_raw(CONTENT[:40_000])
@@ -251,7 +251,7 @@ async def test_a_new_download_goes_on_where_a_failed_one_ended(scene: Scene) -> 
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     assert download.transfer.outcome is Outcome.ERRORED
-    again = scene.fetch()
+    again = await scene.fetch()
     await scene.asked()
     connection, offset = await scene.bring((await scene.offer()).token)
     assert offset == 40_000
@@ -260,7 +260,7 @@ async def test_a_new_download_goes_on_where_a_failed_one_ended(scene: Scene) -> 
 
 
 async def test_a_file_of_another_size_never_gets_the_bytes_of_an_older_one(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     connection, _ = await scene.bring((await scene.offer(size=SIZE + 5)).token)
     await connection.send_raw(b"x" * 40_000)
@@ -270,7 +270,7 @@ async def test_a_file_of_another_size_never_gets_the_bytes_of_an_older_one(scene
         await scene.stranger.link.send(UploadFailed(FILE))
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
-    again = scene.fetch()
+    again = await scene.fetch()
     await scene.asked()
     connection, offset = await scene.bring((await scene.offer()).token)
     assert offset == 0
@@ -282,11 +282,11 @@ async def test_a_file_of_another_size_never_gets_the_bytes_of_an_older_one(scene
 
 async def test_a_taken_name_is_noticed_before_the_peer_is_asked(scene: Scene) -> None:
     (scene.folder / "song.bin").write_text("mine")
-    download = scene.fetch()
+    download = await scene.fetch()
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     assert download.transfer.outcome is Outcome.ERRORED
-    other = scene.fetch(file="Music\\other")
+    other = await scene.fetch(file="Music\\other")
     await scene.asked("Music\\other")
     await scene.node.downloads.cancel(other)
 
@@ -303,7 +303,7 @@ async def test_a_cancel_while_the_file_is_published_is_too_late(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slowly)
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     await scene.send()
     await eventually(syncing.is_set, "the disk is at it")
@@ -338,7 +338,7 @@ async def test_a_crash_while_a_file_is_published_ends_as_a_success(tmp_path: Pat
     async with network(tmp_path) as net:
         node = await net.node("alice")
         await eventually(lambda: not node.downloads.live, "it has ended")
-        kept = await node.kept(TransferId("t"))
+        kept = await node.ledger.find(TransferId("t"))
         assert kept is not None
         assert kept.transfer.outcome is Outcome.SUCCEEDED
     assert target.read_bytes() == CONTENT
@@ -349,7 +349,7 @@ async def test_a_peer_that_sends_a_trickle_does_not_keep_its_slot(tmp_path: Path
     async with network(tmp_path) as net, AsyncExitStack() as stack:
         node = await net.node("alice", bounds=replace(SHORT, rate_window_s=0.5, stall_s=DEADLINE_S))
         scene = Scene(node, await Stranger.enter(net, node, stack), tmp_path)
-        download = scene.fetch()
+        download = await scene.fetch()
         await scene.asked()
         connection, _ = await scene.bring((await scene.offer()).token)
 
@@ -371,7 +371,7 @@ async def test_a_question_that_perhaps_nobody_has_read_is_put_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("haulier.soulseek.download.ASK_AGAIN_S", 0.05)
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     scene.stranger.link.abort()
     await eventually(lambda: scene.node.peers.count == 0, "the connection is gone")
@@ -382,7 +382,7 @@ async def test_a_question_that_perhaps_nobody_has_read_is_put_again(
 
 
 async def test_an_offer_is_answered_where_it_came_from(scene: Scene) -> None:
-    download = scene.fetch()
+    download = await scene.fetch()
     await scene.asked()
     newer = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"))
     answer = await scene.offer()

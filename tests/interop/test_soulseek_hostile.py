@@ -60,7 +60,7 @@ class Scene:
     async def healthy(self) -> None:
         """Somebody honest gets a file."""
         bob = await self.net.node("bob")
-        download = bob.downloads.fetch(
+        download = await bob.downloads.fetch(
             self.node.settings.identity.user, "Music\\small.bin", self.folder / "got"
         )
         async with asyncio.timeout(DEADLINE_S):
@@ -419,7 +419,7 @@ class TestOtherAddresses:
         assert await spoofed.receive() == UploadDenied("Music\\nothing", "File not shared.")
 
     async def test_a_file_from_there_is_not_taken(self, scene: Scene) -> None:
-        download = scene.node.downloads.fetch("mallory", "a", scene.folder / "taken")
+        download = await scene.node.downloads.fetch("mallory", "a", scene.folder / "taken")
         await scene.stranger.hear(QueueUpload)
         await scene.stranger.link.send(TransferRequest(TransferRequest.OFFERED, 5, "a", 4))
         assert await scene.stranger.hear(TransferResponse) == TransferResponse(5, allowed=True)

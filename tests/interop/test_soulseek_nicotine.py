@@ -96,7 +96,7 @@ class TestWeDownloadFromIt:
             foreign.start()
             await eventually(lambda: "them" in net.server.users, "it is there")
             got = tmp_path / "got.bin"
-            download = node.downloads.fetch("them", VIRTUAL, got)
+            download = await node.downloads.fetch("them", VIRTUAL, got)
             async with asyncio.timeout(60):
                 await download.ended.wait()
             assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
@@ -108,7 +108,7 @@ class TestWeDownloadFromIt:
             foreign.start()
             await eventually(lambda: "them" in net.server.users, "it is there")
             got = tmp_path / "got.bin"
-            download = node.downloads.fetch("them", VIRTUAL, got, SIZE)
+            download = await node.downloads.fetch("them", VIRTUAL, got, SIZE)
             part = part_of(got, f"them/{SIZE}/{VIRTUAL}")
             part.write_bytes((music / "Some Band" / "a song.bin").read_bytes()[:15_000_000])
             async with asyncio.timeout(60):
@@ -124,7 +124,7 @@ class TestWeDownloadFromIt:
         with nicotine(tmp_path / "them", net.port, "them", music) as foreign:
             foreign.start()
             await eventually(lambda: "them" in net.server.users, "it is there")
-            download = node.downloads.fetch("them", "Music\\nothing.bin", tmp_path / "got.bin")
+            download = await node.downloads.fetch("them", "Music\\nothing.bin", tmp_path / "got.bin")
             async with asyncio.timeout(60):
                 await download.ended.wait()
             assert download.transfer.label == "Completed, Rejected"

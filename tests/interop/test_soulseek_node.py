@@ -66,7 +66,7 @@ async def fetched(
     node: Node, target: Path, file: str = VIRTUAL, user: str = "alice", size: int | None = None
 ) -> str:
     """Fetch a file to its end; returns how it ended."""
-    download = node.downloads.fetch(user, file, target, size)
+    download = await node.downloads.fetch(user, file, target, size)
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     return download.transfer.label if download.transfer.reason is None else download.transfer.reason
@@ -169,7 +169,7 @@ async def test_a_download_goes_on_after_a_restart(net: Network, music: Path, tmp
     make_file(music / "Band" / "song.bin", 8_000_000)
     await net.node("alice", music, rules=slow_lane(4_000_000))
     async with net.running("bob") as bob:
-        download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+        download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
         await eventually(lambda: bob.downloads.bytes_received > 1_000_000, "some of it is there")
         had = bob.downloads.bytes_received
     async with net.running("bob") as bob:
@@ -187,7 +187,7 @@ async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path,
     bob = await net.node("bob")
     async with net.running("alice", music, rules=replace(slow_lane(1_000_000), slots=1)) as alice:
         downloads = [
-            bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}")
+            await bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}")
             for number in range(3)
         ]
         await eventually(
@@ -203,7 +203,7 @@ async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path,
 async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, tmp_path: Path) -> None:
     await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
-    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
     await bob.downloads.pause(download)
     assert download.transfer.phase is Phase.PAUSED
@@ -216,7 +216,7 @@ async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, t
 async def test_a_download_that_is_cancelled_leaves_nothing(net: Network, music: Path, tmp_path: Path) -> None:
     alice = await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
-    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
     await bob.downloads.cancel(download)
     assert download.transfer.outcome is Outcome.CANCELLED
@@ -229,7 +229,7 @@ async def test_an_upload_that_is_cancelled_is_not_asked_for_again(
 ) -> None:
     alice = await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
-    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
     await alice.uploads.cancel(alice.uploads.live[0])
     assert alice.uploads.totals.ended == {Outcome.CANCELLED: 1}
@@ -243,7 +243,7 @@ async def test_starting_and_stopping_may_be_repeated(net: Network, music: Path, 
     alice, bob = await net.node("alice", music), await net.node("bob")
     await alice.uploads.stop()
     await alice.uploads.stop()
-    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: download.transfer.reason == "Pending shutdown.", "bob hears that alice stops")
     alice.uploads.start()
     async with asyncio.timeout(DEADLINE_S):
@@ -259,7 +259,8 @@ async def test_a_node_can_be_stopped_and_started_while_transfers_run_and_wait(
     alice = await net.node("alice", music, rules=replace(slow_lane(1_000_000), slots=1))
     bob = await net.node("bob")
     wanted = [
-        bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}") for number in range(3)
+        await bob.downloads.fetch("alice", f"Music\\{number}.bin", tmp_path / f"got{number}")
+        for number in range(3)
     ]
     await eventually(lambda: alice.uploads.totals.bytes_sent > 0 and len(alice.uploads.live) == 3, "it runs")
     for node in (alice, bob):
@@ -283,7 +284,7 @@ async def test_who_comes_back_while_our_link_is_down_is_not_held_for_ever(
     async with network(tmp_path) as net:
         alice = await net.node("alice", music, rules=slow_lane(1_000_000))
         async with net.running("bob") as bob:
-            bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+            await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
             await eventually(lambda: alice.uploads.totals.bytes_sent > 0, "it runs")
         await eventually(lambda: alice.uploads.slots.held == 0, "bob's going was noticed")
         await net.server.stop()
@@ -380,7 +381,7 @@ async def test_a_wait_ends_when_somebody_else_logs_in_under_our_name(
 ) -> None:
     await net.node("alice", music, rules=slow_lane(100_000))
     bob = await net.node("bob")
-    download = bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
     await eventually(lambda: bob.downloads.bytes_received > 0, "it runs")
     async with asyncio.timeout(DEADLINE_S), net.running("bob"):
         with pytest.raises(LoggedInElsewhere):
@@ -425,7 +426,7 @@ async def test_a_user_who_is_not_there_is_offline(net: Network) -> None:
 async def test_what_cannot_be_said_is_not_asked_for(net: Network, tmp_path: Path, name: str) -> None:
     bob = await net.node("bob")
     with pytest.raises(InvalidRequest):
-        bob.downloads.fetch(name, VIRTUAL, tmp_path / "got")
+        await bob.downloads.fetch(name, VIRTUAL, tmp_path / "got")
     with pytest.raises(InvalidRequest):
         await bob.browse(name)
     with pytest.raises(InvalidRequest):

@@ -46,7 +46,9 @@ Step = Exception | bool | float
 class World:
     """Uploads whose attempts end as a test says; an attempt takes ten seconds, unless it fails."""
 
-    def __init__(self, loop: SimLoop, steps: dict[str, list[Step]], **rules: Any) -> None:
+    def __init__(
+        self, loop: SimLoop, steps: dict[str, list[Step]], *, files: int = 100, **rules: Any
+    ) -> None:
         self.loop = loop
         self.steps = steps
         self.notices: list[tuple[str, Message]] = []
@@ -81,7 +83,7 @@ class World:
         self.uploads = Uploads(
             **parts,
             ledger=self.ledger,
-            bounds=Bounds(retry_base_s=10.0),
+            bounds=Bounds(retry_base_s=10.0, queued_files_per_user=files),
             clock=self.clock,
             spawn=self.tasks,
             rules=UploadRules(**rules),
@@ -118,14 +120,16 @@ class World:
         offer.become(offer.transfer.confirm(SIZE, now=self.loop.time()))
         return bool(step)
 
-    async def ask(self, file: str, user: str = "bob", *, old: bool = False) -> list[Message]:
+    async def ask(
+        self, file: str, user: str = "bob", *, old: bool = False, address: str | None = None
+    ) -> list[Message]:
         """A user asks for a file; returns what it is told."""
         answers: list[Message] = []
 
         async def send(*messages: Message) -> None:
             answers.extend(messages)
 
-        connection = SimpleNamespace(address=f"of {user}", send=send)
+        connection = SimpleNamespace(address=address or f"of {user}", send=send)
         link = cast("PeerLink", SimpleNamespace(user=user, connection=connection))
         if old:
             await self.uploads.take_transfer_request(link, TransferRequest(TransferRequest.ASKED, 7, file))
@@ -533,6 +537,39 @@ def test_after_a_restart_what_was_in_progress_is_first_of_its_user() -> None:
         assert world.began == [C, A, B]
 
     play(scenario)
+
+
+def test_a_restart_takes_nobodys_rank_and_gives_none_to_a_borrowed_name() -> None:
+    async def scenario(world: World) -> None:
+        world.up.clear()
+        await world.ask(A)
+        await world.ask(B, "carol")
+        world.trusted = False
+        await world.ask(C, "carol")
+        await world.uploads.stop()
+        await world.ledger.flush()
+        world.uploads.start(await world.store.live(Direction.UPLOAD))
+        assert [(it.path, it.trusted) for it in world.uploads.live] == [(A, True), (B, True), (C, False)]
+        world.up.set()
+        world.uploads.pump()
+        await asyncio.sleep(100.0)
+        assert world.began == [B, A, C]
+
+    play(scenario, slots=1, buddies=frozenset({"carol"}))
+
+
+def test_after_a_restart_a_user_has_no_more_waiting_than_before() -> None:
+    async def scenario(world: World) -> None:
+        world.up.clear()
+        await world.ask(A)
+        await world.ask(B)
+        assert await world.ask(C) == [UploadDenied(C, "Too many files")]
+        await world.uploads.stop()
+        await world.ledger.flush()
+        world.uploads.start(await world.store.live(Direction.UPLOAD))
+        assert await world.ask(C, address="elsewhere") == [UploadDenied(C, "Too many files")]
+
+    play(scenario, files=2)
 
 
 def _kept(file: str, user: str) -> PeerTransfer:

@@ -107,6 +107,7 @@ export class Live {
     on("transfer.removed", (data) =>
       this.#share({ type: "transferGone", id: (JSON.parse(data) as { id: string }).id }),
     );
+    on("transfer.reset", () => this.#share({ type: "gap", of: "transfers" }));
     source.addEventListener("error", () => this.#failed(source));
     this.#heard(source);
   }

@@ -8,7 +8,7 @@ Rule 3: nothing of `haulier.soulseek` is imported. The node runs in a process of
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
@@ -17,8 +17,10 @@ from typing import Any, Final
 
 import httpx2
 
+from haulier.adapters.node_news import NodeNews
 from haulier.adapters.transfer_queue import FILE_NAME, SqliteTransferQueueStore
 from haulier.core.errors import InvalidRequest, StorageUnavailable
+from haulier.core.news import News
 from haulier.core.transfer import Phase, TransferId
 from haulier.core.transfer_document import peer_document
 from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
@@ -43,9 +45,11 @@ class NodeOfDirectory:
         self._data_dir = data_dir
         self._store: SqliteTransferQueueStore | None = None
         self._opening = asyncio.Lock()
+        self._news = NodeNews(self._address)
 
     async def close(self) -> None:
-        """Close its file; a second call is harmless."""
+        """Close its file, and let those come to their end who follow; a second call is harmless."""
+        await self._news.close()
         store, self._store = self._store, None
         if store is not None:
             await store.close()
@@ -95,6 +99,10 @@ class NodeOfDirectory:
         if answer.is_error:
             raise StorageUnavailable(f"the Soulseek node refuses: {document['detail']}")
         return document
+
+    def events(self) -> AsyncGenerator[News[Document] | None, None]:
+        """Yield how transfers are when they have changed, as the node tells it; None: look at them anew."""
+        return self._news.events()
 
     async def _find(self, transfer: TransferId) -> PeerTransfer | None:
         store = await self._opened()

@@ -13,7 +13,7 @@ FILE_NAME: Final = "soulseek-transfers.db"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS transfers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, direction TEXT NOT NULL,
-    line BLOB NOT NULL, file BLOB NOT NULL, address TEXT NOT NULL, target BLOB NOT NULL,
+    line BLOB NOT NULL, file BLOB NOT NULL, address TEXT NOT NULL, trusted INTEGER NOT NULL, target BLOB NOT NULL,
     size INTEGER NOT NULL, queued_at REAL NOT NULL, priority INTEGER NOT NULL, phase TEXT NOT NULL,
     step TEXT, done INTEGER NOT NULL, attempts INTEGER NOT NULL, retry_at REAL, obstacle TEXT,
     reason BLOB, outcome TEXT, speed REAL, ended_at REAL,
@@ -23,8 +23,8 @@ CREATE INDEX IF NOT EXISTS transfers_live ON transfers (direction, number) WHERE
 CREATE INDEX IF NOT EXISTS transfers_ended ON transfers (ended_at) WHERE outcome IS NOT NULL;
 """
 _NAMES: Final = (
-    "id", "direction", "line", "file", "address", "target", "size", "queued_at", "priority", "phase",
-    "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "ended_at", "retry_of",
+    "id", "direction", "line", "file", "address", "trusted", "target", "size", "queued_at", "priority",
+    "phase", "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "ended_at", "retry_of",
 )  # fmt: skip
 _COLUMNS: Final = ", ".join(_NAMES)
 _SELECT: Final = f"SELECT number, {_COLUMNS} FROM transfers "  # noqa: S608 - fixed text
@@ -87,8 +87,8 @@ class SqliteTransferQueueStore(SqliteFile):
 def _row_of(kept: PeerTransfer) -> tuple[Any, ...]:
     it = kept.transfer
     return (
-        it.id, it.direction.value, raw_of(it.line), raw_of(kept.file), kept.address, raw_of(kept.target), it.size,
-        it.queued_at, int(it.priority), it.phase.value, it.step and it.step.value, it.done, it.attempts,
+        it.id, it.direction.value, raw_of(it.line), raw_of(kept.file), kept.address, kept.trusted,
+        raw_of(kept.target), it.size, it.queued_at, int(it.priority), it.phase.value, it.step and it.step.value, it.done, it.attempts,
         it.retry_at, it.obstacle and it.obstacle.value, it.reason and raw_of(it.reason),
         it.outcome and it.outcome.value, it.speed, kept.ended_at,
         kept.retry_of,
@@ -117,6 +117,7 @@ def _transfer_of(row: dict[str, Any]) -> PeerTransfer:
         transfer=transfer,
         file=text_of(row["file"]),
         address=row["address"],
+        trusted=bool(row["trusted"]),
         target=text_of(row["target"]),
         ended_at=row["ended_at"],
         retry_of=row["retry_of"],

@@ -21,7 +21,7 @@ from haulier.server.addresses import base_url, header
 from haulier.server.events import BEAT, COMMENT, EventStream, Message, merged
 from haulier.server.inputs import flag
 from haulier.server.services import Services
-from haulier.server.transfers import transfer_messages
+from haulier.server.transfers import node_messages, transfer_messages
 
 
 class FeedRoutes:
@@ -53,7 +53,10 @@ class FeedRoutes:
         first = await anext(steps)
         messages = _messages(first, steps, base_url(request.scope))
         if caller.operator and self._services.transfers is not None:
-            messages = merged(messages, transfer_messages(self._services.transfers))
+            others = [transfer_messages(self._services.transfers)]
+            if self._services.node is not None:
+                others.append(node_messages(self._services.node))
+            messages = merged(messages, *others)
         alive = BEAT if flag(request, "beat") else COMMENT
         return EventStream(messages, sleep=self._services.clock.sleep, alive=alive)
 

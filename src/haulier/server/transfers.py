@@ -361,6 +361,17 @@ async def transfer_messages(manager: UploadManager) -> AsyncGenerator[Message, N
                     yield _told(row)
 
 
+async def node_messages(node: NodeBeside) -> AsyncGenerator[Message, None]:
+    """Yield what happens to the transfers of the node beside the service, as `transfer_messages` does of the own ones."""
+    async with aclosing(node.events()) as events:
+        async for news in events:
+            if news is None:
+                yield Message(name="transfer.reset", data="{}")
+            else:
+                name = "transfer.changed" if news.changed else "transfer.progress"
+                yield Message(name=name, data=TransferOut.of_document(news.value).model_dump_json())
+
+
 def _told(row: Dispatch) -> Message:
     view = TransferView(row, row.transfer.snapshot)
     return Message(name="transfer.changed", data=TransferOut.of(view).model_dump_json())

@@ -7,9 +7,9 @@ Rule 3: what is wanted of a transfer is kept before it is answered; a crash afte
 """
 
 import asyncio
-import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +18,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from haulier.core.errors import HaulierError, InvalidRequest, PeerError, StorageError
+from haulier.core.news import News
 from haulier.core.transfer import Direction, Phase, TransferId
 from haulier.ports import PeerTransfer
+from haulier.soulseek.control_gate import LastAnswers, TokenGate, problem
 from haulier.soulseek.download import Download
 from haulier.soulseek.metrics import exposition
 from haulier.soulseek.node import Node, default_target
@@ -35,6 +37,10 @@ WAIT_S: Final = 60.0
 """For which a request may wait for an end; whoever wants to wait longer asks again."""
 SEARCH_S: Final = 300.0
 ACTIONS: Final = ("cancel", "pause", "resume", "retry", "bump")
+FOLLOWERS: Final = 64
+"""Who follows the transfers at a time; a service has one a worker."""
+BEAT_S: Final = 15.0
+"""How often a follower is told that nothing has happened. Precedent: the service's own streams."""
 _BODY: Final = 64 * 1024
 
 Handler = Callable[[Node, Request], Awaitable[Response]]
@@ -44,41 +50,23 @@ class BadRequest(HaulierError):
     """What is asked for makes no sense; the text says what would."""
 
 
-class TokenGate:
-    """Lets requests through that show the token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
-        if scope["type"] == "http" and not self._admits(scope):
-            refusal = _problem(401, "unauthenticated", "show the token of control.token as a bearer token")
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _admits(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
-
-
-def control_app(node: Node, token: str) -> ASGIApp:
-    """Return the application."""
+def control_app(node: Node, token: str, stopping: asyncio.Event) -> ASGIApp:
+    """Return the application; what it is answering when `stopping` is set ends soon."""
 
     def route(path: str, handler: Handler, method: str = "GET") -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 return await handler(node, request)
             except (BadRequest, InvalidRequest) as error:
-                return _problem(422, "invalid-request", str(error))
+                return problem(422, "invalid-request", str(error))
             except _NotFound as error:
-                return _problem(404, "transfer-not-found", str(error))
+                return problem(404, "transfer-not-found", str(error))
             except PeerError as error:
-                return _problem(502, "peer-failed", str(error))
+                return problem(502, "peer-failed", str(error))
             except StorageError as error:
-                return _problem(503, "storage-unavailable", str(error))
+                return problem(503, "storage-unavailable", str(error))
+            except _TooManyFollowers as error:
+                return problem(503, "queue-full", str(error))
 
         return Route(path, endpoint, methods=[method])
 
@@ -92,17 +80,19 @@ def control_app(node: Node, token: str) -> ASGIApp:
         route("/downloads", _fetch, "POST"),
         route("/search", _search),
         route("/browse", _browse),
+        route("/events", _events),
         route("/rescan", _rescan, "POST"),
         route("/metrics", _metrics),
     ]
-    return TokenGate(Starlette(routes=routes, exception_handlers={HTTPException: _no_route}), token)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    return TokenGate(LastAnswers(app, stopping), token)
 
 
 def _no_route(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's shape
     """There is nothing at that path, or not for that method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     slugs = {404: "route-not-found", 405: "method-not-allowed"}
-    return _problem(
+    return problem(
         status, slugs.get(status, "internal-error"), "docs/reference/soulseek-control.md lists the requests"
     )
 
@@ -112,9 +102,9 @@ class _NotFound(HaulierError):
         return "there is no such transfer, or it has ended"
 
 
-def _problem(status: int, slug: str, detail: str) -> Response:
-    body = {"type": f"/errors/{slug}", "title": slug, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")
+class _TooManyFollowers(HaulierError):
+    def __str__(self) -> str:
+        return f"{FOLLOWERS} follow the transfers already; end one of them"
 
 
 async def _status(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
@@ -164,7 +154,7 @@ async def _listed(node: Node, direction: Direction | None) -> Response:
     live, left_out = _live(node, direction)
     ended = [
         kept_document(kept)
-        for kept in await node.latest(LISTED)
+        for kept in await node.ledger.latest(LISTED)
         if kept.transfer.outcome is not None and direction in {None, kept.transfer.direction}
     ]
     items = [*live, *ended]
@@ -199,7 +189,7 @@ async def _transfer(node: Node, request: Request) -> Response:
 
 
 async def _kept(node: Node, id_: TransferId) -> PeerTransfer:
-    kept = await node.kept(id_)
+    kept = await node.ledger.find(id_)
     if kept is None:
         raise _NotFound
     return kept
@@ -245,7 +235,7 @@ async def _obey(node: Node, request: Request) -> Response:
     if action == "cancel" and kept.transfer.direction is Direction.DOWNLOAD:
         await node.downloads.discard(kept)
     if action == "retry" and kept.transfer.direction is Direction.DOWNLOAD:
-        again = node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target), retry_of=id_)
+        again = await node.downloads.fetch(kept.transfer.line, kept.file, Path(kept.target), retry_of=id_)
         return JSONResponse(download_document(again))
     return JSONResponse(kept_document(kept))
 
@@ -287,8 +277,9 @@ async def _fetch(node: Node, request: Request) -> Response:
         raise BadRequest("target: give an absolute path")
     target = Path(given)
     size = wanted.get("size")
-    download = node.downloads.fetch(user, file, target, size if isinstance(size, int) and size > 0 else None)
-    await node.ledger.flush()
+    download = await node.downloads.fetch(
+        user, file, target, size if isinstance(size, int) and size > 0 else None
+    )
     return JSONResponse(download_document(download), 201)
 
 
@@ -340,6 +331,40 @@ async def _browse(node: Node, request: Request) -> Response:
             yield json.dumps({"error": str(error)}).encode() + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def _events(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all
+    """What happens to transfers from now on, a line of JSON each; who is slow hears of each how it is then."""
+    if len(node.ledger.followers) >= FOLLOWERS:
+        raise _TooManyFollowers
+
+    async def lines() -> AsyncIterator[bytes]:
+        with node.ledger.followers.following() as follower:
+            yield _event("ready")
+            while not follower.over:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(BEAT_S):
+                        await follower.wait()
+                missed, news = follower.hear()
+                if missed:
+                    yield _event("reset")
+                for each in news:
+                    yield _told(node, each)
+                if not (missed or news):
+                    yield _event("beat")
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _told(node: Node, news: News[PeerTransfer]) -> bytes:
+    kept = news.value
+    upload, download = node.uploads.find(kept.transfer.id), node.downloads.find(kept.transfer.id)
+    place = node.uploads.place(upload) if upload else download.place if download else None
+    return _event("changed" if news.changed else "progress", kept_document(kept, place=place))
+
+
+def _event(name: str, transfer: dict[str, Any] | None = None) -> bytes:
+    return json.dumps({"event": name, "transfer": transfer}).encode() + b"\n"
 
 
 async def _rescan(node: Node, request: Request) -> Response:  # noqa: ARG001 - one shape for all

@@ -188,6 +188,7 @@ class Downloads:
         self._retry = retry
         self._slots = Slots(SlotLimits(total=slots, per_line=0), clock.monotonic)
         self._downloads: dict[TransferId, Download] = {}
+        self._admitting = asyncio.Lock()
         self._awaited: dict[tuple[str, int], Arrival] = {}
         """Connections that are to bring a file, by user and the user's token."""
         self.bytes_received = 0
@@ -208,7 +209,7 @@ class Downloads:
 
     # --- what operators want -------------------------------------------------------------------------
 
-    def fetch(
+    async def fetch(
         self,
         user: str,
         file: str,
@@ -217,16 +218,26 @@ class Downloads:
         *,
         retry_of: TransferId | None = None,
     ) -> Download:
-        """Begin to download a file; the same one to the same place is the one that runs already.
+        """Begin to download a file, once that is written down; the same one to the same place is the one that runs.
 
         Raises:
             InvalidRequest: no peer can be asked for it.
+            StorageError: it cannot be written down; then nothing is begun.
         """
         check_user(user)
         check_text("file", file)
-        known = self._running(user, file, target)
-        if known is not None:
-            return known
+        async with self._admitting:
+            known = self._running(user, file, target)
+            if known is not None:
+                return known
+            download = self._new(user, file, target, size, retry_of=retry_of)
+            await self._write_down(download)
+            self._begin(download)
+            return download
+
+    def _new(
+        self, user: str, file: str, target: Path, size: int | None, *, retry_of: TransferId | None
+    ) -> Download:
         transfer = Transfer(
             id=TransferId(secrets.token_hex(8)),
             direction=Direction.DOWNLOAD,
@@ -234,10 +245,15 @@ class Downloads:
             size=size or 0,
             queued_at=self._clock.now(),
         )
-        download = Download(transfer, file, target, sized=bool(size), retry_of=retry_of)
+        return Download(transfer, file, target, sized=bool(size), retry_of=retry_of)
+
+    async def _write_down(self, download: Download) -> None:
         self._keep(download)
-        self._begin(download)
-        return download
+        try:
+            await self._ledger.flush()
+        except BaseException:
+            self._ledger.take_back(download.id)
+            raise
 
     def _running(self, user: str, file: str, target: Path) -> Download | None:
         wanted = (user, file, target)
@@ -576,7 +592,7 @@ class Downloads:
         before = download.transfer
         download.transfer = before.confirm(done, now=self._clock.now())
         if download.transfer.pace is not before.pace:
-            self._keep(download)
+            self._keep(download, moved=True)
 
     def _become(self, download: Download, transfer: Transfer) -> None:
         download.transfer = transfer
@@ -606,7 +622,7 @@ class Downloads:
                 with suppress(asyncio.QueueFull):
                     other.answers.put_nowait(_Lost())
 
-    def _keep(self, download: Download) -> None:
+    def _keep(self, download: Download, *, moved: bool = False) -> None:
         self._ledger.put(
             PeerTransfer(
                 transfer=replace(download.transfer, pace=None, speed=download.transfer.snapshot.speed),
@@ -614,7 +630,8 @@ class Downloads:
                 retry_of=download.retry_of,
                 target=os.fspath(download.target),
                 ended_at=self._clock.now() if download.transfer.phase is Phase.ENDED else None,
-            )
+            ),
+            moved=moved,
         )
 
 

@@ -16,8 +16,8 @@ from typing import Final
 
 from haulier.core.errors import StorageError
 from haulier.core.retry import RetryPolicy
-from haulier.core.transfer import Direction, TransferId
-from haulier.ports import Clock, PeerTransfer, ShareIndex, TransferQueueStore
+from haulier.core.transfer import Direction
+from haulier.ports import Clock, ShareIndex, TransferQueueStore
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import MalformedMessage, Message
 from haulier.soulseek.connection import Connection, ConnectionLost
@@ -117,7 +117,6 @@ class Node:
     ) -> None:
         bounds = settings.bounds
         self.settings = settings
-        self._store = store
         self._clock = clock
         self._log = log
         self._tasks = Tasks(log)
@@ -210,8 +209,8 @@ class Node:
         if serving.done():
             await self.stop()
             serving.result()
-        self.uploads.start(await self.live(Direction.UPLOAD) if restore else ())
-        self.downloads.start(await self.live(Direction.DOWNLOAD) if restore else ())
+        self.uploads.start(await self.ledger.live(Direction.UPLOAD) if restore else ())
+        self.downloads.start(await self.ledger.live(Direction.DOWNLOAD) if restore else ())
         self._tasks(self._repeat(self._sweep, SWEEP_S))
         self._tasks(self._repeat(self.rescan, self.settings.rescan_s))
 
@@ -234,7 +233,7 @@ class Node:
 
     async def _sweep(self) -> None:
         self.uploads.sweep()
-        await self._store.forget(ended_before=self._clock.now() - RETENTION_S)
+        await self.ledger.forget(ended_before=self._clock.now() - RETENTION_S)
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         """Do something again and again; a disk or database that fails now may not the next time."""
@@ -249,20 +248,6 @@ class Node:
         """Look at the shares again, and tell the server."""
         await self.shares.scan()
         self.link.share(self.shares.folders, self.shares.files)
-
-    async def live(self, direction: Direction) -> Sequence[PeerTransfer]:
-        """Return the transfers that are kept and have not ended; raises StorageError."""
-        return await self._store.live(direction)
-
-    async def latest(self, limit: int) -> Sequence[PeerTransfer]:
-        """Return the transfers that began last, ended ones included; raises StorageError."""
-        await self.ledger.flush()
-        return await self._store.latest(limit)
-
-    async def kept(self, transfer: TransferId) -> PeerTransfer | None:
-        """Return a transfer as it is kept; raises StorageError."""
-        await self.ledger.flush()
-        return await self._store.find(transfer)
 
     # --- what the server says ------------------------------------------------------------------------
 

@@ -420,11 +420,11 @@ class Uploads:
             raise Denied(NOT_SHARED)
 
         def change(transfer: Transfer) -> None:
-            self._count(upload.transfer, transfer)
-            if transfer.done != upload.transfer.done or transfer.phase is not upload.transfer.phase:
+            before, upload.transfer = upload.transfer, transfer
+            self._count(before, transfer)
+            if transfer.done != before.done or transfer.phase is not before.phase:
                 upload.moved_at = self._clock.monotonic()
-            upload.transfer = transfer
-            self._keep(upload)
+            self._keep(upload, moved=transfer.phase is before.phase is Phase.IN_PROGRESS)
 
         offer = Offer(
             user=upload.user,
@@ -506,16 +506,18 @@ class Uploads:
         if upload.transfer.phase is not Phase.QUEUED:
             upload.transfer = upload.transfer.requeue()
 
-    def _keep(self, upload: Upload) -> None:
+    def _keep(self, upload: Upload, *, moved: bool = False) -> None:
         ended_at = self._clock.now() if upload.transfer.phase is Phase.ENDED else None
         self._ledger.put(
             PeerTransfer(
                 transfer=replace(upload.transfer, pace=None, speed=upload.transfer.snapshot.speed),
                 file=upload.asked,
                 address=upload.address,
+                trusted=upload.trusted,
                 target=upload.path,
                 ended_at=ended_at,
-            )
+            ),
+            moved=moved,
         )
 
     def _tell(self, upload: Upload, message: UploadDenied | UploadFailed) -> None:
@@ -603,4 +605,4 @@ def _request_of(upload: Upload) -> Request:
 def _restored(kept: PeerTransfer) -> Upload:
     waits = kept.transfer.phase is Phase.QUEUED
     transfer = kept.transfer if waits else replace(kept.transfer.requeue(), speed=None)
-    return Upload(transfer, kept.file, kept.target, kept.address, trusted=False)
+    return Upload(transfer, kept.file, kept.target, kept.address, kept.trusted)

@@ -22,9 +22,9 @@ def transfer_document(
     }
 
 
-def kept_document(kept: PeerTransfer) -> dict[str, Any]:
-    """Return a transfer as it is kept."""
-    return transfer_document(kept.transfer, kept.file, local=kept.target, retry_of=kept.retry_of)
+def kept_document(kept: PeerTransfer, *, place: int | None = None) -> dict[str, Any]:
+    """Return a transfer as it is kept, and its place in a queue where that is known."""
+    return transfer_document(kept.transfer, kept.file, local=kept.target, place=place, retry_of=kept.retry_of)
 
 
 def found_documents(found: Found) -> list[dict[str, Any]]:

@@ -98,6 +98,12 @@ class TransferQueueContract(ABC):
             ):
                 assert [it.transfer.id for it in await store.latest(9, query=query)] == found
 
+    async def test_whether_it_was_surely_the_peer_who_asked_is_kept(self) -> None:
+        async with self.store() as store:
+            sure = replace(kept("a", address="127.0.0.1"), trusted=True)
+            await store.save([sure, kept("b")])
+            assert await store.live(Direction.UPLOAD) == [sure, kept("b")]
+
     async def test_of_which_one_it_is_another_try_is_kept(self) -> None:
         async with self.store() as store:
             again = replace(kept("b"), retry_of=TransferId("a"))

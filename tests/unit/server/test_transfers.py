@@ -6,14 +6,16 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.core.caller import Scope
 from haulier.core.dispatch import Removed
+from haulier.core.news import News
 from haulier.core.transfer import Direction, Transfer, TransferId
 from haulier.core.transfer_document import peer_document
 from haulier.engine.send_watch import MAX_BEHIND
 from haulier.ports import JournalQuery, PeerTransfer
 from haulier.server.events import Message, merged
 from haulier.server.transfers import transfer_messages
-from tests.support.engine import beside
+from tests.support.engine import beside, until
 from tests.support.sending import settle
 from tests.support.service import MemoryService
 
@@ -55,6 +57,8 @@ class NodeOfTest:
     def __init__(self) -> None:
         self.store = MemoryTransferQueueStore()
         self.wishes: list[tuple[str, str]] = []
+        self.told = self.left = False
+        """Whether all was told to who follows, and who followed has gone."""
 
     async def latest(self, limit: int, *, query: JournalQuery, below: int | None) -> Sequence[PeerTransfer]:
         return await self.store.latest(limit, query=query, below=below)
@@ -65,6 +69,17 @@ class NodeOfTest:
     async def show(self, transfer: TransferId, *, wait_s: float) -> Mapping[str, Any] | None:
         kept = await self.store.find(transfer)
         return None if kept is None else peer_document(kept.transfer, kept.file)
+
+    async def events(self) -> AsyncGenerator[News[Mapping[str, Any]] | None, None]:
+        try:
+            yield None
+            for changed in (False, True):
+                document = peer_document(of_peer("peer", 1.0).transfer, "Music\\a", place=3)
+                yield News(document, changed=changed)
+            self.told = True
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.left = True
 
     async def act(self, transfer: TransferId, action: str) -> Mapping[str, Any] | None:
         self.wishes.append((transfer, action))
@@ -209,6 +224,41 @@ async def test_the_stream_of_events_tells_of_transfers_until_the_first_one_ends(
     assert "transfer.progress" in names
     ended = [message for message in found if message.name == "transfer.changed"][-1]
     assert json.loads(ended.data)["outcome"] == "succeeded"
+
+
+async def followed(service: MemoryService, headers: dict[str, str]) -> list[tuple[str, Any]]:
+    """Return what a stream has told of transfers when there is nothing more to tell."""
+    async with service.client(require_tokens=bool(headers)) as client, asyncio.timeout(30):
+        following = beside(client.get("/api/events", headers=headers))
+        await until(lambda: service.feed._readers)
+        await settle()
+        service.feed.stop()
+        answer = await following
+    assert answer.status_code == 200, answer.text
+    events = [
+        dict(line.split(": ", 1) for line in block.split("\n")) for block in answer.text.strip().split("\n\n")
+    ]
+    return [(it["event"], json.loads(it["data"])) for it in events if it["event"].startswith("transfer.")]
+
+
+async def test_the_stream_of_events_tells_of_the_nodes_transfers_as_of_the_own_ones() -> None:
+    node = NodeOfTest()
+    first, *others = await followed(MemoryService(node=node), {})
+    assert first == ("transfer.reset", {})
+    assert [name for name, _ in others] == ["transfer.progress", "transfer.changed"]
+    for _, transfer in others:
+        assert (transfer["id"], transfer["remote"], transfer["place"]) == ("peer", "bob", 3)
+    assert node.told
+    assert node.left
+
+
+async def test_who_is_no_operator_hears_nothing_of_the_nodes_transfers() -> None:
+    node = NodeOfTest()
+    service = MemoryService(node=node, opened=False)
+    made = await service.accounts.create_token("user:ann", scope=Scope.OWNER)
+    headers = {"Authorization": f"Bearer {made.secret.reveal()}"}
+    assert await followed(service, headers) == []
+    assert not node.told
 
 
 async def test_an_id_that_json_has_to_escape_arrives_as_it_is() -> None:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
 from haulier.core.errors import StorageUnavailable
-from haulier.core.transfer import Direction
+from haulier.core.news import News
+from haulier.core.transfer import Direction, Outcome, TransferId
 from haulier.ports import PeerTransfer
 from haulier.soulseek.ledger import Ledger
 from haulier.testing.transfer_queue_contract import kept
@@ -65,3 +67,72 @@ async def test_a_store_that_fails_loses_nothing() -> None:
     store.broken = False
     await ledger.flush()
     assert [it.address for it in await store.live(Direction.UPLOAD)] == ["newer", ""]
+
+
+async def test_who_follows_hears_of_what_is_written_and_only_of_that() -> None:
+    store = Store()
+    ledger = Ledger(store, lambda *_, **__: None)
+    with ledger.followers.following() as follower:
+        ledger.put(kept("a"))
+        ledger.put(kept("b"), moved=True)
+        store.broken = True
+        with pytest.raises(StorageUnavailable):
+            await ledger.flush()
+        assert follower.hear() == (False, [])
+        store.broken = False
+        await ledger.flush()
+        assert follower.hear() == (False, [News(kept("a"), changed=True), News(kept("b"), changed=False)])
+        ledger.put(kept("a"))
+        ledger.put(kept("a", address="newer"), moved=True)
+        await ledger.flush()
+        assert follower.hear() == (False, [News(kept("a", address="newer"), changed=True)])
+
+
+async def test_what_is_forgotten_is_missed() -> None:
+    store = Store()
+    ledger = Ledger(store, lambda *_, **__: None)
+    old = replace(kept("a"), transfer=kept("a").transfer.end(Outcome.SUCCEEDED, now=1.0), ended_at=1.0)
+    ledger.put(old)
+    await ledger.flush()
+    with ledger.followers.following() as follower:
+        await ledger.forget(ended_before=1.0)
+        assert follower.hear() == (False, [])
+        await ledger.forget(ended_before=2.0)
+        assert follower.hear() == (True, [])
+
+
+async def test_what_a_full_disk_does_not_take_is_read_all_the_same() -> None:
+    store = Store()
+    ledger = Ledger(store, lambda *_, **__: None)
+    for id_ in "abc":
+        ledger.put(kept(id_))
+    await ledger.flush()
+    store.broken = True
+    ledger.put(kept("b", address="newer"))
+    ledger.put(kept("d"))
+    with pytest.raises(StorageUnavailable):
+        await ledger.flush()
+    assert await ledger.latest(3) == [kept("d"), kept("c"), kept("b", address="newer")]
+    assert await ledger.find(TransferId("b")) == kept("b", address="newer")
+    assert await ledger.find(TransferId("a")) == kept("a")
+    ledger.take_back(TransferId("d"))
+    ledger.take_back(TransferId("d"))
+    assert await ledger.find(TransferId("d")) is None
+
+
+async def test_what_is_put_while_the_store_writes_is_written_after_it() -> None:
+    store = Store()
+    ledger = Ledger(store, lambda *_, **__: None)
+    ledger.put(kept("a"))
+    save = store.save
+
+    async def save_slowly(transfers: Sequence[PeerTransfer]) -> None:
+        ledger.put(kept("a", address="newer"))
+        await save(transfers)
+
+    store.save = save_slowly  # type: ignore[method-assign]
+    await ledger.flush()
+    store.save = save  # type: ignore[method-assign]
+    assert (await ledger.find(TransferId("a"))) == kept("a", address="newer")
+    await ledger.flush()
+    assert await store.live(Direction.UPLOAD) == [kept("a", address="newer")]

@@ -33,7 +33,7 @@ export interface Transfer {
 
 type Wish = "pause" | "resume" | "bump" | "cancel" | "retry";
 
-/** How often the list is read while it is seen: the stream of events tells nothing of a node's transfers. */
+/** How often the list is read while it is seen: others' places in a queue move without an event of their own. */
 const LOOK_MS = 3000;
 /** The largest page that the service gives; of those that ended so many are shown. */
 const PAGE = 200;

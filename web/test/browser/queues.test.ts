@@ -72,6 +72,21 @@ test("what a node beside the service sends is shown with its place, and what one
   expect(await offered("a.bin")).toEqual(["Cancel"]);
   await row("b.bin").getByText("place 1").waitFor();
   expect(await offered("b.bin")).toEqual(["To the front", "Cancel"]);
+  // From now on the list is never answered: what moves is moved by events.
+  const held: (() => Promise<void>)[] = [];
+  await page.route("**/api/transfers?*", (route) => void held.push(() => route.continue()));
+  const sent = await row("a.bin").locator(".numbers").textContent();
+  await expect.poll(() => row("a.bin").locator(".numbers").textContent()).not.toBe(sent);
+  const ids = await page
+    .locator(".transfers li")
+    .evaluateAll((all) =>
+      all.filter((it) => it.textContent.includes("a.bin")).map((it) => it.getAttribute("data-id") ?? ""),
+    );
+  await fetch(`${service.url}/api/transfers/${ids[0] ?? ""}/cancel`, { method: "POST" });
+  await row("a.bin").locator(".badge").getByText("cancelled").waitFor();
+  await row("b.bin").getByText("on its way").waitFor();
+  await page.unroute("**/api/transfers?*");
+  for (const answer of held) await answer();
   await row("b.bin").getByRole("button", { name: "Cancel" }).click();
   await row("b.bin").locator(".badge").getByText("cancelled").waitFor();
   expect(await findings(page)).toEqual([]);

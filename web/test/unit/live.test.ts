@@ -104,6 +104,8 @@ test("transfers are read anew each time a stream comes back, records only when i
   expect(gaps()).toEqual(["transfers"]);
   Source.all[0]?.tell("reset");
   expect(gaps()).toEqual(["records", "transfers"]);
+  Source.all[0]?.tell("transfer.reset");
+  expect(gaps()).toEqual(["transfers"]);
 });
 
 test("a stream on which nothing comes for a minute is given up for another one, and lists are read anew", async () => {
