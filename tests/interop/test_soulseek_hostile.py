@@ -3,8 +3,9 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,18 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(net, node, await Stranger.enter(net, node, stack), tmp_path)
 
 
-FLOOD = 5_000
-"""Requests over a real connection; the simulation has a hundred thousand."""
+FLOODS = pytest.mark.parametrize("flood", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+
+
+@asynccontextmanager
+async def flooded(folder: Path) -> AsyncIterator[Scene]:
+    """Give a node that reads its peers as fast as they write, lets a user have a hundred files waiting, and has patience."""
+    for name, size in (("small.bin", 1_000), ("song.bin", 1_000_000)):
+        make_file(folder / "Music" / name, size)
+    bounds = replace(SHORT, messages_per_s=1e9, queued_files_per_user=100, response_s=60 * DEADLINE_S)
+    async with network(folder) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", folder / "Music", rules=UploadRules(slots=1), bounds=bounds)
+        yield Scene(net, node, await Stranger.enter(net, node, stack), folder)
 
 
 class TestWhoeverIsOffered:
@@ -238,15 +249,28 @@ class TestFiles:
 
 
 class TestFloods:
-    async def test_many_requests_for_one_file_are_one_upload(self, scene: Scene) -> None:
-        stranger = scene.stranger
-        for _ in range(2_000):
-            await stranger.link.send(QueueUpload(VIRTUAL))
-        offer = await stranger.hear(TransferRequest)
-        assert isinstance(offer, TransferRequest)
-        assert len(scene.node.uploads.live) == 1
-        await stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
-        await eventually(lambda: scene.node.uploads.slots.held == 0, "the slot is free")
+    @FLOODS
+    async def test_many_requests_for_one_file_are_one_upload(self, tmp_path: Path, flood: int) -> None:
+        async with flooded(tmp_path) as scene:
+            stranger, node = scene.stranger, scene.node
+            offer = await stranger.offered("Music\\small.bin")
+
+            async def ask() -> None:
+                for _ in range(flood):
+                    await stranger.link.send(QueueUpload("Music\\song.bin"))
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask())
+                for _ in range(flood - 1):
+                    assert await stranger.hear(PlaceInQueue) == PlaceInQueue("Music\\song.bin", 1)
+                    assert len(node.uploads.live) <= 2
+            await stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
+            again = await stranger.hear(TransferRequest)
+            assert isinstance(again, TransferRequest)
+            assert (again.file, len(node.uploads.live)) == ("Music\\song.bin", 1)
+            await stranger.link.send(TransferResponse(again.token, allowed=False, reason="Cancelled"))
+            await eventually(lambda: node.uploads.slots.held == 0, "the slot is free")
+            await scene.healthy()
 
     async def test_requests_for_what_is_not_there_are_denied_one_by_one(self, scene: Scene) -> None:
         link = scene.stranger.link
@@ -272,32 +296,53 @@ class TestFloods:
                 assert denied == UploadDenied(f"Music\\{number:03}.bin", "Too many files")
             assert len(node.uploads.live) == 100
 
-    async def test_thousands_of_requests_for_different_files_are_answered_each(self, tmp_path: Path) -> None:
-        make_file(tmp_path / "Music" / "small.bin", 10)
-        async with network(tmp_path) as net, AsyncExitStack() as stack:
-            bounds = replace(SHORT, messages_per_s=1e9, queued_files_per_user=100, response_s=10 * DEADLINE_S)
-            node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1), bounds=bounds)
-            shared = [await node.shares.find("Music\\small.bin")]
+    @FLOODS
+    async def test_of_many_different_files_a_hundred_wait_and_each_other_is_denied(
+        self, tmp_path: Path, flood: int
+    ) -> None:
+        async with flooded(tmp_path) as scene:
+            stranger, node = scene.stranger, scene.node
+            shared = [await node.shares.find(f"Music\\{name}.bin") for name in ("small", "song")]
             shared += [
                 SharedFile(share="Music", path=f"Music\\{number}", local=f"{number}", size=10)
-                for number in range(FLOOD)
+                for number in range(flood)
             ]
             await node.shares._index.replace([file for file in shared if file is not None])
-            stranger = await Stranger.enter(net, node, stack)
+            offer = await stranger.offered("Music\\small.bin")  # which holds the slot
+            tasks = len(node._tasks)
 
-            await stranger.offered("Music\\small.bin")  # which holds the slot
-
-            async def flood() -> None:
-                for number in range(FLOOD):
+            async def ask() -> None:
+                for number in range(flood):
                     await stranger.link.send(QueueUpload(f"Music\\{number}"))
 
             async with asyncio.TaskGroup() as group:
-                group.create_task(flood())
-                for _ in range(FLOOD - 99):
+                group.create_task(ask())
+                for number in range(99, flood):
                     denied = await stranger.hear(UploadDenied)
-                    assert isinstance(denied, UploadDenied)
-                    assert denied.reason == "Too many files"
+                    assert denied == UploadDenied(f"Music\\{number}", "Too many files")
+                    assert len(node.ledger._unwritten) <= 100
+                    assert len(node._tasks) <= tasks + 2
             assert len(node.uploads.live) == 100
+            assert node.uploads.waiting == 99
+            await stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Cancelled"))
+            await eventually(lambda: not node.uploads.live, "those that are not there are denied, too")
+            assert node.uploads.slots.held == 0
+            await scene.healthy()
+
+    async def test_who_asks_and_asks_and_reads_no_answer_is_cut_off(self, tmp_path: Path) -> None:
+        async with flooded(tmp_path) as scene:
+            link = scene.stranger.link
+            hold(link)
+
+            async def ask() -> None:
+                for number in count():
+                    await link.send(QueueUpload(f"Music\\{number} {1_000 * 'x'}"))
+
+            with pytest.raises(ConnectionLost):
+                await asyncio.wait_for(ask(), DEADLINE_S)
+            await eventually(lambda: scene.node.peers.count == 0, "the connection is gone")
+            assert scene.node.uploads.live == []
+            await scene.healthy()
 
     async def test_a_thousand_connections_are_no_more_than_their_bound(self, tmp_path: Path) -> None:
         make_file(tmp_path / "Music" / "small.bin", 10)
