@@ -82,7 +82,7 @@ def _other_than_text(found: str, expected: str | None) -> FileMetadata:
 
 
 def _mismatch(found: str, expected: str | None) -> ContentProblem:
-    return ContentProblem(ContentFault.TYPE_MISMATCH, f"this is {found}, and its name says {expected}")
+    return ContentProblem(ContentFault.TYPE_MISMATCH, f"this is {found}, but its name says {expected}")
 
 
 def _read(text: Text, expected: str | None) -> FileMetadata:

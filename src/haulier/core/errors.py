@@ -11,7 +11,7 @@ HaulierError
 │   ├── UploadComplete          committed already
 │   ├── UploadBusy              somebody else is at it; try again
 │   ├── ChunkConflict · ChunkOutOfRange · ChunkTooLong · ChunkTooShort · ChunksMissing
-│   ├── OffsetMismatch · LengthExceeded · LengthInconsistent · FileEmpty · FileMissing · TypeNotAccepted
+│   ├── OffsetMismatch · LengthExceeded · LengthInconsistent · FileEmpty · FileMissing · TypeNotAccepted · NameNotAccepted
 │   ├── ContentInvalid          what a file holds is not what it should be
 │   ├── DigestMismatch · DigestMalformed
 │   ├── IdempotencyKeyReused
@@ -317,9 +317,12 @@ class LengthExceeded(RequestError):
     """More bytes than the upload, or the service, takes. Nothing past `limit` was stored."""
 
     limit: int
+    filename: str | None = None
+    """Which of several files it is."""
 
     def __str__(self) -> str:
-        return f"more bytes than the {self.limit} that are allowed"
+        found = "more bytes" if self.filename is None else f"{self.filename!r} has more bytes"
+        return f"{found} than the {self.limit} that are allowed"
 
 
 @dataclass(eq=False)
@@ -336,14 +339,21 @@ class LengthInconsistent(RequestError):
         )
 
 
+def _bytes(count: int) -> str:
+    return "byte" if count == 1 else "bytes"
+
+
 @dataclass(eq=False)
 class FileEmpty(RequestError):
-    """No bytes at all, where the capsule wants at least `least`."""
+    """No bytes at all, where the capsule, or the form that has `filename`, wants at least `least`."""
 
     least: int
+    filename: str | None = None
 
     def __str__(self) -> str:
-        return f"the file is empty; this capsule takes files from {self.least} bytes on"
+        if self.filename is not None:
+            return f"{self.filename!r} is empty; forms take files that have something in them"
+        return f"the file is empty; this capsule takes files from {self.least} {_bytes(self.least)} on"
 
 
 @dataclass(eq=False)
@@ -364,7 +374,8 @@ class ContentInvalid(RequestError):
     column: int | None = None
 
     def __str__(self) -> str:
-        place = "" if self.line is None else f" (line {self.line}, column {self.column})"
+        column = "" if self.column is None else f", column {self.column}"
+        place = "" if self.line is None else f" (line {self.line}{column})"
         return f"{self.filename}: {self.reason}{place}"
 
 
@@ -377,6 +388,20 @@ class TypeNotAccepted(RequestError):
 
     def __str__(self) -> str:
         return f"this capsule takes {', '.join(self.accepted)}, not {self.provided}"
+
+
+@dataclass(eq=False)
+class NameNotAccepted(RequestError):
+    """The form endpoint takes no files whose names end so. `accepted` are extensions with their dots."""
+
+    filename: str
+    accepted: tuple[str, ...]
+    provided: str
+    """The extension; empty for none."""
+
+    def __str__(self) -> str:
+        found = f"ends in {self.provided}" if self.provided else "has no extension"
+        return f"{self.filename!r} {found}; forms take files that end in {', '.join(self.accepted)}"
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from haulier.core.errors import TypeNotAccepted
+from haulier.core.errors import NameNotAccepted
 from haulier.core.session import MIB
 
 PROTOCOL: Final = "form"
@@ -32,10 +32,10 @@ class IngestionRules:
     extensions: tuple[str, ...] = EXTENSIONS
 
     def require_name(self, filename: str) -> None:
-        """Check a file's extension, whatever its case. Raises TypeNotAccepted."""
+        """Check a file's extension, whatever its case. Raises NameNotAccepted."""
         extension = PurePosixPath(filename).suffix.lower()
         if extension not in self.extensions:
-            raise TypeNotAccepted(self.extensions, extension or "no extension")
+            raise NameNotAccepted(filename, self.extensions, extension)
 
 
 def stored_name(blob_key: str) -> str:

@@ -7,8 +7,8 @@ Rule 3: whatever ends a form early gives all that it brought back at once. A for
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -16,7 +16,15 @@ import structlog
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller
-from haulier.core.errors import ContentInvalid, FileEmpty, FileMissing, HaulierError, QueueFull, UploadBusy
+from haulier.core.errors import (
+    ContentInvalid,
+    FieldProblem,
+    FileEmpty,
+    FileMissing,
+    HaulierError,
+    QueueFull,
+    UploadBusy,
+)
 from haulier.core.ingestion import PROTOCOL, IngestionRules
 from haulier.core.processing import FileMetadata, ProcessingFailure
 from haulier.core.record import Record, RecordId
@@ -30,6 +38,8 @@ from haulier.ports import Body, ByteSink, Clock, ContentChecker, Identifiers, Tr
 TTL_S: Final = 120.0
 """How long what a dead process had received of a form stays: a few of the janitor's rounds."""
 RENEW_S: Final = TTL_S / 4
+MAX_SHOWN: Final = 64
+"""Characters of a bad name that are said again: enough to know which file it is."""
 BATCH: Final = 200
 """Left-over files that one sweep frees; the next one goes on."""
 
@@ -92,7 +102,7 @@ class IngestionService:
             expected: bytes of the whole form, where that is known.
 
         Raises:
-            FileMissing · FileEmpty · InvalidRequest · LengthExceeded · TypeNotAccepted · ContentInvalid
+            FileMissing · FileEmpty · InvalidRequest · LengthExceeded · TypeNotAccepted · NameNotAccepted · ContentInvalid
             CapsuleNotFound · AccessDenied · QuotaExceeded · BodyCut · QueueFull · StorageError
         """
         await self._ports.work.read(lambda tx: self._ports.lanes.enter(tx, capsule, caller))
@@ -128,13 +138,13 @@ class IngestionService:
         return records
 
     async def _take(self, file: IncomingFile, begun: list[Upload], caller: Caller, capsule: str) -> _Taken:
-        require_valid(check_filename(file.filename))
+        require_valid(_named(file.filename, check_filename(file.filename)))
         self.rules.require_name(file.filename)
         upload = await self._begin(file.filename, caller, capsule)
         begun.append(upload)
         state = await self._uploads.append(upload.id, 0, file, caller=caller)
         if state.upload.offset == 0:
-            raise FileEmpty(1)
+            raise FileEmpty(1, file.filename)
         metadata = await self._check(state.upload, file)
         return _Taken(state.upload, metadata)
 
@@ -216,6 +226,12 @@ class IngestionService:
             lambda tx: tx.sessions.detached(PROTOCOL, before=before, limit=BATCH)
         )
         return sum([await self._free(upload) for upload in left])
+
+
+def _named(filename: str, problems: Iterable[FieldProblem]) -> Iterator[FieldProblem]:
+    """Say of which file of a form they are."""
+    shown = filename if len(filename) <= MAX_SHOWN else f"{filename[:MAX_SHOWN]}..."
+    return (replace(problem, reason=f"{shown!r} {problem.reason}") for problem in problems)
 
 
 async def _touch_all(begun: Sequence[Upload], now: float, tx: Transaction[UploadDetails]) -> None:

@@ -201,7 +201,7 @@ class FormFile:
                 break
             most = self._form.rules.max_bytes
             if received + len(piece) > most:
-                raise LengthExceeded(most)
+                raise LengthExceeded(most, self.filename)
             room = len(piece) if limit is None else limit - received
             await handed_over(deliver, piece[:room])
             if len(piece) > room:

@@ -52,6 +52,7 @@ from haulier.core.errors import (
     LengthExceeded,
     LengthInconsistent,
     LinkNotFound,
+    NameNotAccepted,
     NodeBusy,
     OffsetMismatch,
     PeerBlocked,
@@ -214,6 +215,12 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         status=415,
         title="The capsule does not take such files",
         fields=("accepted", "provided"),
+    ),
+    NameNotAccepted: Row(
+        slug="type-not-accepted",
+        status=415,
+        title="Forms do not take such files",
+        fields=("filename", "accepted", "provided"),
     ),
     DigestMismatch: Row(
         slug="digest-mismatch",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.core.errors import TypeNotAccepted
+from haulier.core.errors import NameNotAccepted
 from haulier.core.ingestion import EXTENSIONS, IngestionRules, stored_name
 
 
@@ -11,13 +11,12 @@ def test_known_extensions_are_taken_whatever_their_case(name: str) -> None:
     IngestionRules().require_name(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "found"), [("a.exe", ".exe"), ("json", "no extension"), (".json", "no extension")]
-)
+@pytest.mark.parametrize(("name", "found"), [("a.exe", ".exe"), ("json", ""), (".json", "")])
 def test_other_names_are_refused_by_what_they_end_in(name: str, found: str) -> None:
-    with pytest.raises(TypeNotAccepted) as caught:
+    with pytest.raises(NameNotAccepted) as caught:
         IngestionRules().require_name(name)
-    assert (caught.value.accepted, caught.value.provided) == (EXTENSIONS, found)
+    refusal = caught.value
+    assert (refusal.filename, refusal.accepted, refusal.provided) == (name, EXTENSIONS, found)
 
 
 def test_people_see_the_uuid_of_a_stored_file() -> None:
