@@ -102,8 +102,8 @@ async def read(database: SqlDatabase, query: HistoryQuery, *, rows_found: int | 
     taken = []
     for _ in range(PAGES):
         began = time.perf_counter()
-        rows = await database.read(lambda tx: tx.history.page(query))
-        items, left_out = present_all(rows[: query.limit])
+        page = await database.read(lambda tx: tx.history.page(query))
+        items, left_out = present_all(page.items)
         taken.append(time.perf_counter() - began)
         assert len(items) == (rows_found or query.limit)
         assert left_out == 0

@@ -20,7 +20,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller, Role
@@ -40,6 +40,26 @@ from haulier.core.visitor import Visitor
 
 D = TypeVar("D")
 T = TypeVar("T")
+Row_co = TypeVar("Row_co", covariant=True)
+
+Key = tuple[float, str]
+"""The place of a row in a list, newest first: (created_at, id)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[Row_co]):
+    """A page of a list."""
+
+    items: Sequence[Row_co]
+    """Fewer than were asked for at the end of the list; and where a search has looked through as many rows as one may."""
+    next: Key | None
+    """What the next page comes after; None: there is none."""
+
+    @classmethod
+    def cut(cls, rows: Sequence[T], limit: int, *, key: Callable[[T], Key]) -> "Page[T]":
+        """Return the first of these rows; more than `limit` of them say that there is a next page."""
+        items = rows[:limit]
+        return Page(items=items, next=key(items[-1]) if len(rows) > limit else None)
 
 
 class Clock(Protocol):
@@ -568,8 +588,8 @@ class RecordStore(Protocol):
         """If it is uploading: end it without an original."""
         ...
 
-    async def list(self, query: "RecordQuery") -> Sequence[Record]:
-        """Return a page, newest first, and one row more when there is a next page."""
+    async def list(self, query: "RecordQuery") -> Page[Record]:
+        """Return a page, newest first."""
         ...
 
     async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
@@ -632,8 +652,8 @@ class RecordQuery:
     """Whether to list the deleted ones, instead of the others."""
     visible_to: str | None = None
     """An owner: only what it may read, in capsules of its own, by grants, or as its own where its kind is admitted."""
-    after: tuple[float, str] | None = None
-    """Keyset: (created_at, id) of the last row of the page before."""
+    after: Key | None = None
+    """The `next` of the page before."""
     limit: int = 50
 
 
@@ -731,8 +751,8 @@ class HistoryQuery:
     since: float | None = None
     until: float | None = None
     """Before then."""
-    after: tuple[float, str] | None = None
-    """Keyset: (created_at, id) of the last row of the page before."""
+    after: Key | None = None
+    """The `next` of the page before."""
     skip: int = 0
     """Rows to leave out before the page; each costs a step, so callers bound it."""
     limit: int = 50
@@ -757,8 +777,8 @@ class DayCount:
 class HistoryStore(Protocol):
     """What one owner has uploaded, without the trash, newest first."""
 
-    async def page(self, query: HistoryQuery) -> Sequence[HistoryRow]:
-        """Return a page, and one row more when there is a next page."""
+    async def page(self, query: HistoryQuery) -> Page[HistoryRow]:
+        """Return a page."""
         ...
 
     async def one(self, owner: str, record_id: RecordId) -> HistoryRow | None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,10 @@ from alembic import command
 from sqlalchemy.dialects import sqlite
 
 from haulier.adapters.memory_rows import MemoryDatabase
-from haulier.adapters.sql import history
+from haulier.adapters.sql import searches
 from haulier.adapters.sql.database import open_database
 from haulier.adapters.sql.upgrade import alembic_config
+from haulier.adapters.sql.walks import Shape
 from haulier.core.record import Record, RecordStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import HistoryQuery
@@ -53,7 +55,7 @@ PARTS: Final = (
 @pytest.fixture(autouse=True)
 def short_sight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nearly everything be far."""
-    monkeypatch.setattr(history, "NEAR", 3)
+    monkeypatch.setattr(searches, "NEAR", 3)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -71,6 +73,11 @@ async def add(database: Database, row: Record) -> None:
     await add_record(database, row, original=f"blob of {row.id}" if row.id[-1] in "02468" else None)
 
 
+async def found(database: Database, query: HistoryQuery) -> list[str]:
+    page = await database.read(lambda tx: tx.history.page(query))
+    return [row["id"] for row in page.items]
+
+
 async def test_what_is_found_is_what_memory_finds(database: Database) -> None:
     draw = random.Random(20)
     memory: MemoryDatabase[UploadDetails] = MemoryDatabase()
@@ -85,7 +92,7 @@ async def test_what_is_found_is_what_memory_finds(database: Database) -> None:
         )
         await add(memory, row)
         await add(database, row)
-    found = 0
+    seen = 0
     for part in PARTS:
         for _ in range(12):
             after = (T0 + draw.randrange(20), f"r{draw.randrange(60):02}")
@@ -102,11 +109,12 @@ async def test_what_is_found_is_what_memory_finds(database: Database) -> None:
                     draw.sample([RecordStatus.COMPLETED, RecordStatus.UPLOADING], draw.randrange(3))
                 ),
             )
-            expected = [row["id"] for row in await memory.read(lambda tx, it=query: tx.history.page(it))]  # type: ignore[misc]  # of a lambda with defaults
-            rows = await database.read(lambda tx, it=query: tx.history.page(it))  # type: ignore[misc]  # the same
-            assert [row["id"] for row in rows] == expected, query
-            found += len(expected)
-    assert found > 200
+            expected = await memory.read(lambda tx, it=query: tx.history.page(it))  # type: ignore[misc]  # of a lambda with defaults
+            page = await database.read(lambda tx, it=query: tx.history.page(it))  # type: ignore[misc]  # the same
+            assert [row["id"] for row in page.items] == [row["id"] for row in expected.items], query
+            assert page.next == expected.next, query
+            seen += len(expected.items)
+    assert seen > 200
 
 
 async def test_what_was_erased_is_found_no_more_and_what_was_made_with_it_is(database: Database) -> None:
@@ -117,10 +125,9 @@ async def test_what_was_erased_is_found_no_more_and_what_was_made_with_it_is(dat
     for name in ("r0", "r2", "r3"):
         await database.write(lambda tx, it=name: tx.records.erase(it))  # type: ignore[misc]  # of a lambda with defaults
     query = HistoryQuery(owner="local", filename="name ")
-    rows = await database.read(lambda tx: tx.history.page(query))
-    assert [row["id"] for row in rows] == ["r5", "r4", "r1"]
+    assert await found(database, query) == ["r5", "r4", "r1"]
     query = HistoryQuery(owner="local", filename="name 1", limit=1)
-    assert [row["id"] for row in await database.read(lambda tx: tx.history.page(query))] == ["r1"]
+    assert await found(database, query) == ["r1"]
 
 
 async def test_names_from_before_they_were_noted_are_found(tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ async def test_names_from_before_they_were_noted_are_found(tmp_path: Path) -> No
         command.downgrade(alembic_config(connection), "0013")
     async with open_database(place) as database:
         query = HistoryQuery(owner="local", filename="name 0")
-        assert [row["id"] for row in await database.read(lambda tx: tx.history.page(query))] == ["r0"]
+        assert await found(database, query) == ["r0"]
 
 
 async def test_a_database_without_the_extension_compares_names_one_by_one() -> None:
@@ -149,7 +156,7 @@ async def test_a_database_without_the_extension_compares_names_one_by_one() -> N
                     database, record(f"r{number}", filename=f"name {number}.txt", begun_at=T0 + number)
                 )
             query = HistoryQuery(owner="local", filename="name 0")
-            assert [row["id"] for row in await database.read(lambda tx: tx.history.page(query))] == ["r0"]
+            assert await found(database, query) == ["r0"]
 
 
 async def test_the_full_text_table_gives_what_fits_in_order(tmp_path: Path) -> None:
@@ -157,7 +164,8 @@ async def test_the_full_text_table_gives_what_fits_in_order(tmp_path: Path) -> N
     place = tmp_path / "haulier.db"
     async with open_database(place):
         pass
-    statement = history.named_on_sqlite(frozenset(history._FILTERS), 2)
+    everything = frozenset({"owner", "filename", "path_from", "path_to", "since", "until", "after_id"})
+    statement = searches.named_on_sqlite(Shape(filters=everything, statuses=2))
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
     values = dict.fromkeys(compiled.params, 0) | {"grams": '"abc"'}
     with sa.create_engine(alchemy_url(place), poolclass=sa.NullPool).connect() as connection:
@@ -166,6 +174,35 @@ async def test_the_full_text_table_gives_what_fits_in_order(tmp_path: Path) -> N
     assert plan[0].startswith("SCAN record_names VIRTUAL TABLE INDEX")
     assert "ix_records_owner (owner=? AND created_at>? AND created_at<?)" in plan[1]
     assert not any("TEMP B-TREE" in line for line in plan)
+
+
+async def test_a_short_name_is_looked_for_in_so_many_rows_a_page(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page ends there, empty perhaps, and the next one goes on."""
+    monkeypatch.setattr(searches, "FAR", 5)
+    for number in range(12):
+        name = "zq.txt" if number in {2, 9} else "name.txt"
+        await add_record(database, record(f"r{number:02}", filename=name, begun_at=T0 + number))
+    query = HistoryQuery(owner="local", filename="ZQ", limit=2)
+    pages = []
+    while True:
+        page = await database.read(lambda tx, it=query: tx.history.page(it))  # type: ignore[misc]  # of a lambda with defaults
+        pages.append(([row["id"] for row in page.items], page.next))
+        if page.next is None:
+            break
+        query = replace(query, after=page.next)
+    assert pages == [(["r09"], (T0 + 7, "r07")), (["r02"], (T0 + 2, "r02")), ([], None)]
+
+
+async def test_no_page_follows_the_last_row_that_was_looked_at(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searches, "FAR", 5)
+    for number in range(5):
+        await add_record(database, record(f"r{number}", begun_at=T0 + number))
+    page = await database.read(lambda tx: tx.history.page(HistoryQuery(owner="local", filename="zq")))
+    assert (list(page.items), page.next) == ([], None)
 
 
 async def test_postgresql_has_an_index_of_names() -> None:

@@ -900,7 +900,7 @@ class TestCallers:
         for path in ("a/b", "a-b", "aB", "A/b", "ä/b", "a/\U0001f600"):
             await add_record(database, record(path, path=path), original=f"blob {path}")
         page = await database.read(lambda tx: tx.records.list(RecordQuery(path_prefix="a/")))
-        assert {row.path for row in page} == {"a/b", "a/\U0001f600"}
+        assert {row.path for row in page.items} == {"a/b", "a/\U0001f600"}
 
 
 class TestNotices:

@@ -22,13 +22,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import sqlite
 
-from haulier.adapters.sql import history, statements
+from haulier.adapters.sql import statements
 from haulier.adapters.sql.models import SCHEMA, metadata
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor
 from haulier.adapters.sql.sqlite.database import HASTY_STEPS, MAX_WAITING, SqliteDatabase
 from haulier.adapters.sql.sqlite.spare import SPARE_BYTES
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sql.upgrade import alembic_config
+from haulier.adapters.sql.walks import Shape, newest
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.core.record import RecordStatus
@@ -347,7 +348,7 @@ class TestPlans:
     async def test_a_page_comes_from_an_index_in_its_order(
         self, database: SqliteDatabase, path: Path, filters: set[str], statuses: int, index: str
     ) -> None:
-        plan = self.plan(path, statements.page_of_records(frozenset(filters), statuses, deleted=False))
+        plan = self.plan(path, newest(Shape(filters=frozenset(filters), statuses=statuses)))
         assert index in plan
         assert "TEMP B-TREE" not in plan
 
@@ -364,7 +365,9 @@ class TestPlans:
     async def test_a_history_comes_from_an_index_without_the_trash(
         self, database: SqliteDatabase, path: Path, filters: set[str], statuses: int, index: str
     ) -> None:
-        assert index in self.plan(path, history.page_of_history(frozenset(filters), statuses))
+        assert index in self.plan(
+            path, newest(Shape(filters=frozenset(filters | {"owner"}), statuses=statuses))
+        )
         with looking_into(path) as connection:
             (text,) = connection.execute(
                 "SELECT sql FROM sqlite_master WHERE name = ?", (index.split(maxsplit=1)[0],)
@@ -693,11 +696,15 @@ class TestReads:
             return real(executor, statement, parameters)
 
         monkeypatch.setattr(SqliteExecutor, "_run", run)
+
+        async def listed(tx: SqlTransaction) -> Collection[Any]:
+            return (await tx.records.list(RecordQuery())).items
+
         works: list[tuple[Callable[[SqlTransaction], Awaitable[Collection[Any]]], int, int]] = [
             (lambda tx: tx.sessions.marks(sessions), 3, 1),
             (lambda tx: tx.sessions.blob_keys(blobs), 0, 1),
             (lambda tx: tx.records.blob_keys(blobs), 3, 1),
-            (lambda tx: tx.records.list(RecordQuery()), 3, 2),
+            (listed, 3, 2),
             (lambda tx: tx.processing.left(after=None, limit=9), 3, 2),
             (lambda tx: tx.overview.live(after=None, limit=9), 3, 2),
         ]
@@ -748,8 +755,8 @@ class TestFullDisk:
             assert await database.write(
                 lambda tx: tx.sessions.accept_chunk(SessionId("a"), 0, chunk(accepted), now=T0)
             )
-            rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
-            assert list(rows) == []
+            page = await database.read(lambda tx: tx.records.list(RecordQuery()))
+            assert list(page.items) == []
 
     async def test_what_frees_room_is_written_on_a_full_disk(self, tmp_path: Path) -> None:
         with small_disk(tmp_path / "disk", size=16 * SPARE_BYTES) as disk:

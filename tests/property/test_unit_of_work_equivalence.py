@@ -499,13 +499,14 @@ class RecordsOfBoth(BothDatabases):
             since=st.none() | moments,
             until=st.none() | moments,
             kind=st.none() | kinds,
+            visible_to=st.none() | owners,
             deleted=st.booleans(),
             after=st.none() | st.tuples(moments, st.sampled_from(RECORDS)),
             limit=st.integers(1, 3),
         )
     )
     def filtered_list(self, query: RecordQuery) -> None:
-        self.see(lambda tx: tx.records.list(query))
+        self.see(lambda tx: shown(tx, query))
 
     @rule(name=st.sampled_from(["default", "small", "none"]), size=st.integers(0, 700))
     def reserve(self, name: str, size: int) -> None:
@@ -524,12 +525,18 @@ class RecordsOfBoth(BothDatabases):
         self.see(all_records)
 
 
+async def shown(tx: Any, query: RecordQuery) -> tuple[list[Any], Any]:
+    """Look at a page of records."""
+    page = await tx.records.list(query)
+    return list(page.items), page.next
+
+
 async def all_records(tx: Any) -> list[Any]:
     """Look at the records in every way there is."""
     return [
         [await tx.records.load(RecordId(name)) for name in RECORDS],
-        list(await tx.records.list(RecordQuery())),
-        list(await tx.records.list(RecordQuery(deleted=True))),
+        await shown(tx, RecordQuery()),
+        await shown(tx, RecordQuery(deleted=True)),
         list(await tx.records.deleted_before(T0 + 1000, limit=9)),
         await tx.records.blob_keys(BLOBS),
     ]
@@ -606,7 +613,7 @@ async def all_access(tx: Any) -> list[Any]:
         list(await tx.capsules.list()),
         [dict(await tx.capsules.grants(name)) for name in names],
         [await tx.capsules.standing(name, who) for name in names for who in PRINCIPALS],
-        [list(await tx.records.list(RecordQuery(visible_to=who, limit=50))) for who in PRINCIPALS],
+        [await shown(tx, RecordQuery(visible_to=who, limit=50)) for who in PRINCIPALS],
         list(await tx.tokens.list()),
         [await tx.tokens.find(name.encode()) for name in TOKENS],
         await tx.tokens.any(),

@@ -9,7 +9,7 @@ from typing import Final
 from haulier.adapters.memory_access import Pause
 from haulier.core.processing import FileMetadata
 from haulier.core.record import AssetKind, Record, RecordId, fold
-from haulier.ports import DayCount, HistoryQuery, HistoryRow
+from haulier.ports import DayCount, HistoryQuery, HistoryRow, Page
 
 DAY_S: Final = 86_400.0
 
@@ -24,12 +24,13 @@ class MemoryHistory:
         self._files = files
         self._pause = pause
 
-    async def page(self, query: HistoryQuery) -> Sequence[HistoryRow]:
-        """Return a page, and one row more when there is a next page."""
+    async def page(self, query: HistoryQuery) -> Page[HistoryRow]:
+        """Return a page."""
         await self._pause()
         found = [record for record in self._mine(query.owner) if _fits(record, query)]
         found.sort(key=lambda record: (record.created_at, record.id), reverse=True)
-        return [self._row(record) for record in found[query.skip : query.skip + query.limit + 1]]
+        page = Page.cut(found[query.skip :], query.limit, key=lambda record: (record.created_at, record.id))
+        return Page(items=[self._row(record) for record in page.items], next=page.next)
 
     async def one(self, owner: str, record_id: RecordId) -> HistoryRow | None:
         """Return one row of the owner's."""

@@ -36,7 +36,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import NEW, Chunk, Concat, Mode, Session, SessionId, SessionStatus
 from haulier.core.visitor import Visitor
-from haulier.ports import Delivery, KeyTaken, Mark, RecordQuery
+from haulier.ports import Delivery, KeyTaken, Mark, Page, RecordQuery
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -672,14 +672,14 @@ class MemoryRecordStore:
         record = await self._uploading(record_id)
         return record is not None and self._store(record.end(status, error=error, now=now))
 
-    async def list(self, query: RecordQuery) -> Sequence[Record]:
-        """Return a page, newest first, and one row more when there is a next page."""
+    async def list(self, query: RecordQuery) -> Page[Record]:
+        """Return a page, newest first."""
         await self._pause()
         found = [record for record in self._rows.records.values() if _matches(record, query)]
         if query.visible_to is not None:
             found = [record for record in found if self._rows.access.shows(record, query.visible_to)]
         found.sort(key=lambda record: (record.created_at, record.id), reverse=True)
-        return found[: query.limit + 1]
+        return Page.cut(found, query.limit, key=lambda record: (record.created_at, record.id))
 
     async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
         """Give records in that capsule from one owner to another."""

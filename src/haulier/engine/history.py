@@ -5,28 +5,20 @@ Rule 1: rows leave as they are stored; whoever shows them presents them one by o
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from haulier.core.caller import Caller
-from haulier.core.errors import AccessDenied, RecordNotFound
+from haulier.core.errors import AccessDenied, InvalidRequest, RecordNotFound
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
 from haulier.engine.records import RecordService
-from haulier.ports import Clock, DayCount, HistoryQuery, HistoryRow, Transaction, UnitOfWork
+from haulier.ports import Clock, DayCount, HistoryQuery, HistoryRow, Page, Transaction, UnitOfWork
 
 DAY_S: Final = 86_400.0
 EXPORT_PAGE: Final = 200
 """Rows that an export reads at a time: memory is flat, and no transaction is open while a client is slow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryPage:
-    """A page, newest first; `next` is the keyset of the following page."""
-
-    rows: Sequence[HistoryRow]
-    next: tuple[float, str] | None
 
 
 class HistoryService:
@@ -37,25 +29,28 @@ class HistoryService:
         self._records = records
         self._clock = clock
 
-    async def page(self, query: HistoryQuery, *, caller: Caller) -> HistoryPage:
+    async def page(self, query: HistoryQuery, *, caller: Caller) -> Page[HistoryRow]:
         """Return a page of the caller's own history, whoever the query names.
 
         Raises:
             AccessDenied: the credential is for one upload only.
+            InvalidRequest: to leave so many rows out, more would have to be looked through than one page may.
             StorageUnavailable
         """
         mine = replace(query, owner=_owner(caller))
-        rows = await self._work.read(lambda tx: tx.history.page(mine))
-        shown = rows[: query.limit]
-        more = len(rows) > query.limit
-        return HistoryPage(rows=shown, next=(shown[-1]["created_at"], shown[-1]["id"]) if more else None)
+        page = await self._work.read(lambda tx: tx.history.page(mine))
+        if query.skip and page.next is not None and len(page.items) < query.limit:
+            raise InvalidRequest.of(
+                "page", "is too far for a name that fits so rarely; follow `next` instead"
+            )
+        return page
 
     async def export(self, query: HistoryQuery, *, caller: Caller) -> AsyncIterator[Sequence[HistoryRow]]:
         """Yield all rows that the filters of `query` let through, a page at a time. Raises as `page`."""
         query = replace(query, limit=EXPORT_PAGE, skip=0)
         while True:
             page = await self.page(query, caller=caller)
-            yield page.rows
+            yield page.items
             if page.next is None:
                 return
             query = replace(query, after=page.next)

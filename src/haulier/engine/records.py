@@ -1,7 +1,7 @@
 """Records and their assets: listing, reading, deleting, and removing bytes for good."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -23,18 +23,10 @@ from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.erasing import Eraser
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
-from haulier.ports import AccessPolicy, ByteSink, Clock, RecordQuery, Transaction, UnitOfWork
+from haulier.ports import AccessPolicy, ByteSink, Clock, Page, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
 """Records whose bytes one round of the janitor removes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordPage:
-    """A page of records, newest first; `next` is the keyset of the following page."""
-
-    items: Sequence[Record]
-    next: tuple[float, str] | None
 
 
 class RecordService:
@@ -49,27 +41,24 @@ class RecordService:
         self._clock = clock
         self._eraser = Eraser(work, sink)
 
-    async def list(self, query: RecordQuery, *, caller: Caller) -> RecordPage:
-        """Return a page of what the caller may know of.
+    async def list(self, query: RecordQuery, *, caller: Caller) -> Page[Record]:
+        """Return a page of what the caller may know of, newest first.
 
         Raises:
             CapsuleNotFound · AccessDenied
         """
-        rows = await self._work.read(partial(self._list, query, caller))
-        items = rows[: query.limit]
-        more = len(rows) > query.limit
-        return RecordPage(items=items, next=(items[-1].created_at, items[-1].id) if more else None)
+        return await self._work.read(partial(self._list, query, caller))
 
-    async def _list(
-        self, query: RecordQuery, caller: Caller, tx: Transaction[UploadDetails]
-    ) -> Sequence[Record]:
+    async def _list(self, query: RecordQuery, caller: Caller, tx: Transaction[UploadDetails]) -> Page[Record]:
         if caller.upload is not None:
             raise AccessDenied("list records")
         capsule = query.capsule or caller.capsule
-        if capsule is not None:
-            require_known(await self._access.rights(tx, caller, capsule), capsule)
-        visible_to = None if caller.operator else caller.owner
-        return await tx.records.list(replace(query, capsule=capsule, visible_to=visible_to))
+        if capsule is None:
+            visible_to = None if caller.operator else caller.owner
+            return await tx.records.list(replace(query, visible_to=visible_to))
+        rights = require_known(await self._access.rights(tx, caller, capsule), capsule)
+        owner = query.owner if rights.reads_all else caller.owner
+        return await tx.records.list(replace(query, capsule=capsule, owner=owner))
 
     async def get(self, record_id: RecordId, *, caller: Caller) -> Record:
         """Return a record; one in the trash says so by `deleted_at`.

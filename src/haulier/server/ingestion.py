@@ -234,7 +234,7 @@ class IngestionRoutes:
             cursor=cursor,
         )
         found = await self._history.page(query, caller=caller_of(request))
-        items, left_out = present_all(found.rows)
+        items, left_out = present_all(found.items)
         return json_answer(
             HistoryOut(
                 items=list(items),

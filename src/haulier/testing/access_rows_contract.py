@@ -245,10 +245,10 @@ class GrantRowsContract:
             await add_record(database, record(f"{number:02}", capsule=capsule, owner=owner))
 
         async def seen(principal: str) -> list[str]:
-            rows = await database.read(
+            page = await database.read(
                 lambda tx: tx.records.list(RecordQuery(visible_to=principal, limit=50))
             )
-            return sorted(row.id for row in rows)
+            return sorted(row.id for row in page.items)
 
         assert await seen(ALICE) == ["00", "01", "02", "03", "04", "05", "06"]
         assert await seen(BOB) == ["04", "07", "09", "10", "11"]

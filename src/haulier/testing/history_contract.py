@@ -8,6 +8,7 @@ from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 from haulier.core.record import RecordId, RecordStatus
 from haulier.ports import DayCount, HistoryQuery, RecordQuery
 from haulier.testing.rows import (
+    MORE,
     T0,
     Database,
     add_finishing,
@@ -19,6 +20,7 @@ from haulier.testing.rows import (
 )
 
 ME: Final = "local"
+
 FILE: Final = FileMetadata(
     media_type="text/csv",
     encoding="utf-8",
@@ -32,9 +34,13 @@ DAY_S: Final = 86_400.0
 
 
 async def listed(database: Database, **query: Any) -> list[str]:
-    """Return the ids of a page, the row more included."""
+    """Return the ids of a page, and `MORE` where there is a next one, which begins behind its last row."""
     wanted = HistoryQuery(**{"owner": ME, **query})
-    return [row["id"] for row in await database.read(lambda tx: tx.history.page(wanted))]
+    page = await database.read(lambda tx: tx.history.page(wanted))
+    if page.next is None:
+        return [row["id"] for row in page.items]
+    assert page.next == (page.items[-1]["created_at"], page.items[-1]["id"])
+    return [*(row["id"] for row in page.items), MORE]
 
 
 async def add_committed(database: Database, name: str, **fields: Any) -> None:
@@ -85,7 +91,7 @@ class HistoryContract(DetachedContract):
         """With its original's key, and what it holds."""
         await add_record(database, record("r", metadata={"a": "b"}), original="key")
         await database.write(lambda tx: tx.records.describe(RecordId("r"), replace(FILE, errors=())))
-        (row,) = await database.read(lambda tx: tx.history.page(HistoryQuery(owner=ME)))
+        (row,) = (await database.read(lambda tx: tx.history.page(HistoryQuery(owner=ME)))).items
         file = dict(row["file"])
         assert (json.loads(file.pop("errors")), json.loads(row["metadata"])) == ([], {"a": "b"})
         assert file.pop("valid_json") is None
@@ -135,13 +141,13 @@ class HistoryContract(DetachedContract):
         for number in range(6):
             original = f"key {number}" if number % 2 else None
             await add_record(database, record(f"r{number}", begun_at=T0 + number // 2), original=original)
-        assert await listed(database, limit=2) == ["r5", "r4", "r3"]
-        assert await listed(database, limit=2, after=(T0 + 2, "r4")) == ["r3", "r2", "r1"]
+        assert await listed(database, limit=2) == ["r5", "r4", MORE]
+        assert await listed(database, limit=2, after=(T0 + 2, "r4")) == ["r3", "r2", MORE]
         assert await listed(database, limit=2, skip=4) == ["r1", "r0"]
         both = frozenset(statuses)
-        assert await listed(database, limit=2, statuses=both) == ["r5", "r4", "r3"]
-        assert await listed(database, limit=2, statuses=both, after=(T0 + 1, "r3")) == ["r2", "r1", "r0"]
-        assert await listed(database, limit=2, statuses=both, skip=3) == ["r2", "r1", "r0"]
+        assert await listed(database, limit=2, statuses=both) == ["r5", "r4", MORE]
+        assert await listed(database, limit=2, statuses=both, after=(T0 + 1, "r3")) == ["r2", "r1", MORE]
+        assert await listed(database, limit=2, statuses=both, skip=3) == ["r2", "r1", MORE]
         assert await listed(database, statuses=frozenset({statuses[0]})) == ["r5", "r3", "r1"]
         assert await listed(database, statuses=frozenset({RecordStatus.FAILED})) == []
 
@@ -170,7 +176,7 @@ class HistoryContract(DetachedContract):
         assert await see_record(database, "r\0") is None
         assert await see(database, "a\0") is None
         listed_by = RecordQuery(name="a\0", path_prefix="in\0")
-        assert not await database.read(lambda tx: tx.records.list(listed_by))
+        assert not (await database.read(lambda tx: tx.records.list(listed_by))).items
 
     async def test_days_are_those_of_utc(self, database: Database) -> None:
         """Counted by status, with their bytes; from `since` on, before `until`."""

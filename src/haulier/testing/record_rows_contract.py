@@ -10,15 +10,19 @@ from haulier.core.errors import RecordNotFound
 from haulier.core.finalisation import Finalised
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.ports import RecordQuery
-from haulier.testing.rows import SHA_256, T0, Database, add_record, asset, record, see_record
+from haulier.testing.rows import MORE, SHA_256, T0, Database, add_record, asset, record, see_record
 
 A = RecordId("a")
 NONE = RecordId("none")
 
 
 async def listed(database: Database, query: RecordQuery) -> list[str]:
-    """Return the ids of a page."""
-    return [row.id for row in await database.read(lambda tx: tx.records.list(query))]
+    """Return the ids of a page, and `MORE` where there is a next one, which begins behind its last row."""
+    page = await database.read(lambda tx: tx.records.list(query))
+    if page.next is None:
+        return [row.id for row in page.items]
+    assert page.next == (page.items[-1].created_at, page.items[-1].id)
+    return [*(row.id for row in page.items), MORE]
 
 
 class RecordLifeContract:
@@ -293,9 +297,9 @@ class RecordListContract:
         for name, begun_at in (("a", T0), ("c", T0 + 1), ("b", T0 + 1), ("d", T0 - 1)):
             await add_record(database, record(name, begun_at=begun_at))
         assert await listed(database, RecordQuery()) == ["c", "b", "a", "d"]
-        assert await listed(database, RecordQuery(limit=2)) == ["c", "b", "a"]
+        assert await listed(database, RecordQuery(limit=2)) == ["c", "b", MORE]
         assert await listed(database, RecordQuery(limit=2, after=(T0 + 1, "b"))) == ["a", "d"]
-        assert await listed(database, RecordQuery(limit=2, after=(T0 + 1, "c"))) == ["b", "a", "d"]
+        assert await listed(database, RecordQuery(limit=2, after=(T0 + 1, "c"))) == ["b", "a", MORE]
         assert await listed(database, RecordQuery(after=(T0 - 1, "d"))) == []
 
     async def test_pages_are_stable_while_rows_are_added(self, database: Database) -> None:
@@ -305,12 +309,11 @@ class RecordListContract:
         seen: list[str] = []
         query = RecordQuery(limit=3)
         while True:
-            rows = await database.read(lambda tx, query=query: tx.records.list(query))  # type: ignore[misc]  # of a lambda with defaults
-            page = rows[: query.limit]
-            seen += [row.id for row in page]
-            if len(rows) <= query.limit:
+            page = await database.read(lambda tx, query=query: tx.records.list(query))  # type: ignore[misc]  # of a lambda with defaults
+            seen += [row.id for row in page.items]
+            if page.next is None:
                 break
-            query = replace(query, after=(page[-1].created_at, page[-1].id))
+            query = replace(query, after=page.next)
             await add_record(database, record(f"new{len(seen)}", begun_at=T0 + 100 + len(seen)))
         assert seen == [f"r{number:02}" for number in reversed(range(20))]
 
@@ -318,8 +321,8 @@ class RecordListContract:
         """As loading them does."""
         await add_record(database, record("a"), original="one")
         await add_record(database, record("b"))
-        rows = await database.read(lambda tx: tx.records.list(RecordQuery()))
-        assert list(rows) == [await see_record(database, "b"), await see_record(database, "a")]
+        page = await database.read(lambda tx: tx.records.list(RecordQuery()))
+        assert list(page.items) == [await see_record(database, "b"), await see_record(database, "a")]
 
     async def test_owner_capsule_and_status_filter(self, database: Database) -> None:
         """All given ones must hold; any of several statuses will do."""

@@ -12,6 +12,8 @@ Upload = Session[UploadDetails]
 Database = UnitOfWork[UploadDetails]
 
 T0: Final = 1_700_000_000.125
+MORE: Final = "..."
+"""After the ids of a page that has a next one."""
 """When samples begin; not a whole second, so that rounding shows."""
 TTL_S: Final = 60.0
 SHA_256: Final = Digest(DigestName.SHA_256, bytes(range(32)))

@@ -123,7 +123,7 @@ class VisitorRowsContract:
         ):
             await add_record(database, record(name, capsule=where, owner=owner))
         found = await database.read(lambda tx: tx.records.list(RecordQuery(visible_to="visitor:v1")))
-        assert [it.id for it in found] == ["r1"]
+        assert [it.id for it in found.items] == ["r1"]
 
     async def test_who_signed_in_from_a_browser_is_noted(self, database: Database) -> None:
         """The last one; of nobody nothing is."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from haulier.adapters.memory_history import MemoryHistory
 from haulier.core.caller import LOCAL, Caller
 from haulier.core.errors import (
     AccessDenied,
@@ -16,10 +17,10 @@ from haulier.core.errors import (
     FileEmpty,
     FileMissing,
     InvalidRequest,
+    NameNotAccepted,
     QueueFull,
     RecordNotFound,
     StorageUnavailable,
-    TypeNotAccepted,
     UploadBusy,
     UploadComplete,
 )
@@ -29,7 +30,7 @@ from haulier.core.session import SessionId, SessionStatus
 from haulier.engine.history import EXPORT_PAGE
 from haulier.engine.ingestion import RENEW_S, TTL_S
 from haulier.engine.janitor import FORM_AGE_S, Janitor, JanitorLimits, People
-from haulier.ports import BodyEnd, Deliver, HistoryQuery
+from haulier.ports import BodyEnd, Deliver, HistoryQuery, HistoryRow, Page
 from haulier.testing import ManualClock
 from haulier.testing.rows import T0, add_record, record
 from tests.support.engine import beside
@@ -80,7 +81,7 @@ async def is_untouched(service: MemoryService) -> bool:
     page = await service.history.page(HistoryQuery(owner=""), caller=LOCAL)
     assert capsule is not None
     disk = service.sink.disk
-    return (capsule.used, capsule.reserved, dict(disk.parts), dict(disk.blobs), list(page.rows)) == (
+    return (capsule.used, capsule.reserved, dict(disk.parts), dict(disk.blobs), list(page.items)) == (
         0,
         0,
         {},
@@ -107,8 +108,8 @@ REFUSED: list[tuple[list[Given], type[Exception]]] = [
     ([Given(), Given(data=b"")], FileEmpty),
     ([Given(), Given("a/b.json")], InvalidRequest),
     ([Given(), Given("a\u202eb.json")], InvalidRequest),
-    ([Given(), Given("a.exe")], TypeNotAccepted),
-    ([Given(), Given("json")], TypeNotAccepted),
+    ([Given(), Given("a.exe")], NameNotAccepted),
+    ([Given(), Given("json")], NameNotAccepted),
     ([Given(), Given(data=b"[")], ContentInvalid),
     ([Given(), Given(error=BodyCut(1))], BodyCut),
     ([Given(), Given(error=RuntimeError("ours"))], RuntimeError),
@@ -122,6 +123,21 @@ async def test_whatever_ends_a_form_leaves_nothing(
     with pytest.raises(error):
         await ingest(service, *files)
     assert await is_untouched(service)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\u202eb.json", r"'a\u202eb.json' must not"),
+        ("n" * 300, f"'{'n' * 64}...' must be at most 255 bytes"),
+    ],
+)
+async def test_a_bad_name_is_told_with_its_file(service: MemoryService, name: str, shown: str) -> None:
+    """Of several files it would not be clear which one is meant."""
+    with pytest.raises(InvalidRequest) as caught:
+        await ingest(service, Given(), Given(name))
+    (problem,) = caught.value.errors
+    assert (problem.field, problem.reason[: len(shown)]) == ("filename", shown)
 
 
 async def test_content_that_is_wrong_is_told_with_its_place(service: MemoryService) -> None:
@@ -353,6 +369,21 @@ class TestHistory:
         pages = [[row["id"] for row in rows] async for rows in service.history.export(query, caller=LOCAL)]
         assert [len(page) for page in pages] == [EXPORT_PAGE, 1]
         assert (pages[0][0], pages[1]) == (f"r{EXPORT_PAGE:04}", ["r0000"])
+
+    async def test_a_page_by_its_number_is_refused_where_too_much_would_be_looked_through(
+        self, service: MemoryService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who follows `next` gets there; a later page by its number would have left out too few."""
+
+        async def page(_: object, query: HistoryQuery) -> Page[HistoryRow]:
+            return Page(items=[{"id": "r", "created_at": T0}][: query.limit], next=(T0 - 9, "q"))
+
+        monkeypatch.setattr(MemoryHistory, "page", page)
+        first = await service.history.page(HistoryQuery(owner="", limit=2), caller=LOCAL)
+        assert first.next == (T0 - 9, "q")
+        assert (await service.history.page(HistoryQuery(owner="", limit=1, skip=1), caller=LOCAL)).items
+        with pytest.raises(InvalidRequest, match="follow `next` instead"):
+            await service.history.page(HistoryQuery(owner="", limit=2, skip=2), caller=LOCAL)
 
     async def test_only_the_callers_own_is_shown_deleted_and_restored(self, service: MemoryService) -> None:
         key = RecordId("r")

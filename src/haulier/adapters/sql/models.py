@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0016"
+SCHEMA: Final = "0017"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -48,7 +48,7 @@ HAS_KEY: Final = "idempotency_key IS NOT NULL"
 KEY_COUNTS: Final = "status IN ('open', 'finishing', 'committed')"
 IS_THERE: Final = "deleted_at IS NULL"
 IS_DELETED: Final = "deleted_at IS NOT NULL"
-IS_UNPROCESSED: Final = "status IN ('uploaded', 'processing')"
+IS_UNPROCESSED: Final = f"status IN ('uploaded', 'processing') AND {IS_THERE}"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
@@ -280,19 +280,28 @@ records: Final = sa.Table(
     sa.CheckConstraint("size >= 0", name="size_counted"),
     sa.CheckConstraint("deleted_at IS NULL OR status <> 'uploading'", name="deleted_at_after_upload"),
 )
-for _column in ("capsule_id", "status"):
-    sa.Index(f"ix_records_{_column}", records.c[_column], records.c.created_at, records.c.id)
-# One owner's history, of any status and of one: a page would have to step over what is in the trash, however much.
-for _name, _columns in (("owner", ("owner",)), ("owner_status", ("owner", "status"))):
+_LISTS: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
+    ("created_at", (), IS_THERE),
+    ("capsule_id", ("capsule_id",), IS_THERE),
+    ("status", ("status",), IS_THERE),
+    ("owner", ("owner",), IS_THERE),
+    ("owner_status", ("owner", "status"), IS_THERE),
+    ("trash", (), IS_DELETED),
+    ("trash_capsule", ("capsule_id",), IS_DELETED),
+    ("trash_owner", ("owner",), IS_DELETED),
+)
+# What is in the trash is in indexes of its own: a page would have to step over it, or over all that is not, however much.
+for _name, _led_by, _condition in _LISTS:
     sa.Index(
         f"ix_records_{_name}",
-        *(records.c[column] for column in (*_columns, "created_at", "id")),
-        sqlite_where=sa.text(IS_THERE),
-        postgresql_where=sa.text(IS_THERE),
+        *(records.c[column] for column in (*_led_by, "created_at", "id")),
+        sqlite_where=sa.text(_condition),
+        postgresql_where=sa.text(_condition),
     )
+sa.Index(
+    "ix_records_path", records.c.path, sqlite_where=sa.text(IS_THERE), postgresql_where=sa.text(IS_THERE)
+)
 sa.Index("ix_records_belonging", records.c.owner, records.c.capsule_id)
-sa.Index("ix_records_created_at", records.c.created_at, records.c.id)
-sa.Index("ix_records_path", records.c.path)
 sa.Index(
     "ix_records_deleted_at",
     records.c.deleted_at,

@@ -13,7 +13,7 @@ from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordSt
 
 _bind = sa.bindparam
 _THIS: Final = records.c.id == _bind("id")
-_LEFT: Final = (sa.text(IS_UNPROCESSED), records.c.deleted_at.is_(None))
+_LEFT: Final = (sa.text(IS_UNPROCESSED),)
 _HELD: Final = (
     _THIS,
     records.c.status == sa.literal_column("'processing'"),

@@ -9,7 +9,6 @@ Rule 3: a condition on other rows than the one that is changed holds until the c
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -29,12 +28,9 @@ from haulier.adapters.sql.models import (
     chunks,
     concat_parts,
     file_metadata,
-    grants,
     records,
     uploads,
 )
-from haulier.core.caller import USER
-from haulier.core.visitor import VISITOR
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 """What an executor takes; with what it returns, if it does (`UpdateBase.returning`)."""
@@ -50,7 +46,8 @@ def _all_binds(table: sa.Table, *, without: Sequence[str] = ()) -> dict[str, sa.
     }
 
 
-def _capsule_id() -> sa.ScalarSelect[Any]:
+def capsule_id() -> sa.ScalarSelect[Any]:
+    """Return the id of the capsule with the name in the parameter `capsule`."""
     return sa.select(capsules.c.id).where(capsules.c.name == _bind("capsule")).scalar_subquery()
 
 
@@ -101,7 +98,7 @@ INSERT_SESSION: Final = InsertNew(uploads).from_select(
     [column.name for column in _BEGUN],
     sa.select(
         *(
-            (_capsule_id() if column.name == "capsule_id" else _bind(column.name, type_=column.type)).label(
+            (capsule_id() if column.name == "capsule_id" else _bind(column.name, type_=column.type)).label(
                 column.name
             )
             for column in _BEGUN
@@ -110,7 +107,7 @@ INSERT_SESSION: Final = InsertNew(uploads).from_select(
 )
 SESSION: Final = sa.select(*SESSION_COLUMNS).where(_THIS)
 SESSION_BY_KEY: Final = sa.select(*SESSION_COLUMNS).where(
-    uploads.c.capsule_id == _capsule_id(),
+    uploads.c.capsule_id == capsule_id(),
     uploads.c.owner == _bind("owner"),
     uploads.c.idempotency_key == _bind("key"),
     sa.text(HAS_KEY),
@@ -259,7 +256,7 @@ _taken: Final = uploads.alias("taken")
 ADOPT_SESSIONS: Final = (
     sa.update(uploads)
     .where(
-        uploads.c.capsule_id == _capsule_id(),
+        uploads.c.capsule_id == capsule_id(),
         uploads.c.owner == _bind("old_owner"),
         sa.not_(
             sa.exists(
@@ -349,7 +346,7 @@ UNFINISHED_SESSIONS: Final = LIVE_SESSIONS.where(
     )
 )
 COUNT_LIVE: Final = _live_of_owner
-COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == _capsule_id())
+COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == capsule_id())
 ERASE_SESSION: Final = sa.delete(uploads).where(_THIS).returning(*SESSION_COLUMNS)
 ERASE_UNUSED: Final = sa.delete(uploads).where(
     _THIS,
@@ -415,7 +412,7 @@ _HAS_ORIGINAL: Final = sa.exists(
     )
 )
 INSERT_RECORD: Final = sa.insert(records).values(
-    **_all_binds(records, without=["capsule_id"]), capsule_id=_capsule_id()
+    **_all_binds(records, without=["capsule_id"]), capsule_id=capsule_id()
 )
 RECORD: Final = sa.select(*RECORD_COLUMNS).where(_THIS_RECORD)
 LOCK_RECORD: Final = sa.select(records.c.id).where(_THIS_RECORD).with_for_update(key_share=True)
@@ -441,7 +438,7 @@ ADOPT_RECORDS: Final = (
     .where(
         records.c.id.in_(
             sa.select(records.c.id)
-            .where(records.c.owner == _bind("old_owner"), records.c.capsule_id == _capsule_id())
+            .where(records.c.owner == _bind("old_owner"), records.c.capsule_id == capsule_id())
             .limit(_bind("limit"))
         )
     )
@@ -483,59 +480,18 @@ ERASE_RECORD: Final = sa.delete(records).where(_THIS_RECORD)
 
 # Texts of policies are JSON without blanks. Inside another string of theirs the quotes have backslashes, so only
 # the key itself fits.
-_ADMITS_USERS: Final = capsules.c.policy.like(sa.literal_column("""'%"admits!_users":true%'"""), escape="!")
+ADMITS_USERS: Final = capsules.c.policy.like(sa.literal_column("""'%"admits!_users":true%'"""), escape="!")
 ADMITS_VISITORS: Final = capsules.c.policy.like(
     sa.literal_column("""'%"admits!_visitors":true%'"""), escape="!"
 )
-# What an owner may read (see core/access.py): all in capsules of its own or with a grant; its own where its kind
-# is admitted and it has none.
-_granted: Final = sa.exists(
-    sa.select(grants.c.role).where(
-        grants.c.capsule_id == capsules.c.id, grants.c.principal == _bind("visible_to")
-    )
-)
-_VISIBLE: Final = sa.or_(
-    records.c.capsule_id.in_(
-        sa.select(capsules.c.id).where(sa.or_(capsules.c.owner == _bind("visible_to"), _granted))
-    ),
-    *(
-        sa.and_(
-            records.c.owner == _bind("visible_to"),
-            records.c.owner.like(sa.literal_column(f"'{kind}%'")),
-            records.c.capsule_id.in_(sa.select(capsules.c.id).where(admitted, sa.not_(_granted))),
-        )
-        for kind, admitted in ((USER, _ADMITS_USERS), (VISITOR, ADMITS_VISITORS))
-    ),
-)
-
-_FILTERS: Final[dict[str, sa.ColumnElement[bool]]] = {
-    "owner": records.c.owner == _bind("owner"),
-    "capsule": records.c.capsule_id == _capsule_id(),
-    "name": records.c.folded_filename.like(_bind("name"), escape="!"),
-    "path_from": records.c.path >= _bind("path_from"),
-    "path_to": records.c.path < _bind("path_to"),
-    "since": records.c.created_at >= _bind("since"),
-    "until": records.c.created_at < _bind("until"),
-    "visible_to": _VISIBLE,
-    "kind": sa.exists(
-        sa.select(assets.c.kind).where(assets.c.record_id == records.c.id, assets.c.kind == _bind("kind"))
-    ),
-    "after_id": sa.tuple_(records.c.created_at, records.c.id)
-    < sa.tuple_(_bind("after_at"), _bind("after_id")),
-}
 
 
-@cache
-def page_of_records(filters: frozenset[str], statuses: int, *, deleted: bool) -> sa.Select[Any]:
-    """Return the list statement with these filters and that many statuses; there are few such shapes."""
-    conditions = [_FILTERS[name] for name in sorted(filters & _FILTERS.keys())]
-    if statuses:
-        conditions.append(records.c.status.in_([_bind(f"status_{number}") for number in range(statuses)]))
+def show_records(chosen: sa.Subquery) -> sa.Select[Any]:
+    """Return the records whose keys were chosen, newest first."""
     return (
         sa.select(*RECORD_COLUMNS)
-        .where(sa.text(IS_DELETED) if deleted else records.c.deleted_at.is_(None), *conditions)
-        .order_by(records.c.created_at.desc(), records.c.id.desc())
-        .limit(_bind("limit"))
+        .select_from(chosen.join(records, records.c.id == chosen.c.id))
+        .order_by(chosen.c.created_at.desc(), chosen.c.id.desc())
     )
 
 

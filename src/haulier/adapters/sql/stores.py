@@ -14,12 +14,12 @@ from haulier.adapters.sql.finalisations import SqlFinalisationStore
 from haulier.adapters.sql.history import SqlHistory
 from haulier.adapters.sql.many import received_at_once, received_by, records_of
 from haulier.adapters.sql.overview import SqlOverview
+from haulier.adapters.sql.pages import Asked, read_page
 from haulier.adapters.sql.processing_store import SqlProcessingStore
 from haulier.adapters.sql.rows import (
     Row,
     asset_of,
     asset_parameters,
-    containing,
     details_parameters,
     file_of,
     file_parameters,
@@ -28,7 +28,6 @@ from haulier.adapters.sql.rows import (
     record_parameters,
     session_of,
     session_parameters,
-    successor,
     whole,
 )
 from haulier.adapters.sql.storage_mark import SqlStorageMark
@@ -41,7 +40,7 @@ from haulier.core.record import Asset, Record, RecordId, RecordStatus
 from haulier.core.session import NEW, Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
 from haulier.core.upload import UploadDetails
-from haulier.ports import KeyTaken, Mark, RecordQuery
+from haulier.ports import KeyTaken, Mark, Page, RecordQuery
 
 Upload = Session[UploadDetails]
 
@@ -384,13 +383,19 @@ class SqlRecordStore:
         values = {"id": record_id, "status": status.value, "error": error, "now": now}
         return await self._sql.count(sql.END_RECORD, values) == 1
 
-    async def list(self, query: RecordQuery) -> Sequence[Record]:
-        """Return a page, newest first, and one row more when there is a next page."""
-        filters = _filters(query)
-        statuses = {f"status_{number}": status.value for number, status in enumerate(query.statuses)}
-        statement = sql.page_of_records(frozenset(filters), len(statuses), deleted=query.deleted)
-        rows = await self._sql.rows(statement, {**filters, **statuses, "limit": query.limit + 1})
-        return await records_of(self._sql, rows)
+    async def list(self, query: RecordQuery) -> Page[Record]:
+        """Return a page, newest first."""
+        asked = Asked.by(
+            self._sql,
+            query,
+            name=query.name,
+            owner=query.owner,
+            capsule=query.capsule,
+            kind=query.kind,
+            visible_to=query.visible_to,
+        )
+        page = await read_page(self._sql, asked, sql.show_records)
+        return Page(items=await records_of(self._sql, page.items), next=page.next)
 
     async def adopt(self, capsule: str, owner: str, by: str, *, limit: int) -> Sequence[RecordId]:
         """Give records in that capsule from one owner to another."""
@@ -442,21 +447,3 @@ class SqlRecordStore:
 
 async def _named(executor: Executor, statement: sql.Statement, keys: Collection[str]) -> set[str]:
     return {row["blob_key"] for row in await executor.rows(statement, {"blob_keys": array(keys)})}
-
-
-def _filters(query: RecordQuery) -> Mapping[str, Any]:
-    """Return the parameters of all filters that are set, but statuses, by their names in the statements."""
-    filters: dict[str, Any] = {
-        "owner": query.owner,
-        "capsule": query.capsule,
-        "name": None if query.name is None else containing(query.name),
-        "path_from": query.path_prefix or None,
-        "path_to": successor(query.path_prefix or ""),
-        "since": query.since,
-        "until": query.until,
-        "kind": query.kind,
-        "visible_to": query.visible_to,
-    }
-    if query.after is not None:
-        filters["after_at"], filters["after_id"] = query.after
-    return {name: value for name, value in filters.items() if value is not None}
