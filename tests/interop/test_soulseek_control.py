@@ -12,12 +12,14 @@ import httpx2
 import pytest
 
 from haulier.adapters.node_beside import NodeOfDirectory
+from haulier.cli.soulseek_node import running
 from haulier.core.errors import StorageUnavailable
 from haulier.core.news import News
 from haulier.ports import PeerTransfer
 from haulier.sharing import ControlSettings, controlled
 from haulier.soulseek import control
 from haulier.soulseek.node import Node
+from tests.support.processes import free_port
 from tests.support.soulseek import (
     DEADLINE_S,
     Network,
@@ -97,6 +99,11 @@ class FullDisk:
         self._full = False
 
 
+def wanting(size: str) -> bytes:
+    """Return what asks for a download of a file that has such a size."""
+    return b'{"user":"alice","file":"a","target":"/a","size":' + size.encode() + b"}"
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("method", "path", "body", "status", "slug"),
@@ -110,6 +117,17 @@ class TestRefusals:
             ("POST", "/downloads", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 422, "invalid-request"),
             ("POST", "/downloads", b"[]", 422, "invalid-request"),
             ("POST", "/downloads", b"\xff", 422, "invalid-request"),
+            (
+                "POST",
+                "/downloads",
+                b'{"user":"alice","file":"a","target":"/a\\ud800"}',
+                422,
+                "invalid-request",
+            ),
+            ("POST", "/downloads", wanting(str(2**63)), 422, "invalid-request"),
+            ("POST", "/downloads", wanting("-1"), 422, "invalid-request"),
+            ("POST", "/downloads", wanting('"5"'), 422, "invalid-request"),
+            ("POST", "/downloads", wanting("true"), 422, "invalid-request"),
             ("POST", "/downloads", b" " * (64 * 1024 + 1), 422, "invalid-request"),
             ("GET", "/transfers/none?wait=soon", b"", 404, "transfer-not-found"),
             ("GET", "/search?words=a&wait=inf", b"", 422, "invalid-request"),
@@ -254,7 +272,8 @@ class TestEvents:
             search = asyncio.get_running_loop().create_task(_read(bob, "/search?words=nothing&wait=300"))
             wait = asyncio.get_running_loop().create_task(_read(bob, f"/transfers/{begun['id']}?wait=60"))
             await eventually(
-                lambda: bool(scene.bob.ledger.followers and scene.bob._searches), "both are under way"
+                lambda: bool(scene.bob.ledger.followers and scene.bob.inquiries.searches),
+                "both are under way",
             )
             async with asyncio.timeout(DEADLINE_S):
                 await stack.aclose()
@@ -346,3 +365,14 @@ class TestAServiceBeside:
 
 def _ended(heard: list[News[Any] | None]) -> bool:
     return any(news is not None and news.value["outcome"] is not None for news in heard)
+
+
+async def test_no_proxy_is_told_the_token(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with scene.controlled(scene.bob):
+        node = running(scene.directory(scene.bob), None, None)
+        assert node is not None
+        assert (await node.get("/status"))["user"] == "bob"
+        assert [line async for line in node.lines("/search", {"words": "nothing", "wait": "0"})] == []

@@ -370,7 +370,7 @@ async def test_a_peer_that_sends_a_trickle_does_not_keep_its_slot(tmp_path: Path
 async def test_a_question_that_perhaps_nobody_has_read_is_put_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("haulier.soulseek.download.ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr("haulier.soulseek.fetching.ASK_AGAIN_S", 0.05)
     download = await scene.fetch()
     await scene.asked()
     scene.stranger.link.abort()

@@ -381,10 +381,10 @@ class TestFrames:
     async def test_a_bomb_among_the_answers_to_a_search_is_passed_over(self, scene: Scene) -> None:
         head = bytes.fromhex("03000000 626f62")
         async with asyncio.timeout(DEADLINE_S):
-            answers = scene.node.search("words", wait_s=1.0)
+            answers = scene.node.inquiries.search("words", wait_s=1.0)
             first = asyncio.get_running_loop().create_task(_next_or_none(answers))
-            await eventually(lambda: bool(scene.node._searches), "the search runs")
-            [token] = scene.node._searches
+            await eventually(lambda: bool(scene.node.inquiries.searches), "the search runs")
+            [token] = scene.node.inquiries.searches
             bomb = zlib.compress(
                 head + token.to_bytes(4, "little") + (2**24).to_bytes(4, "little") + bytes(2**27), 9
             )

@@ -104,7 +104,7 @@ async def test_either_side_may_be_behind_a_firewall(music: Path, tmp_path: Path,
 async def test_names_that_are_no_text_can_be_fetched(net: Network, music: Path, tmp_path: Path) -> None:
     make_file(music / os.fsdecode(b"f\xfcr \\ 100%.bin"), 1000)
     alice, bob = await net.node("alice", music), await net.node("bob")
-    [folder] = [it async for it, _ in await bob.browse("alice") if it.path == "Music"]
+    [folder] = [it async for it, _ in await bob.inquiries.browse("alice") if it.path == "Music"]
     assert [it.name for it in folder.files] == ["f%FCr %5C 100%25.bin"]
     assert await fetched(bob, tmp_path / "got", "Music\\f%FCr %5C 100%25.bin") == "Completed, Succeeded"
     assert alice.shares.files == 2
@@ -322,22 +322,24 @@ async def test_browsing_searching_and_folders(net: Network, music: Path) -> None
     make_file(music / "Other" / "deep" / "tune.bin", 10)
     await net.node("alice", music)
     bob = await net.node("bob")
-    assert [(it.path, [entry.name for entry in it.files]) async for it, _ in await bob.browse("alice")] == [
+    assert [
+        (it.path, [entry.name for entry in it.files]) async for it, _ in await bob.inquiries.browse("alice")
+    ] == [
         ("Music\\Band", ["song.bin"]),
         ("Music\\Other\\deep", ["tune.bin"]),
     ]
-    found = [it async for it in bob.search("tune -song", wait_s=0.5)]
+    found = [it async for it in bob.inquiries.search("tune -song", wait_s=0.5)]
     assert [(it.user, [entry.name for entry in it.files]) for it in found] == [
         ("alice", ["Music\\Other\\deep\\tune.bin"])
     ]
-    assert [it async for it in bob.search("tune -deep", wait_s=0.2, user="alice")] == []
+    assert [it async for it in bob.inquiries.search("tune -deep", wait_s=0.2, user="alice")] == []
 
 
 async def test_excluded_phrases_hide_files(music: Path, tmp_path: Path) -> None:
     async with network(tmp_path, phrases=("Band\\So",)) as net:
         await net.node("alice", music)
         bob = await net.node("bob")
-        assert [it async for it in bob.search("song", wait_s=0.3)] == []
+        assert [it async for it in bob.inquiries.search("song", wait_s=0.3)] == []
 
 
 async def test_a_link_to_itself_hides_nothing_else(net: Network, music: Path) -> None:
@@ -396,7 +398,7 @@ async def test_a_server_that_is_not_there_is_tried_as_often_as_is_said(net: Netw
 
 async def test_a_connection_for_the_answer_to_a_search_is_not_kept(net: Network, music: Path) -> None:
     alice, bob = await net.node("alice", music), await net.node("bob")
-    assert [it.user async for it in bob.search("song", wait_s=0.5)] == ["alice"]
+    assert [it.user async for it in bob.inquiries.search("song", wait_s=0.5)] == ["alice"]
     await eventually(lambda: alice.peers.count == bob.peers.count == 0, "it is closed, long before it idles")
 
 
@@ -419,7 +421,7 @@ async def test_waiting_for_our_own_bound_is_not_the_peers_slowness(
 async def test_a_user_who_is_not_there_is_offline(net: Network) -> None:
     bob = await net.node("bob")
     with pytest.raises(PeerOffline):
-        await bob.browse("nobody")
+        await bob.inquiries.browse("nobody")
 
 
 @pytest.mark.parametrize("name", ["n" * 257, "\ud800"])
@@ -428,11 +430,11 @@ async def test_what_cannot_be_said_is_not_asked_for(net: Network, tmp_path: Path
     with pytest.raises(InvalidRequest):
         await bob.downloads.fetch(name, VIRTUAL, tmp_path / "got")
     with pytest.raises(InvalidRequest):
-        await bob.browse(name)
+        await bob.inquiries.browse(name)
     with pytest.raises(InvalidRequest):
-        bob.search("words", wait_s=1.0, user=name)
+        bob.inquiries.search("words", wait_s=1.0, user=name)
     with pytest.raises(InvalidRequest):
-        bob.search("\ud800", wait_s=1.0)
+        bob.inquiries.search("\ud800", wait_s=1.0)
     assert bob.downloads.live == []
 
 
@@ -441,7 +443,7 @@ async def test_nobody_is_searched_for_while_the_link_is_down(net: Network) -> No
     await net.server.stop()
     await eventually(lambda: not bob.link.up.is_set(), "the link is lost")
     with pytest.raises(LinkDown):
-        bob.search("words", wait_s=1.0)
+        bob.inquiries.search("words", wait_s=1.0)
 
 
 async def test_a_list_is_unpacked_some_files_at_a_time(net: Network, music: Path) -> None:
@@ -451,7 +453,7 @@ async def test_a_list_is_unpacked_some_files_at_a_time(net: Network, music: Path
         for number in range(5_000)
     ]
     await alice.shares._index.replace(files)
-    folders = [(it.path, len(it.files)) async for it, _ in await bob.browse("alice")]
+    folders = [(it.path, len(it.files)) async for it, _ in await bob.inquiries.browse("alice")]
     assert folders == [(f"Music\\{number:02}", 100) for number in range(50)]
 
 

@@ -144,7 +144,7 @@ class TestMessageConnections:
         await eventually(lambda: alice.peers.count == 2, "both are there")
         newer.abort()
         await eventually(lambda: alice.peers.count == 1, "one is gone")
-        [link] = alice.peers._links["bob"].values()
+        [link] = [it for it in alice.peers._links if it.user == "bob"]
         assert link.closing is not None
         assert link.closing.cancelled()
         await older.send(GetUserInfo())
@@ -324,7 +324,7 @@ class TestAddressesThatManyShare:
     async def test_one_that_rests_makes_room_for_the_next(
         self, net: Network, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("haulier.soulseek.peers.RESTS_AFTER_S", 0.0)
+        monkeypatch.setattr("haulier.soulseek.peer_links.RESTS_AFTER_S", 0.0)
         alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=2))
         links = []
         for name in ("ann", "bob", "cid"):
@@ -360,8 +360,8 @@ class TestTrust:
     async def test_a_link_to_the_server_that_is_down_says_nothing_about_a_peer(self, net: Network) -> None:
         alice, bob = await net.node("alice"), await net.node("bob")
         await bob.peers.reach("alice")
-        await eventually(lambda: bool(alice.peers._links), "it is there")
-        [link] = alice.peers._links["bob"].values()
+        await eventually(lambda: bool(list(alice.peers._links)), "it is there")
+        [link] = [it for it in alice.peers._links if it.user == "bob"]
         link.solicited = False
         alice.link.up.clear()
         assert not await alice.peers.is_trusted(link)

@@ -18,10 +18,13 @@ from haulier.engine.slots import Lease
 from haulier.ports import SharedFile
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.offer import Offer, Offers, Unreached
+from haulier.soulseek.peer_links import PeerLink
 from haulier.soulseek.peer_messages import QueueUpload
-from haulier.soulseek.peers import PeerLink
+from haulier.soulseek.shares import Shares
+from haulier.soulseek.surroundings import Surroundings
 from haulier.soulseek.tasks import Tasks
-from haulier.soulseek.upload import UploadRules, Uploads
+from haulier.soulseek.upload import UploadRules
+from haulier.soulseek.uploads import Uploads
 from tests.simulation.loop import SimLoop, new_loop
 
 SCHEDULES: Final = range(4)
@@ -50,20 +53,18 @@ class Scene:
         clock = SimpleNamespace(now=loop.time, monotonic=loop.time, sleep=asyncio.sleep)
         up = SimpleNamespace(is_set=lambda: True)
         link = SimpleNamespace(watch=nothing, unwatch=nothing, tell=nothing, privileged=privileged, up=up)
-        parts: dict[str, Any] = {
+        around: dict[str, Any] = {
             "peers": SimpleNamespace(is_trusted=self._trusted, ask=self._hear),
             "link": link,
-            "shares": SimpleNamespace(find=self._find),
-            "offers": cast("Offers", SimpleNamespace(make=self._make)),
             "ledger": SimpleNamespace(put=nothing),
+            "clock": clock,
         }
+        self.now = loop.time
         self.uploads = Uploads(
-            **parts,
-            bounds=Bounds(retry_base_s=5.0),
-            clock=clock,
-            spawn=tasks,
+            Surroundings(**around, bounds=Bounds(retry_base_s=5.0), spawn=tasks, log=nothing),
+            shares=cast("Shares", SimpleNamespace(find=self._find)),
+            offers=cast("Offers", SimpleNamespace(make=self._make)),
             rules=UploadRules(),
-            log=nothing,
         )
         self.tasks = tasks
         self._grant = self.uploads._slots.acquire_nowait
@@ -90,9 +91,9 @@ class Scene:
             await asyncio.sleep(2.0)
             raise Unreached("nobody answers")
         offer.become(offer.transfer.initialize())
-        offer.become(offer.transfer.begin(0, now=self.uploads._clock.now()))
+        offer.become(offer.transfer.begin(0, now=self.now()))
         await asyncio.sleep(offer.file.size / RATE)
-        offer.become(offer.transfer.confirm(offer.file.size, now=self.uploads._clock.now()))
+        offer.become(offer.transfer.confirm(offer.file.size, now=self.now()))
         return True
 
     async def ask(self, user: str) -> None:

@@ -17,6 +17,7 @@ from haulier.soulseek.connection import ConnectionLost
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.messages import SendUploadSpeed, UserStatus
 from haulier.soulseek.offer import BadOffset, Denied, NotNow, Offer, Offers, Settled, Unreached
+from haulier.soulseek.peer_links import PeerLink
 from haulier.soulseek.peer_messages import (
     QueueUpload,
     TransferRequest,
@@ -24,11 +25,13 @@ from haulier.soulseek.peer_messages import (
     UploadDenied,
     UploadFailed,
 )
-from haulier.soulseek.peers import PeerLink
 from haulier.soulseek.server_link import LinkDown, PeerOffline
+from haulier.soulseek.shares import Shares
 from haulier.soulseek.streaming import TooSlow
+from haulier.soulseek.surroundings import Surroundings
 from haulier.soulseek.tasks import Tasks
-from haulier.soulseek.upload import Upload, UploadRules, Uploads
+from haulier.soulseek.upload import Upload, UploadRules
+from haulier.soulseek.uploads import Uploads
 from tests.simulation.loop import SimLoop, new_loop
 
 SIZE = 1_000_000
@@ -74,20 +77,22 @@ class World:
             up=self.up,
             privileged=frozenset(),
         )
-        parts: dict[str, Any] = {
+        around: dict[str, Any] = {
             "peers": SimpleNamespace(is_trusted=self._trusted, ask=self._hear),
             "link": link,
-            "shares": SimpleNamespace(find=self._find),
-            "offers": cast("Offers", SimpleNamespace(make=self._make)),
+            "clock": self.clock,
         }
         self.uploads = Uploads(
-            **parts,
-            ledger=self.ledger,
-            bounds=Bounds(retry_base_s=10.0, queued_files_per_user=files),
-            clock=self.clock,
-            spawn=self.tasks,
+            Surroundings(
+                **around,
+                ledger=self.ledger,
+                bounds=Bounds(retry_base_s=10.0, queued_files_per_user=files),
+                spawn=self.tasks,
+                log=self._log,
+            ),
+            shares=cast("Shares", SimpleNamespace(find=self._find)),
+            offers=cast("Offers", SimpleNamespace(make=self._make)),
             rules=UploadRules(**rules),
-            log=self._log,
         )
         self.uploads.start()
 

@@ -195,14 +195,15 @@ class Nicotine:
         for section, options in (settings or {}).items():
             self._settings.setdefault(section, {}).update(options)
 
-    def want(self, user: str, path: str, size: int, *, have: bytes = b"") -> None:
-        """Let it download a file when it starts; it has the first bytes already."""
-        row = [user, path, str(self.downloads), "User logged off", size, len(have) or None, {}]
+    def want(self, user: str, path: str, size: int, *, have: bytes = b"", hole: int = 0) -> None:
+        """Let it download a file when it starts; it has the first bytes already, or so many zeros."""
+        row = [user, path, str(self.downloads), "User logged off", size, len(have) or hole or None, {}]
         seeds = self.data / "downloads.json"
         rows = json.loads(seeds.read_text()) if seeds.exists() else []
         seeds.write_text(json.dumps([*rows, row]))
-        if have:
+        if have or hole:
             self.part(user, path).write_bytes(have)
+            os.truncate(self.part(user, path), len(have) or hole)
 
     def part(self, user: str, path: str) -> Path:
         """Where it keeps an unfinished download."""

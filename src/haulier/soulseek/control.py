@@ -8,6 +8,7 @@ Rule 3: what is wanted of a transfer is kept before it is answered; a crash afte
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,11 +26,17 @@ from haulier.core.news import News
 from haulier.core.transfer import Direction, Phase, TransferId
 from haulier.ports import PeerTransfer
 from haulier.soulseek.control_gate import LastAnswers, TokenGate, problem
-from haulier.soulseek.download import Download
+from haulier.soulseek.download import LARGEST_FILE, Download
 from haulier.soulseek.metrics import exposition
 from haulier.soulseek.node import Node, default_target
 from haulier.soulseek.upload import Upload
-from haulier.soulseek.views import folder_document, found_documents, kept_document, transfer_document
+from haulier.soulseek.views import (
+    download_document,
+    folder_document,
+    found_documents,
+    kept_document,
+    upload_document,
+)
 
 LISTED: Final = 1_000
 """Transfers of each kind in one list: uploads and downloads that live, then the latest that have ended."""
@@ -124,28 +131,12 @@ async def _status(node: Node, request: Request) -> Response:  # noqa: ARG001 - o
     )
 
 
-def upload_document(node: Node, upload: Upload) -> dict[str, Any]:
-    """Return an upload that has not ended."""
-    return transfer_document(upload.transfer, upload.path, place=node.uploads.place(upload))
-
-
-def download_document(download: Download) -> dict[str, Any]:
-    """Return a download that has not ended."""
-    return transfer_document(
-        download.transfer,
-        download.file,
-        place=download.place,
-        local=str(download.target),
-        retry_of=download.retry_of,
-    )
-
-
 def _live(node: Node, direction: Direction | None) -> tuple[list[dict[str, Any]], int]:
     """Return those that live, as many as are listed and what runs first; and how many more there are."""
     uploads = [] if direction is Direction.DOWNLOAD else node.uploads.live
     downloads = [] if direction is Direction.UPLOAD else node.downloads.live
     uploads.sort(key=lambda it: it.transfer.phase is Phase.QUEUED)
-    documents = [upload_document(node, it) for it in uploads[:LISTED]]
+    documents = [upload_document(it, node.uploads.place(it)) for it in uploads[:LISTED]]
     documents += [download_document(it) for it in downloads[:LISTED]]
     return documents, len(uploads) + len(downloads) - len(documents)
 
@@ -181,7 +172,7 @@ async def _transfer(node: Node, request: Request) -> Response:
         await _wait(live.ended, request.query_params.get("wait"))
     upload = node.uploads.find(id_)
     if upload is not None:
-        return JSONResponse(upload_document(node, upload))
+        return JSONResponse(upload_document(upload, node.uploads.place(upload)))
     download = node.downloads.find(id_)
     if download is not None:
         return JSONResponse(download_document(download))
@@ -248,7 +239,7 @@ async def _act_on_upload(node: Node, upload: Upload, action: str) -> Response:
             node.uploads.bump(upload)
         case _:
             raise BadRequest("an upload can be cancelled or bumped; when it begins is its peer's choice")
-    return JSONResponse(upload_document(node, upload))
+    return JSONResponse(upload_document(upload, node.uploads.place(upload)))
 
 
 async def _act_on_download(node: Node, download: Download, action: str) -> Response:
@@ -272,15 +263,27 @@ async def _fetch(node: Node, request: Request) -> Response:
         raise BadRequest("user, file: give the user's name and the file's virtual path")
     if user == node.settings.identity.user:
         raise BadRequest("user: that is this node itself")
-    given = wanted.get("target") or str(default_target(file, Path.cwd()))
+    target = _target(wanted.get("target") or str(default_target(file, Path.cwd())))
+    download = await node.downloads.fetch(user, file, target, _size(wanted.get("size")))
+    return JSONResponse(download_document(download), 201)
+
+
+def _target(given: object) -> Path:
     if not isinstance(given, str) or "\0" in given or not Path(given).is_absolute():
         raise BadRequest("target: give an absolute path")
-    target = Path(given)
-    size = wanted.get("size")
-    download = await node.downloads.fetch(
-        user, file, target, size if isinstance(size, int) and size > 0 else None
-    )
-    return JSONResponse(download_document(download), 201)
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError as error:
+        raise BadRequest("target: it holds half a surrogate pair; no file has such a name") from error
+    return Path(given)
+
+
+def _size(given: object) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= LARGEST_FILE:
+        raise BadRequest("size: give the bytes that the file has, or leave it out")
+    return given or None
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -306,7 +309,7 @@ async def _search(node: Node, request: Request) -> Response:
     wait_s = _seconds("wait", request.query_params.get("wait", "10"), SEARCH_S)
     user = request.query_params.get("user")
 
-    answers = node.search(query, wait_s=wait_s, user=user)
+    answers = node.inquiries.search(query, wait_s=wait_s, user=user)
 
     async def lines() -> AsyncIterator[bytes]:
         async for found in answers:
@@ -321,7 +324,7 @@ async def _browse(node: Node, request: Request) -> Response:
     user = request.query_params.get("user", "")
     if not user:
         raise BadRequest("user: say whose files to list")
-    folders = await node.browse(user)
+    folders = await node.inquiries.browse(user)
 
     async def lines() -> AsyncIterator[bytes]:
         try:

@@ -2,46 +2,38 @@
 
 Rule 1: this is where the parts meet: who says what is decided here, what follows from it in the parts.
 Rule 2: starting and stopping may be repeated; what waits is kept in between.
-
-One module although it is long: it is where every message finds its reader.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from haulier.core.errors import StorageError
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Direction
 from haulier.ports import Clock, ShareIndex, TransferQueueStore
+from haulier.soulseek.answers import Answers
 from haulier.soulseek.bounds import Bounds
-from haulier.soulseek.codec import MalformedMessage, Message
-from haulier.soulseek.connection import Connection, ConnectionLost
-from haulier.soulseek.download import RETRY, Downloads
+from haulier.soulseek.codec import Message
+from haulier.soulseek.connection import Connection
+from haulier.soulseek.downloads import RETRY, Downloads
+from haulier.soulseek.inquiries import Inquiries
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.messages import (
     CannotConnectNotice,
     ConnectRequest,
-    FileSearch,
     PrivilegedUsers,
     SearchRequest,
-    UserSearch,
     UserStatus,
     WatchedUser,
 )
-from haulier.soulseek.names import check_text, check_user
 from haulier.soulseek.offer import Offers
+from haulier.soulseek.openings import Tokens
+from haulier.soulseek.peer_links import PeerLink
 from haulier.soulseek.peer_messages import (
-    SEARCH_ANSWER,
-    SHARE_LIST,
-    Folder,
-    FolderAnswer,
-    FolderContents,
-    Found,
     GetFolder,
     GetPlaceInQueue,
     GetShareList,
@@ -54,13 +46,14 @@ from haulier.soulseek.peer_messages import (
     TransferResponse,
     UploadDenied,
     UploadFailed,
-    UserInfo,
 )
-from haulier.soulseek.peers import ANYBODY, PeerLink, Peers, Tokens
-from haulier.soulseek.server_link import RECONNECT, Identity, LinkDown, ServerLink
+from haulier.soulseek.peers import Peers
+from haulier.soulseek.server_link import RECONNECT, Identity, ServerLink
 from haulier.soulseek.shares import Share, Shares
+from haulier.soulseek.surroundings import Surroundings
 from haulier.soulseek.tasks import Tasks
-from haulier.soulseek.upload import UploadRules, Uploads
+from haulier.soulseek.upload import UploadRules
+from haulier.soulseek.uploads import Uploads
 
 SWEEP_S: Final = 900.0
 """How often what is idle or old is forgotten. Precedent: slskd sweeps every 15 minutes."""
@@ -68,12 +61,6 @@ RESCAN_S: Final = 3_600.0
 """How often the shares are looked at again by themselves."""
 RETENTION_S: Final = 30 * 86_400.0
 """For which the results of transfers can be read."""
-BROWSE_S: Final = 120.0
-"""For a list of all that a peer shares, which may be 64 MiB from a slow line."""
-_SEARCH_ANSWERS: Final = 100
-"""Answers to one search of ours that wait to be read."""
-_AT_A_TIME: Final = 2_000
-"""Files of a list that are unpacked at a time: a list may have millions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,73 +102,57 @@ class Node:
         clock: Clock,
         log: Callable[..., None],
     ) -> None:
-        bounds = settings.bounds
         self.settings = settings
         self._clock = clock
         self._log = log
         self._tasks = Tasks(log)
-        self._tokens = Tokens(secrets.randbelow)
+        user, bounds, tokens = settings.identity.user, settings.bounds, Tokens(secrets.randbelow)
         self.shares = Shares(settings.shares, index)
+        self.ledger = Ledger(store, log)
         self.link = ServerLink(
             settings.identity,
             bounds,
-            {
-                ConnectRequest: self._take_connect_request,
-                CannotConnectNotice: self._take_failure,
-                SearchRequest: self._take_search,
-                UserStatus: self._take_status,
-                WatchedUser: self._take_watched,
-                PrivilegedUsers: self._take_privileged,
-            },
+            self._said_by_server(),
             log,
             came_up=self._take_link,
             reconnect=settings.reconnect,
         )
-        self.peers = Peers(
-            settings.identity.user,
-            self.link,
-            bounds,
-            spawn=self._tasks,
-            listener=self,
-            tokens=self._tokens,
-            log=log,
-        )
-        self.ledger = Ledger(store, log)
-        self._offers = Offers(self.peers, self.shares, bounds, clock, self._tokens)
-        self.uploads = Uploads(
+        self.peers = Peers(user, self.link, bounds, spawn=self._tasks, listener=self, tokens=tokens, log=log)
+        self._offers = Offers(self.peers, self.shares, bounds, clock, tokens)
+        around = Surroundings(
             peers=self.peers,
             link=self.link,
+            ledger=self.ledger,
+            bounds=bounds,
+            clock=clock,
+            spawn=self._tasks,
+            log=log,
+        )
+        self.uploads = Uploads(around, shares=self.shares, offers=self._offers, rules=settings.rules)
+        self.downloads = Downloads(around, slots=settings.download_slots, retry=settings.download_retry)
+        self.inquiries = Inquiries(self.peers, self.link, tokens)
+        self._answers = Answers(
+            around,
             shares=self.shares,
-            offers=self._offers,
-            ledger=self.ledger,
-            bounds=bounds,
-            clock=clock,
-            spawn=self._tasks,
-            rules=settings.rules,
-            log=log,
+            uploads=self.uploads,
+            slots=settings.rules.slots,
+            description=settings.description,
         )
-        self.downloads = Downloads(
-            peers=self.peers,
-            link=self.link,
-            ledger=self.ledger,
-            bounds=bounds,
-            clock=clock,
-            spawn=self._tasks,
-            log=log,
-            slots=settings.download_slots,
-            retry=settings.download_retry,
-        )
-        self._searches: dict[int, asyncio.Queue[Found]] = {}
-        self._browses: dict[str, list[asyncio.Future[ShareList]]] = {}
-        self._sending_list = asyncio.Semaphore(1)
-        """What we share is made into messages, and those into frames, for one peer at a time."""
-        self._answering = asyncio.Semaphore(bounds.search_connections)
-        self._answers_waiting = 0
         self._running = False
         self._privileged = self.link.privileged
         """Those who are favoured."""
         self.address = ("", 0)
         self.ended: asyncio.Future[None] | None = None
+
+    def _said_by_server(self) -> Mapping[type[Message], Callable[[Any], None]]:
+        return {
+            ConnectRequest: self._take_connect_request,
+            CannotConnectNotice: self._take_failure,
+            SearchRequest: self._take_search,
+            UserStatus: self._take_status,
+            WatchedUser: self._take_watched,
+            PrivilegedUsers: self._take_privileged,
+        }
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -278,33 +249,7 @@ class Node:
         self.uploads.favour()
 
     def _take_search(self, request: SearchRequest) -> None:
-        """Answer a search, unless so many are being answered that its asker has long gone."""
-        if (
-            request.user != self.settings.identity.user
-            and self._answers_waiting < 10 * self.settings.bounds.search_connections
-        ):
-            self._tasks(self._answer_search(request))
-
-    async def _answer_search(self, request: SearchRequest) -> None:
-        self._answers_waiting += 1
-        try:
-            async with self._answering:
-                files = await self.shares.search(request.query, self.link.excluded_phrases)
-                if not files:
-                    return
-                found = Found(
-                    user=self.settings.identity.user,
-                    token=request.token,
-                    files=files,
-                    slot_free=self.uploads.has_free_slot,
-                    speed=0,
-                    queue_length=self.uploads.waiting,
-                )
-                answer = await asyncio.to_thread(SearchAnswer.pack, found)
-                await self.peers.ask_once(request.user, answer)
-                self._log("search.answered", user=request.user, files=len(files))
-        finally:
-            self._answers_waiting -= 1
+        self._tasks(self._answers.answer_search(request))
 
     # --- what peers say ------------------------------------------------------------------------------
 
@@ -327,17 +272,15 @@ class Node:
             ):
                 await self.downloads.take_answer(link, message)
             case GetShareList():
-                async with self._sending_list:
-                    await link.connection.send(await self.shares.list())
+                await self._answers.tell_list(link)
             case GetFolder():
-                async with self._sending_list:
-                    await self._send_folder(link, message)
+                await self._answers.tell_folder(link, message)
             case GetUserInfo():
-                await link.connection.send(self._info())
+                await self._answers.tell_info(link)
             case SearchAnswer():
-                await self._take_found(message)
+                await self.inquiries.take_found(message)
             case ShareList():
-                self._take_list(link, message)
+                self.inquiries.take_list(link, message)
             case _:
                 pass
 
@@ -348,115 +291,6 @@ class Node:
     def lose_link(self, link: PeerLink) -> None:
         """A message connection is no more."""
         self.downloads.lose_link(link)
-
-    async def _send_folder(self, link: PeerLink, message: GetFolder) -> None:
-        folders = await self.shares.folder(message.folder)
-        contents = FolderContents(message.token, message.folder, folders)
-        await link.connection.send(await asyncio.to_thread(FolderAnswer.pack, contents))
-
-    def _info(self) -> UserInfo:
-        slots = self.settings.rules.slots
-        return UserInfo(
-            self.settings.description, None, slots, self.uploads.waiting, self.uploads.has_free_slot
-        )
-
-    async def _take_found(self, answer: SearchAnswer) -> None:
-        if not self._searches:
-            return
-        with suppress(MalformedMessage):
-            found = await asyncio.to_thread(answer.unpack)
-            waiting = self._searches.get(found.token)
-            if waiting is not None and not waiting.full():
-                waiting.put_nowait(found)
-
-    def _take_list(self, link: PeerLink, answer: ShareList) -> None:
-        for waiting in self._browses.pop(link.user, ()):
-            if not waiting.done():
-                waiting.set_result(answer)
-
-    # --- what we ask ---------------------------------------------------------------------------------
-
-    def search(self, query: str, *, wait_s: float, user: str | None = None) -> AsyncIterator[Found]:
-        """Return what others find, as it comes, for a time.
-
-        Args:
-            query: Words, and words with a minus that may not be there.
-            wait_s: How long answers are waited for.
-            user: Ask only this one.
-
-        Raises:
-            InvalidRequest: it cannot be asked for.
-            LinkDown: nobody can be asked.
-        """
-        check_text("words", query)
-        if user is not None:
-            check_user(user)
-        if not self.link.up.is_set():
-            raise LinkDown("the link to the server is down")
-        return self._search(query, wait_s=wait_s, user=user)
-
-    async def _search(self, query: str, *, wait_s: float, user: str | None) -> AsyncIterator[Found]:
-        token = self._tokens.take()
-        answers = self._searches[token] = asyncio.Queue(maxsize=_SEARCH_ANSWERS)
-        try:
-            with (
-                self.peers.expecting(ANYBODY if user is None else user, SEARCH_ANSWER),
-                suppress(TimeoutError),
-            ):
-                self.link.tell(FileSearch(token, query) if user is None else UserSearch(user, token, query))
-                async with asyncio.timeout(wait_s):
-                    while True:
-                        yield await answers.get()
-        finally:
-            del self._searches[token]
-            self._tokens.drop(token)
-
-    async def browse(self, user: str) -> AsyncIterator[tuple[Folder, bool]]:
-        """Return all folders of a user as they are unpacked, and which are private.
-
-        Raises:
-            InvalidRequest: no user has that name.
-            PeerError: the user is not reached, or does not answer; while they come: it answers nonsense.
-        """
-        check_user(user)
-        return _unpacked(await self._ask_list(user))
-
-    async def _ask_list(self, user: str) -> ShareList:
-        answer: asyncio.Future[ShareList] = asyncio.get_running_loop().create_future()
-        waiting = self._browses.setdefault(user, [])
-        waiting.append(answer)
-        try:
-            with self.peers.expecting(user, SHARE_LIST):
-                await self.peers.ask(user, GetShareList())
-                async with asyncio.timeout(BROWSE_S):
-                    return await answer
-        except TimeoutError as error:
-            raise ConnectionLost("the user does not tell what it shares") from error
-        finally:
-            with suppress(ValueError):
-                waiting.remove(answer)
-            if not waiting and self._browses.get(user) is waiting:
-                del self._browses[user]
-
-
-async def _unpacked(packed: ShareList) -> AsyncIterator[tuple[Folder, bool]]:
-    """Yield the folders of a list, some of them in memory at a time."""
-    folders = packed.folders()
-    while some := await asyncio.to_thread(_some, folders):
-        for each in some:
-            yield each
-
-
-def _some(folders: Iterator[tuple[Folder, bool]]) -> list[tuple[Folder, bool]]:
-    """Take the next folders, of not many more than so many files."""
-    taken: list[tuple[Folder, bool]] = []
-    room = _AT_A_TIME
-    for folder, private in folders:
-        taken.append((folder, private))
-        room -= 1 + len(folder.files)
-        if room <= 0:
-            break
-    return taken
 
 
 def default_target(file: str, folder: Path) -> Path:

@@ -16,8 +16,10 @@ from haulier.core.transfer import Outcome, Transfer
 from haulier.ports import Clock, SharedFile, Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection, ConnectionLost
+from haulier.soulseek.openings import Tokens
+from haulier.soulseek.peer_links import PeerLink
 from haulier.soulseek.peer_messages import TransferRequest, TransferResponse
-from haulier.soulseek.peers import PeerLink, Peers, Tokens
+from haulier.soulseek.peers import Peers
 from haulier.soulseek.shares import NotShared, Shares
 from haulier.soulseek.streaming import FileStream
 

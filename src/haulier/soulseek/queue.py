@@ -14,10 +14,12 @@ from typing import Final
 
 from haulier.core.rounds import TurnQueue, Waiting
 from haulier.core.transfer import TransferId
+from haulier.ports import Clock
 from haulier.soulseek.bounds import Bounds
 
 TOO_MANY_FILES: Final = "Too many files"
 TOO_MANY_BYTES: Final = "Too many megabytes"
+DAY_S: Final = 86_400.0
 _UNTRUSTED: Final = "\n"
 """Follows the name in the second line; no name has it."""
 
@@ -157,3 +159,36 @@ class UploadQueue:
 
 def _lines(user: str) -> Iterable[str]:
     return user, user + _UNTRUSTED
+
+
+class Failures:
+    """When uploads failed, by who is to blame: whoever fails often has to wait for the day to pass.
+
+    Args:
+        bounds: How many are too many.
+        clock: The time.
+    """
+
+    def __init__(self, bounds: Bounds, clock: Clock) -> None:
+        self._bounds = bounds
+        self._clock = clock
+        self._at: dict[str, list[float]] = {}
+
+    def note(self, blamed: str) -> None:
+        """One has failed."""
+        self._at.setdefault(blamed, []).append(self._clock.now())
+
+    def are_many(self, blamed: str) -> bool:
+        """Whether there were too many in a day; older ones are forgotten."""
+        since = self._clock.now() - DAY_S
+        recent = [at for at in self._at.get(blamed, ()) if at > since]
+        if recent:
+            self._at[blamed] = recent
+        else:
+            self._at.pop(blamed, None)
+        return len(recent) >= self._bounds.failures_per_day
+
+    def sweep(self) -> None:
+        """Forget those of other days."""
+        for blamed in list(self._at):
+            self.are_many(blamed)

@@ -2,11 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from haulier.core.errors import PeerError
 
 T = TypeVar("T")
+
+
+class Spawn(Protocol):
+    """Starts a task that lives no longer than the node."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> asyncio.Task[T]:
+        """Return the task."""
+        ...
 
 
 class Tasks:

@@ -6,7 +6,9 @@ from typing import Any
 from haulier.core.transfer import Transfer
 from haulier.core.transfer_document import peer_document, shown
 from haulier.ports import PeerTransfer
+from haulier.soulseek.download import Download
 from haulier.soulseek.peer_messages import FileEntry, Folder, Found
+from haulier.soulseek.upload import Upload
 
 
 def transfer_document(
@@ -25,6 +27,22 @@ def transfer_document(
 def kept_document(kept: PeerTransfer, *, place: int | None = None) -> dict[str, Any]:
     """Return a transfer as it is kept, and its place in a queue where that is known."""
     return transfer_document(kept.transfer, kept.file, local=kept.target, place=place, retry_of=kept.retry_of)
+
+
+def upload_document(upload: Upload, place: int | None) -> dict[str, Any]:
+    """Return an upload that has not ended."""
+    return transfer_document(upload.transfer, upload.path, place=place)
+
+
+def download_document(download: Download) -> dict[str, Any]:
+    """Return a download that has not ended, or has just."""
+    return transfer_document(
+        download.transfer,
+        download.file,
+        place=download.place,
+        local=str(download.target),
+        retry_of=download.retry_of,
+    )
 
 
 def found_documents(found: Found) -> list[dict[str, Any]]:

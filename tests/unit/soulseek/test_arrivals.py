@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from haulier.soulseek.download import _turn_away
+from haulier.soulseek.arrivals import turn_away
 
 
 async def test_one_that_came_in_the_last_moment_is_let_go_of() -> None:
@@ -11,12 +11,12 @@ async def test_one_that_came_in_the_last_moment_is_let_go_of() -> None:
     arrival, done = loop.create_future(), loop.create_future()
     connection: Any = object()
     arrival.set_result((connection, done))
-    _turn_away(arrival)
+    turn_away(arrival)
     assert done.done()
 
 
 async def test_one_that_comes_later_finds_nobody() -> None:
     arrival: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    _turn_away(arrival)
+    turn_away(arrival)
     assert arrival.cancelled()
-    _turn_away(arrival)
+    turn_away(arrival)
