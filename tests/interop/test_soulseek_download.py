@@ -1,6 +1,7 @@
 """Downloads from a peer that does just what a test says."""
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from haulier.soulseek.peer_messages import (
     UploadDenied,
     UploadFailed,
 )
+from haulier.soulseek.views import kept_document
 from tests.support.soulseek import DEADLINE_S, SHORT, eventually, network
 from tests.support.stranger import Stranger
 
@@ -391,3 +393,27 @@ async def test_an_offer_is_answered_where_it_came_from(scene: Scene) -> None:
     await connection.send_raw(CONTENT)
     await scene.ended(download, Outcome.SUCCEEDED)
     newer.abort()
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1])
+async def test_a_size_that_no_file_has_is_refused_and_nothing_else_suffers(scene: Scene, size: int) -> None:
+    download = await scene.fetch()
+    await scene.asked()
+    refused = await scene.offer(size)
+    assert (refused.allowed, refused.reason) == (False, "Cancelled")
+    await scene.ended(download, Outcome.ABORTED, f"no file has {size} bytes")
+    await scene.node.ledger.flush()
+    kept = await scene.node.ledger.find(download.id)
+    assert kept is not None
+    assert kept.transfer.outcome is Outcome.ABORTED
+
+
+async def test_a_denial_in_an_old_encoding_is_told_as_text(scene: Scene) -> None:
+    download = await scene.fetch()
+    await scene.asked()
+    await scene.stranger.link.send(UploadDenied(FILE, "gesperrt f\udcfcr dich"))
+    await scene.ended(download, Outcome.REJECTED, "gesperrt f\udcfcr dich")
+    kept = await scene.node.ledger.find(download.id)
+    assert kept is not None
+    told = json.dumps(kept_document(kept), ensure_ascii=False).encode()  # as both APIs write it
+    assert json.loads(told)["error"] == "gesperrt f\u00fcr dich"

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Outcome, Phase
 from haulier.ports import SharedFile
 from haulier.sharing import while_logged_in
-from haulier.soulseek.messages import CheckPrivileges, FileSearch, PrivilegesLeft
+from haulier.soulseek.messages import CheckPrivileges, FileSearch, GetPeerAddress, PrivilegesLeft
 from haulier.soulseek.node import Node
 from haulier.soulseek.rendezvous import Rendezvous
 from haulier.soulseek.server_link import (
@@ -482,3 +482,48 @@ async def test_one_file_can_be_fetched_to_two_places(net: Network, music: Path, 
     bob = await net.node("bob", bounds=PATIENT)
     ends = await asyncio.gather(*(fetched(bob, tmp_path / name) for name in ("one", "two")))
     assert ends == 2 * ["Completed, Succeeded"]
+
+
+async def test_who_asks_while_another_waits_in_vain_for_the_server_is_told_so_and_not_cancelled(
+    net: Network, music: Path
+) -> None:
+    await net.node("alice", music)
+    bob = await net.node("bob", bounds=replace(SHORT, server_answer_s=1.0))
+    handlers = net.server._handlers
+    net.server._handlers = {it: do for it, do in handlers.items() if it is not GetPeerAddress}
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(bob.link.locate("alice"))
+    await asyncio.sleep(0.2)  # so that the second one has time left when the first has none
+    second = loop.create_task(bob.link.locate("alice"))
+    errors = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(error) for error in errors] == [LinkDown, LinkDown]
+    net.server._handlers = handlers
+    assert (await bob.link.locate("alice")).ip == HOST
+
+
+async def test_who_reads_what_is_found_slowly_is_not_cancelled_when_the_time_is_over(
+    net: Network, music: Path
+) -> None:
+    await net.node("alice", music)
+    bob = await net.node("bob")
+    found = []
+    async for each in bob.inquiries.search("song", wait_s=0.5):
+        found.append(each.user)
+        await asyncio.sleep(1.0)  # longer than anybody waits for answers
+    assert found == ["alice"]
+
+
+async def test_a_start_that_fails_can_be_repeated(net: Network, music: Path) -> None:
+    alice = await net.node("alice", music)
+    await alice.stop()
+    replace_index = alice.shares._index.replace
+
+    async def fail(files: Sequence[SharedFile]) -> None:
+        raise StorageUnavailable(f"no room for {len(files)}")
+
+    alice.shares._index.replace = fail  # type: ignore[method-assign] # a disk cannot be taken away
+    with pytest.raises(StorageUnavailable):
+        await alice.start()
+    alice.shares._index.replace = replace_index  # type: ignore[method-assign]
+    await alice.start()
+    assert alice.link.up.is_set()

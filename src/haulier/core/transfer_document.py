@@ -50,7 +50,7 @@ def peer_document(
         "digest": None,
         "remote_id": None,
         "stored_as": None,
-        "error": transfer.reason,
+        "error": None if transfer.reason is None else shown(transfer.reason),
         "wanted": (Wanted.PAUSE if paused else Wanted.RUN).value,
         "superseded_by": None,
         "retry_of": retry_of,

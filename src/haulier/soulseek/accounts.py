@@ -59,14 +59,15 @@ class Accounts:
             if known is not None:
                 salt = bytes.fromhex(known.partition(":")[0])
                 return hmac.compare_digest(known, await asyncio.to_thread(_hash, password, salt))
-            self._hashes[name] = await asyncio.to_thread(_hash, password, os.urandom(_SALT))
-            await asyncio.to_thread(self._append, name)
+            made = await asyncio.to_thread(_hash, password, os.urandom(_SALT))
+            await asyncio.to_thread(self._append, name, made)
+            self._hashes[name] = made
             return True
 
-    def _append(self, name: str) -> None:
+    def _append(self, name: str, made: str) -> None:
         if self._file is None:
             return
-        line = json.dumps({"name": name, "hash": self._hashes[name]})
+        line = json.dumps({"name": name, "hash": made})
         descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(f"{line}\n")

@@ -24,8 +24,8 @@ from haulier.engine.slots import Slots
 from haulier.engine.tasks import in_thread
 from haulier.soulseek.arrivals import Arrivals
 from haulier.soulseek.connection import Connection, ConnectionLost
-from haulier.soulseek.download import Download, Lost
-from haulier.soulseek.offer import QUEUED
+from haulier.soulseek.download import LARGEST_FILE, Download, Lost
+from haulier.soulseek.offer import CANCELLED, QUEUED
 from haulier.soulseek.partfile import PartFile, TargetBusy, TargetTaken
 from haulier.soulseek.peer_messages import (
     GetPlaceInQueue,
@@ -252,7 +252,12 @@ class Fetching:
         raise Broken("the peer could not send the file")
 
     async def _take_offer(self, download: Download, offer: TransferRequest) -> None:
-        size = self._judge_size(download, offer.size or 0)
+        try:
+            size = self._judge_size(download, offer.size or 0)
+        except _End:
+            with suppress(PeerError):  # which need not wait for an answer with a slot in its hand
+                await self._reply(download, TransferResponse(offer.token, allowed=False, reason=CANCELLED))
+            raise
         download.place = None
         download.transfer = download.transfer.resized(size)
         self.become(download, download.transfer.initialize())
@@ -264,6 +269,8 @@ class Fetching:
     def _judge_size(download: Download, announced: int) -> int:
         """Return the size that counts; raises _End when the file is not the one that was wanted."""
         known = download.transfer.size
+        if announced > LARGEST_FILE:
+            raise _End(Outcome.ABORTED, f"no file has {announced} bytes")
         if not download.sized or announced == known:
             download.sized = True
             return announced

@@ -168,6 +168,13 @@ class Node:
         if self._running:
             return
         self._running = True
+        try:
+            await self._start(restore=restore)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, *, restore: bool) -> None:
         await self.shares.scan()
         self.address = await self.peers.listen(self.settings.host, self.settings.port)
         self.link.wait_port = self.settings.advertise_port or self.address[1]
@@ -178,7 +185,6 @@ class Node:
         up = self._tasks(self._wait_up())
         await asyncio.wait({serving, up}, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
-            await self.stop()
             serving.result()
         self.uploads.start(await self.ledger.live(Direction.UPLOAD) if restore else ())
         self.downloads.start(await self.ledger.live(Direction.DOWNLOAD) if restore else ())

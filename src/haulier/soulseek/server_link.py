@@ -44,6 +44,7 @@ from haulier.soulseek.protocol import Event
 
 ONLINE: Final = 2
 FULL: Final = "SVRFULL"
+_SILENT: Final = "the server does not say where the user is"
 BRIEFLY: Final = RetryPolicy(retries=5, base_s=1.0, cap_s=4.0)
 """Of a command that somebody waits for, perhaps while the server is being started: some seconds."""
 RECONNECT: Final = RetryPolicy(retries=1_000_000, base_s=1.0, cap_s=60.0)
@@ -287,8 +288,10 @@ class ServerLink:
         except TimeoutError as error:
             if self._addresses.get(user) is waiting:
                 del self._addresses[user]
-                waiting.cancel()
-            raise LinkDown("the server does not say where the user is") from error
+                # Others have asked a little later: for them this is an answer, too, and never a cancel.
+                waiting.set_exception(LinkDown(_SILENT))
+                waiting.exception()
+            raise LinkDown(_SILENT) from error
         if address.ip == OFFLINE_ADDRESS:
             raise PeerOffline(user)
         return address
