@@ -649,7 +649,7 @@ class RecordQuery:
     kind: str | None = None
     """An asset kind that the record must have."""
     deleted: bool = False
-    """Whether to list the deleted ones, instead of the others."""
+    """Whether to list the deleted ones that can be restored, instead of those that are not deleted."""
     visible_to: str | None = None
     """An owner: only what it may read, in capsules of its own, by grants, or as its own where its kind is admitted."""
     after: Key | None = None

@@ -404,6 +404,21 @@ class RecordListContract:
         await database.write(lambda tx: tx.records.restore(A))
         assert await listed(database, RecordQuery()) == ["b", "a"]
 
+    async def test_what_cannot_be_restored_is_in_no_list(self, database: Database) -> None:
+        """Its bytes are gone; what never had any can come back."""
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"))
+        await database.write(
+            lambda tx: tx.records.end(RecordId("b"), RecordStatus.CANCELLED, error=None, now=T0)
+        )
+        for name in (A, RecordId("b")):
+            await database.write(
+                lambda tx, name=name: tx.records.delete(name, now=T0, keep_assets=False)  # type: ignore[misc]  # of a lambda with defaults
+            )
+        await database.write(lambda tx: tx.records.drop_assets(A))
+        assert await listed(database, RecordQuery()) == []
+        assert await listed(database, RecordQuery(deleted=True)) == ["b"]
+
 
 class DoomedBlobsContract:
     """Bytes that are still to be removed."""

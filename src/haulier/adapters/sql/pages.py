@@ -12,7 +12,7 @@ from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.models import records
 from haulier.adapters.sql.rows import Row, containing, successor
 from haulier.adapters.sql.searches import Search
-from haulier.adapters.sql.walks import Shape, bounds, newest
+from haulier.adapters.sql.walks import RESTORABLE, Shape, bounds, newest
 from haulier.ports import HistoryQuery, Page, RecordQuery
 
 Show = Callable[[sa.Subquery], sa.Select[Any]]
@@ -46,9 +46,10 @@ class Asked:
         filters = {name: value for name, value in given.items() if value is not None}
         statuses = {f"status_{number}": value.value for number, value in enumerate(sorted(query.statuses))}
         deleted = isinstance(query, RecordQuery) and query.deleted
+        judged: set[str] = {RESTORABLE} if deleted else set()
         return cls(
             shape=Shape(
-                filters=frozenset(filters),
+                filters=frozenset(filters.keys() | judged),
                 statuses=len(statuses),
                 deleted=deleted,
                 lateral=sql.dialect == "postgresql",

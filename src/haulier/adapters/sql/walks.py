@@ -23,8 +23,10 @@ _bind = sa.bindparam
 LEADING: Final = frozenset({"owner", "capsule", "visible_to", "since", "until", "after_id"})
 """Filters that lead to rows; the others judge each row."""
 KEY: Final = ("created_at", "id")
-JUDGED: Final = (*KEY, "status", "folded_filename", "path")
+JUDGED: Final = (*KEY, "status", "folded_filename", "path", "uploaded_at")
 """What the others look at."""
+RESTORABLE: Final = "restorable"
+"""A filter without a parameter: the record has its bytes, or never had any."""
 _PLACE: Final = frozenset({*KEY, "deleted_at"})
 _BEFORE_ALL: Final[sa.ColumnElement[float]] = sa.literal_column("-1e300")
 
@@ -82,6 +84,10 @@ def judged(shape: Shape, of: Any) -> list[sa.ColumnElement[bool]]:
         "path_from": of.path >= _bind("path_from"),
         "path_to": of.path < _bind("path_to"),
         "kind": sa.exists(asset),
+        # As `RESTORE_RECORD` has it.
+        RESTORABLE: sa.or_(
+            of.uploaded_at.is_(None), sa.exists(sa.select(assets.c.kind).where(assets.c.record_id == of.id))
+        ),
     }
     wanted = [known[name] for name in sorted(shape.filters & known.keys())]
     if shape.statuses == 1:
