@@ -1695,8 +1695,8 @@ class TransferQueueStore(Protocol):
         """
         ...
 
-    async def forget(self, *, ended_before: float) -> int:
-        """Forget those that ended before; return how many."""
+    async def forget(self, *, ended_before: float, most: int) -> int:
+        """Forget those that ended before, and of those that have ended all but the newest; return how many."""
         ...
 
 

@@ -417,3 +417,10 @@ async def test_a_denial_in_an_old_encoding_is_told_as_text(scene: Scene) -> None
     assert kept is not None
     told = json.dumps(kept_document(kept), ensure_ascii=False).encode()  # as both APIs write it
     assert json.loads(told)["error"] == "gesperrt f\u00fcr dich"
+
+
+async def test_of_a_denial_no_more_is_kept_than_anybody_reads(scene: Scene) -> None:
+    download = await scene.fetch()
+    await scene.asked()
+    await scene.stranger.link.send(UploadDenied(FILE, "no" * 500_000))
+    await scene.ended(download, Outcome.REJECTED, "no" * 100)

@@ -113,6 +113,13 @@ class TestWhoeverIsOffered:
         await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="no"))
         await scene.ended(Outcome.REJECTED)
 
+    async def test_answers_with_more_words_than_anybody_reads(self, scene: Scene) -> None:
+        offer = await scene.stranger.offered()
+        await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="no" * 500_000))
+        await scene.ended(Outcome.REJECTED)
+        *_, kept = await scene.node.ledger.latest(9)
+        assert kept.transfer.reason == "no" * 100
+
     async def test_answers_queued_and_is_offered_it_again(self, scene: Scene) -> None:
         offer = await scene.stranger.offered()
         await scene.stranger.link.send(TransferResponse(offer.token, allowed=False, reason="Queued"))

@@ -46,13 +46,12 @@ class MemoryTransferQueueStore:
             and query.live in {None, kept.transfer.outcome is None}
         ][:limit]
 
-    async def forget(self, *, ended_before: float) -> int:
-        """Forget those that ended before."""
-        old = [
-            key
-            for key, kept in self._kept.items()
-            if kept.ended_at is not None and kept.ended_at < ended_before
+    async def forget(self, *, ended_before: float, most: int) -> int:
+        """Forget those that ended before, and of those that have ended all but the newest."""
+        ended = [
+            (key, kept.ended_at) for key, kept in reversed(self._kept.items()) if kept.ended_at is not None
         ]
+        old = [key for place, (key, at) in enumerate(ended) if at < ended_before or place >= most]
         for key in old:
             del self._kept[key]
         return len(old)

@@ -33,6 +33,12 @@ _SAVE: Final = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
 )
 
+_FORGET: Final = """
+DELETE FROM transfers WHERE outcome IS NOT NULL AND (ended_at < ? OR number <= (
+    SELECT number FROM transfers WHERE outcome IS NOT NULL ORDER BY number DESC LIMIT 1 OFFSET ?
+))
+"""
+
 
 class SqliteTransferQueueStore(SqliteFile):
     """Keeps transfers in a file.
@@ -71,10 +77,11 @@ class SqliteTransferQueueStore(SqliteFile):
         values = tuple(value for values in wanted.values() for value in values)
         return await self._rows(f"WHERE {conditions} ORDER BY number DESC LIMIT ?", (*values, limit))
 
-    async def forget(self, *, ended_before: float) -> int:
-        """Forget those that ended before."""
-        query = "DELETE FROM transfers WHERE outcome IS NOT NULL AND ended_at < ?"
-        return await self._write(lambda connection: connection.execute(query, (ended_before,)).rowcount)
+    async def forget(self, *, ended_before: float, most: int) -> int:
+        """Forget those that ended before, and of those that have ended all but the newest."""
+        return await self._write(
+            lambda connection: connection.execute(_FORGET, (ended_before, most)).rowcount
+        )
 
     async def _rows(self, rest: str, parameters: tuple[Any, ...]) -> list[PeerTransfer]:
         def work(connection: sqlite3.Connection) -> list[PeerTransfer]:

@@ -25,7 +25,7 @@ from haulier.engine.tasks import in_thread
 from haulier.soulseek.arrivals import Arrivals
 from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.download import LARGEST_FILE, Download, Lost
-from haulier.soulseek.offer import CANCELLED, QUEUED
+from haulier.soulseek.offer import CANCELLED, QUEUED, in_short
 from haulier.soulseek.partfile import PartFile, TargetBusy, TargetTaken
 from haulier.soulseek.peer_messages import (
     GetPlaceInQueue,
@@ -240,6 +240,7 @@ class Fetching:
 
     @staticmethod
     def _denied(reason: str) -> None:
+        reason = in_short(reason)
         if reason.startswith(_LATER):
             raise Broken(reason)
         raise _End(Outcome.CANCELLED if reason == "Cancelled" else Outcome.REJECTED, reason)

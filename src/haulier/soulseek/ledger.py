@@ -19,6 +19,8 @@ from haulier.ports import PeerTransfer, TransferQueueStore
 
 GATHER_S: Final = 0.02
 """How long changes are gathered; a transaction costs about as much."""
+RESULTS: Final = 100_000
+"""Results that are kept: a peer that asks and refuses, again and again, makes a million a day."""
 RETRY_S: Final = 5.0
 """After which a store that failed is tried again."""
 
@@ -71,8 +73,8 @@ class Ledger:
         return [*new, *(unwritten.get(id_, kept) for id_, kept in written.items())][:limit]
 
     async def forget(self, *, ended_before: float) -> None:
-        """Forget those that ended before; raises StorageError."""
-        if await self._store.forget(ended_before=ended_before):
+        """Forget those that ended before, and of many the older; raises StorageError."""
+        if await self._store.forget(ended_before=ended_before, most=RESULTS):
             self.followers.tell_missed()
 
     async def run(self) -> None:

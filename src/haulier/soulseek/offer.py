@@ -28,6 +28,8 @@ COMPLETE: Final = "Complete"
 NOT_SHARED: Final = "File not shared."
 READ_ERROR: Final = "File read error."
 QUEUED: Final = "Queued"
+REASON_CHARACTERS: Final = 200
+"""Of a peer's own words that are kept; those that clients use have 30."""
 TRIES: Final = 3
 """How often a file is offered at most, while connections are lost before the answer."""
 SETTLE_S: Final = 1.0
@@ -248,6 +250,11 @@ async def _is_lost_before(answer: "asyncio.Future[TransferResponse]", link: Peer
     return not answer.done()
 
 
+def in_short(reason: str) -> str:
+    """Return as much of what a peer gives as its reason as is worth keeping: it could be a megabyte, again and again."""
+    return reason[:REASON_CHARACTERS]
+
+
 def _refusal(reason: str) -> Exception:
     match reason:
         case "Queued":
@@ -257,4 +264,4 @@ def _refusal(reason: str) -> Exception:
         case "Complete":
             return Settled(Outcome.SUCCEEDED, reason)
         case _:
-            return Settled(Outcome.REJECTED, reason)
+            return Settled(Outcome.REJECTED, in_short(reason))

@@ -117,5 +117,17 @@ class TransferQueueContract(ABC):
                 for id_, at in (("old", 10.0), ("new", 20.0))
             )
             await store.save([old, new, kept("live")])
-            assert await store.forget(ended_before=15.0) == 1
+            assert await store.forget(ended_before=15.0, most=2) == 1
             assert await store.latest(10) == [kept("live"), new]
+
+    async def test_of_many_that_have_ended_the_newest_are_kept_and_all_that_live(self) -> None:
+        async with self.store() as store:
+            await store.save([kept("live")])
+            ended = [
+                replace(kept(id_), transfer=kept(id_).transfer.end(Outcome.REJECTED, now=9.0), ended_at=9.0)
+                for id_ in "abcd"
+            ]
+            await store.save(ended)
+            assert await store.forget(ended_before=1.0, most=4) == 0
+            assert await store.forget(ended_before=1.0, most=2) == 2
+            assert await store.latest(10) == [ended[3], ended[2], kept("live")]
