@@ -14,7 +14,16 @@ from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Outcome, Phase
 from haulier.ports import SharedFile
 from haulier.sharing import while_logged_in
-from haulier.soulseek.messages import CheckPrivileges, FileSearch, GetPeerAddress, PrivilegesLeft
+from haulier.soulseek.messages import (
+    FROM_SERVER,
+    TO_SERVER,
+    CheckPrivileges,
+    FileSearch,
+    GetPeerAddress,
+    Login,
+    LoginAnswer,
+    PrivilegesLeft,
+)
 from haulier.soulseek.node import Node
 from haulier.soulseek.rendezvous import Rendezvous
 from haulier.soulseek.server_link import (
@@ -527,3 +536,22 @@ async def test_a_start_that_fails_can_be_repeated(net: Network, music: Path) -> 
     alice.shares._index.replace = replace_index  # type: ignore[method-assign]
     await alice.start()
     assert alice.link.up.is_set()
+
+
+async def test_a_server_registers_so_many_names_and_still_knows_those(
+    net: Network, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haulier.soulseek.accounts.ACCOUNTS", 1)
+    alice = await net.node("alice")
+    answers = []
+    for name in ("bob", "alice"):
+        stranger = Stranger(name, stack)
+        link = await stranger.connect(HOST, net.port)
+        link.switch(FROM_SERVER, TO_SERVER)
+        await link.send(Login.of(name, net.password))
+        answer = await link.receive()
+        assert isinstance(answer, LoginAnswer)
+        answers.append((answer.accepted, answer.text))
+    assert answers == [(False, "SVRFULL"), (True, "")]
+    with pytest.raises(LoggedInElsewhere):
+        await alice.wait_ended()

@@ -12,6 +12,8 @@ from haulier.core.errors import ConfigError
 from haulier.soulseek.messages import Login
 
 NAME_CHARACTERS: Final = 30
+ACCOUNTS: Final = 100_000
+"""Names that are registered at most: each login of a new one registers it, and all are in memory, some 20 MB."""
 _SALT: Final = 16
 
 
@@ -51,6 +53,10 @@ class Accounts:
     def knows(self, name: str) -> bool:
         """Whether the name has ever logged in."""
         return name in self._hashes
+
+    def has_room_for(self, name: str) -> bool:
+        """Whether the name is known, or can be."""
+        return self.knows(name) or len(self._hashes) < ACCOUNTS
 
     async def admit(self, name: str, password: str) -> bool:
         """Whether the password is that of the name; a new name gets it."""

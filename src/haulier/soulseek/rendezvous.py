@@ -200,6 +200,8 @@ class Rendezvous:
         if not isinstance(login, Login):
             return None
         refusal = refusal_of(login)
+        if refusal is None and not self._accounts.has_room_for(login.user):
+            refusal = "SVRFULL"
         if refusal is None and not await self._accounts.admit(login.user, login.password):
             refusal = "INVALIDPASS"
         if refusal is not None:
