@@ -53,6 +53,8 @@ MEANING = {
     "journal": "The journal of transfers to remotes; `journal.db` under `home` where nothing is said. The service runs it, "
     "unless another process does or `no_transfers` is set; see [queueing](../explanation/queueing-and-waiting.md).",
     "transfer_give_up_s": "How long a transfer may go without progress, tried again or blocked, before it ends as timed out.",
+    "bandwidth": "What all transfers to remotes that the service runs may send in a second, together. `10M` is refused: some "
+    "mean bytes by it, some bits.",
     "session_ttl_s": "How long an upload lives after its last activity.",
     "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "

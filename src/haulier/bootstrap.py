@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
@@ -58,6 +56,7 @@ from haulier.engine.send import Role
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.forwarding import Forwarding
+from haulier.logs import get_logger
 from haulier.places import JOURNAL, RemotePlaces, home_directory
 from haulier.ports import Clock, Signals
 from haulier.sender import UploadManager
@@ -70,7 +69,7 @@ from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, sha
 from haulier.server.page import installed_page
 from haulier.server.services import Services
 
-log = structlog.get_logger()
+log = get_logger()
 
 READINESS_S: Final = 2.0
 """How long database and disk may each take to answer who asks for readiness: load balancers ask again every few seconds,
@@ -464,7 +463,7 @@ def transfers_of(settings: Settings, places: RemotePlaces, clock: Clock) -> Uplo
     return UploadManager(
         settings.journal or home_directory(settings.home) / JOURNAL,
         places,
-        limits=places.limits(give_up_s=settings.transfer_give_up_s),
+        limits=places.limits(give_up_s=settings.transfer_give_up_s, bandwidth=settings.bandwidth),
         role=Role.NEVER if settings.no_transfers else Role.WHEN_FREE,
         clock=clock,
         unknown_s=0.0,

@@ -39,9 +39,11 @@ from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
 from haulier.core.ingestion import EXTENSIONS, MAX_BYTES
+from haulier.core.quantity import RATE
 from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
 from haulier.setting_values import (
+    Rate,
     Seconds,
     Whole,
     Words,
@@ -147,6 +149,7 @@ class Settings(BaseSettings):
     transfer_give_up_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = DAY_S
+    bandwidth: Annotated[Rate, Field(description=RATE)] = None
     session_ttl_s: Annotated[
         Seconds, Field(ge=1, le=365 * DAY_S, description="seconds, 1 to 31536000 (a year)")
     ] = SESSION_TTL_S

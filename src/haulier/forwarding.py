@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from haulier.core.errors import StorageError
 from haulier.core.event import EventKind, Told
 from haulier.core.record import AssetKind, Record, full_path
@@ -22,9 +20,10 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.courier import ReceiverFailed
 from haulier.engine.outbox import FORWARD
 from haulier.engine.send import UploadManager
+from haulier.logs import get_logger
 from haulier.ports import UnitOfWork
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Forwarding:

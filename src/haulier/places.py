@@ -13,19 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import structlog
-from platformdirs import user_data_path
-
 from haulier.core.errors import ConfigError, HaulierError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.secret import Secret
 from haulier.core.verdict import GIVE_UP_S
 from haulier.engine.send_runner import SendLimits
+from haulier.logs import get_logger
 from haulier.ports import Remote
 from haulier.remotes.calls import check_base_url
 from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret
 
-log = structlog.get_logger()
+log = get_logger()
 T = TypeVar("T")
 
 FILE: Final = "remotes.json"
@@ -38,7 +36,11 @@ MAX_FILE: Final = 16 * 1024 * 1024
 
 def home_directory(home: Path | None) -> Path:
     """Return where remotes and the default journal are: as it was set, or the platform's place for a user's data."""
-    return user_data_path("haulier", appauthor=False) if home is None else home.expanduser().absolute()
+    if home is not None:
+        return home.expanduser().absolute()
+    from platformdirs import user_data_path  # noqa: PLC0415 - only where nothing is said
+
+    return user_data_path("haulier", appauthor=False)
 
 
 class RemotePlaces:
@@ -79,12 +81,13 @@ class RemotePlaces:
             )
         return settings
 
-    def limits(self, *, give_up_s: float = GIVE_UP_S) -> SendLimits:
+    def limits(self, *, give_up_s: float = GIVE_UP_S, bandwidth: float | None = None) -> SendLimits:
         """Return the limits of a manager that sends to these remotes; what is set for one of them is followed."""
         return SendLimits(
             slots=replace(SendLimits().slots, lines=_Option(self, "slots", int)),
             policies=_Option(self, "verify", VerifyPolicy.parse),
             give_up_s=give_up_s,
+            bandwidth=bandwidth,
         )
 
     def settings(self) -> Mapping[str, RemoteSettings]:

@@ -5,8 +5,11 @@ Rule 2: adapters translate their libraries' errors into the errors that a method
 Rule 3: every claim, acceptance and transition is one conditional statement; its boolean answer says
         whether the condition held. Nobody checks first and acts later.
 
-One module although it is long: it is all that an adapter's author has to read, and most of it is contracts.
+One module although it is long: it is all that an adapter's author has to read, and most of it is contracts. What it names is
+not loaded with it: a command that sends files needs a tenth of it.
 """
+
+from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
@@ -20,23 +23,24 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
-from haulier.core.access import Rights
-from haulier.core.caller import Caller, Role
-from haulier.core.capsule import Capsule
-from haulier.core.digest import Buffer
-from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted
-from haulier.core.event import Event, Position, Told
-from haulier.core.finalisation import Finalised
-from haulier.core.news import News
-from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
-from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
-from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
-from haulier.core.session import Chunk, Session, SessionId, SessionStatus
-from haulier.core.token import SignIn, Token
-from haulier.core.transfer import Direction, Phase, Transfer, TransferId
-from haulier.core.visitor import Visitor
+if TYPE_CHECKING:
+    from haulier.core.access import Rights
+    from haulier.core.caller import Caller, Role
+    from haulier.core.capsule import Capsule
+    from haulier.core.digest import Buffer
+    from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted
+    from haulier.core.event import Event, Position, Told
+    from haulier.core.finalisation import Finalised
+    from haulier.core.news import News
+    from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
+    from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
+    from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+    from haulier.core.session import Chunk, Session, SessionId, SessionStatus
+    from haulier.core.token import SignIn, Token
+    from haulier.core.transfer import Direction, Phase, Transfer, TransferId
+    from haulier.core.visitor import Visitor
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -56,7 +60,7 @@ class Page(Generic[Row_co]):
     """What the next page comes after; None: there is none."""
 
     @classmethod
-    def cut(cls, rows: Sequence[T], limit: int, *, key: Callable[[T], Key]) -> "Page[T]":
+    def cut(cls, rows: Sequence[T], limit: int, *, key: Callable[[T], Key]) -> Page[T]:
         """Return the first of these rows; more than `limit` of them say that there is a next page."""
         items = rows[:limit]
         return Page(items=items, next=key(items[-1]) if len(rows) > limit else None)
@@ -118,7 +122,7 @@ class BodyEnd(Enum):
     """There is more than was asked for; exactly the limit was delivered."""
 
 
-Deliver = Callable[[Buffer], Awaitable[None] | None]
+Deliver = Callable[["Buffer"], Awaitable[None] | None]
 """Takes the next piece. None: it was consumed before the call returned. An awaitable: the piece was
 copied, and the next one may be given only after it is done. Raises StorageError."""
 
@@ -419,7 +423,7 @@ class SessionStore(Protocol[D]):
         """If it is live and followed by `instead_of`: make `follower` the one that follows its bytes."""
         ...
 
-    async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, "Mark"]:
+    async def marks(self, session_ids: Collection[SessionId]) -> Mapping[SessionId, Mark]:
         """Return of each of these sessions, where it is there, what tells its change: one short read."""
         ...
 
@@ -588,7 +592,7 @@ class RecordStore(Protocol):
         """If it is uploading: end it without an original."""
         ...
 
-    async def list(self, query: "RecordQuery") -> Page[Record]:
+    async def list(self, query: RecordQuery) -> Page[Record]:
         """Return a page, newest first."""
         ...
 
@@ -1420,7 +1424,7 @@ class Waiting:
     wanted: Wanted
 
     @classmethod
-    def of(cls, row: Dispatch, *, number: int = 0) -> "Waiting":
+    def of(cls, row: Dispatch, *, number: int = 0) -> Waiting:
         """Return that much of a row; `number` matters to who reads on from there only."""
         return cls(
             id=row.id,

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from haulier.core.quantity import read_rate
+
 _OWN_PATHS: Final = frozenset({"api", "errors", "healthz", "metrics", "openapi.json", "readyz"})
 _PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
@@ -28,8 +30,13 @@ def _split(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def _rate(value: object) -> object:
+    return read_rate(value) if isinstance(value, str) else value or None
+
+
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Seconds = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
+Rate = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_rate), BeforeValidator(_no_boolean)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 

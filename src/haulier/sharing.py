@@ -21,7 +21,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import structlog
 import uvicorn
 from platformdirs import user_state_path
 
@@ -35,6 +34,7 @@ from haulier.adapters.transfer_queue import FILE_NAME as TRANSFERS
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.errors import ConfigError, NodeBusy
 from haulier.core.transfer import Direction
+from haulier.logs import get_logger
 from haulier.ports import ShareIndex
 from haulier.server.logs import configure_logging
 from haulier.soulseek.control import control_app
@@ -183,7 +183,7 @@ def lanes(*, together: float | None, each: float | None) -> Lanes:
 def logger(form: str) -> Log:
     """Send log events to standard error, and return what takes them."""
     configure_logging("json" if form == "json" else "console")
-    log = structlog.get_logger()
+    log = get_logger()
 
     def tell(event: str, **fields: Any) -> None:
         if event not in _EVERYDAY:

@@ -314,3 +314,13 @@ def test_a_remote_can_be_asked_whether_it_is_there(haulier: Commands) -> None:
     haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
     dead = haulier.run("remote", "test", "dead")
     assert dead.code == 3
+
+
+def test_why_a_push_was_rejected_is_told_once(haulier: Commands, service: ServeProcess) -> None:
+    (haulier.folder / "f").write_bytes(b"1")
+    nowhere = ("--type", "haulier", "--url", service.url, "--option", "capsule=nowhere")
+    haulier.run("remote", "add", "nowhere", *nowhere)
+    pushed = haulier.run("push", "f", "--to", "nowhere:f")
+    assert pushed.code == 4
+    assert (pushed.out + pushed.err).count("capsule-not-found") == 1
+    assert "Rejected" in pushed.out

@@ -405,6 +405,7 @@ def standing_in() -> Iterator[tuple[Drive, str]]:
     config = uvicorn.Config(Graph(drive).app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     socket = config.bind_socket()
+    socket.listen()  # else whoever is quicker than the thread is refused
     thread = threading.Thread(target=server.run, args=([socket],))
     thread.start()
     try:

@@ -217,7 +217,7 @@ class Commands:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.folder = folder
-        self._environment = environment({"HAULIER_URL": url, "HAULIER_HOME": str(folder / "home")})
+        self.environment = environment({"HAULIER_URL": url, "HAULIER_HOME": str(folder / "home")})
         folder.mkdir(exist_ok=True)
 
     def run(self, *arguments: str | Path, given: bytes | None = None, **settings: str) -> Ran:
@@ -228,7 +228,7 @@ class Commands:
             stdin=None if given is not None else subprocess.DEVNULL,
             capture_output=True,
             cwd=self.folder,
-            env={**self._environment, **settings},
+            env={**self.environment, **settings},
             timeout=10 * DEADLINE_S,
             check=False,
         )
@@ -239,6 +239,6 @@ class Commands:
         return subprocess.Popen(
             [HAULIER, *map(str, arguments)],
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )

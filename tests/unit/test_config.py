@@ -269,6 +269,25 @@ def test_settings_reach_a_worker_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("given", "kept"),
+    [("10MB", 10_000_000), ("2MiB", 2_097_152), (500, 500), ("0B", None), (0, None), (None, None)],
+)
+def test_a_bandwidth_is_kept_as_bytes_and_reaches_a_worker(given: object, kept: int | None) -> None:
+    settings = load_settings({"bandwidth": given})
+    assert settings.bandwidth == kept
+    assert settings_from_text(settings.model_dump_json()).bandwidth == kept
+
+
+@pytest.mark.parametrize("given", ["10M", "fast", -1, True, 1.5])
+def test_what_is_no_bandwidth_is_refused_with_an_example(given: object) -> None:
+    error = refusal({"bandwidth": given})
+    assert (error.setting, error.expected) == (
+        "--bandwidth",
+        "expected bytes per second like 500kB, 10MB or 2MiB, or 0 for no bound",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
     [
         ("https://Files.Example/", "https://files.example"),
         ("https://files.example:443/up/load/", "https://files.example/up/load"),

@@ -5,9 +5,8 @@ import secrets
 import time
 import uuid
 
-from haulier.core.record import RecordId
+from haulier.core.ids import RecordId, SessionId
 from haulier.core.secret import SECRET_BYTES
-from haulier.core.session import SessionId
 from haulier.ports import Clock
 
 

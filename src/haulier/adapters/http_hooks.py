@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
 import httpx2
-import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from haulier.adapters.signed_posts import PostFailed, SignedPost, Target
@@ -23,6 +22,7 @@ from haulier.core.errors import HookUnavailable, UploadRefused
 from haulier.core.instants import iso_time
 from haulier.core.upload import BeginUpload
 from haulier.engine.hooks import FinishedUpload, Hooks
+from haulier.logs import get_logger
 from haulier.ports import Clock, Identifiers
 
 MAX_ANSWER: Final = 64 * 1024
@@ -30,7 +30,7 @@ MAX_ANSWER: Final = 64 * 1024
 MAX_REASON: Final = 1000
 """Characters of a refusal that its caller is told."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Locate(Protocol):

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, Protocol
 
-import structlog
-
 from haulier.core.errors import StorageError
 from haulier.core.session import SessionId
+from haulier.logs import get_logger
 from haulier.ports import Clock, Ears
 
 POLL_S: Final = 0.1
@@ -26,7 +25,7 @@ CHANNEL: Final = "haulier_sessions"
 IDS_IN_A_NOTICE: Final = 300
 """22 characters each and a comma: below the 7999 bytes that PostgreSQL takes."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class PolledSignals:

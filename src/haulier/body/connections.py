@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from haulier.core.errors import InvalidRequest, PeerUnreachable
 from haulier.core.hosts import is_loopback
@@ -66,7 +65,11 @@ class Origin:
 
 def _proxy_for(scheme: str, host: str) -> str | None:
     # A proxy between this machine and itself is never meant.
-    if is_loopback(host) or proxy_bypass(host):
+    if is_loopback(host):
+        return None
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - all of http.client and email comes with it
+
+    if proxy_bypass(host):
         return None
     proxies = getproxies()
     return proxies.get(scheme) or proxies.get("all")

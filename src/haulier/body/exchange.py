@@ -11,12 +11,12 @@ import os
 import select
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 import h11
 
+from haulier.body.answers import Answer, Fields, Headers
 from haulier.core.errors import InvalidRequest, PeerUnreachable
 from haulier.ports import Cargo
 
@@ -35,19 +35,8 @@ READ: Final = 64 * 1024
 
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-Fields = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the other side said."""
-
-    status: int
-    fields: Fields
-    """Names in lower case."""
-    body: bytes
-    keeps_alive: bool
-    """Whether the connection can carry another request."""
+BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Methods of which nobody expects a body; one of no bytes is not announced. Source: RFC 9110 section 8.6."""
 
 
 class Exchange:
@@ -117,11 +106,11 @@ class Exchange:
         """Return what was answered."""
         assert self._response is not None
         return Answer(
-            status=self._response.status_code,
-            fields=[
-                (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._response.headers
-            ],
-            body=bytes(self._body),
+            status_code=self._response.status_code,
+            headers=Headers(
+                [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._response.headers]
+            ),
+            content=bytes(self._body),
             keeps_alive=self._broken is None
             and self._http.our_state is h11.DONE
             and self._http.their_state is h11.DONE,
@@ -144,9 +133,10 @@ class Exchange:
         return not self._refused and self._broken is None and bool(self._pending or self._position < stop)
 
     def _encode(self, method: str, target: str, fields: Fields) -> bytes:
-        length = str(self._cargo.size)
+        announced = bool(self._cargo.size) or method not in BODILESS
+        length = [("Content-Length", str(self._cargo.size))] if announced else []
         try:
-            request = h11.Request(method=method, target=target, headers=[*fields, ("Content-Length", length)])
+            request = h11.Request(method=method, target=target, headers=[*fields, *length])
             encoded = self._http.send(request)
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise InvalidRequest.of("request", f"HTTP cannot carry it: {error}") from None

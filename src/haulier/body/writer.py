@@ -1,4 +1,4 @@
-"""Requests with long bodies: their connections, their threads, their cancels."""
+"""Requests with bodies, long ones above all: their connections, their threads, their cancels."""
 
 import asyncio
 import socket
@@ -9,10 +9,9 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-import httpx2
-
+from haulier.body.answers import Answer
 from haulier.body.connections import Connections, Origin, proxy_credentials
-from haulier.body.exchange import Answer, Exchange
+from haulier.body.exchange import Exchange
 from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 
@@ -38,9 +37,7 @@ class BodyWriter:
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="body")
         self._silence_s = silence_s
 
-    async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], cargo: Cargo
-    ) -> httpx2.Response:
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], cargo: Cargo) -> Answer:
         """Send one request and return its whole answer, whatever it says. Redirects are not followed.
 
         When this is cancelled, the connection is closed; nothing is sent after that.
@@ -66,7 +63,7 @@ class BodyWriter:
                 self._connections.give_back(origin, connection)
             else:
                 connection.close()
-        return httpx2.Response(answer.status, headers=list(answer.fields), content=answer.body)
+        return answer
 
     async def close(self) -> None:
         """Close what is kept; to be called once, when nothing is being sent."""

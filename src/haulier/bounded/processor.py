@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
-import structlog
-
 from haulier.bounded.limits import Limits
 from haulier.bounded.messages import CHECK, DERIVE, MAX_DETAIL, ProtocolBroken
 from haulier.bounded.replies import read_reply
@@ -26,6 +24,7 @@ from haulier.bounded.turns import FairTurns, TurnsFull
 from haulier.bounded.worker import COMMAND, Child, ChildLost
 from haulier.core.errors import ServiceStopping, StorageUnavailable
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
+from haulier.logs import get_logger
 
 PROCESSES: Final = 2
 """Children at a time: decoding fills a core each, and each may take 2 GiB."""
@@ -38,7 +37,7 @@ ENDING_S: Final = 1.0
 
 Reply = Derivatives | FileMetadata | Unprocessed
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Final, Self
 
-import structlog
-
 from haulier.bounded.limits import Limits, environment
 from haulier.bounded.messages import LENGTH, MAX_DETAIL, ProtocolBroken, frame, length_of
+from haulier.logs import get_logger
 
 COMMAND: Final = (sys.executable, "-P", "-m", "haulier.bounded.child")
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 class ChildLost(Exception):

@@ -17,6 +17,7 @@ from haulier.cli.journal import (
     HomeDirectory,
     JournalFile,
     LogForm,
+    RunBandwidth,
     journal_path,
     log_to_stderr,
     open_manager,
@@ -42,6 +43,7 @@ LOOK_S: Final = 1.0
 def agent(
     journal: JournalFile = None,
     give_up_s: GiveUp = None,
+    bandwidth: RunBandwidth = None,
     log_form: LogForm = "console",
     home: HomeDirectory = None,
 ) -> None:
@@ -49,7 +51,9 @@ def agent(
     log_to_stderr(log_form)
 
     async def work() -> int:
-        async with open_manager(journal, home, lambda role: role.REQUIRED, give_up_s=give_up_s):
+        async with open_manager(
+            journal, home, lambda role: role.REQUIRED, give_up_s=give_up_s, bandwidth=bandwidth
+        ):
             print(f"haulier agent ready, journal {journal_path(journal, home)}", flush=True)
             await _stopped()
         return DONE
@@ -64,6 +68,7 @@ def watch(
     to: To,
     journal: JournalFile = None,
     give_up_s: GiveUp = None,
+    bandwidth: RunBandwidth = None,
     log_form: LogForm = "console",
     home: HomeDirectory = None,
 ) -> None:
@@ -84,7 +89,9 @@ def watch(
         place = journal_path(journal, home)
         known = WatchedFiles(place.with_name(place.name + WATCHED), folder.absolute(), to)
         async with (
-            open_manager(journal, home, lambda role: role.WHEN_FREE, give_up_s=give_up_s) as manager,
+            open_manager(
+                journal, home, lambda role: role.WHEN_FREE, give_up_s=give_up_s, bandwidth=bandwidth
+            ) as manager,
             _opened(known),
         ):
             watching = asyncio.get_running_loop().create_task(Watch(manager, known, folder, to).run())

@@ -1,9 +1,10 @@
 """What the commands of the sender share: their journal, the manager on it, how a transfer is told."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -11,11 +12,14 @@ import typer
 
 from haulier.cli.display import print_json, printable
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, tell
-from haulier.core.errors import ConfigError
+from haulier.core.errors import ConfigError, StorageFull
+from haulier.core.quantity import read_rate
 from haulier.core.transfer import Outcome, Phase
+from haulier.logs import catch_libraries, get_logger
 
 if TYPE_CHECKING:
     from haulier.core.dispatch import Dispatch
+    from haulier.core.errors import StorageError
     from haulier.engine.send import Role, TransferView
     from haulier.places import RemotePlaces
     from haulier.sender import UploadManager
@@ -51,6 +55,31 @@ GiveUp = Annotated[
         "[default: 86400]",
     ),
 ]
+
+
+def _check_rate(text: str | None) -> str | None:
+    try:
+        _rate_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def _rate_of(text: str | None) -> int | None:
+    return None if text is None else read_rate(text)
+
+
+RunBandwidth = Annotated[
+    str | None,
+    typer.Option(
+        "--bandwidth",
+        envvar="HAULIER_BANDWIDTH",
+        metavar="RATE",
+        callback=_check_rate,
+        help="Bytes per second of all transfers together, like 10MB or 2MiB, where this runs the journal.  "
+        "[default: no bound]",
+    ),
+]
 LogForm = Annotated[str, typer.Option("--log", envvar="HAULIER_LOG", hidden=True, help="console or json.")]
 
 
@@ -84,16 +113,20 @@ def journal_path(journal: Path | None, home: Path | None) -> Path:
 
 def log_to_stderr(form: str = "console", *, quiet: bool = False) -> None:
     """Send log events to standard error; only what needs attention when `quiet`."""
-    import structlog
-
-    from haulier.server.logs import configure_logging
-
     if form not in {"console", "json"}:
         raise typer.BadParameter("must be console or json", param_hint="HAULIER_LOG")
     chosen: Literal["console", "json"] = "json" if form == "json" else "console"
-    configure_logging(chosen)
+
+    def configure() -> None:
+        from haulier.server.logs import configure_logging
+
+        configure_logging(chosen)
+
     if quiet:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+        get_logger().show_from(logging.ERROR, prepare=configure)
+        catch_libraries(logging.ERROR)
+    else:
+        configure()
 
 
 @asynccontextmanager
@@ -103,6 +136,7 @@ async def open_manager(
     role: "Callable[[type[Role]], Role]",
     *,
     give_up_s: float | None = None,
+    bandwidth: str | None = None,
     unknown_s: float = 0.0,
 ) -> "AsyncIterator[UploadManager]":
     """Start a manager on this user's journal and remotes, and stop it at the end."""
@@ -114,7 +148,9 @@ async def open_manager(
     manager = UploadManager(
         journal_path(journal, home),
         places,
-        limits=places.limits(give_up_s=GIVE_UP_S if give_up_s is None else give_up_s),
+        limits=places.limits(
+            give_up_s=GIVE_UP_S if give_up_s is None else give_up_s, bandwidth=_rate_of(bandwidth)
+        ),
         role=role(Role),
         unknown_s=unknown_s,
     )
@@ -132,8 +168,8 @@ def document_of(view: "TransferView") -> dict[str, Any]:
     return transfer_document(view.row, view.snapshot, view.place)
 
 
-def print_view(view: "TransferView", *, as_json: bool) -> None:
-    """Print one transfer as a line."""
+def print_view(view: "TransferView", *, as_json: bool, why: bool = True) -> None:
+    """Print one transfer as a line, and why it does not go on, or failed, below it."""
     if as_json:
         print_json(document_of(view))
         return
@@ -144,16 +180,16 @@ def print_view(view: "TransferView", *, as_json: bool) -> None:
         f"{row.id:36}  {row.transfer.label:22}  {snapshot.done:>15}/{snapshot.size:<15}  {printable(target)}",
         flush=True,
     )
-    why = row.transfer.reason or (row.error if row.live else None)
-    if why is not None:
-        print(f"{'':36}  {printable(why)}", flush=True)
+    reason = row.transfer.reason or (row.error if row.live else None)
+    if why and reason is not None:
+        print(f"{'':36}  {printable(reason)}", flush=True)
 
 
-def print_row(row: "Dispatch", *, as_json: bool) -> None:
-    """Print one transfer as a line, as its journal has it."""
+def print_row(row: "Dispatch", *, as_json: bool, why: bool = True) -> None:
+    """Print one transfer as `print_view` does, as its journal has it."""
     from haulier.engine.send import TransferView
 
-    print_view(TransferView(row, row.transfer.snapshot), as_json=as_json)
+    print_view(TransferView(row, row.transfer.snapshot), as_json=as_json, why=why)
 
 
 def code_of(row: "Dispatch") -> int:
@@ -167,6 +203,33 @@ def tell_no_runner() -> int:
     """Say that nobody runs the journal, and return the code for that."""
     tell(NO_RUNNER)
     return UNREACHABLE
+
+
+@asynccontextmanager
+async def hindrances_told(manager: "UploadManager", place: Path) -> AsyncIterator[None]:
+    """Say meanwhile when the journal cannot be written, and when it can again."""
+    telling = asyncio.get_running_loop().create_task(_tell_hindrances(manager, place))
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+
+
+async def _tell_hindrances(manager: "UploadManager", place: Path) -> None:
+    from haulier.engine.send_watch import Hindered
+
+    async with aclosing(manager.events()) as events:
+        async for happening in events:
+            if isinstance(happening, Hindered):
+                tell(_hindrance(place, happening.error))
+
+
+def _hindrance(place: Path, error: "StorageError | None") -> str:
+    if error is None:
+        return f"the journal {place} can be written again; what waited goes on"
+    cure = "free space on its disk" if isinstance(error, StorageFull) else "mend that"
+    return f"the journal {place} cannot be written: {error}; {cure}, and what waits goes on by itself"
 
 
 def tell_obstacle(row: "Dispatch") -> None:

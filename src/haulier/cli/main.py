@@ -1,50 +1,68 @@
 """The command line put together.
 
-Rule 1: this module and those of the commands import Typer and the core only; a command imports what it works
-        with when it runs, so that `haulier --help` is quick and needs no extra.
+Rule 1: a command's module is imported when the command is called; it imports Typer and the core only, and what the command
+        works with when that runs. So `haulier --help` is quick, and needs no extra.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from haulier import __version__
-from haulier.cli import (
-    agent,
-    capsule,
-    doctor,
-    push,
-    put,
-    records,
-    remote,
-    serve,
-    soulseek,
-    token,
-    transfers,
-)
+from haulier.cli.later import LaterGroup, Table
+
+
+class Commands(LaterGroup):
+    """All that `haulier` can do."""
+
+    table: ClassVar[Table] = {
+        "serve": ("serve:serve", "Run the service until SIGTERM or Ctrl-C."),
+        "put": ("put:put", "Send files, verified end to end."),
+        "ls": ("records:ls", "List records, newest first."),
+        "get": (
+            "records:get",
+            "Fetch a record, or all below a folder, verified; goes on where an earlier fetch stopped.",
+        ),
+        "rm": (
+            "records:rm",
+            "Delete a record; until its time in the trash is over it can be restored, unless --now.",
+        ),
+        "link": (
+            "records:link",
+            "Print a link that opens a record's bytes for whoever has it, without a token.",
+        ),
+        "push": ("push:push", "Queue files for a remote, and wait until they are there."),
+        "watch": (
+            "agent:watch",
+            (
+                "Queue files of a folder, and of those below it, that have been quiet for 5 seconds; until SIGTERM or "
+                "Ctrl-C."
+            ),
+        ),
+        "agent": ("agent:agent", "Run the transfer queue until SIGTERM or Ctrl-C."),
+        "doctor": (
+            "doctor:doctor",
+            "Run the checks of 'haulier serve' without starting it; ends with 1 when something is wrong.",
+        ),
+        "transfers": (
+            "transfers:app",
+            "Show transfers to remotes, wait for them, and say what is wanted of them.",
+        ),
+        "remote": ("remote:app", "Set up the places that files are sent to."),
+        "token": ("token:app", "Make, list and revoke the tokens that callers show."),
+        "capsule": ("capsule:app", "Make capsules, share them, and set what they take."),
+        "soulseek": ("soulseek:app", "Share folders with Soulseek peers, and fetch from them."),
+    }
+
 
 app = typer.Typer(
     name="haulier",
+    cls=Commands,
     help="Moves files and never loses one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serve.serve)
-app.command("put")(put.put)
-app.command("ls")(records.ls)
-app.command("get")(records.get)
-app.command("rm")(records.rm)
-app.command("link")(records.link)
-app.command("push")(push.push)
-app.command("watch")(agent.watch)
-app.command("agent")(agent.agent)
-app.command("doctor")(doctor.doctor)
-app.add_typer(transfers.app, name="transfers")
-app.add_typer(remote.app, name="remote")
-app.add_typer(token.app, name="token")
-app.add_typer(capsule.app, name="capsule")
-app.add_typer(soulseek.app, name="soulseek")
 
 
 def _print_version(wanted: bool) -> None:

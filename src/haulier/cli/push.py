@@ -13,8 +13,11 @@ from haulier.cli.journal import (
     GiveUp,
     HomeDirectory,
     JournalFile,
+    RunBandwidth,
     code_of,
     complete_target,
+    hindrances_told,
+    journal_path,
     log_to_stderr,
     open_manager,
     print_row,
@@ -90,6 +93,7 @@ def push(
     ] = None,
     journal: JournalFile = None,
     give_up_s: GiveUp = None,
+    bandwidth: RunBandwidth = None,
     as_json: Json = False,
     home: HomeDirectory = None,
 ) -> None:
@@ -106,7 +110,11 @@ def push(
 
     async def work() -> int:
         async with open_manager(
-            journal, home, lambda role: role.NEVER if no_wait else role.WHEN_FREE, give_up_s=give_up_s
+            journal,
+            home,
+            lambda role: role.NEVER if no_wait else role.WHEN_FREE,
+            give_up_s=give_up_s,
+            bandwidth=bandwidth,
         ) as manager:
             sending = _Push(manager, as_json=as_json, timeout_s=timeout)
             queued = [
@@ -115,7 +123,8 @@ def push(
             if no_wait:
                 return await sending.leave(queued)
             with Bars(sending.total) as bars:
-                return await sending.wait_all(queued, bars)
+                async with hindrances_told(manager, journal_path(journal, home)):
+                    return await sending.wait_all(queued, bars)
 
     run(work(), interrupted=HINT)
 
@@ -173,7 +182,7 @@ class _Push:
             tell(explain(error))
             self._codes.add(exit_code(error))
             return
-        print_row(row, as_json=self._as_json)
+        print_row(row, as_json=self._as_json, why=False)  # that is told below, where scripts do not read it
         if code_of(row) != DONE:
             tell(
                 f"{row.path}: {row.transfer.label}"
@@ -205,7 +214,7 @@ class _Drawing:
     def moved(self, transfer_id: str, done: int, size: int, waiting: str | None = None) -> None:
         """Move a bar."""
         if transfer_id in self._shown:
-            from haulier.client import Progress
+            from haulier.core.progress import Progress
 
             self._shown[transfer_id][1](Progress(done=done, size=size, waiting=waiting))
 

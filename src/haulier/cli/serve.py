@@ -20,6 +20,13 @@ def serve(
     no_transfers: Annotated[
         bool, typer.Option("--no-transfers", help="Leave the queue of transfers to others.")
     ] = False,
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Bytes per second of all transfers to remotes, like 10MB or 2MiB.  [default: no bound]",
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(metavar="ORIGIN", help="A web origin that may use the service.")
     ] = None,
@@ -40,6 +47,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "workers": workers,
+        "bandwidth": bandwidth,
         "cors_origin": tuple(cors_origin) if cors_origin else None,
         # A flag that is absent says nothing; only one that is there overrules the environment.
         "local_users": local_users or None,

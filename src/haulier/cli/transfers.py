@@ -10,7 +10,9 @@ from haulier.cli.journal import (
     GiveUp,
     HomeDirectory,
     JournalFile,
+    RunBandwidth,
     code_of,
+    hindrances_told,
     journal_path,
     log_to_stderr,
     open_manager,
@@ -106,6 +108,7 @@ def wait(
     ] = None,
     journal: JournalFile = None,
     give_up_s: GiveUp = None,
+    bandwidth: RunBandwidth = None,
     as_json: Json = False,
     home: HomeDirectory = None,
 ) -> None:
@@ -120,7 +123,12 @@ def wait(
 
         codes: set[int] = set()
         async with open_manager(
-            journal, home, lambda role: role.WHEN_FREE, give_up_s=give_up_s, unknown_s=UNKNOWN_S
+            journal,
+            home,
+            lambda role: role.WHEN_FREE,
+            give_up_s=give_up_s,
+            bandwidth=bandwidth,
+            unknown_s=UNKNOWN_S,
         ) as manager:
 
             async def wait_one(transfer: str) -> None:
@@ -133,7 +141,8 @@ def wait(
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
-            await asyncio.gather(*map(wait_one, transfers))
+            async with hindrances_told(manager, journal_path(journal, home)):
+                await asyncio.gather(*map(wait_one, transfers))
         return worst_code(codes)
 
     run(work())

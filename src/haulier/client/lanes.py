@@ -20,10 +20,11 @@ from haulier.client.order import Order, Report
 from haulier.client.pictures import Made, PictureMaker
 from haulier.client.resource import abandon, finish_detached
 from haulier.client.source import FileSource
-from haulier.client.values import Begun, Progress, ProgressCallback, Record
+from haulier.client.values import Begun, ProgressCallback, Record
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import HaulierError, ImageUnusable, LaneFailed
+from haulier.core.progress import Progress
 from haulier.core.record import AssetKind, Lane, lane_of
 from haulier.engine.tasks import in_thread, tasks
 

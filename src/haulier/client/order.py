@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
-from haulier.client.values import Progress, ProgressCallback
+from haulier.client.values import ProgressCallback
 from haulier.core.digest import DigestName
 from haulier.core.errors import HaulierError
+from haulier.core.progress import Progress
 from haulier.core.record import AssetKind
 from haulier.core.upload import check_content_type, check_filename, check_metadata, check_path, require_valid
 

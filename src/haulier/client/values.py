@@ -5,7 +5,6 @@ Rule 1: members that this version does not know are kept in `document`, never an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from haulier.core.errors import PeerRefused
+from haulier.core.progress import Progress
 from haulier.core.ranges import Ranges
 
 
@@ -163,22 +163,6 @@ class RecordPage(Value):
 
     items: tuple[dict[str, Any], ...]
     next: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an upload or a download is."""
-
-    done: int
-    """Bytes that will not be sent, or fetched, again."""
-    moving: int = 0
-    """Bytes on their way beyond that; after a cut they are sent again."""
-    size: int | None
-    """None while it is unknown (a stream)."""
-    waiting: str | None = None
-    """Why nothing moves at the moment; None while it does."""
-    lane: str | None = None
-    """Which of two lanes this is: `original`, or `derivatives` for all pictures of it together."""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
-from haulier.body.answers import read_answer
+from haulier.client.answers import read_answer
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
@@ -148,7 +148,8 @@ class Wire:
             length = {"Content-Length": str(cargo.size)}
             return await self.once(method, path, headers={**headers, **length}, content=_pieces(cargo))
         fields = {"Accept": "application/json", "User-Agent": "haulier", **self._credentials, **headers}
-        answer = await self._bodies.send(method, f"{self.url}{path}", headers=fields, cargo=cargo)
+        told = await self._bodies.send(method, f"{self.url}{path}", headers=fields, cargo=cargo)
+        answer = httpx2.Response(told.status_code, headers=dict(told.headers), content=told.content)
         self._contact = True
         if answer.status_code >= 300:
             raise refusal(answer)

@@ -8,12 +8,14 @@ Rule 3: a comparison says what it rests on. No digest, or another one than ours,
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from haulier.core.digest import Buffer
 from haulier.core.errors import InvalidRequest, PeerCorrupted
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
+
+if TYPE_CHECKING:
+    from haulier.core.digest import Buffer
 
 CHUNK_S: Final = 10.0
 """Seconds that a chunk should take: long enough that its request costs nothing, short enough that a cut one
@@ -75,7 +77,7 @@ class Checksum:
 class Summing(Protocol):
     """Computes the checksum that a remote will tell, over all bytes of a file in order."""
 
-    def update(self, data: Buffer, /) -> object:
+    def update(self, data: "Buffer", /) -> object:
         """Take the next bytes."""
 
     def checksum(self) -> Checksum:

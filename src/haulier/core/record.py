@@ -4,12 +4,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final
 
 from haulier.core.digest import Digest
-
-RecordId = NewType("RecordId", str)
-"""A UUIDv7 in its usual text form; sorts by time of creation."""
+from haulier.core.ids import RecordId as RecordId  # noqa: PLC0414 - a record's users look for it here
 
 
 def fold(name: str) -> str:

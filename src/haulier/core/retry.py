@@ -11,7 +11,6 @@ Source: "Exponential Backoff And Jitter", AWS Architecture Blog (full jitter); R
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 MAX_RETRY_AFTER_S: Final = 300.0
@@ -104,6 +103,8 @@ def parse_retry_after(text: str | None, *, date: str | None = None) -> float:
 def _parse_date(text: str | None) -> datetime | None:
     if text is None:
         return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - most of the package `email` comes with it
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # no date; one whose numbers no machine word holds

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
-from typing import Final, Generic, NewType, TypeVar
+from typing import Final, Generic, TypeVar
 
 from haulier.core.chunks import ChunkGrid
 from haulier.core.errors import UploadBusy, UploadComplete, UploadGone
+from haulier.core.ids import SessionId as SessionId  # noqa: PLC0414 - a session's users look for it here
 from haulier.core.ranges import Ranges
-
-SessionId = NewType("SessionId", str)
-"""128 random bits, URL-safe; never derived from a client's file name."""
 
 D = TypeVar("D")
 

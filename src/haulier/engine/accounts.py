@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import structlog
-
 from haulier.core.caller import USER, Caller, Role, Scope
 from haulier.core.capsule import Capsule, check_capsule_name
 from haulier.core.errors import (
@@ -25,6 +23,7 @@ from haulier.core.errors import (
 from haulier.core.secret import Secret, hash_token, is_token, make_token
 from haulier.core.token import MAX_TOKEN_S, SignIn, Token
 from haulier.core.upload import UploadDetails, require_valid
+from haulier.logs import get_logger
 from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
 
 NOTE_USE_EVERY_S: Final = 60.0
@@ -33,7 +32,7 @@ NOTE_USE_EVERY_S: Final = 60.0
 ENDED_BATCH: Final = 500
 """Sign-ins that one statement removes; keeps the write transaction short."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

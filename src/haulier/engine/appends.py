@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-import structlog
-
 from haulier.core.digest import Buffer
 from haulier.core.errors import (
     HaulierError,
@@ -39,6 +37,7 @@ from haulier.engine.background import SETTLE_S, finish_anyway
 from haulier.engine.body_checks import BodyCheck
 from haulier.engine.context import SessionContext
 from haulier.engine.endings import Endings
+from haulier.logs import get_logger
 from haulier.ports import Body, BodyEnd, RangeWriter, Transaction
 
 D = TypeVar("D")
@@ -48,7 +47,7 @@ CHECKPOINT_BYTES: Final = 8 * MIB
 CHECKPOINT_S: Final = 1.0
 """Longest time without a row while bytes come: how old the offset is that others see."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)

@@ -8,12 +8,11 @@ import asyncio
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
-import structlog
-
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId, SessionStatus
 from haulier.engine.context import SessionContext
 from haulier.engine.endings import Endings
+from haulier.logs import get_logger
 from haulier.ports import Ears, Mark
 
 D = TypeVar("D")
@@ -24,7 +23,7 @@ has changed."""
 WARM_S: Final = 10.0
 """How long one of them is looked at every time after it has changed."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class AllEars:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-import structlog
-
 from haulier.core.errors import HaulierError
 from haulier.core.retry import Chance, RetryPolicy
+from haulier.logs import get_logger
 from haulier.ports import Clock
 
 T = TypeVar("T")
@@ -24,7 +23,7 @@ SETTLE_S: Final = 10.0
 """How long the last write of a request that was cancelled may take: a whole step of the disk, twice over. Who waits for
 its end in another process (`append_claims.LET_GO_S`) waits as long."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class _Kept:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-import structlog
 import xxhash
 
 from haulier.core.digest import Buffer
@@ -26,11 +25,12 @@ from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
 from haulier.engine.background import finish_anyway
 from haulier.engine.body_checks import ChunkCheck, Scan
 from haulier.engine.context import SessionContext
+from haulier.logs import get_logger
 from haulier.ports import Body, BodyEnd, Deliver, RangeWriter, Transaction
 
 D = TypeVar("D")
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class ChunkIntake(Generic[D]):

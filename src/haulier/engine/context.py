@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
-import structlog
-
 from haulier.core.defaults import MAX_UPLOAD_BYTES
 from haulier.core.errors import (
     BodyCut,
@@ -26,6 +24,7 @@ from haulier.core.speed import Speed
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.changes import Changes
 from haulier.engine.holders import may_take
+from haulier.logs import get_logger
 from haulier.ports import (
     BodyEnd,
     ByteSink,
@@ -53,7 +52,7 @@ LAST_PAUSE_S: Final = 0.25
 FOLLOWER_S: Final = 1.0
 """How often a process that takes a session's bytes looks whether whoever follows them still lives."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class SessionPolicy(Protocol[D]):

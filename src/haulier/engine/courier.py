@@ -13,8 +13,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from haulier.core.errors import HaulierError
 from haulier.core.event import Event, EventKind, Position, Told
 from haulier.core.retry import BACK_OFF, Chance, is_due
@@ -22,9 +20,10 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.holders import may_take
 from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import UNSETTLED_S, Feed
+from haulier.logs import get_logger
 from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_S: Final = 5.0
 """How often a process that does not deliver looks whether the one that does still lives."""

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-import structlog
 import xxhash
 
 from haulier.core.errors import (
@@ -32,11 +31,12 @@ from haulier.core.session import Concat, Mode, Session, SessionId, SessionStatus
 from haulier.engine.concatenation import Concatenation
 from haulier.engine.context import SessionContext
 from haulier.engine.erasing import Eraser
+from haulier.logs import get_logger
 from haulier.ports import RangeBusy, Transaction
 
 D = TypeVar("D")
 
-log = structlog.get_logger()
+log = get_logger()
 
 FINISH_WAIT_S: Final = 25.0
 """How long a finish keeps its caller waiting; below the 30 s after which many proxies give up."""

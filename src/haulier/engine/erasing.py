@@ -8,12 +8,11 @@ Rule 2: one that cannot be removed keeps no other from it.
 from collections.abc import Sequence
 from typing import Any, Final
 
-import structlog
-
 from haulier.core.errors import StorageError
+from haulier.logs import get_logger
 from haulier.ports import ByteSink, UnitOfWork
 
-log = structlog.get_logger()
+log = get_logger()
 
 BATCH: Final = 200
 """Blobs that one round of the janitor looks up, and forgets, at a time; keeps the write transaction short."""

@@ -10,16 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import structlog
-
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError, HookUnavailable
 from haulier.core.event import Event
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
+from haulier.logs import get_logger
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from haulier.core.access import Rights
 from haulier.core.caller import Caller
 from haulier.core.errors import (
@@ -33,6 +31,7 @@ from haulier.core.upload import BeginUpload, Upload, UploadDetails, check_filena
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.lanes import LaneService
 from haulier.engine.uploads import UploadService
+from haulier.logs import get_logger
 from haulier.ports import Body, ByteSink, Clock, ContentChecker, Identifiers, Transaction, UnitOfWork
 
 TTL_S: Final = 120.0
@@ -43,7 +42,7 @@ MAX_SHOWN: Final = 64
 BATCH: Final = 200
 """Left-over files that one sweep frees; the next one goes on."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class IncomingFile(Body, Protocol):

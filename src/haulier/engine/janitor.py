@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from haulier.core.defaults import EVENTS_FOR_S, JANITOR_INTERVAL_S, RETENTION_S, SESSION_TTL_S, TRASH_FOR_S
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
@@ -20,9 +18,10 @@ from haulier.engine.accounts import Accounts
 from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.visitors import VisitorService
+from haulier.logs import get_logger
 from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
 
-log = structlog.get_logger()
+log = get_logger()
 
 JUMP_S: Final = 5.0
 """A wall clock that differs this much from the monotonic one has been set, not slewed."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import structlog
-
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import HaulierError, QuotaExceeded, StorageError, StorageUnavailable
 from haulier.core.event import EventKind
@@ -25,6 +23,7 @@ from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.upload import UploadDetails
 from haulier.engine.holders import may_take
 from haulier.engine.outbox import tell
+from haulier.logs import get_logger
 from haulier.ports import (
     ByteSink,
     Clock,
@@ -43,7 +42,7 @@ BATCH: Final = 200
 """Records that one look for forgotten ones reads at a time."""
 PICTURE_TYPE: Final = "image/webp"
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import PurePath
 from typing import Final, Self, TypeVar
 
-import structlog
-
 from haulier.core.dispatch import MAX_ID, UNSEEN, Dispatch, Fingerprint, OnChange, Removed, Wanted, again
 from haulier.core.errors import (
     InvalidRequest,
@@ -37,9 +35,10 @@ from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import change_row, insert, insert_ended, remove, require
 from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
-from haulier.engine.send_watch import Changed, Happening, Lagged, Progress, Readers, Watchers
+from haulier.engine.send_watch import Changed, Happening, Hindered, Lagged, Progress, Readers, Watchers
 from haulier.engine.slots import SlotLimits
 from haulier.engine.throttle import Bandwidth
+from haulier.logs import get_logger
 from haulier.ports import (
     Clock,
     Identifiers,
@@ -51,7 +50,7 @@ from haulier.ports import (
     Remotes,
 )
 
-log = structlog.get_logger()
+log = get_logger()
 T = TypeVar("T")
 
 POLL_S: Final = 0.2
@@ -117,19 +116,19 @@ class UploadManager:
             unknown_s: how long `wait` waits for an id that nobody has queued.
         """
         self._file = journal
-        self._journal = SharedJournal(journal)
+        self._readers = Readers()
+        self._journal = SharedJournal(journal, hindered=lambda error: self._readers.tell(Hindered(error)))
         self._remotes = remotes
         self._files = files
         self._clock = clock
         self._ids = ids
         self._role = role
         self._limits = limits or SendLimits()
-        self._bandwidth = Bandwidth(clock)
+        self._bandwidth = Bandwidth(clock, self._limits.bandwidth)
         self._watchers = Watchers()
         self._waiting = WaitingRoom(
             self._journal, self._watchers, clock, unknown_s=unknown_s, snapshot=self._snapshot
         )
-        self._readers = Readers()
         self._background = Background()
         self._listening: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -280,6 +279,8 @@ class UploadManager:
         ended is as it says; what ended meanwhile is in the journal.
         """
         with self._readers.following() as reader:
+            if self._journal.error is not None:
+                yield Hindered(self._journal.error)
             async with aclosing(reader.batches()) as batches:
                 async for lagged, batch in batches:
                     if lagged:
@@ -546,6 +547,7 @@ class UploadManager:
     def set_bandwidth(self, bytes_per_s: float | None) -> None:
         """Bound the bytes per second of all transfers that run here, from now on; None is no bound."""
         self._bandwidth.change(bytes_per_s)
+        self._limits = replace(self._limits, bandwidth=bytes_per_s)
 
     def set_slots(self, slots: SlotLimits) -> None:
         """Set how many transfers run at once here, from now on; those that run already go on."""

@@ -1,11 +1,13 @@
 """The journal as one of the processes uses it that share it: it knows what others have written.
 
 Rule 1: what this process writes is noted, by whichever part of it; so no part hears of it as of somebody else's.
+Rule 2: whoever writes tries again by himself; that it does not work, and that it does again, is told once.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from haulier.core.errors import StorageError
 from haulier.core.transfer import TransferId
 from haulier.ports import Journal, JournalRows
 
@@ -16,10 +18,18 @@ HEARD: Final = 1000
 
 
 class SharedJournal:
-    """Reads and writes a journal that its owner opens and closes."""
+    """Reads and writes a journal that its owner opens and closes.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        journal: what is shared.
+        hindered: called when it cannot be written, with the error, and with None when it can again.
+    """
+
+    def __init__(self, journal: Journal, *, hindered: Callable[[StorageError | None], None]) -> None:
         self._journal = journal
+        self._hindered = hindered
+        self.error: StorageError | None = None
+        """What the last write failed with."""
         self._seen = 0
         """All revisions up to this one are known here."""
         self._own: set[int] = set()
@@ -30,6 +40,7 @@ class SharedJournal:
         self._others = await self._journal.commits_of_others()
         self._seen = await self.read(lambda rows: rows.revision())
         self._own.clear()
+        self.error = None
 
     async def read(self, work: Callable[[JournalRows], T]) -> T:
         """Run `work` on one consistent view. Raises StorageError."""
@@ -43,9 +54,19 @@ class SharedJournal:
             result = work(rows)
             return result, range(before + 1, rows.revision() + 1)
 
-        result, revisions = await self._journal.write(noting, durable=durable)
+        try:
+            result, revisions = await self._journal.write(noting, durable=durable)
+        except StorageError as error:
+            self._note(error)
+            raise
+        self._note(None)
         self._own.update(revisions)
         return result
+
+    def _note(self, error: StorageError | None) -> None:
+        before, self.error = self.error, error
+        if (before is None) is not (error is None):
+            self._hindered(error)
 
     async def hear(self, tell: Callable[[TransferId], Awaitable[None]]) -> None:
         """Tell each row that others have written since this was asked last. Raises StorageError."""

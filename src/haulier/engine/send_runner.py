@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import HaulierError, PeerBlocked, StorageError
 from haulier.core.outgoing import VerifyPolicy
@@ -30,9 +28,10 @@ from haulier.engine.send_order import SendOrder
 from haulier.engine.send_rows import forget_session, read_waiting, remove_if_wanted, save_row
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
+from haulier.logs import get_logger
 from haulier.ports import Clock, JournalPage, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
 
-log = structlog.get_logger()
+log = get_logger()
 
 BATCH: Final = 1000
 """Rows that one transaction of the journal brings or removes."""
@@ -47,6 +46,8 @@ class SendLimits:
 
     slots: SlotLimits = field(default_factory=lambda: SlotLimits(total=5, per_line=4, reserved=1))
     """With two or more in all, one is for small files alone."""
+    bandwidth: float | None = None
+    """Bytes per second of all that run here together; None is no bound."""
     give_up_s: float = GIVE_UP_S
     retention_s: float = 30 * DAY_S
     """How long a result can be read, and that a transfer was removed."""

@@ -9,17 +9,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import StorageError, StorageUnavailable, TransferNotFound, TransferTimeout
 from haulier.core.transfer import Snapshot, TransferId
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import require
 from haulier.engine.send_watch import Watchers
+from haulier.logs import get_logger
 from haulier.ports import Clock
 
-log = structlog.get_logger()
+log = get_logger()
 
 AGAIN_S: Final = 5.0
 """When a journal is asked again that could not be read."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, Removed
+from haulier.core.errors import StorageError
 from haulier.core.transfer import TransferId
 
 MAX_BEHIND: Final = 1000
@@ -45,7 +46,15 @@ class Lagged:
     live: tuple[Dispatch, ...]
 
 
-Happening = Progress | Changed | Removed | Lagged
+@dataclass(frozen=True, slots=True)
+class Hindered:
+    """The journal cannot be written here, so nothing goes on; or it can again."""
+
+    error: StorageError | None
+    """What it fails with; None: it works again."""
+
+
+Happening = Progress | Changed | Removed | Lagged | Hindered
 
 
 class Watchers:
@@ -97,7 +106,7 @@ class Readers:
         finally:
             del self._readers[reader]
 
-    def tell(self, happening: Progress | Changed | Removed) -> None:
+    def tell(self, happening: Progress | Changed | Removed | Hindered) -> None:
         """Hand it to everybody."""
         for reader in self._readers:
             reader.take(happening)
@@ -117,13 +126,13 @@ class Reader:
     """What one who follows has not read yet."""
 
     def __init__(self) -> None:
-        self._changes: deque[Changed | Removed] = deque()
+        self._changes: deque[Changed | Removed | Hindered] = deque()
         self._progress: dict[TransferId, Progress] = {}
         self._woken = asyncio.Event()
         self._lagged = False
         self._closed = False
 
-    def take(self, happening: Progress | Changed | Removed) -> None:
+    def take(self, happening: Progress | Changed | Removed | Hindered) -> None:
         """Put it behind the others; progress takes the place of older progress."""
         if isinstance(happening, Progress):
             self._progress[happening.id] = happening
@@ -140,7 +149,9 @@ class Reader:
         self._closed = True
         self._woken.set()
 
-    async def batches(self) -> AsyncGenerator[tuple[bool, list[Progress | Changed | Removed]], None]:
+    async def batches(
+        self,
+    ) -> AsyncGenerator[tuple[bool, list[Progress | Changed | Removed | Hindered]], None]:
         """Yield whether something was lost since the last batch, and all that happened after that."""
         while True:
             self._woken.clear()

@@ -14,8 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-import structlog
-
 from haulier.core.errors import (
     ChunksMissing,
     HaulierError,
@@ -34,11 +32,12 @@ from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings
 from haulier.engine.whole import WholeSessions
+from haulier.logs import get_logger
 from haulier.ports import Body, Ears, KeyTaken, Transaction
 
 D = TypeVar("D")
 
-log = structlog.get_logger()
+log = get_logger()
 
 PROGRESS_S: Final = 0.25
 """Least time between two reports to one watcher."""

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import structlog
-
 from haulier.core.caller import Caller
 from haulier.core.errors import StorageError, VisitorNotFound
 from haulier.core.event import EventKind
 from haulier.core.upload import UploadDetails
 from haulier.core.visitor import VISITOR, Visitor, read_visitor, sign_visitor
 from haulier.engine.outbox import tell
+from haulier.logs import get_logger
 from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
 
 NOTE_SEEN_EVERY_S: Final = 60.0
@@ -30,7 +29,7 @@ ADOPTED_BATCH: Final = 100
 ENDED_BATCH: Final = 200
 """Visitors that one transaction removes; keeps it short."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-import httpx2
-
+from haulier.body.answers import Answer
 from haulier.core.errors import (
     PeerBlocked,
     PeerBusy,
@@ -51,7 +50,7 @@ class RetryTable:
     lost_slugs: frozenset[str] = frozenset()
     """Names of problems that mean that the session is gone, whatever their status."""
 
-    def failure(self, answer: httpx2.Response, *, of_session: bool) -> PeerError:
+    def failure(self, answer: Answer, *, of_session: bool) -> PeerError:
         """Return the error that an answer tells.
 
         Args:
@@ -85,12 +84,12 @@ class Told:
     retry_after_s: float = 0.0
 
 
-def retry_after(answer: httpx2.Response) -> float:
+def retry_after(answer: Answer) -> float:
     """Return the seconds that an answer asks us to wait; 0 when it does not say."""
     return parse_retry_after(answer.headers.get("Retry-After"), date=answer.headers.get("Date"))
 
 
-def read_json(answer: httpx2.Response, read: Callable[[dict[str, Any]], T]) -> T:
+def read_json(answer: Answer, read: Callable[[dict[str, Any]], T]) -> T:
     """Return what `read` makes of the JSON object in an answer.
 
     Raises:
@@ -107,7 +106,7 @@ def read_json(answer: httpx2.Response, read: Callable[[dict[str, Any]], T]) -> T
         raise PeerUnreadable(answer.status_code, "the answer is not what was asked for") from error
 
 
-def read_problem(answer: httpx2.Response) -> tuple[str, str]:
+def read_problem(answer: Answer) -> tuple[str, str]:
     """Return the name of the problem that an answer tells, and its words.
 
     Read are RFC 9457's problem details, the errors of Microsoft Graph and of S3, and plain text.
@@ -142,8 +141,8 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:MAX_DETAIL]
 
 
-def _phrase(answer: httpx2.Response) -> str:
-    if answer.has_redirect_location:
+def _phrase(answer: Answer) -> str:
+    if answer.is_redirect:
         return "the address has moved"
     try:
         return HTTPStatus(answer.status_code).phrase

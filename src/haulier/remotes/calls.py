@@ -1,24 +1,23 @@
-"""Calls to a remote over HTTP: short ones by the library, long bodies by the body writer; one way to tell failures.
+"""Calls to a remote over HTTP, short ones and long bodies, by the body writer; one way to tell failures.
 
 Rule 1: a redirect is not followed: credentials go to the host that was configured, and nowhere else, even when the
         remote itself names another one.
 Rule 2: an error names the remote's host and never a whole address.
 """
 
+import json as json_text
 from collections.abc import Collection, Mapping
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import urlencode, urlsplit
 
-import httpx2
-
-from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
-from haulier.body.answers import read_answer
+from haulier.body import BodyWriter
+from haulier.body.answers import Answer
 from haulier.body.connections import Origin
-from haulier.body.exchange import MAX_ANSWER, TOO_LONG
-from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
-from haulier.core.hosts import is_loopback, split_base
+from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused
+from haulier.core.hosts import split_base
 from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable
+from haulier.remotes.sessions import cargo_of
 
 CONTROL_CONNECTIONS: Final = 8
 """Control calls at once: they are short, and never wait behind bodies, which have connections of their own."""
@@ -34,14 +33,7 @@ class Calls:
         self._origin = Origin.of(address, proxied=False)
         self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
         self._table = table
-        self._http = httpx2.AsyncClient(
-            headers={"User-Agent": "haulier"},
-            timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S, pool=None),
-            limits=httpx2.Limits(
-                max_connections=CONTROL_CONNECTIONS, max_keepalive_connections=CONTROL_CONNECTIONS
-            ),
-            trust_env=not is_loopback(address.hostname or ""),
-        )
+        self._short = BodyWriter(connections=CONTROL_CONNECTIONS)
         self._bodies = BodyWriter(connections=BODIES)
 
     async def ask(
@@ -53,8 +45,9 @@ class Calls:
         of_session: bool = False,
         credentials: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        **parts: Any,
-    ) -> httpx2.Response:
+        params: Mapping[str, str] | None = None,
+        json: object = None,
+    ) -> Answer:
         """Send a short request and return its answer.
 
         Args:
@@ -64,25 +57,26 @@ class Calls:
             of_session: whether it is about a session that may be gone.
             credentials: headers for the configured host only.
             headers: for whoever is at the address.
-            parts: `params`, `json`, `content`, as the library takes them.
+            params: put behind the address.
+            json: the body.
 
         Raises:
             PeerUnreachable: no answer, or an endless one.
             PeerBusy, PeerBlocked, PeerRefused, RemoteSessionLost: as the table says; refused are also credentials
                 for another host than the configured one.
         """
-        fields = {**(headers or {}), **self._own(url, credentials)}
-        try:
-            async with self._http.stream(method, url, headers=fields, **parts) as incoming:
-                answer, whole = await read_answer(incoming, at_most=MAX_ANSWER)
-        except httpx2.TimeoutException as error:
-            raise PeerUnreachable(self.host, "it was silent for too long", too_slow=True) from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise PeerUnreachable(self.host, str(error) or type(error).__name__) from error
-        judged = self.judge(answer, accept=accept, of_session=of_session)
-        if not whole:
-            raise PeerUnreachable(self.host, TOO_LONG)
-        return judged
+        fields = {"User-Agent": "haulier", "Accept-Encoding": "identity", **(headers or {})}
+        content = b""
+        if json is not None:
+            fields["Content-Type"] = "application/json"
+            content = json_text.dumps(json, separators=(",", ":")).encode("ascii")
+        answer = await self._short.send(
+            method,
+            f"{url}?{urlencode(params)}" if params else url,
+            headers={**fields, **self._own(url, credentials)},
+            cargo=cargo_of(content),
+        )
+        return self.judge(answer, accept=accept, of_session=of_session)
 
     async def bring(
         self,
@@ -94,15 +88,13 @@ class Calls:
         credentials: Mapping[str, str] | None = None,
         accept: Collection[int] = (200, 201, 202, 204),
         of_session: bool = True,
-    ) -> httpx2.Response:
+    ) -> Answer:
         """Send a body and return the answer; raises as `ask`, and what the source raises."""
         fields = {"User-Agent": "haulier", **headers, **self._own(url, credentials)}
         answer = await self._bodies.send(method, url, headers=fields, cargo=cargo)
         return self.judge(answer, accept=accept, of_session=of_session)
 
-    def judge(
-        self, answer: httpx2.Response, *, accept: Collection[int], of_session: bool = False
-    ) -> httpx2.Response:
+    def judge(self, answer: Answer, *, accept: Collection[int], of_session: bool = False) -> Answer:
         """Return the answer if it is a hoped-for one; raises as the table says."""
         if answer.status_code not in accept:
             raise self._table.failure(answer, of_session=of_session)
@@ -125,7 +117,7 @@ class Calls:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._short.close()
         await self._bodies.close()
 
 

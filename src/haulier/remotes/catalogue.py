@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
-from haulier.core.digest import DigestName, parse_digest_name
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
 from haulier.ports import Remote
 
 if TYPE_CHECKING:
+    from haulier.core.digest import DigestName
     from haulier.remotes.microsoft import MicrosoftTokens
     from haulier.remotes.onedrive import Tokens
 
@@ -189,7 +189,9 @@ def _require_sign_in(settings: RemoteSettings, *, by_program: bool, personal: bo
         raise ConfigError("secret client_secret", "", f"haulier remote login {settings.name} asks for it")
 
 
-def _digest(text: str) -> DigestName:
+def _digest(text: str) -> "DigestName":
+    from haulier.core.digest import parse_digest_name  # noqa: PLC0415 - rule 3
+
     try:
         return parse_digest_name(text, field="digest")
     except DigestMalformed as error:

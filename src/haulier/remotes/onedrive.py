@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx2
-
+from haulier.body.answers import Answer
 from haulier.core.digest import Buffer
 from haulier.core.errors import InvalidRequest, PeerBlocked, PeerBusy, PeerRefused, RemoteSessionLost
 from haulier.core.outgoing import (
@@ -235,7 +234,7 @@ class OneDriveRemote:
         url = f"{self._at(outgoing.name)}:/content?{behaviour}"
         kind = {"Content-Type": outgoing.content_type or "application/octet-stream"}
 
-        async def put(credentials: Mapping[str, str]) -> httpx2.Response:
+        async def put(credentials: Mapping[str, str]) -> Answer:
             return await self._calls.bring(
                 "PUT",
                 url,
@@ -251,7 +250,7 @@ class OneDriveRemote:
         except PeerBusy as error:
             raise _told_exists(error, outgoing) from error
 
-    async def _made(self, outgoing: Outgoing, answer: httpx2.Response) -> Stored:
+    async def _made(self, outgoing: Outgoing, answer: Answer) -> Stored:
         """Read the item that an answer describes; it may describe none."""
         if answer.content.strip():
             return read_json(answer, lambda document: _Item.read(document, outgoing.name)).stored
@@ -274,15 +273,13 @@ class OneDriveRemote:
     def _at(self, name: str) -> str:
         return f"{self._drive}/root:/{quote(name)}"
 
-    async def _ask(self, method: str, url: str, **parts: Any) -> httpx2.Response:
-        async def ask(credentials: Mapping[str, str]) -> httpx2.Response:
+    async def _ask(self, method: str, url: str, **parts: Any) -> Answer:
+        async def ask(credentials: Mapping[str, str]) -> Answer:
             return await self._calls.ask(method, url, credentials=credentials, **parts)
 
         return await self._signed_in(ask)
 
-    async def _signed_in(
-        self, request: Callable[[Mapping[str, str]], Awaitable[httpx2.Response]]
-    ) -> httpx2.Response:
+    async def _signed_in(self, request: Callable[[Mapping[str, str]], Awaitable[Answer]]) -> Answer:
         try:
             return await request(_bearer(await self._tokens(False)))
         except PeerBlocked as error:
@@ -358,7 +355,7 @@ def _upload_url(document: dict[str, Any]) -> str:
     return url
 
 
-def _next_expected(answer: httpx2.Response) -> int | None:
+def _next_expected(answer: Answer) -> int | None:
     """Return the first byte that a session expects; None when it does not say.
 
     Raises:

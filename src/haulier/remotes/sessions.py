@@ -1,4 +1,4 @@
-"""What a remote keeps of what it has begun: text that only it can read, and a secret."""
+"""What remotes share: what each keeps of what it has begun, text that only it can read, and a secret; short bodies."""
 
 import json
 from collections.abc import Mapping
@@ -22,16 +22,28 @@ def state_of(session: RemoteSession) -> dict[str, Any]:
     return state
 
 
-class _Nothing:
-    """The source of an empty file."""
+class _Held:
+    """A `Source` of bytes in memory."""
 
-    size = 0
     descriptor = None
 
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self._content)
+
     def read(self, start: int, stop: int) -> bytes:
-        """Return nothing."""
-        return b""
+        """Return the bytes of `[start, stop)`."""
+        return self._content[start:stop]
 
 
-EMPTY: Final = Cargo(source=_Nothing(), start=0, stop=0)
+def cargo_of(content: bytes) -> Cargo:
+    """Return bytes in memory as a body."""
+    return Cargo(source=_Held(content), start=0, stop=len(content))
+
+
+EMPTY: Final = cargo_of(b"")
 """The body of an empty file."""

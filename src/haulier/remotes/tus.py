@@ -29,7 +29,6 @@ from haulier.core.outgoing import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
-from haulier.core.upload import DEFAULT_CONTENT_TYPE
 from haulier.engine.tasks import tasks
 from haulier.ports import Cargo
 from haulier.remotes.sessions import session_of, state_of
@@ -38,6 +37,7 @@ from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
 __all__ = ["TABLE", "TusRemote"]
 
 MIB: Final = 1024 * 1024
+UNKNOWN_TYPE: Final = "application/octet-stream"
 MAX_NAME: Final = 4096
 """Bytes of a name: headers have bounds, and base64 makes it a third longer."""
 ONE_REQUEST: Final = 8 * MIB
@@ -318,7 +318,7 @@ def _metadata(outgoing: Outgoing) -> dict[str, str]:
     """Return the names that servers and Uppy agree on."""
     pairs = {"filename": outgoing.filename, "name": outgoing.filename, "relativePath": outgoing.name}
     # Always with a type: tuspyserver answers no HEAD of an upload without one.
-    kind = outgoing.content_type or DEFAULT_CONTENT_TYPE
+    kind = outgoing.content_type or UNKNOWN_TYPE
     pairs |= {"filetype": kind, "type": kind}
     encoded = {
         name: base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii")

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-import httpx2
-
+from haulier.body.answers import Answer
 from haulier.core.errors import PeerRefused, PeerUnreadable
 from haulier.core.secret import Secret
 from haulier.engine.tasks import in_thread
@@ -42,7 +41,7 @@ class Offers:
     algorithm: str | None = None
 
     @classmethod
-    def read(cls, answer: httpx2.Response) -> "Offers":
+    def read(cls, answer: Answer) -> "Offers":
         """Read the answer to OPTIONS; one that says nothing is believed to do the least."""
         limit = answer.headers.get("Tus-Max-Size", "")
         offered = _words(answer, "Tus-Checksum-Algorithm")
@@ -61,7 +60,7 @@ class Place:
     length: int | None
 
     @classmethod
-    def read(cls, answer: httpx2.Response) -> "Place":
+    def read(cls, answer: Answer) -> "Place":
         """Read it from the headers. Raises PeerUnreadable."""
         return cls(offset=_number(answer, "Upload-Offset"), length=_number(answer, "Upload-Length"))
 
@@ -158,7 +157,7 @@ class TusWire:
         accept: range | tuple[int, ...],
         headers: Mapping[str, str] | None = None,
         of_session: bool = False,
-    ) -> httpx2.Response:
+    ) -> Answer:
         return await self._calls.ask(
             method,
             url,
@@ -168,7 +167,7 @@ class TusWire:
             of_session=of_session,
         )
 
-    def _place_told(self, answer: httpx2.Response) -> str:
+    def _place_told(self, answer: Answer) -> str:
         try:
             place = urljoin(self.url, answer.headers["Location"])
             scheme = urlsplit(place).scheme
@@ -197,11 +196,11 @@ def require_number(value: int | None, field: str) -> int:
     return value
 
 
-def _words(answer: httpx2.Response, field: str) -> list[str]:
+def _words(answer: Answer, field: str) -> list[str]:
     return [word.strip() for word in answer.headers.get(field, "").split(",") if word.strip()]
 
 
-def _number(answer: httpx2.Response, field: str) -> int | None:
+def _number(answer: Answer, field: str) -> int | None:
     text = answer.headers.get(field)
     if text is None:
         return None

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
+from haulier.logs import catch_libraries
+
 Event = MutableMapping[str, Any]
 
 _LIBRARIES_FROM: Final = logging.WARNING
@@ -35,17 +37,6 @@ class LossyLog:
             self._stream.flush()
 
 
-class LibraryLog(logging.Handler):
-    """Turns a library's log records into events."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell what a library says."""
-        log = structlog.get_logger()
-        log.log(
-            record.levelno, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
-        )
-
-
 def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
     """Send log events to standard error; `worker` is named on every line, where there are several."""
     structlog.configure(
@@ -59,7 +50,7 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
     )
-    logging.basicConfig(handlers=[LibraryLog()], level=_LIBRARIES_FROM, force=True)
+    catch_libraries(_LIBRARIES_FROM)
 
 
 def configure_embedded() -> None:

@@ -19,16 +19,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
-import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from haulier.core.ingestion import stored_name
 from haulier.core.instants import iso_time
 from haulier.core.record import RecordStatus
 from haulier.core.upload import DEFAULT_CONTENT_TYPE
+from haulier.logs import get_logger
 from haulier.server.schemas import RECORD_EXAMPLE
 
-log = structlog.get_logger()
+log = get_logger()
 
 MAX_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999: ISO 8601 as everybody reads it has four digits for a year."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
-import structlog
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -84,6 +83,7 @@ from haulier.core.errors import (
     VisitorNotFound,
     WaitTimeout,
 )
+from haulier.logs import get_logger
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
 from haulier.server.errors import (
     CodingNotSupported,
@@ -105,7 +105,7 @@ from haulier.server.errors import (
 )
 from haulier.server.requests import request_info
 
-log = structlog.get_logger()
+log = get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 

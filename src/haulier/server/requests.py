@@ -11,12 +11,13 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from haulier.logs import get_logger
 from haulier.ports import Clock
 from haulier.server.access import LINKS
 from haulier.server.addresses import headers_named, route_path
 from haulier.server.metrics import Metrics
 
-log = structlog.get_logger()
+log = get_logger()
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 """What a caller's X-Request-ID may look like to be taken over; anything else could forge log lines."""

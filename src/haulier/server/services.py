@@ -4,8 +4,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
@@ -20,11 +18,12 @@ from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
+from haulier.logs import get_logger
 from haulier.ports import Clock, NodeBeside
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def _random_id() -> str:

@@ -8,22 +8,25 @@ from typing import Any
 import pytest
 import typer.main
 
-from haulier.cli.main import app
+from haulier.cli.later import Later
+from haulier.cli.main import Commands, app
 from haulier.config import CLI_VARIABLES, Settings
 
 PROMISED = {
     "serve": {
-        "--host", "--port", "--data-dir", "--workers", "--config", "--no-transfers", "--cors-origin",
+        "--host", "--port", "--data-dir", "--workers", "--config", "--no-transfers", "--bandwidth", "--cors-origin",
         "--local-users", "--open",
     },
     "put": {"-r", "--url", "--token", "--capsule", "--parallel", "--digest", "--derivatives", "--json"},
     "ls": {"--mine", "--status", "--since", "--url", "--json"},
     "get": {"-o", "--url", "--json"},
     "rm": {"--url", "--json"},
-    "push": {"--to", "--priority", "--if-exists", "--id", "--no-wait", "--timeout", "--journal", "--json"},
+    "push": {
+        "--to", "--priority", "--if-exists", "--id", "--no-wait", "--timeout", "--bandwidth", "--journal", "--json",
+    },
     "transfers list": {"--journal", "--json"},
     "transfers show": {"--journal", "--json"},
-    "transfers wait": {"--timeout", "--journal", "--json"},
+    "transfers wait": {"--timeout", "--bandwidth", "--journal", "--json"},
     "transfers pause": {"--journal", "--json"},
     "transfers resume": {"--journal", "--json"},
     "transfers cancel": {"--journal", "--json"},
@@ -35,8 +38,8 @@ PROMISED = {
     "remote test": set(),
     "remote login": set(),
     "remote rm": set(),
-    "agent": {"--journal"},
-    "watch": {"--to"},
+    "agent": {"--journal", "--bandwidth"},
+    "watch": {"--to", "--bandwidth"},
     "doctor": {"--data-dir", "--through", "--token"},
     "token create": {"--principal", "--capsule", "--scope", "--expires-in", "--data-dir", "--json"},
     "token list": {"--data-dir", "--json"},
@@ -73,7 +76,15 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, command
 
 
-COMMANDS = dict(commands(typer.main.get_group(app)))
+def whole() -> Commands:
+    """Return all that the command line can do."""
+    group = typer.main.get_group(app)
+    assert isinstance(group, Commands)
+    group.load_all()
+    return group
+
+
+COMMANDS = dict(commands(whole()))
 
 
 def flags(command: str) -> set[str]:
@@ -95,8 +106,31 @@ def test_the_service_tolerates_every_variable_of_the_commands() -> None:
     assert used <= CLI_VARIABLES | {f"HAULIER_{name.upper()}" for name in Settings.model_fields}
 
 
+def test_a_list_of_commands_says_of_each_what_its_own_help_says_first() -> None:
+    listed, loaded = typer.main.get_group(app).commands, whole().commands
+    assert list(listed) == list(loaded)
+    for name, command in listed.items():
+        assert isinstance(command, Later)
+        first = (loaded[name].help or "").split("\n\n")[0]
+        assert command.help == " ".join(first.split())
+
+
+def test_listing_commands_loads_none() -> None:
+    code = (
+        "import sys; from haulier.__main__ import main; sys.argv = ['haulier', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit(any(f'haulier.cli.{it}' in sys.modules for it in ('push', 'put', 'soulseek', 'journal', 'options')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ran.returncode == 0
+    assert "Queue files for a remote" in ran.stdout
+
+
 @pytest.mark.parametrize("statement", ["import haulier", "import haulier.cli"])
-@pytest.mark.parametrize("module", ["httpx2", "pydantic", "fastapi", "sqlalchemy", "uvicorn"])
+@pytest.mark.parametrize(
+    "module", ["asyncio", "httpx2", "pydantic", "rich", "structlog", "fastapi", "sqlalchemy", "uvicorn"]
+)
 def test_starting_loads_no_library_that_only_some_commands_need(statement: str, module: str) -> None:
     code = f"{statement}; import sys; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,6 +15,8 @@ from haulier.core.errors import (
     PeerBlocked,
     PeerBusy,
     PeerUnreachable,
+    StorageError,
+    StorageFull,
     StorageUnavailable,
     TransferNotFound,
     TransferTimeout,
@@ -26,7 +28,7 @@ from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_rows import save_row
 from haulier.engine.send_runner import SendRunner
 from haulier.engine.send_waiting import AGAIN_S
-from haulier.engine.send_watch import Changed
+from haulier.engine.send_watch import Changed, Hindered
 from haulier.ports import JournalRows
 from haulier.testing.journal_contract import ended, row
 from tests.support.engine import beside
@@ -536,3 +538,53 @@ async def test_whoever_waits_when_the_manager_stops_is_told_so(monkeypatch: pyte
                 await waiter
     with pytest.raises(StorageUnavailable, match="the upload manager has stopped"):
         await manager.wait(queued)
+
+
+# --- a journal that cannot be written ------------------------------------------------------------------
+
+
+class FullJournal(MemoryJournal):
+    """Has no room while `full`."""
+
+    full = False
+
+    async def write(self, work: Callable[[MemoryJournalRows], Any], *, durable: bool = True) -> Any:
+        if self.full:
+            raise StorageFull(4096)
+        return await super().write(work, durable=durable)
+
+
+async def test_whoever_follows_is_told_once_that_the_journal_is_full_and_once_that_it_is_not() -> None:
+    world = Sending()
+    gate = world.remote.gate("send")
+    journal = FullJournal(world.journal)
+    told = list[StorageError | None]()
+
+    async def follow(manager: UploadManager) -> None:
+        async for happening in manager.events():
+            if isinstance(happening, Hindered):
+                told.append(happening.error)
+
+    async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
+        early = beside(follow(manager))
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        journal.full = True
+        gate.open()
+        await settle()
+        assert [str(error) for error in told] == ["no room for 4096 bytes"]
+        late = beside(follow(manager))
+        await settle()
+        assert len(told) == 2, "who comes later is told as well"
+        for _ in range(3):
+            world.clock.advance(AGAIN_S)
+            await settle()
+        assert len(told) == 2
+        journal.full = False
+        world.clock.advance(AGAIN_S)
+        row = await manager.wait(queued)
+        assert row.transfer.outcome is Outcome.SUCCEEDED
+        await settle()
+        assert told[2:] == [None, None]
+    await asyncio.gather(early, late)
+    assert world.newest("a") == DATA

@@ -1,8 +1,8 @@
 """What answers mean: each remote's table, and how problems are read."""
 
-import httpx2
 import pytest
 
+from haulier.body.answers import Answer, Headers
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreadable, RemoteSessionLost
 from haulier.remotes import haulier, onedrive, s3, tus
 from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem
@@ -12,8 +12,9 @@ ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509]
 NEVER = [400, 402, 405, 406, 411, 413, 414, 415, 422, 426, 451, 501, 505]
 
 
-def answer(status: int, text: str = "", **headers: str) -> httpx2.Response:
-    return httpx2.Response(status, text=text, headers={k.replace("_", "-"): v for k, v in headers.items()})
+def answer(status: int, text: str = "", **headers: str) -> Answer:
+    fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return Answer(status_code=status, content=text.encode(), headers=Headers(fields))
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())

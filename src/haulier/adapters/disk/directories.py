@@ -17,8 +17,6 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from haulier.adapters.disk.system_calls import (
     DIRECTORY_MODE,
     LOCKS,
@@ -37,6 +35,7 @@ from haulier.core.errors import (
     StorageNotWritable,
     StorageUnavailable,
 )
+from haulier.logs import get_logger
 from haulier.ports import RangeBusy
 
 INCOMING: Final = "incoming"
@@ -53,7 +52,7 @@ _OWNER: Final = stat.S_IRWXU
 _RESERVED: Final = frozenset({*TREE, "run"})
 """Directories of a data directory that are for something else."""
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 def require_inside(path: Path, root: Path) -> Path:

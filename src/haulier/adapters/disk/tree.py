@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from haulier.adapters.disk.directories import (
     INCOMING,
     LOST_AND_FOUND,
@@ -24,12 +22,13 @@ from haulier.adapters.disk.write_back import WriteBacks
 from haulier.adapters.disk.writer import DiskTools
 from haulier.core.defaults import MIN_FREE_BYTES
 from haulier.core.errors import StorageError, StorageUnavailable
+from haulier.logs import get_logger
 from haulier.ports import Stray
 
 PART_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 BLOB_KEY: Final = re.compile(r"[A-Za-z0-9_-]{4,128}", re.ASCII)
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 def _require_key(key: str, pattern: re.Pattern[str]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any, Final
 
-import structlog
+from haulier.logs import get_logger
 
 READY: Final = b"r"
 TAKEN: Final = b"t"
@@ -32,7 +32,7 @@ _WORDS: Final = 4096
 _RETRY_S: Final = 0.1
 """After which a full channel is tried again; it is full while the other end is held up."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class _End(Enum):

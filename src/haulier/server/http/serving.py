@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, cast
 
-import structlog
 import uvicorn
 
 from haulier.core.errors import ConfigError
+from haulier.logs import get_logger
 from haulier.server.http.handover import WorkerEnd, told_when_lost
 from haulier.server.http.limits import ConnectionLimits
 from haulier.server.http.protocol import protocol_with
@@ -34,7 +34,7 @@ REPEAT_S: Final = 0.5
 _BACKLOG: Final = 2048
 """Connections that wait to be accepted; uvicorn's default, cut by the kernel to its own limit."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 Ready = Callable[[int], None]
 """Told, once, the real port when the server takes requests."""

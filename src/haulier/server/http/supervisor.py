@@ -19,8 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
+from haulier.logs import get_logger
 from haulier.server.http.handover import AcceptorEnd
 from haulier.server.http.serving import REPEAT_S, STOPPING_S
 
@@ -37,7 +36,7 @@ _RETRY_S: Final = 0.05
 _EXHAUSTED_S: Final = 1.0
 """Pause when the kernel gives no more descriptors; asyncio's own servers wait as long."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
-import structlog
 
 from haulier.adapters.sql.postgres.connection import (
     CLASHES,
@@ -32,11 +31,12 @@ from haulier.adapters.sql.postgres.pool import Pool
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.core.errors import StorageUnavailable
 from haulier.core.retry import Chance, RetryPolicy
+from haulier.logs import get_logger
 
 T = TypeVar("T")
 Work = Callable[[SqlTransaction], Awaitable[T]]
 
-log = structlog.get_logger()
+log = get_logger()
 
 CONNECTIONS: Final = 8
 """A process's connections that serve requests; PostgreSQL allows 100 in all by default, and is busiest with a few for

@@ -11,13 +11,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg import sql
 
 from haulier.adapters.sql.postgres.connection import Connection
 from haulier.core.retry import Chance, RetryPolicy
+from haulier.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 RECONNECT: Final = RetryPolicy(retries=10**9, base_s=0.05, cap_s=2.0)
 """For ever, and soon: until then whoever listens learns of everything late."""

@@ -23,8 +23,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-import structlog
-
 from haulier.adapters.sql.executor import TAKES_LONG
 from haulier.adapters.sql.rows import Parameters
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
@@ -34,6 +32,7 @@ from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageFull, StorageUnavailable
+from haulier.logs import get_logger
 
 T = TypeVar("T")
 Work = Callable[[SqlTransaction], Awaitable[T]]
@@ -56,7 +55,7 @@ BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the lock: twice the driver's default, below what HTTP clients wait."""
 
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 @dataclass(slots=True)

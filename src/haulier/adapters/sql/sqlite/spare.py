@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-import structlog
+from haulier.logs import get_logger
 
 SPARE_BYTES: Final = 1024 * 1024
 """Two hundred pages of the log: some fifty transactions before a checkpoint lets it start again from its beginning."""
 WORTH_KEEPING: Final = 8
 """How many times that much must be free for it to be kept: on a smaller disk it would only take what others need."""
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 class Spare:

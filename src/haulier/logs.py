@@ -1,0 +1,76 @@
+"""Log events: a name and keys, told by `get_logger()`.
+
+Structlog shows them as its owner has configured it. It is loaded with the first event that somebody is to see: it brings
+more with it than a short command does in all, and most of those have nothing to log.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+
+class EventLog:
+    """Tells events; one for all modules."""
+
+    def __init__(self) -> None:
+        self._least = logging.NOTSET
+        self._prepare: Callable[[], None] | None = None
+
+    def show_from(self, level: int, *, prepare: Callable[[], None] | None = None) -> None:
+        """Drop events below a level, and call `prepare` before the first one that is not dropped."""
+        self._least = level
+        self._prepare = prepare
+
+    def log(self, level: int, event: str, **keys: Any) -> None:
+        """Tell an event."""
+        if level < self._least:
+            return
+        prepare, self._prepare = self._prepare, None
+        if prepare is not None:
+            prepare()
+        import structlog  # noqa: PLC0415 - see the head of this file
+
+        structlog.get_logger().log(level, event, **keys)
+
+    def debug(self, event: str, **keys: Any) -> None:
+        """Tell what only whoever looks for a mistake wants to know."""
+        self.log(logging.DEBUG, event, **keys)
+
+    def info(self, event: str, **keys: Any) -> None:
+        """Tell what has happened."""
+        self.log(logging.INFO, event, **keys)
+
+    def warning(self, event: str, **keys: Any) -> None:
+        """Tell what somebody may have to look at."""
+        self.log(logging.WARNING, event, **keys)
+
+    def error(self, event: str, **keys: Any) -> None:
+        """Tell what somebody has to look at."""
+        self.log(logging.ERROR, event, **keys)
+
+    def exception(self, event: str, **keys: Any) -> None:
+        """Tell an error with the traceback of what is being handled."""
+        self.log(logging.ERROR, event, **{"exc_info": True, **keys})
+
+
+class LibraryLog(logging.Handler):
+    """Turns a library's log records into events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell what a library says."""
+        get_logger().log(
+            record.levelno, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
+        )
+
+
+def catch_libraries(least: int) -> None:
+    """Let what libraries say through the standard library's logging, from a level on, be told as events."""
+    logging.basicConfig(handlers=[LibraryLog()], level=least, force=True)
+
+
+_LOG = EventLog()
+
+
+def get_logger() -> EventLog:
+    """Return what events are told to."""
+    return _LOG

@@ -1,0 +1,79 @@
+"""Log events: told to Structlog, which is loaded with the first one that is to be seen."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from haulier.logs import EventLog, catch_libraries, get_logger
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Take back what is set for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_events_are_told_with_their_level_and_keys() -> None:
+    log = get_logger()
+    with capture_logs() as told:
+        log.debug("a", n=1)
+        log.info("b")
+        log.warning("c")
+        log.error("d", reason="x")
+    assert told == [
+        {"event": "a", "n": 1, "log_level": "debug"},
+        {"event": "b", "log_level": "info"},
+        {"event": "c", "log_level": "warning"},
+        {"event": "d", "reason": "x", "log_level": "error"},
+    ]
+
+
+def test_an_error_that_is_being_handled_is_told_with_its_traceback() -> None:
+    log = get_logger()
+    with capture_logs() as told:
+        try:
+            raise ValueError("cause")
+        except ValueError as error:
+            log.exception("a")
+            log.exception("b", exc_info=error)
+            seen = error
+    assert [each["exc_info"] for each in told] == [True, seen]
+    assert {each["log_level"] for each in told} == {"error"}
+
+
+def test_what_is_below_the_least_level_is_dropped_and_the_first_other_event_is_prepared_for() -> None:
+    log, prepared = EventLog(), list[str]()
+    log.show_from(logging.ERROR, prepare=lambda: prepared.append("once"))
+    with capture_logs() as told:
+        log.warning("a")
+        assert prepared == []
+        log.error("b")
+        log.error("c")
+    assert prepared == ["once"]
+    assert [each["event"] for each in told] == ["b", "c"]
+
+
+def test_what_libraries_say_is_told_from_a_level_on() -> None:
+    catch_libraries(logging.ERROR)
+    with capture_logs() as told:
+        logging.getLogger("asyncio").warning("not this")
+        logging.getLogger("asyncio").error("it %s", "broke")
+    assert told == [
+        {"event": "library", "logger": "asyncio", "text": "it broke", "exc_info": None, "log_level": "error"}
+    ]
+
+
+def test_an_event_that_nobody_is_to_see_loads_nothing() -> None:
+    code = (
+        "import sys, logging; from haulier.logs import get_logger; log = get_logger()\n"
+        "log.show_from(logging.ERROR); log.warning('a', n=1); sys.exit('structlog' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
