@@ -59,6 +59,8 @@ MEANING = {
     "visitor_ttl_s": "How long a browser is known after it was last seen.",
     "max_active_sessions": "How many uploads of one owner may be open or finishing at once. Unset: 100, and "
     "10000 in open mode.",
+    "max_active_sessions_per_address": "The same for one address, whoever its uploads belong to, in all processes together. "
+    "Where tokens are required, or with `open`; see [open the service to others](../howto/open-the-service-to-others.md#limits).",
     "rate_per_owner": "How often one owner may ask, with two seconds' worth at once. Where tokens are required, or with "
     "`open`.",
     "rate_per_address": "The same for one address (an IPv6 client counts by its /64).",

@@ -494,6 +494,7 @@ def upload_limits(settings: Settings) -> UploadLimits:
         ttl_s=settings.session_ttl_s,
         digest=settings.digest,
         max_live_of_user=settings.max_active_sessions or UploadLimits().max_live_of_user,
+        max_live_of_address=settings.max_active_sessions_per_address,
         sessions=SessionLimits(
             max_live=settings.max_active_sessions or SessionLimits().max_live,
             max_size=settings.max_upload_bytes,

@@ -29,6 +29,7 @@ from haulier.core.defaults import (
     DEFAULT_CHUNK,
     EVENTS_FOR_S,
     JANITOR_INTERVAL_S,
+    MAX_LIVE_OF_ADDRESS,
     MAX_UPLOAD_BYTES,
     MIN_FREE_BYTES,
     RETENTION_S,
@@ -159,6 +160,9 @@ class Settings(BaseSettings):
     max_active_sessions: Annotated[
         Whole | None, Field(ge=1, le=10**6, description="a number, 1 to 1000000")
     ] = None
+    max_active_sessions_per_address: Annotated[Whole, Field(ge=0, le=10**6, description=_BODIES)] = (
+        MAX_LIVE_OF_ADDRESS
+    )
     rate_per_owner: Annotated[Seconds, Field(ge=0, le=10**6, description=_REQUESTS)] = 1000.0
     rate_per_address: Annotated[Seconds, Field(ge=0, le=10**6, description=_REQUESTS)] = 1000.0
     rate_of_failures: Annotated[

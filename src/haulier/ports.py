@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from haulier.core.outgoing import Checksum, Held, Outgoing, RemoteLimits, RemoteSession, Stored, Summing
     from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
     from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
-    from haulier.core.session import Chunk, Session, SessionId, SessionStatus
+    from haulier.core.session import Chunk, LiveLimit, Session, SessionId, SessionStatus
     from haulier.core.token import SignIn, Token
     from haulier.core.transfer import Direction, Phase, Transfer, TransferId
     from haulier.core.visitor import Visitor
@@ -352,12 +352,14 @@ class ContentChecker(Protocol):
 class SessionStore(Protocol[D]):
     """The session rows of one transaction. Booleans say whether a statement's condition held."""
 
-    async def insert(self, session: Session[D], *, max_live: int) -> None:
+    async def insert(self, session: Session[D], *, limit: LiveLimit) -> None:
         """Add an open session, or one that is committed at once.
+
+        Its address is kept while it lives, and forgotten when it ends.
 
         Raises:
             KeyTaken: a live or committed session of this (scope, owner) has its key.
-            QuotaExceeded: the owner has `max_live` live sessions.
+            QuotaExceeded: there are as many live ones of the owner, or of the address, as may be.
         """
 
     async def load(self, session_id: SessionId) -> Session[D] | None:

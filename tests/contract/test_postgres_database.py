@@ -29,7 +29,7 @@ from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
 from haulier.core.event import START, Position
 from haulier.core.record import RecordId, RecordStatus
-from haulier.core.session import SessionId, SessionStatus
+from haulier.core.session import LiveLimit, SessionId, SessionStatus
 from haulier.ports import KeyTaken
 from haulier.testing.event_rows_contract import append, event, events_after
 from haulier.testing.rows import (
@@ -275,9 +275,9 @@ asyncio.run(main())
 """
 
 
-def begin(session: Upload, *, max_live: int) -> Callable[[Any], Awaitable[None]]:
+def begin(session: Upload, limit: LiveLimit) -> Callable[[Any], Awaitable[None]]:
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(session, max_live=max_live)
+        await tx.sessions.insert(session, limit=limit)
 
     return work
 
@@ -302,16 +302,27 @@ class TestSideBySide:
     async def test_parallel_begins_never_pass_the_limit_of_their_owner(
         self, others: list[PostgresDatabase]
     ) -> None:
-        begins = (others[n % 3].write(begin(upload(f"s{n}"), max_live=7)) for n in range(50))
+        begins = (others[n % 3].write(begin(upload(f"s{n}"), LiveLimit(of_owner=7))) for n in range(50))
         results = await asyncio.gather(*begins, return_exceptions=True)
         assert results.count(None) == 7
         assert sum(isinstance(result, QuotaExceeded) for result in results) == 43
         assert await others[0].read(lambda tx: tx.sessions.count_live(None, "local")) == 7
 
+    async def test_parallel_begins_of_many_owners_never_pass_the_limit_of_their_address(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        limit = LiveLimit(of_owner=9, address="here", of_address=7)
+        begins = (
+            others[n % 3].write(begin(upload(f"s{n}", owner=f"user:{n % 10}"), limit)) for n in range(50)
+        )
+        results = await asyncio.gather(*begins, return_exceptions=True)
+        assert results.count(None) == 7
+        assert [it.per for it in results if isinstance(it, QuotaExceeded)] == ["address"] * 43
+
     async def test_parallel_begins_with_one_key_make_one_session(
         self, others: list[PostgresDatabase]
     ) -> None:
-        begins = (others[n % 3].write(begin(upload(f"s{n}", key="k"), max_live=99)) for n in range(30))
+        begins = (others[n % 3].write(begin(upload(f"s{n}", key="k"), LiveLimit(of_owner=99))) for n in range(30))
         results = await asyncio.gather(*begins, return_exceptions=True)
         assert results.count(None) == 1
         assert sum(isinstance(result, KeyTaken) for result in results) == 29
@@ -414,7 +425,7 @@ class TestSideBySide:
             await tx.events.append(event("never"))
             written.set()
             await go_on.wait()
-            raise QuotaExceeded("bytes", 1)
+            raise QuotaExceeded("bytes", 1, "capsule")
 
         writing = background(others[1].write(fail))
         await written.wait()
@@ -450,7 +461,7 @@ class TestSideBySide:
     async def test_each_ended_session_is_purged_by_one(self, others: list[PostgresDatabase]) -> None:
         async def add(tx: Any) -> None:
             for number in range(40):
-                await tx.sessions.insert(upload(f"s{number}"), max_live=99)
+                await tx.sessions.insert(upload(f"s{number}"), limit=LiveLimit(of_owner=99))
                 await tx.sessions.end(
                     SessionId(f"s{number}"), None, SessionStatus.ABORTED, error=None, now=T0
                 )
@@ -573,10 +584,10 @@ class TestTransientErrors:
         async def work(tx: Any) -> None:
             nonlocal tries
             tries += 1
-            await tx.sessions.insert(upload("a"), max_live=9)
+            await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
             if tries < 3:
                 await asyncio.to_thread(cut_all, database)
-            await tx.sessions.insert(upload("b"), max_live=9)
+            await tx.sessions.insert(upload("b"), limit=LiveLimit(of_owner=9))
 
         await database.write(work)
         assert tries == 3
@@ -660,7 +671,7 @@ class TestCommits:
         async def work(tx: Any) -> None:
             nonlocal tries
             tries += 1
-            await tx.sessions.insert(upload("a"), max_live=9)
+            await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
 
         with pytest.raises(StorageUnavailable, match="committed or not"):
             await database.write(work)
@@ -708,7 +719,7 @@ class TestCommits:
     ) -> None:
         async def work(tx: Any) -> None:
             with pytest.raises(psycopg.IntegrityError):
-                await tx.sessions.insert(upload("a", scope="none"), max_live=9)
+                await tx.sessions.insert(upload("a", scope="none"), limit=LiveLimit(of_owner=9))
 
         with pytest.raises(AssertionError, match="must not go on"):
             await database.write(work)
@@ -829,7 +840,7 @@ class TestCallers:
         entered, go_on = asyncio.Event(), asyncio.Event()
 
         async def work(tx: Any) -> None:
-            await tx.sessions.insert(upload("a"), max_live=9)
+            await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
             entered.set()
             await go_on.wait()
 
@@ -869,7 +880,7 @@ class TestCallers:
 
     async def test_a_read_writes_nothing(self, database: PostgresDatabase) -> None:
         with pytest.raises(StorageNotWritable):
-            await database.read(lambda tx: tx.sessions.insert(upload("a"), max_live=9))
+            await database.read(lambda tx: tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9)))
         assert await see(database, "a") is None
 
     async def test_mistakes_of_ours_stay_loud(self, database: PostgresDatabase) -> None:

@@ -33,7 +33,7 @@ from haulier.adapters.sql.walks import Shape, newest
 from haulier.core.capsule import CapsulePolicy
 from haulier.core.errors import ConfigError, StorageFull, StorageNotWritable, StorageUnavailable
 from haulier.core.record import RecordStatus
-from haulier.core.session import SessionId
+from haulier.core.session import LiveLimit, SessionId
 from haulier.ports import RecordQuery
 from haulier.testing.processing_rows_contract import arrived
 from haulier.testing.rows import (
@@ -460,7 +460,7 @@ class TestGroups:
 
     async def test_work_that_waits_for_something_else_is_refused(self, database: SqliteDatabase) -> None:
         async def work(tx: Any) -> None:
-            await tx.sessions.insert(upload("a"), max_live=9)
+            await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
             await asyncio.sleep(0)
 
         with pytest.raises(AssertionError, match="may await nothing but"):
@@ -471,7 +471,7 @@ class TestGroups:
 
     async def test_a_read_writes_nothing(self, database: SqliteDatabase) -> None:
         with pytest.raises(StorageNotWritable):
-            await database.read(lambda tx: tx.sessions.insert(upload("a"), max_live=9))
+            await database.read(lambda tx: tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9)))
 
     async def test_mistakes_of_ours_stay_loud(self, database: SqliteDatabase) -> None:
         await add_record(database, record("r"))
@@ -608,6 +608,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
+from haulier.core.session import LiveLimit
 from haulier.testing.rows import record, upload, chunk
 
 async def main():
@@ -615,7 +616,7 @@ async def main():
         async def begin(number):
             session = upload(f"s{number}")
             async def work(tx):
-                await tx.sessions.insert(session, max_live=10**9)
+                await tx.sessions.insert(session, limit=LiveLimit(of_owner=10**9))
                 for index in range(3):
                     start, stop = session.chunk_range(index)
                     await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=1.0)

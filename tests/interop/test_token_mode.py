@@ -19,9 +19,11 @@ PUBLIC = "https://files.example/up"
 
 
 @contextmanager
-def closed(folder: Path, **settings: str) -> Iterator[tuple[ServeProcess, dict[str, Person]]]:
+def closed(
+    folder: Path, *, admits_visitors: bool = False, **settings: str
+) -> Iterator[tuple[ServeProcess, dict[str, Person]]]:
     """Run a service that knows the team."""
-    people = make_team(folder / "data")
+    people = make_team(folder / "data", admits_visitors=admits_visitors)
     with serving(
         folder / "data", {f"HAULIER_{name.upper()}": value for name, value in settings.items()}
     ) as service:
@@ -297,6 +299,48 @@ def test_a_user_has_fewer_live_uploads_than_the_local_owner(tmp_path: Path) -> N
 
         assert [begin(people["writer"]).status for _ in range(3)] == [201, 201, 429]
         assert begin(people["fellow"]).status == 201
+
+
+FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.json"\r\n\r\n[1]\r\n--b--\r\n'
+BEGINS: Mapping[str, tuple[str, str, Mapping[str, str], bytes]] = {
+    "native": ("POST", "/api/uploads", {"Content-Type": "application/json"}, b'{"filename":"a","size":1}'),
+    "short file": ("PUT", "/api/files/a", {}, b"x"),
+    "long file": ("PUT", "/api/files/a", {}, b"x" * 100_000),
+    "tus": ("POST", "/tus/", {"Tus-Resumable": "1.0.0", "Upload-Length": "1"}, b""),
+    "resumable": ("POST", "/resumable/", {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?0"}, b""),
+    "form": (
+        "POST", f"/api/ingestion/upload?capsule={TEAM}", {"Content-Type": "multipart/form-data; boundary=b"}, FORM
+    ),
+}  # fmt: skip
+"""Every way in which something is begun."""
+
+
+def test_an_address_has_so_many_live_uploads_whoever_begins_them_and_however(tmp_path: Path) -> None:
+    limits = {"max_active_sessions_per_address": "2", "trusted_proxies": "127.0.0.1"}
+    with closed(tmp_path, admits_visitors=True, **limits) as (service, people):
+        outsider = Outsider(service.port)
+
+        def begin(who: Person | None, way: str, address: str) -> Answer:
+            method, target, fields, body = BEGINS[way]
+            sent = {**fields, "X-Forwarded-For": address, **({} if who is None else who.header)}
+            return outsider.ask(method, target, body, sent)
+
+        first = begin(people["writer"], "native", CLIENT)
+        assert (first.status, begin(people["fellow"], "tus", CLIENT).status) == (201, 201)
+        for way in BEGINS:
+            refused = begin(people["owner"], way, CLIENT)
+            assert refused.problem == (429, "quota-exceeded"), way
+            told = [refused.json[name] for name in ("resource", "limit", "per")]
+            assert (told, refused.headers["retry-after"]) == (["sessions", 2, "address"], "10")
+        # A visitor's form too; who comes from elsewhere, and what has begun, is not stopped.
+        assert begin(None, "form", CLIENT).problem == (429, "quota-exceeded")
+        assert begin(None, "form", OTHER).status == 201
+        assert begin(people["owner"], "long file", OTHER).status == 201
+        upload, sender = f"/api/uploads/{first.json['id']}", people["writer"]
+        assert ask(service, sender, "PUT", f"{upload}/chunks/0", b"x", X_Forwarded_For=CLIENT).status == 204
+        finished = outsider.post(f"{upload}/finish", {}, {**sender.header, "X-Forwarded-For": CLIENT})
+        assert finished.status == 200
+        assert begin(people["owner"], "native", CLIENT).status == 201
 
 
 # --- web pages -------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import AssetKind, RecordId, RecordStatus
-from haulier.core.session import MIB, Concat, Mode, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, RecordQuery
@@ -53,6 +53,12 @@ moments = st.integers(0, 400).map(lambda quarter: T0 + quarter / 4)
 owners = st.sampled_from(["local", "user:x"])
 keys = st.sampled_from([None, "k1", "k2"])
 scopes = st.sampled_from(["default", "other"])
+limits = st.builds(
+    LiveLimit,
+    of_owner=st.integers(1, 4),
+    address=st.sampled_from([None, "here", "there"]),
+    of_address=st.integers(1, 3),
+)
 # What the core lets into names: no controls, no surrogates. Few letters, so that searches find something.
 names = st.text(st.sampled_from("aAäÄ\u0308ßSs%_\\ςΣ"), min_size=1, max_size=6) | st.text(
     st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=6
@@ -171,8 +177,8 @@ class SessionsOfBoth(BothDatabases):
     def begin_some(self, size: int, data: Any) -> None:
         """Start where something can happen: two sessions, one of them about to be complete."""
         self.do(
-            lambda tx: tx.sessions.insert(upload("c1", size=size), max_live=9),
-            lambda tx: tx.sessions.insert(upload("p1", mode=Mode.APPEND, size=None), max_live=9),
+            lambda tx: tx.sessions.insert(upload("c1", size=size), limit=LiveLimit(of_owner=9)),
+            lambda tx: tx.sessions.insert(upload("p1", mode=Mode.APPEND, size=None), limit=LiveLimit(of_owner=9)),
         )
         if data.draw(st.booleans()):
             self.fill_and_finish(SessionId("c1"), T0)
@@ -183,14 +189,14 @@ class SessionsOfBoth(BothDatabases):
         key=keys,
         scope=scopes,
         size=st.sampled_from([0, 5, MIB, 2 * MIB + 5]),
-        max_live=st.integers(1, 4),
+        limit=limits,
         now=moments,
         filename=names,
         rolled_back=st.booleans(),
     )
-    def begin_chunks(self, name: str, max_live: int, now: float, rolled_back: bool, **fields: Any) -> None:
+    def begin_chunks(self, name: str, limit: LiveLimit, now: float, rolled_back: bool, **fields: Any) -> None:
         session = upload(name, begun_at=now, **fields)
-        self.do(lambda tx: tx.sessions.insert(session, max_live=max_live), rolled_back=rolled_back)
+        self.do(lambda tx: tx.sessions.insert(session, limit=limit), rolled_back=rolled_back)
 
     @rule(
         name=st.sampled_from(APPENDED),
@@ -198,17 +204,18 @@ class SessionsOfBoth(BothDatabases):
         key=keys,
         size=st.sampled_from([None, 5]),
         concat=st.sampled_from([Concat.NONE, Concat.PARTIAL]),
+        limit=limits,
         now=moments,
     )
-    def begin_append(self, name: str, now: float, **fields: Any) -> None:
+    def begin_append(self, name: str, limit: LiveLimit, now: float, **fields: Any) -> None:
         session = upload(name, begun_at=now, mode=Mode.APPEND, **fields)
-        self.do(lambda tx: tx.sessions.insert(session, max_live=3))
+        self.do(lambda tx: tx.sessions.insert(session, limit=limit))
 
     @rule(made_of=st.lists(st.sampled_from(APPENDED), max_size=3), now=moments)
     def begin_final(self, made_of: list[str], now: float) -> None:
         session = upload("f1", begun_at=now, mode=Mode.APPEND, size=None, concat=Concat.FINAL)
         self.do(
-            lambda tx: tx.sessions.insert(session, max_live=9),
+            lambda tx: tx.sessions.insert(session, limit=LiveLimit(of_owner=9)),
             lambda tx: tx.sessions.join(session.id, [SessionId(name) for name in made_of]),
         )
 

@@ -51,12 +51,14 @@ def test_every_setting_of_the_engine_reaches_it() -> None:
             session_ttl_s=5,
             digest=DigestName.BLAKE3,
             max_active_sessions=6,
+            max_active_sessions_per_address=8,
             max_upload_bytes=7,
             durability="power",
         )
     )
     assert (limits.chunk_size, limits.ttl_s, limits.digest) == (300_000, 5, DigestName.BLAKE3)
     assert (limits.sessions.max_live, limits.sessions.max_size, limits.sessions.durable) == (6, 7, True)
+    assert limits.max_live_of_address == 8
 
 
 def test_users_have_fewer_live_uploads_than_the_local_owner_unless_it_is_said() -> None:

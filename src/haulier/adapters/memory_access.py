@@ -121,7 +121,7 @@ class MemoryCapsuleStore:
         if capsule is None:
             raise CapsuleNotFound(name)
         if capsule.quota is not None and capsule.used + capsule.reserved + size > capsule.quota:
-            raise QuotaExceeded("bytes", capsule.quota)
+            raise QuotaExceeded("bytes", capsule.quota, "capsule")
         self._rows.capsules[name] = _moved(capsule, reserved=size)
 
     async def release(self, name: str, size: int) -> None:

@@ -34,7 +34,7 @@ from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
-from haulier.core.session import NEW, Chunk, Concat, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import NEW, Chunk, Concat, LiveLimit, Mode, Session, SessionId, SessionStatus
 from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, Page, RecordQuery
 
@@ -54,6 +54,8 @@ class _Rows(Generic[D]):
     chunks: dict[SessionId, dict[int, Chunk]] = field(default_factory=dict)
     partials: dict[SessionId, tuple[SessionId, ...]] = field(default_factory=dict)
     """What final sessions are made of."""
+    addresses: dict[SessionId, str] = field(default_factory=dict)
+    """By what live sessions are counted beside their owners."""
     records: dict[RecordId, Record] = field(default_factory=dict)
     files: dict[RecordId, FileMetadata] = field(default_factory=dict)
     kept: frozenset[RecordId] = frozenset()
@@ -77,6 +79,7 @@ class _Rows(Generic[D]):
             sessions=dict(self.sessions),
             chunks=dict(self.chunks),
             partials=dict(self.partials),
+            addresses=dict(self.addresses),
             records=dict(self.records),
             files=dict(self.files),
             kept=self.kept,
@@ -236,18 +239,22 @@ class MemorySessionStore(Generic[D]):
         self._rows = rows
         self._pause = pause
 
-    async def insert(self, session: Session[D], *, max_live: int) -> None:
-        """Add an open or committed session, unless its key is taken or its owner has too many."""
+    async def insert(self, session: Session[D], *, limit: LiveLimit) -> None:
+        """Add an open or committed session, unless its key is taken or there are too many."""
         await self._pause()
         spec = session.spec
         if spec.key is not None and self._keyed(spec.scope, spec.owner, spec.key) is not None:
             raise KeyTaken
-        if self._count(None, spec.owner) >= max_live:
-            raise QuotaExceeded("sessions", max_live)
+        if self._count(None, spec.owner) >= limit.of_owner:
+            raise QuotaExceeded("sessions", limit.of_owner, "owner")
+        if limit.address is not None and self._count_at(limit.address) >= limit.of_address:
+            raise QuotaExceeded("sessions", limit.of_address, "address")
         if session.id in self._rows.sessions or session.status not in NEW:
             message = f"session {session.id} is not new"
             raise AssertionError(message)
-        self._rows.sessions[session.id] = session
+        if limit.address is not None:
+            self._rows.addresses[session.id] = limit.address
+        self._store(session)
 
     async def load(self, session_id: SessionId) -> Session[D] | None:
         """Return the session with all it has received."""
@@ -602,10 +609,13 @@ class MemorySessionStore(Generic[D]):
 
     def _store(self, session: Session[D]) -> bool:
         self._rows.sessions[session.id] = session
+        if not session.status.live:
+            self._rows.addresses.pop(session.id, None)
         return True
 
     def _drop(self, session_id: SessionId) -> None:
         self._rows.sessions.pop(session_id, None)
+        self._rows.addresses.pop(session_id, None)
         self._rows.chunks.pop(session_id, None)
         self._rows.partials.pop(session_id, None)
         for final_id, made_of in self._rows.partials.items():
@@ -624,11 +634,14 @@ class MemorySessionStore(Generic[D]):
 
     def _count(self, scope: str | None, owner: str) -> int:
         return sum(
-            session.status.live
-            and session.spec.owner == owner
-            and scope in {None, session.spec.scope}
-            and not (session.spec.concat is Concat.PARTIAL and session.complete)
+            _counts(session) and session.spec.owner == owner and scope in {None, session.spec.scope}
             for session in self._rows.sessions.values()
+        )
+
+    def _count_at(self, address: str) -> int:
+        return sum(
+            at == address and _counts(self._rows.sessions[session_id])
+            for session_id, at in self._rows.addresses.items()
         )
 
 
@@ -774,6 +787,10 @@ class MemoryRecordStore:
 
 
 _KINDS: Final = tuple(AssetKind)
+
+
+def _counts(session: Session[Any]) -> bool:
+    return session.status.live and not (session.spec.concat is Concat.PARTIAL and session.complete)
 
 
 def _mark_of(session: Session[D]) -> Mark:

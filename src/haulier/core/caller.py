@@ -6,7 +6,7 @@ Rule 2: only the scope `operator` stands above the capsules' roles, and only wit
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -53,6 +53,8 @@ class Caller:
     """The only capsule that the credential is for; None: every one."""
     upload: SessionId | None = None
     """The only upload that the credential is for; None: every one."""
+    address: str | None = field(default=None, compare=False)
+    """What the address counts as that the call came from; None: it does not count. Says nothing about who calls."""
 
     @property
     def operator(self) -> bool:

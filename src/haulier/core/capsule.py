@@ -167,7 +167,7 @@ class Capsule:
     def require_room(self, size: int) -> None:
         """Raise QuotaExceeded when what is stored would pass the quota with `size` bytes more."""
         if self.quota is not None and self.used + size > self.quota:
-            raise QuotaExceeded("bytes", self.quota)
+            raise QuotaExceeded("bytes", self.quota, "capsule")
 
     def set(self, changes: Mapping[str, str]) -> "Capsule":
         """Return the capsule with settings changed, by their keys; an empty text takes a setting back.

@@ -12,6 +12,9 @@ MAX_UPLOAD_BYTES: Final = 5 * MIB * MIB
 """Precedent: the largest object of S3, for many years, was 5 TiB."""
 MIN_FREE_BYTES: Final = 100 * MIB
 """What stays free beside a declared size: room for the database, its log, and an operator's shell."""
+MAX_LIVE_OF_ADDRESS: Final = 2048
+"""As many as may send at once from there: twenty users at their own limit. An office behind one address has fewer; who
+keeps making tokens, or visitors, to fill a service from one place finds an end."""
 SESSION_TTL_S: Final = DAY_S
 """Without activity; a laptop that was closed in the evening goes on in the morning."""
 JANITOR_INTERVAL_S: Final = 60.0

@@ -450,13 +450,15 @@ class IdempotencyKeyReused(RequestError):
 
 @dataclass(eq=False)
 class QuotaExceeded(RequestError):
-    """The owner's sessions or the capsule's bytes are used up. `resource` is `sessions` or `bytes`."""
+    """An owner's or an address's sessions, or a capsule's bytes, are used up. `resource` is `sessions` or `bytes`."""
 
     resource: str
     limit: int
+    per: str
+    """Whose limit it is: `owner`, `address`, `capsule`, or `process` of the service."""
 
     def __str__(self) -> str:
-        return f"the limit of {self.limit} {self.resource} is reached"
+        return f"the limit of {self.limit} {self.resource} per {self.per} is reached"
 
 
 @dataclass(eq=False)

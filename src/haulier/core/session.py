@@ -129,6 +129,17 @@ class SessionSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveLimit:
+    """How many live sessions there may be, the new one among them."""
+
+    of_owner: int
+    address: str | None = None
+    """By what else it is counted while it lives: where it came from, in any words; None: by nothing else."""
+    of_address: int = 0
+    """How many of that address; without one it means nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """An accepted chunk. `fingerprint` tells a repetition from a conflict; 16 bytes."""
 

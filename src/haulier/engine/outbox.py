@@ -191,7 +191,7 @@ class Feed:
     def reading(self) -> Iterator[asyncio.Event]:
         """Return an event that is set when there may be something new; its reader clears it before it looks."""
         if len(self._readers) >= MAX_READERS:
-            raise QuotaExceeded("event streams", MAX_READERS)
+            raise QuotaExceeded("event streams", MAX_READERS, "process")
         woken = asyncio.Event()
         self._readers[woken] = None
         self._awake.set()

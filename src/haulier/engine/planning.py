@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 from haulier.core.caller import Caller
 from haulier.core.capsule import CapsulePolicy
-from haulier.core.defaults import DEFAULT_CHUNK, SESSION_TTL_S
+from haulier.core.defaults import DEFAULT_CHUNK, MAX_LIVE_OF_ADDRESS, SESSION_TTL_S
 from haulier.core.digest import DigestName
 from haulier.core.errors import InvalidRequest, LengthExceeded
 from haulier.core.ingestion import PROTOCOL
-from haulier.core.session import Concat, SessionSpec, fit_chunk_size
+from haulier.core.session import Concat, LiveLimit, SessionSpec, fit_chunk_size
 from haulier.core.upload import (
     DEFAULT_CONTENT_TYPE,
     IMAGE_TYPES,
@@ -33,6 +33,8 @@ class UploadLimits:
     """For uploads that name none."""
     max_live_of_user: int = 100
     """Live uploads of one `user:NAME`; the local owner's are limited by `sessions`."""
+    max_live_of_address: int = MAX_LIVE_OF_ADDRESS
+    """Live uploads begun from one address, of all owners, where addresses count; 0 is no limit."""
     sessions: SessionLimits = field(default_factory=SessionLimits)
 
 
@@ -68,9 +70,14 @@ class Planner:
         if size is not None and size > max_size:
             raise LengthExceeded(max_size)
 
-    def max_live(self, caller: Caller) -> int:
-        """Return how many live uploads the caller may have."""
-        return self._limits.sessions.max_live if caller.local else self._limits.max_live_of_user
+    def live_limit(self, caller: Caller) -> LiveLimit:
+        """Return how many live uploads there may be of the caller, and of where the call comes from."""
+        limits = self._limits
+        of_owner = limits.sessions.max_live if caller.local else limits.max_live_of_user
+        if caller.address is None or not limits.max_live_of_address:
+            return LiveLimit(of_owner=of_owner)
+        address = self._gate.hidden_address(caller.address)
+        return LiveLimit(of_owner=of_owner, address=address, of_address=limits.max_live_of_address)
 
     def plan(
         self, request: BeginUpload, caller: Caller, taken: CapsulePolicy, *, request_hash: str = ""

@@ -22,7 +22,7 @@ from haulier.core.errors import (
     UploadNotFound,
     WaitTimeout,
 )
-from haulier.core.session import Concat, Mode, Session, SessionId, SessionSpec, SessionStatus
+from haulier.core.session import Concat, LiveLimit, Mode, Session, SessionId, SessionSpec, SessionStatus
 from haulier.engine.appends import AppendIntake
 from haulier.engine.attention import AllEars, Attention
 from haulier.engine.background import Background, finish_anyway
@@ -72,7 +72,7 @@ class SessionService(Generic[D]):
         spec: SessionSpec,
         details: D,
         *,
-        max_live: int | None = None,
+        limit: LiveLimit | None = None,
         partials: Sequence[SessionId] = (),
     ) -> tuple[Session[D], bool]:
         """Return a new session and True, or the one that has its idempotency key and False.
@@ -83,7 +83,7 @@ class SessionService(Generic[D]):
         Args:
             spec: what it is begun with.
             details: what the policy keeps with it.
-            max_live: live sessions that this owner may have, instead of the limits' number.
+            limit: live sessions that there may be, instead of the limits' number of an owner.
             partials: what a final session is made of, in this order; see `total_of`.
 
         Raises:
@@ -95,8 +95,8 @@ class SessionService(Generic[D]):
         ids = self._context.ports.ids
         boot_id, me, now = self._context.ports.boot_id, self._context.ports.holder, self._context.now()
         session = Session.begin(ids.session_id(), spec, details, now=now, boot_id=boot_id, follower=me)
-        most = self._context.limits.max_live if max_live is None else max_live
-        while (found := await self._make_or_find(session, most, partials)).id != session.id:
+        limit = limit or LiveLimit(of_owner=self._context.limits.max_live)
+        while (found := await self._make_or_find(session, limit, partials)).id != session.id:
             if await self._is_still_there(found):
                 return found, False
         try:
@@ -123,7 +123,7 @@ class SessionService(Generic[D]):
         return total_size(partials), max(session.expires_at, *(each.expires_at for each in partials))
 
     async def _make_or_find(
-        self, session: Session[D], max_live: int, partials: Sequence[SessionId]
+        self, session: Session[D], limit: LiveLimit, partials: Sequence[SessionId]
     ) -> Session[D]:
         """Return the session with its part made, or the one that has its key.
 
@@ -131,7 +131,7 @@ class SessionService(Generic[D]):
         """
         claim = await self._context.ports.claims.claim(session.id, "begin")
         try:
-            found = await self._insert_or_find(session, max_live, partials)
+            found = await self._insert_or_find(session, limit, partials)
             if found.id == session.id and session.spec.concat is not Concat.FINAL:
                 await self._prepare(session)  # a final one gets its part when it is put together
             return found
@@ -161,23 +161,23 @@ class SessionService(Generic[D]):
                 raise
 
     async def _insert_or_find(
-        self, session: Session[D], max_live: int, partials: Sequence[SessionId]
+        self, session: Session[D], limit: LiveLimit, partials: Sequence[SessionId]
     ) -> Session[D]:
         while True:
             try:
-                return await self._work.write(partial(self._insert_or_find_in, session, max_live, partials))
+                return await self._work.write(partial(self._insert_or_find_in, session, limit, partials))
             except KeyTaken:
                 log.debug("session.key_taken", session=session.id)  # faster by a moment: find that one
 
     async def _insert_or_find_in(
-        self, session: Session[D], max_live: int, partials: Sequence[SessionId], tx: Transaction[D]
+        self, session: Session[D], limit: LiveLimit, partials: Sequence[SessionId], tx: Transaction[D]
     ) -> Session[D]:
         spec = session.spec
         if spec.key is not None:
             found = await tx.sessions.find(spec.scope, spec.owner, spec.key)
             if found is not None:
                 return found
-        await tx.sessions.insert(session, max_live=max_live)
+        await tx.sessions.insert(session, limit=limit)
         await self._context.policy.began(tx, session)
         if spec.concat is Concat.FINAL:
             return await self._endings.join(tx, session, partials)

@@ -111,7 +111,7 @@ class UploadService:
         # By what was asked for: a repeat is the same request, whatever becomes of it.
         spec, details = self._planner.plan(request, caller, taken, request_hash=asked)
         upload, created = await self._sessions.begin(
-            spec, details, max_live=self._planner.max_live(caller), partials=request.partials
+            spec, details, limit=self._planner.live_limit(caller), partials=request.partials
         )
         if upload.spec.request_hash != spec.request_hash:
             raise IdempotencyKeyReused(request.key or "")
@@ -174,7 +174,7 @@ class UploadService:
         except RequestError:
             return None
         upload = await self._sessions.whole.keep(
-            spec, details, content, max_live=self._planner.max_live(caller)
+            spec, details, content, limit=self._planner.live_limit(caller)
         )
         if self._observer is not None:
             self._observer.begun()

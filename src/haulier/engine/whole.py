@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
-from haulier.core.session import Mode, Session, SessionSpec
+from haulier.core.session import LiveLimit, Mode, Session, SessionSpec
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
@@ -72,14 +72,14 @@ class WholeSessions(Generic[D]):
         self._context = context
         self._sink = context.ports.sink
 
-    async def keep(self, spec: SessionSpec, details: D, content: bytes, *, max_live: int) -> Session[D]:
+    async def keep(self, spec: SessionSpec, details: D, content: bytes, *, limit: LiveLimit) -> Session[D]:
         """Return a committed session that has this content.
 
         Args:
             spec: of an append without a key, whose size is that of the content.
             details: what the policy keeps with it, the content judged.
             content: the file.
-            max_live: live sessions that its owner may have.
+            limit: live sessions that there may be: whoever could begin none keeps none.
 
         Raises:
             QuotaExceeded · StorageError, and what the policy refuses with: nothing is left then.
@@ -89,7 +89,7 @@ class WholeSessions(Generic[D]):
         assert session.blob_key is not None
         await self._sink.store(session.blob_key, content)
         try:
-            await self._context.ports.work.write(lambda tx: self._add(tx, session, max_live), durable=True)
+            await self._context.ports.work.write(lambda tx: self._add(tx, session, limit), durable=True)
         except RequestError:
             await finish_anyway(self._sink.delete(session.blob_key))
             raise
@@ -107,6 +107,6 @@ class WholeSessions(Generic[D]):
         blob_key = await self._context.new_blob_key(whole)
         return whole.finish(blob_key, ports.holder, now=now).commit(details, now=now)
 
-    async def _add(self, tx: Transaction[D], session: Session[D], max_live: int) -> None:
-        await tx.sessions.insert(session, max_live=max_live)
+    async def _add(self, tx: Transaction[D], session: Session[D], limit: LiveLimit) -> None:
+        await tx.sessions.insert(session, limit=limit)
         await self._context.policy.kept(tx, session)

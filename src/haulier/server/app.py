@@ -27,7 +27,7 @@ from haulier.server.files import FileRoutes
 from haulier.server.home import HomeRoutes
 from haulier.server.hosts import host_rules
 from haulier.server.ingestion import IngestionRoutes
-from haulier.server.limits import AddressLimits, Buckets, OwnerLimits, RequestLimits
+from haulier.server.limits import AddressLimits, Buckets, CountedAddresses, OwnerLimits, RequestLimits
 from haulier.server.open_mode import OpenModeGuard, OpenModeRules
 from haulier.server.openapi import document_with
 from haulier.server.operators import OperatorRoutes
@@ -154,6 +154,7 @@ def _guards(services: Services, settings: Settings, authenticate: Authenticate |
         Middleware(AddressLimits, limits=limits, clock=services.clock),
         guard,
         Middleware(OwnerLimits, limits=limits, clock=services.clock),
+        Middleware(CountedAddresses),
     ]
 
 

@@ -2,14 +2,15 @@
 
 Rule 1: what is kept about callers is bounded, however many there are: the longest silent one is forgotten first.
 Rule 2: an IPv6 client owns a whole network, so it counts by its /64.
-Rule 3: limits hold in this process; several workers allow several times as much.
+Rule 3: limits hold in this process; several workers allow several times as much. What lives longer than a request is
+        counted in the database, for all of them.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -126,8 +127,9 @@ def address_key(scope: Scope) -> str:
         address = ip_address(text)
     except ValueError:
         return text
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return address.packed[:8].hex()
+    if isinstance(address, IPv6Address):
+        # Sockets for both kinds write an IPv4 address in another way than others, and than proxies.
+        return address.packed[:8].hex() if address.ipv4_mapped is None else str(address.ipv4_mapped)
     return text
 
 
@@ -223,3 +225,17 @@ class OwnerLimits(_Limits):
         if caller is None or caller == NOBODY:  # a probe, a document, a preflight, or of nobody
             return None
         return caller.owner, f"of {caller.owner}"
+
+
+class CountedAddresses:
+    """Behind the guard: lets what a caller begins count for the address too. Where none is known, none counts."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, with the address noted beside who calls."""
+        caller: Caller | None = scope.get(CALLER)
+        if caller is not None:
+            scope[CALLER] = replace(caller, address=address_key(scope) or None)
+        await self._app(scope, receive, send)

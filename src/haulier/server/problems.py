@@ -247,7 +247,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         slug="quota-exceeded",
         status=429,
         title="A limit is reached",
-        fields=("resource", "limit"),
+        fields=("resource", "limit", "per"),
         retry_after_s=10,
     ),
     UploadRefused: Row(slug="upload-refused", status=422, title="The upload is refused", fields=("reason",)),

@@ -10,6 +10,7 @@ from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.digest import DigestName
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.session import LiveLimit
 from haulier.core.token import Token
 from haulier.ports import RecordQuery
 from haulier.testing.rows import T0, Database, add_record, add_upload, record, upload
@@ -168,7 +169,7 @@ class CapsuleRowsContract:
         async def begin(number: int) -> bool:
             async def work(tx: Any) -> None:
                 session = upload(f"s{number}", scope="small", size=100)
-                await tx.sessions.insert(session, max_live=1000)
+                await tx.sessions.insert(session, limit=LiveLimit(of_owner=1000))
                 await tx.capsules.reserve("small", 100)
 
             try:
@@ -190,7 +191,7 @@ class CapsuleRowsContract:
         async def begin(number: int) -> bool:
             session = upload(f"s{number}", owner=ALICE)
             try:
-                await database.write(lambda tx: tx.sessions.insert(session, max_live=10))
+                await database.write(lambda tx: tx.sessions.insert(session, limit=LiveLimit(of_owner=10)))
             except QuotaExceeded:
                 return False
             return True

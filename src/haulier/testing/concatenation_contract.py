@@ -3,7 +3,7 @@
 from typing import Any
 
 from haulier.core.ranges import Ranges
-from haulier.core.session import Concat, Mode, SessionId, SessionStatus
+from haulier.core.session import Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.testing.rows import T0, TTL_S, Database, Upload, add_upload, see, upload
 
 A, B, F = SessionId("a"), SessionId("b"), SessionId("f")
@@ -33,7 +33,7 @@ async def add_final(database: Database, session: Upload, *partials: SessionId) -
     """Insert a final session of these."""
 
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(session, max_live=1000)
+        await tx.sessions.insert(session, limit=LiveLimit(of_owner=1000))
         await tx.sessions.join(session.id, partials)
 
     await database.write(work)

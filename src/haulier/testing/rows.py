@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.record import Asset, AssetKind, Record, RecordId
-from haulier.core.session import MIB, Chunk, Mode, Session, SessionId, SessionSpec
+from haulier.core.session import MIB, Chunk, LiveLimit, Mode, Session, SessionId, SessionSpec
 from haulier.core.upload import UploadDetails
 from haulier.ports import UnitOfWork
 
@@ -74,7 +74,7 @@ async def add_upload(database: Database, session: Upload, *, chunks: int = 0) ->
     """Insert a session and accept its first chunks, all at its beginning."""
 
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(session, max_live=1000)
+        await tx.sessions.insert(session, limit=LiveLimit(of_owner=1000))
         for index in range(chunks):
             start, stop = session.chunk_range(index)
             await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=session.created_at)

@@ -11,7 +11,7 @@ import pytest
 from haulier.core.errors import QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import MIB, Concat, Mode, SessionId, SessionStatus
+from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.ports import KeyTaken
 from haulier.testing.concatenation_contract import ConcatenationContract
 from haulier.testing.rows import (
@@ -107,7 +107,7 @@ class BeginContract:
         """Whoever repeats a request is told so, not that there is no room."""
         await add_upload(database, upload("a", key="key"))
         with pytest.raises(KeyTaken):
-            await database.write(lambda tx: tx.sessions.insert(upload("b", key="key"), max_live=1))
+            await database.write(lambda tx: tx.sessions.insert(upload("b", key="key"), limit=LiveLimit(of_owner=1)))
 
     async def test_a_key_of_a_committed_session_is_taken(self, database: Database) -> None:
         """The repetition gets the result."""
@@ -135,23 +135,81 @@ class BeginContract:
         await add_upload(database, upload("b", scope="other"))
         await add_upload(database, upload("c", owner="user:x"))
         with pytest.raises(QuotaExceeded) as refused:
-            await database.write(lambda tx: tx.sessions.insert(upload("d"), max_live=2))
+            await database.write(lambda tx: tx.sessions.insert(upload("d"), limit=LiveLimit(of_owner=2)))
         assert (refused.value.resource, refused.value.limit) == ("sessions", 2)
         await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
-        await database.write(lambda tx: tx.sessions.insert(upload("d"), max_live=2))
+        await database.write(lambda tx: tx.sessions.insert(upload("d"), limit=LiveLimit(of_owner=2)))
 
     async def test_the_limit_holds_under_concurrency(self, database: Database) -> None:
         """A hundred at once, five may."""
 
         async def begin(number: int) -> bool:
             try:
-                await database.write(lambda tx: tx.sessions.insert(upload(f"s{number}"), max_live=5))
+                await database.write(lambda tx: tx.sessions.insert(upload(f"s{number}"), limit=LiveLimit(of_owner=5)))
             except QuotaExceeded:
                 return False
             return True
 
         assert sum(await asyncio.gather(*map(begin, range(100)))) == 5
         assert await database.read(lambda tx: tx.sessions.count_live(None, "local")) == 5
+
+    async def test_an_address_has_at_most_so_many_live_sessions(self, database: Database) -> None:
+        """Of all owners, over all capsules; ended ones, other addresses' and those of none do not count."""
+        here, there = (LiveLimit(of_owner=9, address=name, of_address=2) for name in ("here", "there"))
+
+        def begin(name: str, limit: LiveLimit = here, **fields: Any) -> Any:
+            return database.write(lambda tx: tx.sessions.insert(upload(name, **fields), limit=limit))
+
+        await begin("a", owner="user:x")
+        await begin("b", scope="other")
+        await begin("c", there)
+        await add_upload(database, upload("d"))
+        with pytest.raises(QuotaExceeded) as refused:
+            await begin("e", owner="user:y")
+        assert (refused.value.resource, refused.value.limit, refused.value.per) == ("sessions", 2, "address")
+        await database.write(lambda tx: tx.sessions.end(A, None, SessionStatus.ABORTED, error=None, now=T0))
+        await begin("e", owner="user:y")
+        with pytest.raises(QuotaExceeded):
+            await begin("f")
+
+    async def test_the_limit_of_the_owner_holds_beside_that_of_the_address(self, database: Database) -> None:
+        """Whoever has both used up hears of its own; a key is told first."""
+        limit = LiveLimit(of_owner=1, address="here", of_address=1)
+        await database.write(lambda tx: tx.sessions.insert(upload("a", key="key"), limit=limit))
+        with pytest.raises(QuotaExceeded) as refused:
+            await database.write(lambda tx: tx.sessions.insert(upload("b"), limit=limit))
+        assert refused.value.per == "owner"
+        with pytest.raises(KeyTaken):
+            await database.write(lambda tx: tx.sessions.insert(upload("b", key="key"), limit=limit))
+
+    async def test_an_address_without_room_keeps_nothing_in_one_step_either(self, database: Database) -> None:
+        """What is committed at once takes no place itself."""
+        limit = LiveLimit(of_owner=9, address="here", of_address=1)
+
+        def keep(name: str) -> Any:
+            whole = upload(name, mode=Mode.APPEND, size=5).advance(5, tail_trusted=True, boot_id="", now=T0)
+            session = whole.finish(name, "worker", now=T0).commit(whole.details, now=T0)
+            return database.write(lambda tx: tx.sessions.insert(session, limit=limit))
+
+        await keep("a")
+        await keep("b")
+        await database.write(lambda tx: tx.sessions.insert(upload("c"), limit=limit))
+        with pytest.raises(QuotaExceeded):
+            await keep("d")
+
+    async def test_the_limit_of_an_address_holds_under_concurrency(self, database: Database) -> None:
+        """A hundred at once of ten owners, five may."""
+        limit = LiveLimit(of_owner=9, address="here", of_address=5)
+
+        async def begin(number: int) -> bool:
+            session = upload(f"s{number}", owner=f"user:{number % 10}")
+            try:
+                await database.write(lambda tx: tx.sessions.insert(session, limit=limit))
+            except QuotaExceeded:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*map(begin, range(100)))) == 5
 
     async def test_live_sessions_are_counted_by_owner_and_scope(self, database: Database) -> None:
         """Open and finishing ones are live."""

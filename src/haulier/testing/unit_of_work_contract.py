@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from haulier.core.errors import QuotaExceeded, RequestError
-from haulier.core.session import SessionId, SessionStatus
+from haulier.core.session import LiveLimit, SessionId, SessionStatus
 from haulier.testing.access_rows_contract import AccessRowsContract
 from haulier.testing.delivery_rows_contract import DeliveryRowsContract
 from haulier.testing.event_rows_contract import EventRowsContract
@@ -59,7 +59,7 @@ class TransactionsContract:
         async def work(tx: Any) -> None:
             await tx.capsules.reserve("small", 900)
             await tx.records.insert(record("r"))
-            await tx.sessions.insert(upload("a", key="key"), max_live=9)
+            await tx.sessions.insert(upload("a", key="key"), limit=LiveLimit(of_owner=9))
             await tx.sessions.accept_chunk(SessionId("a"), 0, chunk(0), now=T0)
             raise Refusal
 
@@ -74,7 +74,7 @@ class TransactionsContract:
         """Before they are committed."""
 
         async def work(tx: Any) -> Any:
-            await tx.sessions.insert(upload("a"), max_live=9)
+            await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
             await tx.sessions.accept_chunk(SessionId("a"), 0, chunk(0), now=T0)
             return await tx.sessions.load(SessionId("a"))
 
@@ -101,7 +101,7 @@ class TransactionsContract:
 
         def job(number: int) -> Callable[[Any], Awaitable[None]]:
             async def work(tx: Any) -> None:
-                await tx.sessions.insert(upload(f"s{number}"), max_live=1000)
+                await tx.sessions.insert(upload(f"s{number}"), limit=LiveLimit(of_owner=1000))
                 if number % 3 == 0:
                     raise Refusal
 
@@ -161,7 +161,7 @@ class TransactionsContract:
 
         async def work(tx: Any) -> None:
             await tx.records.insert(record("r", capsule="small"))
-            await tx.sessions.insert(upload("a", scope="small"), max_live=9)
+            await tx.sessions.insert(upload("a", scope="small"), limit=LiveLimit(of_owner=9))
             await tx.capsules.reserve("small", 1001)
 
         with pytest.raises(QuotaExceeded):

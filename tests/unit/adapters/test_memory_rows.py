@@ -8,7 +8,7 @@ import pytest
 from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.core.record import RecordId
-from haulier.core.session import SessionId
+from haulier.core.session import LiveLimit, SessionId
 from haulier.core.upload import UploadDetails
 from haulier.testing.rows import add_record, add_upload, record, see, upload
 
@@ -59,7 +59,9 @@ async def test_a_crash_of_the_process_keeps_all_commits(database: Database) -> N
 
 async def test_a_power_loss_keeps_what_the_last_durable_commit_had(database: Database) -> None:
     await add_upload(database, upload("a"))
-    await database.write(lambda tx: tx.sessions.insert(upload("b"), max_live=9), durable=True)
+    await database.write(
+        lambda tx: tx.sessions.insert(upload("b"), limit=LiveLimit(of_owner=9)), durable=True
+    )
     await add_upload(database, upload("c"))
     database.crash(power=True)
     assert [await see(database, name) is not None for name in "abc"] == [True, True, False]
@@ -67,7 +69,7 @@ async def test_a_power_loss_keeps_what_the_last_durable_commit_had(database: Dat
 
 async def test_a_transaction_does_not_outlive_a_crash(database: Database) -> None:
     async def crash_in_between(tx: Any) -> None:
-        await tx.sessions.insert(upload("a"), max_live=9)
+        await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
         database.crash()
 
     with pytest.raises(StorageUnavailable, match="crashed"):
@@ -95,7 +97,7 @@ async def test_others_see_nothing_of_a_transaction_before_its_commit(database: D
     inserted, go_on = asyncio.Event(), asyncio.Event()
 
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(upload("a"), max_live=9)
+        await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
         inserted.set()
         await go_on.wait()
 
@@ -112,7 +114,7 @@ async def test_others_see_nothing_of_a_transaction_before_its_commit(database: D
 
 async def test_a_cancelled_write_commits_nothing(database: Database) -> None:
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(upload("a"), max_live=9)
+        await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))
         await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):

@@ -140,7 +140,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (DigestMismatch("md5", "aa", "bb"), "md5 is bb, expected aa"),
     (DigestMalformed("Repr-Digest", "is odd"), "Repr-Digest: is odd"),
     (IdempotencyKeyReused("k"), "idempotency key 'k' belongs to a different request"),
-    (QuotaExceeded("sessions", 100), "the limit of 100 sessions is reached"),
+    (QuotaExceeded("sessions", 100, "owner"), "the limit of 100 sessions per owner is reached"),
     (TransferNotFound("t", 0.0), "there is no transfer 't'"),
     (TransferNotFound("t", 5.01), "there is no transfer 't' after 5.0 s"),
     (TransferRemoved("t", "it was removed"), "transfer 't' is gone: it was removed"),

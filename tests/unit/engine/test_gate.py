@@ -1,11 +1,12 @@
 """Who may do what with uploads and records: on the real engine, by owners, grants, scopes and upload tokens."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from haulier.adapters.access import GrantedAccess
 from haulier.core.caller import LOCAL, Caller, Role, Scope
 from haulier.core.errors import (
     AccessDenied,
@@ -22,7 +23,9 @@ from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.accounts import Accounts
+from haulier.engine.gate import UploadGate
 from haulier.engine.planning import UploadLimits
+from haulier.engine.whole import ReadAhead
 from haulier.ports import RecordQuery
 from haulier.testing import SeededIdentifiers
 from tests.support.bodies import FakeBody
@@ -82,6 +85,67 @@ async def team() -> AsyncIterator[Team]:
         await accounts.grant("team", READER.owner, Role.READER)
         await accounts.create_token(OPERATOR.owner, scope=Scope.OPERATOR)
         yield Team(one, accounts)
+
+
+# --- addresses ---------------------------------------------------------------------------------------
+
+
+def at(caller: Caller, address: str) -> Caller:
+    return replace(caller, address=address)
+
+
+async def test_an_address_has_so_many_live_uploads_whoever_they_belong_to() -> None:
+    limits = UploadLimits(chunk_size=CHUNK, max_live_of_user=3, max_live_of_address=2)
+    async with engine(limits=limits) as one:
+        ann, bob = at(user("ann"), "192.0.2.1"), at(user("bob"), "192.0.2.1")
+
+        async def begin(caller: Caller, **request: Any) -> Upload:
+            asked = BeginUpload(filename="a.bin", size=len(DATA), **request)
+            return (await one.uploads.begin(asked, caller=caller)).upload
+
+        first = await begin(ann, key="k")
+        await begin(bob)
+        for caller in (ann, bob):
+            with pytest.raises(QuotaExceeded) as refused:
+                await begin(caller)
+            assert (refused.value.limit, refused.value.per) == (2, "address")
+        # What is there goes on, and whoever comes from elsewhere begins.
+        assert (await begin(ann, key="k")).id == first.id
+        await one.uploads.put_chunk(first.id, 0, FakeBody(DATA), caller=ann)
+        await begin(at(user("ann"), "192.0.2.2"))
+        await begin(user("bob"))
+        await one.uploads.finish(first.id, caller=ann)
+        await begin(bob)
+
+
+async def test_an_address_without_room_keeps_no_short_file_either() -> None:
+    async with engine(limits=UploadLimits(max_live_of_address=1)) as one:
+        ann = at(user("ann"), "192.0.2.1")
+        asked = BeginUpload(filename="a.bin", size=len(DATA), mode=Mode.APPEND)
+        assert await one.uploads.take(asked, ReadAhead(FakeBody(DATA)), caller=ann)
+        await one.uploads.begin(asked, caller=ann)
+        with pytest.raises(QuotaExceeded):
+            await one.uploads.take(asked, ReadAhead(FakeBody(DATA)), caller=ann)
+        assert len(one.disk.blobs) == 1
+
+
+async def test_no_limit_of_an_address_is_no_limit() -> None:
+    async with engine(limits=UploadLimits(max_live_of_address=0)) as one:
+        for _ in range(3):
+            asked = BeginUpload(filename="a.bin", size=len(DATA))
+            await one.uploads.begin(asked, caller=at(user("ann"), "192.0.2.1"))
+
+
+async def test_what_is_kept_of_an_address_does_not_tell_it() -> None:
+    async with engine() as one, engine() as same:
+        gates = [
+            UploadGate(it.database, GrantedAccess(it.clock), secret)
+            for it, secret in ((one, b"a" * 32), (same, b"b" * 32))
+        ]
+        first, second = (gate.hidden_address("192.0.2.1") for gate in gates)
+        assert first == gates[0].hidden_address("192.0.2.1")
+        assert len({first, second, gates[0].hidden_address("192.0.2.2")}) == 3
+        assert len(first) == 43  # a whole HMAC-SHA-256
 
 
 # --- begin -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from haulier.server.limits import (
     MAX_KEPT,
     AddressLimits,
     Buckets,
+    CountedAddresses,
     OwnerLimits,
     RequestLimits,
     Running,
@@ -102,6 +103,7 @@ def test_places_are_given_back_whatever_happens() -> None:
         ("2001:db8::1", "2001:db8::ffff:1", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("testclient", "testclient", True),
     ],
 )
@@ -204,3 +206,23 @@ def test_streams_and_waits_are_told_from_other_requests(asked: str, expected: bo
     path, _, query = target.partition("?")
     scope: Any = {"method": method, "path": path, "query_string": query.encode(), "headers": []}
     assert waits(scope) is expected
+
+
+@pytest.mark.parametrize(
+    ("client", "address"), [(("192.0.2.1", 5), "192.0.2.1"), (None, None), (("", 0), None)]
+)
+async def test_what_is_begun_counts_for_the_address_too_where_one_is_known(
+    client: tuple[str, int] | None, address: str | None
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope)
+
+    caller = Caller(owner="user:a")
+    layer: Any = CountedAddresses(app)
+    await layer({"type": "http", "client": client, CALLER: caller}, None, None)
+    await layer({"type": "http", "client": client}, None, None)
+    assert seen[0][CALLER].address == address
+    assert seen[0][CALLER] == caller  # whoever it is, from wherever
+    assert CALLER not in seen[1]

@@ -156,15 +156,15 @@ def test_the_record_of_a_complete_upload_is_told() -> None:
 
 
 def test_a_quota_of_bytes_is_413_and_one_of_sessions_429() -> None:
-    _, response = told(QuotaExceeded("sessions", 5))
+    _, response = told(QuotaExceeded("sessions", 5, "address"))
     assert (response.status_code, response.headers["retry-after"]) == (429, "10")
-    _, response = told(QuotaExceeded("bytes", 5))
+    _, response = told(QuotaExceeded("bytes", 5, "capsule"))
     assert response.status_code == 413
     assert "retry-after" not in response.headers
 
 
 @pytest.mark.parametrize(
-    "error", [UploadBusy("u", "taken"), StorageUnavailable("x"), QuotaExceeded("sessions", 1)]
+    "error", [UploadBusy("u", "taken"), StorageUnavailable("x"), QuotaExceeded("sessions", 1, "owner")]
 )
 def test_what_passes_says_when_to_come_again(error: HaulierError) -> None:
     assert int(told(error)[1].headers["retry-after"]) > 0

@@ -93,7 +93,7 @@ class SqlCapsuleStore:
         capsule = await self.load(name)
         if capsule is None:
             raise CapsuleNotFound(name)
-        raise QuotaExceeded("bytes", capsule.quota or 0)
+        raise QuotaExceeded("bytes", capsule.quota or 0, "capsule")
 
     async def release(self, name: str, size: int) -> None:
         """Give reserved bytes back."""

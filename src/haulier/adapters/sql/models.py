@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0017"
+SCHEMA: Final = "0018"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -180,6 +180,7 @@ uploads: Final = sa.Table(
         comment="its last byte does not complete it",
     ),
     sa.Column("final_answer", TEXT, comment="what its client was told at its end, to be told again"),
+    sa.Column("address", TEXT, comment="a keyed hash of where it came from, while it lives"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_seen_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
@@ -212,6 +213,7 @@ for _name, _columns, _condition in (
     ("open", ("expires_at", "id"), IS_OPEN),
     ("ended", ("last_seen_at", "id"), IS_ENDED),
     ("blob_key", ("blob_key",), "blob_key IS NOT NULL"),
+    ("address", ("address",), "address IS NOT NULL"),
 ):
     sa.Index(
         f"ix_uploads_{_name}",

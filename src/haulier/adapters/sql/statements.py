@@ -58,7 +58,11 @@ def _capsule_name(table: sa.Table) -> sa.Label[Any]:
 
 # --- sessions ----------------------------------------------------------------------------------------
 
-SESSION_COLUMNS: Final = (*uploads.c, _capsule_name(uploads))
+# The address is only counted: nobody reads it.
+SESSION_COLUMNS: Final = (
+    *(column for column in uploads.c if column.name != "address"),
+    _capsule_name(uploads),
+)
 _THIS: Final = uploads.c.id == _bind("id")
 _OPEN: Final = sa.text(IS_OPEN)
 _FINISHING: Final = sa.and_(sa.text(IS_FINISHING), uploads.c.fence == _bind("fence"))
@@ -79,32 +83,44 @@ def _change(*conditions: sa.ColumnElement[Any] | sa.TextClause, **values: Any) -
     return sa.update(uploads).where(_THIS, *conditions).values(**values)
 
 
-_live_of_owner: Final = (
-    sa.select(sa.func.count().label("live"))
-    .select_from(uploads)
-    .where(
-        uploads.c.owner == _bind("owner"),
-        _LIVE,
-        # Nothing goes on in a partial one that is complete.
-        sa.or_(
-            uploads.c.concat != sa.literal_column("'partial'"),
-            uploads.c.size.is_(None),
-            uploads.c.offset < uploads.c.size,
-        ),
-    )
-)
-_BEGUN: Final = [column for column in uploads.columns if column.name != "asked"]
-INSERT_SESSION: Final = InsertNew(uploads).from_select(
-    [column.name for column in _BEGUN],
-    sa.select(
-        *(
-            (capsule_id() if column.name == "capsule_id" else _bind(column.name, type_=column.type)).label(
-                column.name
-            )
-            for column in _BEGUN
+def _count_live(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(sa.func.count().label("live"))
+        .select_from(uploads)
+        .where(
+            whose,
+            _LIVE,
+            # Nothing goes on in a partial one that is complete.
+            sa.or_(
+                uploads.c.concat != sa.literal_column("'partial'"),
+                uploads.c.size.is_(None),
+                uploads.c.offset < uploads.c.size,
+            ),
         )
-    ).where(_live_of_owner.scalar_subquery() < _bind("max_live")),
-)
+    )
+
+
+_BEGUN: Final = [column for column in uploads.columns if column.name != "asked"]
+_live_of_owner: Final = _count_live(uploads.c.owner == _bind("owner"))
+_OWNER_HAS_ROOM: Final = _live_of_owner.scalar_subquery() < _bind("of_owner")
+_live_of_address: Final = _count_live(uploads.c.address == _bind("counted_address"))
+_ADDRESS_HAS_ROOM: Final = _live_of_address.scalar_subquery() < _bind("of_address")
+
+
+def _insert_session(*conditions: sa.ColumnElement[bool]) -> InsertNew:
+    values = (
+        (capsule_id() if column.name == "capsule_id" else _bind(column.name, type_=column.type)).label(
+            column.name
+        )
+        for column in _BEGUN
+    )
+    return InsertNew(uploads).from_select(
+        [column.name for column in _BEGUN], sa.select(*values).where(*conditions)
+    )
+
+
+INSERT_SESSION: Final = _insert_session(_OWNER_HAS_ROOM)
+INSERT_COUNTED_SESSION: Final = _insert_session(_OWNER_HAS_ROOM, _ADDRESS_HAS_ROOM)
 SESSION: Final = sa.select(*SESSION_COLUMNS).where(_THIS)
 SESSION_BY_KEY: Final = sa.select(*SESSION_COLUMNS).where(
     uploads.c.capsule_id == capsule_id(),
@@ -221,6 +237,7 @@ COMMIT: Final = _change(
     **{name: _bind(name) for name in _DETAILS},
     status=sa.literal_column("'committed'"),
     holder=sa.null(),
+    address=sa.null(),
 )
 _COMMITTED: Final = (
     uploads.c.status == sa.literal_column("'committed'"),
@@ -248,6 +265,7 @@ _END: Final = {
     "status": _bind("status"),
     "error": _bind("error"),
     "holder": sa.null(),
+    "address": sa.null(),
     "last_seen_at": _bind("now"),
 }
 END_OPEN: Final = _change(_OPEN, **_END)
@@ -320,6 +338,7 @@ EXPIRE: Final = _change(
     status=sa.literal_column("'expired'"),
     error=sa.null(),
     holder=sa.null(),
+    address=sa.null(),
     last_seen_at=_bind("now"),
 ).returning(*SESSION_COLUMNS)
 BEFORE_ALL: Final = (float("-inf"), "")
@@ -346,6 +365,7 @@ UNFINISHED_SESSIONS: Final = LIVE_SESSIONS.where(
     )
 )
 COUNT_LIVE: Final = _live_of_owner
+COUNT_LIVE_AT_ADDRESS: Final = _live_of_address
 COUNT_LIVE_IN_CAPSULE: Final = _live_of_owner.where(uploads.c.capsule_id == capsule_id())
 ERASE_SESSION: Final = sa.delete(uploads).where(_THIS).returning(*SESSION_COLUMNS)
 ERASE_UNUSED: Final = sa.delete(uploads).where(

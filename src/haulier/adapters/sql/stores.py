@@ -37,7 +37,7 @@ from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
-from haulier.core.session import NEW, Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import NEW, Chunk, LiveLimit, Mode, Session, SessionId, SessionStatus
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, Mark, Page, RecordQuery
@@ -71,23 +71,33 @@ class SqlSessionStore:
     def __init__(self, executor: Executor) -> None:
         self._sql = executor
 
-    async def insert(self, session: Upload, *, max_live: int) -> None:
-        """Add an open or committed session, unless its key is taken or its owner has too many."""
+    async def insert(self, session: Upload, *, limit: LiveLimit) -> None:
+        """Add an open or committed session, unless its key is taken or there are too many."""
         spec = session.spec
         if session.status not in NEW or spec.scope != session.details.capsule:
             message = f"session {session.id} is not new, or its scope is not its capsule"
             raise AssertionError(message)
-        # Rows that others are about to add count too, and cannot be locked: they are not there yet.
+        # Rows that others are about to add count too, and cannot be locked: they are not there yet. The owner's
+        # always first, so that nobody waits in a circle.
         await self._sql.exclude(f"live sessions of {spec.owner}")
-        parameters = {**session_parameters(session), "max_live": max_live}
-        if await self._sql.count(sql.INSERT_SESSION, parameters):
+        if limit.address is not None:
+            await self._sql.exclude(f"live sessions from {limit.address}")
+        statement = sql.INSERT_SESSION if limit.address is None else sql.INSERT_COUNTED_SESSION
+        if await self._sql.count(statement, {**session_parameters(session), **_counted(session, limit)}):
             return
         if spec.key is not None and await self.find(spec.scope, spec.owner, spec.key) is not None:
             raise KeyTaken
-        if await self.count_live(None, spec.owner) >= max_live:
-            raise QuotaExceeded("sessions", max_live)
+        await self._require_room(spec.owner, limit)
         message = f"there is a session {session.id} already"
         raise AssertionError(message)
+
+    async def _require_room(self, owner: str, limit: LiveLimit) -> None:
+        if await self.count_live(None, owner) >= limit.of_owner:
+            raise QuotaExceeded("sessions", limit.of_owner, "owner")
+        if limit.address is not None:
+            row = await self._sql.row(sql.COUNT_LIVE_AT_ADDRESS, {"counted_address": limit.address})
+            if row is not None and row["live"] >= limit.of_address:
+                raise QuotaExceeded("sessions", limit.of_address, "address")
 
     async def load(self, session_id: SessionId) -> Upload | None:
         """Return the session with all it has received."""
@@ -338,6 +348,16 @@ class SqlSessionStore:
         if (received := received_at_once(row)) is not None:
             return received
         return received_by(row, await self._sql.rows(sql.RUNS_OF_CHUNKS, {"id": row["id"]}))
+
+
+def _counted(session: Upload, limit: LiveLimit) -> Mapping[str, Any]:
+    """Return by what a new session is counted, and what of that its row keeps: nothing when it ends at once."""
+    return {
+        "of_owner": limit.of_owner,
+        "of_address": limit.of_address,
+        "counted_address": limit.address,
+        "address": limit.address if session.status.live else None,
+    }
 
 
 def _without_chunks(row: Row) -> Upload:
