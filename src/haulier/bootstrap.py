@@ -11,7 +11,7 @@ import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +62,7 @@ from haulier.ports import Clock, Signals
 from haulier.sender import UploadManager
 from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
-from haulier.server.http.serving import listen, serve, serve_handed
+from haulier.server.http.serving import StopBudget, Until, listen, serve, serve_handed
 from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import configure_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
@@ -76,6 +76,10 @@ READINESS_S: Final = 2.0
 and what does not answer for so long takes no uploads."""
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
+
+ROWS_S: Final = 5.0
+"""How long one transaction may take when the service ends; more than that, and the database is taken for lost. Who
+waits for it still has a second to be told so, of the time to save."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ def _serve_alone(settings: Settings, root: Path) -> int:
         port=settings.port,
         on_ready=_announcing(settings, root),
         on_stopping=service.stop,
+        budget=service.budget,
         limits=_connection_limits(settings),
     )
 
@@ -132,6 +137,7 @@ def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -
         create_app(service.services, settings, lifespan=service.lifespan),
         channel,
         on_stopping=service.stop,
+        budget=service.budget,
         limits=_connection_limits(settings),
     )
 
@@ -204,6 +210,7 @@ class Service:
 
         `hooks` are the embedding program's; each process of a service needs them.
         """
+        self.budget = StopBudget()
         self._identity = identity
         self._locks = WorkerLocks(settings.storage_dir)
         clock = SystemClock()
@@ -399,11 +406,14 @@ class Service:
         finally:
             if janitor is not None:
                 janitor.cancel()
-            await self.stop()
+            # Where no server has done so: what that could not save in time is not waited for twice.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.budget.left_s(Until.SAVED)):
+                    await self.stop()
             listening.cancel()
             await self._stop_pictures()
             await self._checks.close()
-            await self._background.stop(grace_s=STOP_GRACE_S)
+            await self._background.stop(grace_s=self._grace_s)
             await self._http_hooks.close()
             self._sink.close()
 
@@ -425,13 +435,20 @@ class Service:
         try:
             yield
         finally:
-            await self._transfers.stop(grace_s=STOP_GRACE_S)
+            await self._transfers.stop(grace_s=self._grace_s)
             await self._node.close()
             await self._places.close()
 
+    @property
+    def _grace_s(self) -> float:
+        return min(STOP_GRACE_S, self.budget.left_s(Until.CLOSED))
+
     async def stop(self) -> None:
         """Take no more bytes and save every running body; a second call is harmless."""
-        self._stopping = True
+        if not self._stopping:
+            self._stopping = True
+            self.budget.begin()
+            self._database.hurry(ROWS_S)
         self._feed.stop()
         await self._uploads.stop()
 

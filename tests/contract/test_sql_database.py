@@ -458,6 +458,18 @@ class TestGroups:
         assert results[:-1] == [None] * MAX_WAITING
         assert isinstance(results[-1], StorageUnavailable)
 
+    async def test_a_process_that_is_to_end_waits_for_no_lock(self, path: Path) -> None:
+        async with SqliteDatabase(path, busy_timeout_s=600) as database:
+            with looking_into(path) as other:
+                other.execute("BEGIN IMMEDIATE")
+                database.hurry(0.05)
+                for name in ("a", "b"):
+                    with pytest.raises(StorageUnavailable, match="BUSY"):
+                        await add_upload(database, upload(name))
+                assert await see(database, "a") is None
+                other.execute("ROLLBACK")
+            await add_upload(database, upload("a"))
+
     async def test_work_that_waits_for_something_else_is_refused(self, database: SqliteDatabase) -> None:
         async def work(tx: Any) -> None:
             await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))

@@ -15,6 +15,7 @@ from tests.support.content import Content
 from tests.support.outsider import Outsider
 from tests.support.postgres import Cluster, fresh_database, own_cluster
 from tests.support.processes import HAULIER, Commands, ServeProcess, environment, serving, wait_until
+from tests.support.raw_http import Line
 
 pytestmark = pytest.mark.needs("postgresql")
 
@@ -178,3 +179,32 @@ def test_a_row_that_stays_locked_is_503_with_retry_after(service: ServeProcess, 
         assert int(refused.headers["retry-after"]) >= 1
         assert outsider.state(upload)["received"] == []
     assert outsider.put(upload, 0, chunk(0)).status == 204
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_while_the_database_hangs_keeps_what_has_come_and_ends_in_time(
+    tmp_path: Path, url: str, cluster: Cluster, workers: str
+) -> None:
+    settings = {"HAULIER_DATABASE_URL": url, "HAULIER_WORKERS": workers}
+    with serving(tmp_path / "data", settings) as service, Line(service.port) as line:
+        outsider = Outsider(service.port)
+        upload = f"/api/uploads/{outsider.begin(size=CONTENT.size, mode='append')['id']}"
+        line.send(
+            f"PATCH {upload} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nUpload-Offset: 0\r\n"
+            f"Content-Type: application/octet-stream\r\nContent-Length: {CONTENT.size}\r\n\r\n".encode()
+        )
+        line.send(CONTENT.range(0, 3 * CHUNK))
+        wait_until(partial(_have_arrived, service, 3 * CHUNK), "the bytes are in their file")
+        with cluster.hung():
+            # Ten seconds and what a busy machine adds; three parts with ten each would take thirty.
+            assert service.stop(within_s=20.0) == 0
+        assert line.answer().status == 503
+        service.start()
+        assert outsider.ask("HEAD", upload).headers["upload-offset"] == str(3 * CHUNK)
+        rest = {"Upload-Offset": str(3 * CHUNK), "Content-Type": "application/octet-stream"}
+        assert outsider.ask("PATCH", upload, chunk(3), rest).status == 204
+        require_bytes(outsider, outsider.state(upload.rpartition("/")[2])["record"], CONTENT)
+
+
+def _have_arrived(service: ServeProcess, size: int) -> bool:
+    return size in {file.stat().st_size for file in (service.data_dir / "incoming").iterdir()}

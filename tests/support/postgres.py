@@ -11,6 +11,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,20 @@ class Cluster:
         """Crash it, or stop it otherwise, and start it."""
         self.stop(mode)
         self.start()
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Let it do nothing for a while, and its connections too, as on a machine that has run out of memory."""
+        leader = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        processes = [leader, *map(int, children)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def answers(self) -> bool:
         """Whether it takes connections. Files do not tell: they outlive a server that was killed."""

@@ -143,9 +143,9 @@ class ServeProcess:
         """End it as a crash would."""
         self._end(signal.SIGKILL)
 
-    def stop(self) -> int:
+    def stop(self, *, within_s: float = DEADLINE_S) -> int:
         """End it as an operator would; return its exit code."""
-        return self._end(signal.SIGTERM)
+        return self._end(signal.SIGTERM, within_s)
 
     def wait(self) -> int:
         """Wait until it has ended by itself; return its exit code, negative for a signal."""
@@ -167,14 +167,14 @@ class ServeProcess:
             if line.startswith("{") and line.endswith("}"):
                 yield json.loads(line)
 
-    def _end(self, how: signal.Signals | None) -> int:
+    def _end(self, how: signal.Signals | None, within_s: float = DEADLINE_S) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
         if how is not None:
             process.send_signal(how)
         try:
-            return process.wait(DEADLINE_S)
+            return process.wait(within_s)
         finally:
             process.kill()  # one that did not end in time is not left to run
             process.wait(DEADLINE_S)

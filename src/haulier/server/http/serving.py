@@ -1,7 +1,7 @@
 """The server process: its socket, its signals, its end.
 
 Rule 1: SIGTERM and SIGINT are ours. The engine saves what is running first, then uvicorn closes.
-Rule 2: a graceful stop takes at most `STOPPING_S` twice and ends with 0; a second signal ends the waiting.
+Rule 2: a graceful stop takes at most `STOPPING_S`, whatever hangs, and ends with 0; a second signal ends the waiting.
         A second one within `REPEAT_S` is the first again: a wrapper passes on what its group got too.
 """
 
@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, cast
@@ -27,14 +28,45 @@ from haulier.server.http.handover import WorkerEnd, told_when_lost
 from haulier.server.http.limits import ConnectionLimits
 from haulier.server.http.protocol import protocol_with
 
-STOPPING_S: Final = 10
-"""For the application to save what is running, and again for connections to close; Docker kills after 10."""
+STOPPING_S: Final = 10.0
+"""From the signal to the end of the process; Docker kills after 10."""
 REPEAT_S: Final = 0.5
 """Longer than any wrapper takes to pass a signal on, shorter than a person takes to insist."""
 _BACKLOG: Final = 2048
 """Connections that wait to be accepted; uvicorn's default, cut by the kernel to its own limit."""
 
 log = get_logger()
+
+
+class Until(float, Enum):
+    """By when a part of a graceful stop is over, in seconds since it began; what one leaves, the next one has."""
+
+    SAVED = 6.0
+    """What is running: the rows and syncs of a thousand bodies take one, on a slow disk."""
+    ANSWERED = 8.0
+    """Connections: who is told that the service stops reads that soon, or not at all."""
+    CLOSED = 9.5
+    """What runs beside requests; the rest is the interpreter's."""
+
+
+class StopBudget:
+    """The time that a graceful stop may take, shared by all that have to end."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Let the time run; harmless when it does."""
+        if self._began is None:
+            self._began = self._monotonic()
+
+    def left_s(self, until: Until) -> float:
+        """Return how many seconds are left for that part; it begins the stop."""
+        self.begin()
+        assert self._began is not None
+        return max(self._began + until - self._monotonic(), 0.0)
+
 
 Ready = Callable[[int], None]
 """Told, once, the real port when the server takes requests."""
@@ -45,10 +77,18 @@ Stopping = Callable[[], Awaitable[None]]
 class HaulierServer(uvicorn.Server):
     """uvicorn's server with our end; see the rules above."""
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Ready, on_stopping: Stopping) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_ready: Ready,
+        on_stopping: Stopping,
+        budget: StopBudget | None = None,
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
         self._on_stopping = on_stopping
+        self._budget = budget or StopBudget()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Timeout | None = None
         self._told_at = 0.0
@@ -67,6 +107,7 @@ class HaulierServer(uvicorn.Server):
         if not self.should_exit:
             self.should_exit = True
             self._told_at = now
+            self._budget.begin()
         elif self._loop is not None and now - self._told_at > REPEAT_S:
             self.force_exit = True
             self._loop.call_soon_threadsafe(self._stop_saving)
@@ -76,13 +117,15 @@ class HaulierServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         try:
-            async with asyncio.timeout(STOPPING_S) as self._saving:
+            async with asyncio.timeout(self._budget.left_s(Until.SAVED)) as self._saving:
                 await self._on_stopping()
         except TimeoutError:
-            log.warning("server.not_all_saved", after_s=STOPPING_S)
+            log.warning("server.not_all_saved", after_s=Until.SAVED.value)
         except Exception:  # whatever it was: connections and the application's lifespan still have to end
             log.exception("server.saving_failed")
         self._saving = None
+        # uvicorn means whole seconds, and hands them to asyncio, which does not.
+        self.config.timeout_graceful_shutdown = self._budget.left_s(Until.ANSWERED)  # type: ignore[assignment]
         await super().shutdown(sockets=sockets)
         self._loop = None  # from here on nothing is left to be hurried
 
@@ -94,8 +137,10 @@ class HaulierServer(uvicorn.Server):
 class WorkerServer(HaulierServer):
     """A server that listens nowhere: its connections come from the process above it."""
 
-    def __init__(self, config: uvicorn.Config, end: WorkerEnd, *, on_stopping: Stopping) -> None:
-        super().__init__(config, on_ready=lambda _port: None, on_stopping=on_stopping)
+    def __init__(
+        self, config: uvicorn.Config, end: WorkerEnd, *, on_stopping: Stopping, budget: StopBudget
+    ) -> None:
+        super().__init__(config, on_ready=lambda _port: None, on_stopping=on_stopping, budget=budget)
         self._end = end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -130,6 +175,7 @@ def serve(
     port: int,
     on_ready: Ready = lambda _port: None,
     on_stopping: Stopping = _nothing,
+    budget: StopBudget | None = None,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - a frozen value
 ) -> int:
     """Serve `app` until a signal; return the exit code: 0 after a graceful stop, 1 after any other.
@@ -143,6 +189,7 @@ def serve(
         port: 0 for a free one.
         on_ready: Told the real port.
         on_stopping: Awaited before connections are closed.
+        budget: Of the stop, for an application that reckons with it too.
         limits: What one connection may take.
 
     Raises:
@@ -150,7 +197,8 @@ def serve(
     """
     sockets = listen(host, port)
     config = _config(app, protocol_with(limits))
-    return _run(HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping), sockets)
+    server = HaulierServer(config, on_ready=on_ready, on_stopping=on_stopping, budget=budget)
+    return _run(server, sockets)
 
 
 def serve_handed(
@@ -158,12 +206,13 @@ def serve_handed(
     channel: socket.socket,
     *,
     on_stopping: Stopping = _nothing,
+    budget: StopBudget | None = None,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - a frozen value
 ) -> int:
     """As `serve`, but on connections that a `Supervisor` hands over through `channel`; dies with it."""
     end = WorkerEnd(channel)
     config = _config(app, told_when_lost(protocol_with(limits), end.closed))
-    return _run(WorkerServer(config, end, on_stopping=on_stopping), [])
+    return _run(WorkerServer(config, end, on_stopping=on_stopping, budget=budget or StopBudget()), [])
 
 
 def _config(app: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
@@ -176,7 +225,6 @@ def _config(app: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # who is behind a proxy is the application's to judge
         server_header=False,
-        timeout_graceful_shutdown=STOPPING_S,
         backlog=_BACKLOG,
     )
 

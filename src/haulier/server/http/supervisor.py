@@ -27,8 +27,8 @@ MAX_FAILED_STARTS: Final = 5
 """In a row, of all workers together; systemd gives up after as many (StartLimitBurst)."""
 FIRST_DELAY_S: Final = 0.25
 """After the first failed start; doubled each time."""
-KILL_AFTER_S: Final = 2 * STOPPING_S + 10.0
-"""For a worker to stop: more than its two waits, and the last grace of what runs in its background."""
+KILL_AFTER_S: Final = 2 * STOPPING_S
+"""For a worker to stop: twice what it allows itself, for a machine that has much else to do."""
 _TURN: Final = 64
 """Connections that are handed out before anything else has its turn."""
 _RETRY_S: Final = 0.05

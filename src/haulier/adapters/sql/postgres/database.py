@@ -47,6 +47,8 @@ PATIENCE_S: Final = 10.0
 """How long a transaction is tried: a restart of the database fits in, and HTTP clients wait longer."""
 LOCK_SHARE: Final = 0.3
 """Part of the patience that one wait for a row may take, so that a deadlock or a stuck holder leaves time for more."""
+POLITE_S: Final = 0.2
+"""For a transaction that is given up to end with its connection whole; a server that is there takes less."""
 RETRIES: Final = RetryPolicy(retries=100, base_s=0.02, cap_s=1.0)
 """Bounded by the patience; the first is soon, for most transient failures are over at once."""
 
@@ -92,6 +94,11 @@ class PostgresDatabase:
         self._pool = Pool(self._connect, size=connections)
         self._running: set[asyncio.Task[Any]] = set()
         self._open = False
+        self._hurry_s: float | None = None
+        """How long a transaction may take, since the stop began; None: it has not."""
+        self._lost = False
+        self._ending: asyncio.Task[None] | None = None
+        """Kept until it ends."""
 
     async def open(self) -> None:
         """Create or migrate the tables and start.
@@ -103,15 +110,41 @@ class PostgresDatabase:
         await asyncio.to_thread(migrate, self._options, self.place, lock_timeout_s=self._patience_s)
         self._open = True
 
+    def hurry(self, patience_s: float) -> None:
+        """Let no transaction take longer than this, from now on: the process is to end.
+
+        The first one that does tells that the database is lost: then all fail at once, and whoever waits for rows can
+        still end in time. Those that run already have as long.
+        """
+        self._hurry_s = patience_s
+        if self._running:
+            watch = self._watch(set(self._running), patience_s)
+            self._ending = asyncio.get_running_loop().create_task(watch)
+
+    async def _watch(self, running: set[asyncio.Task[Any]], patience_s: float) -> None:
+        _, late = await asyncio.wait(running, timeout=patience_s)
+        if late:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """End what runs, and let nothing begin any more."""
+        self._lost = True
+        while self._running:
+            # The driver takes its time to end a statement politely, and a transaction to be rolled back; told again
+            # it closes the connection.
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=POLITE_S)
+
     async def close(self) -> None:
         """Finish what runs, then let go; harmless when it is closed."""
         self._open = False
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._patience_s)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._running and not self._lost:
+            patience_s = self._patience_s if self._hurry_s is None else self._hurry_s
+            await asyncio.wait(self._running, timeout=patience_s)
+        await self._give_up()
         await self._pool.drop_idle()
+        self._lost, self._hurry_s = False, None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -174,14 +207,20 @@ class PostgresDatabase:
         """Run a transaction to its end, or until patience is over; its task is kept until it ends."""
         task = self._start(transaction)
         # Twice: a commit that was sent in time is waited for.
-        done, _ = await asyncio.wait({task}, timeout=2 * self._patience_s)
+        patience_s = 2 * self._patience_s if self._hurry_s is None else self._hurry_s
+        done, _ = await asyncio.wait({task}, timeout=patience_s)
         if not done:
             task.cancel()
+            if self._hurry_s is not None:
+                self._ending = asyncio.get_running_loop().create_task(self._give_up())
+        if not done or task.cancelled():
             raise StorageUnavailable(f"{self.place} does not answer")
         return task.result()
 
     def _start(self, transaction: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         refusal = None if self._open else f"{self.place} is closed"
+        if self._lost:
+            refusal = f"{self.place} does not answer"
         if len(self._running) >= MAX_WAITING:
             refusal = f"{MAX_WAITING} transactions are waiting for {self.place}"
         if refusal is not None:

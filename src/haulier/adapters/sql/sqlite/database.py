@@ -104,6 +104,10 @@ class SqliteDatabase:
         await asyncio.to_thread(self._writer.open)
         self._readers.open()
 
+    def hurry(self, patience_s: float) -> None:
+        """Wait no longer than this for a lock, from now on, and after one that did not come no more: the process ends."""
+        self._writer.hurry(patience_s)
+
     async def close(self) -> None:
         """Finish what waits, then let go; harmless when it is closed."""
         await asyncio.to_thread(self._writer.close)
@@ -149,9 +153,12 @@ class _Writer:
         self._file: os.stat_result | None = None
         """What the path led to when it was opened."""
         self._spare = Spare(path)
+        self._hurry_s: float | None = None
+        """How long to wait for a lock, since the stop began; None: it has not."""
 
     def open(self) -> None:
         """Connect and start the thread."""
+        self._hurry_s = None
         with translated(self._path):
             self._connect()
         self._file = self._path.stat()
@@ -167,6 +174,10 @@ class _Writer:
                 self._waiting.put(None)
         if thread is not None:
             thread.join()
+
+    def hurry(self, patience_s: float) -> None:
+        """Let the next transactions wait no longer than this; one that waits already goes on as it began."""
+        self._hurry_s = patience_s
 
     def submit(self, job: _Job) -> None:
         """Queue a job; it is settled on its own event loop."""
@@ -218,6 +229,8 @@ class _Writer:
                     _look(connection, batch)
         except BaseException as error:  # noqa: BLE001 - every caller is told; the thread lives on for the others
             self._connection = _usable(self._connection)
+            if self._hurry_s is not None:
+                self._hurry_s = 0.0  # whoever has the lock keeps it, it seems
             for job in batch:
                 job.error = error
 
@@ -239,6 +252,8 @@ class _Writer:
 
     def _run_jobs(self, connection: sqlite3.Connection, jobs: Sequence[tuple[_Job, Work[Any]]]) -> None:
         self._set_synchronous(connection, "FULL" if any(job.durable for job, _ in jobs) else "NORMAL")
+        if self._hurry_s is not None:
+            connection.execute(f"PRAGMA busy_timeout = {self._hurry_s * 1000:.0f}")
         connection.execute("BEGIN IMMEDIATE")
         transaction = SqlTransaction(SqliteExecutor(connection))
         for job, work in jobs:
