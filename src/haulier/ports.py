@@ -370,6 +370,10 @@ class SessionStore(Protocol[D]):
         """As `load`, but in mode chunks without `received`: one row, whatever the number of chunks."""
         ...
 
+    async def peek_chunk(self, session_id: SessionId, index: int) -> tuple[Session[D], Chunk | None] | None:
+        """As `peek`, with the accepted chunk of that index, if there is one."""
+        ...
+
     async def find(self, scope: str, owner: str, key: str) -> Session[D] | None:
         """Return the live or committed session with that idempotency key."""
         ...

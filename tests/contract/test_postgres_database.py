@@ -322,7 +322,9 @@ class TestSideBySide:
     async def test_parallel_begins_with_one_key_make_one_session(
         self, others: list[PostgresDatabase]
     ) -> None:
-        begins = (others[n % 3].write(begin(upload(f"s{n}", key="k"), LiveLimit(of_owner=99))) for n in range(30))
+        begins = (
+            others[n % 3].write(begin(upload(f"s{n}", key="k"), LiveLimit(of_owner=99))) for n in range(30)
+        )
         results = await asyncio.gather(*begins, return_exceptions=True)
         assert results.count(None) == 1
         assert sum(isinstance(result, KeyTaken) for result in results) == 29
@@ -644,6 +646,202 @@ class TestTransientErrors:
             await see(database, (await add_upload(database, upload("a"))))
 
 
+class Way:
+    """A way to the database, on which somebody looks on."""
+
+    def __init__(self, url: str) -> None:
+        self._socket = f"{options_of(url)['host']}/.s.PGSQL.5432"
+        self._handlers: set[asyncio.Task[Any]] = set()
+        self.lose = asyncio.Event()
+        """Once it is set, the answer to a COMMIT is lost with the connection."""
+        self.turns = 0
+        """How often something was said after an answer."""
+        self._answered = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what one connection says, and what it is answered."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        far_reader, far_writer = await asyncio.open_unix_connection(self._socket)
+        lost: list[bool] = []
+        await asyncio.gather(
+            self._pass_on(reader, far_writer, lost), self._pass_back(far_reader, writer, lost)
+        )
+
+    async def ended(self) -> None:
+        """Wait until nobody speaks any more."""
+        await asyncio.gather(*self._handlers)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]
+    ) -> None:
+        while data := await reader.read(65536):
+            self.turns += self._answered
+            self._answered = False
+            if self.lose.is_set() and b"COMMIT\0" in data:
+                lost.append(True)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def _pass_back(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]
+    ) -> None:
+        while (data := await reader.read(65536)) and not lost:
+            self._answered = True
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def way_to(url: str) -> AsyncIterator[tuple[str, Way]]:
+    """Another URL of the database, and the way that leads there."""
+    way = Way(url)
+    server = await asyncio.start_server(way.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    name = options_of(url)["dbname"]
+    async with server:
+        yield f"postgresql://haulier@127.0.0.1:{port}/{name}?sslmode=disable&gssencmode=disable", way
+        await way.ended()
+
+
+class TestRoundTrips:
+    """What a request waits for, and what it costs."""
+
+    @pytest.fixture
+    async def watched(self, url: str) -> AsyncIterator[tuple[PostgresDatabase, Way]]:
+        """One connection, on which everything here was said before."""
+        async with way_to(url) as (seen, way), PostgresDatabase(seen, connections=1) as database:
+            await add_upload(database, upload("a"), chunks=1)
+            for _ in range(2):
+                await self.look(database)
+                await self.look_twice(database)
+            yield database, way
+
+    @staticmethod
+    async def look(database: PostgresDatabase) -> None:
+        assert await database.read(lambda tx: tx.sessions.peek_chunk(SessionId("a"), 0)) is not None
+
+    @staticmethod
+    async def look_twice(database: PostgresDatabase) -> None:
+        async def work(tx: Any) -> None:
+            await tx.sessions.peek(SessionId("a"))
+            await tx.capsules.exists("default")
+
+        await database.read(work)
+
+    async def test_an_acceptance_takes_two(self, watched: tuple[PostgresDatabase, Way]) -> None:
+        database, way = watched
+        before = way.turns
+        assert await database.write(partial(_accept_more, 1))
+        assert way.turns - before == 2
+
+    async def test_a_read_of_one_statement_takes_one(self, watched: tuple[PostgresDatabase, Way]) -> None:
+        database, way = watched
+        before = way.turns
+        await self.look(database)
+        assert way.turns - before == 1
+
+    async def test_a_read_of_two_begins_and_ends_beside_them(
+        self, watched: tuple[PostgresDatabase, Way]
+    ) -> None:
+        database, way = watched
+        before = way.turns
+        await self.look_twice(database)
+        assert way.turns - before == 4
+
+    async def test_what_asks_for_nothing_takes_none(self, watched: tuple[PostgresDatabase, Way]) -> None:
+        async def nothing(_: Any) -> int:
+            return 5
+
+        database, way = watched
+        before = way.turns
+        assert (await database.read(nothing), await database.write(nothing)) == (5, 5)
+        with pytest.raises(ZeroDivisionError):
+            await database.write(_fail)
+        assert way.turns == before
+
+    async def test_a_read_of_more_sees_one_moment_the_first_time_too(
+        self, database: PostgresDatabase, url: str
+    ) -> None:
+        await add_upload(database, upload("a"))
+        seen: list[int] = []
+
+        async def look(tx: Any) -> None:
+            seen.append((await tx.sessions.peek(SessionId("a"))).fence)
+            execute(url, "UPDATE uploads SET fence = fence + 1")
+            seen.append((await tx.sessions.peek(SessionId("a"))).fence)
+
+        await database.read(look)
+        # What was read before it was known that there is more is read again.
+        assert seen == [0, 1, 1]
+
+    async def test_a_read_writes_nothing_by_one_statement_either(self, database: PostgresDatabase) -> None:
+        await add_upload(database, upload("a"))
+        with pytest.raises(StorageNotWritable):
+            await database.read(lambda tx: tx.sessions.touch(SessionId("a"), now=T0 + 1))
+
+
+async def _accept_more(index: int, tx: Any) -> bool:
+    return bool(await tx.sessions.accept_chunk(SessionId("a"), 0, chunk(index), now=T0))
+
+
+async def _fail(_: Any) -> None:
+    raise ZeroDivisionError
+
+
+class TestHurry:
+    """A process that is to end waits for no transaction that hangs."""
+
+    async def test_one_that_takes_too_long_lets_all_fail_at_once(self, url: str) -> None:
+        async with PostgresDatabase(url, patience_s=600) as database:
+            await add_upload(database, upload("a"))
+            async with await psycopg.AsyncConnection.connect(url) as other:
+                await other.execute("SELECT 1 FROM uploads FOR UPDATE")
+                touching = background(database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0)))
+                await _until_somebody_waits(database)
+                database.hurry(0.1)
+                with pytest.raises(StorageUnavailable, match="does not answer"):
+                    await touching
+                with pytest.raises(StorageUnavailable, match="does not answer"):
+                    await see(database, "a")
+
+    async def test_one_that_begins_later_has_no_more_time(self, url: str) -> None:
+        async with PostgresDatabase(url, patience_s=600) as database:
+            await add_upload(database, upload("a"))
+            database.hurry(0.1)
+            async with await psycopg.AsyncConnection.connect(url) as other:
+                await other.execute("SELECT 1 FROM uploads FOR UPDATE")
+                with pytest.raises(StorageUnavailable, match="does not answer"):
+                    await database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0))
+
+    async def test_a_database_that_answers_does_so_to_the_end(self, database: PostgresDatabase) -> None:
+        adding = background(add_upload(database, upload("a")))
+        await asyncio.sleep(0)
+        database.hurry(DEADLINE_S)
+        await adding
+        await add_upload(database, upload("b"))
+        assert await see(database, "b") == upload("b")
+
+    async def test_whoever_waits_is_told_when_it_closes_under_them(self, url: str) -> None:
+        database = PostgresDatabase(url, patience_s=600)
+        await database.open()
+        await add_upload(database, upload("a"))
+        async with await psycopg.AsyncConnection.connect(url) as other:
+            await other.execute("SELECT 1 FROM uploads FOR UPDATE")
+            touching = background(database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0)))
+            await _until_somebody_waits(database)
+            database.hurry(0.1)
+            await database.close()
+            with pytest.raises(StorageUnavailable, match="does not answer"):
+                await touching
+        await database.open()
+        assert await database.write(lambda tx: tx.sessions.touch(SessionId("a"), now=T0))
+        await database.close()
+
+
 def cut_all(database: PostgresDatabase) -> None:
     """End every other connection to this database, from the server's side."""
     execute_on(
@@ -679,12 +877,12 @@ class TestCommits:
         assert await see(database, "a") is None
 
     async def test_a_commit_whose_answer_is_lost_is_told_and_not_repeated(self, url: str) -> None:
-        async with losing_answers(url) as (lossy, lose), PostgresDatabase(lossy) as database:
+        async with way_to(url) as (lossy, way), PostgresDatabase(lossy) as database:
             await add_upload(database, upload("a"))
-            lose.set()
+            way.lose.set()
             with pytest.raises(StorageUnavailable, match="committed or not"):
                 await add_upload(database, upload("b"))
-            lose.clear()
+            way.lose.clear()
             # Whoever repeats it finds what came of it.
             assert await see(database, "b") == upload("b")
 
@@ -706,8 +904,8 @@ class TestCommits:
         levels: list[str] = []
 
         async def look(tx: Any) -> None:
-            cursor = await tx.sessions._sql._cursor.execute("SHOW synchronous_commit")
-            levels.append((await cursor.fetchone())["synchronous_commit"])
+            await tx.sessions._sql.execute(b"SHOW synchronous_commit", {})
+            levels.append((await tx.sessions._sql._cursor.fetchone())["synchronous_commit"])
 
         async with PostgresDatabase(url, connections=1) as database:
             for durable in (False, True, False):
@@ -723,44 +921,6 @@ class TestCommits:
 
         with pytest.raises(AssertionError, match="must not go on"):
             await database.write(work)
-
-
-@asynccontextmanager
-async def losing_answers(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """A way to the database on which, once the event is set, the answer to a COMMIT is lost with the connection."""
-    socket = f"{options_of(url)['host']}/.s.PGSQL.5432"
-    lose = asyncio.Event()
-
-    handlers: set[asyncio.Task[Any]] = set()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]) -> None:
-        while data := await reader.read(65536):
-            if lose.is_set() and b"COMMIT\0" in data:
-                lost.append(True)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def pass_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: list[bool]) -> None:
-        while (data := await reader.read(65536)) and not lost:
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
-        far_reader, far_writer = await asyncio.open_unix_connection(socket)
-        lost: list[bool] = []
-        await asyncio.gather(pass_on(reader, far_writer, lost), pass_back(far_reader, writer, lost))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    name = options_of(url)["dbname"]
-    async with server:
-        yield f"postgresql://haulier@127.0.0.1:{port}/{name}?sslmode=disable&gssencmode=disable", lose
-        await asyncio.gather(*handlers)
 
 
 class TestRestarts:

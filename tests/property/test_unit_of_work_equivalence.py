@@ -178,7 +178,9 @@ class SessionsOfBoth(BothDatabases):
         """Start where something can happen: two sessions, one of them about to be complete."""
         self.do(
             lambda tx: tx.sessions.insert(upload("c1", size=size), limit=LiveLimit(of_owner=9)),
-            lambda tx: tx.sessions.insert(upload("p1", mode=Mode.APPEND, size=None), limit=LiveLimit(of_owner=9)),
+            lambda tx: tx.sessions.insert(
+                upload("p1", mode=Mode.APPEND, size=None), limit=LiveLimit(of_owner=9)
+            ),
         )
         if data.draw(st.booleans()):
             self.fill_and_finish(SessionId("c1"), T0)
@@ -413,6 +415,7 @@ async def all_sessions(tx: Any) -> list[Any]:
         [await tx.sessions.load(it) for it in ids],
         [await tx.sessions.peek(it) for it in ids],
         [await tx.sessions.chunk(it, index) for it in ids for index in range(3)],
+        [await tx.sessions.peek_chunk(it, index) for it in ids for index in range(3)],
         list(await tx.sessions.live(after=None, limit=10_000)),
         [await tx.sessions.count_live(scope, "local") for scope in (None, "default", "other")],
         [

@@ -267,6 +267,11 @@ class MemorySessionStore(Generic[D]):
         session = self._rows.sessions.get(session_id)
         return None if session is None else _without_chunks(session)
 
+    async def peek_chunk(self, session_id: SessionId, index: int) -> tuple[Session[D], Chunk | None] | None:
+        """As `peek`, with an accepted chunk."""
+        session = await self.peek(session_id)
+        return None if session is None else (session, self._rows.chunks.get(session_id, {}).get(index))
+
     async def find(self, scope: str, owner: str, key: str) -> Session[D] | None:
         """Return the live or committed session with that idempotency key."""
         await self._pause()

@@ -221,7 +221,7 @@ def _require_length(session: Session[D], index: int, body: Body) -> None:
 
 
 async def _find(session_id: SessionId, index: int, tx: Transaction[D]) -> tuple[Session[D], Chunk | None]:
-    session = await tx.sessions.peek(session_id)
-    if session is None:
+    found = await tx.sessions.peek_chunk(session_id, index)
+    if found is None:
         raise UploadNotFound(session_id)
-    return session, await tx.sessions.chunk(session_id, index)
+    return found

@@ -107,7 +107,9 @@ class BeginContract:
         """Whoever repeats a request is told so, not that there is no room."""
         await add_upload(database, upload("a", key="key"))
         with pytest.raises(KeyTaken):
-            await database.write(lambda tx: tx.sessions.insert(upload("b", key="key"), limit=LiveLimit(of_owner=1)))
+            await database.write(
+                lambda tx: tx.sessions.insert(upload("b", key="key"), limit=LiveLimit(of_owner=1))
+            )
 
     async def test_a_key_of_a_committed_session_is_taken(self, database: Database) -> None:
         """The repetition gets the result."""
@@ -145,7 +147,9 @@ class BeginContract:
 
         async def begin(number: int) -> bool:
             try:
-                await database.write(lambda tx: tx.sessions.insert(upload(f"s{number}"), limit=LiveLimit(of_owner=5)))
+                await database.write(
+                    lambda tx: tx.sessions.insert(upload(f"s{number}"), limit=LiveLimit(of_owner=5))
+                )
             except QuotaExceeded:
                 return False
             return True
@@ -304,6 +308,10 @@ class ChunksContract:
         assert await see(database, "a") == session.accept(2, now=T0 + 1.5).accept(0, now=T0 + 2.5)
         assert await database.read(lambda tx: tx.sessions.chunk(A, 2)) == chunk(2, 5)
         assert await database.read(lambda tx: tx.sessions.chunk(A, 1)) is None
+        peeked = await database.read(lambda tx: tx.sessions.peek(A))
+        assert await database.read(lambda tx: tx.sessions.peek_chunk(A, 2)) == (peeked, chunk(2, 5))
+        assert await database.read(lambda tx: tx.sessions.peek_chunk(A, 1)) == (peeked, None)
+        assert await database.read(lambda tx: tx.sessions.peek_chunk(SessionId("none"), 2)) is None
 
     async def test_a_peek_leaves_the_chunks_out(self, database: Database) -> None:
         """Everything else is there."""

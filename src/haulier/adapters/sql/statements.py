@@ -397,6 +397,26 @@ ACCEPT_CHUNK: Final = InsertNew(chunks).from_select(
     .where(_THIS, _OPEN, _HELD)
     .with_for_update(key_share=True),
 )
+PEEK_CHUNK: Final = (
+    sa.select(*SESSION_COLUMNS, chunks.c.size.label("accepted_size"), chunks.c.xxh3.label("accepted_xxh3"))
+    .select_from(
+        uploads.outerjoin(
+            chunks, sa.and_(chunks.c.upload_id == uploads.c.id, chunks.c.index == _bind("index"))
+        )
+    )
+    .where(_THIS)
+)
+_seen: Final = (
+    _change(_OPEN, _HELD, sa.not_(sa.exists(sa.select(chunks.c.index).where(_THIS_CHUNK))), **_SEEN)
+    .returning(uploads.c.id)
+    .cte("seen")
+)
+ACCEPT_CHUNK_AT_ONCE: Final = InsertNew(chunks).from_select(
+    ["upload_id", "index", "size", "xxh3"],
+    sa.select(_seen.c.id, *_all_binds(chunks, without=["upload_id"]).values()),
+)
+"""What `ACCEPT_CHUNK` and `SEEN` do, in one round trip: PostgreSQL only. The session's row comes first, and is locked by
+that, so that whoever waited for it judges it anew."""
 FORGET_CHUNK: Final = sa.delete(chunks).where(
     _THIS_CHUNK, sa.exists(sa.select(uploads.c.id).where(_THIS, _OPEN, uploads.c.error.is_not(None)))
 )

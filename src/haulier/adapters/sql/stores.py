@@ -109,6 +109,15 @@ class SqlSessionStore:
         row = await self._sql.row(sql.SESSION, {"id": session_id})
         return None if row is None else _without_chunks(row)
 
+    async def peek_chunk(self, session_id: SessionId, index: int) -> tuple[Upload, Chunk | None] | None:
+        """As `peek`, with an accepted chunk."""
+        row = await self._sql.row(sql.PEEK_CHUNK, {"id": session_id, "index": index})
+        if row is None:
+            return None
+        size, fingerprint = row["accepted_size"], row["accepted_xxh3"]
+        chunk = None if size is None else Chunk(index=index, size=size, fingerprint=fingerprint)
+        return _without_chunks(row), chunk
+
     async def find(self, scope: str, owner: str, key: str) -> Upload | None:
         """Return the live or committed session with that idempotency key."""
         row = await self._sql.row(sql.SESSION_BY_KEY, {"capsule": scope, "owner": owner, "key": key})
@@ -122,6 +131,8 @@ class SqlSessionStore:
     async def accept_chunk(self, session_id: SessionId, fence: int, chunk: Chunk, *, now: float) -> bool:
         """Accept the chunk of an open session under that fence, unless its index is."""
         values = {"index": chunk.index, "size": chunk.size, "xxh3": chunk.fingerprint}
+        if self._sql.dialect == "postgresql":
+            return await self._held(sql.ACCEPT_CHUNK_AT_ONCE, session_id, fence=fence, now=now, **values)
         accepted = await self._held(sql.ACCEPT_CHUNK, session_id, fence=fence, **values)
         return accepted and await self.touch(session_id, now=now)
 

@@ -100,10 +100,16 @@ _SETTINGS: Final = """
 SELECT set_config('lock_timeout', %(lock)s, false),
        set_config('statement_timeout', %(statement)s, false),
        set_config('idle_in_transaction_session_timeout', %(idle)s, false),
-       -- What was answered survives a crash of the database too, whatever its operator has chosen for others.
-       CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
-            THEN set_config('synchronous_commit', 'on', false) END
+       -- What was answered survives a crash of the database too, whatever its operator has chosen for others: what is
+       -- durable waits for its replicas as well, if there are any.
+       set_config('haulier.durable', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+                                          THEN 'on' ELSE current_setting('synchronous_commit') END, false),
+       set_config('synchronous_commit', 'local', false)
 """
+
+
+class AsksMore(Exception):
+    """What was thought to be one statement is more."""
 
 
 class PostgresExecutor:
@@ -111,9 +117,17 @@ class PostgresExecutor:
 
     dialect = "postgresql"
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, begin: Sequence[bytes] = ()) -> None:
+        """`begin` are commands that open the transaction; they go with its first statement, in one round trip."""
+        self._connection = connection
         # Binary answers: times come back bit for bit, and bytes without a detour through hex.
         self._cursor = connection.cursor(binary=True)
+        self._begin = begin
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a transaction to be ended."""
+        return not self._begin
 
     async def rows(self, statement: Statement, parameters: Parameters) -> Sequence[Row]:
         """Return all rows of the answer."""
@@ -135,13 +149,40 @@ class PostgresExecutor:
 
     async def exclude(self, name: str) -> None:
         """Wait until no other transaction, in any process, has excluded this name."""
-        await self._cursor.execute(
-            "SELECT pg_advisory_xact_lock(%(key)s)", {"key": advisory_key(name)}, prepare=True
-        )
+        await self.execute(b"SELECT pg_advisory_xact_lock(%(key)s)", {"key": advisory_key(name)})
 
     async def _run(self, statement: Statement, parameters: Parameters) -> None:
         compiled = _compiled(statement)
-        await self._cursor.execute(compiled.text.encode(), compiled.fill(parameters), prepare=True)
+        await self.execute(compiled.text.encode(), compiled.fill(parameters))
+
+    async def execute(self, text: bytes, parameters: Parameters) -> None:
+        """Run a statement of ours as text; the transaction begins with it, if it has not."""
+        begin, self._begin = self._begin, ()
+        if not begin:
+            await self._cursor.execute(text, parameters, prepare=True)
+            return
+        async with self._connection.pipeline():
+            for command in begin:
+                await self._connection.execute(command, prepare=True)
+            await self._cursor.execute(text, parameters, prepare=True)
+
+
+class OneSelect(PostgresExecutor):
+    """Runs one statement that only reads, which sees the rows at one moment without any transaction around it."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._asked = False
+
+    async def exclude(self, name: str) -> None:  # noqa: ARG002 - nothing is excluded
+        """Raise AsksMore: that is held until the end of a transaction."""
+        raise AsksMore
+
+    async def _run(self, statement: Statement, parameters: Parameters) -> None:
+        if self._asked or not isinstance(statement, sa.Select):
+            raise AsksMore
+        self._asked = True
+        await super()._run(statement, parameters)
 
 
 def _asks_in_vain(statement: Statement, parameters: Parameters) -> bool:

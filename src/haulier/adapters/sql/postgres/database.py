@@ -1,7 +1,8 @@
 """`UnitOfWork` on PostgreSQL: transactions side by side, each on a connection of its own.
 
 Rule 1: writes are READ COMMITTED; what their statements rely on is locked (see statements.py). Reads have one
-        snapshot.
+        snapshot: that of their only statement, or of a transaction. Code that has asked for more than one begins one
+        from then on; the first time, what it has read without is read again.
 Rule 2: nobody is answered before COMMIT has returned, and what was answered is on the database's disk.
 Rule 3: what failed before its COMMIT was sent left nothing, so it is tried again while that may help. When the
         connection is lost during COMMIT nobody knows; that is told, never repeated.
@@ -10,14 +11,18 @@ Rule 4: a transaction runs in a task of its own, so that a caller who is cancell
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
 from haulier.adapters.sql.postgres.connection import (
     CLASHES,
+    AsksMore,
     Connection,
+    OneSelect,
     PostgresExecutor,
     connect,
     may_pass,
@@ -53,10 +58,12 @@ RETRIES: Final = RetryPolicy(retries=100, base_s=0.02, cap_s=1.0)
 """Bounded by the patience; the first is soon, for most transient failures are over at once."""
 
 BEGIN_READ: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-BEGIN_DURABLE: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
-BEGIN_WRITE: Final = BEGIN_DURABLE + b"; SET LOCAL synchronous_commit TO LOCAL"
-"""On this database's disk, without waiting for its replicas."""
-
+BEGIN_WRITE: Final = (b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE",)
+"""On this database's disk, without waiting for its replicas; see `connection._SETTINGS`."""
+BEGIN_DURABLE: Final = (
+    *BEGIN_WRITE,
+    b"SELECT set_config('synchronous_commit', current_setting('haulier.durable'), true)",
+)
 
 _NOTIFY: Final = b"SELECT pg_notify(%(channel)s::text, %(payload)s::text)"
 
@@ -94,6 +101,8 @@ class PostgresDatabase:
         self._pool = Pool(self._connect, size=connections)
         self._running: set[asyncio.Task[Any]] = set()
         self._open = False
+        self._asks_more: set[object] = set()
+        """Code that has read by more than one statement; as much as there is."""
         self._hurry_s: float | None = None
         """How long a transaction may take, since the stop began; None: it has not."""
         self._lost = False
@@ -254,7 +263,12 @@ class PostgresDatabase:
             return await attempt()
 
     async def _read(self, work: Work[T]) -> T:
+        code = _code_of(work)
         async with self._pool.lend() as connection:
+            if code not in self._asks_more:
+                with suppress(AsksMore):
+                    return await work(SqlTransaction(OneSelect(connection)))
+                self._asks_more.add(code)
             await connection.execute(BEGIN_READ, prepare=False)
             try:
                 return await work(SqlTransaction(PostgresExecutor(connection)))
@@ -262,15 +276,17 @@ class PostgresDatabase:
                 # Not ROLLBACK, after which the driver prepares every statement anew.
                 await _end(connection, b"COMMIT")
 
-    async def _write(self, work: Work[T], begin: bytes) -> T:
+    async def _write(self, work: Work[T], begin: Sequence[bytes]) -> T:
         async with self._pool.lend() as connection:
-            await connection.execute(begin, prepare=False)
+            executor = PostgresExecutor(connection, begin)
             try:
-                result = await work(SqlTransaction(PostgresExecutor(connection)))
+                result = await work(SqlTransaction(executor))
             except BaseException:
-                await _end(connection, b"ROLLBACK")
+                if executor.begun:
+                    await _end(connection, b"ROLLBACK")
                 raise
-            await self._commit(connection)
+            if executor.begun:
+                await self._commit(connection)
             return result
 
     async def _commit(self, connection: Connection) -> None:
@@ -283,6 +299,13 @@ class PostgresDatabase:
             raise
         # PostgreSQL answers the COMMIT of a failed transaction with success: that of its ROLLBACK.
         assert cursor.statusmessage == "COMMIT", "work must not go on after one of its statements has failed"
+
+
+def _code_of(work: Callable[..., Any]) -> object:
+    """Return what is the same for all transactions that run the same code."""
+    while isinstance(work, partial):
+        work = work.func
+    return getattr(work, "__code__", type(work))
 
 
 async def _end(connection: Connection, command: bytes) -> None:
