@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
-from haulier.adapters.clock import SystemClock, SystemIdentifiers
+from haulier.adapters.clock import SharedClock, SystemClock, SystemIdentifiers
 from haulier.adapters.content_checks import BoundedContentChecker
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.jobs import LocalJobs
@@ -44,7 +44,7 @@ from haulier.engine.context import SessionLimits, SessionPorts
 from haulier.engine.history import HistoryService
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.ingestion import IngestionPorts, IngestionService
-from haulier.engine.janitor import Janitor, JanitorLimits, People
+from haulier.engine.janitor import JUMP_S, Janitor, JanitorLimits, People
 from haulier.engine.lanes import LaneService
 from haulier.engine.links import LinkService
 from haulier.engine.operations import OperatorService
@@ -77,6 +77,8 @@ and what does not answer for so long takes no uploads."""
 STOP_GRACE_S: Final = 5.0
 """How long work in the background may take when the service ends; the rest is gone on with at start."""
 
+TIME_INTERVAL_S: Final = 60.0
+"""How often a service asks its database for the time: clocks that nobody sets drift apart by some milliseconds until then."""
 ROWS_S: Final = 5.0
 """How long one transaction may take when the service ends; more than that, and the database is taken for lost. Who
 waits for it still has a second to be told so, of the time to save."""
@@ -213,7 +215,7 @@ class Service:
         self.budget = StopBudget()
         self._identity = identity
         self._locks = WorkerLocks(settings.storage_dir)
-        clock = SystemClock()
+        self._clock = clock = SharedClock()
         self._sink = DiskSink(
             settings.storage_dir,
             min_free=settings.min_free_bytes,
@@ -221,6 +223,7 @@ class Service:
         )
         self._checks = BoundedProcessor()
         self._database = open_database(settings.database)
+        self._database_place = settings.database_place
         self._background = Background()
         self._pictures: DiskPictures | None = None
         self._jobs: LocalJobs | None = None
@@ -250,7 +253,8 @@ class Service:
             jobs=jobs,
         )
         self._places = RemotePlaces(home_directory(settings.home))
-        self._transfers = transfers_of(settings, self._places, clock)
+        # Its journal is this machine's, whose commands queue what it runs.
+        self._transfers = transfers_of(settings, self._places, SystemClock())
         self._node = NodeOfDirectory(settings.root)
         self._deliveries = self._deliveries_for(settings, hooks, ports)
         records = RecordService(work, self._sink, access, clock)
@@ -353,6 +357,7 @@ class Service:
             sweep_forms=self._ingestion.sweep,
             swept=metrics.swept,
             processing=self._processing,
+            file_clock=SystemClock(),
         )
 
     def _services_of(
@@ -386,11 +391,38 @@ class Service:
         with self._locks.held(self._identity.worker):
             async with (
                 self._database,
+                self._in_time(),
                 self._running(),
                 self._transferring(),
                 self._deliveries.running(self._background),
             ):
                 yield
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Go by the database's clock where that is another machine's, as all who share its rows do."""
+        database = self._database
+        if isinstance(database, SqliteDatabase):
+            yield
+            return
+        await self._tell_time(database.now)
+        telling = self._keep_running("clock", lambda: self._keep_time(database.now))
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _keep_time(self, ask: Callable[[], Awaitable[float]]) -> None:
+        while True:
+            await self._clock.sleep(TIME_INTERVAL_S)
+            await self._tell_time(ask)
+
+    async def _tell_time(self, ask: Callable[[], Awaitable[float]]) -> None:
+        asked = self._clock.monotonic()
+        now = await ask()
+        ahead = self._clock.tell(now, at=(asked + self._clock.monotonic()) / 2)
+        if abs(ahead) > JUMP_S:
+            log.warning("clock.differs", seconds=round(ahead, 3), database=self._database_place)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:

@@ -792,6 +792,14 @@ async def _fail(_: Any) -> None:
     raise ZeroDivisionError
 
 
+async def test_the_time_is_the_servers(database: PostgresDatabase, url: str) -> None:
+    asked = "SELECT extract(epoch FROM clock_timestamp())::float8"
+    ((before,),) = execute(url, asked)
+    now = await database.now()
+    ((after,),) = execute(url, asked)
+    assert before <= now <= after
+
+
 class TestHurry:
     """A process that is to end waits for no transaction that hangs."""
 

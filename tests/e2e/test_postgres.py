@@ -1,6 +1,7 @@
 """`haulier serve` on PostgreSQL: everyday use, and the database away, cut, locked and crashed."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -208,3 +209,28 @@ def test_a_stop_while_the_database_hangs_keeps_what_has_come_and_ends_in_time(
 
 def _have_arrived(service: ServeProcess, size: int) -> bool:
     return size in {file.stat().st_size for file in (service.data_dir / "incoming").iterdir()}
+
+
+HOUR_S: Final = 3600
+
+
+@pytest.mark.parametrize("skew_s", [-26 * HOUR_S, 26 * HOUR_S])
+def test_a_service_whose_clock_is_wrong_ends_no_uploads_and_loses_none(
+    service: ServeProcess, url: str, tmp_path: Path, skew_s: int
+) -> None:
+    """Neither the others' by its own clock, nor its own by the others'."""
+    lying = f"import time; real = time.time; time.time = lambda: real() + {skew_s}; import haulier.__main__ as it; it.main()"
+    settings = {"HAULIER_DATABASE_URL": url, "HAULIER_STORAGE_URL": f"file://{service.data_dir}"}
+    with serving(tmp_path / "wrong", settings, command=(sys.executable, "-c", lying)) as wrong:
+        right, other = Outsider(service.port), Outsider(wrong.port)
+        uploads = [who.begin(size=CONTENT.size, chunk_size=CHUNK)["id"] for who in (right, other)]
+        for who, upload in zip((right, other), uploads, strict=True):
+            assert who.put(upload, 0, chunk(0)).status == 204
+        for who in (right, other):
+            expired = who.post("/api/operators/expire", {})
+            assert (expired.status, expired.json) == (200, {"expired": 0})
+        for who, upload in zip((other, right), uploads, strict=True):
+            for index in (1, 2, 3):
+                assert who.put(upload, index, chunk(index)).status == 204
+            require_bytes(who, who.finish(upload).json["id"], CONTENT)
+        assert "clock.differs" in [event.get("event") for event in wrong.events()]

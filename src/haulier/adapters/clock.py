@@ -26,6 +26,26 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class SharedClock(SystemClock):
+    """The wall time of whoever tells it, carried on by this machine's monotonic clock; its own until it is told.
+
+    For machines that judge each other's rows by their age: whatever their own clocks say, and do, they agree.
+    """
+
+    def __init__(self) -> None:
+        self._began_at: float | None = None
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC; steps only when it is told."""
+        return super().now() if self._began_at is None else self._began_at + self.monotonic()
+
+    def tell(self, now: float, *, at: float) -> float:
+        """Take `now` for the wall time at the moment `at` of the monotonic clock; return how far this one was ahead."""
+        ahead = self.now() - (now + self.monotonic() - at)
+        self._began_at = now - at
+        return ahead
+
+
 class SystemIdentifiers:
     """Identifiers that nobody can guess, from the operating system's randomness."""
 

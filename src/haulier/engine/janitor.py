@@ -135,8 +135,9 @@ class Janitor:
         sweep_forms: SweepForms | None = None,
         swept: Callable[[str, int], None] = lambda _result, _count: None,
         processing: ProcessingService | None = None,
+        file_clock: Clock | None = None,
     ) -> None:
-        """`sweep_forms` is for a service that takes forms.
+        """`sweep_forms` is for a service that takes forms; `file_clock` tells the times of files, where `clock` does not.
 
         `swept` hears what each step did: its name, or its name and `-failed`, and how often.
         """
@@ -149,6 +150,7 @@ class Janitor:
         self._sink = sink
         self._work = work
         self._clock = clock
+        self._file_clock = file_clock or clock
         self._limits = limits
         self._jumps = JumpGuard(clock, ttl_s=limits.ttl_s)
         self._next_strays = clock.monotonic()
@@ -211,6 +213,9 @@ class Janitor:
     def _old(self, age_s: float) -> float:
         return self._jumps.now() - age_s
 
+    def _old_file(self) -> float:
+        return min(self._jumps.now(), self._file_clock.now()) - STRAY_AGE_S
+
     async def _step(self, name: str, work: Callable[[], Awaitable[int]]) -> None:
         try:
             count = await work()
@@ -235,7 +240,7 @@ class Janitor:
             session = await self._work.read(partial(_peek, key))
             if session is not None and not session.status.live:
                 await self._sink.discard(stray.key)
-            elif session is None and stray.modified_at < self._old(STRAY_AGE_S):
+            elif session is None and stray.modified_at < self._old_file():
                 await self._sink.set_aside_part(stray.key)
             else:
                 continue
@@ -246,7 +251,7 @@ class Janitor:
         """Set aside old blobs that no upload and no asset names, and that are not about to be removed."""
         count = 0
         async for batch in _batches(self._sink.blobs()):
-            old = {stray.key for stray in batch if stray.modified_at < self._old(STRAY_AGE_S)}
+            old = {stray.key for stray in batch if stray.modified_at < self._old_file()}
             for key in sorted(old - await self._named(old)):
                 await self._sink.set_aside_blob(key)
                 count += 1

@@ -1,7 +1,7 @@
 import re
 import uuid
 
-from haulier.adapters.clock import SystemClock, SystemIdentifiers, uuid7
+from haulier.adapters.clock import SharedClock, SystemClock, SystemIdentifiers, uuid7
 from haulier.testing import ManualClock
 
 
@@ -11,6 +11,29 @@ async def test_the_system_clock_tells_a_time_after_this_was_written() -> None:
     await clock.sleep(0)
     assert clock.now() > 1_750_000_000
     assert clock.monotonic() >= before
+
+
+class _Set(SharedClock):
+    """One whose machine's clock can be set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = 50.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+def test_a_shared_clock_goes_on_from_what_it_was_told_whatever_its_machine_says() -> None:
+    clock = _Set()
+    assert abs(clock.now() - SystemClock().now()) < 60  # its machine's own, until it is told
+    clock.passed = 51.0
+    clock.tell(1000.0, at=50.5)
+    assert clock.now() == 1000.5
+    clock.passed = 61.0
+    assert clock.now() == 1010.5
+    assert clock.tell(1000.0, at=61.0) == 10.5
+    assert clock.now() == 1000.0
 
 
 def test_session_ids_are_22_url_safe_characters_and_differ() -> None:

@@ -135,6 +135,17 @@ async def stray(one: Engine, key: str) -> None:
     await writer.close()
 
 
+async def test_a_file_is_no_stray_by_another_machines_clock() -> None:
+    """There are seconds between a file and the row that names it, however late it is elsewhere."""
+    async with engine() as one:
+        one.janitor._file_clock = ManualClock(one.clock.now())
+        await stray(one, "young")
+        one.clock.advance(2 * STRAY_AGE_S)
+        await one.janitor.sweep()
+        assert list(one.disk.parts) == ["young"]
+        assert one.disk.lost_and_found == {}
+
+
 async def test_old_parts_of_nobody_are_set_aside_and_young_ones_are_not() -> None:
     async with engine() as one:
         await stray(one, "old")

@@ -65,6 +65,7 @@ BEGIN_DURABLE: Final = (
     b"SELECT set_config('synchronous_commit', current_setting('haulier.durable'), true)",
 )
 
+_NOW: Final = b"SELECT extract(epoch FROM clock_timestamp())::float8 AS now"
 _NOTIFY: Final = b"SELECT pg_notify(%(channel)s::text, %(payload)s::text)"
 
 
@@ -175,6 +176,20 @@ class PostgresDatabase:
         """
         begin = BEGIN_DURABLE if durable else BEGIN_WRITE
         return await self._run_task(self._persist(lambda: self._write(work, begin)))
+
+    async def now(self) -> float:
+        """Return the server's wall time, in seconds since the epoch.
+
+        Raises:
+            StorageUnavailable
+        """
+        return await self._run_task(self._persist(self._now))
+
+    async def _now(self) -> float:
+        async with self._pool.lend() as connection:
+            row = await (await connection.execute(_NOW, prepare=True, binary=True)).fetchone()
+            assert row is not None
+            return float(row["now"])
 
     def listen(self, channel: str) -> AsyncGenerator[str | None]:
         """Yield each payload sent to `channel`, on a connection that comes back by itself.
