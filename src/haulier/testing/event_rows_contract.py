@@ -98,6 +98,7 @@ class EventRowsContract:
         """Also when there is nothing yet."""
         assert await database.read(lambda tx: tx.events.last_settled()) == START
         await append(database, event("a"))
+        await events_after(database)  # no older transaction runs any more
         place = await database.read(lambda tx: tx.events.last_settled())
         assert await events_after(database, place) == []
         await append(database, event("b"))
