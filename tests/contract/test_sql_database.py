@@ -742,7 +742,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("mounting a tiny file system needs root")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path],
+        ["mount", "-t", "tmpfs", "-o", "size=768k", "tmpfs", tmp_path],
         capture_output=True,
         text=True,
         check=False,
