@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,6 +169,15 @@ class TestBody:
             await writer.send("PUT", url(port), headers={}, cargo=whole(source, moved=moved.append))
         assert moved == sorted(moved)
         assert moved[-1] == source.size
+
+    async def test_progress_does_not_wake_the_loop_for_every_megabyte(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("haulier.body.exchange.time", SimpleNamespace(monotonic=lambda: 7.0))
+        moved: list[int] = []
+        async with server(answering) as (port, _):
+            await writer.send("PUT", url(port), headers={}, cargo=whole(source, moved=moved.append))
+        assert (len(moved), moved[-1]) == (2, source.size), "the first, and the end"
 
     async def test_a_kept_connection_carries_the_next_request(
         self, writer: BodyWriter, source: OpenedFile

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +27,8 @@ BURST: Final = 4 * 1024 * 1024
 """Bytes after which an early answer is looked for, even if the socket takes more without a pause."""
 TELL: Final = 1024 * 1024
 """Bytes after which progress is told; more often, nobody could see a difference."""
+TELL_S: Final = 0.05
+"""Seconds between two words of progress: each wakes the event loop, which costs more than sending a megabyte."""
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of an answer's body that are read. Answers to bodies are results and problems, never files."""
 TOO_LONG: Final = f"its answer is longer than {MAX_ANSWER} bytes"
@@ -71,6 +74,7 @@ class Exchange:
         self._pending = memoryview(self._encode(*head))
         self._position = cargo.start
         self._told_at = cargo.start
+        self._tell_from = 0.0
         self._broken: OSError | None = None
         self._response: h11.Response | None = None
         self._body = bytearray()
@@ -188,8 +192,10 @@ class Exchange:
             self._http.send(h11.EndOfMessage())
 
     def _tell(self) -> None:
-        if self._position - self._told_at >= TELL or self._position == self._cargo.stop > self._told_at:
-            self._told_at = self._position
+        count, now = self._position - self._told_at, time.monotonic()
+        due = count >= TELL and now >= self._tell_from
+        if due or self._position == self._cargo.stop > self._told_at:
+            self._told_at, self._tell_from = self._position, now + TELL_S
             self._told(self._position - self._cargo.start)
 
     def _wait(self, stop: int, *, at_most_ms: int) -> None:
