@@ -80,10 +80,18 @@ class Receiver(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
 
+TOGETHER: Final = 64 * 1024
+"""Bytes of one write that may wait for what is written next in the same turn of the event loop: a call of the kernel costs
+as much as copying so many."""
+
+
 class Exit(asyncio.Transport):
     """A transport that asks how to close: at once, or so that the last answer can still be read.
 
     A socket closed with unread bytes is reset, and a reset destroys what the client has not read yet.
+
+    What is written in one turn of the event loop is sent together: an answer's head and its body are one packet, of which
+    the client hears once.
     """
 
     def __init__(self, inner: asyncio.Transport, on_close: Callable[[], None]) -> None:
@@ -96,6 +104,7 @@ class Exit(asyncio.Transport):
         self._paused_at = 0.0
         self._held_s = 0.0
         self._others_run = False
+        self._unsent: list[bytes] = []
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known about the connection."""
@@ -103,8 +112,21 @@ class Exit(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, unless our end was sent already."""
-        if not self._leaving:
+        if self._leaving:
+            return
+        if not isinstance(data, bytes) or len(data) > TOGETHER:
+            self._flush()
             self._inner.write(data)
+            return
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        """Send what waits; nothing when the connection has ended meanwhile."""
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._inner.is_closing():
+            self._inner.write(b"".join(unsent))
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
@@ -117,17 +139,20 @@ class Exit(asyncio.Transport):
 
     def say_goodbye(self) -> None:
         """Send our end and go on reading."""
+        self._flush()
         self._leaving = True
         if self._inner.can_write_eof():
             self._inner.write_eof()
 
     def close_now(self) -> None:
         """Close without waiting for the client; what is written is still sent."""
+        self._flush()
         self._leaving = True
         self._inner.close()
 
     def abort(self) -> None:
         """Close without waiting for anything."""
+        self._unsent = []
         self._leaving = True
         self._inner.abort()
 

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from haulier.server.http.transport import (
+    TOGETHER,
     TURN_READS,
     Exit,
     Receiver,
@@ -91,7 +92,45 @@ class TestExit:
         way_out.close()
         assert (asked, inner.calls) == (["how?"], [])
 
-    def test_after_a_goodbye_nothing_is_written_and_close_asks_no_more(self) -> None:
+    async def test_what_is_written_in_one_turn_is_sent_together(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.write(b"head ")
+        way_out.write(b"body")
+        assert inner.calls == []
+        await asyncio.sleep(0)
+        way_out.write(b"next")
+        await asyncio.sleep(0)
+        assert inner.calls == ["write b'head body'", "write b'next'"]
+
+    async def test_what_is_long_or_may_change_is_sent_at_once_behind_what_waits(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.write(b"head")
+        way_out.write(bytes(TOGETHER + 1))
+        assert inner.calls == ["write b'head'", f"write {bytes(TOGETHER + 1)!r}"]
+        way_out.write(memoryview(b"view"))
+        assert inner.calls[2:] == ["write b'view'"]
+
+    async def test_what_waits_is_sent_before_the_connection_is_closed(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.write(b"bye")
+        way_out.close_now()
+        await asyncio.sleep(0)
+        assert inner.calls == ["write b'bye'", "close"]
+
+    async def test_an_aborted_or_lost_connection_is_not_written_to(self) -> None:
+        inner, lost = FakeTransport(), FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        way_out.write(b"never")
+        way_out.abort()
+        Exit(lost, lambda: None).write(b"never")
+        lost.close()
+        await asyncio.sleep(0)
+        assert (inner.calls, lost.calls) == (["abort"], ["close"])
+
+    async def test_after_a_goodbye_nothing_is_written_and_close_asks_no_more(self) -> None:
         inner = FakeTransport()
         asked: list[str] = []
         way_out = Exit(inner, lambda: asked.append("how?"))
