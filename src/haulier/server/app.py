@@ -11,10 +11,8 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from haulier.config import Settings
@@ -50,6 +48,17 @@ NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "
 """FastAPI would follow every request with spans, and send them where its own variables say."""
 
 
+class _Application(FastAPI):
+    """FastAPI without its own layers around a request: `ProblemAnswers` answers whatever is raised."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return our layers around the routes."""
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # which FastAPI's own routes look for
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return app
+
+
 def create_app(
     services: Services,
     settings: Settings,
@@ -65,7 +74,7 @@ def create_app(
         lifespan: an async context manager around the whole life of the application.
         authenticate: says who calls; None: tokens do, or the rules of open mode.
     """
-    app = FastAPI(
+    app = _Application(
         title="Haulier",
         version=version("haulier"),
         summary="Moves files and never loses one.",
@@ -76,10 +85,10 @@ def create_app(
         lifespan=None if lifespan is None else lambda _app: lifespan(),
         telemetry=NO_TELEMETRY,
         middleware=_layers(services, settings, authenticate),
-        exception_handlers={HTTPException: _raise, RequestValidationError: _raise},
     )
     uploads = UploadRoutes(services, silence_s=settings.silent_body_s)
-    uploads.install(app)
+    records = RecordRoutes(services, silence_s=settings.silent_body_s)
+    # Routes are tried one after the other: first those by which many small files come.
     FileRoutes(
         services,
         uploads,
@@ -87,13 +96,13 @@ def create_app(
         silence_s=settings.silent_body_s,
         interim=settings.interim_responses,
     ).install(app)
-    SignInRoutes(services, opened=not settings.tokens_required).install(app)
-    VisitorRoutes(services).install(app)
-    records = RecordRoutes(services, silence_s=settings.silent_body_s)
-    records.install(app)
     TusRoutes(
         services, records, max_size=settings.max_upload_bytes, silence_s=settings.silent_body_s
     ).install(app)
+    uploads.install(app)
+    SignInRoutes(services, opened=not settings.tokens_required).install(app)
+    VisitorRoutes(services).install(app)
+    records.install(app)
     ResumableRoutes(
         services,
         uploads,
@@ -172,8 +181,3 @@ def _token_guard(services: Services, settings: Settings) -> Middleware:
 def _browsers(services: Services, *, bounded: bool) -> Browsers:
     new = Buckets(services.clock, rate=NEW_VISITORS_S, burst=NEW_VISITORS_BURST) if bounded else None
     return Browsers(services.visitors, new=new)
-
-
-async def _raise(request: Request, error: Exception) -> Any:  # noqa: ARG001 - Starlette's shape
-    """Hand the frameworks' errors on to `ProblemAnswers`, which answers all of them."""
-    raise error

@@ -33,7 +33,7 @@ from haulier.server.bodies import (
     wanted_digests,
 )
 from haulier.server.http.asgi import open_body
-from haulier.server.inputs import idempotency_key
+from haulier.server.inputs import idempotency_key, query_of
 from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
 from haulier.server.services import Services
@@ -119,7 +119,8 @@ class FileRoutes:
         if upload.status is not SessionStatus.OPEN:
             return None
         if upload.offset:
-            request_info(request.scope).problem_headers["Location"] = _address(request, upload_id)
+            address = _address(base_url(request.scope), upload_id)
+            request_info(request.scope).problem_headers["Location"] = address
             raise OffsetMismatch(upload.offset, 0)
         return 0
 
@@ -127,7 +128,7 @@ class FileRoutes:
         require_plain_body(request)
         filename = last_segment(request, PREFIX, field="filename")
         require_valid(check_filename(filename))
-        query = request.query_params
+        query = query_of(request)
         named = query.get("digest")
         name = None if named is None else parse_digest_name(named, field="digest")
         # The whole upload's is better: a body with a digest of its own keeps nothing when it is cut.
@@ -168,18 +169,19 @@ class FileRoutes:
 
     def _tell_address(self, request: Request, upload_id: SessionId) -> bool:
         """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""
-        return self._interim and send_resumption(request.scope, {"Location": _address(request, upload_id)})
+        location = {"Location": _address(base_url(request.scope), upload_id)}
+        return self._interim and send_resumption(request.scope, location)
 
     async def _answer(
         self, request: Request, state: UploadState, asked: _Asked, *, created: bool
     ) -> Response:
-        headers = {"Location": _address(request, state.upload.id)}
-        presented = await self._presenter.present(request, state)
+        base = base_url(request.scope)
+        headers = {"Location": _address(base, state.upload.id)}
+        presented = await self._presenter.present_result(state, base)
         if state.upload.status.live:
             return json_answer(presented, HTTPStatus.ACCEPTED, headers=headers)
         headers |= digest_header(state.upload.details.digest, asked.wanted)
-        status = HTTPStatus.CREATED if created else HTTPStatus.OK
-        return json_answer(presented.result or presented, status, headers=headers)
+        return json_answer(presented, HTTPStatus.CREATED if created else HTTPStatus.OK, headers=headers)
 
 
 def _derivatives(text: str) -> bool:
@@ -188,5 +190,5 @@ def _derivatives(text: str) -> bool:
     return text == "server"
 
 
-def _address(request: Request, upload_id: SessionId) -> str:
-    return f"{base_url(request.scope)}/api/uploads/{upload_id}"
+def _address(base: str, upload_id: SessionId) -> str:
+    return f"{base}/api/uploads/{upload_id}"

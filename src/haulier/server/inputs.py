@@ -210,6 +210,11 @@ class DeleteIn(_In):
     """Remove the bytes at once, not after a while."""
 
 
+def query_of(request: Request) -> Mapping[str, str]:
+    """Return the query's parameters; of most requests there are none, so that nothing has to be read."""
+    return request.query_params if request.scope["query_string"] else {}
+
+
 def idempotency_key(request: Request) -> str | None:
     """Return the request's key. Raises InvalidRequest."""
     key = header(request.scope, b"idempotency-key")

@@ -6,6 +6,7 @@ Rule 2: what libraries say through the standard library's logging comes out the 
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, TextIO, cast
@@ -76,5 +77,33 @@ def _rendering(form: Literal["console", "json"]) -> list[structlog.typing.Proces
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
-    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors,
+        # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    if not colors:
+        renderer.columns = [structlog.dev.Column(name, show) for name, show in _PLAIN_COLUMNS.items()]
+    return renderer
+
+
+def _pair(key: str, value: object) -> str:
+    plain = isinstance(value, str) and value.isprintable() and _AMBIGUOUS.search(value) is None
+    return f"{key}={value if plain else repr(value)}"
+
+
+def _text(key: str, value: object) -> str:  # noqa: ARG001 - structlog's shape
+    return str(value)
+
+
+def _level(key: str, value: object) -> str:  # noqa: ARG001 - as above
+    return f"[{value:<9}]"
+
+
+def _event(key: str, value: object) -> str:  # noqa: ARG001 - as above
+    return f"{value:<30}"
+
+
+_AMBIGUOUS: Final = re.compile(r"""[ ='"]""")
+_PLAIN_COLUMNS: Final = {"timestamp": _text, "level": _level, "event": _event, "": _pair}
+"""As structlog's own without colours, which take five times as long: there is a line for each request."""

@@ -101,12 +101,10 @@ class UploadRoutes:
         state = await self._uploads.finish(
             _noted(upload_id), caller=caller_of(request), digest=read_digest(asked.digest), size=asked.size
         )
-        presented = await self.present(request, state)
+        presented = await self.present_result(state, base_url(request.scope))
         if state.upload.status.live:
             return json_answer(presented, HTTPStatus.ACCEPTED)
-        return json_answer(
-            presented.result or presented, headers=digest_header(state.upload.details.digest, wanted)
-        )
+        return json_answer(presented, headers=digest_header(state.upload.details.digest, wanted))
 
     async def abort(self, request: Request, upload_id: str) -> Response:
         """End the upload without a result and free its bytes. May be repeated."""
@@ -163,9 +161,15 @@ class UploadRoutes:
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
+        return StateOut.of(state, await self._result(state, base_url(request.scope)))
+
+    async def present_result(self, state: UploadState, base: str) -> RecordOut | StateOut:
+        """Return the record as JSON shows it; the state while there is none. `base`: before our paths."""
+        return await self._result(state, base) or StateOut.of(state, None)
+
+    async def _result(self, state: UploadState, base: str) -> RecordOut | None:
         record = state.record or await self._services.records.result_of(state.upload)
-        shown = None if record is None else RecordOut.of(record, base_url(request.scope))
-        return StateOut.of(state, shown)
+        return None if record is None else RecordOut.of(record, base)
 
     async def _wait(self, request: Request, upload_id: SessionId, timeout_s: float) -> UploadState:
         if timeout_s > 0:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -48,6 +49,37 @@ def test_a_library_s_traceback_is_kept(capsys: pytest.CaptureFixture[str]) -> No
     except ValueError:
         logging.getLogger("asyncio").exception("it broke")
     assert "ValueError: cause" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_lines_without_colours_are_those_of_structlog(capsys: pytest.CaptureFixture[str]) -> None:
+    told: dict[str, Any] = {
+        "path": "/a b",
+        "status": 201,
+        "nothing": None,
+        "quoted": "it's",
+        "x": "a=b",
+        "id": "1-2",
+    }
+    configure_logging("console")
+    log = structlog.get_logger()
+    log.info("request", **told)
+    log.warning("a.longer.event.than.its.column.is.wide", error="line\nline")
+    ours = capsys.readouterr().err
+    *processors, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*processors, structlog.dev.ConsoleRenderer(colors=False)])
+    log.info("request", **told)
+    log.warning("a.longer.event.than.its.column.is.wide", error="line\nline")
+    assert _without_times(ours) == _without_times(capsys.readouterr().err)
+
+
+def _without_times(text: str) -> list[str]:
+    return [line.partition(" ")[2] for line in text.splitlines()]
+
+
+def test_no_line_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console")
+    structlog.get_logger().info("request", path="/\x1b[2J")
+    assert "path='/\\x1b[2J'" in capsys.readouterr().err
 
 
 def test_people_get_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ from haulier.server.addresses import base_url, header
 from haulier.server.bodies import is_empty, require_plain_body, whole_number
 from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
 from haulier.server.http.asgi import open_body
+from haulier.server.inputs import query_of
 from haulier.server.metadata import METADATA, describe, read_metadata
 from haulier.server.records import RecordRoutes
 from haulier.server.requests import note_upload, request_info
@@ -367,12 +368,13 @@ def _read_creation(request: Request) -> BeginUpload:
     described = describe(read_metadata(raw))
     raw_concat = header(request.scope, b"upload-concat")
     made_of = read_concat(raw_concat)
-    digest = request.query_params.get("digest")
+    query = query_of(request)
+    digest = query.get("digest")
     return BeginUpload(
         filename=described.filename,
         size=_read_size(request, made_of.concat),
         mode=Mode.APPEND,
-        capsule=request.query_params.get("capsule", "default"),
+        capsule=query.get("capsule", "default"),
         path=described.path,
         content_type=described.content_type,
         digest_name=None if digest is None else parse_digest_name(digest, field="digest"),
