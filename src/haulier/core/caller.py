@@ -30,8 +30,10 @@ class Scope(StrEnum):
 
     def includes(self, other: "Scope") -> bool:
         """Whether whoever has this scope has `other` too."""
-        order = list(Scope)
-        return order.index(self) >= order.index(other)
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS: Final = {scope: rank for rank, scope in enumerate(Scope)}
 
 
 class Role(StrEnum):

@@ -126,9 +126,11 @@ class Record:
 
     def complete(self, original: Asset, *, now: float, more: bool = False) -> "Record":
         """The original is committed; without `more` nothing is left to do."""
-        moved = self._move(RecordStatus.UPLOADED if more else RecordStatus.COMPLETED)
+        status = RecordStatus.UPLOADED if more else RecordStatus.COMPLETED
+        self._require_way_to(status)
         return replace(
-            moved,
+            self,
+            status=status,
             assets=(*self.assets, original),
             size=original.size,
             digest=original.digest,
@@ -190,10 +192,13 @@ class Record:
         return next((asset for asset in self.assets if asset.kind is kind), None)
 
     def _move(self, status: RecordStatus) -> "Record":
+        self._require_way_to(status)
+        return replace(self, status=status)
+
+    def _require_way_to(self, status: RecordStatus) -> None:
         if status not in TRANSITIONS[self.status]:
             message = f"record {self.id} cannot go from {self.status} to {status}"
             raise AssertionError(message)
-        return replace(self, status=status)
 
 
 def full_path(path: str, filename: str) -> str:

@@ -2,6 +2,7 @@
 
 import mimetypes
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from haulier.core.caller import Caller
@@ -147,5 +148,12 @@ class Planner:
 
 def guess_content_type(filename: str) -> str:
     """Return the media type that a file name suggests."""
+    stem, dot, extensions = filename.partition(".")
+    return _type_of("name" + dot + extensions if stem else filename)
+
+
+@lru_cache(maxsize=1024)
+def _type_of(filename: str) -> str:
+    # Files come by the thousand, with few extensions.
     known = IMAGE_TYPES.get(PurePosixPath(filename).suffix.lower())
     return known or mimetypes.guess_type(filename, strict=False)[0] or DEFAULT_CONTENT_TYPE

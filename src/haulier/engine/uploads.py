@@ -178,7 +178,7 @@ class UploadService:
         )
         if self._observer is not None:
             self._observer.begun()
-        return replace(self._state(upload), record=record_of(upload, more=self._policy.goes_on(upload)))
+        return self._state(upload, record_of(upload, more=self._policy.goes_on(upload)))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -234,9 +234,10 @@ class UploadService:
         """Return all live uploads, for operators."""
         return await self._sessions.probe()
 
-    def _state(self, upload: Upload) -> UploadState:
+    def _state(self, upload: Upload, record: Record | None = None) -> UploadState:
         return UploadState(
             upload=upload,
+            record=record,
             verified_bytes=self._verified(upload),
             speed=self._sessions.speed(upload.id) if upload.status.live else 0.0,
         )

@@ -79,7 +79,7 @@ class DiskTree:
         prefix = next((each for each in self.shelves if blob_key.startswith(each)), None)
         place = self.objects if prefix is None else self.shelves[prefix]
         name = blob_key.removeprefix(prefix or "")
-        return place / name[:2] / name[2:4] / name
+        return place.joinpath(name[:2], name[2:4], name)
 
     @contextmanager
     def writing_errors(self, needed: int = 0) -> Iterator[None]:
