@@ -143,6 +143,8 @@ def _length(text: str) -> int:
 
 
 def _check_characters(field_name: str, text: str) -> Iterator[FieldProblem]:
+    if text.isascii() and text.isprintable():
+        return
     for character in text:
         if unicodedata.category(character) in _UNSAFE or character in _BIDI:
             yield FieldProblem(field_name, f"must not contain the character U+{ord(character):04X}")
@@ -159,6 +161,8 @@ def check_content_type(text: str) -> Iterator[FieldProblem]:
 
 def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
     """Yield what is wrong with free metadata."""
+    if not metadata:
+        return
     if len(metadata) > MAX_METADATA_KEYS:
         yield FieldProblem("metadata", f"must have at most {MAX_METADATA_KEYS} keys")
     texts = [text for item in metadata.items() for text in item]

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import BeginUpload, check_filename, require_valid
+from haulier.core.upload import BeginUpload
 from haulier.engine.uploads import UploadState
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
@@ -127,7 +127,6 @@ class FileRoutes:
     def _read(self, request: Request, length: int | None) -> _Asked:
         require_plain_body(request)
         filename = last_segment(request, PREFIX, field="filename")
-        require_valid(check_filename(filename))
         query = query_of(request)
         named = query.get("digest")
         name = None if named is None else parse_digest_name(named, field="digest")

@@ -76,15 +76,26 @@ def _rendering(form: Literal["console", "json"]) -> list[structlog.typing.Proces
     return [_console(colors=sys.stderr.isatty())]
 
 
-def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+def _console(*, colors: bool) -> structlog.typing.Processor:
     renderer = structlog.dev.ConsoleRenderer(
         colors=colors,
         # Plain tracebacks: richer ones show every variable, and so headers, tokens and bytes.
         exception_formatter=structlog.dev.plain_traceback,
     )
-    if not colors:
-        renderer.columns = [structlog.dev.Column(name, show) for name, show in _PLAIN_COLUMNS.items()]
-    return renderer
+    return renderer if colors else _plainly(renderer)
+
+
+def _plainly(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
+    """Return what shows plain events as `renderer` does without colours, in a fifth of the time: each request is one."""
+
+    def render(logger: object, name: str, event: Event) -> Any:
+        if not _ELABORATE.isdisjoint(event):
+            return renderer(logger, name, event)
+        time, level, what = (event.pop(key, "") for key in ("timestamp", "level", "event"))
+        pairs = " ".join([_pair(key, event[key]) for key in sorted(event)])
+        return f"{time} [{level:<9}] {what:<30} {pairs}".rstrip()
+
+    return render
 
 
 def _pair(key: str, value: object) -> str:
@@ -92,18 +103,6 @@ def _pair(key: str, value: object) -> str:
     return f"{key}={value if plain else repr(value)}"
 
 
-def _text(key: str, value: object) -> str:  # noqa: ARG001 - structlog's shape
-    return str(value)
-
-
-def _level(key: str, value: object) -> str:  # noqa: ARG001 - as above
-    return f"[{value:<9}]"
-
-
-def _event(key: str, value: object) -> str:  # noqa: ARG001 - as above
-    return f"{value:<30}"
-
-
+_ELABORATE: Final = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})
+"""What structlog shows in a place of its own."""
 _AMBIGUOUS: Final = re.compile(r"""[ ='"]""")
-_PLAIN_COLUMNS: Final = {"timestamp": _text, "level": _level, "event": _event, "": _pair}
-"""As structlog's own without colours, which take five times as long: there is a line for each request."""

@@ -99,7 +99,7 @@ class Metrics:
         self._live = _LiveSessions()
         self._told.register(self._live)
         self._begun = Counter("haulier_uploads_begun", "Uploads begun.", registry=registry)
-        self._ended = Counter(
+        ended = Counter(
             "haulier_uploads_ended", "Uploads that came to their end.", ["status"], registry=registry
         )
         self._bytes = Counter("haulier_accepted_bytes", "Bytes of uploads accepted.", registry=registry)
@@ -116,9 +116,10 @@ class Metrics:
         )
         self._problems = Counter("haulier_problems", "Problems answered.", ["slug"], registry=registry)
         self._swept = Counter("haulier_janitor", "What the janitor did.", ["result"], registry=registry)
-        for status in (status for status in SessionStatus if not status.live):
-            # A count that is there from the start has a rate from the start.
-            self._ended.labels(status.value)
+        # A count that is there from the start has a rate from the start.
+        self._ends = {status: ended.labels(status.value) for status in SessionStatus if not status.live}
+        self._answers: dict[tuple[str, str, int], Histogram] = {}
+        """What was found by its labels once, which takes longer than to count."""
 
     def begun(self) -> None:
         """An upload was begun."""
@@ -126,7 +127,7 @@ class Metrics:
 
     def ended(self, status: SessionStatus) -> None:
         """An upload came to its end."""
-        self._ended.labels(status.value).inc()
+        self._ends[status].inc()
 
     def accepted(self, count: int) -> None:
         """Bytes of an upload were accepted."""
@@ -146,7 +147,10 @@ class Metrics:
         """A request is over; `status` is 0 when it ended without an answer."""
         # Clients make up methods; each would be a new time series.
         known = method if method in _METHODS else "other"
-        self._requests.labels(known, route, str(status)).observe(duration_s)
+        answers = self._answers.get((known, route, status))
+        if answers is None:
+            answers = self._answers[known, route, status] = self._requests.labels(known, route, str(status))
+        answers.observe(duration_s)
         if problem is not None:
             self._problems.labels(problem).inc()
 

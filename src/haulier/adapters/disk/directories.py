@@ -76,16 +76,31 @@ def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) ->
     Raises:
         DirectoryNotCreatable · StorageFull
     """
-    missing = list(takewhile(lambda directory: not directory.is_dir(), chain((path,), path.parents)))
     try:
-        for directory in reversed(missing):
-            if _make_one(directory, calls):
-                log.log(logging.DEBUG if expected else logging.INFO, "directory.created", path=str(directory))
-                if not expected:
-                    calls.sync_directory(directory.parent)
+        if not (expected and _make_at_once(path, calls)):
+            _make_missing(path, calls, expected=expected)
         _mend(path)
     except OSError as error:
         raise directory_error(error, path) from error
+
+
+def _make_at_once(path: Path, calls: SystemCalls) -> bool:
+    """Make a directory that is most likely missing, in one that is most likely there; False: it has to be looked."""
+    try:
+        calls.make_directory(path)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    log.debug("directory.created", path=str(path))
+    return True
+
+
+def _make_missing(path: Path, calls: SystemCalls, *, expected: bool) -> None:
+    missing = list(takewhile(lambda directory: not directory.is_dir(), chain((path,), path.parents)))
+    for directory in reversed(missing):
+        if _make_one(directory, calls):
+            log.log(logging.DEBUG if expected else logging.INFO, "directory.created", path=str(directory))
+            if not expected:
+                calls.sync_directory(directory.parent)
 
 
 def _make_one(directory: Path, calls: SystemCalls) -> bool:

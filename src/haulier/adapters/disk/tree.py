@@ -66,7 +66,7 @@ class DiskTree:
         self._min_free = min_free
         self._device = _device_of(self.root)
         self.write_backs = WriteBacks(self.calls, self.tools.write_back_threads, self._spoiled)
-        self._durable: set[Path] = set()
+        self._durable: set[str] = set()
         """Directories below `objects/` whose names are known to survive a power loss: `ab/cd` has 65 792 of them."""
 
     def part(self, key: str) -> Path:
@@ -153,12 +153,14 @@ class DiskTree:
         Raises:
             DirectoryNotCreatable · StorageError
         """
+        if str(leaf) in self._durable:
+            return
         for directory in (leaf.parent, leaf):
-            if directory not in self._durable:
+            if str(directory) not in self._durable:
                 make_directory(directory, self.calls, expected=True)
                 with self.writing_errors():
                     self.calls.sync_directory(directory.parent)
-                self._durable.add(directory)
+                self._durable.add(str(directory))
 
     def remove(self, path: Path) -> None:
         """Remove a file; fine when there is none."""
