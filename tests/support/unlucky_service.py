@@ -52,7 +52,7 @@ class UnluckyCalls(SystemCalls):
 
 def _point(name: str, *arguments: Any) -> str:
     # A blob's own directory is synced once: when the blob is in it.
-    if name == "sync_directory" and arguments[0].parents[1].name == "objects":
+    if name == "sync_directory" and Path(arguments[0]).parents[1].name == "objects":
         return "sync_blob_directory"
     return name
 

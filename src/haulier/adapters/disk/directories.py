@@ -21,6 +21,7 @@ from haulier.adapters.disk.system_calls import (
     DIRECTORY_MODE,
     LOCKS,
     RangeLocks,
+    StrPath,
     SystemCalls,
     directory_error,
     write_all,
@@ -67,7 +68,7 @@ def require_inside(path: Path, root: Path) -> Path:
     return resolved
 
 
-def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) -> None:
+def make_directory(path: StrPath, calls: SystemCalls, *, expected: bool = False) -> None:
     """Make `path` and its parents where they are missing; give us access where that lacks.
 
     `expected`: it is no news that it is missing, and the caller puts its name on the device; else that
@@ -78,13 +79,13 @@ def make_directory(path: Path, calls: SystemCalls, *, expected: bool = False) ->
     """
     try:
         if not (expected and _make_at_once(path, calls)):
-            _make_missing(path, calls, expected=expected)
+            _make_missing(Path(path), calls, expected=expected)
         _mend(path)
     except OSError as error:
         raise directory_error(error, path) from error
 
 
-def _make_at_once(path: Path, calls: SystemCalls) -> bool:
+def _make_at_once(path: StrPath, calls: SystemCalls) -> bool:
     """Make a directory that is most likely missing, in one that is most likely there; False: it has to be looked."""
     try:
         calls.make_directory(path)
@@ -114,12 +115,12 @@ def _make_one(directory: Path, calls: SystemCalls) -> bool:
     return True
 
 
-def _mend(directory: Path) -> None:
+def _mend(directory: StrPath) -> None:
     """Widen a mode that shuts out its owner; a narrower one for others is an operator's choice."""
-    state = directory.stat()
+    state = os.stat(directory)  # noqa: PTH116 - see `SystemCalls.make_directory`
     if state.st_mode & _OWNER == _OWNER or state.st_uid != os.geteuid():
         return
-    directory.chmod(DIRECTORY_MODE)
+    Path(directory).chmod(DIRECTORY_MODE)
     log.warning("directory.mended", path=str(directory), mode=f"{stat.S_IMODE(state.st_mode):04o}")
 
 

@@ -174,10 +174,10 @@ class PartFiles:
         with self._tree.writing_errors():
             if not self._is_linked(part, blob, size):
                 self._sync_and_link(part, blob, size)
-            self._tree.make_object_directory(blob.parent)
+            self._tree.make_object_directory(str(blob.parent))
             self._calls.sync_directory(blob.parent)
 
-    def store(self, blob: Path, content: bytes) -> None:
+    def store(self, directory: str, name: str, content: bytes) -> None:
         """Write a blob that never was a part, durable when this returns; one that fails is gone again.
 
         Raises:
@@ -186,16 +186,17 @@ class PartFiles:
         """
         self._tree.require_room(len(content))
         with self._tree.writing_errors(len(content)):
-            descriptor = self._within(blob.parent, lambda: self._calls.open(blob, _NEW))
+            blob = f"{directory}/{name}"
+            descriptor = self._within(directory, lambda: self._calls.open(blob, _NEW))
             try:
                 write_all(self._calls, descriptor, content, 0)
                 self._calls.sync(descriptor)
             except OSError:
-                self._tree.remove(blob)
+                self._tree.remove(Path(blob))
                 raise
             finally:
                 os.close(descriptor)
-            self._calls.sync_directory(blob.parent)
+            self._calls.sync_directory(directory)
 
     def recover(self, part: Path, blob: Path | None, size: int) -> bool:
         """Whether a part can still become that blob; one that is gone gets its name back from it.
@@ -253,9 +254,9 @@ class PartFiles:
             raise StorageUnavailable(reason, lost=True) from error
 
     def _link(self, part: Path, blob: Path) -> None:
-        self._within(blob.parent, lambda: self._calls.link(part, blob))
+        self._within(str(blob.parent), lambda: self._calls.link(part, blob))
 
-    def _within(self, directory: Path, make: Callable[[], T]) -> T:
+    def _within(self, directory: str, make: Callable[[], T]) -> T:
         """Make something in a directory of blobs, which is made when it is missing."""
         self._tree.make_object_directory(directory)
         try:

@@ -203,7 +203,7 @@ class DiskSink:
             StorageFull · StorageNotWritable · DirectoryNotCreatable
             StorageUnavailable: the disk failed, or there is such a blob.
         """
-        await self._threads.run_sync(self._files.store, self._tree.blob(blob_key), content)
+        await self._threads.run_sync(self._files.store, *self._tree.place_of_blob(blob_key), content)
 
     async def recover(self, key: str, blob_key: str | None, *, size: int) -> bool:
         """Look whether a part can still become that blob; one that is gone is made again from it.

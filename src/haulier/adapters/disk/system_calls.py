@@ -27,6 +27,8 @@ from haulier.core.errors import (
 )
 from haulier.ports import RangeBusy
 
+StrPath = str | os.PathLike[str]
+
 PRIVATE_FILE: Final = 0o600
 """Mode of parts and blobs: other users of the machine have no business with them."""
 DIRECTORY_MODE: Final = 0o755
@@ -52,7 +54,7 @@ def read_error(error: OSError) -> StorageUnavailable:
     return StorageUnavailable(_words(error))
 
 
-def directory_error(error: OSError, directory: Path) -> StorageError:
+def directory_error(error: OSError, directory: StrPath) -> StorageError:
     """Return what a failed attempt to make `directory` means to callers."""
     if error.errno in _NO_ROOM:
         return StorageFull(0)
@@ -94,7 +96,7 @@ def _call(function: Callable[..., int], *arguments: Any) -> None:
 class SystemCalls:
     """The operating system as the disk sink uses it. All methods raise OSError; sizes are bytes."""
 
-    def open(self, path: Path, flags: int) -> int:
+    def open(self, path: StrPath, flags: int) -> int:
         """Open a file that is not a symbolic link; the descriptor is not inherited."""
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
 
@@ -145,7 +147,7 @@ class SystemCalls:
         else:
             os.fdatasync(descriptor)
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, path: StrPath) -> None:
         """Wait until a directory's entries are on the device."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -153,9 +155,9 @@ class SystemCalls:
         finally:
             os.close(descriptor)
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
         """Make one directory; its parent exists."""
-        path.mkdir(mode=DIRECTORY_MODE)
+        os.mkdir(path, DIRECTORY_MODE)  # noqa: PTH102 - a Path costs more than the call, on the way of every short file
 
     def may_write(self, path: Path) -> bool:
         """Whether the kernel would let us make files in that directory."""

@@ -75,11 +75,16 @@ class DiskTree:
 
     def blob(self, blob_key: str) -> Path:
         """Return the path of a blob."""
+        return Path(*self.place_of_blob(blob_key))
+
+    def place_of_blob(self, blob_key: str) -> tuple[str, str]:
+        """Return the directory of a blob, and its name there, as text: a path costs as much as writing a short file."""
         _require_key(blob_key, BLOB_KEY)
-        prefix = next((each for each in self.shelves if blob_key.startswith(each)), None)
-        place = self.objects if prefix is None else self.shelves[prefix]
-        name = blob_key.removeprefix(prefix or "")
-        return place.joinpath(name[:2], name[2:4], name)
+        place, name = self.objects, blob_key
+        for prefix, shelf in self.shelves.items():
+            if blob_key.startswith(prefix):
+                place, name = shelf, blob_key.removeprefix(prefix)
+        return f"{place}/{name[:2]}/{name[2:4]}", name
 
     @contextmanager
     def writing_errors(self, needed: int = 0) -> Iterator[None]:
@@ -145,7 +150,7 @@ class DiskTree:
         self.restore()
         return self.calls.open(path, flags)
 
-    def make_object_directory(self, leaf: Path) -> None:
+    def make_object_directory(self, leaf: str) -> None:
         """Make `objects/ab/cd`, both names durable.
 
         That one exists is no proof: whoever made it may have died before its sync.
@@ -153,14 +158,15 @@ class DiskTree:
         Raises:
             DirectoryNotCreatable · StorageError
         """
-        if str(leaf) in self._durable:
+        if leaf in self._durable:
             return
-        for directory in (leaf.parent, leaf):
-            if str(directory) not in self._durable:
+        above = leaf.rpartition("/")[0]
+        for parent, directory in ((above.rpartition("/")[0], above), (above, leaf)):
+            if directory not in self._durable:
                 make_directory(directory, self.calls, expected=True)
                 with self.writing_errors():
-                    self.calls.sync_directory(directory.parent)
-                self._durable.add(str(directory))
+                    self.calls.sync_directory(parent)
+                self._durable.add(directory)
 
     def remove(self, path: Path) -> None:
         """Remove a file; fine when there is none."""

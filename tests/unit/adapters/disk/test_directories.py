@@ -12,7 +12,7 @@ from haulier.adapters.disk.directories import (
     prepare_tree,
     require_inside,
 )
-from haulier.adapters.disk.system_calls import OfdLocks, SystemCalls
+from haulier.adapters.disk.system_calls import OfdLocks, StrPath, SystemCalls
 from haulier.core.errors import ConfigError, DirectoryNotCreatable, StorageFull
 from tests.support.faulty_calls import FaultyCalls
 
@@ -164,9 +164,9 @@ def test_a_probe_that_another_process_holds_stops_the_start(tmp_path: Path) -> N
     locks = OfdLocks()
 
     class Meddling(SystemCalls):
-        def open(self, path: Path, flags: int) -> int:
+        def open(self, path: StrPath, flags: int) -> int:
             descriptor = super().open(path, flags)
-            if path.name.startswith(".probe"):
+            if Path(path).name.startswith(".probe"):
                 self.other = super().open(path, flags)
                 locks.take(self.other, 0, None)
             return descriptor
