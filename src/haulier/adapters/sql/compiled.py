@@ -1,11 +1,13 @@
 """Statements as text: compiled once for a database, then handed to its driver as they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy.engine import Dialect
 
+from haulier.adapters.sql.executor import TAKES_LONG
 from haulier.adapters.sql.rows import Parameters
 from haulier.adapters.sql.statements import Statement
 
@@ -16,10 +18,14 @@ class Compiled:
 
     text: str
     constants: Parameters
+    positions: tuple[str, ...] | None
+    """The parameters in the order of their places; None where the driver finds them by name."""
+    takes_long: bool
 
-    def fill(self, parameters: Parameters) -> Parameters:
-        """Return all parameters of one execution."""
-        return {**self.constants, **parameters} if self.constants else parameters
+    def fill(self, parameters: Parameters) -> Parameters | Sequence[Any]:
+        """Return all parameters of one execution, as the driver takes them."""
+        values = {**self.constants, **parameters} if self.constants else parameters
+        return values if self.positions is None else [values[name] for name in self.positions]
 
 
 def compiler(dialect: Dialect) -> Callable[[Statement], Compiled]:
@@ -33,6 +39,12 @@ def compiler(dialect: Dialect) -> Callable[[Statement], Compiled]:
     def compile_for_dialect(statement: Statement) -> Compiled:
         compiled = statement.compile(dialect=dialect)
         constants = {name: value for name, value in compiled.params.items() if value is not None}
-        return Compiled(compiled.string, constants)
+        positions = compiled.positiontup
+        return Compiled(
+            compiled.string,
+            constants,
+            None if positions is None else tuple(positions),
+            takes_long=TAKES_LONG.items() <= statement.get_execution_options().items(),
+        )
 
     return compile_for_dialect

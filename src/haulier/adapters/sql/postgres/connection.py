@@ -155,7 +155,7 @@ class PostgresExecutor:
         compiled = _compiled(statement)
         await self.execute(compiled.text.encode(), compiled.fill(parameters))
 
-    async def execute(self, text: bytes, parameters: Parameters) -> None:
+    async def execute(self, text: bytes, parameters: Parameters | Sequence[Any]) -> None:
         """Run a statement of ours as text; the transaction begins with it, if it has not."""
         begin, self._begin = self._begin, ()
         if not begin:

@@ -6,14 +6,16 @@ from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
 
-from haulier.adapters.sql.compiled import compiler
+from haulier.adapters.sql.compiled import Compiled, compiler
 from haulier.adapters.sql.rows import Parameters, Row
 from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 
 T = TypeVar("T")
 
-_compiled: Final = compiler(dialect(paramstyle="named"))
+# By place: the driver lets other threads run, and may wait long for its turn to go on, at each parameter that it has to
+# find by name.
+_compiled: Final = compiler(dialect(paramstyle="qmark"))
 
 
 class SqliteExecutor:
@@ -43,7 +45,11 @@ class SqliteExecutor:
 
     def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
         compiled = _compiled(statement)
+        self._admit(compiled)
         return self._connection.execute(compiled.text, compiled.fill(parameters))
+
+    def _admit(self, compiled: Compiled) -> None:
+        """Let a statement run; here any may."""
 
 
 def drive(work: Callable[[SqlTransaction], Awaitable[T]], transaction: SqlTransaction) -> T:

@@ -23,12 +23,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-from haulier.adapters.sql.executor import TAKES_LONG
-from haulier.adapters.sql.rows import Parameters
+from haulier.adapters.sql.compiled import Compiled
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
 from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.sql.sqlite.spare import Spare
-from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageFull, StorageUnavailable
@@ -335,10 +333,9 @@ class _Hasty(SqliteExecutor):
         self._left -= 1
         return self._left < 0
 
-    def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
-        if self._spend() or TAKES_LONG.items() <= statement.get_execution_options().items():
+    def _admit(self, compiled: Compiled) -> None:
+        if self._spend() or compiled.takes_long:
             raise _TakesLong
-        return super()._run(statement, parameters)
 
 
 def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
