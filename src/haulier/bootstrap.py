@@ -233,7 +233,7 @@ class Service:
         access = GrantedAccess(clock, opened=not settings.tokens_required)
         signals = _signals_of(self._database, clock)
         self._feed = Feed(self._database, access, signals)
-        secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
+        self._secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
         ports = self._ports_for(identity, signals, clock)
         work = ports.work
         jobs = self._process_pictures(settings, identity, ports)
@@ -241,26 +241,16 @@ class Service:
             settings.hooks, clock=clock, ids=ports.ids, locate=self._sink.path_of_blob
         )
         hooks = self._http_hooks.after(hooks)
-        self._uploads = UploadService(
-            ports,
-            access,
-            self._background,
-            secret=secret,
-            limits=upload_limits(settings),
-            hashers=os.cpu_count() or 1,
-            observer=metrics,
-            hooks=hooks,
-            jobs=jobs,
-        )
+        self._uploads = self._uploads_for(settings, ports, access, metrics, hooks=hooks, jobs=jobs)
         self._places = RemotePlaces(home_directory(settings.home))
         # Its journal is this machine's, whose commands queue what it runs.
         self._transfers = transfers_of(settings, self._places, SystemClock())
         self._node = NodeOfDirectory(settings.root)
         self._deliveries = self._deliveries_for(settings, hooks, ports)
         records = RecordService(work, self._sink, access, clock)
-        self._links = LinkService(records, clock, secret=secret)
+        self._links = LinkService(records, clock, secret=self._secret)
         self._visitors = VisitorService(
-            work, clock, ports.ids, access, secret=secret, ttl_s=settings.visitor_ttl_s
+            work, clock, ports.ids, access, secret=self._secret, ttl_s=settings.visitor_ttl_s
         )
         self._accounts = Accounts(self._database, clock, ports.ids)
         lanes = LaneService(work, access, clock, ports.ids, jobs=jobs)
@@ -281,6 +271,28 @@ class Service:
             ids=SystemIdentifiers(clock),
             holder=identity.worker,
             boot_id=boot_id(),
+        )
+
+    def _uploads_for(
+        self,
+        settings: Settings,
+        ports: SessionPorts[UploadDetails],
+        access: GrantedAccess,
+        metrics: Metrics,
+        *,
+        hooks: Hooks,
+        jobs: LocalJobs | None,
+    ) -> UploadService:
+        return UploadService(
+            ports,
+            access,
+            self._background,
+            secret=self._secret,
+            limits=upload_limits(settings),
+            hashers=os.cpu_count() or 1,
+            observer=metrics,
+            hooks=hooks,
+            jobs=jobs,
         )
 
     def _deliveries_for(

@@ -93,15 +93,15 @@ class NodeNews:
                 self._followers.tell_missed()
 
     def _take(self, line: str) -> None:
+        """Tell what a line says; one that says nothing we know, or was cut off as the node ended, is passed over."""
         try:
             told = json.loads(line)
         except ValueError:
-            return  # the node ended in the middle of it
-        match told["event"]:
-            case "changed" | "progress" as kind:
-                transfer = told["transfer"]
-                self._followers.tell(transfer["id"], News(transfer, changed=kind == "changed"))
-            case "ready" | "reset":
+            return
+        match told:
+            case {"event": "changed" | "progress" as kind, "transfer": {"id": str() as which} as transfer}:
+                self._followers.tell(which, News(transfer, changed=kind == "changed"))
+            case {"event": "ready" | "reset"}:
                 self._followers.tell_missed()
             case _:
                 pass

@@ -166,18 +166,14 @@ class Client:
             metadata=metadata or {},
             derivatives=derivatives == "server",
         )
-        local = derivatives == "local" and is_image(content_type or _guess_type(order.filename))
         if isinstance(source, AsyncIterable):
             report = Report(progress, None)
             stream = StreamUpload(self._wire, source, order, key=key or _new_key(), report=report)
             return await stream.run()
-        file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
-        try:
-            if local:
+        async with _opened(source) as file:
+            if derivatives == "local" and is_image(content_type or _guess_type(order.filename)):
                 return await self._upload_lanes(file, order, key, progress)
             return await self._upload_file(file, order, key, Report(progress, file.size))
-        finally:
-            file.close()
 
     async def _upload_lanes(
         self, file: FileSource, order: Order, key: str | None, progress: ProgressCallback | None
@@ -222,12 +218,8 @@ class Client:
             metadata=metadata or {},
             derivatives=False,
         )
-        file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
-        try:
-            async with self._lanes(file, order, key, progress) as lanes:
-                yield lanes
-        finally:
-            file.close()
+        async with _opened(source) as file, self._lanes(file, order, key, progress) as lanes:
+            yield lanes
 
     @asynccontextmanager
     async def _lanes(
@@ -444,6 +436,15 @@ class Client:
 def _record_path(record_id: str) -> str:
     # Quoted whole: what was mistyped is an unknown id and never another address or parameter.
     return f"/api/records/{quote(record_id, safe='')}"
+
+
+@asynccontextmanager
+async def _opened(source: str | os.PathLike[str]) -> AsyncIterator[FileSource]:
+    file = await in_thread(FileSource.open, Path(source), undo=FileSource.close)
+    try:
+        yield file
+    finally:
+        file.close()
 
 
 def _own_name(source: str | os.PathLike[str] | AsyncIterable[bytes]) -> str:

@@ -81,8 +81,8 @@ class Receiver(asyncio.BufferedProtocol):
 
 
 TOGETHER: Final = 64 * 1024
-"""Bytes of one write that may wait for what is written next in the same turn of the event loop: a call of the kernel costs
-as much as copying so many."""
+"""Bytes that may wait for what is written next in the same turn of the event loop: a call of the kernel costs as much as
+copying so many."""
 
 
 class Exit(asyncio.Transport):
@@ -105,6 +105,8 @@ class Exit(asyncio.Transport):
         self._held_s = 0.0
         self._others_run = False
         self._unsent: list[bytes] = []
+        self._waiting = 0
+        """Bytes in it."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known about the connection."""
@@ -114,17 +116,18 @@ class Exit(asyncio.Transport):
         """Send, unless our end was sent already."""
         if self._leaving:
             return
-        if not isinstance(data, bytes) or len(data) > TOGETHER:
+        if not isinstance(data, bytes) or self._waiting + len(data) > TOGETHER:
             self._flush()
             self._inner.write(data)
             return
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
+        self._waiting += len(data)
 
     def _flush(self) -> None:
         """Send what waits; nothing when the connection has ended meanwhile."""
-        unsent, self._unsent = self._unsent, []
+        unsent, self._unsent, self._waiting = self._unsent, [], 0
         if unsent and not self._inner.is_closing():
             self._inner.write(b"".join(unsent))
 
@@ -152,7 +155,7 @@ class Exit(asyncio.Transport):
 
     def abort(self) -> None:
         """Close without waiting for anything."""
-        self._unsent = []
+        self._unsent, self._waiting = [], 0
         self._leaving = True
         self._inner.abort()
 

@@ -12,15 +12,14 @@ Source: draft-ietf-httpbis-resumable-upload; what its versions differ in is in `
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
+from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     DigestMalformed,
     HaulierError,
@@ -33,59 +32,30 @@ from haulier.core.errors import (
     UploadComplete,
     UploadGone,
 )
-from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import BeginUpload, Upload, check_filename, require_valid
+from haulier.core.session import SessionId, SessionStatus
+from haulier.core.upload import Upload
 from haulier.engine.uploads import UploadState
-from haulier.ports import Body
 from haulier.server.access import RESUMABLE, caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import (
-    body_digests,
     digest_header,
     file_digests,
     is_empty,
-    last_segment,
-    require_plain_body,
     split_promises,
     wanted_digests,
 )
 from haulier.server.errors import MediaTypeRefused
-from haulier.server.http.asgi import open_body
-from haulier.server.inputs import idempotency_key
 from haulier.server.interim import send_resumption
-from haulier.server.metadata import UNNAMED, Described, describe, read_metadata
 from haulier.server.requests import note_upload, request_info
-from haulier.server.resumable.fields import read_filename, read_integer, write_limits
+from haulier.server.resumable.deliveries import Delivery, read_creation, require_media_type
+from haulier.server.resumable.fields import read_integer, write_limits
 from haulier.server.resumable.versions import MEDIA_TYPE, Version, version_of
 from haulier.server.services import Services
 from haulier.server.tails import add_tail_route
 from haulier.server.uploads import UploadRoutes
 
-PROTOCOL: Final = "resumable"
-
 Headers = dict[str, str]
 Handler = Callable[[Request, Version], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Delivery:
-    """A request that brings bytes, read and checked except for its body."""
-
-    request: Request
-    version: Version
-    body: Body
-    offset: int
-    complete: bool
-    """Whether the last byte of the upload is in it, by its sender's word."""
-    length: int | None
-    """Of the whole upload, likewise."""
-    digests: tuple[Digest, ...]
-    """What this body must have."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether it brings nothing."""
-        return self.body.length == 0
 
 
 class ResumableRoutes:
@@ -148,11 +118,11 @@ class ResumableRoutes:
     async def create(self, request: Request, version: Version) -> Response:
         """Create an upload, with all of its bytes, some, or none."""
         complete = version.require_complete(request.scope)
-        delivery = self._read_delivery(request, version, offset=0, complete=complete)
-        asked, others = self._read_creation(request, delivery.length)
-        delivery = _judged_by(delivery, others)
+        delivery = Delivery.read(request, version, offset=0, complete=complete, silence_s=self._silence_s)
+        asked, others = read_creation(request, delivery.length, default=self._default)
+        delivery = delivery.judged_by(others)
         if delivery.length == 0:
-            await _require_empty(delivery)
+            await delivery.require_empty()
         begun = await self._uploads.begin(asked, caller=caller_of(request))
         upload = begun.upload
         note_upload(upload.id)
@@ -167,45 +137,6 @@ class ResumableRoutes:
             return await self._completed(request, version, state)
         return self._created(request, version, state.upload)
 
-    def _read_delivery(self, request: Request, version: Version, *, offset: int, complete: bool) -> _Delivery:
-        """Read what is said about a body. Raises InvalidRequest, MediaTypeRefused, DigestMalformed, LengthInconsistent."""
-        require_plain_body(request)
-        body = open_body(request.scope, request.receive, silence_s=self._silence_s)
-        return _Delivery(
-            request=request,
-            version=version,
-            body=body,
-            offset=offset,
-            complete=complete,
-            length=_told_length(request, body, offset, complete=complete),
-            digests=body_digests(request),
-        )
-
-    def _read_creation(self, request: Request, length: int | None) -> tuple[BeginUpload, tuple[Digest, ...]]:
-        """Return what a creation asks for, and what else its file must have. Raises InvalidRequest and DigestMalformed."""
-        query = request.query_params
-        described = _described(request)
-        named = query.get("digest")
-        name = None if named is None else parse_digest_name(named, field="digest")
-        expected, others = split_promises(file_digests(request), name, default=self._default)
-        begin = BeginUpload(
-            filename=described.filename,
-            # An empty file has no last byte whose sender could be waited for.
-            size=length,
-            ends_by_word=length != 0,
-            mode=Mode.APPEND,
-            capsule=query.get("capsule", "default"),
-            path=query.get("path", described.path),
-            content_type=described.content_type,
-            metadata=described.texts,
-            raw_metadata=header(request.scope, b"upload-metadata"),
-            digest_name=name,
-            expected=expected,
-            key=idempotency_key(request),
-            protocol=PROTOCOL,
-        )
-        return begin, others
-
     async def _require_nothing_here(self, request: Request, upload_id: SessionId) -> None:
         """Refuse to send again, under the same key, what is here in part. Raises OffsetMismatch."""
         upload = await self._uploads.offset(upload_id, caller=caller_of(request))
@@ -213,7 +144,7 @@ class ResumableRoutes:
             request_info(request.scope).problem_headers["Location"] = _address(request, upload_id)
             raise OffsetMismatch(upload.offset, 0)
 
-    async def _receive_first(self, delivery: _Delivery, upload: Upload) -> UploadState:
+    async def _receive_first(self, delivery: Delivery, upload: Upload) -> UploadState:
         location = {
             "Location": _address(delivery.request, upload.id),
             **self._limits_of(delivery.version, upload),
@@ -232,7 +163,7 @@ class ResumableRoutes:
 
     # --- bytes ---------------------------------------------------------------------------------------
 
-    async def _receive(self, delivery: _Delivery, upload_id: SessionId, *, final: bool) -> UploadState:
+    async def _receive(self, delivery: Delivery, upload_id: SessionId, *, final: bool) -> UploadState:
         """Append a body, telling how far it has come. Raises as `UploadService.append`."""
 
         def progressed(position: int) -> None:
@@ -276,7 +207,7 @@ class ResumableRoutes:
                     request_info(request.scope).problem_headers |= version.tell_complete(True)
             raise
 
-    async def _require_unsaid(self, delivery: _Delivery, upload_id: SessionId, error: LengthExceeded) -> None:
+    async def _require_unsaid(self, delivery: Delivery, upload_id: SessionId, error: LengthExceeded) -> None:
         """End an upload whose sender has sent more than it said; one that the service bounds stays as it was.
 
         Source: "Upload Append", server behavior: "marking the upload resource invalid and rejecting any further
@@ -296,19 +227,21 @@ class ResumableRoutes:
 
     async def append(self, request: Request, version: Version) -> Response:
         """Append at the upload's end."""
-        _require_media_type(request, version)
+        require_media_type(request, version)
         offset = read_integer(header(request.scope, b"upload-offset"))
         if offset is None:
             raise InvalidRequest.of("Upload-Offset", "must be a whole number, from 0 on")
         complete = version.require_complete(
             request.scope, otherwise=True if version.complete_unless_said else None
         )
-        delivery = self._read_delivery(request, version, offset=offset, complete=complete)
+        delivery = Delivery.read(
+            request, version, offset=offset, complete=complete, silence_s=self._silence_s
+        )
         # What the whole must be is said with its last bytes only.
         promised, others = split_promises(
             file_digests(request) if complete else (), None, default=self._default
         )
-        delivery = _judged_by(delivery, others)
+        delivery = delivery.judged_by(others)
         upload_id = _named(request)
         try:
             state = await self._receive(delivery, upload_id, final=complete and promised is None)
@@ -321,9 +254,7 @@ class ResumableRoutes:
             return await self._completed(request, version, state)
         return Response(status_code=version.appended, headers=self._state_of(version, state.upload))
 
-    async def _after_the_end(
-        self, delivery: _Delivery, upload_id: SessionId, error: HaulierError
-    ) -> Response:
+    async def _after_the_end(self, delivery: Delivery, upload_id: SessionId, error: HaulierError) -> Response:
         """Answer an append to an upload that has its last byte: nothing is changed any more.
 
         Source: "Upload Append": a document that is not empty is an inconsistent length; for others the answer of
@@ -476,59 +407,6 @@ def _json(body: str, status: int, headers: Headers) -> Response:
     return Response(body, status, media_type="application/json", headers=headers)
 
 
-def _described(request: Request) -> Described:
-    """Return what is said about the file: by the address, by `Content-Disposition`, or by tus' metadata.
-
-    Raises:
-        InvalidRequest
-    """
-    told = describe(read_metadata(header(request.scope, b"upload-metadata")))
-    in_address = ""
-    if request.method == "PUT":
-        in_address = last_segment(request, f"{RESUMABLE}/", field="filename")
-    in_query = request.query_params.get("filename")
-    in_field = read_filename(header(request.scope, b"content-disposition"))
-    named = None if told.filename == UNNAMED else told.filename
-    filename = in_address or in_query or in_field or named or UNNAMED
-    require_valid(check_filename(filename))
-    content_type = header(request.scope, b"content-type")
-    if content_type == MEDIA_TYPE:  # of the request, not of the file
-        content_type = None
-    return Described(
-        filename=filename,
-        path=told.path,
-        content_type=told.content_type or content_type,
-        texts=told.texts,
-    )
-
-
-def _told_length(request: Request, body: Body, offset: int, *, complete: bool) -> int | None:
-    """Return how long the upload will be, by the word of this request; None when it does not say.
-
-    Source: "Length": where a request says it twice, both MUST match.
-
-    Raises:
-        LengthInconsistent
-    """
-    said = read_integer(header(request.scope, b"upload-length"))
-    counted = offset + body.length if complete and body.length is not None else None
-    if said is not None and counted is not None and said != counted:
-        raise LengthInconsistent(said, counted)
-    return counted if said is None else said
-
-
-def _judged_by(delivery: _Delivery, others: tuple[Digest, ...]) -> _Delivery:
-    """Let the body be judged by what else the file must have: that is one thing where it is the whole file.
-
-    Raises:
-        DigestMalformed: it is a part, of which nobody could say later whether the rest kept that promise.
-    """
-    if others and not (delivery.complete and delivery.offset == 0):
-        reason = "must be one digest, the one that is computed, for an upload in several requests"
-        raise DigestMalformed("Repr-Digest", reason)
-    return replace(delivery, digests=(*delivery.digests, *others))
-
-
 def _require_end(upload: Upload, promised: Digest) -> None:
     """Check that an upload can be complete now, with this digest.
 
@@ -541,26 +419,6 @@ def _require_end(upload: Upload, promised: Digest) -> None:
     expected = upload.details.expected
     if expected is not None and expected.name is not promised.name:
         raise DigestMalformed("Repr-Digest", f"must be {expected.name}, as at the upload's creation")
-
-
-async def _require_empty(delivery: _Delivery) -> None:
-    """Check the body of an upload that is complete before it has come.
-
-    Raises:
-        LengthInconsistent · DigestMismatch
-    """
-    body = delivery.body
-    if not await is_empty(body):
-        raise LengthInconsistent(0, body.length or 1)
-    for digest in delivery.digests:
-        digest.require(new_hasher(digest.name).digest())
-
-
-def _require_media_type(request: Request, version: Version) -> None:
-    media_type = header(request.scope, b"content-type")
-    essence = (media_type or "").partition(";")[0].strip().lower()
-    if version.media_type not in {None, essence}:
-        raise MediaTypeRefused(version.media_type or "", media_type)
 
 
 def _require_bare(request: Request, version: Version) -> None:

@@ -112,6 +112,13 @@ class TestExit:
         way_out.write(memoryview(b"view"))
         assert inner.calls[2:] == ["write b'view'"]
 
+    async def test_no_more_waits_than_its_bound_however_often_one_turn_writes(self) -> None:
+        inner = FakeTransport()
+        way_out = Exit(inner, lambda: None)
+        for _ in range(3):
+            way_out.write(bytes(TOGETHER // 2))
+        assert inner.calls == [f"write {bytes(TOGETHER)!r}", f"write {bytes(TOGETHER // 2)!r}"]
+
     async def test_what_waits_is_sent_before_the_connection_is_closed(self) -> None:
         inner = FakeTransport()
         way_out = Exit(inner, lambda: None)
