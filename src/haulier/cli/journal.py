@@ -219,7 +219,7 @@ async def hindrances_told(manager: "UploadManager", place: Path) -> AsyncIterato
 async def _tell_hindrances(manager: "UploadManager", place: Path) -> None:
     from haulier.engine.send_watch import Hindered
 
-    async with aclosing(manager.events()) as events:
+    async with aclosing(manager.events(anew=False)) as events:
         async for happening in events:
             if isinstance(happening, Hindered):
                 tell(_hindrance(place, happening.error))

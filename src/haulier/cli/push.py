@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -34,7 +34,7 @@ from haulier.core.transfer import Phase, Priority
 if TYPE_CHECKING:
     from haulier.core.dispatch import Dispatch
     from haulier.core.transfer import TransferId
-    from haulier.sender import UploadManager
+    from haulier.engine.send import UploadManager
 
 
 class Urgency(StrEnum):
@@ -64,6 +64,8 @@ IfThere = Annotated[
     IfExists,
     typer.Option("--if-exists", envvar="HAULIER_IF_EXISTS", help="What is done about a file that is there."),
 ]
+MAX_BARS: Final = 20
+"""Bars at once: more than any number of slots, fewer than a terminal has lines. Those that only wait may be thousands."""
 HINT = (
     "interrupted; what was queued is kept, and goes on when haulier agent, haulier serve or another push runs"
 )
@@ -167,7 +169,8 @@ class _Push:
 
     async def wait_all(self, queued: "list[TransferId | None]", bars: Bars) -> int:
         """Wait for all, and tell each as it ends."""
-        showing = asyncio.get_running_loop().create_task(self._show([each for each in queued if each], bars))
+        ours = frozenset(each for each in queued if each is not None)
+        showing = asyncio.get_running_loop().create_task(self._show(ours, bars))
         try:
             await asyncio.gather(*(self._wait(each) for each in queued if each is not None))
         finally:
@@ -190,12 +193,12 @@ class _Push:
             )
         self._codes.add(code_of(row))
 
-    async def _show(self, transfers: "list[TransferId]", bars: Bars) -> None:
+    async def _show(self, transfers: "frozenset[TransferId]", bars: Bars) -> None:
         """Draw what happens to these."""
         from haulier.engine.send_watch import Changed, Progress
 
         drawing = _Drawing(bars)
-        async with aclosing(self._manager.events()) as events:
+        async with aclosing(self._manager.events(anew=False)) as events:
             async for happening in events:
                 if isinstance(happening, Progress) and happening.id in transfers:
                     drawing.moved(happening.id, happening.done, happening.size)
@@ -222,7 +225,8 @@ class _Drawing:
         """Begin a bar, say why it stands still, or take it away."""
         if not self._bars.drawn:
             return
-        if row.live and row.id not in self._shown and row.transfer.phase is not Phase.QUEUED:
+        begun = row.live and row.id not in self._shown and row.transfer.phase is not Phase.QUEUED
+        if begun and len(self._shown) < MAX_BARS:
             bar = self._bars.file(row.target)
             self._shown[row.id] = (bar, bar.__enter__())
         snapshot = row.transfer.snapshot

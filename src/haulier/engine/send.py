@@ -272,11 +272,14 @@ class UploadManager:
             )
         )
 
-    async def events(self) -> AsyncGenerator[Happening, None]:
+    async def events(self, *, anew: bool = True) -> AsyncGenerator[Happening, None]:
         """Yield what happens from now on, until the manager stops. Close it to let go.
 
         State changes are never dropped; progress is replaced by newer progress. After `Lagged` everything that had not
         ended is as it says; what ended meanwhile is in the journal.
+
+        Args:
+            anew: whether `Lagged` has what has not ended; else it has no rows, and costs nothing.
         """
         with self._readers.following() as reader:
             if self._journal.error is not None:
@@ -284,7 +287,7 @@ class UploadManager:
             async with aclosing(reader.batches()) as batches:
                 async for lagged, batch in batches:
                     if lagged:
-                        yield Lagged(tuple(await self._live()))
+                        yield Lagged(tuple(await self._live()) if anew else ())
                     for happening in batch:
                         yield happening
 
