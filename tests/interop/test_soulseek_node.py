@@ -209,14 +209,17 @@ async def test_a_queue_is_still_there_after_a_restart(net: Network, music: Path,
     assert [it.transfer.label for it in downloads] == 3 * ["Completed, Succeeded"]
 
 
-async def test_a_download_can_be_paused_and_resumed(net: Network, music: Path, tmp_path: Path) -> None:
+async def test_a_download_can_be_paused_and_resumed_again_and_again(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
     await net.node("alice", music, rules=slow_lane(2_000_000))
     bob = await net.node("bob")
     download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
-    await eventually(lambda: bob.downloads.bytes_received > 200_000, "some of it is there")
-    await bob.downloads.pause(download)
-    assert download.transfer.phase is Phase.PAUSED
-    bob.downloads.resume(download)
+    for some in (200_000, 400_000, 600_000):
+        await eventually(lambda: bob.downloads.bytes_received > some, "some of it is there")  # noqa: B023 - waited for here
+        await bob.downloads.pause(download)
+        assert download.transfer.phase is Phase.PAUSED
+        bob.downloads.resume(download)
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     assert sha256_of(tmp_path / "got") == sha256_of(music / "Band" / "song.bin")
