@@ -182,6 +182,15 @@ def tuspyserver(directory: Path) -> Iterator[Program]:
 
 
 @contextmanager
+def bare_tus(directory: Path) -> Iterator[Program]:
+    """Run the tus server that does the least; uploads are at `/files`, and none is kept."""
+    home = directory / "bare-tus"
+    home.mkdir()
+    with _announced("bare tus", [sys.executable, "-m", "benchmarks.bare_tus"], home) as program:
+        yield program
+
+
+@contextmanager
 def _announced(name: str, command: Sequence[str | Path], home: Path) -> Iterator[Program]:
     """Run a program that prints its port."""
     log = home.with_suffix(".log").open("w")
