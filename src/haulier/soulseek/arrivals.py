@@ -30,14 +30,11 @@ class Arrivals:
     @asynccontextmanager
     async def expecting(self, user: str, token: int) -> AsyncIterator["Expected"]:
         """Let a connection come."""
-        arrival: Arrival = asyncio.get_running_loop().create_future()
-        self._awaited[user, token] = arrival
+        expected = Expected(self._awaited, user, token, self._bounds.response_s)
         try:
-            yield Expected(arrival, self._bounds.response_s)
+            yield expected
         finally:
-            if self._awaited.get((user, token)) is arrival:
-                del self._awaited[user, token]
-            turn_away(arrival)
+            expected.end()
 
     async def bring(self, user: str, connection: Connection, *, solicited: bool) -> None:
         """A peer has opened a connection for a file; returns when it is done with."""
@@ -48,25 +45,56 @@ class Arrivals:
             raise ConnectionLost("nobody waits for this file")
         if not solicited and (await self._link.locate(user)).ip != connection.address:
             raise ConnectionLost("the file does not come from its owner's address")
-        if waiting.done():
-            raise ConnectionLost("the file came twice")
+        if waiting.done() or self._awaited.get((user, token)) is not waiting:
+            raise ConnectionLost("the file came twice, or too late")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.set_result((connection, done))
         await done
 
 
 class Expected:
-    """A connection that is to come."""
+    """A connection that is to come.
 
-    def __init__(self, arrival: Arrival, within_s: float) -> None:
-        self._arrival = arrival
+    Args:
+        awaited: Where it is found by whoever brings it.
+        user: Who brings it.
+        token: By which it is known.
+        within_s: How long it is waited for.
+    """
+
+    def __init__(
+        self, awaited: dict[tuple[str, int], Arrival], user: str, token: int, within_s: float
+    ) -> None:
+        self.token = token
+        self._awaited = awaited
+        self._user = user
         self._within_s = within_s
+        self._arrival: Arrival = asyncio.get_running_loop().create_future()
+        awaited[user, token] = self._arrival
+
+    def expect_instead(self, token: int) -> bool:
+        """Wait for another token from now on, not longer; returns False when the connection is there already."""
+        if self._arrival.done():
+            return False
+        self._leave()
+        self.token = token
+        self._awaited[self._user, token] = self._arrival
+        return True
 
     async def wait(self) -> Connection:
         """Return it; raises TimeoutError."""
         async with asyncio.timeout(self._within_s):
             connection, _ = await asyncio.shield(self._arrival)
         return connection
+
+    def end(self) -> None:
+        """Wait no longer, and be done with what has come."""
+        self._leave()
+        turn_away(self._arrival)
+
+    def _leave(self) -> None:
+        if self._awaited.get((self._user, self.token)) is self._arrival:
+            del self._awaited[self._user, self.token]
 
 
 def turn_away(arrival: Arrival) -> None:

@@ -18,13 +18,16 @@ from haulier.engine.slots import SlotLimits, Slots, SlotStatistics
 from haulier.ports import PeerTransfer
 from haulier.soulseek.arrivals import Arrivals
 from haulier.soulseek.connection import Connection
-from haulier.soulseek.download import Answer, Download, Lost
+from haulier.soulseek.download import Download
 from haulier.soulseek.fetching import Fetching
+from haulier.soulseek.inbox import Answer, Lost, Offered
 from haulier.soulseek.messages import UserStatus
 from haulier.soulseek.names import check_text, check_user
+from haulier.soulseek.offer import CANCELLED, QUEUED
 from haulier.soulseek.partfile import PartFile
 from haulier.soulseek.peer_links import PeerLink
-from haulier.soulseek.peer_messages import TransferRequest, TransferResponse
+from haulier.soulseek.peer_messages import TransferRequest
+from haulier.soulseek.replies import refuse
 from haulier.soulseek.surroundings import Surroundings
 
 RETRY: Final = RetryPolicy(retries=1_000, base_s=15.0, cap_s=900.0)
@@ -165,6 +168,8 @@ class Downloads:
         """Rest until resumed; what is there of it stays."""
         await self._halt(download, Phase.PAUSED)
         if download.transfer.phase not in {Phase.PAUSED, Phase.ENDED}:
+            download.break_off()
+            self._fetching.replies.refuse_unread(download, CANCELLED)
             self._fetching.become(download, download.transfer.pause())
 
     def resume(self, download: Download) -> None:
@@ -186,19 +191,28 @@ class Downloads:
 
     async def take_answer(self, link: PeerLink, message: Answer) -> None:
         """A peer says something about a file that it may have."""
-        of_file = [it for it in self.live if (it.user, it.file) == (link.user, message.file)]
-        waiting = (it for it in of_file if it.transfer.phase is Phase.QUEUED_REMOTELY)
-        download = next(waiting, of_file[0] if of_file else None)
-        if download is None or not await self._around.peers.is_trusted(link):
-            if isinstance(message, TransferRequest):
-                await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
-            return
-        if download.transfer.phase is Phase.PAUSED and isinstance(message, TransferRequest):
-            await link.connection.send(TransferResponse(message.token, allowed=False, reason="Cancelled"))
-            return
-        if isinstance(message, TransferRequest):
-            download.offered_over = link
-        download.hear(message)
+        if self._concerned(link.user, message.file) and await self._around.peers.is_trusted(link):
+            download = self._concerned(link.user, message.file)
+            if download is not None:
+                download.hear(message)
+
+    async def take_offer(self, link: PeerLink, request: TransferRequest) -> None:
+        """A peer offers a file: it is answered in any case."""
+        if self._concerned(link.user, request.file) is None or await self._around.peers.is_trusted(link):
+            download = self._concerned(link.user, request.file, request.token)
+            if download is None:
+                await refuse(link, request, CANCELLED)
+            else:
+                await self._fetching.replies.take_offer(download, Offered(request, link))
+        else:
+            # Who it is cannot be told while the server is away; it may ask again.
+            await refuse(link, request, QUEUED if link.trusted is None else CANCELLED)
+
+    def _concerned(self, user: str, file: str, token: int | None = None) -> Download | None:
+        """Return the download that a peer speaks of."""
+        of_file = [it for it in self.live if (it.user, it.file) == (user, file)]
+        accepted = [it for it in of_file if token is not None and it.expects(token)]
+        return min(accepted or of_file, key=lambda it: it.turn, default=None)
 
     async def take_file(self, user: str, connection: Connection, *, solicited: bool) -> None:
         """A peer has opened a connection for a file; returns when it is done with."""

@@ -23,19 +23,19 @@ from haulier.engine.background import finish_anyway
 from haulier.engine.slots import Slots
 from haulier.engine.tasks import in_thread
 from haulier.soulseek.arrivals import Arrivals
-from haulier.soulseek.connection import Connection, ConnectionLost
-from haulier.soulseek.download import LARGEST_FILE, Download, Lost
-from haulier.soulseek.offer import CANCELLED, QUEUED, in_short
+from haulier.soulseek.connection import Connection
+from haulier.soulseek.download import LARGEST_FILE, Download
+from haulier.soulseek.inbox import Lost, Offered
+from haulier.soulseek.offer import CANCELLED, COMPLETE, in_short
 from haulier.soulseek.partfile import PartFile, TargetBusy, TargetTaken
 from haulier.soulseek.peer_messages import (
     GetPlaceInQueue,
     PlaceInQueue,
     QueueUpload,
-    TransferRequest,
-    TransferResponse,
     UploadDenied,
     UploadFailed,
 )
+from haulier.soulseek.replies import Replies
 from haulier.soulseek.streaming import Guard
 from haulier.soulseek.surroundings import Surroundings
 
@@ -123,6 +123,7 @@ class Fetching:
         self._slots = slots
         self._retry = retry
         self._ended = ended
+        self.replies = Replies(around)
         self.bytes_received = 0
 
     async def run(self, download: Download) -> None:
@@ -154,16 +155,17 @@ class Fetching:
             self.become(download, download.transfer.requeue())
 
     async def _rest(self, download: Download, patience: Patience, error: Exception) -> None:
-        """Wait before the next try, or until the user is back."""
+        """Wait before the next try, or until the user is back or offers the file."""
         delay = patience.next_delay()
         if delay is None:
             raise _End(Outcome.ERRORED, str(error)) from error
         reason = str(error) or "the peer did not answer in time"
         self.become(download, download.transfer.wait_until(self._around.clock.now() + delay, reason))
         download.came_back.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await download.came_back.wait()
+        if not download.inbox.has_offer:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await download.came_back.wait()
         self.become(download, download.transfer.requeue())
 
     async def _attempt(self, download: Download) -> None:
@@ -175,23 +177,34 @@ class Fetching:
             raise TargetTaken(download.target)
         self._read_late_answers(download)
         self.become(download, download.transfer.request())
-        await self._ask_for(download)
+        if not download.inbox.has_offer:
+            await self._ask_for(download)
         self.become(download, download.transfer.queue_remotely())
         while True:
             offer = await self._wait_offer(download)
             lease = self._slots.acquire_nowait(download.user)
             if lease is not None:
                 break
-            await self._reply(download, TransferResponse(offer.token, allowed=False, reason=QUEUED))
-            (await self._slots.acquire(download.user)).release()
+            await self._wait_slot(download, offer)
+            self._read_late_answers(download)
             await self._ask_for(download)
         with lease:
             await self._take_offer(download, offer)
 
+    async def _wait_slot(self, download: Download, offer: Offered) -> None:
+        """Put an offer off until a slot may be free."""
+        download.waits_for_slot = True
+        try:
+            await self.replies.put_off(download.user, offer)
+            (await self._slots.acquire(download.user)).release()
+        finally:
+            download.waits_for_slot = False
+
     def _read_late_answers(self, download: Download) -> None:
         """A denial may come after the connection that it explains has broken; all else is out of date."""
-        while not download.answers.empty():
-            answer = download.answers.get_nowait()
+        for answer in download.inbox.take_answers():
+            if isinstance(answer, Lost) or download.is_of_broken_off(answer):
+                continue
             if isinstance(answer, UploadDenied):
                 self._denied(answer.reason)
 
@@ -202,25 +215,27 @@ class Fetching:
         if link.connection.closing:
             download.hear(Lost())
 
-    async def _wait_offer(self, download: Download) -> TransferRequest:
+    async def _wait_offer(self, download: Download) -> Offered:
         """Return the offer that comes when it is our turn, asking for the place now and then."""
         polls = _Polls(self._around.bounds.place_poll_s)
+        if download.broken_off:
+            # The peer may not know yet that we have, and have taken the question for one about that attempt.
+            polls.lose()
         while True:
             try:
                 async with asyncio.timeout(polls.wait_s):
-                    answer = await download.answers.get()
+                    answer = await download.inbox.wait()
             except TimeoutError:
-                if polls.next_asks_anew():
-                    await self._ask_for(download)
-                else:
-                    await self._around.peers.ask(download.user, GetPlaceInQueue(download.file))
+                await self._poll(download, polls)
                 continue
             match answer:
                 case Lost():
                     polls.lose()
                     continue
-                case TransferRequest():
+                case Offered():
                     return answer
+                case UploadDenied() | UploadFailed() if download.is_of_broken_off(answer):
+                    await self._ask_for(download)
                 case PlaceInQueue(place=place):
                     download.place = place
                 case UploadDenied(reason=reason):
@@ -229,14 +244,11 @@ class Fetching:
                     self._failed(download)
             polls.hear()
 
-    async def _reply(self, download: Download, response: TransferResponse) -> None:
-        """Answer an offer where it came from, or over another connection if that is gone."""
-        link = download.offered_over
-        if link is not None and not link.connection.closing:
-            with suppress(ConnectionLost):
-                await link.connection.send(response)
-                return
-        await self._around.peers.ask(download.user, response)
+    async def _poll(self, download: Download, polls: _Polls) -> None:
+        if polls.next_asks_anew():
+            await self._ask_for(download)
+        else:
+            await self._around.peers.ask(download.user, GetPlaceInQueue(download.file))
 
     @staticmethod
     def _denied(reason: str) -> None:
@@ -252,19 +264,22 @@ class Fetching:
             raise _End(Outcome.ERRORED, "the peer could not send the file")
         raise Broken("the peer could not send the file")
 
-    async def _take_offer(self, download: Download, offer: TransferRequest) -> None:
+    async def _take_offer(self, download: Download, offer: Offered) -> None:
         try:
-            size = self._judge_size(download, offer.size or 0)
-        except _End:
-            with suppress(PeerError):  # which need not wait for an answer with a slot in its hand
-                await self._reply(download, TransferResponse(offer.token, allowed=False, reason=CANCELLED))
+            size = self._judge_size(download, offer.request.size or 0)
+        except _End:  # the peer need not wait for an answer with a slot in its hand
+            await self.replies.refuse(offer, CANCELLED)
             raise
         download.place = None
         download.transfer = download.transfer.resized(size)
         self.become(download, download.transfer.initialize())
-        async with self._arrivals.expecting(download.user, offer.token) as expected:
-            await self._reply(download, TransferResponse(offer.token, allowed=True))
-            await self._receive(download, await expected.wait())
+        async with self._arrivals.expecting(download.user, offer.request.token) as expected:
+            download.expected = expected
+            try:
+                await self.replies.accept(download.user, offer)
+                await self._receive(download, await expected.wait())
+            finally:
+                download.expected = None
 
     @staticmethod
     def _judge_size(download: Download, announced: int) -> int:
@@ -303,6 +318,7 @@ class Fetching:
             if not piece:
                 raise Broken(f"the peer stopped after {done} of {download.transfer.size} bytes")
             piece = piece[: download.transfer.size - done]
+            download.broken_off = download.failures = 0  # what is said from now on is about this attempt
             part.write(piece, at=done)
             done += len(piece)
             self.bytes_received += len(piece)
@@ -354,6 +370,7 @@ class Fetching:
         self.become(download, transfer.end(outcome, now=self._around.clock.now(), reason=reason))
         self._ended(download)
         download.ended.set()
+        self.replies.refuse_unread(download, COMPLETE if outcome is Outcome.SUCCEEDED else CANCELLED)
         self._around.log(
             "download.ended", user=download.user, file=download.file, outcome=outcome.value, reason=reason
         )

@@ -270,12 +270,9 @@ class Node:
                 self._offers.take_answer(link, message)
             case GetPlaceInQueue():
                 await self.uploads.tell_place(link, message.file)
-            case (
-                TransferRequest(direction=TransferRequest.OFFERED)
-                | UploadDenied()
-                | UploadFailed()
-                | PlaceInQueue()
-            ):
+            case TransferRequest(direction=TransferRequest.OFFERED):
+                await self.downloads.take_offer(link, message)
+            case UploadDenied() | UploadFailed() | PlaceInQueue():
                 await self.downloads.take_answer(link, message)
             case GetShareList():
                 await self._answers.tell_list(link)

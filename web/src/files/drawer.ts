@@ -8,7 +8,6 @@ import { picture } from "./picture";
 
 export interface DrawerActions {
   delete: (record: FileRecord) => void;
-  closed: () => void;
 }
 
 export class Drawer {
@@ -21,10 +20,7 @@ export class Drawer {
       // The element itself is what is around its content: the page behind it.
       if (event.target === this.element) this.element.close();
     });
-    this.element.addEventListener("close", () => {
-      this.#record = null;
-      this.actions.closed();
-    });
+    this.element.addEventListener("close", () => (this.#record = null));
   }
 
   get shown(): FileRecord | null {
