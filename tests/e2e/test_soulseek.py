@@ -16,15 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import (
-    DEADLINE_S,
-    HAULIER,
-    ServeProcess,
-    environment,
-    free_port,
-    serving,
-    wait_until,
-)
+from tests.support.ports import free_port
+from tests.support.processes import DEADLINE_S, HAULIER, ServeProcess, environment, serving, wait_until
 from tests.support.soulseek import make_file, nicotine, sha256_of
 
 pytestmark = pytest.mark.slow

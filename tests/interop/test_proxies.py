@@ -16,7 +16,8 @@ from haulier.core.caller import Scope
 from tests.support.callers import make_token
 from tests.support.components import require
 from tests.support.outsider import Outsider
-from tests.support.processes import Commands, Ran, free_port, serving, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Commands, Ran, serving, wait_until
 from tests.support.tus import TUS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

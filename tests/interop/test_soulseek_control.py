@@ -19,7 +19,7 @@ from haulier.ports import PeerTransfer
 from haulier.sharing import ControlSettings, controlled
 from haulier.soulseek import control
 from haulier.soulseek.node import Node
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.soulseek import (
     DEADLINE_S,
     Network,

@@ -34,7 +34,7 @@ from haulier.soulseek.server_link import (
     ServerUnreachable,
 )
 from haulier.soulseek.upload import UploadRules
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.soulseek import (
     DEADLINE_S,
     HOST,

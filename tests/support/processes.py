@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.ports import free_port
 
 HAULIER: Final = Path(sys.executable).with_name("haulier")
 DEADLINE_S: Final = 60.0
@@ -34,24 +34,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     own = os.environ.items()  # noqa: TID251 - a child gets what we have
     clean = {name: value for name, value in own if not name.startswith("HAULIER_")}
     return {**clean, **(extra or {})}
-
-
-def free_port() -> int:
-    """Return a port on which a service can be stopped and started again.
-
-    Never one that the kernel gives to connections: while the service is down, its client's own connection
-    could take it, and then connects to itself.
-    """
-    for _ in range(1000):
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("a thousand ports are taken")
 
 
 class ServeProcess:

@@ -25,7 +25,7 @@ from haulier.soulseek.server_link import Identity
 from haulier.soulseek.shares import Share
 from haulier.soulseek.upload import UploadRules
 from tests.support.components import require
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 
 DEADLINE_S: Final = 60.0
 HOST: Final = "127.0.0.1"

@@ -13,7 +13,8 @@ from haulier.core.transfer import Obstacle
 from haulier.remotes.catalogue import RemoteSettings, make_remote, sign_in_of
 from haulier.remotes.microsoft import MicrosoftTokens
 from tests.support.microsoft import CLIENT, SECRET, TENANT, Authority, authority
-from tests.support.processes import Commands, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Commands
 
 GRAPH = "https://graph.example"
 

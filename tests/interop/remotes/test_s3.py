@@ -29,7 +29,7 @@ from tests.interop.remotes.faults import NetworkFaults, deliver
 from tests.interop.remotes.servers import Server, answers, program, running
 from tests.support.fault_plan import Drop, Flow, Plan
 from tests.support.fault_proxy import FaultProxy
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 
 MIB = 1024 * 1024
 KEYS = ("AKIAHAULIERTEST00000", "a-secret-key-of-some-length")

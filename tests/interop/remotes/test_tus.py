@@ -26,7 +26,8 @@ from tests.support.components import require
 from tests.support.fault_plan import Drop, Flow, Plan
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fleet import BEHIND_A_PROXY
-from tests.support.processes import ServeProcess, free_port, serving
+from tests.support.ports import free_port
+from tests.support.processes import ServeProcess, serving
 
 MIB = 1024 * 1024
 CHUNK = 8 * MIB
