@@ -218,6 +218,15 @@ def test_a_push_takes_over_from_an_agent_that_was_killed(haulier: Commands, serv
     assert stored(haulier, "killed/") == {"killed/big": 20_000_000}
 
 
+def test_a_push_that_queues_nothing_has_failed_whoever_runs(haulier: Commands) -> None:
+    (haulier.folder / "f").write_bytes(b"1")
+    nothing = haulier.run("push", "missing", "--to", "here:left/", "--no-wait")
+    assert (nothing.code, "no process runs this journal" in nothing.err) == (1, False)
+    some = haulier.run("push", "missing", "f", "--to", "here:left/", "--no-wait")
+    assert (some.code, "no process runs this journal" in some.err) == (1, True)
+    assert haulier.run("push", "f", "--to", "here:left/", "--no-wait").code == 3
+
+
 def test_a_watched_folder_is_sent_when_it_is_quiet(haulier: Commands) -> None:
     folder = haulier.folder / "outbox"
     (folder / "sub").mkdir(parents=True)
@@ -232,6 +241,30 @@ def test_a_watched_folder_is_sent_when_it_is_quiet(haulier: Commands) -> None:
     assert [each["target"] for each in haulier.run("transfers", "list", "--json").documents] == [
         "watched/sub/f"
     ]
+
+
+def test_a_name_that_is_no_text_is_told_and_keeps_nothing_else_back(haulier: Commands) -> None:
+    folder = haulier.folder / "outbox"
+    for name in (b"caf\xe9", b"d\xffr/inner", b"good"):
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"123")
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    pushed = haulier.run("push", *files, "--to", "here:raw/", "--json")
+    assert pushed.code == 1
+    for shown in ("caf\\xe9' is not UTF-8", "d\\xffr/inner' is not UTF-8"):
+        assert shown in pushed.err
+    assert [each["outcome"] for each in pushed.documents] == ["succeeded"]
+    assert stored(haulier, "raw/") == {"raw/good": 3}
+
+    watch = haulier.start("watch", "outbox", "--to", "here:raw-watched/")
+    try:
+        wait_until(lambda: stored(haulier, "raw-watched/") == {"raw-watched/good": 3}, "the file has arrived")
+    finally:
+        watch.send_signal(signal.SIGTERM)
+        _, err = watch.communicate(timeout=60)
+    assert watch.returncode == 0
+    assert err.count(b"caf\\xe9' is not UTF-8") == 1
 
 
 def test_remotes_are_kept_with_their_secrets_for_their_owner_alone(

@@ -177,6 +177,18 @@ def is_storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
+def escaped(text: str) -> str:
+    """Return text with all that `is_storable` refuses written out, bytes of names that are no UTF-8 in hex."""
+    return _UNSTORABLE.sub(_escape, text)
+
+
+def _escape(found: "re.Match[str]") -> str:
+    code = ord(found[0])
+    # Python reads such a byte as this surrogate (PEP 383).
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\x{byte:02x}" if byte <= 0xFF else f"\\u{code:04x}"
+
+
 def check_key(key: str) -> Iterator[FieldProblem]:
     """Yield what is wrong with an idempotency key."""
     if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():

@@ -29,6 +29,7 @@ from haulier.core.errors import (
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
+from haulier.core.upload import escaped, is_storable
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.send_journal import SharedJournal
@@ -332,13 +333,15 @@ class UploadManager:
         Returns: the id; another than `id` when it joined another transfer, which both ids name from now on.
 
         Raises:
-            InvalidRequest: no such remote, a name that it does not take, or no file that can be sent.
+            InvalidRequest: no such remote, a name that it does not take or that is no UTF-8, or no file that can be sent.
             SourceChanged: the file was written to while it was looked at.
             OSError: the file is missing or may not be read.
             StorageError: the journal could not be written; nothing is queued.
         """
         asked = _check_id(id)
         place = self._files.absolute(os.fspath(path))
+        _require_text("path", place)
+        _require_text("to", to)
         remote, target = parse_target(to, PurePath(place).name)
         where = self._remotes.get(remote)
         if where is None and not later:
@@ -570,6 +573,14 @@ def parse_target(to: str, filename: str) -> tuple[str, str]:
         raise InvalidRequest.of("to", f"{to!r} must be REMOTE:PATH")
     path = path.lstrip("/")
     return remote, path + filename if not path or path.endswith("/") else path
+
+
+def _require_text(field: str, text: str) -> None:
+    """Refuse names that neither the journal nor a remote can be given."""
+    if not is_storable(text):
+        raise InvalidRequest.of(
+            field, f"'{escaped(text)}' is not UTF-8, which names at remotes are; rename it"
+        )
 
 
 def _check_id(text: str | None) -> TransferId | None:

@@ -270,6 +270,7 @@ async def test_two_hundred_queued_and_awaited_at_once_all_arrive() -> None:
         ("any:a", "x" * 129, "id"),
         ("any:a", "a b", "id"),
         ("any:a//b", None, "target"),
+        ("any:a\udcff", None, "to"),
     ],
 )
 async def test_what_cannot_be_sent_is_refused_with_its_reason(
@@ -280,6 +281,14 @@ async def test_what_cannot_be_sent_is_refused_with_its_reason(
         with pytest.raises(InvalidRequest) as caught:
             await manager.queue(world.file("a", DATA), to, id=transfer_id)
         assert [problem.field for problem in caught.value.errors] == [field]
+        assert await manager.list() == ([], None)
+
+
+async def test_a_local_name_that_is_no_text_is_refused_written_out() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        with pytest.raises(InvalidRequest, match=r"path: '/caf\\xe9/a' is not UTF-8"):
+            await manager.queue(world.file("caf\udce9/a", DATA), "any:a")
         assert await manager.list() == ([], None)
 
 
