@@ -15,6 +15,17 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Let an element have these children. What says the same in the same place stays, with the focus that it may have. */
+export function renew(element: HTMLElement, ...children: HTMLElement[]): void {
+  const before = [...element.children];
+  for (const [index, child] of children.entries()) {
+    const old = before[index];
+    if (!old) element.append(child);
+    else if (!old.isEqualNode(child)) old.replaceWith(child);
+  }
+  for (const old of before.slice(children.length)) old.remove();
+}
+
 function set(element: HTMLElement, name: string, value: Value): void {
   if (typeof value === "function") {
     element.addEventListener(name.slice(2), value as EventListener);

@@ -8,6 +8,7 @@ import { picture } from "./picture";
 
 export interface DrawerActions {
   delete: (record: FileRecord) => void;
+  closed: () => void;
 }
 
 export class Drawer {
@@ -20,7 +21,10 @@ export class Drawer {
       // The element itself is what is around its content: the page behind it.
       if (event.target === this.element) this.element.close();
     });
-    this.element.addEventListener("close", () => (this.#record = null));
+    this.element.addEventListener("close", () => {
+      this.#record = null;
+      this.actions.closed();
+    });
   }
 
   get shown(): FileRecord | null {

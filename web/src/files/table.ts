@@ -1,12 +1,14 @@
-/** A table of any length: only the rows that can be seen are in the document.
+/** A table of any length: only the rows that can be seen are in the document, and the one that the keyboard is at.
  *
- * Every row has the same height, so nothing moves when a picture comes, and the bar at the side tells the truth.
- * The keys are those of a grid: arrows, Home, End, Page Up and Page Down move, Enter opens, Delete deletes.
+ * Rule 1: every row has the same height, so nothing moves when a picture comes, and the bar at the side tells the truth.
+ * Rule 2: the keys are those of a grid: arrows, Home, End, Page Up and Page Down move, Enter opens, Delete deletes.
+ * Rule 3: the keyboard stays where it is, whatever happens to the list: a record's row keeps its element, and where the
+ *         record goes the next one takes its place.
+ * Rule 4: rows are in the document in the order in which they are seen, which is the order in which they are read out.
  */
-import { assetUrl, type FileRecord } from "../api";
+import type { FileRecord } from "../api";
 import { h } from "../dom";
-import { exactTime, size, time } from "../format";
-import { picture } from "./picture";
+import { Row } from "./row";
 
 /** Pixels; the style sheet has the same number. */
 const ROW = 56;
@@ -27,9 +29,10 @@ export interface TableActions {
 export class Table {
   readonly element: HTMLElement;
   readonly #body: HTMLElement;
-  readonly #rows = new Map<string, { record: FileRecord; element: HTMLElement }>();
+  readonly #rows = new Map<string, Row>();
   #records: readonly FileRecord[] = [];
-  #active: string | null = null;
+  /** The place of the row that the keyboard is at, or was at last; -1 before there was one. */
+  #current = -1;
   #frame = 0;
 
   constructor(private readonly actions: TableActions) {
@@ -48,12 +51,31 @@ export class Table {
   /** Show these; what is shown already stays where it is on the screen. */
   show(records: readonly FileRecord[], { hasMore }: { hasMore: boolean }): void {
     const anchor = this.#anchor();
+    const row = this.#rows.get(this.#records[this.#current]?.id ?? "");
+    const focused = row?.element === document.activeElement;
+    const current = this.#successor()?.id;
     this.#records = records;
+    this.#current = records.findIndex(({ id }) => id === current);
     this.element.setAttribute("aria-rowcount", String(hasMore ? -1 : records.length + 1));
     this.#body.style.height = `${records.length * ROW}px`;
     this.#keep(anchor);
-    this.#drop();
     this.#draw();
+    if (focused && !row.element.isConnected) this.resume();
+  }
+
+  /** Go on with the keyboard where it was: at the same record, or at the one that took its place. */
+  resume(): void {
+    if (this.#current >= 0) this.#focus(this.#current);
+    else this.element.focus();
+  }
+
+  /** The record that the keyboard is at; where that is gone the next one that stays, or else the one before. */
+  #successor(): FileRecord | undefined {
+    const stays = ({ id }: FileRecord): boolean => this.actions.has(id);
+    const current = this.#records[this.#current];
+    if (!current || stays(current)) return current;
+    const [before, after] = [this.#records.slice(0, this.#current), this.#records.slice(this.#current)];
+    return after.find(stays) ?? before.findLast(stays);
   }
 
   /** The row under the upper edge, and how far it is above it; null at the top, where new rows are welcome. */
@@ -81,91 +103,51 @@ export class Table {
     const { scrollTop, clientHeight } = this.element;
     const first = Math.max(0, Math.floor(scrollTop / ROW) - SPARE);
     const last = Math.min(this.#records.length, Math.ceil((scrollTop + clientHeight) / ROW) + SPARE);
-    const seen = new Set<string>();
-    for (let index = first; index < last; index += 1) {
-      const record = this.#records[index];
-      if (!record) continue;
-      seen.add(record.id);
-      this.#place(record, index);
-    }
-    for (const [id, row] of this.#rows) {
-      if (seen.has(id) || row.element.contains(document.activeElement)) continue;
-      row.element.remove();
-      this.#rows.delete(id);
-    }
+    const places = Array.from({ length: Math.max(last - first, 0) }, (_, index) => first + index);
+    // Out of sight, but in the document: an element that is taken out loses the focus.
+    if (this.#current >= last) places.push(this.#current);
+    else if (this.#current >= 0 && this.#current < first) places.unshift(this.#current);
+    this.#place(places);
     if (last + AHEAD >= this.#records.length) this.actions.near();
   }
 
-  /** Take out rows whose records are gone; where the keyboard was it goes on with the row that takes their place. */
-  #drop(): void {
+  /** Let the document have the rows of these places, in this order; those that are there already are not touched. */
+  #place(places: readonly number[]): void {
+    const wanted = new Set(places.map((place) => this.#records[place]?.id));
     for (const [id, row] of this.#rows) {
-      if (this.actions.has(id)) continue;
-      const index = Number(row.element.getAttribute("aria-rowindex")) - 2;
-      const focused = row.element.contains(document.activeElement);
+      if (wanted.has(id)) continue;
       row.element.remove();
       this.#rows.delete(id);
-      if (focused) this.#focus(Math.min(index, this.#records.length - 1));
+    }
+    let next = this.#body.firstChild;
+    for (const place of places) {
+      const record = this.#records[place];
+      if (!record) continue;
+      const row = this.#rows.get(record.id) ?? this.#make(record);
+      row.show(record, place, ROW);
+      if (row.element === next) next = next.nextSibling;
+      else this.#body.insertBefore(row.element, next);
     }
   }
 
-  #place(record: FileRecord, index: number): void {
-    let row = this.#rows.get(record.id);
-    if (row?.record !== record) {
-      const element = this.#make(record);
-      if (row) {
-        const focused = row.element === document.activeElement;
-        row.element.replaceWith(element);
-        if (focused) element.focus();
-      } else this.#body.append(element);
-      row = { record, element };
-      this.#rows.set(record.id, row);
-    }
-    row.element.style.transform = `translateY(${index * ROW}px)`;
-    row.element.setAttribute("aria-rowindex", String(index + 2));
-  }
-
-  #make(record: FileRecord): HTMLElement {
-    const cell = (name: string, ...children: (Node | string)[]): HTMLElement =>
-      h("div", { role: "gridcell", class: name }, ...children);
-    const row = h(
-      "div",
-      {
-        role: "row",
-        class: "row",
-        tabindex: -1,
-        "data-id": record.id,
-        onclick: () => this.actions.open(record),
-      },
-      cell("picture", small(record)),
-      cell(
-        "name",
-        h("span", { class: "filename" }, record.filename),
-        record.path ? h("span", { class: "path" }, folderOf(record.path)) : "",
-      ),
-      cell("status", h("span", { class: `badge ${record.status}` }, record.status)),
-      cell("size", size(record.size)),
-      cell(
-        "time",
-        h(
-          "time",
-          { datetime: record.created_at, title: exactTime(record.created_at) },
-          time(record.created_at),
-        ),
-      ),
-    );
-    row.addEventListener("focus", () => (this.#active = record.id));
+  #make(record: FileRecord): Row {
+    const row: Row = new Row(record, {
+      open: () => this.actions.open(row.record),
+      focused: () => (this.#current = row.place),
+    });
+    this.#rows.set(record.id, row);
     return row;
   }
 
   #key(event: KeyboardEvent): void {
-    const index = this.#records.findIndex((record) => record.id === this.#active);
-    const record = this.#records[index];
+    const current = this.#current;
+    const record = this.#records[current];
     const page = Math.max(1, Math.floor(this.element.clientHeight / ROW) - 1);
     const moves: Record<string, number> = {
-      ArrowDown: index + 1,
-      ArrowUp: index - 1,
-      PageDown: index + page,
-      PageUp: index - page,
+      ArrowDown: current + 1,
+      ArrowUp: current - 1,
+      PageDown: current + page,
+      PageUp: current - page,
       Home: 0,
       End: this.#records.length - 1,
     };
@@ -177,15 +159,15 @@ export class Table {
     event.preventDefault();
   }
 
-  #focus(index: number): void {
-    const record = this.#records[index];
+  #focus(place: number): void {
+    const record = this.#records[place];
     if (!record) return;
-    const top = index * ROW;
+    const top = place * ROW;
     const height = this.element.clientHeight - ROW;
     const { scrollTop } = this.element;
     if (top < scrollTop) this.element.scrollTop = top;
     else if (top + ROW > scrollTop + height) this.element.scrollTop = top + ROW - height;
-    this.#active = record.id;
+    this.#current = place;
     this.#draw();
     this.#rows.get(record.id)?.element.focus({ preventScroll: true });
   }
@@ -203,29 +185,4 @@ function head(): HTMLElement {
     column("size", "Size"),
     column("time", "Added"),
   );
-}
-
-/** A box of one size: the placeholder at once, the thumbnail over it when it is here, else the kind of file. */
-function small(record: FileRecord): HTMLElement {
-  const asset = (kind: string) => record.assets.find((one) => one.kind === kind);
-  const placeholder = asset("placeholder")?.data_url;
-  const thumbnail = asset("thumbnail") && assetUrl(record, "thumbnail");
-  const image = (src: string): HTMLElement =>
-    picture(src, { alt: "", width: 40, height: 40, loading: "lazy", decoding: "async" });
-  return h(
-    "div",
-    { class: "thumbnail" },
-    !placeholder && !thumbnail && h("span", { "aria-hidden": "true" }, extension(record.filename)),
-    placeholder && image(placeholder),
-    thumbnail && image(thumbnail),
-  );
-}
-
-function extension(name: string): string {
-  const dot = name.lastIndexOf(".");
-  return dot > 0 ? name.slice(dot + 1, dot + 5) : "file";
-}
-
-function folderOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/") + 1);
 }

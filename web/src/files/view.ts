@@ -37,7 +37,10 @@ class FilesView {
     has: (id) => this.#rows.find(id) !== undefined,
     near: () => void this.#more(),
   });
-  readonly #drawer = new Drawer({ delete: (record) => void this.#delete(record) });
+  readonly #drawer = new Drawer({
+    delete: (record) => void this.#delete(record),
+    closed: () => this.#table.resume(),
+  });
   readonly #filters: ReturnType<typeof makeFilters>;
   readonly #note = h("p", { class: "note", role: "status" });
   readonly #waiting = h("p", { class: "waiting", role: "status", hidden: true });
