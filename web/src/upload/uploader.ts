@@ -75,8 +75,9 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
     const one = new OneFile(this.uppy, id, turns, this.opts.onWait);
     try {
       const record = await one.send(await one.data());
-      forget(id);
+      // Told before its session is forgotten: a reload in between would send it again.
       this.uppy.emit("upload-success", this.uppy.getFile(id), { status: 200, body: record as PageBody });
+      forget(id);
     } catch (error) {
       if (error instanceof Removed) return;
       this.uppy.emit("upload-error", this.uppy.getFile(id), {

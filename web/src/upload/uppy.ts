@@ -4,6 +4,7 @@ import { getDroppedFiles } from "@uppy/core/utils";
 import Dashboard from "@uppy/dashboard";
 import GoldenRetriever from "@uppy/golden-retriever";
 import type { OnWait } from "../patience";
+import { bringNotes, noteRows } from "./rows";
 import { markUnfinished } from "./slot";
 import { Uploader, type PageBody, type PageMeta, type PageUppy } from "./uploader";
 
@@ -22,7 +23,9 @@ export interface UppyOptions {
   onWait: OnWait;
 }
 
-export function makeUppy({ slot, target, keeps, onWait }: UppyOptions): PageUppy {
+export async function makeUppy({ slot, target, keeps, onWait }: UppyOptions): Promise<PageUppy> {
+  // The list is a help only: where it cannot be changed, files are chosen again.
+  if (keeps) await bringNotes(slot).catch(() => undefined);
   const uppy = new Uppy<PageMeta, PageBody>({
     id: slot,
     autoProceed: true,
@@ -43,8 +46,11 @@ export function makeUppy({ slot, target, keeps, onWait }: UppyOptions): PageUppy
   uppy.use(Uploader, { onWait });
   watchUnfinished(uppy, slot);
   uppy.on("restored", () => goOn(uppy));
-  // Without a place for files it breaks.
-  if (keeps) uppy.use(GoldenRetriever, { indexedDB: KEPT });
+  if (keeps) {
+    noteRows(uppy, slot);
+    // Without a place for files it breaks.
+    uppy.use(GoldenRetriever, { indexedDB: KEPT });
+  }
   return uppy;
 }
 

@@ -39,7 +39,7 @@ export async function makeUploadView(session: Session): Promise<UploadView> {
     total,
   );
   const slot = await takeSlot(personOf(session));
-  const uppy = makeUppy({
+  const uppy = await makeUppy({
     slot,
     target,
     keeps,

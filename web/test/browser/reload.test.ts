@@ -1,0 +1,93 @@
+import { expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { chooser, kept } from "./browser";
+import { makeWorld } from "./world";
+
+const world = makeWorld();
+
+/** Read, and perhaps change, the list that the browser keeps, from a document on which nothing else does. */
+async function list(page: Page, write: string | null, forgetFiles = false): Promise<string> {
+  await page.goto(`${world.service.url}/healthz`);
+  return page.evaluate(
+    async ([write, forgetFiles]) => {
+      const database = await new Promise<IDBDatabase>((done) => {
+        const request = indexedDB.open("uppy-blobs");
+        request.onsuccess = () => done(request.result);
+      });
+      const store = database.transaction("metadata", "readwrite").objectStore("metadata");
+      const [entry] = await new Promise<{ metadata: string }[]>((done) => {
+        const request = store.getAll();
+        request.onsuccess = () => done(request.result as { metadata: string }[]);
+      });
+      if (!entry) throw new Error("nothing kept");
+      const empty = { files: {}, currentUploads: {}, pluginData: {} };
+      const metadata = forgetFiles ? JSON.stringify(empty) : write;
+      if (metadata !== null) store.put({ ...entry, metadata });
+      database.close();
+      return entry.metadata;
+    },
+    [write, forgetFiles] as const,
+  );
+}
+
+test("files that were chosen in the moment of a reload are in the list after it", async () => {
+  const page = await world.page();
+  await chooser(page).waitFor({ state: "attached" });
+  const loaded = page.waitForEvent("load");
+  await chooser(page).evaluate((input: HTMLInputElement) => {
+    const transfer = new DataTransfer();
+    for (const name of ["moment-1.txt", "moment-2.txt"]) transfer.items.add(new File(["moment"], name));
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    location.reload();
+  });
+  await loaded;
+  await page.getByText(/of 2 files sent/).waitFor();
+  for (const name of ["moment-1.txt", "moment-2.txt"])
+    await page.locator(".uppy-Dashboard-Item").filter({ hasText: name }).waitFor();
+});
+
+test("a file that is kept goes on by itself, also when a reload came before its row was stored", async () => {
+  const page = await world.page();
+  await page.route("**/api/uploads", () => undefined);
+  await page.route("**/api/files/*", () => undefined);
+  await chooser(page).setInputFiles(world.file("unstored.txt", "unstored"));
+  await kept(page, 1);
+  await list(page, null, true);
+  await page.unrouteAll();
+  await page.goto(world.service.url);
+  await page.getByText("1 of 1 file sent").waitFor();
+  const found = await world.service.records({ name: "unstored.txt" });
+  expect(found.map(({ status, size }) => [status, size])).toEqual([["completed", 8]]);
+});
+
+test("a file that arrived is not sent again when a reload came before its end was stored", async () => {
+  const page = await world.page();
+  const held: (() => Promise<void>)[] = [];
+  const hold = (pattern: string) =>
+    page.route(pattern, (route) => void held.push(() => route.continue()), { times: 1 });
+  await hold("**/api/uploads");
+  await hold("**/api/files/*");
+  await chooser(page).setInputFiles(world.file("arrived.txt", "arrived"));
+  await kept(page, 1);
+  const before = await page.evaluate(async () => {
+    const database = await new Promise<IDBDatabase>((done) => {
+      const request = indexedDB.open("uppy-blobs");
+      request.onsuccess = () => done(request.result);
+    });
+    const [entry] = await new Promise<{ metadata: string }[]>((done) => {
+      const request = database.transaction("metadata").objectStore("metadata").getAll();
+      request.onsuccess = () => done(request.result as { metadata: string }[]);
+    });
+    database.close();
+    return entry?.metadata ?? null;
+  });
+  for (const go of held) await go();
+  await page.getByText("1 of 1 file sent").waitFor();
+  // As a reload finds it that came before the end was written down.
+  await list(page, before);
+  await page.goto(world.service.url);
+  await chooser(page).setInputFiles(world.file("next.txt", "next"));
+  await page.getByText("1 of 1 file sent").waitFor();
+  expect(await world.service.records({ name: "arrived.txt" })).toHaveLength(1);
+});
