@@ -646,6 +646,8 @@ class RecordStore(Protocol):
 class RecordQuery:
     """Filters of a record list; all given ones must hold. Dates are seconds since the epoch."""
 
+    ids: frozenset[RecordId] = frozenset()
+    """Only these; none: whatever the others let through."""
     owner: str | None = None
     capsule: str | None = None
     statuses: frozenset[RecordStatus] = frozenset()

@@ -18,7 +18,7 @@ from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect
-from haulier.core.record import RecordStatus
+from haulier.core.record import RecordId, RecordStatus
 from haulier.ports import Page, RecordQuery
 from tests.support.postgres import fresh_database
 
@@ -170,4 +170,14 @@ async def test_who_may_read_little_does_not_read_the_rest(read: Read, *, deleted
     page, rows = await read(RecordQuery(visible_to="user:z", limit=LIMIT, deleted=deleted))
     assert {record.capsule for record in page.items} == {"b", "c"}
     assert len(page.items) >= MANY // 600
+    assert rows <= MOST
+
+
+@pytest.mark.parametrize("others", [{}, {"visible_to": "user:x"}, {"owner": "user:x", "statuses": ENDED}])
+async def test_ids_lead_to_their_rows_and_no_others_are_read(read: Read, others: dict[str, Any]) -> None:
+    ids = frozenset(RecordId(f"r{OLD + 2 + 6 * number}") for number in range(100))
+    page, rows = await read(RecordQuery(ids=ids, limit=LIMIT, **others))
+    assert len(page.items) == LIMIT
+    assert {record.id for record in page.items} <= ids
+    assert page.next is not None
     assert rows <= MOST

@@ -833,6 +833,7 @@ def _matches(record: Record, query: RecordQuery) -> bool:
 def _conditions(record: Record, query: RecordQuery) -> Iterator[bool]:
     yield query.deleted is (record.deleted_at is not None)
     yield not query.deleted or record.uploaded_at is None or bool(record.assets)
+    yield not query.ids or record.id in query.ids
     yield query.owner in {None, record.owner}
     yield query.capsule in {None, record.capsule}
     yield not query.statuses or record.status in query.statuses

@@ -26,13 +26,22 @@ from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
 from haulier.server.inputs import DeleteIn, FinaliseIn, LinkIn, idempotency_key
 from haulier.server.problems import row_of
-from haulier.server.schemas import DeletionOut, DeletionsOut, LinkOut, RecordListOut, RecordOut
+from haulier.server.schemas import (
+    RECORD_EXAMPLE,
+    DeletionOut,
+    DeletionsOut,
+    LinkOut,
+    RecordListOut,
+    RecordOut,
+)
 from haulier.server.services import Services
 
 MAX_LIMIT: Final = 200
 """Rows of a page: with all assets and metadata well below a MiB, and read in one short transaction."""
 DEFAULT_LIMIT: Final = 50
 """What a person looks through."""
+MAX_IDS: Final = 100
+"""Ids of one list: 4 kB of address, half of what common proxies take."""
 MAX_TEXT: Final = 4096
 """Longest filter; no path is longer."""
 Text = Annotated[str | None, Query(max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
@@ -121,6 +130,15 @@ class RecordRoutes:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
         cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=256)] = None,
+        ids: Annotated[
+            list[str] | None,
+            Query(
+                alias="id",
+                description="Only these; may be repeated",
+                max_length=MAX_IDS,
+                examples=[[RECORD_EXAMPLE]],
+            ),
+        ] = None,
         capsule: Text = None,
         status: Annotated[
             list[RecordStatus] | None, Query(description="May be repeated", examples=[["completed"]])
@@ -139,6 +157,7 @@ class RecordRoutes:
     ) -> Response:
         """List records, newest first."""
         query = RecordQuery(
+            ids=frozenset(map(RecordId, ids or ())),
             owner=caller_of(request).owner if mine else None,
             capsule=capsule,
             statuses=frozenset(status or ()),

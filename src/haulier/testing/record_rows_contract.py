@@ -340,6 +340,28 @@ class RecordListContract:
         assert await listed(database, RecordQuery(owner="nobody")) == []
         assert await listed(database, RecordQuery(capsule="nowhere")) == []
 
+    async def test_ids_find_these_and_no_others(self, database: Database) -> None:
+        """Newest first, beside all other filters; an id that no row has, or can have, finds none."""
+        for number, name in enumerate("abcd"):
+            owner = "user:x" if name == "b" else "local"
+            await add_record(database, record(name, owner=owner, begun_at=T0 + number), original=name)
+        await database.write(lambda tx: tx.records.delete(RecordId("d"), now=T0 + 9, keep_assets=False))
+
+        async def find(*names: str, **others: Any) -> list[str]:
+            return await listed(database, RecordQuery(ids=frozenset(map(RecordId, names)), **others))
+
+        assert await find("a", "b", "d", "none", "a\0") == ["b", "a"]
+        assert await find("a\0") == []
+        assert await find("a", "b", "c", limit=2) == ["c", "b", MORE]
+        assert await find("a", "b", "c", limit=2, after=(T0 + 1, "b")) == ["a"]
+        assert await find("a", "b", owner="user:x") == ["b"]
+        assert await find("a", "b", visible_to="user:x") == ["b"]
+        assert await find("a", "b", visible_to="user:y") == []
+        assert await find("a", "b", capsule="other") == []
+        assert await find("a", "b", name="nowhere") == []
+        assert await find("a", "b", statuses=frozenset({RecordStatus.COMPLETED})) == ["b", "a"]
+        assert await find("a", "d", deleted=True) == ["d"]
+
     async def test_a_part_of_the_name_is_found_whatever_its_case(self, database: Database) -> None:
         """In any script; composed or not; and no character is a wildcard."""
         names = ["GRÖSSE.txt", "große.txt", "Gro\u0308sse.TXT", "100%_\\.bin", "ΣΑΣ", "100-.bin"]

@@ -74,6 +74,24 @@ class TestLists:
         assert await names(client, kind="original") == ["b.png", "Müller.txt"]
         assert await names(client, capsule="default", mine="true") == ["open.bin", "b.png", "Müller.txt"]
 
+    async def test_ids_list_these_as_a_list_shows_them(self, client: httpx2.AsyncClient) -> None:
+        for number in range(4):
+            await put(client, f"{number}")
+        every = (await client.get("/api/records")).json()["items"]
+        ids = [every[0]["id"], every[2]["id"]]
+        found = (await client.get("/api/records", params={"id": [*ids, "none", ids[0]]})).json()
+        assert found["items"] == [every[0], every[2]]
+        assert found["next"] is None
+        await client.delete(f"/api/records/{ids[0]}")
+        assert await names(client, id=ids) == ["1"]
+
+    async def test_a_hundred_ids_are_taken_and_no_more(self, client: httpx2.AsyncClient) -> None:
+        ids = [f"{number:036}" for number in range(101)]
+        assert await names(client, id=ids[:100]) == []
+        document = problem(await client.get("/api/records", params={"id": ids}), 422, "invalid-request")
+        assert [error["field"] for error in document["errors"]] == ["id"]
+        assert "at most 100 items" in document["detail"]
+
     async def test_dates_are_half_open_and_utc_where_they_name_no_zone(self) -> None:
         service = MemoryService(clock=ManualClock(now=1_700_000_000.0))  # 2023-11-14T22:13:20Z
         async with service.client() as client:

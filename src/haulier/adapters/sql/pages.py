@@ -12,7 +12,7 @@ from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.models import records
 from haulier.adapters.sql.rows import Row, containing, successor
 from haulier.adapters.sql.searches import Search
-from haulier.adapters.sql.walks import RESTORABLE, Shape, bounds, newest
+from haulier.adapters.sql.walks import IDS, RESTORABLE, Shape, bounds, named, newest
 from haulier.ports import HistoryQuery, Page, RecordQuery
 
 Show = Callable[[sa.Subquery], sa.Select[Any]]
@@ -63,23 +63,23 @@ class Asked:
 
 async def read_page(sql: Executor, asked: Asked, show: Show) -> Page[Row]:
     """Return a page; where a search has ended before it was full, the next one goes on from there."""
-    if not asked.shape.searched:
+    if IDS in asked.shape.filters or not asked.shape.searched:
         statement = _page(show, asked.shape)
         rows = await sql.rows(statement, {**asked.values, **bounds(asked.limit + 1, asked.skip)})
         return Page.cut(rows, asked.limit, key=lambda row: (row["created_at"], row["id"]))
     most = asked.skip + asked.limit + 1
     keys, end = await Search(sql, asked.shape, asked.values, asked.name, most).run()
     page = Page.cut(keys[asked.skip :], asked.limit, key=lambda key: key)
-    rows = await sql.rows(_these(show), {"ids": array(key for _, key in page.items)})
+    rows = await sql.rows(_these(show), {IDS: array(key for _, key in page.items)})
     return Page(items=rows, next=page.next or end)
 
 
 @cache
 def _page(show: Show, shape: Shape) -> sa.Select[Any]:
-    return show(newest(shape).subquery("chosen"))
+    return show((named(shape) if IDS in shape.filters else newest(shape)).subquery("chosen"))
 
 
 @cache
 def _these(show: Show) -> sa.Select[Any]:
-    keys = sa.select(records.c.created_at, records.c.id).where(among(records.c.id, "ids"))
+    keys = sa.select(records.c.created_at, records.c.id).where(among(records.c.id, IDS))
     return show(keys.subquery("chosen"))

@@ -420,6 +420,7 @@ class SqlRecordStore:
             self._sql,
             query,
             name=query.name,
+            ids=array(query.ids) if query.ids else None,
             owner=query.owner,
             capsule=query.capsule,
             kind=query.kind,

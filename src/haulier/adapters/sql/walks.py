@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from haulier.adapters.sql.among import among
 from haulier.adapters.sql.models import assets, capsules, grants, records
 from haulier.adapters.sql.statements import ADMITS_USERS, ADMITS_VISITORS, capsule_id
 from haulier.core.caller import USER
@@ -25,6 +26,8 @@ LEADING: Final = frozenset({"owner", "capsule", "visible_to", "since", "until", 
 KEY: Final = ("created_at", "id")
 JUDGED: Final = (*KEY, "status", "folded_filename", "path", "uploaded_at")
 """What the others look at."""
+IDS: Final = "ids"
+"""A filter that leads to its rows by itself; see `named`."""
 RESTORABLE: Final = "restorable"
 """A filter without a parameter: the record has its bytes, or never had any."""
 _PLACE: Final = frozenset({*KEY, "deleted_at"})
@@ -213,6 +216,20 @@ def newest(shape: Shape, columns: tuple[str, ...] = KEY) -> sa.Select[Any]:
     together = sa.union_all(*each).subquery("together")
     return (
         sa.select(together).order_by(*_newest_first(together.c)).limit(_bind("limit")).offset(_bind("skip"))
+    )
+
+
+@cache
+def named(shape: Shape) -> sa.Select[Any]:
+    """Return the keys of the newest of the rows whose ids are in `IDS`. Parameters as of `newest`."""
+    # Materialized: else a planner may walk along an index of the other filters.
+    these = sa.select(records).where(among(records.c.id, IDS)).cte("these").prefix_with("MATERIALIZED")
+    return (
+        sa.select(these.c.created_at, these.c.id)
+        .where(*conditions(shape, these.c))
+        .order_by(*_newest_first(these.c))
+        .limit(_bind("limit"))
+        .offset(_bind("skip"))
     )
 
 
