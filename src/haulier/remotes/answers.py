@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from haulier.body.answers import Answer
 from haulier.core.errors import (
@@ -33,6 +34,7 @@ OBSTACLES: Final[Mapping[int, Obstacle]] = {401: Obstacle.AUTH, 507: Obstacle.QU
 MAX_DETAIL: Final = 500
 """Characters of the remote's own words that are kept."""
 
+_NAMED: Final = frozenset(HTTPStatus)
 _XML_FIELD: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
 
 
@@ -69,9 +71,18 @@ class RetryTable:
         obstacle = self.obstacle_slugs.get(told.slug) or self.obstacles.get(told.status)
         if obstacle is not None:
             return PeerBlocked(obstacle, known)
-        if told.slug in self.passing_slugs or told.status in self.passing:
+        if told.slug in self.passing_slugs or self.passes(told.status):
             return PeerBusy(told.status, f"{told.detail} ({told.slug})", told.retry_after_s)
         return PeerRefused(told.status, told.slug, told.detail)
+
+    def passes(self, status: int) -> bool:
+        """Whether a status passes by itself; a server's error that has no name is what 500 is.
+
+        Source: RFC 9110 section 15.
+        """
+        return status in self.passing or (
+            500 <= status < 600 and status not in _NAMED and HTTPStatus.INTERNAL_SERVER_ERROR in self.passing
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,29 @@ class Told:
 def retry_after(answer: Answer) -> float:
     """Return the seconds that an answer asks us to wait; 0 when it does not say."""
     return parse_retry_after(answer.headers.get("Retry-After"), date=answer.headers.get("Date"))
+
+
+def redirected(status: int, host: str, location: str) -> PeerRefused:
+    """Return the error of an answer that names another address; of it only the host is told (rule 2).
+
+    Args:
+        status: of the answer.
+        host: the remote's, as it was set up.
+        location: the other address, whole or relative.
+    """
+    try:
+        there = urlsplit(urljoin(f"{host}/", location))
+        port = f":{there.port}" if there.port else ""
+    except ValueError:
+        there, port = urlsplit(host), ""
+    other = f"{there.scheme}://{there.hostname}{port}"
+    where = "to another address there" if other == host else f"to {other}"
+    return PeerRefused(
+        status,
+        "redirected",
+        f"{host} sends us on {where}, and credentials follow no redirect; "
+        "if that is right, set the remote up with that address (haulier remote add)",
+    )
 
 
 def read_json(answer: Answer, read: Callable[[dict[str, Any]], T]) -> T:
@@ -142,8 +176,6 @@ def _one_line(text: str) -> str:
 
 
 def _phrase(answer: Answer) -> str:
-    if answer.is_redirect:
-        return "the address has moved"
     try:
         return HTTPStatus(answer.status_code).phrase
     except ValueError:

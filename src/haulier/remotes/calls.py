@@ -16,7 +16,7 @@ from haulier.body.connections import Origin
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused
 from haulier.core.hosts import split_base
 from haulier.ports import Cargo
-from haulier.remotes.answers import RetryTable
+from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
 
 CONTROL_CONNECTIONS: Final = 8
@@ -96,6 +96,8 @@ class Calls:
 
     def judge(self, answer: Answer, *, accept: Collection[int], of_session: bool = False) -> Answer:
         """Return the answer if it is a hoped-for one; raises as the table says."""
+        if answer.is_redirect:
+            raise redirected(answer.status_code, self.host, answer.headers["Location"])
         if answer.status_code not in accept:
             raise self._table.failure(answer, of_session=of_session)
         return answer

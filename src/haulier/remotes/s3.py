@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from botocore.parsers import ResponseParserError
 
 from haulier.body import CONNECT_S, SILENCE_S
+from haulier.body.answers import REDIRECTS
 from haulier.core.digest import Buffer, DigestName, new_hasher
 from haulier.core.errors import (
     InvalidRequest,
@@ -53,7 +54,7 @@ from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
-from haulier.remotes.answers import PASSING, RetryTable, Told
+from haulier.remotes.answers import PASSING, RetryTable, Told, redirected
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.s3_session import MAX_LISTING, AnswerTooLong, BoundedSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
@@ -204,11 +205,11 @@ class S3Remote:
         return RemoteLimits(max_size=MAX_SIZE, parallel=PARALLEL)
 
     def check(self, outgoing: Outgoing) -> None:
-        """Refuse keys that are too long, or that other programs could not name."""
+        """Refuse keys that are too long, or that listings could not name."""
         key = self._prefix + outgoing.name
         if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY:
             raise InvalidRequest.of("target", f"must be at most {MAX_KEY} bytes of UTF-8, with its prefix")
-        if not key.isprintable():
+        if _UNLISTED.search(key):
             raise InvalidRequest.of("target", f"{outgoing.name!r} has characters that XML cannot carry")
         if {"", ".", ".."} & set(outgoing.name.split("/")):
             raise InvalidRequest.of("target", f"{outgoing.name!r} must not have empty segments, . or ..")
@@ -444,9 +445,12 @@ class S3Remote:
         if isinstance(error, ClientError):
             told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
             fields, code = meta.get("HTTPHeaders", {}), told.get("Code", "unknown")
+            status = meta.get("HTTPStatusCode", 400)
+            if status in REDIRECTS and "location" in fields:
+                return redirected(status, self._calls.host, fields["location"])
             return TABLE.error_of(
                 Told(
-                    meta.get("HTTPStatusCode", 400),
+                    status,
                     _SAID_BY_HEAD.get(code, (code, ""))[0],
                     _SAID_BY_HEAD.get(code, ("", told.get("Message")))[1] or str(error),
                     parse_retry_after(fields.get("retry-after"), date=fields.get("date")),
@@ -482,6 +486,8 @@ _SAID_BY_HEAD: Final = {
     "404": ("NotFound", "it is not there"),
 }
 """What a status means that is all we are told: answers to HEAD have no body, and botocore makes the status a code."""
+_UNLISTED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What listings cannot tell. Source: XML 1.0 section 2.2; line breaks and tabs come back as something else."""
 _ETAG: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 

@@ -88,9 +88,11 @@ class TusWire:
 
         Raises:
             PeerRefused: it speaks another version, or none.
+            PeerBusy: it asks to be let be.
         """
         answer = await self._ask("OPTIONS", self.url, accept=range(200, 500))
-        if answer.status_code in {401, 403}:
+        # Else who is too busy to say what it can would be believed to do the least, for good.
+        if answer.status_code in {401, 403} or TABLE.passes(answer.status_code):
             self._calls.judge(answer, accept=())
         versions = _words(answer, "Tus-Version")
         if versions and VERSION not in versions:

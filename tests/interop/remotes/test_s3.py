@@ -279,6 +279,45 @@ async def test_what_an_attempt_left_behind_is_aborted(weed_endpoint: Endpoint, s
     await remote.close()
 
 
+UNUSUAL = (
+    "narrow\u202fspace",
+    "wide\u3000/no-break\u00a0",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467.jpg",
+    "combining e\u0301",
+    "composed \u00e9",
+    "soft\u00ad hyphen \u202emirrored \ue000private \u0378unassigned",
+    "a+b %41 c%2Fd&e=f?g#h;i",
+    "sp  ace/ /~*'()!$@:,[]{}|^`<>\"",
+)
+
+
+@pytest.mark.parametrize("service", ["weed", "rclone"])
+async def test_unusual_names_are_signed_and_listed_as_they_are(
+    service: str, request: pytest.FixtureRequest, sources: Sources
+) -> None:
+    endpoint: Endpoint = request.getfixturevalue(f"{service}_endpoint")
+    await make_bucket(endpoint)
+    remote = remote_at(endpoint.url, prefix="unusual/")
+    for name in UNUSUAL:
+        data = name.encode()
+        stored = await delivery_of(remote, sources, data, name=name).run()
+        assert stored.name == name
+        assert await read_back(endpoint, Stored(name=f"unusual/{name}", size=len(data))) == data
+    parts = delivery_of(remote, sources, Random(46).randbytes(16 * MIB), name="".join(UNUSUAL))
+    remote.check(parts.outgoing)
+    await remote.create(parts.outgoing)
+    assert (await deliver(parts, await remote.create(parts.outgoing))).size == 16 * MIB
+    await remote.close()
+    async with endpoint.client() as client:
+        found = await client.list_objects_v2(Bucket=BUCKET, Prefix="unusual/")
+        if service == "weed":  # the other one cannot tell what is begun
+            begun = await client.list_multipart_uploads(Bucket=BUCKET, Prefix="unusual/")
+            assert not begun.get("Uploads"), "what the first attempt had begun was not found by its name"
+    assert {each["Key"] for each in found["Contents"]} == {
+        f"unusual/{name}" for name in (*UNUSUAL, "".join(UNUSUAL))
+    }
+
+
 async def test_a_part_of_another_size_is_not_trusted(weed_endpoint: Endpoint, sources: Sources) -> None:
     await make_bucket(weed_endpoint)
     remote = remote_at(weed_endpoint.url)

@@ -153,6 +153,45 @@ async def test_a_page_in_the_place_of_a_state_can_pass(kind: str, sources: Sourc
             await remote.commit(delivery.outgoing, session, None)
 
 
+@pytest.mark.parametrize(
+    "status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 There"]
+)
+async def test_a_redirect_is_not_followed_and_its_host_is_told_with_the_cure(
+    maker: Callable[[str], Remote], status: str, sources: Sources, closing: Closing
+) -> None:
+    async with host(lambda *_: said("200 OK")) as other:
+        place = f"http://localhost:{other.port}"
+        async with host(lambda *_: said(status, Location=f"{place}/very-secret")) as here:
+            remote = closing(maker(here.url))
+            for size in (1, 17 * MIB):
+                delivery = delivery_of(remote, sources, bytes(size))
+                with pytest.raises(
+                    PeerRefused, match=f"sends us on to {place}, .*haulier remote add"
+                ) as told:
+                    await delivery.send(await remote.create(delivery.outgoing), 0, size)
+                assert "very-secret" not in str(told.value)
+        assert other.heads == []
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable", "520 What"])
+async def test_a_tus_server_that_is_too_busy_to_say_what_it_can_is_asked_again(
+    status: str, sources: Sources, closing: Closing
+) -> None:
+    busy = said(status, Retry_After="7")
+    async with host(lambda *_: busy) as server:
+        remote = closing(MAKERS["tus"](server.url))
+        delivery = delivery_of(remote, sources, b"123")
+        for _ in range(2):
+            with pytest.raises(PeerBusy) as told:
+                await remote.create(delivery.outgoing)
+            assert told.value.retry_after_s == 7
+        server.answer = lambda *_: said(
+            "201 Created", Location="/u", Tus_Version="1.0.0", Tus_Extension="creation"
+        )
+        await remote.create(delivery.outgoing)
+    assert [head.split()[0] for head in server.heads] == ["OPTIONS", "OPTIONS", "OPTIONS", "POST"]
+
+
 async def endless(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"x" * 65_536)

@@ -5,11 +5,11 @@ import pytest
 from haulier.body.answers import Answer, Headers
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreadable, RemoteSessionLost
 from haulier.remotes import haulier, onedrive, s3, tus
-from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem
+from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem, redirected
 
 TABLES = {"haulier": haulier.TABLE, "tus": tus.TABLE, "s3": s3.TABLE, "onedrive": onedrive.TABLE}
-ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509]
-NEVER = [400, 402, 405, 406, 411, 413, 414, 415, 422, 426, 451, 501, 505]
+ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509, 520, 599]
+NEVER = [400, 402, 405, 406, 411, 413, 414, 415, 422, 426, 451, 499, 501, 505, 511, 600]
 
 
 def answer(status: int, text: str = "", **headers: str) -> Answer:
@@ -90,9 +90,23 @@ def test_problems_are_read_in_every_form(text: str, expected: tuple[str, str]) -
 
 def test_words_are_kept_up_to_a_bound_and_no_address_is_told() -> None:
     assert len(read_problem(answer(500, "x" * 10_000))[1]) == MAX_DETAIL
-    moved = answer(302, Location="https://x/secret")
-    assert read_problem(moved) == ("http-302", "the address has moved")
     assert read_problem(answer(299)) == ("http-299", "an answer without a name")
+
+
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://other.example:8443/secret?key=1", "to https://other.example:8443,"),
+        ("//user:secret@other.example/", "to http://other.example,"),
+        ("/secret", "to another address there,"),
+        ("http://[", "to another address there,"),
+        ("http://x:99999/", "to another address there,"),
+    ],
+)
+def test_of_a_redirect_only_the_host_is_told(location: str, where: str) -> None:
+    text = str(redirected(307, "http://files.example", location))
+    assert where in text
+    assert "secret" not in text
 
 
 def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:
