@@ -48,7 +48,7 @@ from tests.support.postgres import Cluster, empty_database, fresh_database, own_
 
 T = TypeVar("T")
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

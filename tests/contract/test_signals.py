@@ -20,7 +20,7 @@ from tests.support.engine import beside, until
 from tests.support.postgres import fresh_database
 
 A, B = SessionId("a"), SessionId("b")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class FakeEars:

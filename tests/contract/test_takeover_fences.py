@@ -38,7 +38,7 @@ from tests.support.postgres import fresh_database
 A: Final = b"a" * 5000
 B: Final = b"b" * 3000
 RUBBISH: Final = b"!" * 1000
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 60.0
 
 
 class Process:

@@ -272,7 +272,7 @@ async def test_an_upload_is_watched_to_its_end(world: World) -> None:
     async with world.client() as client:
         record = await world.put(client, world.large, FORCE_CHUNKS)
         (upload,) = {line.split("/")[3] for line in world.way.sent if "/chunks/" in line}
-        assert (await client.wait(upload, timeout_s=5)).result == record
+        assert (await client.wait(upload, timeout_s=60)).result == record
         assert (await client.state(upload)).status == "committed"
         events = [state async for state in client.events(upload)]
         assert events[-1].result == record

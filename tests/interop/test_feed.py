@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.processes import ServeProcess, serving
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def hook(on: str, url: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def service(gate: Listener, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
-    hooks = [hook("begin", gate.url, timeout_s=0.5), hook("finish", gate.url, timeout_s=0.5, tells_path=True)]
+    hooks = [hook("begin", gate.url, timeout_s=5.0), hook("finish", gate.url, timeout_s=5.0, tells_path=True)]
     settings = {"HAULIER_HOOKS": json.dumps(hooks), "HAULIER_JANITOR_INTERVAL_S": "0.2"}
     with serving(tmp_path_factory.mktemp("hooks") / "data", settings) as process:
         yield process

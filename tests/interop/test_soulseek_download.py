@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.transfer import Direction, Outcome, Transfer, TransferId
 from haulier.parts import part_of
 from haulier.ports import PeerTransfer
+from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import ConnectionLost
 from haulier.soulseek.messages import PeerInit
 from haulier.soulseek.peer_messages import (
@@ -26,15 +27,35 @@ from haulier.soulseek.peer_messages import (
 )
 from haulier.soulseek.views import kept_document
 from tests.support.scene import CONTENT, FILE, SIZE, Scene, parts_in
-from tests.support.soulseek import DEADLINE_S, SHORT, eventually, network
+from tests.support.soulseek import DEADLINE_S, PATIENT, SHORT, eventually, network
 from tests.support.stranger import Stranger
+
+
+@asynccontextmanager
+async def played(folder: Path, bounds: Bounds) -> AsyncIterator[Scene]:
+    async with network(folder) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", download_slots=1, bounds=bounds)
+        yield Scene(node, await Stranger.enter(net, node, stack), folder)
 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with network(tmp_path) as net, AsyncExitStack() as stack:
-        node = await net.node("alice", download_slots=1)
-        yield Scene(node, await Stranger.enter(net, node, stack), tmp_path)
+    async with played(tmp_path, PATIENT) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Scene]:
+    """The same with a node that soon gives up."""
+    async with played(tmp_path, replace(SHORT, place_poll_s=PATIENT.place_poll_s)) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def curious(tmp_path: Path) -> AsyncIterator[Scene]:
+    """The same with a node that often asks for its place."""
+    async with played(tmp_path, replace(PATIENT, place_poll_s=SHORT.place_poll_s)) as scene:
+        yield scene
 
 
 async def test_a_file_is_offered_brought_and_closed_by_us(scene: Scene) -> None:
@@ -112,36 +133,36 @@ async def test_another_size_than_the_wanted_one_is_aborted(scene: Scene) -> None
     await scene.ended(download, Outcome.ABORTED, f"the file has {SIZE} bytes, not {SIZE + 1}")
 
 
-async def test_a_peer_that_stalls_loses_its_connection_and_is_asked_again(scene: Scene) -> None:
-    download = await scene.fetch()
-    await scene.asked()
-    answer = await scene.offer()
-    connection, _ = await scene.bring(answer.token)
+async def test_a_peer_that_stalls_loses_its_connection_and_is_asked_again(hasty: Scene) -> None:
+    download = await hasty.fetch()
+    await hasty.asked()
+    answer = await hasty.offer()
+    connection, _ = await hasty.bring(answer.token)
     await connection.send_raw(CONTENT[:10])
-    await scene.asked()
-    await scene.send()
-    await scene.ended(download, Outcome.SUCCEEDED)
+    await hasty.asked()
+    await hasty.send()
+    await hasty.ended(download, Outcome.SUCCEEDED)
 
 
-async def test_who_never_brings_what_was_agreed_is_asked_again(scene: Scene) -> None:
-    download = await scene.fetch()
-    await scene.asked()
-    assert (await scene.offer()).allowed
-    await scene.asked()
-    await scene.send()
-    await scene.ended(download, Outcome.SUCCEEDED)
+async def test_who_never_brings_what_was_agreed_is_asked_again(hasty: Scene) -> None:
+    download = await hasty.fetch()
+    await hasty.asked()
+    assert (await hasty.offer()).allowed
+    await hasty.asked()
+    await hasty.send()
+    await hasty.ended(download, Outcome.SUCCEEDED)
 
 
-async def test_the_place_is_asked_for_and_a_peer_that_forgot_us_is_asked_again(scene: Scene) -> None:
-    download = await scene.fetch()
-    await scene.asked()
-    assert await scene.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
-    await scene.stranger.link.send(PlaceInQueue(FILE, 7))
-    assert await scene.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
+async def test_the_place_is_asked_for_and_a_peer_that_forgot_us_is_asked_again(curious: Scene) -> None:
+    download = await curious.fetch()
+    await curious.asked()
+    assert await curious.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
+    await curious.stranger.link.send(PlaceInQueue(FILE, 7))
+    assert await curious.stranger.hear(GetPlaceInQueue) == GetPlaceInQueue(FILE)
     assert download.place == 7
-    await scene.asked()
-    await scene.send()
-    await scene.ended(download, Outcome.SUCCEEDED)
+    await curious.asked()
+    await curious.send()
+    await curious.ended(download, Outcome.SUCCEEDED)
 
 
 async def test_without_a_slot_an_offer_is_put_off_and_asked_for_again(scene: Scene) -> None:
@@ -286,7 +307,7 @@ async def test_a_crash_while_a_file_is_published_ends_as_a_success(tmp_path: Pat
 
 async def test_a_peer_that_sends_a_trickle_does_not_keep_its_slot(tmp_path: Path) -> None:
     async with network(tmp_path) as net, AsyncExitStack() as stack:
-        node = await net.node("alice", bounds=replace(SHORT, rate_window_s=0.5, stall_s=DEADLINE_S))
+        node = await net.node("alice", bounds=replace(PATIENT, rate_window_s=0.5))
         scene = Scene(node, await Stranger.enter(net, node, stack), tmp_path)
         download = await scene.fetch()
         await scene.asked()

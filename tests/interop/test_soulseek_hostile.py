@@ -12,6 +12,7 @@ import pytest
 
 from haulier.core.transfer import Outcome
 from haulier.ports import SharedFile
+from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
 from haulier.soulseek.messages import (
@@ -30,6 +31,7 @@ from haulier.soulseek.peer_messages import (
 from haulier.soulseek.upload import UploadRules
 from tests.support.soulseek import (
     DEADLINE_S,
+    PATIENT,
     SHORT,
     Network,
     eventually,
@@ -70,13 +72,26 @@ class Scene:
         assert sha256_of(self.folder / "got") == sha256_of(self.folder / "Music" / "small.bin")
 
 
+@asynccontextmanager
+async def played(folder: Path, bounds: Bounds) -> AsyncIterator[Scene]:
+    make_file(folder / "Music" / "song.bin", SIZE)
+    make_file(folder / "Music" / "small.bin", 1000)
+    async with network(folder) as net, AsyncExitStack() as stack:
+        node = await net.node("alice", folder / "Music", rules=UploadRules(slots=1), bounds=bounds)
+        yield Scene(net, node, await Stranger.enter(net, node, stack), folder)
+
+
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    make_file(tmp_path / "Music" / "song.bin", SIZE)
-    make_file(tmp_path / "Music" / "small.bin", 1000)
-    async with network(tmp_path) as net, AsyncExitStack() as stack:
-        node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1))
-        yield Scene(net, node, await Stranger.enter(net, node, stack), tmp_path)
+    async with played(tmp_path, PATIENT) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Scene]:
+    """The same with a node that soon gives up."""
+    async with played(tmp_path, SHORT) as scene:
+        yield scene
 
 
 FLOODS = pytest.mark.parametrize("flood", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
@@ -87,16 +102,16 @@ async def flooded(folder: Path) -> AsyncIterator[Scene]:
     """Give a node that reads its peers as fast as they write, lets a user have a hundred files waiting, and has patience."""
     for name, size in (("small.bin", 1_000), ("song.bin", 1_000_000)):
         make_file(folder / "Music" / name, size)
-    bounds = replace(SHORT, messages_per_s=1e9, queued_files_per_user=100, response_s=60 * DEADLINE_S)
+    bounds = replace(PATIENT, messages_per_s=1e9, queued_files_per_user=100, response_s=60 * DEADLINE_S)
     async with network(folder) as net, AsyncExitStack() as stack:
         node = await net.node("alice", folder / "Music", rules=UploadRules(slots=1), bounds=bounds)
         yield Scene(net, node, await Stranger.enter(net, node, stack), folder)
 
 
 class TestWhoeverIsOffered:
-    async def test_never_answers(self, scene: Scene) -> None:
-        await scene.stranger.offered()
-        await scene.ended(Outcome.TIMED_OUT)
+    async def test_never_answers(self, hasty: Scene) -> None:
+        await hasty.stranger.offered()
+        await hasty.ended(Outcome.TIMED_OUT)
 
     async def test_answers_cancelled(self, scene: Scene) -> None:
         offer = await scene.stranger.offered()
@@ -129,10 +144,10 @@ class TestWhoeverIsOffered:
         await scene.stranger.link.send(TransferResponse(again.token, allowed=False, reason="Cancelled"))
         await scene.ended(Outcome.CANCELLED)
 
-    async def test_answers_another_token(self, scene: Scene) -> None:
-        offer = await scene.stranger.offered()
-        await scene.stranger.link.send(TransferResponse(offer.token ^ 1, allowed=True))
-        await scene.ended(Outcome.TIMED_OUT)
+    async def test_answers_another_token(self, hasty: Scene) -> None:
+        offer = await hasty.stranger.offered()
+        await hasty.stranger.link.send(TransferResponse(offer.token ^ 1, allowed=True))
+        await hasty.ended(Outcome.TIMED_OUT)
 
     async def test_loses_the_connection_and_is_offered_it_over_another(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
@@ -148,10 +163,10 @@ class TestWhoeverIsOffered:
 
 
 class TestWhoeverIsConnected:
-    async def test_sends_no_offset(self, scene: Scene) -> None:
-        await scene.stranger.connected()
-        await scene.ended(Outcome.TIMED_OUT)
-        assert await scene.stranger.hear(UploadFailed) == UploadFailed(VIRTUAL)
+    async def test_sends_no_offset(self, hasty: Scene) -> None:
+        await hasty.stranger.connected()
+        await hasty.ended(Outcome.TIMED_OUT)
+        assert await hasty.stranger.hear(UploadFailed) == UploadFailed(VIRTUAL)
 
     async def test_closes_without_an_offset_because_it_has_the_file(self, scene: Scene) -> None:
         (await scene.stranger.connected()).close()
@@ -176,19 +191,19 @@ class TestWhoeverIsConnected:
 
 
 class TestWhoeverReceives:
-    async def test_takes_all_and_never_closes(self, scene: Scene) -> None:
-        connection = await scene.stranger.begun()
+    async def test_takes_all_and_never_closes(self, hasty: Scene) -> None:
+        connection = await hasty.stranger.begun()
         assert len(await connection.read_exactly(SIZE)) == SIZE
-        await scene.ended(Outcome.SUCCEEDED)
+        await hasty.ended(Outcome.SUCCEEDED)
 
-    async def test_stops_reading(self, scene: Scene) -> None:
-        connection = await scene.stranger.begun()
+    async def test_stops_reading(self, hasty: Scene) -> None:
+        connection = await hasty.stranger.begun()
         await connection.read_exactly(1000)
         hold(connection)
-        await scene.ended(Outcome.TIMED_OUT)
+        await hasty.ended(Outcome.TIMED_OUT)
 
-    async def test_reads_a_byte_now_and_then(self, scene: Scene) -> None:
-        connection = await scene.stranger.begun()
+    async def test_reads_a_byte_now_and_then(self, hasty: Scene) -> None:
+        connection = await hasty.stranger.begun()
         hold(connection)
         sock = connection.writer.get_extra_info("socket")
 
@@ -200,7 +215,7 @@ class TestWhoeverReceives:
 
         reading = asyncio.get_running_loop().create_task(trickle())
         try:
-            await scene.ended(Outcome.TIMED_OUT)
+            await hasty.ended(Outcome.TIMED_OUT)
         finally:
             reading.cancel()
             await asyncio.wait({reading})
@@ -293,7 +308,7 @@ class TestFloods:
             make_file(tmp_path / "Music" / f"{number:03}.bin", 10)
         make_file(tmp_path / "Music" / "small.bin", 10)
         async with network(tmp_path) as net, AsyncExitStack() as stack:
-            bounds = type(SHORT)(connections_per_address=1_000)
+            bounds = Bounds(connections_per_address=1_000)
             node = await net.node("alice", tmp_path / "Music", rules=UploadRules(slots=1), bounds=bounds)
             stranger = await Stranger.enter(net, node, stack)
             for number in range(130):
@@ -354,9 +369,9 @@ class TestFloods:
     async def test_a_thousand_connections_are_no_more_than_their_bound(self, tmp_path: Path) -> None:
         make_file(tmp_path / "Music" / "small.bin", 10)
         async with network(tmp_path) as net, AsyncExitStack() as stack:
-            bounds = type(SHORT)(connections_per_address=20)
+            bounds = Bounds(connections_per_address=20)
             node = await net.node("alice", tmp_path / "Music", bounds=bounds)
-            crowd = [await connect(*node.address, SHORT) for _ in range(1_000)]
+            crowd = [await connect(*node.address, PATIENT) for _ in range(1_000)]
             await eventually(lambda: node.peers.count == 20, "twenty are let in")
             for connection in crowd:
                 connection.abort()
@@ -378,12 +393,12 @@ class TestFrames:
                 await link.receive()
         await scene.healthy()
 
-    async def test_half_a_first_one_and_silence_end_the_connection(self, scene: Scene) -> None:
-        connection = await scene.stranger.connect(*scene.node.address)
+    async def test_half_a_first_one_and_silence_end_the_connection(self, hasty: Scene) -> None:
+        connection = await hasty.stranger.connect(*hasty.node.address)
         await connection.send_raw(b"\x13\0\0\0\1")
         async with asyncio.timeout(DEADLINE_S):
             assert await connection.read_some() == b""
-        await scene.healthy()
+        await hasty.healthy()
 
     async def test_a_bomb_among_the_answers_to_a_search_is_passed_over(self, scene: Scene) -> None:
         head = bytes.fromhex("03000000 626f62")
@@ -454,16 +469,16 @@ async def _heard(link: Connection) -> Message:
 class TestOtherAddresses:
     """The server says that mallory is at 127.0.0.1; somebody at 127.0.0.2 says to be mallory."""
 
-    async def test_an_offer_goes_to_whose_name_it_is_and_only_there(self, scene: Scene) -> None:
-        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")
+    async def test_an_offer_goes_to_whose_name_it_is_and_only_there(self, hasty: Scene) -> None:
+        spoofed = await hasty.stranger.opened(hasty.node, PeerInit("mallory", "P"), local="127.0.0.2")
         await spoofed.send(QueueUpload(VIRTUAL))
-        offer = await scene.stranger.hear(TransferRequest)
+        offer = await hasty.stranger.hear(TransferRequest)
         assert isinstance(offer, TransferRequest)
         assert offer.file == VIRTUAL
-        [upload] = scene.node.uploads.live
+        [upload] = hasty.node.uploads.live
         assert not upload.trusted
         await spoofed.send(TransferResponse(offer.token ^ 1, allowed=True))
-        await scene.ended(Outcome.TIMED_OUT)
+        await hasty.ended(Outcome.TIMED_OUT)
 
     async def test_an_answer_to_its_own_message_is_all_that_it_gets(self, scene: Scene) -> None:
         spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")

@@ -10,7 +10,6 @@ import pytest
 from haulier.core.transfer import Outcome
 from haulier.parts import part_of
 from tests.support.soulseek import (
-    PATIENT,
     Network,
     eventually,
     make_file,
@@ -157,7 +156,7 @@ class TestItDownloadsFromUs:
         self, net: Network, tmp_path: Path
     ) -> None:
         files = [make_file(tmp_path / "Music" / f"{number}.bin", 50_000, seed=number) for number in range(30)]
-        node = await net.node("us", tmp_path / "Music", bounds=PATIENT)
+        node = await net.node("us", tmp_path / "Music")
         with (
             nicotine(tmp_path / "one", net.port, "one") as one,
             nicotine(tmp_path / "two", net.port, "two") as two,

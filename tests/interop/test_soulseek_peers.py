@@ -57,7 +57,7 @@ from haulier.soulseek.peer_messages import (
     UserInfo,
 )
 from haulier.soulseek.rendezvous import Rendezvous
-from tests.support.soulseek import DEADLINE_S, HOST, SHORT, Network, eventually, make_file, network
+from tests.support.soulseek import DEADLINE_S, HOST, PATIENT, Network, eventually, make_file, network
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 async def link_to(node: Node, name: str, stack: AsyncExitStack) -> Connection:
-    connection = await connect(*node.address, SHORT)
+    connection = await connect(*node.address, PATIENT)
     stack.callback(connection.abort)
     await connection.send(PeerInit(name, "P"))
     connection.switch(TO_PEER, TO_PEER)
@@ -98,7 +98,7 @@ class User:
 
     @classmethod
     async def enter(cls, port: int, name: str, stack: AsyncExitStack, password: str = "secret") -> "User":
-        link = await connect(HOST, port, SHORT)
+        link = await connect(HOST, port, PATIENT)
         stack.callback(link.abort)
         link.switch(FROM_SERVER, TO_SERVER)
         await link.send(Login.of(name, password))
@@ -125,7 +125,7 @@ class TestMessageConnections:
     async def test_one_that_is_replaced_is_still_read_for_a_while(
         self, net: Network, stack: AsyncExitStack
     ) -> None:
-        alice = await net.node("alice")
+        alice = await net.node("alice", bounds=replace(PATIENT, replaced_s=1.0))
         older, newer = await link_to(alice, "bob", stack), await link_to(alice, "bob", stack)
         await newer.send(GetUserInfo())
         assert isinstance(await heard(newer), UserInfo)
@@ -151,7 +151,7 @@ class TestMessageConnections:
         assert isinstance(await heard(older), UserInfo)
 
     async def test_one_that_is_idle_is_closed(self, net: Network, stack: AsyncExitStack) -> None:
-        alice = await net.node("alice", bounds=replace(SHORT, peer_idle_s=0.3))
+        alice = await net.node("alice", bounds=replace(PATIENT, peer_idle_s=0.3))
         link = await link_to(alice, "bob", stack)
         with pytest.raises(ConnectionLost):
             await heard(link)
@@ -160,7 +160,7 @@ class TestMessageConnections:
     async def test_one_that_says_too_much_is_read_more_slowly(
         self, net: Network, stack: AsyncExitStack
     ) -> None:
-        alice = await net.node("alice", bounds=replace(SHORT, messages_per_s=100.0))
+        alice = await net.node("alice", bounds=replace(PATIENT, messages_per_s=100.0))
         link = await link_to(alice, "bob", stack)
         began = asyncio.get_running_loop().time()
         await link.send(*(GetUserInfo() for _ in range(100)))
@@ -171,7 +171,7 @@ class TestMessageConnections:
 
     async def test_one_for_the_search_tree_is_closed(self, net: Network, stack: AsyncExitStack) -> None:
         alice = await net.node("alice")
-        connection = await connect(*alice.address, SHORT)
+        connection = await connect(*alice.address, PATIENT)
         stack.callback(connection.abort)
         await connection.send(PeerInit("bob", "D"))
         async with asyncio.timeout(DEADLINE_S):
@@ -230,7 +230,7 @@ class TestTheServer:
         ):
             user = await User.enter(net.port, name, stack, password)
             assert await heard(user.link) == LoginAnswer(False, reason)
-        old = await connect(HOST, net.port, SHORT)
+        old = await connect(HOST, net.port, PATIENT)
         stack.callback(old.abort)
         old.switch(FROM_SERVER, TO_SERVER)
         await old.send(replace(Login.of("bob", "secret"), minor=0))
@@ -252,7 +252,7 @@ class TestTheServer:
         assert accounts.stat().st_mode & 0o777 == 0o600
 
     async def test_one_that_is_full_says_so(self, tmp_path: Path, stack: AsyncExitStack) -> None:
-        async with network(tmp_path, bounds=replace(SHORT, connections=1)) as net:
+        async with network(tmp_path, bounds=replace(PATIENT, connections=1)) as net:
             await User.logged_in(net.port, "bob", stack)
             second = await User.enter(net.port, "carol", stack)
             assert await heard(second.link) == LoginAnswer(False, "SVRFULL")
@@ -313,8 +313,8 @@ class TestTheServer:
         assert await bob.asks(CheckPrivileges(), PrivilegesLeft) == PrivilegesLeft(0)
 
     async def test_who_says_nothing_is_left(self, tmp_path: Path, stack: AsyncExitStack) -> None:
-        async with network(tmp_path, bounds=replace(SHORT, handshake_s=0.2)) as net:
-            silent = await connect(HOST, net.port, SHORT)
+        async with network(tmp_path, bounds=replace(PATIENT, handshake_s=0.2)) as net:
+            silent = await connect(HOST, net.port, PATIENT)
             stack.callback(silent.abort)
             async with asyncio.timeout(DEADLINE_S):
                 assert await silent.read_some() == b""
@@ -325,7 +325,7 @@ class TestAddressesThatManyShare:
         self, net: Network, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("haulier.soulseek.peer_links.RESTS_AFTER_S", 0.0)
-        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=2))
+        alice = await net.node("alice", bounds=replace(PATIENT, connections_per_address=2))
         links = []
         for name in ("ann", "bob", "cid"):
             links.append(await link_to(alice, name, stack))
@@ -338,7 +338,7 @@ class TestAddressesThatManyShare:
             assert isinstance(await heard(link), UserInfo)
 
     async def test_one_that_does_not_rest_makes_none(self, net: Network, stack: AsyncExitStack) -> None:
-        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=1))
+        alice = await net.node("alice", bounds=replace(PATIENT, connections_per_address=1))
         first = await link_to(alice, "ann", stack)
         await first.send(GetUserInfo())
         assert isinstance(await heard(first), UserInfo)
@@ -349,7 +349,7 @@ class TestAddressesThatManyShare:
         assert isinstance(await heard(first), UserInfo)
 
     async def test_those_that_we_open_need_no_room(self, net: Network, stack: AsyncExitStack) -> None:
-        alice = await net.node("alice", bounds=replace(SHORT, connections_per_address=1))
+        alice = await net.node("alice", bounds=replace(PATIENT, connections_per_address=1))
         await net.node("bob")
         await link_to(alice, "ann", stack)
         await eventually(lambda: alice.peers.count == 1, "it is there")
@@ -376,7 +376,7 @@ class Server:
         self.clients: asyncio.Queue[Connection] = asyncio.Queue()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = Connection(reader, writer, SHORT)
+        link = Connection(reader, writer, PATIENT)
         link.switch(TO_SERVER, FROM_SERVER)
         assert isinstance(await link.receive(), Login)
         await link.send(LoginAnswer(True, ""))

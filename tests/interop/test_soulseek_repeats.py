@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from haulier.soulseek.peer_messages import (
     UploadFailed,
 )
 from tests.support.scene import CONTENT, FILE, SIZE, Scene
-from tests.support.soulseek import DEADLINE_S, SHORT, eventually, network
+from tests.support.soulseek import DEADLINE_S, eventually, network
 from tests.support.stranger import Stranger
 
 AGES = RetryPolicy(retries=100, base_s=10 * DEADLINE_S, cap_s=10 * DEADLINE_S)
@@ -34,10 +33,9 @@ LATE = [UploadFailed(FILE), UploadDenied(FILE, "Cancelled"), UploadDenied(FILE, 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    """A node that waits as long as every day, and rests for longer than any test."""
-    bounds = replace(SHORT, response_s=DEADLINE_S, stall_s=DEADLINE_S, place_poll_s=DEADLINE_S)
+    """A node that rests for longer than any test."""
     async with network(tmp_path) as net, AsyncExitStack() as stack:
-        node = await net.node("alice", download_slots=1, bounds=bounds, download_retry=AGES)
+        node = await net.node("alice", download_slots=1, download_retry=AGES)
         yield Scene(node, await Stranger.enter(net, node, stack), tmp_path)
 
 

@@ -31,7 +31,7 @@ ARRIVED: Final = 9 * MIB + 12_345
 """What came before the drop: one checkpoint, and more that no row knows of yet."""
 RUBBISH: Final = b"\xff" * 64 * 1024
 """What the older request sends when it should be silent; as much as fits between two sockets."""
-PATIENCE_S: Final = 10
+PATIENCE_S: Final = 30
 """Far more than a takeover takes, far less than the minute after which a silent body counts as cut."""
 
 

@@ -335,7 +335,7 @@ class TestLimits:
             held, moving = partial(tus, b"held "), tus.create(6, Upload_Concat="partial")
             alone = partial(tus, b"alone")
             upload = final(tus, held, moving)
-            deadline, offset = time.monotonic() + 30, 0
+            deadline, offset = time.monotonic() + 60, 0
             while tus.outsider.state(alone.rpartition("/")[2])["status"] == "open":
                 assert time.monotonic() < deadline
                 offset = tus.append(moving, offset, b"m" if offset < 5 else b"")

@@ -26,7 +26,7 @@ from tests.support.processes import serving
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Listener(ThreadingHTTPServer):

@@ -8,7 +8,7 @@ from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.messages import FROM_SERVER, TO_SERVER, Login, LoginAnswer, PeerInit, SetWaitPort
 from haulier.soulseek.node import Node
 from haulier.soulseek.peer_messages import TO_PEER, QueueUpload, TransferRequest, TransferResponse
-from tests.support.soulseek import DEADLINE_S, HOST, SHORT, Network
+from tests.support.soulseek import DEADLINE_S, HOST, PATIENT, Network
 
 VIRTUAL = "Music\\song.bin"
 """The file that is asked for when a test names none."""
@@ -42,7 +42,7 @@ class Stranger:
     async def connect(self, host: str, port: int, *, local: str = HOST) -> Connection:
         """Open a connection, from another address of this machine if need be; it ends with the test."""
         reader, writer = await asyncio.open_connection(host, port, local_addr=(local, 0))
-        connection = Connection(reader, writer, SHORT)
+        connection = Connection(reader, writer, PATIENT)
         self._stack.callback(connection.abort)
         return connection
 
@@ -54,7 +54,7 @@ class Stranger:
         return connection
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, SHORT)
+        connection = Connection(reader, writer, PATIENT)
         self._stack.callback(connection.abort)
         with suppress(ConnectionLost):
             init = await connection.receive()

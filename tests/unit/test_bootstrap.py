@@ -279,7 +279,7 @@ async def test_a_part_that_keeps_failing_is_started_again_and_told_to_who_asks_f
 
     monkeypatch.setattr(part, method, fail)
     monkeypatch.setattr("random.random", lambda: 0.0)
-    async with service_in(tmp_path, Hooks(on_record=hear)) as service, asyncio.timeout(20):
+    async with service_in(tmp_path, Hooks(on_record=hear)) as service, asyncio.timeout(60):
         await enough.wait()
         assert await service.readiness() == [f"{name} keeps failing; see the log"]
 

@@ -79,11 +79,11 @@ async def test_who_waits_is_woken_by_news_by_a_loss_and_by_the_end() -> None:
             await asyncio.sleep(0)
             assert not waiting.done()
             tell()
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)
             follower.hear()
         waiting = beside(follower.wait())
         followers.close()
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 60)
 
 
 async def test_after_the_end_what_is_there_is_heard_and_then_it_is_over() -> None:
@@ -94,7 +94,7 @@ async def test_after_the_end_what_is_there_is_heard_and_then_it_is_over() -> Non
         assert is_over(follower) is False
         assert follower.hear() == (False, [changed("last")])
         assert is_over(follower) is True
-        await asyncio.wait_for(follower.wait(), 10)
+        await asyncio.wait_for(follower.wait(), 60)
     with followers.following() as later:
         followers.tell("a", changed("first"))
         assert later.hear() == (False, [changed("first")])

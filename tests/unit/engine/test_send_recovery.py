@@ -481,7 +481,7 @@ async def test_a_journal_that_cannot_be_used_for_a_while_is_tried_again(
     await manager.start()
     for name in calls:
         monkeypatch.setattr(journal, name, flaky(name, getattr(journal, name)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while min(calls.values()) < 3 or world.remote.files.get("a") is None:
             await pass_time(world)
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
@@ -572,7 +572,7 @@ async def test_followers_of_a_manager_that_has_stopped_come_to_their_end() -> No
     manager = world.manager()
     await manager.start()
     await manager.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert [happening async for happening in manager.events()] == []
 
 

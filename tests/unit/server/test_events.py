@@ -80,7 +80,7 @@ class Wire:
         self.changed.set()
 
     async def wait_for(self, text: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while text not in self.text:
                 self.changed.clear()
                 await self.changed.wait()

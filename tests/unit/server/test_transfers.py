@@ -208,7 +208,7 @@ async def test_the_stream_of_events_tells_of_transfers_until_the_first_one_ends(
         async for message in merged(records(), transfer_messages(service.transfers)):
             found.append(message)  # noqa: PERF401 - looked at while it grows
 
-    async with service.client(), asyncio.timeout(30):
+    async with service.client(), asyncio.timeout(60):
         following = beside(follow())
         await settle()
         name = await queued(service, "a")
@@ -228,7 +228,7 @@ async def test_the_stream_of_events_tells_of_transfers_until_the_first_one_ends(
 
 async def followed(service: MemoryService, headers: dict[str, str]) -> list[tuple[str, Any]]:
     """Return what a stream has told of transfers when there is nothing more to tell."""
-    async with service.client(require_tokens=bool(headers)) as client, asyncio.timeout(30):
+    async with service.client(require_tokens=bool(headers)) as client, asyncio.timeout(60):
         following = beside(client.get("/api/events", headers=headers))
         await until(lambda: service.feed._readers)
         await settle()
@@ -263,7 +263,7 @@ async def test_who_is_no_operator_hears_nothing_of_the_nodes_transfers() -> None
 
 async def test_an_id_that_json_has_to_escape_arrives_as_it_is() -> None:
     service = MemoryService()
-    async with service.client(), asyncio.timeout(30):
+    async with service.client(), asyncio.timeout(60):
         messages = transfer_messages(service.transfers)
         first = beside(anext(messages))
         await settle()
@@ -276,7 +276,7 @@ async def test_an_id_that_json_has_to_escape_arrives_as_it_is() -> None:
 async def test_a_reader_that_lagged_is_shown_what_has_not_ended() -> None:
     service = MemoryService()
     gate = service.remote.gate("create")
-    async with service.client(), asyncio.timeout(30):
+    async with service.client(), asyncio.timeout(60):
         messages = transfer_messages(service.transfers)
         first = beside(anext(messages))
         await settle()

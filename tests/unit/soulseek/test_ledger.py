@@ -46,7 +46,7 @@ async def test_what_is_put_is_written_soon() -> None:
     ledger = Ledger(store, lambda *_, **__: None)
     running = asyncio.get_running_loop().create_task(ledger.run())
     ledger.put(kept("a"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await store.saved.wait()
     running.cancel()
     with suppress(asyncio.CancelledError):

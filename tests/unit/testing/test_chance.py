@@ -13,7 +13,7 @@ async def _sleep(clock: ManualClock, seconds: float, woken: list[float]) -> None
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a clock has nobody to tell
             await asyncio.sleep(0)
 

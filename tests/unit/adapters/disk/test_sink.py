@@ -335,7 +335,7 @@ def open_descriptors() -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - threads have nobody to tell
             await asyncio.sleep(0)
 

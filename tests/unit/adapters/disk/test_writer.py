@@ -456,7 +456,7 @@ async def test_writers_that_follow_each_other_count_together(sink: DiskSink, cal
 
 
 async def until_called(calls: FaultyCalls, operation: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while operation not in calls.names():  # noqa: ASYNC110 - it happens in a thread, which tells nobody
             await asyncio.sleep(0)
 
@@ -473,6 +473,6 @@ async def test_the_file_of_a_discarded_part_is_closed_in_a_thread(sink: DiskSink
     writer.write(b"hello")
     await sink.discard("part")
     await writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while is_open(writer._descriptor):  # noqa: ASYNC110 - nobody is told of this end
             await asyncio.sleep(0)

@@ -62,7 +62,7 @@ def both() -> Iterator[Both]:
 
 
 async def said(client: socket.socket) -> bytes:
-    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100), 30)
+    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100), 60)
 
 
 async def settled() -> None:
