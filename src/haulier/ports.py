@@ -353,13 +353,22 @@ class SessionStore(Protocol[D]):
     """The session rows of one transaction. Booleans say whether a statement's condition held."""
 
     async def insert(self, session: Session[D], *, limit: LiveLimit) -> None:
-        """Add an open session, or one that is committed at once.
+        """Add an open session.
 
         Its address is kept while it lives, and forgotten when it ends.
 
         Raises:
             KeyTaken: a live or committed session of this (scope, owner) has its key.
             QuotaExceeded: there are as many live ones of the owner, or of the address, as may be.
+        """
+
+    async def insert_committed(self, sessions: Sequence[Session[D]], *, limit: LiveLimit) -> None:
+        """Add some that are committed at once: at least one, of one scope and owner, without keys.
+
+        They take no live one's place and no address is kept, but where no live one may begin there is no room for them.
+
+        Raises:
+            QuotaExceeded: as `insert`.
         """
 
     async def load(self, session_id: SessionId) -> Session[D] | None:
@@ -579,8 +588,8 @@ class KeyTaken(Exception):
 class RecordStore(Protocol):
     """The record and asset rows of one transaction."""
 
-    async def insert(self, record: Record) -> None:
-        """Add a record, and the assets that it has: one of a short upload comes with its original."""
+    async def insert(self, *records: Record) -> None:
+        """Add records, and the assets that they have: one of a short upload comes with its original."""
 
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""
@@ -961,8 +970,8 @@ class EventStore(Protocol):
         """Whether this transaction has events of its own, perhaps of others that are committed with it."""
         ...
 
-    async def append(self, event: Event) -> None:
-        """Write an event."""
+    async def append(self, *events: Event) -> None:
+        """Write events, in this order."""
 
     async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
         """Return up to `limit` events behind that position, and whether they are all that are committed there.

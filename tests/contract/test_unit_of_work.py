@@ -13,9 +13,9 @@ from haulier.adapters.memory_rows import MemoryDatabase
 from haulier.adapters.sql.models import uploads
 from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
-from haulier.core.session import LiveLimit, Mode, SessionId, SessionStatus
+from haulier.core.session import LiveLimit, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
-from haulier.testing.rows import T0, TTL_S, Database, chunk, upload
+from haulier.testing.rows import T0, TTL_S, Database, chunk, upload, whole
 from haulier.testing.unit_of_work_contract import UnitOfWorkContract
 from tests.support.postgres import fresh_database
 
@@ -90,11 +90,7 @@ class TestAddresses:
                         start, stop = session.chunk_range(index)
                         await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=T0)
                     await tx.sessions.start_finish(session.id, name, "worker", now=T0)
-            whole = upload("whole", mode=Mode.APPEND, size=5).advance(
-                5, tail_trusted=True, boot_id="", now=T0
-            )
-            done = whole.finish("whole", "worker", now=T0).commit(whole.details, now=T0)
-            await tx.sessions.insert(done, limit=HERE)
+            await tx.sessions.insert_committed([whole("whole")], limit=HERE)
 
         await database.write(begin)
         assert await addresses(database) == {**dict.fromkeys(ids, "here"), "whole": None}

@@ -28,7 +28,7 @@ from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, Sessio
 from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, RecordQuery
-from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload
+from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload, whole
 from tests.support.postgres import fresh_database
 
 Step = Callable[[Any], Awaitable[Any]]
@@ -44,6 +44,7 @@ CAPSULE_ROWS = [
 CHUNKED = ("c1", "c2")
 APPENDED = ("p1",)
 FINAL = ("f1",)
+SHORT = ("w1", "w2", "w3")
 RECORDS = ("r1", "r2", "r3")
 BLOBS = ("b1", "b2", "b3", "b4")
 PRINCIPALS = ("local", "user:x", "user:y")
@@ -64,7 +65,7 @@ names = st.text(st.sampled_from("aAäÄ\u0308ßSs%_\\ςΣ"), min_size=1, max_siz
     st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=6
 )
 paths = st.none() | st.text(st.sampled_from("aAb/\ud7ff\U0010ffff"), min_size=1, max_size=5)
-sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL)])
+sessions_ids = st.sampled_from([SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL, *SHORT)])
 record_ids = st.sampled_from([RecordId(name) for name in RECORDS])
 kinds = st.sampled_from(AssetKind)
 principals = st.sampled_from(PRINCIPALS)
@@ -212,6 +213,20 @@ class SessionsOfBoth(BothDatabases):
     def begin_append(self, name: str, limit: LiveLimit, now: float, **fields: Any) -> None:
         session = upload(name, begun_at=now, mode=Mode.APPEND, **fields)
         self.do(lambda tx: tx.sessions.insert(session, limit=limit))
+
+    @rule(
+        short=st.lists(st.sampled_from(SHORT), min_size=1, max_size=3, unique=True),
+        owner=owners,
+        scope=scopes,
+        limit=limits,
+        now=moments,
+        rolled_back=st.booleans(),
+    )
+    def keep_short_ones(
+        self, short: list[str], limit: LiveLimit, now: float, rolled_back: bool, **fields: Any
+    ) -> None:
+        sessions = [whole(name, begun_at=now, **fields) for name in short]
+        self.do(lambda tx: tx.sessions.insert_committed(sessions, limit=limit), rolled_back=rolled_back)
 
     @rule(made_of=st.lists(st.sampled_from(APPENDED), max_size=3), now=moments)
     def begin_final(self, made_of: list[str], now: float) -> None:
@@ -409,7 +424,7 @@ class SessionsOfBoth(BothDatabases):
 
 async def all_sessions(tx: Any) -> list[Any]:
     """Look at the sessions in every way there is."""
-    ids = [SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL)]
+    ids = [SessionId(name) for name in (*CHUNKED, *APPENDED, *FINAL, *SHORT)]
     return [
         list(await tx.sessions.partials(SessionId("f1"))),
         [await tx.sessions.load(it) for it in ids],

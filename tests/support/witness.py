@@ -83,8 +83,10 @@ class _Records:
             result = await real(subject, *args, **options)
             if name == "adopt":
                 self._changed.update(result)
-            elif result or name == "insert":
-                self._changed.add(subject.id if name == "insert" else subject)
+            elif name == "insert":
+                self._changed.update(record.id for record in (subject, *args))
+            elif result:
+                self._changed.add(subject)
             return result
 
         return call
@@ -95,9 +97,9 @@ class _Events:
         self._events = events
         self._told = told
 
-    async def append(self, event: Event) -> None:
-        await self._events.append(event)
-        self._told.add(event.record)
+    async def append(self, *events: Event) -> None:
+        await self._events.append(*events)
+        self._told.update(event.record for event in events)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._events, name)

@@ -33,12 +33,14 @@ class MemoryEventStore:
         """Whether this transaction has events."""
         return self._written
 
-    async def append(self, event: Event) -> None:
-        """Write an event."""
+    async def append(self, *events: Event) -> None:
+        """Write events."""
         await self._pause()
         self._written = True
-        self._rows.last += 1
-        self._rows.told = (*self._rows.told, Told(Position(0, self._rows.last), event))
+        first = self._rows.last + 1
+        told = (Told(Position(0, number), event) for number, event in enumerate(events, first))
+        self._rows.told = (*self._rows.told, *told)
+        self._rows.last += len(events)
 
     async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
         """Return the events behind that position."""

@@ -34,7 +34,7 @@ from haulier.core.errors import QuotaExceeded, StorageUnavailable
 from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
-from haulier.core.session import NEW, Chunk, Concat, LiveLimit, Mode, Session, SessionId, SessionStatus
+from haulier.core.session import Chunk, Concat, LiveLimit, Mode, Session, SessionId, SessionStatus
 from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, Page, RecordQuery
 
@@ -240,21 +240,35 @@ class MemorySessionStore(Generic[D]):
         self._pause = pause
 
     async def insert(self, session: Session[D], *, limit: LiveLimit) -> None:
-        """Add an open or committed session, unless its key is taken or there are too many."""
+        """Add an open session, unless its key is taken or there are too many."""
         await self._pause()
         spec = session.spec
         if spec.key is not None and self._keyed(spec.scope, spec.owner, spec.key) is not None:
             raise KeyTaken
-        if self._count(None, spec.owner) >= limit.of_owner:
-            raise QuotaExceeded("sessions", limit.of_owner, "owner")
-        if limit.address is not None and self._count_at(limit.address) >= limit.of_address:
-            raise QuotaExceeded("sessions", limit.of_address, "address")
-        if session.id in self._rows.sessions or session.status not in NEW:
-            message = f"session {session.id} is not new"
-            raise AssertionError(message)
+        self._require_room(spec.owner, limit)
+        self._require_new(session, SessionStatus.OPEN)
         if limit.address is not None:
             self._rows.addresses[session.id] = limit.address
         self._store(session)
+
+    async def insert_committed(self, sessions: Sequence[Session[D]], *, limit: LiveLimit) -> None:
+        """Add sessions that are committed, unless there are too many live ones."""
+        await self._pause()
+        self._require_room(sessions[0].spec.owner, limit)
+        for session in sessions:
+            self._require_new(session, SessionStatus.COMMITTED)
+            self._store(session)
+
+    def _require_room(self, owner: str, limit: LiveLimit) -> None:
+        if self._count(None, owner) >= limit.of_owner:
+            raise QuotaExceeded("sessions", limit.of_owner, "owner")
+        if limit.address is not None and self._count_at(limit.address) >= limit.of_address:
+            raise QuotaExceeded("sessions", limit.of_address, "address")
+
+    def _require_new(self, session: Session[D], status: SessionStatus) -> None:
+        if session.id in self._rows.sessions or session.status is not status:
+            message = f"session {session.id} is not new"
+            raise AssertionError(message)
 
     async def load(self, session_id: SessionId) -> Session[D] | None:
         """Return the session with all it has received."""
@@ -657,13 +671,14 @@ class MemoryRecordStore:
         self._rows = rows
         self._pause = pause
 
-    async def insert(self, record: Record) -> None:
-        """Add a record, with the assets that it has."""
+    async def insert(self, *records: Record) -> None:
+        """Add records, with the assets that they have."""
         await self._pause()
-        if record.id in self._rows.records:
-            message = f"record {record.id} is not new"
-            raise AssertionError(message)
-        self._rows.records[record.id] = record
+        for record in records:
+            if record.id in self._rows.records:
+                message = f"record {record.id} is not new"
+                raise AssertionError(message)
+            self._rows.records[record.id] = record
 
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""

@@ -72,9 +72,6 @@ class SessionStatus(StrEnum):
 LIVE: Final = frozenset({SessionStatus.OPEN, SessionStatus.FINISHING})
 GONE: Final = frozenset({SessionStatus.ABORTED, SessionStatus.EXPIRED, SessionStatus.FAILED})
 
-NEW: Final = frozenset({SessionStatus.OPEN, SessionStatus.COMMITTED})
-"""How a session can begin: to be gone on with, or with all that it will ever have."""
-
 TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = {
     SessionStatus.OPEN: frozenset(
         {SessionStatus.FINISHING, SessionStatus.FAILED, SessionStatus.ABORTED, SessionStatus.EXPIRED}

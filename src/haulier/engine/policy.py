@@ -4,7 +4,7 @@ Rule 1: a record begins and ends with its upload, in the same transactions.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -12,7 +12,7 @@ from haulier.core.caller import Caller, Scope
 from haulier.core.capsule import Capsule
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import AccessDenied, InvalidRequest
-from haulier.core.event import ENDS, EventKind, event_of
+from haulier.core.event import ENDS, Event, EventKind, event_of
 from haulier.core.ingestion import PROTOCOL, SHELF
 from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
@@ -83,22 +83,20 @@ class UploadPolicy:
 
         From here on the upload comes to its end, whoever goes on with it.
         """
-        await self._require_completable(tx, session)
+        capsule, size = await self._require_writer(tx, session), session.size or 0
+        if session.spec.size is None:
+            # What its sender was told at its begin, whatever holds for others by now.
+            told = replace(capsule.policy, min_size=session.spec.min_size, max_size=session.spec.max_size)
+            told.require_size(size)
+        capsule.require_room(size)
 
-    async def _require_completable(self, tx: Transaction[UploadDetails], session: Upload) -> Capsule:
-        name, size = session.details.capsule, session.size or 0
+    async def _require_writer(self, tx: Transaction[UploadDetails], session: Upload) -> Capsule:
+        name = session.details.capsule
         # Not the caller's credential, which may be gone for long: what the owner may do, here and now.
         owner = Caller(owner=session.spec.owner, scope=Scope.WRITE, upload=session.id)
         rights = await self._access.rights(tx, owner, name)
         if rights is None or not rights.writes:
             raise AccessDenied(f"complete uploads in capsule {name!r}")
-        if session.spec.size is None:
-            # What its sender was told at its begin, whatever holds for others by now.
-            told = replace(
-                rights.capsule.policy, min_size=session.spec.min_size, max_size=session.spec.max_size
-            )
-            told.require_size(size)
-        rights.capsule.require_room(size)
         return rights.capsule
 
     @staticmethod
@@ -168,18 +166,22 @@ class UploadPolicy:
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
 
-    async def kept(self, tx: Transaction[UploadDetails], session: Upload) -> None:
-        """Count the bytes, and add the record with its asset."""
-        capsule = await self._require_completable(tx, session)
-        name, size = session.details.capsule, session.size or 0
-        await tx.capsules.reserve(name, size)
-        await tx.capsules.use(name, reserved=size, size=size)
-        now, more = session.created_at, self.goes_on(session)
-        record = record_of(session, more=more)
-        await tx.records.insert(record)
-        await tx.events.append(event_of(EventKind.CREATED, new_record(session, record.id), now=now))
-        kind = EventKind.UPDATED if more else EventKind.COMPLETED
-        await tx.events.append(event_in(kind, record, capsule, now=now))
+    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload]) -> None:
+        """Count the bytes, and add the records with their assets."""
+        capsule = await self._require_writer(tx, sessions[0])
+        size = sum(session.size or 0 for session in sessions)
+        await tx.capsules.reserve(capsule.name, size)
+        await tx.capsules.use(capsule.name, reserved=size, size=size)
+        records, events = list[Record](), list[Event]()
+        for session in sessions:
+            now, more = session.created_at, self.goes_on(session)
+            record = record_of(session, more=more)
+            records.append(record)
+            events.append(event_of(EventKind.CREATED, new_record(session, record.id), now=now))
+            kind = EventKind.UPDATED if more else EventKind.COMPLETED
+            events.append(event_in(kind, record, capsule, now=now))
+        await tx.records.insert(*records)
+        await tx.events.append(*events)
 
     def goes_on(self, session: Upload) -> bool:
         """Whether something is left to be done with what a committed upload brought."""

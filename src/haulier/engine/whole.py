@@ -2,10 +2,14 @@
 
 Rule 1: nothing names the blob before one transaction adds the session, committed, and all that its policy makes of it.
         A crash, or a lost answer, leaves at most a blob that nobody names: the janitor's.
-Rule 2: whatever is not as it should be by then - a body that was cut, another digest - goes the way of every session,
+Rule 2: those of one owner that come at the same time share that transaction, and what it costs; see `gathering`.
+Rule 3: whatever is not as it should be by then - a body that was cut, another digest - goes the way of every session,
         on which it is kept, judged and told. This way is only a shorter one.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from haulier.core.digest import Buffer
@@ -13,6 +17,7 @@ from haulier.core.errors import RequestError
 from haulier.core.session import LiveLimit, Mode, Session, SessionSpec
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
+from haulier.engine.gathering import Gathering
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
 
 D = TypeVar("D")
@@ -65,12 +70,22 @@ class ReadAhead:
         self._body.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """What sessions have in common that are added together: who may, and what for, is judged once."""
+
+    scope: str
+    owner: str
+    limit: LiveLimit
+
+
 class WholeSessions(Generic[D]):
     """The short way of the session engine."""
 
     def __init__(self, context: SessionContext[D]) -> None:
         self._context = context
         self._sink = context.ports.sink
+        self._gathering: Gathering[_Alike, Session[D]] = Gathering(self._add, context.background)
 
     async def keep(self, spec: SessionSpec, details: D, content: bytes, *, limit: LiveLimit) -> Session[D]:
         """Return a committed session that has this content.
@@ -89,7 +104,7 @@ class WholeSessions(Generic[D]):
         assert session.blob_key is not None
         await self._sink.store(session.blob_key, content)
         try:
-            await self._context.ports.work.write(lambda tx: self._add(tx, session, limit), durable=True)
+            await self._gathering.add(_Alike(spec.scope, spec.owner, limit), session)
         except RequestError:
             await finish_anyway(self._sink.delete(session.blob_key))
             raise
@@ -107,6 +122,9 @@ class WholeSessions(Generic[D]):
         blob_key = await self._context.new_blob_key(whole)
         return whole.finish(blob_key, ports.holder, now=now).commit(details, now=now)
 
-    async def _add(self, tx: Transaction[D], session: Session[D], limit: LiveLimit) -> None:
-        await tx.sessions.insert(session, limit=limit)
-        await self._context.policy.kept(tx, session)
+    async def _add(self, alike: _Alike, sessions: Sequence[Session[D]]) -> None:
+        await self._context.ports.work.write(partial(self._add_in, sessions, alike.limit), durable=True)
+
+    async def _add_in(self, sessions: Sequence[Session[D]], limit: LiveLimit, tx: Transaction[D]) -> None:
+        await tx.sessions.insert_committed(sessions, limit=limit)
+        await self._context.policy.kept(tx, sessions)

@@ -26,12 +26,7 @@ def event(name: str, *, at: float = T0, **fields: Any) -> Event:
 
 async def append(database: Database, *events: Event) -> None:
     """Write events in one transaction."""
-
-    async def work(tx: Any) -> None:
-        for each in events:
-            await tx.events.append(each)
-
-    await database.write(work)
+    await database.write(lambda tx: tx.events.append(*events))
 
 
 async def events_after(database: Database, position: Position = START, *, limit: int = 100) -> list[Told]:
@@ -71,6 +66,19 @@ class EventRowsContract:
             assert position < batch[0].position
             position = batch[-1].position
         assert seen == [f"{number}{letter}" for number in range(5) for letter in "ab"]
+
+    async def test_events_of_one_transaction_are_read_in_the_order_in_which_they_were_written(
+        self, database: Database
+    ) -> None:
+        """One by one, and many at once."""
+        written = [f"{number:03}" for number in range(101)]
+
+        async def work(tx: Any) -> None:
+            await tx.events.append(event(written[0]))
+            await tx.events.append(*map(event, written[1:]))
+
+        await database.write(work)
+        assert [told.event.record for told in await events_after(database, limit=200)] == written
 
     async def test_only_committed_events_are_read(self, database: Database) -> None:
         """What rolls back tells nothing."""

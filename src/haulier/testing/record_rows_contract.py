@@ -58,6 +58,14 @@ class RecordLifeContract:
         assert await database.read(lambda tx: tx.records.blob_keys({"one", "two", "three"})) == {"one", "two"}
         assert not await database.write(lambda tx: tx.records.add_asset(A, asset("again")))
 
+    async def test_records_that_come_together_are_loaded_as_if_each_came_alone(
+        self, database: Database
+    ) -> None:
+        """With and without assets."""
+        rows = [record("a"), record("b").complete(asset("one"), now=T0), record("c", owner="user:x")]
+        await database.write(lambda tx: tx.records.insert(*rows))
+        assert [await see_record(database, row.id) for row in rows] == rows
+
     async def test_words_that_no_row_can_have_find_none(self, database: Database) -> None:
         """Strangers may ask for any text."""
         await add_record(database, record("a", path="a/b"))

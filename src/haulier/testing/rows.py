@@ -1,5 +1,6 @@
 """Sample rows, and the shortest ways to put them into a database and to see them again."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from haulier.core.digest import Digest, DigestName
@@ -16,6 +17,7 @@ MORE: Final = "..."
 """After the ids of a page that has a next one."""
 """When samples begin; not a whole second, so that rounding shows."""
 TTL_S: Final = 60.0
+NO_LIMIT: Final = LiveLimit(of_owner=1000)
 SHA_256: Final = Digest(DigestName.SHA_256, bytes(range(32)))
 MD5: Final = Digest(DigestName.MD5, bytes(range(16)))
 
@@ -74,13 +76,26 @@ async def add_upload(database: Database, session: Upload, *, chunks: int = 0) ->
     """Insert a session and accept its first chunks, all at its beginning."""
 
     async def work(tx: Any) -> None:
-        await tx.sessions.insert(session, limit=LiveLimit(of_owner=1000))
+        await tx.sessions.insert(session, limit=NO_LIMIT)
         for index in range(chunks):
             start, stop = session.chunk_range(index)
             await tx.sessions.accept_chunk(session.id, 0, chunk(index, stop - start), now=session.created_at)
 
     await database.write(work)
     return session
+
+
+def whole(name: str, **fields: Any) -> Upload:
+    """Return a session of a short file that was committed at once, as its own blob; `fields` as of `upload`."""
+    begun = upload(name, **{"mode": Mode.APPEND, "size": 5, **fields})
+    received = begun.advance(begun.spec.size or 0, tail_trusted=True, boot_id="boot", now=begun.created_at)
+    finishing = received.finish(f"blob of {name}", "worker", now=begun.created_at)
+    return finishing.commit(replace(begun.details, digest=SHA_256), now=begun.created_at + 1)
+
+
+async def add_whole(database: Database, *sessions: Upload, limit: LiveLimit = NO_LIMIT) -> None:
+    """Insert sessions that are committed at once, in one step."""
+    await database.write(lambda tx: tx.sessions.insert_committed(sessions, limit=limit))
 
 
 async def add_finishing(database: Database, session: Upload, *, blob_key: str = "blob") -> Upload:

@@ -21,9 +21,11 @@ from haulier.testing.rows import (
     Database,
     add_finishing,
     add_upload,
+    add_whole,
     chunk,
     see,
     upload,
+    whole,
 )
 from haulier.testing.session_ends_contract import ExpiryContract, FinishContract
 
@@ -60,19 +62,29 @@ class BeginContract:
 
     async def test_a_session_that_is_committed_at_once_is_loaded_unchanged(self, database: Database) -> None:
         """Like one that got there step by step: it is not live, it expires never, its blob is named."""
-        begun = upload("a", mode=Mode.APPEND, size=5, record=RecordId("r"))
-        whole = begun.advance(5, tail_trusted=True, boot_id="boot", now=T0)
-        session = whole.finish("blob", "worker", now=T0).commit(
-            replace(begun.details, digest=SHA_256), now=T0 + 1
-        )
-        await add_upload(database, session)
+        session = whole("a", record=RecordId("r"))
+        await add_whole(database, session)
         assert session.status is SessionStatus.COMMITTED
         assert await see(database, "a") == session
         assert await database.read(lambda tx: tx.sessions.count_live(None, "local")) == 0
-        assert await database.read(lambda tx: tx.sessions.blob_keys({"blob", "other"})) == {"blob"}
+        keys = {"blob of a", "other"}
+        assert await database.read(lambda tx: tx.sessions.blob_keys(keys)) == {"blob of a"}
         late = T0 + 1000 * TTL_S
         assert await database.write(lambda tx: tx.sessions.expire(now=late, held=frozenset(), limit=10)) == []
         assert await see(database, "a") == session
+
+    async def test_sessions_that_are_committed_together_are_added_all_or_none(
+        self, database: Database
+    ) -> None:
+        """Each as if it came alone; one that cannot be added leaves none of them."""
+        first = [whole("a"), whole("b", filename="b.bin", record=RecordId("r")), whole("c", size=7)]
+        await add_whole(database, *first)
+        assert [await see(database, session) for session in first] == first
+        with pytest.raises(AssertionError):
+            await add_whole(database, whole("d"), whole("b"))
+        with pytest.raises(AssertionError):
+            await add_whole(database, whole("d"), upload("e"))
+        assert [await see(database, name) for name in ("d", "e")] == [None, None]
 
     async def test_an_unknown_session_is_none(self, database: Database) -> None:
         """No error, no row."""
@@ -190,16 +202,15 @@ class BeginContract:
         """What is committed at once takes no place itself."""
         limit = LiveLimit(of_owner=9, address="here", of_address=1)
 
-        def keep(name: str) -> Any:
-            whole = upload(name, mode=Mode.APPEND, size=5).advance(5, tail_trusted=True, boot_id="", now=T0)
-            session = whole.finish(name, "worker", now=T0).commit(whole.details, now=T0)
-            return database.write(lambda tx: tx.sessions.insert(session, limit=limit))
-
-        await keep("a")
-        await keep("b")
+        await add_whole(database, whole("a"), whole("b"), limit=limit)
         await database.write(lambda tx: tx.sessions.insert(upload("c"), limit=limit))
-        with pytest.raises(QuotaExceeded):
-            await keep("d")
+        with pytest.raises(QuotaExceeded) as refused:
+            await add_whole(database, whole("d"), limit=limit)
+        assert refused.value.per == "address"
+        with pytest.raises(QuotaExceeded) as refused:
+            await add_whole(database, whole("d"), limit=LiveLimit(of_owner=1))
+        assert refused.value.per == "owner"
+        await add_whole(database, whole("d", owner="user:x"), limit=LiveLimit(of_owner=1))
 
     async def test_the_limit_of_an_address_holds_under_concurrency(self, database: Database) -> None:
         """A hundred at once of ten owners, five may."""

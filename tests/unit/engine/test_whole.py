@@ -61,6 +61,19 @@ async def events(one: Engine) -> list[tuple[EventKind, object]]:
     return [(told.event.kind, told.event.facts["status"]) for told in found]
 
 
+def count_writes(one: Engine) -> list[dict[str, bool]]:
+    """Return a list that gets how each transaction from now on is to be written."""
+    writes: list[dict[str, bool]] = []
+    real = one.database.write
+
+    async def write(work: Any, *, frees: bool = False, **how: bool) -> Any:
+        writes.append(how)
+        return await real(work, frees=frees, **how)
+
+    one.database.write = write  # type: ignore[method-assign]
+    return writes
+
+
 def nothing_is_left(one: Engine) -> bool:
     return not one.disk.blobs and not one.disk.parts
 
@@ -89,14 +102,7 @@ class TestTaken:
 
     async def test_it_is_one_transaction(self) -> None:
         async with engine() as one:
-            writes: list[dict[str, bool]] = []
-            real = one.database.write
-
-            async def write(work: Any, **how: bool) -> Any:
-                writes.append(how)
-                return await real(work, **how)
-
-            one.database.write = write  # type: ignore[method-assign]
+            writes = count_writes(one)
             await take(one)
             assert [how["durable"] for how in writes] == [True]
 
@@ -160,6 +166,54 @@ class TestTaken:
             right, wrong = Sum(sum(HELLO)), Sum(0)
             assert await take(one, check=right) is not None
             assert await take(one, check=wrong) is None
+
+
+class TestTogether:
+    async def test_files_that_come_at_the_same_time_share_a_transaction(self) -> None:
+        async with engine() as one:
+            writes = count_writes(one)
+            states = await asyncio.gather(*(take(one, FakeBody(bytes(n))) for n in range(1, 11)))
+            assert len(writes) < 4
+            assert all(how == {"durable": True} for how in writes)
+            for size, state in enumerate(states, 1):
+                assert state is not None
+                assert await one.state(state.upload.id) == state.upload
+                assert state.upload.size == size
+                record = await one.records.get(RecordId(state.upload.details.record or ""), caller=ME)
+                assert record == state.record
+            capsule = await one.database.read(lambda tx: tx.capsules.load("default"))
+            assert capsule is not None
+            assert (capsule.used, capsule.reserved) == (55, 0)
+            assert [kind for kind, _ in await events(one)] == [EventKind.CREATED, EventKind.COMPLETED] * 5
+
+    async def test_a_quota_keeps_out_only_what_does_not_fit(self) -> None:
+        async with engine() as one:
+            await one.accounts.set_capsule("default", {"quota": "35"})
+            outcomes = await asyncio.gather(*(take(one) for _ in range(5)), return_exceptions=True)
+            assert sum(isinstance(outcome, UploadState) for outcome in outcomes) == 3
+            assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 2
+            assert len(one.disk.blobs) == 3
+
+    async def test_a_right_that_ends_keeps_out_only_its_owner(self) -> None:
+        people = {name: Caller(owner=f"user:{name}", scope=Scope.WRITE) for name in ("ann", "eve")}
+        async with engine() as one:
+            await one.accounts.create_capsule("attic", owner="user:bob")
+            for who in people.values():
+                await one.accounts.grant("attic", who.owner, Role.WRITER)
+            one.before_sink("store", lambda: one.accounts.grant("attic", "user:ann", Role.READER))
+            taking = (take(one, caller=who, capsule="attic") for who in people.values())
+            anns, eves = await asyncio.gather(*taking, return_exceptions=True)
+            assert isinstance(anns, AccessDenied)
+            assert isinstance(eves, UploadState)
+
+    async def test_those_whose_answer_was_lost_are_all_told_and_all_stay(self) -> None:
+        async with engine() as one:
+            one.database.lose_next_answer()
+            outcomes = await asyncio.gather(*(take(one) for _ in range(5)), return_exceptions=True)
+            assert StorageUnavailable in {type(outcome) for outcome in outcomes}
+            keys = set(one.disk.blobs)
+            assert len(keys) == 5
+            assert await one.database.read(lambda tx: tx.sessions.blob_keys(keys)) == keys
 
 
 class Sum:

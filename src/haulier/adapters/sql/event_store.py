@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from haulier.adapters.sql.executor import Executor
 from haulier.adapters.sql.models import capsules, events
-from haulier.adapters.sql.rows import Row
+from haulier.adapters.sql.rows import Parameters, Row
 from haulier.core.event import MAX_NUMBER, START, Event, EventKind, Position, Told
 from haulier.core.record import RecordId
 
@@ -101,20 +101,10 @@ class SqlEventStore:
         """Whether this transaction has events; on SQLite it may be that of several callers."""
         return self._written
 
-    async def append(self, event: Event) -> None:
-        """Write an event."""
+    async def append(self, *events: Event) -> None:
+        """Write events."""
         self._written = True
-        await self._sql.count(
-            APPEND,
-            {
-                "capsule": event.capsule,
-                "record_id": event.record,
-                "owner": event.owner,
-                "kind": event.kind.value,
-                "payload": json.dumps(event.facts, ensure_ascii=False, separators=(",", ":")),
-                "created_at": event.created_at,
-            },
-        )
+        await self._sql.count_all(APPEND, [_parameters(event) for event in events])
 
     async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
         """Return the events behind that position that are settled, and whether all are."""
@@ -139,6 +129,17 @@ class SqlEventStore:
         end = young or Position(MAX_NUMBER, MAX_NUMBER)
         last = _position(await self._sql.row(LAST_BEFORE, _place(end)))
         return 0 if last is None else await self._sql.count(PRUNE, {**_place(last), "limit": limit})
+
+
+def _parameters(event: Event) -> Parameters:
+    return {
+        "capsule": event.capsule,
+        "record_id": event.record,
+        "owner": event.owner,
+        "kind": event.kind.value,
+        "payload": json.dumps(event.facts, ensure_ascii=False, separators=(",", ":")),
+        "created_at": event.created_at,
+    }
 
 
 def _place(position: Position) -> dict[str, Any]:

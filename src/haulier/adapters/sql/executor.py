@@ -30,5 +30,12 @@ class Executor(Protocol):
         """Return how many rows were changed."""
         ...
 
+    async def count_all(self, statement: Statement, each: Sequence[Parameters]) -> int:
+        """Run a statement that returns nothing once with each of these, in order; return how many rows were changed.
+
+        As one step: at least one, and what one of them raises fails all.
+        """
+        ...
+
     async def exclude(self, name: str) -> None:
         """Wait until no other transaction has excluded this name; it is free again when this one ends."""

@@ -121,6 +121,9 @@ def _insert_session(*conditions: sa.ColumnElement[bool]) -> InsertNew:
 
 INSERT_SESSION: Final = _insert_session(_OWNER_HAS_ROOM)
 INSERT_COUNTED_SESSION: Final = _insert_session(_OWNER_HAS_ROOM, _ADDRESS_HAS_ROOM)
+INSERT_COMMITTED: Final = InsertNew(uploads).values(
+    **_all_binds(uploads, without=["asked", "address", "capsule_id"]), capsule_id=capsule_id()
+)
 SESSION: Final = sa.select(*SESSION_COLUMNS).where(_THIS)
 SESSION_BY_KEY: Final = sa.select(*SESSION_COLUMNS).where(
     uploads.c.capsule_id == capsule_id(),

@@ -37,8 +37,8 @@ from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import TRANSITIONS as RECORD_TRANSITIONS
 from haulier.core.record import Asset, Record, RecordId, RecordStatus
-from haulier.core.session import NEW, Chunk, LiveLimit, Mode, Session, SessionId, SessionStatus
 from haulier.core.session import TRANSITIONS as SESSION_TRANSITIONS
+from haulier.core.session import Chunk, LiveLimit, Mode, Session, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
 from haulier.ports import KeyTaken, Mark, Page, RecordQuery
 
@@ -72,24 +72,33 @@ class SqlSessionStore:
         self._sql = executor
 
     async def insert(self, session: Upload, *, limit: LiveLimit) -> None:
-        """Add an open or committed session, unless its key is taken or there are too many."""
+        """Add an open session, unless its key is taken or there are too many."""
         spec = session.spec
-        if session.status not in NEW or spec.scope != session.details.capsule:
-            message = f"session {session.id} is not new, or its scope is not its capsule"
-            raise AssertionError(message)
+        _require_new(session, SessionStatus.OPEN)
         # Rows that others are about to add count too, and cannot be locked: they are not there yet. The owner's
         # always first, so that nobody waits in a circle.
         await self._sql.exclude(f"live sessions of {spec.owner}")
         if limit.address is not None:
             await self._sql.exclude(f"live sessions from {limit.address}")
         statement = sql.INSERT_SESSION if limit.address is None else sql.INSERT_COUNTED_SESSION
-        if await self._sql.count(statement, {**session_parameters(session), **_counted(session, limit)}):
+        if await self._sql.count(statement, {**session_parameters(session), **_counted(limit)}):
             return
         if spec.key is not None and await self.find(spec.scope, spec.owner, spec.key) is not None:
             raise KeyTaken
         await self._require_room(spec.owner, limit)
         message = f"there is a session {session.id} already"
         raise AssertionError(message)
+
+    async def insert_committed(self, sessions: Sequence[Upload], *, limit: LiveLimit) -> None:
+        """Add sessions that are committed, unless there are too many live ones."""
+        for session in sessions:
+            _require_new(session, SessionStatus.COMMITTED)
+        # Nobody is excluded: what is not live is not counted, so these are in nobody's way.
+        await self._require_room(sessions[0].spec.owner, limit)
+        added = await self._sql.count_all(sql.INSERT_COMMITTED, [session_parameters(it) for it in sessions])
+        if added != len(sessions):
+            message = f"there is one of the sessions {[it.id for it in sessions]} already"
+            raise AssertionError(message)
 
     async def _require_room(self, owner: str, limit: LiveLimit) -> None:
         if await self.count_live(None, owner) >= limit.of_owner:
@@ -361,13 +370,19 @@ class SqlSessionStore:
         return received_by(row, await self._sql.rows(sql.RUNS_OF_CHUNKS, {"id": row["id"]}))
 
 
-def _counted(session: Upload, limit: LiveLimit) -> Mapping[str, Any]:
-    """Return by what a new session is counted, and what of that its row keeps: nothing when it ends at once."""
+def _require_new(session: Upload, status: SessionStatus) -> None:
+    if session.status is not status or session.spec.scope != session.details.capsule:
+        message = f"session {session.id} is not new, or its scope is not its capsule"
+        raise AssertionError(message)
+
+
+def _counted(limit: LiveLimit) -> Mapping[str, Any]:
+    """Return by what a new session is counted, and what of that its row keeps."""
     return {
         "of_owner": limit.of_owner,
         "of_address": limit.of_address,
         "counted_address": limit.address,
-        "address": limit.address if session.status.live else None,
+        "address": limit.address,
     }
 
 
@@ -381,11 +396,12 @@ class SqlRecordStore:
     def __init__(self, executor: Executor) -> None:
         self._sql = executor
 
-    async def insert(self, record: Record) -> None:
-        """Add a record, with the assets that it has."""
-        await self._sql.count(sql.INSERT_RECORD, record_parameters(record))
-        for asset in record.assets:
-            await self._sql.count(sql.INSERT_ASSET, asset_parameters(record.id, asset))
+    async def insert(self, *records: Record) -> None:
+        """Add records, with the assets that they have."""
+        await self._sql.count_all(sql.INSERT_RECORD, [record_parameters(record) for record in records])
+        assets = [asset_parameters(record.id, asset) for record in records for asset in record.assets]
+        if assets:
+            await self._sql.count_all(sql.INSERT_ASSET, assets)
 
     async def load(self, record_id: RecordId) -> Record | None:
         """Return the record with its assets."""

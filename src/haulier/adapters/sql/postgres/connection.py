@@ -147,6 +147,16 @@ class PostgresExecutor:
         await self._run(statement, parameters)
         return self._cursor.rowcount
 
+    async def count_all(self, statement: Statement, each: Sequence[Parameters]) -> int:
+        """Run a statement with each of these, in one round trip, and return how many rows were changed."""
+        compiled = _compiled(statement)
+        begin, self._begin = self._begin, ()
+        async with self._connection.pipeline():
+            for command in begin:
+                await self._connection.execute(command, prepare=True)
+            await self._cursor.executemany(compiled.text.encode(), [compiled.fill(one) for one in each])
+        return self._cursor.rowcount
+
     async def exclude(self, name: str) -> None:
         """Wait until no other transaction, in any process, has excluded this name."""
         await self.execute(b"SELECT pg_advisory_xact_lock(%(key)s)", {"key": advisory_key(name)})
@@ -176,6 +186,10 @@ class OneSelect(PostgresExecutor):
 
     async def exclude(self, name: str) -> None:  # noqa: ARG002 - nothing is excluded
         """Raise AsksMore: that is held until the end of a transaction."""
+        raise AsksMore
+
+    async def count_all(self, statement: Statement, each: Sequence[Parameters]) -> int:  # noqa: ARG002 - nothing is run
+        """Raise AsksMore: that is more than one, and no reading."""
         raise AsksMore
 
     async def _run(self, statement: Statement, parameters: Parameters) -> None:

@@ -40,6 +40,12 @@ class SqliteExecutor:
         """Return how many rows were changed."""
         return self._run(statement, parameters).rowcount
 
+    async def count_all(self, statement: Statement, each: Sequence[Parameters]) -> int:
+        """Run a statement with each of these, and return how many rows were changed."""
+        compiled = _compiled(statement)
+        self._admit(compiled)
+        return self._connection.executemany(compiled.text, map(compiled.fill, each)).rowcount
+
     async def exclude(self, name: str) -> None:
         """Do nothing: whoever writes is alone."""
 
