@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from haulier.core.errors import StorageError
-from haulier.core.event import EventKind, Told
+from haulier.core.event import Event, EventKind, Told
 from haulier.core.record import AssetKind, Record, full_path
 from haulier.core.upload import UploadDetails
 from haulier.engine.courier import ReceiverFailed
@@ -30,7 +30,6 @@ class Forwarding:
     """A receiver of events that queues transfers."""
 
     name: Final = "forward"
-    kinds: Final = frozenset({EventKind.COMPLETED})
     patience_s: Final = None
     """However long the service was off: a forward that was never queued is one that nobody ever hears of."""
 
@@ -41,11 +40,13 @@ class Forwarding:
         self._work = work
         self._path_of_blob = path_of_blob
 
+    def wants(self, event: Event) -> bool:
+        """Hear of records that have completed in a capsule that forwards."""
+        return event.kind is EventKind.COMPLETED and FORWARD in event.facts
+
     async def receive(self, told: Told) -> None:
         """Queue the transfer of a record whose capsule forwards. Raises ReceiverFailed."""
-        to = told.event.facts.get(FORWARD)
-        if to is None:
-            return
+        to = told.event.facts[FORWARD]
         try:
             record = await self._work.read(lambda tx: tx.records.load(told.event.record))
             await self._queue(record, to)

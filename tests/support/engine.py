@@ -281,6 +281,19 @@ async def let_others_run(count: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+def count_writes(one: Engine) -> list[dict[str, bool]]:
+    """Return a list that gets of each transaction from now on how it is to be written."""
+    writes: list[dict[str, bool]] = []
+    real = one.database.write
+
+    async def write(work: Any, *, frees: bool = False, **how: bool) -> Any:
+        writes.append(how)
+        return await real(work, frees=frees, **how)
+
+    one.database.write = write  # type: ignore[method-assign]
+    return writes
+
+
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     """Run `work` beside the test, which awaits or cancels it."""
     return asyncio.get_running_loop().create_task(work)

@@ -1,13 +1,12 @@
 """Events as signed HTTP requests; of the answer only the status counts."""
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import httpx2
 
 from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Target, resolve
-from haulier.core.event import EventKind, Told
+from haulier.core.event import Event, EventKind, Told
 from haulier.core.instants import iso_time
 from haulier.engine.courier import GIVE_UP_S, ReceiverFailed
 from haulier.ports import Clock
@@ -39,10 +38,9 @@ class HttpReceiver:
         """The endpoint's name."""
         return f"webhook {self._endpoint.name}"
 
-    @property
-    def kinds(self) -> Collection[EventKind]:
-        """What the endpoint wants."""
-        return self._endpoint.kinds
+    def wants(self, event: Event) -> bool:
+        """Hear of the kinds that the endpoint is for."""
+        return event.kind in self._endpoint.kinds
 
     async def receive(self, told: Told) -> None:
         """Send one event. Raises ReceiverFailed."""

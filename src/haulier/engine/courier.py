@@ -1,25 +1,26 @@
 """Brings events from the outbox to one receiver, in order, each at least once.
 
 Rule 1: the receiver's row says how far it has come. It moves on after the receiver has taken an event, never before; so a
-        crash in between brings that event again, and none is left out.
+        crash in between brings that event again, and none is left out. What it does not want is passed over, many at once.
 Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
 Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
         taken within its patience is given up, told in the log, and the next one has its turn.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
 from haulier.core.errors import HaulierError
-from haulier.core.event import Event, EventKind, Position, Told
+from haulier.core.event import Event, Position, Told
 from haulier.core.retry import BACK_OFF, Chance, is_due
 from haulier.core.upload import UploadDetails
 from haulier.engine.holders import may_take
 from haulier.engine.hooks import OnRecord
-from haulier.engine.outbox import UNSETTLED_S, Feed
+from haulier.engine.outbox import BATCH, UNSETTLED_S, Feed
 from haulier.logs import get_logger
 from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
 
@@ -49,17 +50,16 @@ class Receiver(Protocol):
         ...
 
     @property
-    def kinds(self) -> Collection[EventKind]:
-        """What it wants to hear of."""
-        ...
-
-    @property
     def patience_s(self) -> float | None:
         """How old an event may become before it is given up; None when none ever is."""
         ...
 
+    def wants(self, event: Event) -> bool:
+        """Whether it is to hear of this; always the same of one event."""
+        ...
+
     async def receive(self, told: Told) -> None:
-        """Take an event; perhaps one that it had before.
+        """Take an event that it wants; perhaps one that it had before.
 
         Raises:
             ReceiverFailed: it did not, and shall be asked again.
@@ -70,11 +70,14 @@ class HookReceiver:
     """The embedding program's `on_record` as a receiver of all events."""
 
     name = "on_record"
-    kinds = frozenset(EventKind)
     patience_s = GIVE_UP_S
 
     def __init__(self, hook: OnRecord) -> None:
         self._hook = hook
+
+    def wants(self, event: Event) -> bool:  # noqa: ARG002 - each of them
+        """Hear of everything."""
+        return True
 
     async def receive(self, told: Told) -> None:
         """Call the hook. Raises ReceiverFailed."""
@@ -131,17 +134,17 @@ class Courier:
         return wait_s
 
     async def step(self) -> float | None:
-        """Deliver one event, if one is due; return after how many seconds to go on. None: when there is a new one."""
+        """Deliver some events, if one is due; return after how many seconds to go on. None: when there is a new one."""
         delivery = await self._mine()
         if delivery is None:
             return LOOK_S
         now = self._clock.now()
         if not is_due(delivery.due_at, now=now):
             return delivery.due_at - now
-        found, settled = await self._work.read(lambda tx: tx.events.after(delivery.position, limit=1))
+        found, settled = await self._work.read(lambda tx: tx.events.after(delivery.position, limit=BATCH))
         if not found:
             return None if settled else UNSETTLED_S
-        return await self._deliver(delivery, found[0])
+        return await self._deliver(delivery, found)
 
     async def _mine(self) -> Delivery | None:
         """Return how far the receiver has come, if this process delivers to it."""
@@ -161,30 +164,53 @@ class Courier:
         place = await tx.events.last_settled()
         return await tx.deliveries.begin(name, place, self._holder)
 
-    async def _deliver(self, delivery: Delivery, told: Told) -> float:
-        try:
-            await self._receive(told.event, told)
-        except ReceiverFailed as failure:
-            return await self._postpone(delivery, told.event, failure)
-        except Exception as error:
-            log.exception("delivery.mistake", receiver=self._receiver.name)
-            return await self._postpone(delivery, told.event, ReceiverFailed(repr(error)))
-        await self._advance(delivery, told.position)
+    async def _deliver(self, delivery: Delivery, found: Sequence[Told]) -> float:
+        """Deliver these in order, until one fails or another process has the claim."""
+        passed: Position | None = None
+        for told in found:
+            if not self._concerns(told):
+                passed = told.position
+                continue
+            failure = await self._try(told)
+            if failure is not None:
+                if passed is not None:
+                    await self._advance(delivery, passed)
+                return await self._postpone(delivery, told.event, failure)
+            if not await self._advance(delivery, told.position, durable=True):
+                return 0.0
+            delivery, passed = replace(delivery, failures=0), None
+        if passed is not None:
+            await self._advance(delivery, passed)
         return 0.0
 
-    async def _receive(self, event: Event, told: Told) -> None:
-        if event.kind not in self._receiver.kinds:
-            return
+    def _concerns(self, told: Told) -> bool:
+        """Whether the receiver is to hear of it at all."""
+        if not self._receiver.wants(told.event):
+            return False
         patience_s = self._receiver.patience_s
-        if patience_s is not None and event.created_at < self._clock.now() - patience_s:
+        if patience_s is not None and told.event.created_at < self._clock.now() - patience_s:
             log.error("delivery.given_up", receiver=self._receiver.name, place=str(told.position))
-            return
-        await self._receiver.receive(told)
+            return False
+        return True
 
-    async def _advance(self, delivery: Delivery, position: Position) -> None:
-        # Without the claim another process delivers now, from where the row stands; it will deliver this one again.
-        await self._work.write(
-            lambda tx: tx.deliveries.advance(delivery.receiver, delivery.fence, position), durable=True
+    async def _try(self, told: Told) -> ReceiverFailed | None:
+        """Let the receiver take it; return why it did not."""
+        try:
+            await self._receiver.receive(told)
+        except ReceiverFailed as failure:
+            return failure
+        except Exception as error:
+            log.exception("delivery.mistake", receiver=self._receiver.name)
+            return ReceiverFailed(repr(error))
+        return None
+
+    async def _advance(self, delivery: Delivery, position: Position, *, durable: bool = False) -> bool:
+        """Note that all up to there is done; `durable`: what was received there shall not come again after a power loss.
+
+        Without the claim another process delivers now, from where the row stands; it will deliver these again.
+        """
+        return await self._work.write(
+            lambda tx: tx.deliveries.advance(delivery.receiver, delivery.fence, position), durable=durable
         )
 
     async def _postpone(self, delivery: Delivery, event: Event, failure: ReceiverFailed) -> float:

@@ -32,7 +32,7 @@ from haulier.engine.whole import MOST, ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
 from tests.support.bodies import FakeBody
-from tests.support.engine import ME, Engine, engine
+from tests.support.engine import ME, Engine, count_writes, engine
 from tests.support.fake_pictures import FakePictures
 
 HELLO = b"hello world"
@@ -59,19 +59,6 @@ async def take(
 async def events(one: Engine) -> list[tuple[EventKind, object]]:
     found, _ = await one.database.read(lambda tx: tx.events.after(START, limit=10))
     return [(told.event.kind, told.event.facts["status"]) for told in found]
-
-
-def count_writes(one: Engine) -> list[dict[str, bool]]:
-    """Return a list that gets how each transaction from now on is to be written."""
-    writes: list[dict[str, bool]] = []
-    real = one.database.write
-
-    async def write(work: Any, *, frees: bool = False, **how: bool) -> Any:
-        writes.append(how)
-        return await real(work, frees=frees, **how)
-
-    one.database.write = write  # type: ignore[method-assign]
-    return writes
 
 
 def nothing_is_left(one: Engine) -> bool:
