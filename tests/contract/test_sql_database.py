@@ -407,7 +407,7 @@ class TestGroups:
 
         def job(sessions: Any) -> Any:
             async def work(tx: Any) -> None:
-                connection = tx.sessions._sql._connection
+                connection = tx.sessions._sql.connection
                 levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
 
             return work
@@ -421,7 +421,7 @@ class TestGroups:
         levels: list[int] = []
 
         async def look(tx: Any) -> None:
-            levels.append(tx.sessions._sql._connection.execute("PRAGMA synchronous").fetchone()[0])
+            levels.append(tx.sessions._sql.connection.execute("PRAGMA synchronous").fetchone()[0])
 
         gate = Gate()
         busy = asyncio.gather(database.write(gate))
@@ -521,7 +521,7 @@ class TestAFileThatIsGone:
 class TestBrokenConnections:
     async def test_a_broken_connection_is_replaced(self, database: SqliteDatabase) -> None:
         async def destroy(tx: Any) -> None:
-            tx.sessions._sql._connection.close()
+            tx.sessions._sql.connection.close()
 
         with pytest.raises(sqlite3.ProgrammingError):
             await database.write(destroy)
@@ -534,7 +534,7 @@ class TestBrokenConnections:
         self, database: SqliteDatabase
     ) -> None:
         async def roll_back(tx: Any) -> None:
-            tx.sessions._sql._connection.execute("ROLLBACK")
+            tx.sessions._sql.connection.execute("ROLLBACK")
             raise LookupError
 
         gate = Gate()

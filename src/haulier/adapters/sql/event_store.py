@@ -96,6 +96,10 @@ class SqlEventStore:
         self._sql = executor
         self._written = False
 
+    def begin(self) -> None:
+        """Have written nothing yet."""
+        self._written = False
+
     @property
     def written(self) -> bool:
         """Whether this transaction has events; on SQLite it may be that of several callers."""

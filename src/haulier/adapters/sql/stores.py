@@ -46,7 +46,7 @@ Upload = Session[UploadDetails]
 
 
 class SqlTransaction:
-    """All rows, inside one transaction."""
+    """All rows, inside one transaction at a time."""
 
     def __init__(self, executor: Executor) -> None:
         self.sessions = SqlSessionStore(executor)
@@ -63,6 +63,10 @@ class SqlTransaction:
         self.processing = SqlProcessingStore(executor)
         self.sign_ins = SqlSignInStore(executor)
         self.visitors = SqlVisitorStore(executor)
+
+    def begin(self) -> None:
+        """Remember nothing of the transaction before this one on the same connection."""
+        self.events.begin()
 
 
 class SqlSessionStore:

@@ -19,12 +19,23 @@ _compiled: Final = compiler(dialect(paramstyle="qmark"))
 
 
 class SqliteExecutor:
-    """Runs statements at once, on the thread that it is called on; nothing here ever waits."""
+    """Runs statements at once, on the thread that it is called on; nothing here ever waits.
+
+    A connection has one, and with it one set of stores for all of its transactions: there are more of them than the few
+    statements of a transaction are worth.
+    """
 
     dialect = "sqlite"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection: Final = connection
+        self._stores = SqlTransaction(self)
+
+    def begin(self, command: str = "BEGIN") -> SqlTransaction:
+        """Begin a transaction, and return what it is made with; the one before it has ended."""
+        self.connection.execute(command)
+        self._stores.begin()
+        return self._stores
 
     async def rows(self, statement: Statement, parameters: Parameters) -> Sequence[Row]:
         """Return all rows of the answer."""
@@ -44,7 +55,7 @@ class SqliteExecutor:
         """Run a statement with each of these, and return how many rows were changed."""
         compiled = _compiled(statement)
         self._admit(compiled)
-        return self._connection.executemany(compiled.text, map(compiled.fill, each)).rowcount
+        return self.connection.executemany(compiled.text, map(compiled.fill, each)).rowcount
 
     async def exclude(self, name: str) -> None:
         """Do nothing: whoever writes is alone."""
@@ -52,7 +63,7 @@ class SqliteExecutor:
     def _run(self, statement: Statement, parameters: Parameters) -> sqlite3.Cursor:
         compiled = _compiled(statement)
         self._admit(compiled)
-        return self._connection.execute(compiled.text, compiled.fill(parameters))
+        return self.connection.execute(compiled.text, compiled.fill(parameters))
 
     def _admit(self, compiled: Compiled) -> None:
         """Let a statement run; here any may."""

@@ -146,7 +146,7 @@ class _Writer:
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._gate = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._executor: SqliteExecutor | None = None
         self._synchronous = ""
         self._file: os.stat_result | None = None
         """What the path led to when it was opened."""
@@ -186,11 +186,12 @@ class _Writer:
                 raise StorageUnavailable(f"{MAX_WAITING} transactions are waiting for {self._path}")
             self._waiting.put(job)
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
+    def _connect(self) -> SqliteExecutor:
+        if self._executor is None:
             self._synchronous = ""
-            self._connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
-        return self._connection
+            connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
+            self._executor = SqliteExecutor(connection)
+        return self._executor
 
     def _run(self) -> None:
         going = True
@@ -201,9 +202,9 @@ class _Writer:
                 self._help_free(batch)
                 _settle(batch)
                 self._keep_spare()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._executor is not None:
+            self._executor.connection.close()
+            self._executor = None
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
         batch: list[_Job] = []
@@ -220,13 +221,14 @@ class _Writer:
                 jobs = [(job, job.work) for job in batch if job.work is not None]
                 if jobs:
                     self._require_file()
-                connection = self._connect()
+                executor = self._connect()
                 if jobs:
-                    self._run_jobs(connection, jobs)
+                    self._run_jobs(executor, jobs)
                 if len(jobs) < len(batch):
-                    _look(connection, batch)
+                    _look(executor.connection, batch)
         except BaseException as error:  # noqa: BLE001 - every caller is told; the thread lives on for the others
-            self._connection = _usable(self._connection)
+            if self._executor is not None and not _is_usable(self._executor.connection):
+                self._executor = None
             if self._hurry_s is not None:
                 self._hurry_s = 0.0  # whoever has the lock keeps it, it seems
             for job in batch:
@@ -248,12 +250,12 @@ class _Writer:
             f"{self._path} was removed or replaced while it was open; put it back, or restart the service"
         )
 
-    def _run_jobs(self, connection: sqlite3.Connection, jobs: Sequence[tuple[_Job, Work[Any]]]) -> None:
+    def _run_jobs(self, executor: SqliteExecutor, jobs: Sequence[tuple[_Job, Work[Any]]]) -> None:
+        connection = executor.connection
         self._set_synchronous(connection, "FULL" if any(job.durable for job, _ in jobs) else "NORMAL")
         if self._hurry_s is not None:
             connection.execute(f"PRAGMA busy_timeout = {self._hurry_s * 1000:.0f}")
-        connection.execute("BEGIN IMMEDIATE")
-        transaction = SqlTransaction(SqliteExecutor(connection))
+        transaction = executor.begin("BEGIN IMMEDIATE")
         for job, work in jobs:
             self._run_job(connection, transaction, job, work)
         connection.execute("COMMIT")
@@ -287,8 +289,8 @@ class _Writer:
     def _restart_log(self) -> None:
         """Let the log be written from its beginning again, over room that it has already."""
         with contextlib.suppress(sqlite3.Error):  # then it grows into the spare room
-            if self._connection is not None:
-                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            if self._executor is not None:
+                self._executor.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _keep_spare(self) -> None:
         try:
@@ -319,15 +321,14 @@ class _Hasty(SqliteExecutor):
     """Runs the statements of a read on the event loop, until they have taken too much together."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = connect(path, busy_timeout_s=0, read_only=True)
-        super().__init__(self.connection)
+        super().__init__(connect(path, busy_timeout_s=0, read_only=True))
         self._left = 0
         self.connection.set_progress_handler(self._spend, STEP)
 
-    def begin(self) -> None:
+    def begin(self, command: str = "BEGIN") -> SqlTransaction:
         """Begin a transaction, with all the steps it may take."""
         self._left = HASTY_STEPS
-        self.connection.execute("BEGIN")
+        return super().begin(command)
 
     def _spend(self) -> bool:
         self._left -= 1
@@ -338,10 +339,8 @@ class _Hasty(SqliteExecutor):
             raise _TakesLong
 
 
-def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
-    """End the transaction, if there is one; return None for a connection that cannot even do that."""
-    if connection is None:
-        return None
+def _is_usable(connection: sqlite3.Connection) -> bool:
+    """End the transaction, if there is one; a connection that cannot even do that is closed and not usable."""
     try:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -349,8 +348,8 @@ def _usable(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
         # Whatever is wrong has been raised by the transaction itself. A fresh connection replaces this one, and
         # what it had not committed is rolled back with it.
         connection.close()
-        return None
-    return connection
+        return False
+    return True
 
 
 def _settle(batch: Sequence[_Job]) -> None:
@@ -375,7 +374,7 @@ class _Readers:
 
     path: Path
     busy_timeout_s: float
-    _idle: deque[sqlite3.Connection] = field(default_factory=deque)
+    _idle: deque[SqliteExecutor] = field(default_factory=deque)
     _hasty: deque[_Hasty] = field(default_factory=deque)
     """Connections that neither wait for a lock nor let a transaction run for long."""
     _threads: ThreadPoolExecutor | None = None
@@ -398,36 +397,33 @@ class _Readers:
         if threads is not None:
             threads.shutdown()
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().connection.close()
         while self._hasty:
             self._hasty.pop().connection.close()
 
     def _read_at_once(self, work: Work[T]) -> T:
         hasty = self._hasty.pop() if self._hasty else _Hasty(self.path)
         try:
-            hasty.begin()
-            return drive(work, SqlTransaction(hasty))
+            return drive(work, hasty.begin())
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname in _HASTE_ENDS:
                 raise _TakesLong from error
             raise
         finally:
-            if _usable(hasty.connection) is not None:
+            if _is_usable(hasty.connection):
                 self._hasty.append(hasty)
 
     def _read(self, work: Work[T]) -> T:
         with translated(self.path):
-            connection = self._connection()
+            reader = self._reader()
             try:
-                connection.execute("BEGIN")
-                return drive(work, SqlTransaction(SqliteExecutor(connection)))
+                return drive(work, reader.begin())
             finally:
-                usable = _usable(connection)
-                if usable is not None:
-                    self._idle.append(usable)
+                if _is_usable(reader.connection):
+                    self._idle.append(reader)
 
-    def _connection(self) -> sqlite3.Connection:
+    def _reader(self) -> SqliteExecutor:
         try:
             return self._idle.pop()
         except IndexError:
-            return connect(self.path, busy_timeout_s=self.busy_timeout_s, read_only=True)
+            return SqliteExecutor(connect(self.path, busy_timeout_s=self.busy_timeout_s, read_only=True))
