@@ -33,9 +33,9 @@ EXPLANATION: Final = """## Where the time goes
   `?digest=none` are there for whoever wants it faster.
 * **Finishing** costs the same for every size: bytes are where they belong already, write-back was started every
   8 MiB of a part, and the digest has followed the bytes.
-* **Small files** are bound by Python: a file of up to 16 KiB is one job of the disk and one transaction, in which ten
-  statements make its session, record and events. A server that only writes a file, and keeps no record of it, has a
-  third of that to do.
+* **Small files** are bound by Python: a file of up to 16 KiB is one job of the disk, and rows of its session, record and
+  events. Files that come at the same time share the transaction that adds these rows; none waits for others to come. A
+  server that only writes a file, and keeps no record of it, has a third of that to do.
 
 ## What distorts such measurements
 
