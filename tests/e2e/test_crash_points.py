@@ -1,7 +1,9 @@
 """kill -9 between the steps of an operation, each by its name; what the next start makes of it."""
 
+import hashlib
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,42 @@ class TestOneRequest:
         else:
             assert again.status in {200, 201}, again
         require_whole(scene, after)
+
+
+class TestShortFiles:
+    @pytest.mark.parametrize(
+        ("point", "there"), [("in-insert_committed", False), ("after-insert_committed", True)]
+    )
+    def test_that_come_together_are_there_as_far_as_their_transaction_is(
+        self, scene: Scene, point: str, *, there: bool
+    ) -> None:
+        contents = {f"{number}.txt": f"content {number}".encode() for number in range(12)}
+        scene.accidents.arm(point)
+
+        def put(name: str) -> bool:
+            try:
+                Outsider(scene.unlucky.port).ask("PUT", f"/api/files/{name}", contents[name])
+            except NO_ANSWER:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(contents)) as threads:
+            assert not any(threads.map(put, contents))  # nobody is answered before its commit
+        scene.require_dead(point)
+
+        after = scene.recover()
+        kept = after.records()
+        assert bool(kept) is there
+        for record in kept:
+            content = contents.pop(record["filename"])
+            found = (len(content), hashlib.sha256(content).hexdigest())
+            assert after.original_sha256(record["id"]) == found
+        inventory = take_inventory(scene.ordinary.data_dir)
+        assert inventory.uploads == ({"committed": len(kept)} if there else {})
+        assert inventory.records == ({"completed": len(kept)} if there else {})
+        assert (inventory.used_bytes, inventory.reserved_bytes) == (sum(it["size"] for it in kept), 0)
+        for name, content in contents.items():
+            assert after.ask("PUT", f"/api/files/{name}", content).status == 201
 
 
 class TestBegin:
