@@ -1526,7 +1526,11 @@ class JournalRows(Protocol):
 
 
 class Journal(Protocol):
-    """The sender's durable queue. Several processes may use it; one of them runs it."""
+    """The sender's durable queue. Several processes may use it; one of them runs it.
+
+    Once it is another one than was opened (somebody removed or replaced it), everything but `close`, `give_up` and `holder`
+    raises StorageUnavailable(replaced=True) until it is opened anew, and nothing is kept.
+    """
 
     async def open(self) -> None:
         """Make it usable.
@@ -1548,11 +1552,15 @@ class Journal(Protocol):
         ...
 
     async def commits_of_others(self) -> int:
-        """Return a number that is another one after any other process has committed; never after we have."""
+        """Return a number that is another one after any other process has committed; never after we have.
+
+        Raises:
+            StorageError
+        """
         ...
 
     async def take(self) -> bool:
-        """Become the runner, if there is none; it stays so until it gives up, closes or dies."""
+        """Become the runner, if there is none; it stays so until it gives up, closes or dies. Raises StorageError."""
         ...
 
     async def give_up(self) -> None:

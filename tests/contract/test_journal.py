@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
 from haulier.adapters.lock_files import try_lock
 from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile
+from haulier.adapters.watched_files import WatchedFiles
 from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable
 from haulier.ports import Journal, JournalQuery
@@ -224,6 +225,221 @@ async def test_a_closed_journal_says_so(journal: SqliteJournal) -> None:
     await journal.open()
     await journal.open()
     await journal.write(put(row("a")))
+
+
+# --- a file that is removed or replaced under its process -----------------------------------------------
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def renamed(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def replaced(path: Path) -> None:
+    backup = path.with_name("backup")
+    backup.write_bytes(path.read_bytes())
+    backup.rename(path)
+
+
+ACCIDENTS = [removed, renamed, replaced]
+Accident = Callable[[Path], None]
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+async def test_nothing_is_kept_or_read_in_a_journal_that_is_another_one_now(
+    journal: SqliteJournal, accident: Accident
+) -> None:
+    await journal.write(put(row("a")))
+    accident(journal.path)
+    uses: list[Callable[[], Awaitable[Any]]] = [
+        lambda: journal.write(put(row("b"))),
+        lambda: found(journal, "a"),
+        journal.commits_of_others,
+        journal.take,
+    ]
+    for use in uses:
+        with pytest.raises(StorageUnavailable, match="was removed or replaced while it was open") as failed:
+            await use()
+        assert failed.value.replaced
+    assert await journal.holder() is None
+
+
+async def test_a_journal_that_is_put_back_is_whole_and_can_be_opened_anew(journal: SqliteJournal) -> None:
+    await journal.write(put(row("a")))
+    renamed(journal.path)
+    with pytest.raises(StorageUnavailable):
+        await journal.write(put(row("b")))
+    (journal.path.parent / "elsewhere").rename(journal.path)
+    with pytest.raises(StorageUnavailable):
+        await journal.write(put(row("b")))
+    await journal.open()
+    await journal.write(put(row("c")))
+    assert [await found(journal, name) for name in "abc"] == [row("a"), None, row("c")]
+
+
+async def test_a_journal_that_is_restored_gets_nothing_of_the_log_of_the_one_before(
+    journal: SqliteJournal,
+) -> None:
+    await journal.write(put(row("kept")))
+    await journal.close()
+    backup = journal.path.with_name("backup")
+    backup.write_bytes(journal.path.read_bytes())
+    await journal.open()
+    await journal.write(put(*(row(f"later{n}") for n in range(100))))
+    backup.rename(journal.path)
+    await journal.close()
+    await journal.open()
+    listed = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=10))
+    assert [each.id for _, each in listed.rows] == ["kept"]
+
+
+async def test_what_goes_into_a_file_that_is_removed_meanwhile_is_not_told_as_kept(
+    journal: SqliteJournal,
+) -> None:
+    def late(rows: Any) -> None:
+        rows.put(row("a"))
+        removed(journal.path)
+
+    with pytest.raises(StorageUnavailable) as failed:
+        await journal.write(late)
+    assert failed.value.replaced
+
+
+async def test_a_journal_that_is_removed_while_it_is_opened_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db", SystemClock())
+    prepare = journal._prepare
+
+    def slow(connection: sqlite3.Connection) -> None:
+        removed(journal.path)
+        prepare(connection)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_prepare", slow)
+        with pytest.raises(StorageUnavailable):
+            await journal.open()
+    await journal.open()
+    await journal.write(put(row("a")))
+    await journal.close()
+
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from haulier.adapters.clock import SystemClock
+from haulier.adapters.journal import SqliteJournal
+from haulier.core.errors import StorageUnavailable
+from haulier.testing.journal_contract import put, row
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]), SystemClock())
+    await journal.open()
+    await journal.take()
+    await journal.write(put(*(row(f"old{n}") for n in range(100))))
+    print("open", flush=True)
+    sys.stdin.readline()
+    try:
+        await journal.write(put(row("lost")))
+    except StorageUnavailable as error:
+        print(error.replaced, flush=True)
+    sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+async def test_whoever_makes_a_new_journal_waits_until_another_process_lets_go_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    pipe = asyncio.subprocess.PIPE
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(path), stdin=pipe, stdout=pipe
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"open\n"
+    removed(path)
+    new = SqliteJournal(path, SystemClock())
+    opening = asyncio.get_running_loop().create_task(new.open())
+    other.stdin.write(b"\n")
+    assert await other.stdout.readline() == b"True\n"
+    await opening
+    assert not await new.take(), "the old one's runner has not given up yet"
+    await new.write(put(row("new")))
+    await other.communicate(b"\n")
+    assert await new.take()
+    await new.write(put(row("newer")))
+    await new.close()
+    await new.open()
+    listed = await new.read(lambda rows: rows.list(JournalQuery(), after=None, limit=10))
+    assert [each.id for _, each in listed.rows] == ["newer", "new"]
+    await new.close()
+
+
+async def test_a_new_journal_whose_old_one_is_never_let_go_is_refused_and_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haulier.adapters.sqlite_file.LET_GO_S", 0.1)
+    path = tmp_path / "journal.db"
+    pipe = asyncio.subprocess.PIPE
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(path), stdin=pipe, stdout=pipe
+    )
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"open\n"
+    removed(path)
+    with pytest.raises(StorageUnavailable, match="SHORT_READ"):
+        await SqliteJournal(path, SystemClock()).open()
+    await other.communicate(b"\n\n")
+
+
+async def test_whoever_makes_the_runners_lock_anew_is_the_only_runner(journal: SqliteJournal) -> None:
+    assert await journal.take()
+    removed(journal.path.with_name("journal.db.lock"))
+    other = SqliteJournal(journal.path, SystemClock())
+    await other.open()
+    assert await other.take()
+    with pytest.raises(StorageUnavailable, match=r"journal\.db\.lock was removed or replaced") as failed:
+        await journal.write(put(row("a")))
+    assert failed.value.replaced
+    await journal.close()
+    await journal.open()
+    assert not await journal.take()
+    await journal.write(put(row("b")))
+    await other.close()
+
+
+async def test_a_path_that_cannot_be_looked_at_says_nothing_about_its_file(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", failing)
+        with pytest.raises(StorageUnavailable, match="Input/output error") as failed:
+            await journal.write(put(row("a")))
+    assert not failed.value.replaced
+    await journal.write(put(row("a")))
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+async def test_no_other_store_in_a_file_keeps_anything_where_nobody_will_find_it(
+    tmp_path: Path, accident: Accident
+) -> None:
+    path = tmp_path / "watched"
+    watched = WatchedFiles(path, tmp_path, "any:")
+    await watched.open()
+    await watched.note({"a": (1, 2, 3, 4)})
+    accident(path)
+    for use in (watched.note({"b": (1, 2, 3, 4)}), watched.forget(["a"])):
+        with pytest.raises(StorageUnavailable) as failed:
+            await use
+        assert failed.value.replaced
+    await watched.close()
 
 
 async def test_the_runners_place_is_free_when_its_process_was_killed(journal: SqliteJournal) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import httpx2
 import pytest
 
 from tests.support.processes import Commands, Ran, ServeProcess, serving, wait_until
@@ -225,6 +226,69 @@ def test_a_push_that_queues_nothing_has_failed_whoever_runs(haulier: Commands) -
     some = haulier.run("push", "missing", "f", "--to", "here:left/", "--no-wait")
     assert (some.code, "no process runs this journal" in some.err) == (1, True)
     assert haulier.run("push", "f", "--to", "here:left/", "--no-wait").code == 3
+
+
+REMOVED = "was removed or replaced while it was open; put that file back if what it held is to go on, and run"
+
+
+def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str]:
+    """How a process ended by itself, and what it told people."""
+    _, err = process.communicate(timeout=60)
+    told = [line for line in err.decode().splitlines() if line.startswith("haulier: ")]
+    assert len(told) == 1, told
+    return process.returncode, told[0]
+
+
+def lose_journal(haulier: Commands) -> None:
+    (haulier.folder / "home" / "journal.db").unlink()
+
+
+def test_an_agent_whose_journal_was_removed_says_so_ends_and_leaves_the_new_one_to_a_push(
+    haulier: Commands,
+) -> None:
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    (haulier.folder / "f").write_bytes(b"123")
+    agent = haulier.start("agent")
+    first_line(agent)
+    assert haulier.run("push", "f", "--to", "dead:f", "--no-wait").code == 0
+    lose_journal(haulier)
+    pushed = haulier.run("push", "f", "--to", "here:lost/f", "--json")
+    assert pushed.code == 0, pushed.err
+    code, told = ended(agent)
+    assert (code, REMOVED in told) == (1, True)
+    assert ids(haulier.run("transfers", "list", "--json")) == ids(pushed)
+    assert stored(haulier, "lost/") == {"lost/f": 3}
+
+
+def test_whoever_waits_in_a_journal_that_was_removed_is_told_so_once(haulier: Commands) -> None:
+    haulier.run("remote", "add", "dead", "--type", "haulier", "--url", "http://127.0.0.1:9")
+    names = ("a", "b", "c")
+    for name in names:
+        (haulier.folder / name).write_bytes(b"1")
+    push = haulier.start("push", *names, "--to", "dead:")
+    wait_until(lambda: haulier.run("transfers", "list").out.count("Waiting, Retry") == 3, "all are queued")
+    queued = ids(haulier.run("transfers", "list", "--json"))
+    waiting = haulier.start("transfers", "wait", *queued)
+    watch = haulier.start("watch", ".", "--to", "dead:watched/")
+    first_line(watch)
+    lose_journal(haulier)
+    for process in (push, waiting, watch):
+        code, told = ended(process)
+        assert (code, REMOVED in told) == (1, True)
+
+
+def test_a_service_whose_journal_was_removed_serves_on_and_leaves_the_new_one_to_a_push(
+    haulier: Commands, tmp_path: Path
+) -> None:
+    (haulier.folder / "f").write_bytes(b"123")
+    home = haulier.folder / "home"
+    with serving(tmp_path / "other", {"HAULIER_HOME": str(home)}) as service:
+        lose_journal(haulier)
+        pushed = haulier.run("push", "f", "--to", "here:served/f", "--timeout", "60")
+        assert pushed.code == 0, pushed.err
+        assert haulier.run("put", "f", "--url", service.url).code == 0
+        assert httpx2.get(f"{service.url}/api/transfers").status_code == 503
+    assert service.log.count("send.journal_replaced") == 1
 
 
 def test_a_watched_folder_is_sent_when_it_is_quiet(haulier: Commands) -> None:

@@ -5,6 +5,8 @@ Rule 2: state changes are on the device before anybody is told (`synchronous=FUL
         knows them better.
 Rule 3: the file holds secrets (sessions at remotes), so it is its owner's alone: 0600, and so is what SQLite puts beside it.
 Rule 4: who holds `flock` on `JOURNAL.lock` is the runner; the kernel takes it from whoever dies.
+Rule 5: nothing is read from a file that lost its name, either, and nobody runs it: whoever has the new one would wait for
+        us. The same with a lock that lost its name: whoever makes it anew is the runner.
 """
 
 import os
@@ -47,7 +49,7 @@ class SqliteJournal(SqliteFile):
 
     async def read(self, work: Callable[[SqliteJournalRows], T]) -> T:
         """Run `work` on one consistent view."""
-        return await self._read(lambda connection: work(SqliteJournalRows(connection, now=None)))
+        return await self._run(lambda: self._read_rows(work))
 
     async def write(self, work: Callable[[SqliteJournalRows], T], *, durable: bool = True) -> T:
         """Run `work` and commit before returning."""
@@ -73,10 +75,15 @@ class SqliteJournal(SqliteFile):
     def _lock_path(self) -> Path:
         return self._path.with_name(self._path.name + ".lock")
 
-    def _make(self) -> None:
+    def _names(self) -> Iterator[tuple[Path, os.stat_result]]:
+        yield from super()._names()
+        if self._lock is not None:
+            yield self._lock_path, os.fstat(self._lock)
+
+    def _make(self) -> os.stat_result:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            super()._make()
+            return super()._make()
         except OSError as error:
             raise ConfigError(
                 "journal", str(self._path), f"expected a file that can be made ({error.strerror})"
@@ -115,21 +122,25 @@ class SqliteJournal(SqliteFile):
     def _unfit(self, expected: str) -> ConfigError:
         return ConfigError("journal", str(self._path), expected)
 
+    def _read_rows(self, work: Callable[[SqliteJournalRows], T]) -> T:
+        self._require_file()
+        return self._transact("BEGIN", lambda connection: work(SqliteJournalRows(connection, now=None)))
+
     def _write_rows(self, work: Callable[[SqliteJournalRows], T], *, durable: bool) -> T:
         level = "FULL" if durable else "NORMAL"
         if level != self._synchronous:
             with translated(self._path):
                 self._open_one.execute(f"PRAGMA synchronous = {level}")
             self._synchronous = level
-        return self._transact(
-            "BEGIN IMMEDIATE", lambda connection: work(SqliteJournalRows(connection, now=self._clock.now))
-        )
+        return self._change(lambda connection: work(SqliteJournalRows(connection, now=self._clock.now)))
 
     def _data_version(self) -> int:
+        connection = self._require_file()
         with translated(self._path):
-            return int(self._open_one.execute("PRAGMA data_version").fetchone()[0])
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _take(self) -> bool:
+        self._require_file()
         if self._lock is None:
             with self._of_lock():
                 self._lock, _ = try_lock(self._lock_path, mode=0o600)

@@ -4,11 +4,11 @@ import asyncio
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,9 +18,11 @@ from haulier.cli.journal import (
     JournalFile,
     LogForm,
     RunBandwidth,
+    is_replaced,
     journal_path,
     log_to_stderr,
     open_manager,
+    wait_replaced,
 )
 from haulier.cli.outcome import DONE, explain, run, tell
 from haulier.cli.push import To
@@ -53,9 +55,9 @@ def agent(
     async def work() -> int:
         async with open_manager(
             journal, home, lambda role: role.REQUIRED, give_up_s=give_up_s, bandwidth=bandwidth
-        ):
+        ) as manager:
             print(f"haulier agent ready, journal {journal_path(journal, home)}", flush=True)
-            await _stopped()
+            await _until_stopped(wait_replaced(manager))
         return DONE
 
     run(work())
@@ -94,18 +96,23 @@ def watch(
             ) as manager,
             _opened(known),
         ):
-            watching = asyncio.get_running_loop().create_task(Watch(manager, known, folder, to).run())
-            print(f"haulier watch ready, journal {journal_path(journal, home)}", flush=True)
-            stopped = asyncio.get_running_loop().create_task(_stopped())
-            await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (watching, stopped):
-                task.cancel()
-            await asyncio.wait({watching, stopped})
-            if not watching.cancelled():
-                watching.result()
+            print(f"haulier watch ready, journal {place}", flush=True)
+            await _until_stopped(wait_replaced(manager), Watch(manager, known, folder, to).run())
         return DONE
 
     run(work())
+
+
+async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it until SIGTERM or Ctrl-C, or until one of them fails; that is raised."""
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(each) for each in (_stopped(), *work)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
 async def _stopped() -> None:
@@ -155,11 +162,17 @@ class Watch:
             await asyncio.sleep(LOOK_S)
 
     async def look(self, seen: list[Seen], *, now: float) -> None:
-        """Queue what has not changed for a while, and was not queued as it is."""
+        """Queue what has not changed for a while, and was not queued as it is.
+
+        Raises:
+            StorageUnavailable: the journal, or the file that keeps what was queued, was removed or replaced.
+        """
         for each in self._quiet(seen, now=now):
             try:
                 await self._queue(each)
             except (HaulierError, OSError) as error:
+                if is_replaced(error):
+                    raise
                 self._put_off(each, explain(error), now=now)
         gone = self._queued.keys() - self._quiet_since.keys()
         if gone and seen:  # a folder that is not mounted has nothing in it; that forgets nothing

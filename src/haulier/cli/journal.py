@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -12,7 +12,7 @@ import typer
 
 from haulier.cli.display import print_json, printable
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, tell
-from haulier.core.errors import ConfigError, StorageFull
+from haulier.core.errors import ConfigError, StorageFull, StorageUnavailable
 from haulier.core.quantity import read_rate
 from haulier.core.transfer import Outcome, Phase
 from haulier.logs import catch_libraries, get_logger
@@ -199,6 +199,13 @@ def code_of(row: "Dispatch") -> int:
     return REFUSED if row.transfer.outcome is Outcome.REJECTED else FAILED
 
 
+def tell_once(text: str, told: set[str]) -> None:
+    """Say what several transfers may fail with, once."""
+    if text not in told:
+        tell(text)
+    told.add(text)
+
+
 def tell_no_runner() -> int:
     """Say that nobody runs the journal, and return the code for that."""
     tell(NO_RUNNER)
@@ -217,12 +224,32 @@ async def hindrances_told(manager: "UploadManager", place: Path) -> AsyncIterato
 
 
 async def _tell_hindrances(manager: "UploadManager", place: Path) -> None:
+    async with aclosing(_hindrances(manager)) as errors:
+        async for error in errors:
+            if not is_replaced(error):  # that ends the waits, and is told there
+                tell(_hindrance(place, error))
+
+
+async def wait_replaced(manager: "UploadManager") -> None:
+    """Wait until the journal is removed or replaced, and raise StorageUnavailable then."""
+    async with aclosing(_hindrances(manager)) as errors:
+        async for error in errors:
+            if error is not None and is_replaced(error):
+                raise error
+
+
+async def _hindrances(manager: "UploadManager") -> "AsyncGenerator[StorageError | None, None]":
     from haulier.engine.send_watch import Hindered
 
     async with aclosing(manager.events(anew=False)) as events:
         async for happening in events:
             if isinstance(happening, Hindered):
-                tell(_hindrance(place, happening.error))
+                yield happening.error
+
+
+def is_replaced(error: Exception | None) -> bool:
+    """Whether a file that is kept open was removed or replaced: trying again is no use."""
+    return isinstance(error, StorageUnavailable) and error.replaced
 
 
 def _hindrance(place: Path, error: "StorageError | None") -> str:

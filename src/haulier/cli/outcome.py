@@ -29,6 +29,7 @@ from haulier.core.errors import (
     PeerUnreachable,
     SourceChanged,
     StorageFull,
+    StorageUnavailable,
     TransferTimeout,
     WaitTimeout,
 )
@@ -172,6 +173,8 @@ def _cure(error: BaseException) -> str:
         return (
             "; free space on the disk of the journal (HAULIER_HOME) or the data directory, and run it again"
         )
+    if isinstance(error, StorageUnavailable) and error.replaced:
+        return "; put that file back if what it held is to go on, and run the command again"
     if isinstance(error, FileExistsError):
         return "; give another place with -o, or --force to replace it"
     if isinstance(error, PeerRefused):

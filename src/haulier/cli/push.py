@@ -24,6 +24,7 @@ from haulier.cli.journal import (
     print_view,
     tell_no_runner,
     tell_obstacle,
+    tell_once,
 )
 from haulier.cli.options import Json
 from haulier.cli.outcome import DONE, exit_code, explain, run, tell, worst_code
@@ -139,6 +140,7 @@ class _Push:
         self._as_json = as_json
         self._timeout_s = timeout_s
         self._codes: set[int] = set()
+        self._told: set[str] = set()
         self.total = 0
 
     async def queue(
@@ -182,7 +184,7 @@ class _Push:
         try:
             row = await self._manager.wait(transfer_id, timeout_s=self._timeout_s)
         except HaulierError as error:
-            tell(explain(error))
+            tell_once(explain(error), self._told)
             self._codes.add(exit_code(error))
             return
         print_row(row, as_json=self._as_json, why=False)  # that is told below, where scripts do not read it

@@ -19,9 +19,10 @@ from haulier.cli.journal import (
     print_row,
     print_view,
     tell_no_runner,
+    tell_once,
 )
 from haulier.cli.options import Json
-from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, tell, worst_code
+from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, worst_code
 from haulier.core.errors import HaulierError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def wait(
     async def work() -> int:
         from haulier.engine.send import UNKNOWN_S
 
-        codes: set[int] = set()
+        codes, told = set[int](), set[str]()
         async with open_manager(
             journal,
             home,
@@ -135,7 +136,7 @@ def wait(
                 try:
                     row = await manager.wait(transfer, timeout_s=timeout)
                 except HaulierError as error:
-                    tell(explain(error))
+                    tell_once(explain(error), told)
                     codes.add(exit_code(error))
                     return
                 print_row(row, as_json=as_json)

@@ -627,6 +627,8 @@ class StorageUnavailable(StorageError):
     reason: str
     lost: bool = False
     """Whether bytes that had been taken are gone, so that what needs them can never succeed."""
+    replaced: bool = False
+    """Whether the file that is open no longer has its name: what is written to it is lost, and trying again is no use."""
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:

@@ -5,6 +5,8 @@ Rule 1: a result is kept, not announced. Whoever waits reads the row; only if it
 Rule 2: `queue` never waits for the network, and a transfer that it has returned is in the journal.
 Rule 3: one process runs the journal. All others read it, add rows and write down what they want; what they wait for they
         hear of by looking every `POLL_S` whether somebody has committed.
+Rule 4: a journal that was removed or replaced is let go within `POLL_S`: nothing is sent or told from the old one any more,
+        and whoever opens the new one can run it.
 
 One module although it is long: it is the whole interface, and most of it is what each operation promises.
 """
@@ -32,7 +34,7 @@ from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, Trans
 from haulier.core.upload import escaped, is_storable
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
-from haulier.engine.send_journal import SharedJournal
+from haulier.engine.send_journal import SharedJournal, was_replaced
 from haulier.engine.send_rows import change_row, insert, insert_ended, remove, require
 from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
@@ -118,7 +120,7 @@ class UploadManager:
         """
         self._file = journal
         self._readers = Readers()
-        self._journal = SharedJournal(journal, hindered=lambda error: self._readers.tell(Hindered(error)))
+        self._journal = SharedJournal(journal, hindered=self._hindered)
         self._remotes = remotes
         self._files = files
         self._clock = clock
@@ -182,16 +184,19 @@ class UploadManager:
         if listening is None:
             return
         await _cancel(listening)
-        running, self._running = self._running, None
-        if running is not None:
-            await _cancel(running)
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.stop(grace_s=grace_s)
+        await self._end_running(grace_s)
         self._readers.close()
         self._waiting.open = False
         await self._file.close()
         self._watchers.wake_all()
+
+    async def _end_running(self, grace_s: float) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            await _cancel(running)
+        if self._runner is not None:
+            await self._runner.stop(grace_s=grace_s)
+            self._runner = None  # not before: whoever is cancelled here leaves it to the next who ends it
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -233,7 +238,7 @@ class UploadManager:
             await self._file.give_up()
 
     async def _listen(self) -> None:
-        """Look whether others have committed, and whether there is a runner to be."""
+        """Look whether others have committed, whether there is a runner to be, and whether it is the same journal still."""
         while True:
             await self._clock.sleep(POLL_S)
             try:
@@ -241,9 +246,19 @@ class UploadManager:
                     await self._take_over()
                 await self._journal.hear(self._heard)
             except StorageError as error:
+                if was_replaced(error):
+                    await self._let_go(error)
+                    return
                 log.warning("send.journal_failed", error=str(error))
             except Exception:
                 log.exception("send.listen_failed")
+
+    async def _let_go(self, error: StorageError) -> None:
+        """The journal is not the one that was opened: stop what runs at once, for nothing of it could be kept."""
+        self._journal.note(error)
+        await self._end_running(0.0)
+        await self._file.give_up()  # whoever has the new one waits for that
+        self._watchers.wake_all()
 
     async def _heard(self, transfer_id: TransferId) -> None:
         """Another process has written this row."""
@@ -260,6 +275,11 @@ class UploadManager:
         """Wake and tell everybody here: a transfer is in another state."""
         self._watchers.wake(found.id)
         self._readers.tell(found if isinstance(found, Removed) else Changed(found))
+
+    def _hindered(self, error: StorageError | None) -> None:
+        if was_replaced(error):
+            log.warning("send.journal_replaced", error=str(error))
+        self._readers.tell(Hindered(error))
 
     def progressed(self, transfer_id: TransferId, snapshot: Snapshot) -> None:
         """Tell those who follow how far a transfer is."""

@@ -1,13 +1,14 @@
 """The journal as one of the processes uses it that share it: it knows what others have written.
 
 Rule 1: what this process writes is noted, by whichever part of it; so no part hears of it as of somebody else's.
-Rule 2: whoever writes tries again by himself; that it does not work, and that it does again, is told once.
+Rule 2: whoever writes tries again by himself; that it does not work, and that it does again, is told once. A journal that
+        was removed or replaced is told even when it did not work before: trying again is no use then.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from haulier.core.errors import StorageError
+from haulier.core.errors import StorageError, StorageUnavailable
 from haulier.core.transfer import TransferId
 from haulier.ports import Journal, JournalRows
 
@@ -15,6 +16,11 @@ T = TypeVar("T")
 
 HEARD: Final = 1000
 """Changes of others that are read at once."""
+
+
+def was_replaced(error: BaseException | None) -> bool:
+    """Whether a journal failed because its file is another one now, or none."""
+    return isinstance(error, StorageUnavailable) and error.replaced
 
 
 class SharedJournal:
@@ -57,15 +63,16 @@ class SharedJournal:
         try:
             result, revisions = await self._journal.write(noting, durable=durable)
         except StorageError as error:
-            self._note(error)
+            self.note(error)
             raise
-        self._note(None)
+        self.note(None)
         self._own.update(revisions)
         return result
 
-    def _note(self, error: StorageError | None) -> None:
+    def note(self, error: StorageError | None) -> None:
+        """Take in how the last attempt to use it went, and tell it if that is news."""
         before, self.error = self.error, error
-        if (before is None) is not (error is None):
+        if (before is None) is not (error is None) or was_replaced(error) > was_replaced(before):
             self._hindered(error)
 
     async def hear(self, tell: Callable[[TransferId], Awaitable[None]]) -> None:

@@ -152,7 +152,7 @@ class SendRunner:
         self._kicked = asyncio.Event()
         self._prune_at = 0.0
         self._leftovers: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def touch(self, transfer_id: TransferId) -> None:
         """Look at this transfer: something has changed."""
@@ -190,7 +190,7 @@ class SendRunner:
 
     async def stop(self, *, grace_s: float) -> None:
         """Let nobody start any more, let who is past the point of no return come to its end, and save the others."""
-        self._stopping = True
+        self._stopping.set()
         for run in list(self._runs.values()):
             run.stop()
         if self._runs:
@@ -233,7 +233,7 @@ class SendRunner:
     async def _step(self) -> None:
         for transfer_id in self.order.take_due():
             self._touched[transfer_id] = None
-        while self._touched and not self._stopping:
+        while self._touched and not self._stopping.is_set():
             # Taken out first: what changes while we look has to be looked at again.
             transfer_id = next(iter(self._touched))
             del self._touched[transfer_id]
@@ -245,7 +245,7 @@ class SendRunner:
             except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
                 await self._stumble(transfer_id, error)
         await self._prune()
-        while not self._stopping and (found := self.order.start_next()) is not None:
+        while not self._stopping.is_set() and (found := self.order.start_next()) is not None:
             entry, lease = found
             self._background.start(self._run(entry.key, lease), name=f"send.{entry.key}")
 
@@ -340,7 +340,7 @@ class SendRunner:
         except StorageError as error:
             # What the journal last took is what the row says; it is gone on with from there.
             log.warning("send.journal_failed", transfer=transfer_id, error=str(error))
-            await self._clock.sleep(AGAIN_S)
+            await wait_or_sleep(self._stopping, self._clock, AGAIN_S)
         except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
             await self._stumble(transfer_id, error)
         finally:
@@ -361,7 +361,7 @@ class SendRunner:
         attempt = Attempt(row, run, self._ports_for(row, remote))
         # Owned here: it has ended when this method goes on.
         run.inner = asyncio.get_running_loop().create_task(attempt.run(), name=f"send.attempt.{transfer_id}")
-        if self._stopping:
+        if self._stopping.is_set():
             run.halt()
         await asyncio.wait({run.inner})
         await self._after(run, remote, attempt)

@@ -2,7 +2,8 @@
 
 Rule 1: whoever waits begins to listen before looking, and looks once more when the time is over: the word of a change may
         come late.
-Rule 2: a journal that cannot be used for a while ends no wait; it is asked again until the wait's time is over.
+Rule 2: a journal that cannot be used for a while ends no wait; it is asked again until the wait's time is over. One that was
+        removed or replaced does: what is waited for is not in it.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Final
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import StorageError, StorageUnavailable, TransferNotFound, TransferTimeout
 from haulier.core.transfer import Snapshot, TransferId
-from haulier.engine.send_journal import SharedJournal
+from haulier.engine.send_journal import SharedJournal, was_replaced
 from haulier.engine.send_rows import require
 from haulier.engine.send_watch import Watchers
 from haulier.logs import get_logger
@@ -60,7 +61,7 @@ class WaitingRoom:
 
         Raises:
             TransferNotFound · TransferRemoved · TransferTimeout
-            StorageUnavailable: the manager has stopped, or was never started.
+            StorageUnavailable: the manager has stopped, or was never started; or the journal was removed or replaced.
         """
         began = self._clock.monotonic()
         ends_at = None if timeout_s is None else began + timeout_s
@@ -109,6 +110,8 @@ class WaitingRoom:
             try:
                 return await self._journal.read(lambda rows: rows.find(transfer_id))
             except StorageError as error:
+                if was_replaced(error):
+                    raise
                 log.warning("send.wait_failed", transfer=transfer_id, error=str(error))
                 left_s = AGAIN_S if ends_at is None else min(AGAIN_S, ends_at - self._clock.monotonic())
                 if left_s <= 0:

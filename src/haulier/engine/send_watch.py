@@ -48,7 +48,7 @@ class Lagged:
 
 @dataclass(frozen=True, slots=True)
 class Hindered:
-    """The journal cannot be written here, so nothing goes on; or it can again."""
+    """The journal cannot be written here, or is another one, so nothing goes on; or it can again."""
 
     error: StorageError | None
     """What it fails with; None: it works again."""

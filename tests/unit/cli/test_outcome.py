@@ -13,6 +13,7 @@ from haulier.core.errors import (
     PeerUnreachable,
     SourceChanged,
     StorageFull,
+    StorageUnavailable,
     WaitTimeout,
 )
 
@@ -57,6 +58,7 @@ def test_several_files_share_a_number_when_they_agree(codes: list[int], code: in
         (PeerRefused(401, "unauthenticated", "no token"), ["no token", "--token"]),
         (SourceChanged("a.txt", "it is gone"), ["a.txt changed", "at rest"]),
         (StorageFull(4096), ["no room for 4096 bytes", "HAULIER_HOME"]),
+        (StorageUnavailable("it was removed", replaced=True), ["it was removed", "put that file back"]),
     ],
 )
 def test_sentences_name_the_cure(error: HaulierError | OSError, words: list[str]) -> None:

@@ -25,6 +25,7 @@ from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle, Outcome, Phase, TransferId
 from haulier.engine.send import Role, UploadManager
+from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import save_row
 from haulier.engine.send_runner import SendRunner
 from haulier.engine.send_waiting import AGAIN_S
@@ -543,6 +544,12 @@ async def test_whoever_waits_when_the_manager_stops_is_told_so(monkeypatch: pyte
 # --- a journal that cannot be written ------------------------------------------------------------------
 
 
+async def hindrances(manager: UploadManager, told: list[StorageError | None]) -> None:
+    async for happening in manager.events():
+        if isinstance(happening, Hindered):
+            told.append(happening.error)  # noqa: PERF401 - looked at while it grows
+
+
 class FullJournal(MemoryJournal):
     """Has no room while `full`."""
 
@@ -560,20 +567,15 @@ async def test_whoever_follows_is_told_once_that_the_journal_is_full_and_once_th
     journal = FullJournal(world.journal)
     told = list[StorageError | None]()
 
-    async def follow(manager: UploadManager) -> None:
-        async for happening in manager.events():
-            if isinstance(happening, Hindered):
-                told.append(happening.error)
-
     async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
-        early = beside(follow(manager))
+        early = beside(hindrances(manager, told))
         queued = await manager.queue(world.file("a", DATA), "any:a")
         await gate.wait_reached()
         journal.full = True
         gate.open()
         await settle()
         assert [str(error) for error in told] == ["no room for 4096 bytes"]
-        late = beside(follow(manager))
+        late = beside(hindrances(manager, told))
         await settle()
         assert len(told) == 2, "who comes later is told as well"
         for _ in range(3):
@@ -588,3 +590,120 @@ async def test_whoever_follows_is_told_once_that_the_journal_is_full_and_once_th
         assert told[2:] == [None, None]
     await asyncio.gather(early, late)
     assert world.newest("a") == DATA
+
+
+# --- a journal that is removed under us ----------------------------------------------------------------
+
+
+class RemovableJournal(MemoryJournal):
+    """Another one than was opened while `gone`."""
+
+    gone = False
+
+    def _require(self) -> None:
+        if self.gone:
+            raise StorageUnavailable("it was removed", replaced=True)
+
+    async def read(self, work: Callable[[MemoryJournalRows], Any]) -> Any:
+        self._require()
+        return await super().read(work)
+
+    async def write(self, work: Callable[[MemoryJournalRows], Any], *, durable: bool = True) -> Any:
+        self._require()
+        return await super().write(work, durable=durable)
+
+    async def commits_of_others(self) -> int:
+        self._require()
+        return await super().commits_of_others()
+
+    async def take(self) -> bool:
+        self._require()
+        return await super().take()
+
+
+@pytest.mark.parametrize("at", ["create", "send", "commit"])
+async def test_a_journal_that_was_removed_is_let_go_and_told_once_and_ends_every_wait(at: str) -> None:
+    world = Sending()
+    gate = world.remote.gate(at)
+    journal = RemovableJournal(world.journal)
+    told = list[StorageError | None]()
+    async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
+        following = beside(hindrances(manager, told))
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        waiters = [beside(manager.wait(each)) for each in (queued, "unknown")]
+        await gate.wait_reached()
+        journal.gone = True
+        with pytest.raises(StorageUnavailable):
+            await manager.queue(world.file("b", DATA), "any:b")
+        for _ in range(10):
+            world.clock.advance(0.2)
+            await settle()
+        assert not manager.runs
+        assert await manager.holder() is None
+        assert [str(error) for error in told] == ["storage is unavailable: it was removed"]
+        for waiter in waiters:
+            with pytest.raises(StorageUnavailable, match="it was removed") as failed:
+                await waiter
+            assert failed.value.replaced
+        calls = list(world.remote.calls)
+        gate.open()
+        world.clock.advance(3600)
+        await settle()
+        assert world.remote.calls == calls, "nothing goes on"
+        assert world.files.open_now == 0
+    await following
+
+
+async def test_a_journal_that_was_full_and_then_removed_is_told_as_removed() -> None:
+    journal = RemovableJournal()
+    told = list[StorageError | None]()
+    shared = SharedJournal(journal, hindered=told.append)
+    full, gone = StorageFull(4096), StorageUnavailable("it was removed", replaced=True)
+    for error in (full, full, gone, gone, full, None, None):
+        shared.note(error)
+    assert told == [full, gone, None]
+
+
+async def test_a_removed_journal_holds_up_no_stop_and_is_let_go_while_its_runner_waits_to_try_again() -> None:
+    world = Sending()
+    gate = world.remote.gate("send")
+    journal = RemovableJournal(world.journal)
+    async with asyncio.timeout(SOON_S):
+        manager = world.manager(journal=journal)
+        await manager.start()
+        await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        journal.gone = True
+        gate.open()
+        await settle()  # its last write has failed, and it waits to try again
+        world.clock.advance(0.2)
+        await settle()
+        assert not manager.runs
+        assert await manager.holder() is None
+        await manager.stop()
+        await manager.stop()
+
+
+async def test_whoever_stops_while_a_removed_journal_is_let_go_ends_what_is_left() -> None:
+    world = Sending()
+    gate = world.remote.gate("send")
+    journal = RemovableJournal(world.journal)
+    stopping = asyncio.Event()
+
+    async def slow(self: SendRunner, *, grace_s: float) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            await asyncio.Event().wait()
+        await stop(self, grace_s=grace_s)
+
+    stop = SendRunner.stop
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SendRunner, "stop", slow)
+        async with asyncio.timeout(SOON_S), world.manager(journal=journal) as manager:
+            await manager.queue(world.file("a", DATA), "any:a")
+            await gate.wait_reached()
+            journal.gone = True
+            world.clock.advance(0.2)
+            await stopping.wait()
+    assert world.files.open_now == 0
+    assert world.journal.runner is None
