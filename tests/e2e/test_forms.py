@@ -24,7 +24,7 @@ WHOLE = form([("a.json", b"[1]"), ("b.txt", b"text")])
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     """One service for all; what is refused leaves nothing behind for the next test."""
     data: Path = tmp_path_factory.mktemp("forms") / "data"
-    settings = {"HAULIER_SILENT_BODY_S": "2", "HAULIER_INGESTION_MAX_BYTES": str(4 * MIB)}
+    settings = {"HAULIER_INGESTION_MAX_BYTES": str(4 * MIB)}
     with serving(data, settings) as running:
         yield running
 
@@ -57,17 +57,18 @@ def stored(service: ServeProcess) -> list[bytes]:
     return sorted(path.read_bytes() for path in place.rglob("*") if path.is_file())
 
 
+def left_in(service: ServeProcess) -> Any:
+    """Return the files, rows and reservations that there are."""
+    found = take_inventory(service.data_dir)
+    return found.parts, found.records, found.used_bytes, found.reserved_bytes, stored(service)
+
+
 @pytest.fixture
 def nothing_new(service: ServeProcess) -> Iterator[None]:
     """Fail when the test leaves a file, a row or a reservation."""
-
-    def look() -> Any:
-        found = take_inventory(service.data_dir)
-        return found.parts, found.records, found.used_bytes, found.reserved_bytes, stored(service)
-
-    before = look()
+    before = left_in(service)
     yield
-    wait_until(lambda: bool(look() == before), "nothing is left")
+    wait_until(lambda: bool(left_in(service) == before), "nothing is left")
 
 
 def test_a_form_of_curl_is_stored(service: ServeProcess, outsider: Visitor, tmp_path: Path) -> None:
@@ -86,13 +87,6 @@ class TestNothingIsLeftOf:
         with Wire(service.port) as wire:
             wire.start("POST", UPLOAD, len(WHOLE), FORM)
             wire.send(WHOLE[:kept])
-
-    def test_a_form_that_falls_silent(self, service: ServeProcess) -> None:
-        with Wire(service.port) as wire:
-            wire.start("POST", UPLOAD, len(WHOLE), FORM)
-            wire.send(WHOLE[:100])
-            with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
-                assert wire.answer().status != 408
 
     def test_a_file_that_is_too_big(self, outsider: Visitor) -> None:
         answer = send(outsider, form([("a.txt", b"x"), ("b.txt", b"y" * (4 * MIB + 1))]))
@@ -140,6 +134,16 @@ class TestNothingIsLeftOf:
         self, outsider: Visitor, body: bytes, headers: dict[str, str], problem: tuple[int, str]
     ) -> None:
         assert send(outsider, body, headers).problem == problem
+
+
+def test_nothing_is_left_of_a_form_that_falls_silent(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", {"HAULIER_SILENT_BODY_S": "2"}) as service, Wire(service.port) as wire:
+        before = left_in(service)
+        wire.start("POST", UPLOAD, len(WHOLE), FORM)
+        wire.send(WHOLE[:100])
+        with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
+            assert wire.answer().status != 408
+        wait_until(lambda: bool(left_in(service) == before), "nothing is left")
 
 
 def test_a_form_that_comes_byte_by_byte_is_stored(service: ServeProcess, outsider: Visitor) -> None:

@@ -251,7 +251,7 @@ class TestOperators:
             assert metric(service, "haulier_running_bodies") == 1
 
     def test_expiry_spares_what_another_worker_holds(self, tmp_path: Path) -> None:
-        settings = {"HAULIER_WORKERS": str(WORKERS), "HAULIER_SESSION_TTL_S": "1"}
+        settings = {"HAULIER_WORKERS": str(WORKERS), "HAULIER_SESSION_TTL_S": "5"}
         with serving(tmp_path / "data", settings) as running:
             outsider = Outsider(running.port)
             held = outsider.begin(size=CONTENT.size, mode="append")["id"]

@@ -329,7 +329,7 @@ class TestLimits:
     def test_a_complete_partial_expires_after_its_last_use_and_a_waiting_final_holds_it(
         self, tmp_path: Path
     ) -> None:
-        settings = {"HAULIER_SESSION_TTL_S": "2", "HAULIER_JANITOR_INTERVAL_S": "1"}
+        settings = {"HAULIER_SESSION_TTL_S": "8", "HAULIER_JANITOR_INTERVAL_S": "1"}
         with serving(tmp_path / "data", settings) as service:
             tus = TusClient(service.port)
             held, moving = partial(tus, b"held "), tus.create(6, Upload_Concat="partial")

@@ -582,7 +582,7 @@ class TestExpiration:
         assert "upload-expires" not in tus.head(upload).headers
 
     def test_an_expired_upload_is_410(self, tmp_path: Path) -> None:
-        settings = {"HAULIER_SESSION_TTL_S": "1", "HAULIER_JANITOR_INTERVAL_S": "1"}
+        settings = {"HAULIER_SESSION_TTL_S": "5", "HAULIER_JANITOR_INTERVAL_S": "1"}
         with serving(tmp_path / "data", settings) as service:
             tus = TusClient(service.port)
             kept, lost = tus.whole(b"hello"), tus.create(5)
