@@ -1,6 +1,6 @@
 /** All about one file, and what can be done with it. */
 import { assetUrl, type Asset, type FileRecord } from "../api";
-import { h } from "../dom";
+import { h, renew } from "../dom";
 import { exactTime, size } from "../format";
 import { wordsOfRecord } from "../words";
 import { makeLinkForm } from "./link";
@@ -13,10 +13,38 @@ export interface DrawerActions {
 
 export class Drawer {
   readonly element: HTMLDialogElement;
+  readonly #title = h("h2", { id: "drawer-title" });
+  readonly #preview = h("div", {});
+  readonly #actions = h("div", { class: "actions" });
+  readonly #trouble = h("div", {});
+  readonly #link = h("div", {});
+  readonly #facts = h("dl", {});
+  readonly #assets = h("ul", { class: "assets" });
   #record: FileRecord | null = null;
 
   constructor(private readonly actions: DrawerActions) {
-    this.element = h("dialog", { class: "drawer", "aria-labelledby": "drawer-title" });
+    const close = (): void => this.element.close();
+    this.element = h(
+      "dialog",
+      { class: "drawer", "aria-labelledby": "drawer-title" },
+      h(
+        "div",
+        { class: "content" },
+        h(
+          "header",
+          {},
+          this.#title,
+          h("button", { type: "button", class: "plain", "aria-label": "Close", onclick: close }, "✕"),
+        ),
+        this.#preview,
+        this.#actions,
+        this.#trouble,
+        this.#link,
+        this.#facts,
+        h("h3", {}, "What is stored"),
+        this.#assets,
+      ),
+    );
     this.element.addEventListener("click", (event) => {
       // The element itself is what is around its content: the page behind it.
       if (event.target === this.element) this.element.close();
@@ -25,6 +53,8 @@ export class Drawer {
       this.#record = null;
       this.actions.closed();
     });
+    // Going back leaves the view, and what stays open in a hidden view would block the page.
+    addEventListener("hashchange", close);
   }
 
   get shown(): FileRecord | null {
@@ -34,76 +64,55 @@ export class Drawer {
   open(record: FileRecord): void {
     this.show(record);
     if (!this.element.open) this.element.showModal();
+    this.element.scrollTop = 0;
   }
 
   close(): void {
     this.element.close();
   }
 
-  /** Show the record as it is now. */
+  /** Show the record as it is now. What did not change stays: a link that was made, a place, the focus. */
   show(record: FileRecord): void {
     if (record === this.#record) return;
+    if (record.id !== this.#record?.id) this.#link.replaceChildren();
     this.#record = record;
-    this.element.replaceChildren(this.#content(record));
-  }
-
-  #content(record: FileRecord): HTMLElement {
     const original = record.assets.find((asset) => asset.kind === "original");
-    return h(
-      "div",
-      { class: "content" },
-      h(
-        "header",
-        {},
-        h("h2", { id: "drawer-title" }, record.filename),
-        h(
-          "button",
-          { type: "button", class: "plain", "aria-label": "Close", onclick: () => this.element.close() },
-          "✕",
-        ),
-      ),
-      preview(record),
-      h(
-        "div",
-        { class: "actions" },
-        original &&
-          h(
-            "a",
-            { class: "button", href: assetUrl(record, "original"), download: record.filename },
-            "Download",
-          ),
-        record.status !== "uploading" &&
-          h("button", { type: "button", class: "danger", onclick: () => this.#delete(record) }, "Delete"),
-      ),
-      record.error && h("p", { class: "error" }, wordsOfRecord(record.error)),
-      original && makeLinkForm(record),
-      facts(record),
-      h("h3", {}, "What is stored"),
-      h("ul", { class: "assets" }, ...record.assets.map((asset) => assetItem(record, asset))),
-    );
+    this.#title.textContent = record.filename;
+    renew(this.#preview, ...preview(record));
+    renew(this.#actions, ...this.#possible(record, original));
+    renew(this.#trouble, ...(record.error ? [h("p", { class: "error" }, wordsOfRecord(record.error))] : []));
+    if (original && !this.#link.firstChild) this.#link.append(makeLinkForm(record));
+    renew(this.#facts, ...facts(record));
+    renew(this.#assets, ...record.assets.map((asset) => assetItem(record, asset)));
   }
 
-  #delete(record: FileRecord): void {
+  #possible(record: FileRecord, original: Asset | undefined): HTMLElement[] {
+    const address = { href: assetUrl(record, "original"), download: record.filename };
+    const remove = { type: "button", class: "danger", onclick: () => this.#delete() };
+    return [
+      ...(original ? [h("a", { class: "button", ...address }, "Download")] : []),
+      ...(record.status === "uploading" ? [] : [h("button", remove, "Delete")]),
+    ];
+  }
+
+  #delete(): void {
+    const record = this.#record;
     this.element.close();
-    this.actions.delete(record);
+    if (record) this.actions.delete(record);
   }
 }
 
-function preview(record: FileRecord): HTMLElement | null {
+function preview(record: FileRecord): HTMLElement[] {
   const asset = ["display", "thumbnail"]
     .map((kind) => record.assets.find((one) => one.kind === kind))
     .find(Boolean);
-  if (!asset) return null;
+  if (!asset) return [];
   const { width, height, kind } = asset;
-  return picture(assetUrl(record, kind), {
-    class: "preview",
-    width,
-    height,
-    alt: `Picture of ${record.filename}`,
-  });
+  const alt = `Picture of ${record.filename}`;
+  return [picture(assetUrl(record, kind), { class: "preview", width, height, alt })];
 }
 
-function facts(record: FileRecord): HTMLElement {
+function facts(record: FileRecord): HTMLElement[] {
   const digests = Object.entries(record.digest ?? {});
   const pairs: [string, string][] = [
     ["Status", record.status],
@@ -121,7 +130,7 @@ function facts(record: FileRecord): HTMLElement {
     ["Id", record.id],
   ];
   const shown = pairs.filter(([, value]) => value !== "");
-  return h("dl", {}, ...shown.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return shown.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
 }
 
 function assetItem(record: FileRecord, asset: Asset): HTMLElement {

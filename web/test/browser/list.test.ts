@@ -164,3 +164,44 @@ test("rows are in the document as they are seen, and stay the elements that they
   );
   expect(same).toBe(true);
 });
+
+test("a link that was made of a file stays, with the focus, while the list and the file change", async () => {
+  await send("link-1.txt");
+  const page = await world.page({}, "#files?name=link-");
+  await open(page, "link-1.txt", 0);
+  await page.getByRole("button", { name: "Make a link" }).click();
+  const address = page.getByLabel("Link", { exact: true });
+  await address.focus();
+  const made = await address.inputValue();
+  await send("link-2.txt");
+  await row(page, "link-2.txt").waitFor({ state: "attached" });
+  expect(await address.inputValue()).toBe(made);
+  await page.locator("#files input:focus").waitFor();
+});
+
+test("what is shown of a file follows it, and leaves the focus where it is", async () => {
+  const upload = await begin("followed.txt");
+  const page = await world.page({}, "#files?name=followed");
+  await open(page, "followed.txt", 0);
+  const close = page.getByRole("dialog").getByRole("button", { name: "Close" });
+  expect(await close.evaluate((button) => button === document.activeElement)).toBe(true);
+  await end(upload);
+  await page.getByRole("dialog").getByRole("link", { name: "Download" }).waitFor();
+  await page.getByRole("dialog").getByText("completed", { exact: true }).waitFor();
+  expect(await close.evaluate((button) => button === document.activeElement)).toBe(true);
+});
+
+test("going back closes what is open of a file, and the page can be used", async () => {
+  await send("back-1.txt");
+  const page = await world.page({}, "#upload");
+  const [upload, files] = ["Upload", "Files"].map((name) => page.getByRole("link", { name }));
+  await files?.click();
+  await row(page, "back-1.txt").click();
+  await page.getByRole("dialog").waitFor();
+  await page.goBack();
+  await page.getByText("Drop files here").waitFor();
+  await files?.click();
+  await row(page, "back-1.txt").waitFor();
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await upload?.click();
+});
