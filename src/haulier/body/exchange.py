@@ -31,7 +31,6 @@ TELL_S: Final = 0.05
 """Seconds between two words of progress: each wakes the event loop, which costs more than sending a megabyte."""
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of an answer's body that are read. Answers to bodies are results and problems, never files."""
-TOO_LONG: Final = f"its answer is longer than {MAX_ANSWER} bytes"
 MAX_HEAD: Final = 64 * 1024
 """Bytes of an answer's head, its interim responses included. Precedent: curl takes 100 KiB for a header."""
 READ: Final = 64 * 1024
@@ -52,6 +51,7 @@ class Exchange:
         url: for the texts of errors.
         silence_s: how long the other side may neither take nor give a byte.
         told: called with the number of bytes handed over, now and then and at the end.
+        most: bytes of the answer's body that are read.
     """
 
     def __init__(
@@ -63,12 +63,14 @@ class Exchange:
         url: str,
         silence_s: float,
         told: Callable[[int], None],
+        most: int = MAX_ANSWER,
     ) -> None:
         self._connection = connection
         self._cargo = cargo
         self._url = url
         self._silence_ms = int(silence_s * 1000)
         self._told = told
+        self._most = most
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._by_sendfile = cargo.source.descriptor is not None and not isinstance(connection, ssl.SSLSocket)
         self._pending = memoryview(self._encode(*head))
@@ -231,9 +233,9 @@ class Exchange:
                 self._response = event
             elif isinstance(event, h11.Data):
                 self._body += event.data
-                if len(self._body) > MAX_ANSWER:
-                    del self._body[MAX_ANSWER:]
-                    self._end_early(TOO_LONG)
+                if len(self._body) > self._most:
+                    del self._body[self._most :]
+                    self._end_early(f"its answer is longer than {self._most} bytes")
                     return
             elif isinstance(event, h11.EndOfMessage):
                 self._answered = True

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from haulier.body.answers import Answer
 from haulier.body.connections import Connections, Origin, proxy_credentials
-from haulier.body.exchange import Exchange
+from haulier.body.exchange import MAX_ANSWER, Exchange
 from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 
@@ -27,15 +27,22 @@ class BodyWriter:
         connections: requests at once; more wait.
         tls: what certificates are trusted; the machine's, when not given.
         silence_s: see `SILENCE_S`.
+        most: bytes of an answer that are read.
     """
 
     def __init__(
-        self, *, connections: int, tls: ssl.SSLContext | None = None, silence_s: float = SILENCE_S
+        self,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        silence_s: float = SILENCE_S,
+        most: int = MAX_ANSWER,
     ) -> None:
         self._connections = Connections(tls)
         self._gate = asyncio.Semaphore(connections)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="body")
         self._silence_s = silence_s
+        self._most = most
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], cargo: Cargo) -> Answer:
         """Send one request and return its whole answer, whatever it says. Redirects are not followed.
@@ -85,6 +92,7 @@ class BodyWriter:
             url=str(origin),
             silence_s=self._silence_s,
             told=_on_loop(cargo.moved),
+            most=self._most,
         )
         over = False
         while not over:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from haulier.body import BodyWriter
 from haulier.body.answers import Answer
 from haulier.body.connections import Origin
+from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused
 from haulier.core.hosts import split_base
 from haulier.ports import Cargo
@@ -26,14 +27,20 @@ BODIES: Final = 32
 
 
 class Calls:
-    """The connections to one remote; `close` them after use."""
+    """The connections to one remote; `close` them after use.
 
-    def __init__(self, base_url: str, table: RetryTable) -> None:
+    Args:
+        base_url: where the remote is.
+        table: what its answers mean.
+        most: bytes of an answer to a short call that are read.
+    """
+
+    def __init__(self, base_url: str, table: RetryTable, *, most: int = MAX_ANSWER) -> None:
         address = urlsplit(base_url)
         self._origin = Origin.of(address, proxied=False)
         self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
         self._table = table
-        self._short = BodyWriter(connections=CONTROL_CONNECTIONS)
+        self._short = BodyWriter(connections=CONTROL_CONNECTIONS, most=most)
         self._bodies = BodyWriter(connections=BODIES)
 
     async def ask(
@@ -93,6 +100,18 @@ class Calls:
         fields = {"User-Agent": "haulier", **headers, **self._own(url, credentials)}
         answer = await self._bodies.send(method, url, headers=fields, cargo=cargo)
         return self.judge(answer, accept=accept, of_session=of_session)
+
+    async def relay(self, method: str, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
+        """Send a short request of somebody who reads the answer himself, whatever it says; a redirect is none.
+
+        Raises:
+            PeerUnreachable: no answer, or an endless one.
+            PeerRefused: it is a redirect.
+        """
+        answer = await self._short.send(method, url, headers=headers, cargo=cargo_of(content))
+        if answer.is_redirect:
+            raise redirected(answer.status_code, self.host, answer.headers["Location"])
+        return answer
 
     def judge(self, answer: Answer, *, accept: Collection[int], of_session: bool = False) -> Answer:
         """Return the answer if it is a hoped-for one; raises as the table says."""

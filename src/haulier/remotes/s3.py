@@ -1,7 +1,7 @@
 """S3 and what speaks like it: one PUT for small files, parts in any order for others.
 
-Rule 1: botocore signs everything and makes the short calls; bodies go to addresses that it has signed, by the
-        body writer.
+Rule 1: botocore signs everything and reads the answers to short calls; bodies go to addresses that it has signed. All
+        of it is sent by the body writer.
 Rule 2: an object carries our mark in its metadata, so that after a lost answer ours is told from another's.
 Rule 3: orphans cost money: a session that is begun again aborts what it had begun before, a cancel aborts, too.
 Rule 4: a part that is listed with another size than the grid's is not ours to trust, and is sent again.
@@ -16,6 +16,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -25,8 +26,6 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from botocore.parsers import ResponseParserError
 
-from haulier.body import CONNECT_S, SILENCE_S
-from haulier.body.answers import REDIRECTS
 from haulier.core.digest import Buffer, DigestName, new_hasher
 from haulier.core.errors import (
     InvalidRequest,
@@ -54,9 +53,9 @@ from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
-from haulier.remotes.answers import PASSING, RetryTable, Told, redirected
+from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
-from haulier.remotes.s3_session import MAX_LISTING, AnswerTooLong, BoundedSession
+from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
 
 MIB: Final = 1024 * 1024
@@ -179,7 +178,7 @@ class S3Remote:
         self._url = check_base_url(url)
         self._bucket = bucket
         self._prefix = prefix
-        self._calls = Calls(self._url, TABLE)
+        self._calls = Calls(self._url, TABLE, most=MAX_LISTING)
         amazon = ".amazonaws.com" in self._url
         self._checksums = amazon if checksums is None else checksums
         by_path = not amazon if path_style is None else path_style
@@ -188,11 +187,9 @@ class S3Remote:
             signature_version="s3v4",
             s3={"addressing_style": "path" if by_path else "virtual"},
             retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=CONNECT_S,
-            read_timeout=SILENCE_S,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            http_session_cls=BoundedSession,
+            http_session_cls=partial(OwnSession, self._calls.relay),
         )
         self._keys = keys
         self._stack = AsyncExitStack()
@@ -445,12 +442,9 @@ class S3Remote:
         if isinstance(error, ClientError):
             told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
             fields, code = meta.get("HTTPHeaders", {}), told.get("Code", "unknown")
-            status = meta.get("HTTPStatusCode", 400)
-            if status in REDIRECTS and "location" in fields:
-                return redirected(status, self._calls.host, fields["location"])
             return TABLE.error_of(
                 Told(
-                    status,
+                    meta.get("HTTPStatusCode", 400),
                     _SAID_BY_HEAD.get(code, (code, ""))[0],
                     _SAID_BY_HEAD.get(code, ("", told.get("Message")))[1] or str(error),
                     parse_retry_after(fields.get("retry-after"), date=fields.get("date")),
@@ -459,10 +453,7 @@ class S3Remote:
             )
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return PeerBlocked(Obstacle.AUTH, str(error))
-        if isinstance(error, AnswerTooLong):
-            return PeerUnreachable(self._calls.host, f"its answer is longer than {MAX_LISTING} bytes")
-        slow = "Timeout" in type(error).__name__
-        return PeerUnreachable(self._calls.host, type(error).__name__, too_slow=slow)
+        return PeerUnreachable(self._calls.host, type(error).__name__)
 
     async def _client(self) -> Any:
         async with self._making:

@@ -1,50 +1,65 @@
-"""botocore's short calls, with a bound on what is read of an answer: whoever is in the service's place may be endless."""
+"""botocore's short calls, sent as all of ours are: one way to certificates, proxies, redirects and bounds.
 
-from typing import Any, Final
+botocore signs requests and reads answers; what stands between is not its own client's, which follows redirects.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Self
 
 from aiobotocore.awsrequest import AioAWSResponse
-from aiobotocore.httpsession import AIOHTTPSession
-from aiohttp import ClientError
-from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
+
+from haulier.body.answers import Answer
 
 MIB: Final = 1024 * 1024
 MAX_LISTING: Final = 4 * MIB
 """Bytes of an answer that are read: a listing has 1000 keys of 1024 bytes at most, which may be percent-encoded."""
-PIECE: Final = 64 * 1024
+NOT_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "expect"})
+"""Fields of botocore's that say what the body writer says."""
+
+Send = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Answer]]
+"""Sends method, address, fields and body; raises PeerError."""
 
 
-class AnswerTooLong(HTTPClientError):  # type: ignore[misc]  # the library has no types
-    """The answer has no end that we would wait for."""
+class OwnSession:
+    """What botocore takes for an HTTP client.
 
-    fmt = "The answer of {endpoint_url} is too long"
+    Args:
+        send: of the remote; its connections are its own.
+        settings: what botocore would have its client do about certificates, proxies and times; `send` knows better.
+    """
 
+    def __init__(self, send: Send, **settings: Any) -> None:
+        self._send = send
+        del settings
 
-class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # as above
-    """Reads `MAX_LISTING` bytes of an answer at most."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def close(self) -> None:
+        """Do nothing: nothing here is to be closed."""
 
     async def send(self, request: Any) -> AioAWSResponse:
-        """Send a request and read its whole answer. Raises HTTPClientError."""
-        request.stream_output = True  # so that the library does not read it, for it reads without a bound
-        answer = await super().send(request)
-        try:
-            body = await _read(answer.raw, request.url)
-        except ClientError as error:
-            raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
-        except TimeoutError as error:
-            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
-        return AioAWSResponse(answer.url, answer.status_code, answer.headers, _Whole(body))
+        """Send a request and read its whole answer. Raises PeerError."""
+        fields = {
+            name: _text(value) for name, value in request.headers.items() if name.lower() not in NOT_OURS
+        }
+        answer = await self._send(request.method, request.url, fields, _bytes(request.body))
+        return AioAWSResponse(request.url, answer.status_code, dict(answer.headers), _Whole(answer.content))
 
 
-async def _read(incoming: Any, url: str) -> bytes:
-    body = bytearray()
-    # Left early, for whatever reason, its connection is closed.
-    async with incoming:
-        async for piece in incoming.content.iter_chunked(PIECE):
-            body += piece
-            if len(body) > MAX_LISTING:
-                incoming.close()
-                raise AnswerTooLong(endpoint_url=url, error="")
-    return bytes(body)
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode("utf-8")
+    return bytes(body) if isinstance(body, bytes | bytearray) else bytes(body.read())
 
 
 class _Whole:
