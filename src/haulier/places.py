@@ -21,7 +21,7 @@ from haulier.engine.send_runner import SendLimits
 from haulier.logs import get_logger
 from haulier.ports import Remote
 from haulier.remotes.calls import check_base_url
-from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret
+from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret, trusted_by
 
 log = get_logger()
 T = TypeVar("T")
@@ -238,6 +238,7 @@ def check_name(name: str) -> None:
 def _check(settings: RemoteSettings) -> None:
     check_settings(settings)
     check_base_url(settings.url)
+    trusted_by(settings)
     if "verify" in settings.options:
         try:
             VerifyPolicy.parse(settings.options["verify"])

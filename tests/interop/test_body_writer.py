@@ -3,13 +3,15 @@
 import asyncio
 import hashlib
 import os
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -700,6 +702,88 @@ class TestProxies:
             monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
             await writer.send("PUT", url(port), headers={}, cargo=whole(source))
         assert seen.requests[0].head.startswith("PUT /files")
+
+    @pytest.mark.parametrize(
+        "named", ["socks5://me:secret@127.0.0.1:9", "https://127.0.0.1:9", "http://", "ftp://x"]
+    )
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    async def test_a_proxy_of_another_kind_is_refused_with_the_cure(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch, named: str, scheme: str
+    ) -> None:
+        monkeypatch.setenv("all_proxy", named)
+        with pytest.raises(InvalidRequest, match=r"proxy: .*only http://HOST:PORT.*NO_PROXY") as told:
+            await writer.send("PUT", f"{scheme}://files.example/a", headers={}, cargo=whole(source))
+        assert "secret" not in str(told.value)
+
+    async def test_a_proxy_without_a_scheme_is_plain(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with server(answering) as (port, seen):
+            monkeypatch.setenv("http_proxy", f"127.0.0.1:{port}")
+            await writer.send("PUT", "http://[fd00::1]:81/a", headers={}, cargo=whole(source))
+        assert seen.requests[0].head.startswith(
+            "PUT http://[fd00::1]:81/a HTTP/1.1\r\nHost: [fd00::1]:81\r\n"
+        )
+
+    @pytest.mark.parametrize("named", ["files.example", ".example", "files.example:8080", "*"])
+    async def test_a_host_that_is_exempt_is_asked_itself(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch, named: str
+    ) -> None:
+        async with server(answering) as (port, seen):
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", named)
+            with addresses(port, "127.0.0.1"):
+                await writer.send("PUT", "http://files.example:8080/a", headers={}, cargo=whole(source))
+        assert seen.requests[0].head.startswith("PUT /a HTTP/1.1")
+
+
+@contextmanager
+def addresses(port: int, *hosts: str) -> Iterator[None]:
+    """Whatever name is asked for has these addresses, in this order."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port)) for host in hosts]
+
+    async def answer(*_: object, **__: object) -> Any:
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+        yield
+
+
+@contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """Something listens there whose queue is full: whoever connects hears nothing."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((host, port))
+        listening.listen(0)
+        for _ in range(4):
+            knocking = stack.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex((host, port))
+        yield
+
+
+class TestAddresses:
+    async def test_a_silent_address_does_not_hold_up_the_next_one(
+        self, writer: BodyWriter, source: OpenedFile
+    ) -> None:
+        async with server(answering) as (port, seen):
+            with silent("127.0.0.2", port), addresses(port, "127.0.0.2", "127.0.0.1"):
+                answer = await writer.send(
+                    "PUT", f"http://two.example:{port}/", headers={}, cargo=whole(source)
+                )
+        assert (answer.status_code, len(seen.requests)) == (201, 1)
+
+    async def test_the_error_of_the_last_address_is_told(
+        self, writer: BodyWriter, source: OpenedFile
+    ) -> None:
+        with addresses(9, "127.0.0.2", "127.0.0.3"), pytest.raises(PeerUnreachable, match=r"127\.0\.0\.3"):
+            await writer.send("PUT", "http://two.example:9/", headers={}, cargo=whole(source))
+
+    async def test_a_name_without_addresses_is_told(self, writer: BodyWriter, source: OpenedFile) -> None:
+        with addresses(9), pytest.raises(PeerUnreachable, match="no address"):
+            await writer.send("PUT", "http://two.example:9/", headers={}, cargo=whole(source))
 
 
 async def _pipe(reader: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:

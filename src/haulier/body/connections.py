@@ -10,9 +10,10 @@ import base64
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from haulier.core.errors import InvalidRequest, PeerUnreachable
@@ -22,6 +23,8 @@ IDLE_S: Final = 4.0
 """How long an unused connection is kept. uvicorn, the most impatient server that we know, closes after 5 s."""
 CONNECT_S: Final = 10.0
 """How long an address may take to accept, and to agree on keys. Control calls wait as long."""
+NEXT_ADDRESS_S: Final = 0.25
+"""How long one address of a host may be silent before the next one is tried beside it. Source: RFC 8305 section 5."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_PROXY_ANSWER: Final = 16 * 1024
 """Bytes of a proxy's answer to CONNECT."""
@@ -42,7 +45,7 @@ class Origin:
         """Read it from an address, and the proxy from the machine's settings unless it is one itself.
 
         Raises:
-            InvalidRequest: it is not an http or https address.
+            InvalidRequest: it is not an http or https address; or the proxy is none that we can use.
         """
         try:
             port = url.port
@@ -50,8 +53,8 @@ class Origin:
             raise InvalidRequest.of("url", str(error)) from None
         if url.scheme not in DEFAULT_PORTS or not url.hostname:
             raise InvalidRequest.of("url", f"{url.scheme}://{url.netloc} must be an http or https address")
-        proxy = _proxy_for(url.scheme, url.hostname) if proxied else None
-        return cls(scheme=url.scheme, host=url.hostname, port=port or DEFAULT_PORTS[url.scheme], proxy=proxy)
+        made = cls(scheme=url.scheme, host=url.hostname, port=port or DEFAULT_PORTS[url.scheme])
+        return replace(made, proxy=_proxy_for(made)) if proxied else made
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -59,20 +62,47 @@ class Origin:
     @property
     def authority(self) -> str:
         """As it stands in `Host`."""
+        whole = self.place
+        return whole.rpartition(":")[0] if self.port == DEFAULT_PORTS[self.scheme] else whole
+
+    @property
+    def place(self) -> str:
+        """Host and port, always both."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        return f"{host}:{self.port}"
 
 
-def _proxy_for(scheme: str, host: str) -> str | None:
+def _proxy_for(origin: Origin) -> str | None:
     # A proxy between this machine and itself is never meant.
-    if is_loopback(host):
+    if is_loopback(origin.host):
         return None
     from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - all of http.client and email comes with it
 
-    if proxy_bypass(host):
+    # By the host, and by host and port: NO_PROXY may name either.
+    if proxy_bypass(origin.host) or proxy_bypass(origin.place):
         return None
     proxies = getproxies()
-    return proxies.get(scheme) or proxies.get("all")
+    named = proxies.get(origin.scheme) or proxies.get("all")
+    return _checked_proxy(named, origin) if named else None
+
+
+def _checked_proxy(named: str, origin: Origin) -> str:
+    """Return the whole address of a proxy; one without a scheme is http, as curl takes it."""
+    whole = named if "://" in named else f"http://{named}"
+    try:
+        address = urlsplit(whole)
+        usable = address.scheme == "http" and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # Not the whole address: it may have a password.
+        kind = whole.partition("://")[0]
+        raise InvalidRequest.of(
+            "proxy",
+            f"the environment names a proxy of the kind {kind}:// for {origin}; only http://HOST:PORT can be used: "
+            "set HTTP_PROXY and HTTPS_PROXY to such a one, or name the host in NO_PROXY",
+        )
+    return whole
 
 
 class Connections:
@@ -125,8 +155,6 @@ class Connections:
         try:
             if origin.proxy is None:
                 return await self._encrypted(origin, connection)
-            if via.scheme == "https":
-                raise InvalidRequest.of("proxy", f"{via} must be an http:// address")
             if origin.scheme == "http":
                 return connection
             await _open_tunnel(origin, connection)
@@ -163,25 +191,68 @@ def _is_quiet(connection: socket.socket) -> bool:
     return False
 
 
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+"""An address as `getaddrinfo` tells it."""
+
+
 async def _open(host: str, port: int) -> socket.socket:
-    """Connect to the first of the host's addresses that accepts."""
+    """Connect to whichever of the host's addresses accepts first; a silent one holds the next one up for a moment only.
+
+    Source: RFC 8305.
+    """
     loop = asyncio.get_running_loop()
-    error: OSError = OSError("it has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(connection, address)
-        except OSError as refused:
-            connection.close()
-            error = refused
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
-    raise error
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    waiting = iter(_interleaved(found))
+    error: BaseException = OSError("it has no address")
+    trying: set[asyncio.Task[socket.socket]] = set()
+    try:
+        while True:
+            following = next(waiting, None)
+            if following is not None:
+                trying.add(loop.create_task(_dial(following)))
+            elif not trying:
+                raise error
+            done, _ = await asyncio.wait(
+                trying,
+                timeout=None if following is None else NEXT_ADDRESS_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                trying.discard(task)
+                refused = task.exception()
+                if refused is None:
+                    return task.result()
+                error = refused
+    finally:
+        await _give_up(trying)
+
+
+def _interleaved(found: Sequence[_Found]) -> list[_Found]:
+    """Return the addresses in their order, but both families in turn: one that does not work here costs one try."""
+    first = [each for each in found if each[0] == found[0][0]]
+    others = [each for each in found if each[0] != found[0][0]]
+    return [each for pair in zip_longest(first, others) for each in pair if each is not None]
+
+
+async def _dial(found: _Found) -> socket.socket:
+    family, kind, protocol, _, address = found
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connection, address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _give_up(trying: "set[asyncio.Task[socket.socket]]") -> None:
+    for task in trying:
+        task.cancel()
+    for made in await asyncio.gather(*trying, return_exceptions=True):
+        if isinstance(made, socket.socket):  # in the last moment
+            made.close()
 
 
 async def _shake_hands(secure: ssl.SSLSocket) -> None:
@@ -224,7 +295,7 @@ async def _open_tunnel(origin: Origin, connection: socket.socket) -> None:
     Source: RFC 9110 section 9.3.6.
     """
     loop = asyncio.get_running_loop()
-    target = f"{origin.host}:{origin.port}"
+    target = origin.place
     fields = "".join(f"{name}: {value}\r\n" for name, value in proxy_credentials(origin))
     request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n"
     await loop.sock_sendall(connection, request.encode("ascii"))

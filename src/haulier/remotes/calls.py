@@ -7,7 +7,7 @@ Rule 2: an error names the remote's host and never a whole address.
 
 import json as json_text
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
 from haulier.body import BodyWriter
@@ -19,6 +19,9 @@ from haulier.core.hosts import split_base
 from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
+
+if TYPE_CHECKING:
+    import ssl
 
 CONTROL_CONNECTIONS: Final = 8
 """Control calls at once: they are short, and never wait behind bodies, which have connections of their own."""
@@ -32,16 +35,24 @@ class Calls:
     Args:
         base_url: where the remote is.
         table: what its answers mean.
+        tls: what certificates are trusted; the machine's, when not given.
         most: bytes of an answer to a short call that are read.
     """
 
-    def __init__(self, base_url: str, table: RetryTable, *, most: int = MAX_ANSWER) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        table: RetryTable,
+        *,
+        tls: "ssl.SSLContext | None" = None,
+        most: int = MAX_ANSWER,
+    ) -> None:
         address = urlsplit(base_url)
         self._origin = Origin.of(address, proxied=False)
         self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
         self._table = table
-        self._short = BodyWriter(connections=CONTROL_CONNECTIONS, most=most)
-        self._bodies = BodyWriter(connections=BODIES)
+        self._short = BodyWriter(connections=CONTROL_CONNECTIONS, tls=tls, most=most)
+        self._bodies = BodyWriter(connections=BODIES, tls=tls)
 
     async def ask(
         self,

@@ -17,6 +17,8 @@ from haulier.core.secret import Secret
 from haulier.ports import Remote
 
 if TYPE_CHECKING:
+    import ssl
+
     from haulier.core.digest import DigestName
     from haulier.remotes.microsoft import MicrosoftTokens
     from haulier.remotes.onedrive import Tokens
@@ -51,6 +53,7 @@ def _haulier(settings: RemoteSettings) -> Remote:
         token=settings.secrets.get("token"),
         capsule=settings.options.get("capsule", "default"),
         digest=_digest(settings.options.get("digest", "sha-256")),
+        tls=trusted_by(settings),
     )
 
 
@@ -74,7 +77,32 @@ def _s3(settings: RemoteSettings) -> Remote:
         path_style=_yes_or_no(options, "path_style"),
         checksums=_choice(options, "checksums", {"when_supported": True, "when_required": False}),
         keys=(keys["access_key"], keys["secret_key"]) if all(given) else None,
+        tls=trusted_by(settings),
     )
+
+
+def trusted_by(settings: RemoteSettings) -> "ssl.SSLContext | None":
+    """Return what trusts the authority that was named with `ca`, and no other; None: those of the machine.
+
+    Raises:
+        ConfigError: there are no certificates.
+    """
+    place = settings.options.get("ca")
+    if place is None:
+        return None
+    import ssl  # noqa: PLC0415 - rule 3
+
+    path = Path(place)
+    if not path.is_absolute():
+        raise ConfigError("option ca", place, "it must be a whole path: what sends may run elsewhere")
+    try:
+        if path.is_dir():
+            return ssl.create_default_context(capath=place)
+        return ssl.create_default_context(cafile=place)
+    except OSError as error:
+        raise ConfigError(
+            "option ca", place, f"it must be certificates in PEM, or a folder of them ({error})"
+        ) from None
 
 
 def _missing(extra: str, error: ImportError) -> ConfigError:
@@ -115,6 +143,7 @@ def _tus(settings: RemoteSettings) -> Remote:
         token=settings.secrets.get("token"),
         parallel=_number(settings.options, "parallel", 1, most=MAX_PARALLEL),
         one_request=bool(_yes_or_no(settings.options, "one_request")),
+        tls=trusted_by(settings),
     )
 
 
@@ -127,6 +156,7 @@ def _onedrive(settings: RemoteSettings) -> Remote:
         _tokens(settings),
         drive_id=options.get("drive_id"),
         base_url=options.get("base_url") or settings.url or GRAPH,
+        tls=trusted_by(settings),
     )
 
 
@@ -169,6 +199,7 @@ def _sign_in(settings: RemoteSettings) -> "MicrosoftTokens":
             resource=f"{graph.scheme}://{graph.netloc}",
             secret=settings.secrets["client_secret"] if by_program else None,
             cache=settings.tokens,
+            ca=options.get("ca"),
         )
     )
 
@@ -209,8 +240,8 @@ class Kind:
 
 DRIVE_TYPES: Final = ("personal", "business", "documentLibrary")
 """As Graph calls them. A personal one is signed in for among consumers, others in an organisation."""
-COMMON: Final = frozenset({"verify", "slots"})
-"""Options of every kind that are the manager's, not the remote's: how to compare, transfers at once."""
+COMMON: Final = frozenset({"verify", "slots", "ca"})
+"""Options of every kind: how to compare and transfers at once, which are the manager's; whose certificates are trusted."""
 KINDS: Final[Mapping[str, Kind]] = {
     "haulier": Kind(make=_haulier, options=frozenset({"capsule", "digest"}), secrets=frozenset({"token"})),
     "tus": Kind(

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
@@ -45,6 +45,9 @@ from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.sessions import session_of, state_of
+
+if TYPE_CHECKING:
+    import ssl
 
 PARALLEL: Final = 4
 """Chunks of one file at once; what the client sends as well."""
@@ -86,6 +89,7 @@ class HaulierRemote:
         token: sent as a bearer token.
         capsule: where the files go.
         digest: what both sides compute and compare; `none` leaves the size.
+        tls: what certificates are trusted; the machine's, when not given.
     """
 
     def __init__(
@@ -95,12 +99,13 @@ class HaulierRemote:
         token: Secret | None = None,
         capsule: str = "default",
         digest: DigestName = DigestName.SHA_256,
+        tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
         self._token = token
         self._capsule = capsule
         self._digest = digest
-        self._calls = Calls(self._url, TABLE)
+        self._calls = Calls(self._url, TABLE, tls=tls)
 
     @property
     def limits(self) -> RemoteLimits:

@@ -8,6 +8,7 @@ Source: Microsoft identity platform, "OAuth 2.0 device authorization grant" and 
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Application:
     """With it the program signs in, without it a person."""
     cache: Path | None = None
     """Where tokens are kept; in memory only when not given."""
+    ca: str | None = None
+    """Certificates of whom alone is trusted; the machine's, when not given."""
 
 
 class MicrosoftTokens:
@@ -150,6 +153,7 @@ class MicrosoftTokens:
                 "authority": known.authority,
                 "token_cache": self._cache,
                 "timeout": TIMEOUT_S,
+                "verify": known.ca or _trusted_here(),
                 # The authority is what the operator has set; Microsoft's public list knows no other.
                 "instance_discovery": False,
             }
@@ -178,6 +182,14 @@ class MicrosoftTokens:
             file.flush()
             os.fsync(file.fileno())
         whole.replace(self._application.cache)
+
+
+def _trusted_here() -> str | bool:
+    """Return what SSL_CERT_FILE or SSL_CERT_DIR name; else what the library trusts, and REQUESTS_CA_BUNDLE may change."""
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile not in {None, paths.openssl_cafile}:
+        return str(paths.cafile)
+    return str(paths.capath) if paths.capath not in {None, paths.openssl_capath} else True
 
 
 def authority_of(authority: str, tenant: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from haulier.body.answers import Answer
@@ -39,6 +39,9 @@ from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden
 from haulier.remotes.sessions import EMPTY, session_of, state_of
+
+if TYPE_CHECKING:
+    import ssl
 
 GRAPH: Final = "https://graph.microsoft.com/v1.0"
 MIB: Final = 1024 * 1024
@@ -99,6 +102,7 @@ class OneDriveRemote:
         drive_id: whose drive; the signed-in person's own when not given.
         base_url: where Graph is.
         hash_wait_s: between two questions for a hash.
+        tls: what certificates are trusted; the machine's, when not given.
     """
 
     def __init__(
@@ -108,12 +112,13 @@ class OneDriveRemote:
         drive_id: str | None = None,
         base_url: str = GRAPH,
         hash_wait_s: float = HASH_WAIT_S,
+        tls: "ssl.SSLContext | None" = None,
     ) -> None:
         base = check_base_url(base_url)
         self._drive = f"{base}/drives/{quote(drive_id, safe='')}" if drive_id else f"{base}/me/drive"
         self._tokens = tokens
         self._hash_wait_s = hash_wait_s
-        self._calls = Calls(base, TABLE)
+        self._calls = Calls(base, TABLE, tls=tls)
 
     @property
     def limits(self) -> RemoteLimits:

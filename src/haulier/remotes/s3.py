@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import google_crc32c
 from aiobotocore.config import AioConfig
@@ -57,6 +57,9 @@ from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
+
+if TYPE_CHECKING:
+    import ssl
 
 MIB: Final = 1024 * 1024
 ONE_PUT: Final = 16 * MIB
@@ -162,6 +165,7 @@ class S3Remote:
         checksums: whether bodies carry a CRC-32C that the service compares; None: where the endpoint is
             Amazon's. Others take it and cannot tell it again, which an upload of parts needs (SeaweedFS 4.48).
         keys: access key and secret key; botocore looks for them where it always does, when not given.
+        tls: what certificates are trusted; the machine's, when not given.
     """
 
     def __init__(
@@ -174,11 +178,12 @@ class S3Remote:
         path_style: bool | None = None,
         checksums: bool | None = None,
         keys: tuple[Secret, Secret] | None = None,
+        tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
         self._bucket = bucket
         self._prefix = prefix
-        self._calls = Calls(self._url, TABLE, most=MAX_LISTING)
+        self._calls = Calls(self._url, TABLE, tls=tls, most=MAX_LISTING)
         amazon = ".amazonaws.com" in self._url
         self._checksums = amazon if checksums is None else checksums
         by_path = not amazon if path_style is None else path_style

@@ -13,7 +13,7 @@ import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from haulier.core.errors import InvalidRequest, PeerBusy, PeerCorrupted, RemoteSessionLost
@@ -33,6 +33,9 @@ from haulier.engine.tasks import tasks
 from haulier.ports import Cargo
 from haulier.remotes.sessions import session_of, state_of
 from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["TABLE", "TusRemote"]
 
@@ -86,6 +89,7 @@ class TusRemote:
         token: sent as a bearer token.
         parallel: parts of one file at once, where the server can put them together; 1: chunks in order.
         one_request: whether a small file goes with the creation of its upload, where the server takes that.
+        tls: what certificates are trusted; the machine's, when not given.
     """
 
     def __init__(
@@ -96,8 +100,9 @@ class TusRemote:
         token: Secret | None = None,
         parallel: int = 1,
         one_request: bool = False,
+        tls: "ssl.SSLContext | None" = None,
     ) -> None:
-        self._wire = TusWire(url, headers=headers or {}, token=token)
+        self._wire = TusWire(url, headers=headers or {}, token=token, tls=tls)
         self._parallel = parallel
         self._one_request = one_request
         self._asked = False

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
 from haulier.body.answers import Answer
@@ -21,6 +21,9 @@ from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable
 from haulier.remotes.calls import Calls, check_base_url
+
+if TYPE_CHECKING:
+    import ssl
 
 VERSION: Final = "1.0.0"
 ALGORITHMS: Final = ("sha1",)
@@ -72,15 +75,23 @@ class TusWire:
         url: where uploads are created.
         headers: sent with every request to that host; their values are secrets.
         token: likewise, as a bearer token.
+        tls: what certificates are trusted; the machine's, when not given.
     """
 
-    def __init__(self, url: str, *, headers: Mapping[str, Secret], token: Secret | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, Secret],
+        token: Secret | None,
+        tls: "ssl.SSLContext | None" = None,
+    ) -> None:
         self.url = url if url.endswith("/") and check_base_url(url) else check_base_url(url)
         self._credentials = {name: value.reveal() for name, value in headers.items()}
         if token is not None:
             self._credentials["Authorization"] = f"Bearer {token.reveal()}"
         self._headers = {"Tus-Resumable": VERSION}
-        self._calls = Calls(self.url, TABLE)
+        self._calls = Calls(self.url, TABLE, tls=tls)
         self.offers = Offers()
 
     async def learn(self, *, strictly: bool = False) -> None:

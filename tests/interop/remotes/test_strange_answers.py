@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -56,9 +57,10 @@ class Host:
 async def host(
     answer: Callable[[str, int], bytes],
     after: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Host]:
     made = Host(answer, after=after)
-    running = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    running = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
     made.port = running.sockets[0].getsockname()[1]
     try:
         yield made

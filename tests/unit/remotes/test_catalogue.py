@@ -38,8 +38,8 @@ def test_there_are_four_kinds() -> None:
     ("given", "expected"),
     [
         (settings("ftp"), "it must be one of haulier, tus, s3, onedrive"),
-        (settings("haulier", bucket="b"), "haulier knows capsule, digest, slots, verify"),
-        (settings("tus", capsule="c"), "tus knows header, one_request, parallel, slots, verify"),
+        (settings("haulier", bucket="b"), "haulier knows ca, capsule, digest, slots, verify"),
+        (settings("tus", capsule="c"), "tus knows ca, header, one_request, parallel, slots, verify"),
         (settings("tus", parallel="0"), "a number, 1 to 16"),
         (settings("tus", parallel="many"), "a number, 1 to 16"),
         (settings("tus", one_request="maybe"), "it must be one of true, yes, false, no"),
