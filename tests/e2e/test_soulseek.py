@@ -220,7 +220,7 @@ def test_a_folder_that_holds_the_nodes_own_files_is_not_shared(place: Place) -> 
 def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(place: Place) -> None:
     songs = place.folder / "Music"
     for name in ("one", "two"):
-        make_file(songs / name, 3_000_000)
+        make_file(songs / name, 9_000_000)
     alice = place.share("alice", songs, "--rate", "30000")
     bob = place.share("bob")
     ids = {}
@@ -247,7 +247,7 @@ def test_a_service_of_the_same_directory_lists_and_steers_the_nodes_transfers(pl
         assert refused.value.code == 422
         refused.value.close()
         api(of_alice, f"/api/transfers/{listed[0]['id']}/cancel", method="POST")
-        ended = api(of_bob, f"/api/transfers/{ids['two']}?wait=30")
+        ended = api(of_bob, f"/api/transfers/{ids['two']}?wait=60")
         assert (ended["label"], ended["error"]) == ("Completed, Cancelled", "Cancelled")
         assert api(of_bob, f"/api/transfers/{ids['one']}/resume", method="POST")["outcome"] is None
         bob.end(signal.SIGKILL)
@@ -303,7 +303,7 @@ def api(service: ServeProcess, path: str, *, method: str = "GET") -> dict[str, A
 
 
 def test_a_token_from_the_environment_is_known_to_a_service_beside(place: Place) -> None:
-    song = make_file(place.folder / "Music" / "song.bin", 3_000_000)
+    song = make_file(place.folder / "Music" / "song.bin", 9_000_000)
     place.variables = {"HAULIER_CONTROL_TOKEN": "sesame"}
     place.share("alice", song.parent, "--rate", "30000")
     place.variables = {}

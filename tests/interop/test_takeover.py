@@ -133,7 +133,7 @@ def require_rest(newer: Outsider, upload: str) -> None:
 
 def require_record(newer: Outsider, upload: str) -> None:
     """Wait for the end of an upload; fail unless the record is right."""
-    state = newer.ask("GET", f"/api/uploads/{upload}?wait=5").json
+    state = newer.ask("GET", f"/api/uploads/{upload}?wait=25").json
     assert state["status"] == "committed"
     assert state["result"]["digest"] == {"sha-256": CONTENT.sha256()}
     assert newer.original_sha256(state["result"]["id"]) == (CONTENT.size, CONTENT.sha256())

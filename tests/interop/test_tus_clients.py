@@ -85,7 +85,7 @@ def require_right(service: ServeProcess, url: str, *sources: Path) -> None:
     """Fail unless the upload became a record of these files, one behind the other."""
     tus = TusClient(service.port)
     upload = upload_of(url)
-    state = tus.outsider.ask("GET", f"/api/uploads/{upload.rpartition('/')[2]}?wait=20").json
+    state = tus.outsider.ask("GET", f"/api/uploads/{upload.rpartition('/')[2]}?wait=50").json
     assert state["status"] == "committed", state
     record = state["result"]
     assert (record["filename"], record["content_type"]) == ("file.bin", "application/x-test")
@@ -393,7 +393,7 @@ def curl(*arguments: str | Path) -> dict[str, Any]:
 def require_sent(service: ServeProcess, url: str, source: Path) -> None:
     """Fail unless the upload at `/resumable/` became a record of this file."""
     outsider = TusClient(service.port).outsider
-    state = outsider.ask("GET", f"/api/uploads/{url.rpartition('/')[2]}?wait=20").json
+    state = outsider.ask("GET", f"/api/uploads/{url.rpartition('/')[2]}?wait=50").json
     assert state["status"] == "committed", state
     whole = sha256(source)
     assert state["result"]["digest"] == {"sha-256": whole}

@@ -51,7 +51,7 @@ def final(tus: TusClient, *partials: str, **fields: str) -> str:
 
 def committed(tus: TusClient, upload: str) -> str:
     """Wait for the end of an upload; return how it ended."""
-    return str(tus.outsider.ask("GET", f"/api/uploads/{upload.rpartition('/')[2]}?wait=20").json["status"])
+    return str(tus.outsider.ask("GET", f"/api/uploads/{upload.rpartition('/')[2]}?wait=50").json["status"])
 
 
 class TestOptions:
