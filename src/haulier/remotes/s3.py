@@ -26,6 +26,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from botocore.parsers import ResponseParserError
 
+from haulier.body.answers import Answer
 from haulier.core.digest import Buffer, DigestName, new_hasher
 from haulier.core.errors import (
     InvalidRequest,
@@ -55,6 +56,7 @@ from haulier.engine.tasks import in_thread
 from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.s3_clock import REFUSING, ClockFollowed, ServerClock, signed_at
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
 
@@ -187,6 +189,7 @@ class S3Remote:
         amazon = ".amazonaws.com" in self._url
         self._checksums = amazon if checksums is None else checksums
         by_path = not amazon if path_style is None else path_style
+        self._clock = ServerClock()
         self._config = AioConfig(
             region_name=region,
             signature_version="s3v4",
@@ -194,7 +197,7 @@ class S3Remote:
             retries={"total_max_attempts": 1, "mode": "standard"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            http_session_cls=partial(OwnSession, self._calls.relay),
+            http_session_cls=partial(OwnSession, self._calls.relay, self._clock),
         )
         self._keys = keys
         self._stack = AsyncExitStack()
@@ -406,8 +409,9 @@ class S3Remote:
             return
         for upload in page.get("Uploads", []):
             begun: datetime | None = upload.get("Initiated")
-            # S3 tells whole seconds.
-            if upload["Key"] == key and begun and begun >= datetime.fromtimestamp(int(since), UTC):
+            # S3 tells whole seconds, of its own clock.
+            intended = datetime.fromtimestamp(int(since), UTC) + self._clock.ahead
+            if upload["Key"] == key and begun and begun >= intended:
                 state = {"key": key, "upload": upload["UploadId"]}
                 try:
                     await self._ask(
@@ -422,7 +426,13 @@ class S3Remote:
             return {}
         return {"ChecksumCRC32C": await in_thread(_crc32c, cargo)}
 
-    async def _bring(self, operation: str, params: Mapping[str, Any], cargo: Cargo) -> Any:
+    async def _bring(self, operation: str, params: Mapping[str, Any], cargo: Cargo) -> Answer:
+        try:
+            return await self._bring_signed(operation, params, cargo)
+        except ClockFollowed:
+            return await self._bring_signed(operation, params, cargo)
+
+    async def _bring_signed(self, operation: str, params: Mapping[str, Any], cargo: Cargo) -> Answer:
         client = await self._client()
         try:
             url = await client.generate_presigned_url(
@@ -430,9 +440,19 @@ class S3Remote:
             )
         except (BotoCoreError, ClientError) as error:
             raise self._translated(error, of_session=False) from error
-        return await self._calls.bring("PUT", url, cargo, headers=_signed_headers(params), accept=(200,))
+        answer = await self._calls.bring(
+            "PUT", url, cargo, headers=_signed_headers(params), accept=(200, *REFUSING)
+        )
+        self._clock.check(answer, signed_at(url))
+        return self._calls.judge(answer, accept=(200,), of_session=True)
 
     async def _ask(self, operation: str, *, of_session: bool = False, **params: Any) -> dict[str, Any]:
+        try:
+            return await self._ask_signed(operation, of_session=of_session, **params)
+        except ClockFollowed:
+            return await self._ask_signed(operation, of_session=of_session, **params)
+
+    async def _ask_signed(self, operation: str, *, of_session: bool, **params: Any) -> dict[str, Any]:
         client = await self._client()
         try:
             answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._bucket, **params)
@@ -471,6 +491,7 @@ class S3Remote:
                     "s3", endpoint_url=self._url, config=self._config, **keys
                 )
                 self._made = await self._stack.enter_async_context(opening)
+                self._clock.follow_in(self._made)
             return self._made
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from aiobotocore.awsrequest import AioAWSResponse
 
 from haulier.body.answers import Answer
+from haulier.remotes.s3_clock import ServerClock
 
 MIB: Final = 1024 * 1024
 MAX_LISTING: Final = 4 * MIB
@@ -25,11 +26,13 @@ class OwnSession:
 
     Args:
         send: of the remote; its connections are its own.
+        clock: what requests are signed by.
         settings: what botocore would have its client do about certificates, proxies and times; `send` knows better.
     """
 
-    def __init__(self, send: Send, **settings: Any) -> None:
+    def __init__(self, send: Send, clock: ServerClock, **settings: Any) -> None:
         self._send = send
+        self._clock = clock
         del settings
 
     async def __aenter__(self) -> Self:
@@ -42,11 +45,12 @@ class OwnSession:
         """Do nothing: nothing here is to be closed."""
 
     async def send(self, request: Any) -> AioAWSResponse:
-        """Send a request and read its whole answer. Raises PeerError."""
+        """Send a request and read its whole answer. Raises PeerError; of these ClockFollowed may be tried again at once."""
         fields = {
             name: _text(value) for name, value in request.headers.items() if name.lower() not in NOT_OURS
         }
         answer = await self._send(request.method, request.url, fields, _bytes(request.body))
+        self._clock.check(answer, fields.get("X-Amz-Date"))
         return AioAWSResponse(request.url, answer.status_code, dict(answer.headers), _Whole(answer.content))
 
 

@@ -4,10 +4,12 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import botocore.auth
 import pytest
 from aiobotocore.session import get_session
 
@@ -316,6 +318,42 @@ async def test_unusual_names_are_signed_and_listed_as_they_are(
     assert {each["Key"] for each in found["Contents"]} == {
         f"unusual/{name}" for name in (*UNUSUAL, "".join(UNUSUAL))
     }
+
+
+@pytest.mark.parametrize("hours", [-2, 26])
+@pytest.mark.parametrize("service", ["weed", "rclone"])
+async def test_a_machine_whose_clock_is_wrong_signs_by_the_services(
+    service: str,
+    hours: int,
+    request: pytest.FixtureRequest,
+    sources: Sources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint: Endpoint = request.getfixturevalue(f"{service}_endpoint")
+    await make_bucket(endpoint)
+    now = botocore.auth.get_current_datetime
+    # The machine's clock, where signatures take it from.
+    monkeypatch.setattr(
+        botocore.auth, "get_current_datetime", lambda *told, **way: now(*told, **way) + timedelta(hours=hours)
+    )
+    for size in (5, 2 * 8 * MIB):
+        data = Random(size).randbytes(size)
+        remote = remote_at(endpoint.url)
+        stored = await delivery_of(remote, sources, data, name=f"clock/{hours}-{size}").run()
+        await remote.close()
+        with monkeypatch.context() as right:
+            right.setattr(botocore.auth, "get_current_datetime", now)
+            assert await read_back(endpoint, stored) == data
+
+
+async def test_a_refusal_that_has_nothing_to_do_with_the_clock_stays_one(
+    weed_endpoint: Endpoint, sources: Sources
+) -> None:
+    remote = S3Remote(weed_endpoint.url, bucket=BUCKET, keys=(Secret(KEYS[0]), Secret("wrong")))
+    with pytest.raises(PeerBlocked):
+        await delivery_of(remote, sources, b"small").run()
+    assert not remote._clock.ahead
+    await remote.close()
 
 
 async def test_a_part_of_another_size_is_not_trusted(weed_endpoint: Endpoint, sources: Sources) -> None:
