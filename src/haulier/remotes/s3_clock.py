@@ -2,8 +2,8 @@
 
 Rule 1: the service's time is believed only where it refuses, and only about what it refuses: its clock is no time for
         anything else here.
-Rule 2: what a signature said is compared with the answer's `Date`, not what the clock says now; so a body that took
-        an hour, and is refused then, is corrected by the next refusal.
+Rule 2: what counts is how far ahead that clock is, and how far a signature took it to be: a body that took an hour and
+        is refused then says nothing, and of several that are refused together each says the same.
 
 Source: Amazon S3 API, "Authenticating requests": a request may be 15 minutes off.
 """
@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import botocore.auth
+
 from haulier.body.answers import Answer
 from haulier.core.errors import PeerBusy
 
@@ -21,6 +23,8 @@ REFUSING: Final = frozenset({400, 403})
 """What services say to a signature of another time; in an answer to HEAD that is all that they say."""
 NEAR: Final = timedelta(minutes=2)
 """What requests take, and clocks differ by, without harm."""
+MAX_NOTED: Final = 1000
+"""Seconds in which something was signed that are remembered: far more than there are requests on their way."""
 STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
@@ -33,6 +37,8 @@ class ServerClock:
 
     def __init__(self) -> None:
         self.ahead = timedelta()
+        self._taken: dict[str, timedelta] = {}
+        """How far ahead it was taken to be, by the time in a signature."""
 
     def follow_in(self, client: Any) -> None:
         """Let a client of botocore sign by this clock. It has no word for that; a test holds it to what this relies on."""
@@ -48,11 +54,17 @@ class ServerClock:
 
     def _shifting(self, modify: Callable[[Any], None]) -> Callable[[Any], None]:
         def shift_and_modify(request: Any) -> None:
-            here = _read_stamp(request.context["timestamp"])
-            request.context["timestamp"] = (here + self.ahead).strftime(STAMP)
+            signed = (_read_stamp(request.context["timestamp"]) + self.ahead).strftime(STAMP)
+            request.context["timestamp"] = signed
+            self._note(signed)
             modify(request)
 
         return shift_and_modify
+
+    def _note(self, signed: str) -> None:
+        if len(self._taken) >= MAX_NOTED:
+            del self._taken[next(iter(self._taken))]
+        self._taken[signed] = self.ahead
 
     def check(self, answer: Answer, signed: str | None) -> None:
         """Raise ClockFollowed when an answer refuses what was signed at another time than its own.
@@ -64,11 +76,12 @@ class ServerClock:
         if answer.status_code not in REFUSING or signed is None:
             return
         try:
-            off = parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC) - _read_stamp(signed)
+            there = parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
         except (KeyError, ValueError, TypeError, OverflowError):
             return
-        if abs(off) > NEAR:
-            self.ahead += off
+        here = botocore.auth.get_current_datetime(remove_tzinfo=False).replace(microsecond=0)
+        if abs(there - here - self._taken.get(signed, self.ahead)) > NEAR:
+            self.ahead = there - here
             raise ClockFollowed(
                 answer.status_code,
                 f"this machine's clock is off by {abs(self.ahead)}; requests go by the service's",
