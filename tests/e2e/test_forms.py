@@ -85,8 +85,11 @@ class TestNothingIsLeftOf:
     @pytest.mark.parametrize("kept", [10, 100, len(WHOLE) - 4])
     def test_a_form_that_is_cut(self, service: ServeProcess, kept: int) -> None:
         with Wire(service.port) as wire:
+            answered = len(service.requests("POST", UPLOAD))
             wire.start("POST", UPLOAD, len(WHOLE), FORM)
             wire.send(WHOLE[:kept])
+        # Or the service has not even begun it when it is looked at what is left.
+        wait_until(lambda: len(service.requests("POST", UPLOAD)) > answered, "the service has seen its end")
 
     def test_a_file_that_is_too_big(self, outsider: Visitor) -> None:
         answer = send(outsider, form([("a.txt", b"x"), ("b.txt", b"y" * (4 * MIB + 1))]))
