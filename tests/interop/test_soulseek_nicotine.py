@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from haulier.core.transfer import Outcome
 from haulier.parts import part_of
 from tests.support.soulseek import (
+    DEADLINE_S,
     Network,
+    Nicotine,
     eventually,
     make_file,
     network,
@@ -55,6 +58,11 @@ def end_of(path: Path) -> tuple[int, bytes]:
         size = file.seek(0, os.SEEK_END)
         file.seek(size - 3 * len(TAIL))
         return size, file.read()
+
+
+def is_up(foreign: Nicotine, net: Network) -> bool:
+    """Whether it has found what it shares, and is logged in."""
+    return "Rescan complete" in foreign.log and "them" in net.server.users
 
 
 class TestItDownloadsFromUs:
@@ -180,13 +188,13 @@ class TestWeDownloadFromIt:
         node = await net.node("us")
         with nicotine(tmp_path / "them", net.port, "them", tmp_path / "Music") as foreign:
             foreign.start()
-            await eventually(lambda: "them" in net.server.users, "it is there")
+            await eventually(partial(is_up, foreign, net), "it is there")
             got = tmp_path / "got.bin"
             part = part_of(got, f"them/{LARGE}/Music\\large.bin")
             part.touch()
             os.truncate(part, LARGE - 2 * len(TAIL))
             download = await node.downloads.fetch("them", "Music\\large.bin", got, LARGE)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_S):
                 await download.ended.wait()
             assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
             assert end_of(got) == end_of(shared)
@@ -198,14 +206,14 @@ class TestWeDownloadFromIt:
         }
         with nicotine(tmp_path / "them", net.port, "them", music, settings=slow) as foreign:
             foreign.start()
-            await eventually(lambda: "them" in net.server.users, "it is there")
+            await eventually(partial(is_up, foreign, net), "it is there")
             download = await node.downloads.fetch("them", VIRTUAL, tmp_path / "got.bin")
             await eventually(lambda: node.downloads.bytes_received > 1_000_000, "some of it is there")
             foreign.kill()
             await eventually(lambda: node.downloads.slots.held == 0, "the slot is free")
             before = node.downloads.bytes_received
             foreign.start()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_S):
                 await download.ended.wait()
             assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
             assert sha256_of(tmp_path / "got.bin") == sha256_of(music / "Some Band" / "a song.bin")
@@ -216,10 +224,10 @@ class TestWeDownloadFromIt:
         node = await net.node("us")
         with nicotine(tmp_path / "them", net.port, "them", music) as foreign:
             foreign.start()
-            await eventually(lambda: "them" in net.server.users, "it is there")
+            await eventually(partial(is_up, foreign, net), "it is there")
             got = tmp_path / "got.bin"
             download = await node.downloads.fetch("them", VIRTUAL, got)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_S):
                 await download.ended.wait()
             assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
             assert sha256_of(got) == sha256_of(music / "Some Band" / "a song.bin")
@@ -228,12 +236,12 @@ class TestWeDownloadFromIt:
         node = await net.node("us")
         with nicotine(tmp_path / "them", net.port, "them", music) as foreign:
             foreign.start()
-            await eventually(lambda: "them" in net.server.users, "it is there")
+            await eventually(partial(is_up, foreign, net), "it is there")
             got = tmp_path / "got.bin"
             download = await node.downloads.fetch("them", VIRTUAL, got, SIZE)
             part = part_of(got, f"them/{SIZE}/{VIRTUAL}")
             part.write_bytes((music / "Some Band" / "a song.bin").read_bytes()[:15_000_000])
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_S):
                 await download.ended.wait()
             assert download.transfer.outcome is Outcome.SUCCEEDED, download.transfer
             assert sha256_of(got) == sha256_of(music / "Some Band" / "a song.bin")
@@ -245,9 +253,9 @@ class TestWeDownloadFromIt:
         node = await net.node("us")
         with nicotine(tmp_path / "them", net.port, "them", music) as foreign:
             foreign.start()
-            await eventually(lambda: "them" in net.server.users, "it is there")
+            await eventually(partial(is_up, foreign, net), "it is there")
             download = await node.downloads.fetch("them", "Music\\nothing.bin", tmp_path / "got.bin")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_S):
                 await download.ended.wait()
             assert download.transfer.label == "Completed, Rejected"
             assert download.transfer.reason == "File not shared."

@@ -28,7 +28,7 @@ from haulier.soulseek.upload import UploadRules
 from tests.support.components import require
 from tests.support.ports import free_port
 
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 120.0
 HOST: Final = "127.0.0.1"
 PATIENT: Final = Bounds(
     connections_per_address=1_000, queued_files_per_user=10_000, messages_per_s=1_000.0, retry_base_s=0.1
