@@ -81,7 +81,7 @@ class TransfersView {
   readonly #list = h("ul", { class: "transfers", "aria-label": "Transfers" });
   readonly #note = h(
     "p",
-    { class: "note", role: "status", hidden: true },
+    { class: "note", role: "status", hidden: true, tabindex: -1 },
     "Nothing is being sent. Queue files with haulier push.",
   );
   readonly #rows = new Map<string, TransferRow>();
@@ -151,9 +151,18 @@ class TransfersView {
 
   drop(id: string): void {
     this.#heard.add(id);
-    this.#rows.get(id)?.element.remove();
+    const row = this.#rows.get(id);
+    if (!row) return;
+    const { nextElementSibling, previousElementSibling } = row.element;
+    const focused = row.element.contains(document.activeElement);
+    row.element.remove();
     this.#rows.delete(id);
     this.#tell();
+    if (!focused) return;
+    const neighbour = [...this.#rows.values()].find(
+      ({ element }) => element === (nextElementSibling ?? previousElementSibling),
+    );
+    (neighbour ?? this.#note).focus();
   }
 
   async #wish(id: string, wish: Wish): Promise<void> {
@@ -189,7 +198,9 @@ async function readPage(found: Map<string, Transfer>, query: Options["query"]): 
   return next;
 }
 
-/** One transfer; its elements stay, so that a button keeps the focus while numbers change. */
+/** One transfer; its elements stay, so that a button keeps the focus while numbers change, and gives it to another one
+ * when it is not to be pressed any more.
+ */
 class TransferRow {
   readonly element: HTMLLIElement;
   ended = false;
@@ -218,7 +229,7 @@ class TransferRow {
     );
     this.element = h(
       "li",
-      { "data-id": transfer.id },
+      { "data-id": transfer.id, tabindex: -1 },
       h("div", { class: "line" }, h("span", { class: "filename" }, name), this.#state),
       this.#bar,
       h("div", { class: "line" }, this.#numbers, h("span", { class: "buttons" }, ...this.#buttons.values())),
@@ -237,8 +248,19 @@ class TransferRow {
     this.#numbers.textContent = numbers(transfer);
     this.#trouble.textContent = transfer.error;
     this.#trouble.hidden = transfer.error === null;
-    const possible = wishesOf(transfer);
+    this.#offer(wishesOf(transfer));
+  }
+
+  #offer(possible: Wish[]): void {
+    const pressed = [...this.#buttons.values()].find((button) => button === document.activeElement);
     for (const [wish, button] of this.#buttons) button.hidden = !possible.includes(wish);
+    if (pressed?.hidden) this.focus();
+  }
+
+  /** Go on with the keyboard here: at the first button, or at the row where there is none. */
+  focus(): void {
+    const offered = [...this.#buttons.values()].find((button) => !button.hidden);
+    (offered ?? this.element).focus();
   }
 }
 

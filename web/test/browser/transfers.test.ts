@@ -79,3 +79,32 @@ test("a service that answers slowly is asked once at a time, and what it says is
   await expect.poll(() => held.length).toBe(2);
   held[1]?.();
 });
+
+test("the keyboard stays at a transfer whatever becomes of it, and goes on with the next when it goes", async () => {
+  const { service } = world;
+  service.command("remote", "add", "closed", "--type", "haulier", "--url", "http://127.0.0.1:9");
+  const page = await world.page({}, "#transfers");
+  const row = (name: string) => page.locator(".transfers li").filter({ hasText: `closed:${name}` });
+  for (const name of ["older.txt", "newer.txt"]) {
+    service.command("push", world.file(name, name), "--to", `closed:${name}`, "--no-wait");
+    await row(name).waitFor();
+  }
+  const focused = () => page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? "");
+  await row("newer.txt").getByRole("button", { name: "Pause" }).focus();
+  await page.keyboard.press("Enter");
+  await row("newer.txt").getByText("paused", { exact: true }).waitFor();
+  await expect.poll(focused).toBe("Resume: closed:newer.txt");
+  await row("newer.txt").getByRole("button", { name: "Cancel" }).press("Enter");
+  await row("newer.txt").locator(".badge").getByText("cancelled").waitFor();
+  await expect.poll(focused).toBe("Send again: closed:newer.txt");
+  const remove = async (name: string): Promise<void> => {
+    service.command("transfers", "remove", (await row(name).getAttribute("data-id")) ?? "");
+    await row(name).waitFor({ state: "detached" });
+  };
+  await remove("newer.txt");
+  await expect.poll(focused).toMatch(/: closed:older.txt$/);
+  for (const button of ["Pause", "Cancel"])
+    await row("older.txt").getByRole("button", { name: button }).press("Enter");
+  await row("older.txt").locator(".badge").getByText("cancelled").waitFor();
+  await remove("older.txt");
+});
