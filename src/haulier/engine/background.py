@@ -142,6 +142,25 @@ async def finish_anyway(work: Coroutine[Any, Any, T], *, deadline_s: float = SET
         raise
 
 
+async def finish_if_soon(work: Coroutine[Any, Any, T], *, within_s: Callable[[], float]) -> T:
+    """Await `work`; when this task is cancelled, for so long still, then it is cancelled too, and has ended when this ends.
+
+    `within_s` is asked for the seconds when the cancel comes.
+
+    For requests whose answer has to be known, or something is left where nobody finds it. Raises what `work` raises;
+    `CancelledError` after that.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_tell_failure)
+        await _wait_ended(task, within_s())
+        task.cancel()
+        await _wait_ended(task, SETTLE_S)
+        raise
+
+
 async def _wait_ended(task: "asyncio.Task[Any]", deadline_s: float) -> None:
     """Wait until it has ended, or for so long; more cancels change nothing, for one is on its way already."""
     loop = asyncio.get_running_loop()
@@ -153,4 +172,4 @@ async def _wait_ended(task: "asyncio.Task[Any]", deadline_s: float) -> None:
 
 def _tell_failure(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("write.failed_after_cancel", error=repr(error))
+        log.warning("work.failed_after_cancel", error=repr(error))

@@ -4,6 +4,8 @@ Rule 1: the remote's offset is the truth. An attempt begins by asking for it, an
 Rule 2: the remote's session is in the journal before its first byte is sent.
 Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
 Rule 4: the point of no return is in the journal before the request that may make the file is sent.
+Rule 5: one that is cancelled while a session is begun waits for the answer, for a bounded time: what is begun there and
+        not known here nobody can take away. The end of the process waits for nobody.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +26,7 @@ from haulier.core.outgoing import (
     VerifyPolicy,
 )
 from haulier.core.transfer import Outcome, Phase, Step, Transfer
-from haulier.engine.background import finish_anyway
+from haulier.engine.background import finish_anyway, finish_if_soon
 from haulier.engine.following import Following
 from haulier.engine.tasks import tasks
 from haulier.ports import Cargo, Clock, LocalFiles, OpenSource, Remote, Throttle
@@ -44,6 +46,10 @@ class Desk(Protocol):
 
     def commit(self) -> None:
         """From now on this attempt is not to be stopped."""
+
+    def answer_s(self) -> float:
+        """Return how many seconds one that is stopped waits for the answer that tells what was begun."""
+        ...
 
     def require_free(self) -> None:
         """Raise RemoteHeld when the remote has asked everybody here to wait."""
@@ -111,10 +117,13 @@ class Attempt:
     async def _create(self) -> Held:
         if self.row.transfer.phase is not Phase.INITIALIZING:
             await self._move(lambda transfer: transfer.requeue().request().initialize())
-        session = await self._remote.create(self.row.outgoing)
-        # In one step: until it is done the old address is the one that can be cancelled.
-        await finish_anyway(self._save(lambda row: replace(row, session=session)))
+        # Rule 5; the session of before is the one that can be cancelled until this is saved.
+        await finish_if_soon(self._begin_session(), within_s=self._desk.answer_s)
         return Held()
+
+    async def _begin_session(self) -> None:
+        session = await self._remote.create(self.row.outgoing)
+        await finish_anyway(self._save(lambda row: replace(row, session=session)))
 
     async def _bring(self, source: OpenSource, held: Held) -> None:
         session = self.row.session

@@ -39,6 +39,9 @@ DAY_S: Final = 24 * 3600.0
 CLEAN_S: Final = 10.0
 """How long the remote may take to give up a session: longer than an answer takes, short enough for who waits."""
 
+ANSWER_S: Final = 5.0
+"""How long who cancels waits for the remote to tell what it has begun: several times an ordinary answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendLimits:
@@ -115,6 +118,10 @@ class _Run:
         """It is not to be stopped any more."""
         self.committing = True
 
+    def answer_s(self) -> float:
+        """Return how long it waits for the answer to its begin."""
+        return 0.0 if self.runner.stopping else ANSWER_S
+
     def require_free(self) -> None:
         """Raise RemoteHeld when its remote is to be let be."""
         if self.runner.order.held_until(self.row.remote) is not None:
@@ -153,6 +160,11 @@ class SendRunner:
         self._prune_at = 0.0
         self._leftovers: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to end."""
+        return self._stopping.is_set()
 
     def touch(self, transfer_id: TransferId) -> None:
         """Look at this transfer: something has changed."""

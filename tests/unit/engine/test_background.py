@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from haulier.core.errors import StorageUnavailable
-from haulier.engine.background import STEADY_S, Background, finish_anyway
+from haulier.engine.background import STEADY_S, Background, finish_anyway, finish_if_soon
 from haulier.testing import ManualClock
 from tests.support.engine import beside, until
 
@@ -104,6 +104,30 @@ async def test_a_write_that_never_ends_is_given_up_at_the_deadline() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("within_s", [0.0, 20.0])
+async def test_an_answer_is_waited_for_after_a_cancel_for_as_long_as_is_said_then(within_s: float) -> None:
+    go, ended = asyncio.Event(), list[str]()
+
+    async def ask() -> None:
+        try:
+            await go.wait()
+            ended.append("answered")
+        except asyncio.CancelledError:
+            ended.append("given up")
+            raise
+
+    task = beside(finish_if_soon(ask(), within_s=lambda: within_s))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    if within_s:
+        go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["answered" if within_s else "given up"]
 
 
 async def test_an_uncancelled_write_gives_its_result_or_its_error() -> None:

@@ -30,8 +30,42 @@ async def ended(manager: UploadManager, transfer_id: str) -> Dispatch:
     return row
 
 
+async def test_a_cancel_while_a_session_is_begun_takes_it_away_and_frees_one_slot() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        cancelling = beside(manager.cancel(queued))
+        await settle()
+        assert held(manager) == 1
+        gate.open()
+        row = await cancelling
+        assert (row.transfer.outcome, row.session) == (Outcome.CANCELLED, None)
+        await ended(manager, queued)
+    assert world.remote.calls[:2] == ["create", "cancel"]
+    assert world.remote.sessions == 0
+
+
+async def test_a_pause_while_a_session_is_begun_keeps_it() -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        await settle()
+        gate.open()
+        row = await in_phase(manager, queued, Phase.PAUSED)
+        assert row.session is not None
+        await manager.resume(queued)
+        assert (await ended(manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.calls.count("create") == 1
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("operation", ["create", "send"])
-async def test_a_cancel_stops_the_request_and_frees_one_slot(operation: str) -> None:
+async def test_a_cancel_stops_a_request_that_is_not_answered_and_frees_one_slot(operation: str) -> None:
     world = Sending()
     gate = world.remote.gate(operation)
     async with world.running() as manager:
@@ -128,6 +162,7 @@ async def test_a_paused_transfer_goes_on_where_it_was() -> None:
     assert world.ordered.calls.count("offset") == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_paused_one_may_be_cancelled_and_a_cancelled_one_stays_so() -> None:
     world = Sending()
     gate = world.remote.gate("create")

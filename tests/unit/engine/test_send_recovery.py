@@ -56,6 +56,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_sent_anew_in_a_session_of
     assert world.ordered.sessions == 0
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_file_that_grew_or_shrank_before_its_turn_is_sent_as_it_is() -> None:
     world = Sending()
     gate = world.remote.gate("create")

@@ -94,6 +94,7 @@ async def test_a_bound_of_nothing_looks_once() -> None:
             await manager.wait("never")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_whoever_waits_for_a_removed_transfer_is_told() -> None:
     world = Sending()
     gate = world.remote.gate("create")
