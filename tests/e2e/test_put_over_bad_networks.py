@@ -69,7 +69,7 @@ def test_ten_cuts_in_one_upload(
         what = ["-", "--name", source.name] if way == "standard input" else [str(source)]
         running = haulier.start("put", *what, "--json", stdin=stream)
         cut_often(proxy, drop, CUTS)
-        out, err = running.communicate(timeout=10 * DEADLINE_S)
+        out, err = running.communicate(timeout=5 * DEADLINE_S)
     assert (running.returncode, err) == (0, b"")
     require_right(service, json.loads(out), source)
 
@@ -91,7 +91,7 @@ def test_chunks_whose_connections_are_half_open_go_on_when_the_service_finds_the
         source = make_file(haulier.folder / "half open.bin", LARGE)
         running = haulier.start("put", source, "--json")
         cut_often(proxy, Drop.HALF_OPEN, 3)
-        out, err = running.communicate(timeout=10 * DEADLINE_S)
+        out, err = running.communicate(timeout=5 * DEADLINE_S)
         assert (running.returncode, err) == (0, b"")
         require_right(service, json.loads(out), source)
 

@@ -60,7 +60,7 @@ def test_a_large_file_goes_on_after_a_kill_and_sends_no_more_than_the_parts_in_f
             env=settings,
             capture_output=True,
             text=True,
-            timeout=20 * DEADLINE_S,
+            timeout=10 * DEADLINE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from typing import Any, Final
 from tests.support.ports import free_port
 
 HAULIER: Final = Path(sys.executable).with_name("haulier")
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 120.0
 """How long anything may take before a test fails; a bound against hanging, no measure of speed."""
 
 
@@ -211,7 +211,7 @@ class Commands:
             capture_output=True,
             cwd=self.folder,
             env={**self.environment, **settings},
-            timeout=10 * DEADLINE_S,
+            timeout=5 * DEADLINE_S,
             check=False,
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
