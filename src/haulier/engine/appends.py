@@ -294,7 +294,7 @@ class AppendIntake(Generic[D]):
         Raises:
             UploadBusy · UploadGone: this append does not hold the session any more.
         """
-        blob_key = await self._context.new_blob_key(session)
+        blob_key = await self._context.new_blob_key(session.details)
         holder = await self._context.finisher(session)
 
         finals: Sequence[Session[D]] = ()

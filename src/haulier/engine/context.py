@@ -137,8 +137,8 @@ class SessionPolicy(Protocol[D]):
         """Return what to await before more bytes are taken, if something falls behind."""
         ...
 
-    def shelf(self, session: Session[D]) -> str:
-        """Return how the key of the session's blob begins: a sink may keep some in a place of their own."""
+    def shelf(self, details: D) -> str:
+        """Return how the key of a session's blob begins: a sink may keep some in a place of their own."""
         ...
 
     def result_of(self, session: Session[D]) -> str | None:
@@ -217,13 +217,13 @@ class SessionContext(Generic[D]):
             raise UploadNotFound(session_id)
         return session
 
-    async def new_blob_key(self, session: Session[D]) -> str:
-        """Return the key of a blob that is to be made of the session.
+    async def new_blob_key(self, details: D) -> str:
+        """Return the key of a blob that is to be made of a session.
 
         On a shelf it is also looked whether there is such a blob already, as is promised there. Elsewhere 122 random
         bits have to do, and a column that has every key once: a look would cost small files a tenth of their time.
         """
-        shelf = self.policy.shelf(session)
+        shelf = self.policy.shelf(details)
         key = shelf + self.ports.ids.blob_key()
         while shelf and await self.ports.sink.stat(key) is not None:
             log.warning("blob_key.taken", key=key)

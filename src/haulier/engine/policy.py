@@ -174,12 +174,12 @@ class UploadPolicy:
         await tx.capsules.use(capsule.name, reserved=size, size=size)
         records, events = list[Record](), list[Event]()
         for session in sessions:
-            now, more = session.created_at, self.goes_on(session)
-            record = record_of(session, more=more)
+            more = self.goes_on(session)
+            begun, record = _records_of(session, more=more)
             records.append(record)
-            events.append(event_of(EventKind.CREATED, new_record(session, record.id), now=now))
+            events.append(event_of(EventKind.CREATED, begun, now=session.created_at))
             kind = EventKind.UPDATED if more else EventKind.COMPLETED
-            events.append(event_in(kind, record, capsule, now=now))
+            events.append(event_in(kind, record, capsule, now=session.created_at))
         await tx.records.insert(*records)
         await tx.events.append(*events)
 
@@ -252,9 +252,9 @@ class UploadPolicy:
         """Wait for a digest that has fallen behind."""
         return self._digests.caught_up(session_id)
 
-    def shelf(self, session: Upload) -> str:
+    def shelf(self, details: UploadDetails) -> str:
         """Keep what comes by forms in a place of its own."""
-        return SHELF if session.details.protocol == PROTOCOL else ""
+        return SHELF if details.protocol == PROTOCOL else ""
 
     def result_of(self, session: Upload) -> str | None:
         """Return the record's id."""
@@ -334,9 +334,15 @@ def wants_pictures(original: UploadDetails) -> bool:
 
 def record_of(session: Upload, *, more: bool) -> Record:
     """Return the record of an upload that was committed as it was begun; `more`: something is left to be done."""
+    _, record = _records_of(session, more=more)
+    return record
+
+
+def _records_of(session: Upload, *, more: bool) -> tuple[Record, Record]:
+    """Return it as it is at first, and `record_of`."""
     assert session.details.record is not None, f"upload {session.id} makes no record"
     begun = new_record(session, session.details.record)
-    return begun.complete(asset_of(session), now=session.last_seen_at, more=more)
+    return begun, begun.complete(asset_of(session), now=session.last_seen_at, more=more)
 
 
 def new_record(session: Upload, record_id: RecordId) -> Record:

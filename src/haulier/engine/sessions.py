@@ -406,7 +406,7 @@ class SessionService(Generic[D]):
     async def _start_finish(
         self, session: Session[D], size: int | None, amend: Callable[[D], D] | None
     ) -> Session[D] | None:
-        agreed, blob_key = _agreed_size(session, size), await self._context.new_blob_key(session)
+        agreed, blob_key = _agreed_size(session, size), await self._context.new_blob_key(session.details)
         holder, now = await self._context.finisher(session), self._context.now()
 
         async def start(tx: Transaction[D]) -> Session[D] | None:

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
-from haulier.core.session import LiveLimit, Mode, Session, SessionSpec
+from haulier.core.session import LiveLimit, Session, SessionSpec
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
 from haulier.engine.gathering import Gathering
@@ -115,12 +115,14 @@ class WholeSessions(Generic[D]):
         return session
 
     async def _committed(self, spec: SessionSpec, details: D) -> Session[D]:
-        assert spec.mode is Mode.APPEND and spec.key is None and spec.size  # noqa: PT018 - one condition
-        ports, now = self._context.ports, self._context.now()
-        begun = Session.begin(ports.ids.session_id(), spec, details, now=now, boot_id=ports.boot_id)
-        whole = begun.advance(spec.size, tail_trusted=True, boot_id=ports.boot_id, now=now)
-        blob_key = await self._context.new_blob_key(whole)
-        return whole.finish(blob_key, ports.holder, now=now).commit(details, now=now)
+        assert spec.key is None, "somebody may come back for it"
+        ports = self._context.ports
+        session_id = ports.ids.session_id()
+        blob_key = await self._context.new_blob_key(details)
+        now = self._context.now()
+        return Session.begin_committed(
+            session_id, spec, details, blob_key=blob_key, now=now, boot_id=ports.boot_id
+        )
 
     async def _add(self, alike: _Alike, sessions: Sequence[Session[D]]) -> None:
         await self._context.ports.work.write(partial(self._add_in, sessions, alike.limit), durable=True)

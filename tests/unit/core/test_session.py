@@ -133,6 +133,21 @@ def test_a_new_session_is_open_and_empty() -> None:
     assert (session.fence, session.holder, session.blob_key, session.error) == (0, None, None, None)
 
 
+def test_a_session_that_is_committed_at_once_is_one_that_went_all_its_way_in_one_moment() -> None:
+    begun = Session.begin(SessionId("s"), APPENDED, "details", now=1000.0)
+    received = begun.advance(25, tail_trusted=True, boot_id="boot", now=1000.0)
+    committed = received.finish("blob", "worker", now=1000.0).commit("details", now=1000.0)
+    assert committed == Session.begin_committed(
+        begun.id, APPENDED, "details", blob_key="blob", now=1000.0, boot_id="boot"
+    )
+
+
+@pytest.mark.parametrize("spec", [CHUNKED, replace(APPENDED, size=None), replace(APPENDED, size=0)])
+def test_what_comes_in_chunks_or_has_no_bytes_is_not_committed_at_once(spec: SessionSpec) -> None:
+    with pytest.raises(AssertionError):
+        Session.begin_committed(SessionId("s"), spec, "details", blob_key="blob", now=1000.0)
+
+
 def test_an_open_session_may_be_used() -> None:
     begin().require_open()
 
