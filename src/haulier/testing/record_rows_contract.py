@@ -63,8 +63,13 @@ class RecordLifeContract:
     ) -> None:
         """With and without assets."""
         rows = [record("a"), record("b").complete(asset("one"), now=T0), record("c", owner="user:x")]
+        rows += [
+            record(f"n{number}", filename=f"name {number}").complete(asset(f"blob {number}"), now=T0)
+            for number in range(20)
+        ]
         await database.write(lambda tx: tx.records.insert(*rows))
         assert [await see_record(database, row.id) for row in rows] == rows
+        assert await listed(database, RecordQuery(name="NAME 17")) == ["n17"]
 
     async def test_words_that_no_row_can_have_find_none(self, database: Database) -> None:
         """Strangers may ask for any text."""

@@ -28,6 +28,15 @@ class Compiled:
         return values if self.positions is None else [values[name] for name in self.positions]
 
 
+@cache
+def insert_of(text: str, rows: int) -> str:
+    """Return an insert of one row as one of so many, whose parameters are by place."""
+    before, values, after = text.partition(" VALUES ")
+    row, conflict, then = after.partition(" ON CONFLICT ")
+    assert values, f"this adds no rows that are given: {text}"
+    return f"{before}{values}{', '.join([row] * rows)}{conflict}{then}"
+
+
 def compiler(dialect: Dialect) -> Callable[[Statement], Compiled]:
     """Return what compiles statements for one database, each only once.
 

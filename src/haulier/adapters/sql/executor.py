@@ -31,7 +31,7 @@ class Executor(Protocol):
         ...
 
     async def count_all(self, statement: Statement, each: Sequence[Parameters]) -> int:
-        """Run a statement that returns nothing once with each of these, in order; return how many rows were changed.
+        """Run an insert of given values once with each of these, in order; return how many rows were added.
 
         As one step: at least one, and what one of them raises fails all.
         """

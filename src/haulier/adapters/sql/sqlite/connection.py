@@ -1,17 +1,23 @@
 """One SQLite connection: how our statements run on it. `sqlite_driver` opens it, and tells what its errors mean."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
 
-from haulier.adapters.sql.compiled import Compiled, compiler
+from haulier.adapters.sql.compiled import Compiled, compiler, insert_of
 from haulier.adapters.sql.rows import Parameters, Row
 from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 
 T = TypeVar("T")
+
+MAX_ROWS: Final = 16
+"""Added by one statement. A statement has a price of its own, and where names are looked up by their letters (docs/adr/0097) it
+writes a piece of their table: as much again as the row. The widest row has so many columns that more would pass the
+999 parameters that an older SQLite takes."""
 
 # By place: the driver lets other threads run, and may wait long for its turn to go on, at each parameter that it has to
 # find by name.
@@ -55,7 +61,11 @@ class SqliteExecutor:
         """Run a statement with each of these, and return how many rows were changed."""
         compiled = _compiled(statement)
         self._admit(compiled)
-        return self.connection.executemany(compiled.text, map(compiled.fill, each)).rowcount
+        changed, rows = 0, iter(each)
+        for share in _shares(len(each)):
+            values = [value for one in islice(rows, share) for value in compiled.fill(one)]
+            changed += self.connection.execute(insert_of(compiled.text, share), values).rowcount
+        return changed
 
     async def exclude(self, name: str) -> None:
         """Do nothing: whoever writes is alone."""
@@ -67,6 +77,17 @@ class SqliteExecutor:
 
     def _admit(self, compiled: Compiled) -> None:
         """Let a statement run; here any may."""
+
+
+def _shares(count: int) -> Iterator[int]:
+    """Yield how many rows to add by each statement: of few sizes, so that all of these statements stay prepared."""
+    share = MAX_ROWS
+    while count:
+        if share <= count:
+            count -= share
+            yield share
+        else:
+            share //= 2
 
 
 def drive(work: Callable[[SqlTransaction], Awaitable[T]], transaction: SqlTransaction) -> T:
