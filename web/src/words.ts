@@ -81,6 +81,7 @@ export const WORDS: Readonly<Record<string, readonly [what: string, cure: string
     "There is no room left for you here.",
     "Delete files that you do not need, or ask for more room.",
   ],
+  "precondition-failed": ["This is another file than was asked for.", "Download it anew."],
   "range-not-satisfiable": ["The file does not have this part.", "Download it anew."],
   "rate-limited": ["Too much at once.", "It goes on by itself in a moment."],
   "record-not-found": ["This file is gone.", "It was deleted, or its time in the trash is over."],

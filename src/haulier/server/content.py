@@ -85,6 +85,14 @@ def choose_span(size: int, text: str | None, *, if_range: str | None, tag: str) 
     return Span(start, stop, size, partial=True)
 
 
+def is_meant(text: str | None, tag: str) -> bool:
+    """Whether `If-Match` allows a request for the file of that tag; compared strongly.
+
+    Source: RFC 9110 section 13.1.1
+    """
+    return text is None or text.strip() == "*" or tag in _ENTITY_TAG.findall(text)
+
+
 def is_known(text: str | None, tag: str) -> bool:
     """Whether `If-None-Match` names the tag; compared weakly."""
     if text is None:

@@ -20,7 +20,7 @@ _TUS: Final = "Tus-Resumable, Upload-Metadata, Upload-Defer-Length, Upload-Conca
 _DRAFTS: Final = "Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Content-Disposition"
 REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Content-Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Upload-Offset, "
-    f"Upload-Length, Range, If-None-Match, If-Range, X-Request-ID, X-Session-ID, {_TUS}, {_DRAFTS}"
+    f"Upload-Length, Range, If-Match, If-None-Match, If-Range, X-Request-ID, X-Session-ID, {_TUS}, {_DRAFTS}"
 )
 EXPOSED: Final = (
     "Location, Upload-Offset, Upload-Length, Repr-Digest, ETag, Content-Range, Accept-Ranges, "

@@ -12,6 +12,7 @@ RequestError
 ├── MethodNotAllowed        405
 ├── MediaTypeRefused        415
 ├── FormMalformed           400: no multipart form, or one beyond the limits
+├── PreconditionFailed      412: the file is another one than the request is for
 ├── RangeNotSatisfiable     416
 └── of the server below, before there is a request:
     ├── RequestMalformed        400: no HTTP/1.1, or more than one reading of it
@@ -136,6 +137,16 @@ class MediaTypeRefused(RequestError):
 
     def __str__(self) -> str:
         return f"the body must be {self.expected}, not {self.provided or 'of unknown type'}"
+
+
+@dataclass(eq=False)
+class PreconditionFailed(RequestError):
+    """`If-Match` does not name the file that there is."""
+
+    etag: str
+
+    def __str__(self) -> str:
+        return f"the file that is here has the entity tag {self.etag}, which If-Match does not name"
 
 
 @dataclass(eq=False)

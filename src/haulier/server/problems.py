@@ -95,6 +95,7 @@ from haulier.server.errors import (
     MethodNotAllowed,
     NotLocal,
     OriginRefused,
+    PreconditionFailed,
     RangeNotSatisfiable,
     RateLimited,
     RefusedByHost,
@@ -312,6 +313,9 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         status=415,
         title="The media type is not accepted",
         fields=("expected", "provided"),
+    ),
+    PreconditionFailed: Row(
+        slug="precondition-failed", status=412, title="Another file than was asked for", fields=("etag",)
     ),
     RangeNotSatisfiable: Row(
         slug="range-not-satisfiable", status=416, title="The range is outside", fields=("size",)

@@ -23,7 +23,8 @@ from haulier.server.access import LINKS, caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.answers import json_answer
 from haulier.server.bodies import digest_header, read_json, wanted_digests
-from haulier.server.content import chained, choose_span, entity_tag, is_known, presentation
+from haulier.server.content import chained, choose_span, entity_tag, is_known, is_meant, presentation
+from haulier.server.errors import PreconditionFailed
 from haulier.server.inputs import DeleteIn, FinaliseIn, LinkIn, idempotency_key
 from haulier.server.problems import row_of
 from haulier.server.schemas import (
@@ -244,7 +245,8 @@ class RecordRoutes:
         """Send an asset's bytes, or the range of them that the request asks for.
 
         Raises:
-            RecordNotFound · AssetNotFound · DigestMalformed · RangeNotSatisfiable · StorageUnavailable
+            RecordNotFound · AssetNotFound · DigestMalformed · PreconditionFailed · RangeNotSatisfiable
+            StorageUnavailable
         """
         found = await self._records.asset(record_id, kind, caller=caller_of(request))
         return await self._send(request, *found)
@@ -278,6 +280,8 @@ class RecordRoutes:
             "Cache-Control": "private, no-cache",
             **digest_header(asset.digest, wanted),
         }
+        if not is_meant(header(request.scope, b"if-match"), tag):
+            raise PreconditionFailed(tag)
         if is_known(header(request.scope, b"if-none-match"), tag):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         span = choose_span(

@@ -287,6 +287,24 @@ class TestAssets:
         assert response.headers["etag"] == TAG
         assert (await client.get(url, headers={"If-None-Match": '"x"'})).status_code == 200
 
+    @pytest.mark.parametrize("text", ['"x"', f"W/{TAG}", f'"x", W/{TAG}', TAG.strip('"'), ""])
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_what_is_only_meant_of_another_file_is_not_sent(
+        self, client: httpx2.AsyncClient, text: str, method: str
+    ) -> None:
+        url = (await put(client))["assets"][0]["url"]
+        for more in ({}, {"If-None-Match": TAG}, {"Range": "bytes=0-4"}, {"Range": "bytes=99-"}):
+            response = await client.request(method, url, headers={"If-Match": text, **more})
+            assert response.status_code == 412, "judged before everything else: RFC 9110 section 13.2.2"
+            if method == "GET":
+                assert problem(response, 412, "precondition-failed")["etag"] == TAG
+
+    @pytest.mark.parametrize("text", [TAG, f'"x", {TAG}', "*"])
+    async def test_what_is_meant_of_this_file_is_sent(self, client: httpx2.AsyncClient, text: str) -> None:
+        url = (await put(client))["assets"][0]["url"]
+        response = await client.get(url, headers={"If-Match": text, "Range": "bytes=0-4"})
+        assert (response.status_code, response.content) == (206, b"hello")
+
     async def test_a_range_of_another_version_is_the_whole(self, client: httpx2.AsyncClient) -> None:
         url = (await put(client))["assets"][0]["url"]
         for other in ('"x"', f"W/{TAG}", "Sun, 22 Nov 2026 00:00:00 GMT"):
