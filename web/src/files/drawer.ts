@@ -19,6 +19,7 @@ export class Drawer {
   readonly #trouble = h("div", {});
   readonly #link = h("div", {});
   readonly #facts = h("dl", {});
+  readonly #stored = h("h3", {}, "What is stored");
   readonly #assets = h("ul", { class: "assets" });
   #record: FileRecord | null = null;
 
@@ -41,7 +42,7 @@ export class Drawer {
         this.#trouble,
         this.#link,
         this.#facts,
-        h("h3", {}, "What is stored"),
+        this.#stored,
         this.#assets,
       ),
     );
@@ -83,6 +84,7 @@ export class Drawer {
     renew(this.#trouble, ...(record.error ? [h("p", { class: "error" }, wordsOfRecord(record.error))] : []));
     if (original && !this.#link.firstChild) this.#link.append(makeLinkForm(record));
     renew(this.#facts, ...facts(record));
+    this.#stored.hidden = this.#assets.hidden = record.assets.length === 0;
     renew(this.#assets, ...record.assets.map((asset) => assetItem(record, asset)));
   }
 
@@ -116,10 +118,7 @@ function facts(record: FileRecord): HTMLElement[] {
   const digests = Object.entries(record.digest ?? {});
   const pairs: [string, string][] = [
     ["Status", record.status],
-    [
-      "Size",
-      record.size === null ? "not known yet" : `${size(record.size)} (${record.size.toLocaleString()} bytes)`,
-    ],
+    ["Size", sizeToTheByte(record.size)],
     ["Kind", record.content_type],
     ["Path", record.path ?? ""],
     ["Space", record.capsule],
@@ -131,6 +130,11 @@ function facts(record: FileRecord): HTMLElement[] {
   ];
   const shown = pairs.filter(([, value]) => value !== "");
   return shown.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
+}
+
+function sizeToTheByte(bytes: number | null): string {
+  if (bytes === null) return "not known yet";
+  return bytes < 1000 ? size(bytes) : `${size(bytes)} (${bytes.toLocaleString()} bytes)`;
 }
 
 function assetItem(record: FileRecord, asset: Asset): HTMLElement {

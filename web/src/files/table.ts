@@ -69,6 +69,11 @@ export class Table {
     else this.element.focus();
   }
 
+  /** Go on with the keyboard at this record. */
+  goTo(id: string): void {
+    this.#focus(this.#records.findIndex((record) => record.id === id));
+  }
+
   /** The record that the keyboard is at; where that is gone the next one that stays, or else the one before. */
   #successor(): FileRecord | undefined {
     const stays = ({ id }: FileRecord): boolean => this.actions.has(id);

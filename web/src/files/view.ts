@@ -140,6 +140,8 @@ class FilesView {
       await call(`api/records/${record.id}/restore`, { method: "POST" });
       await this.#rows.refresh([record.id]);
       toast(`${record.filename} is back.`);
+      // The button that was pressed is gone, and the keyboard with it.
+      if (document.activeElement === document.body) this.#table.goTo(record.id);
     });
   }
 

@@ -39,6 +39,8 @@ test("Undo waits for whoever is at it, and goes when nobody is", async () => {
   await page.clock.runFor(20_000);
   await undo.press("Enter");
   await page.getByText("slowly.txt is back.").waitFor();
+  // The keyboard goes on at the file: the button is gone.
+  await page.locator("#files .row:focus").filter({ hasText: "slowly.txt" }).waitFor();
   await page.clock.runFor(20_000);
   await page.getByText("slowly.txt is back.").waitFor({ state: "detached" });
 });
@@ -108,6 +110,7 @@ test("what is still being uploaded is not deleted by mistake", async () => {
   await rows(page).first().click();
   await page.getByRole("dialog").getByText("uploading").waitFor();
   expect(await page.getByRole("button", { name: "Delete" }).count()).toBe(0);
+  expect(await page.getByRole("heading", { name: "What is stored" }).count()).toBe(0);
   await page.keyboard.press("Escape");
   await page.locator("#files .row:focus").waitFor();
   await page.keyboard.press("Delete");

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { lookAtAll } from "./browser";
+import { lookAtAll, SIZES } from "./browser";
 import { Cable } from "./cable";
 import { Service } from "./service";
 import { makeWorld } from "./world";
@@ -57,6 +57,24 @@ test("what happened to transfers while the page was cut off is shown once it is 
   service.command("transfers", "remove", (await row("ended.txt").getAttribute("data-id")) ?? "");
   await row("ended.txt").waitFor({ state: "detached" });
   cable.remove();
+});
+
+test("a long name, and a long reason, are shown whole on a phone", async () => {
+  const { service } = world;
+  const name = `${"a-long-name-of-a-film".repeat(8)}.mkv`;
+  service.command("remote", "add", "away", "--type", "haulier", "--url", "http://127.0.0.1:9");
+  service.command("push", world.file(name, "film"), "--to", `away:${name}`, "--no-wait");
+  const page = await world.page({ viewport: SIZES.phone }, "#transfers");
+  const row = page.locator(".transfers li").filter({ hasText: name });
+  await row.locator(".error").waitFor();
+  for (const part of [".filename", ".error"]) {
+    const cut = await row.locator(part).evaluate((shown) => shown.scrollWidth > shown.clientWidth);
+    expect(cut, part).toBe(false);
+  }
+  const id = (await row.getAttribute("data-id")) ?? "";
+  service.command("transfers", "cancel", id);
+  service.command("transfers", "remove", id);
+  await row.waitFor({ state: "detached" });
 });
 
 test("a service that answers slowly is asked once at a time, and what it says is shown", async () => {
