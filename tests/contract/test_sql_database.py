@@ -470,6 +470,28 @@ class TestGroups:
                 other.execute("ROLLBACK")
             await add_upload(database, upload("a"))
 
+    async def test_a_wait_for_the_lock_that_has_begun_ends_when_the_process_is_to_end(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin, waiting = SqliteExecutor.begin, threading.Event()
+
+        def noticed(executor: SqliteExecutor, command: str = "BEGIN") -> SqlTransaction:
+            if command == "BEGIN IMMEDIATE":
+                waiting.set()
+            return begin(executor, command)
+
+        monkeypatch.setattr(SqliteExecutor, "begin", noticed)
+        async with asyncio.timeout(60), SqliteDatabase(path, busy_timeout_s=600) as database:
+            with looking_into(path) as other:
+                other.execute("BEGIN IMMEDIATE")
+                adding = asyncio.get_running_loop().create_task(add_upload(database, upload("a")))
+                await asyncio.to_thread(waiting.wait, 30)
+                database.hurry(0.05)
+                with pytest.raises(StorageUnavailable, match="BUSY"):
+                    await adding
+                other.execute("ROLLBACK")
+            assert await see(database, "a") is None
+
     async def test_work_that_waits_for_something_else_is_refused(self, database: SqliteDatabase) -> None:
         async def work(tx: Any) -> None:
             await tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9))

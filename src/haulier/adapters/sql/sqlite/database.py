@@ -15,6 +15,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,9 @@ _HASTE_ENDS: Final = frozenset(
 )
 BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the lock: twice the driver's default, below what HTTP clients wait."""
+LOCK_STEP_S: Final = 0.25
+"""How long a wait for the lock takes no notice of anything: not felt by whoever stops the service, and some ten times as
+long as the pauses in which SQLite asks."""
 
 
 log = get_logger()
@@ -174,7 +178,7 @@ class _Writer:
             thread.join()
 
     def hurry(self, patience_s: float) -> None:
-        """Let the next transactions wait no longer than this; one that waits already goes on as it began."""
+        """Let transactions wait no longer than this; one that has waited for longer already ends with its step."""
         self._hurry_s = patience_s
 
     def submit(self, job: _Job) -> None:
@@ -189,7 +193,8 @@ class _Writer:
     def _connect(self) -> SqliteExecutor:
         if self._executor is None:
             self._synchronous = ""
-            connection = connect(self._path, busy_timeout_s=self._busy_timeout_s, read_only=False)
+            step_s = min(LOCK_STEP_S, self._busy_timeout_s)
+            connection = connect(self._path, busy_timeout_s=step_s, read_only=False)
             self._executor = SqliteExecutor(connection)
         return self._executor
 
@@ -254,11 +259,23 @@ class _Writer:
         connection = executor.connection
         self._set_synchronous(connection, "FULL" if any(job.durable for job, _ in jobs) else "NORMAL")
         if self._hurry_s is not None:
-            connection.execute(f"PRAGMA busy_timeout = {self._hurry_s * 1000:.0f}")
-        transaction = executor.begin("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA busy_timeout = {min(LOCK_STEP_S, self._hurry_s) * 1000:.0f}")
+        transaction = self._begin(executor)
         for job, work in jobs:
             self._run_job(connection, transaction, job, work)
         connection.execute("COMMIT")
+
+    def _begin(self, executor: SqliteExecutor) -> SqlTransaction:
+        """Begin a transaction that may write. The lock is waited for in steps: SQLite cannot be told meanwhile to hurry."""
+        began = time.monotonic()
+        while True:
+            try:
+                return executor.begin("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                patience_s = self._busy_timeout_s if self._hurry_s is None else self._hurry_s
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() - began >= patience_s:
+                    raise
 
     def _run_job(
         self, connection: sqlite3.Connection, transaction: SqlTransaction, job: _Job, work: Work[Any]
