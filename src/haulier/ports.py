@@ -1512,6 +1512,13 @@ class JournalRows(Protocol):
         """Return the revision of the last write."""
         ...
 
+    def bandwidth(self) -> tuple[int, float | None]:
+        """Return the revision at which a bandwidth was asked for last, 0 for never, and the bytes per second; None: no bound."""
+        ...
+
+    def ask_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Write down what is asked of whoever runs the journal, now; who begins later brings a bound of its own."""
+
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows that still have a session at their remote, the newest first, from below `after` on."""
         ...

@@ -219,6 +219,22 @@ def test_a_push_takes_over_from_an_agent_that_was_killed(haulier: Commands, serv
     assert stored(haulier, "killed/") == {"killed/big": 20_000_000}
 
 
+def test_the_bandwidth_of_a_running_agent_is_changed(haulier: Commands) -> None:
+    (haulier.folder / "large").write_bytes(bytes(3_000_000))
+    assert haulier.run("transfers", "bandwidth", "1MB").code == 3
+    agent = haulier.start("agent", "--bandwidth", "1kB")
+    try:
+        first_line(agent)
+        assert haulier.run("push", "large", "--to", "here:slow/", "--no-wait", "--id", "slow").code == 0
+        assert haulier.run("transfers", "wait", "slow", "--timeout", "1").code == 3
+        asked = haulier.run("transfers", "bandwidth", "50MB", "--json")
+        assert (asked.code, asked.documents) == (0, [{"bandwidth": 50_000_000}])
+        assert haulier.run("transfers", "wait", "slow", "--timeout", "60").code == 0
+        assert haulier.run("transfers", "bandwidth", "fast").code == 2
+    finally:
+        assert stop(agent) == 0
+
+
 def test_a_push_that_queues_nothing_has_failed_whoever_runs(haulier: Commands) -> None:
     (haulier.folder / "f").write_bytes(b"1")
     nothing = haulier.run("push", "missing", "--to", "here:left/", "--no-wait")

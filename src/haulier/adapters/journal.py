@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from haulier.adapters.journal_rows import APPLICATION_ID, TABLES, VERSION, SqliteJournalRows
+from haulier.adapters.journal_rows import ADDED, APPLICATION_ID, TABLES, VERSION, SqliteJournalRows
 from haulier.adapters.lock_files import holder_of, try_lock
 from haulier.adapters.sqlite_driver import translated
 from haulier.adapters.sqlite_file import SqliteFile
@@ -98,6 +98,7 @@ class SqliteJournal(SqliteFile):
         try:
             if not self._is_made(connection):
                 _make_tables(connection)
+            connection.execute(ADDED)
         except BaseException:
             connection.execute("ROLLBACK")
             raise

@@ -81,6 +81,12 @@ CREATE TABLE quarantine (id TEXT, content TEXT NOT NULL, reason TEXT NOT NULL) S
 CREATE TABLE revision (value INTEGER NOT NULL) STRICT;
 INSERT INTO revision VALUES (0);
 """
+ADDED: Final = """
+CREATE TABLE IF NOT EXISTS bandwidth (
+    only INTEGER PRIMARY KEY CHECK (only = 0), revision INTEGER NOT NULL, bytes_per_s REAL
+) STRICT
+"""
+"""What journals of version 1 may lack; who does not know it does without."""
 
 _REPLACED: Final = (
     "remote", "target", "path", "source", "size", "priority", "queued_at", "bumped_at", "phase", "step", "done",
@@ -169,6 +175,17 @@ class SqliteJournalRows:
         """Return the revision of the last write."""
         found = self._one("SELECT value FROM revision")
         return 0 if found is None else int(found["value"])
+
+    def bandwidth(self) -> tuple[int, float | None]:
+        """Return what bandwidth was asked for last, and when."""
+        found = self._one("SELECT revision, bytes_per_s FROM bandwidth")
+        return (0, None) if found is None else (found["revision"], found["bytes_per_s"])
+
+    def ask_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Write it down."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO bandwidth VALUES (0, ?, ?)", (self._next_revision(), bytes_per_s)
+        )
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows that still have a session."""

@@ -24,6 +24,7 @@ class _Rows:
     """The revision at which each was written last, in that order."""
     revision: int = 0
     number: int = 0
+    bandwidth: tuple[int, float | None] = (0, None)
 
     def draft(self) -> "_Rows":
         return _Rows(
@@ -33,6 +34,7 @@ class _Rows:
             copy(self.written),
             self.revision,
             self.number,
+            self.bandwidth,
         )
 
 
@@ -91,6 +93,15 @@ class MemoryJournalRows:
     def revision(self) -> int:
         """Return the revision of the last write."""
         return self._it.revision
+
+    def bandwidth(self) -> tuple[int, float | None]:
+        """Return what bandwidth was asked for last, and when."""
+        return self._it.bandwidth
+
+    def ask_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Write it down."""
+        self._it.revision += 1
+        self._it.bandwidth = (self._it.revision, bytes_per_s)
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows that still have a session."""

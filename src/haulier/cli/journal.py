@@ -57,15 +57,17 @@ GiveUp = Annotated[
 ]
 
 
-def _check_rate(text: str | None) -> str | None:
+def check_rate(text: str | None) -> str | None:
+    """Return a rate as it was written. Raises BadParameter: it is none."""
     try:
-        _rate_of(text)
+        rate_of(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return text
 
 
-def _rate_of(text: str | None) -> int | None:
+def rate_of(text: str | None) -> int | None:
+    """Return the bytes per second; None is no bound."""
     return None if text is None else read_rate(text)
 
 
@@ -75,7 +77,7 @@ RunBandwidth = Annotated[
         "--bandwidth",
         envvar="HAULIER_BANDWIDTH",
         metavar="RATE",
-        callback=_check_rate,
+        callback=check_rate,
         help="Bytes per second of all transfers together, like 10MB or 2MiB, where this runs the journal.  "
         "[default: no bound]",
     ),
@@ -149,7 +151,7 @@ async def open_manager(
         journal_path(journal, home),
         places,
         limits=places.limits(
-            give_up_s=GIVE_UP_S if give_up_s is None else give_up_s, bandwidth=_rate_of(bandwidth)
+            give_up_s=GIVE_UP_S if give_up_s is None else give_up_s, bandwidth=rate_of(bandwidth)
         ),
         role=role(Role),
         unknown_s=unknown_s,

@@ -11,6 +11,7 @@ from haulier.cli.journal import (
     HomeDirectory,
     JournalFile,
     RunBandwidth,
+    check_rate,
     code_of,
     hindrances_told,
     journal_path,
@@ -18,6 +19,7 @@ from haulier.cli.journal import (
     open_manager,
     print_row,
     print_view,
+    rate_of,
     tell_no_runner,
     tell_once,
 )
@@ -204,6 +206,30 @@ def remove(
             f"removed {printable(transfer)}"
         )
         return tell_no_runner() if left is not None and await manager.holder() is None else DONE
+
+    _look(journal, home, work)
+
+
+@app.command()
+def bandwidth(
+    rate: Annotated[str, typer.Argument(metavar="RATE", help="Like 500kB, 10MB or 2MiB; 0 for no bound.")],
+    journal: JournalFile = None,
+    as_json: Json = False,
+    home: HomeDirectory = None,
+) -> None:
+    """Bound the bytes per second of all transfers together, of whoever runs the journal now."""
+    bound = rate_of(check_rate(rate))
+
+    async def work(manager: "UploadManager") -> int:
+        from haulier.cli.display import print_json
+
+        if await manager.holder() is None:
+            return tell_no_runner()
+        await manager.ask_bandwidth(bound)
+        print_json({"bandwidth": bound}) if as_json else print(
+            "no bound from now on" if bound is None else f"{bound} bytes per second from now on"
+        )
+        return DONE
 
     _look(journal, home, work)
 

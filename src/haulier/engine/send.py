@@ -147,6 +147,8 @@ class UploadManager:
             audience=self,
         )
         self._take_at = 0.0
+        self._asked_at = 0
+        """The revision of the journal at which a bandwidth was asked for that is obeyed here."""
 
     # --- its life --------------------------------------------------------------------------------------
 
@@ -163,6 +165,7 @@ class UploadManager:
         try:
             self._readers.reopen()
             await self._journal.begin()
+            self._asked_at, _ = await self._journal.read(lambda rows: rows.bandwidth())
             await self._take_over()
             if self._role is Role.REQUIRED and self._runner is None:
                 raise JournalBusy(await self._file.holder() or "unknown")
@@ -244,7 +247,8 @@ class UploadManager:
             try:
                 if self._runner is None:
                     await self._take_over()
-                await self._journal.hear(self._heard)
+                if await self._journal.hear(self._heard):
+                    await self._obey_bandwidth()
             except StorageError as error:
                 if was_replaced(error):
                     await self._let_go(error)
@@ -252,6 +256,13 @@ class UploadManager:
                 log.warning("send.journal_failed", error=str(error))
             except Exception:
                 log.exception("send.listen_failed")
+
+    async def _obey_bandwidth(self) -> None:
+        asked_at, bytes_per_s = await self._journal.read(lambda rows: rows.bandwidth())
+        if asked_at > self._asked_at:
+            self._asked_at = asked_at
+            log.info("send.bandwidth", bytes_per_s=bytes_per_s)
+            self.set_bandwidth(bytes_per_s)
 
     async def _let_go(self, error: StorageError) -> None:
         """The journal is not the one that was opened: stop what runs at once, for nothing of it could be kept."""
@@ -574,6 +585,11 @@ class UploadManager:
         """Bound the bytes per second of all transfers that run here, from now on; None is no bound."""
         self._bandwidth.change(bytes_per_s)
         self._limits = replace(self._limits, bandwidth=bytes_per_s)
+
+    async def ask_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Ask whoever runs the journal now to bound what it sends in a second; None is no bound. Raises StorageError."""
+        await self._journal.write(lambda rows: rows.ask_bandwidth(bytes_per_s))
+        await self._obey_bandwidth()
 
     def set_slots(self, slots: SlotLimits) -> None:
         """Set how many transfers run at once here, from now on; those that run already go on."""

@@ -75,11 +75,16 @@ class SharedJournal:
         if (before is None) is not (error is None) or was_replaced(error) > was_replaced(before):
             self._hindered(error)
 
-    async def hear(self, tell: Callable[[TransferId], Awaitable[None]]) -> None:
-        """Tell each row that others have written since this was asked last. Raises StorageError."""
+    async def hear(self, tell: Callable[[TransferId], Awaitable[None]]) -> bool:
+        """Tell each row that others have written since this was asked last; return whether they have written anything.
+
+        Raises:
+            StorageError
+        """
         own = frozenset(self._own)
         others = await self._journal.commits_of_others()
-        if others == self._others:
+        heard = others != self._others
+        if not heard:
             self._seen = max(own, default=self._seen)
         else:
             while changed := await self.read(lambda rows: rows.changed(after=self._seen, limit=HEARD)):
@@ -89,3 +94,4 @@ class SharedJournal:
                     self._seen = revision
             self._others = others
         self._own.difference_update(own)
+        return heard

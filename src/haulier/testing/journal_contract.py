@@ -96,6 +96,17 @@ class JournalContract:
         waiting = await journal.read(lambda rows: rows.waiting(after=0, limit=10))
         assert [each.id for each in waiting] == ["a", "b"]
 
+    async def test_the_last_bandwidth_that_was_asked_for_is_told_with_when(
+        self, open_journal: OpenJournal
+    ) -> None:
+        one, other = await open_journal(), await open_journal()
+        assert await one.read(lambda rows: rows.bandwidth()) == (0, None)
+        for asked in (1000.0, None, 2500.0):
+            await one.write(lambda rows, asked=asked: rows.ask_bandwidth(asked))  # type: ignore[misc]
+            await one.write(put(row("a")))
+            at, told = await other.read(lambda rows: rows.bandwidth())
+            assert (at, told) == (await other.read(lambda rows: rows.revision()) - 1, asked)
+
     async def test_another_process_reads_what_was_committed(self, open_journal: OpenJournal) -> None:
         one, other = await open_journal(), await open_journal()
         await one.write(put(row("a")))

@@ -22,7 +22,7 @@ from haulier.core.errors import (
 )
 from haulier.core.outgoing import VerifyMode, VerifyPolicy
 from haulier.core.transfer import Outcome, Phase, TransferId
-from haulier.engine.send import Role, UploadManager
+from haulier.engine.send import POLL_S, Role, UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.engine.send_watch import MAX_BEHIND, Changed, Lagged, Progress
 from haulier.engine.slots import SlotLimits
@@ -435,6 +435,25 @@ async def test_a_bound_on_the_bandwidth_can_be_changed_while_it_holds() -> None:
         assert world.ordered.sent_bytes <= 2 * 64 * 1024
         manager.set_bandwidth(None)
         assert (await wait_out(world, manager, queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_whoever_runs_obeys_the_bandwidth_that_another_process_asks_for() -> None:
+    world = Sending()
+    async with world.running() as runner, world.running(role=Role.NEVER) as other:
+        runner.set_bandwidth(64 * 1024)
+        queued = await other.queue(world.file("a", DATA), "ordered:a")
+        world.clock.advance(POLL_S)
+        await in_phase(runner, queued, Phase.IN_PROGRESS)
+        assert runner.limits.bandwidth == 64 * 1024
+        await other.ask_bandwidth(None)
+        world.clock.advance(POLL_S)
+        await settle()
+        assert [each.limits.bandwidth for each in (runner, other)] == [None, None]
+        assert (await wait_out(world, runner, queued)).transfer.outcome is Outcome.SUCCEEDED
+        await runner.ask_bandwidth(5.0)
+        assert runner.limits.bandwidth == 5.0
+    async with world.running() as later:
+        assert later.limits.bandwidth is None, "it was asked of another"
 
 
 async def test_a_journal_that_cannot_be_written_stops_nothing_for_good(
