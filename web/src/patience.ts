@@ -30,7 +30,8 @@ export async function persistently<T>(
   }
 }
 
-function isPassing(error: unknown): error is Problem | Unreachable {
+/** Whether the same may succeed later without anybody doing anything. */
+export function isPassing(error: unknown): error is Problem | Unreachable {
   return error instanceof Unreachable || (error instanceof Problem && error.passing);
 }
 

@@ -1,24 +1,19 @@
-/** One upload session of the service's native API: begun once, sent in chunks, finished once.
+/** One upload of the service's native API: of a small file one request, else a session that is begun once, sent in chunks
+ * and finished once.
  *
  * Rule 1: what is kept of it (`Ticket`) is enough to go on from any page, after a reload or in another tab.
  * Rule 2: what arrived is the service's to say; it is asked before anything is sent again.
  * Rule 3: the network and a service that is busy or restarted are waited for as long as it takes. A connection on which
  *         nothing moves is given up for another one: many die without a word.
- * Rule 4: only a session whose time is over, or that nobody knows, is begun anew by itself. One that was refused or ended
+ * Rule 4: whoever waits to try again holds up nobody else.
+ * Rule 5: a small file whose request had no answer becomes a session by its key, which has what arrived, or the record.
+ * Rule 6: only a session whose time is over, or that nobody knows, is begun anew by itself. One that was refused or ended
  *         by somebody stays ended, and its reason is shown.
  */
-import {
-  address,
-  call,
-  Problem,
-  problemOf,
-  SILENCE_MS,
-  Unreachable,
-  Unreadable,
-  type FileRecord,
-} from "../api";
-import { persistently, type OnWait } from "../patience";
-import type { Turns } from "./waiting";
+import { call, Problem, Unreachable, type FileRecord } from "../api";
+import { isPassing, pause, patience, persistently, type OnWait } from "../patience";
+import { suitable } from "./pace";
+import { transmit } from "./wire";
 
 /** What is kept of a session, with the file. */
 export interface Ticket {
@@ -27,6 +22,8 @@ export interface Ticket {
   chunkSize: number;
   /** Of the file as it was when the session began. */
   size: number;
+  /** Whether it takes bytes at its end, and no chunks. */
+  appends?: boolean;
 }
 
 interface Begun {
@@ -53,33 +50,77 @@ export interface Description {
   key: string;
 }
 
+/** Up to here a file is sent in one request. */
+const WHOLE = 1024 * 1024;
+/** Longest path for that: addresses have bounds, and a path may be encoded in nine times its length. */
+const WHOLE_PATH = 400;
 const SMALL_CHUNK = 1024 * 1024;
 const BIG_CHUNK = 8 * 1024 * 1024;
 /** Up to here a file is sent in small chunks: what a cut connection costs is at most one of them. */
 const SMALL_FILE = 128 * 1024 * 1024;
 /** Seconds for one long poll for the end: under the minute after which proxies give up. */
 const POLL_S = 25;
+/** Chunks of one file at once. */
+const LANES = 3;
+const BYTES = { "Content-Type": "application/octet-stream" };
 
-/** Begin a session, as often as it takes to get an answer. */
-export async function begin(file: Description, signal: AbortSignal, onWait: OnWait): Promise<Ticket> {
-  const begun = await persistently(
-    () =>
-      call<Begun>("api/uploads", {
-        method: "POST",
-        headers: { "Idempotency-Key": file.key },
-        json: {
-          filename: file.filename,
-          size: file.size,
-          path: file.path,
-          content_type: file.contentType,
-          chunk_size: file.size <= SMALL_FILE ? SMALL_CHUNK : BIG_CHUNK,
+/** Whether a file goes in one request; else it needs a session. */
+export function isWhole({ filename, path, size }: Omit<Description, "key">): boolean {
+  return size <= WHOLE && filename.length + (path?.length ?? 0) <= WHOLE_PATH;
+}
+
+/** Send a small file in one request; null where nobody knows what became of it: begin a session with its key then.
+ *
+ * Throws Problem where the service refuses for good, or the reason of the signal.
+ */
+export async function sendWhole(file: Description, data: Blob, sending: Sending): Promise<FileRecord | null> {
+  const { signal, onProgress } = sending;
+  try {
+    const text = await sending.turn(file.size, () =>
+      transmit({
+        method: "PUT",
+        // A name may have halves of characters, which no address can have.
+        path: `api/files/${encodeURIComponent(file.filename.replace(/\p{Surrogate}/gu, "\ufffd"))}`,
+        query: { path: file.path },
+        headers: {
+          "Idempotency-Key": file.key,
+          ...(file.contentType === null ? {} : { "Content-Type": file.contentType }),
         },
+        body: data.slice(0, file.size),
         signal,
+        onSent: onProgress,
       }),
-    signal,
-    onWait,
-  );
-  return { id: begun.id, token: begun.token, chunkSize: begun.chunk_size, size: begun.size };
+    );
+    const answer = JSON.parse(text) as FileRecord | State;
+    return "assets" in answer ? answer : null;
+  } catch (error) {
+    if (!isPassing(error) && !(error instanceof SyntaxError)) throw error;
+    await pause(patience(0, error instanceof Problem ? error.retryAfter : null), signal);
+    return null;
+  }
+}
+
+/** Begin a session, as often as it takes to get an answer; `appends`: that of a small file, see rule 5. */
+export async function begin(file: Description, appends: boolean, sending: Sending): Promise<Ticket> {
+  const { signal, onWait } = sending;
+  return persistently(() => sending.turn(file.size, () => askToBegin(file, appends, signal)), signal, onWait);
+}
+
+async function askToBegin(file: Description, appends: boolean, signal?: AbortSignal): Promise<Ticket> {
+  const chunks = { chunk_size: suitable(file.size <= SMALL_FILE ? SMALL_CHUNK : BIG_CHUNK) };
+  const begun = await call<Begun>("api/uploads", {
+    method: "POST",
+    headers: { "Idempotency-Key": file.key },
+    json: {
+      filename: file.filename,
+      size: file.size,
+      path: file.path,
+      content_type: file.contentType,
+      ...(appends ? { mode: "append" } : chunks),
+    },
+    ...(signal && { signal }),
+  });
+  return { id: begun.id, token: begun.token, chunkSize: begun.chunk_size, size: begun.size, appends };
 }
 
 /** End a session without a result; it also ends by itself, so a failure is nobody's worry. */
@@ -89,6 +130,11 @@ export async function abandon(ticket: Ticket): Promise<void> {
   );
 }
 
+/** The same for what has arrived of a small file that was under way in one request. */
+export async function abandonWhole(file: Description): Promise<void> {
+  await askToBegin(file, true).then(abandon, () => undefined);
+}
+
 /** Whether an error says that this session was forgotten, so that another may begin; see rule 4. */
 export function isForgotten(error: unknown): boolean {
   if (!(error instanceof Problem)) return false;
@@ -96,9 +142,12 @@ export function isForgotten(error: unknown): boolean {
   return expired || error.slug === "upload-not-found";
 }
 
+/** Nothing has arrived in chunks of this size, and the link is too slow for them: another session has smaller ones. */
+export class TooCoarse extends Error {}
+
 export interface Sending {
-  /** Turns of all uploads of this page together. */
-  turns: Turns;
+  /** Do something in this file's turn among all uploads of the page; `left`: bytes that it still lacks. */
+  turn: <T>(left: number, job: () => Promise<T>) => Promise<T>;
   signal: AbortSignal;
   /** Bytes of the file that arrived or are on their way. */
   onProgress: (bytes: number) => void;
@@ -113,7 +162,10 @@ export async function send(ticket: Ticket, data: Blob, sending: Sending): Promis
   for (;;) {
     const state = await stateOf(ticket, sending);
     if (state.result) return state.result;
-    if (state.status === "open") await new Chunks(ticket, data, state, sending).send();
+    if (state.status === "open") {
+      if (ticket.appends) await append(ticket, data, state, sending);
+      else await new Chunks(ticket, data, state, sending).send();
+    }
     const record = await finish(ticket, sending);
     if (record) return record;
   }
@@ -163,6 +215,32 @@ async function finish(ticket: Ticket, sending: Sending): Promise<FileRecord | nu
   }
 }
 
+/** Send what is not there yet at the session's end. */
+async function append(ticket: Ticket, data: Blob, state: State, sending: Sending): Promise<void> {
+  let offset = state.received.at(-1)?.[1] ?? 0;
+  const once = async (): Promise<void> => {
+    try {
+      await transmit({
+        method: "PATCH",
+        path: `api/uploads/${ticket.id}`,
+        headers: { ...authorization(ticket), ...BYTES, "Upload-Offset": String(offset) },
+        body: data.slice(offset, ticket.size),
+        signal: sending.signal,
+        onSent: (bytes) => sending.onProgress(offset + bytes),
+      });
+      offset = ticket.size;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      // Another request has brought more meanwhile: one of which nobody heard any more.
+      if (error.slug === "upload-complete") offset = ticket.size;
+      else if (error.slug === "offset-mismatch") offset = Number(error.members["expected"]);
+      else throw error;
+    }
+  };
+  while (offset < ticket.size)
+    await persistently(() => sending.turn(ticket.size - offset, once), sending.signal, sending.onWait);
+}
+
 /** The chunks of one file that the service lacked when it was asked. */
 class Chunks {
   readonly #onTheirWay = new Map<number, number>();
@@ -182,10 +260,12 @@ class Chunks {
     this.#tell();
     const failed = new AbortController();
     const signal = AbortSignal.any([this.sending.signal, failed.signal]);
+    const missing = this.state.missing_chunks.values();
+    const lane = async (): Promise<void> => {
+      for (const index of missing) await this.#sendOne(index, signal);
+    };
     try {
-      await Promise.all(
-        this.state.missing_chunks.map((index) => this.sending.turns.run(() => this.#sendOne(index, signal))),
-      );
+      await Promise.all(Array.from({ length: LANES }, lane));
     } catch (error) {
       failed.abort(error);
       throw error;
@@ -193,32 +273,38 @@ class Chunks {
   }
 
   async #sendOne(index: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
     const start = index * this.ticket.chunkSize;
     const part = this.data.slice(start, Math.min(start + this.ticket.chunkSize, this.ticket.size));
-    await persistently(() => this.#put(index, part, signal), signal, this.sending.onWait);
+    await persistently(
+      () => this.sending.turn(this.ticket.size - this.#arrived, () => this.#put(index, part, signal)),
+      signal,
+      this.sending.onWait,
+    );
     this.#onTheirWay.delete(index);
     this.#arrived += part.size;
     this.#tell();
   }
 
-  async #put(index: number, part: Blob, signal: AbortSignal): Promise<void> {
+  async #put(index: number, body: Blob, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     try {
-      await putBytes(
-        `api/uploads/${this.ticket.id}/chunks/${index}`,
-        part,
-        authorization(this.ticket),
+      await transmit({
+        method: "PUT",
+        path: `api/uploads/${this.ticket.id}/chunks/${index}`,
+        headers: { ...authorization(this.ticket), ...BYTES },
+        body,
         signal,
-        (sent) => {
-          this.#onTheirWay.set(index, Math.min(sent, part.size));
+        onSent: (sent) => {
+          this.#onTheirWay.set(index, sent);
           this.#tell();
         },
-      );
+      });
     } catch (error) {
       this.#onTheirWay.delete(index);
       this.#tell();
-      // To a browser both are one: a network that is away, and a file that is not what it was.
-      if (error instanceof Unreachable && !(await isReadable(part))) throw new Unreadable();
+      const { chunkSize } = this.ticket;
+      if (error instanceof Unreachable && this.#arrived === 0 && suitable(chunkSize) < chunkSize)
+        throw new TooCoarse();
       throw error;
     }
   }
@@ -228,49 +314,6 @@ class Chunks {
     for (const sent of this.#onTheirWay.values()) bytes += sent;
     this.sending.onProgress(bytes);
   }
-}
-
-async function isReadable(part: Blob): Promise<boolean> {
-  try {
-    await part.slice(0, 1).arrayBuffer();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** `fetch` does not tell how much of a body is sent; this does. */
-function putBytes(
-  path: string,
-  body: Blob,
-  headers: Record<string, string>,
-  signal: AbortSignal,
-  onSent: (bytes: number) => void,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    const stop = (): void => request.abort();
-    let timer = setTimeout(stop, SILENCE_MS);
-    request.open("PUT", address(path));
-    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.upload.onprogress = (event) => {
-      clearTimeout(timer);
-      timer = setTimeout(stop, SILENCE_MS);
-      onSent(event.loaded);
-    };
-    request.onloadend = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", stop);
-      if (signal.aborted) reject(signal.reason as Error);
-      else if (request.status === 0) reject(new Unreachable("no answer"));
-      else if (request.status >= 300) {
-        reject(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After")));
-      } else resolve();
-    };
-    signal.addEventListener("abort", stop);
-    request.send(body);
-  });
 }
 
 function authorization(ticket: Ticket): Record<string, string> {

@@ -3,12 +3,20 @@
  * Golden Retriever keeps files and writes twice a second; a session is kept at once, or a reload just after its begin
  * would begin another one.
  */
+import type { Problem } from "../api";
 import { browserStore } from "../store";
 import type { Ticket } from "./session";
 
+/** A problem as it is kept. */
+export type Refusal = Pick<Problem, "status" | "type" | "title" | "detail" | "members">;
+
 export interface Kept {
-  /** The idempotency key of the begin, kept before it is sent. */
+  /** The idempotency key, kept before it is sent. */
   key: string;
+  /** Whether the file was sent under this key in one request, of which there was no answer yet. */
+  whole?: boolean;
+  /** What the service had against it for good: its key may begin another one, which would be refused as well. */
+  refused?: Refusal;
   /** The session, once its begin was answered. */
   ticket: Ticket | null;
   /** When it was begun, in milliseconds; see LASTS_MS. */

@@ -1,11 +1,23 @@
-/** The part of Uppy that sends: every file is one session of the native API. */
+/** The part of Uppy that sends: every file is one upload of the native API. */
 import { BasePlugin, EventManager, type Body, type Uppy, type UppyFile } from "@uppy/core";
-import type { FileRecord } from "../api";
+import { Problem, type FileRecord } from "../api";
 import type { OnWait } from "../patience";
 import { isUnknown, whileKnown } from "../session";
 import { sentence } from "../words";
-import { abandon, begin, isForgotten, send, type Ticket } from "./session";
-import { forget, forgetOld, keep, keptOf } from "./tickets";
+import {
+  abandon,
+  abandonWhole,
+  begin,
+  isForgotten,
+  isWhole,
+  send,
+  sendWhole,
+  TooCoarse,
+  type Description,
+  type Sending,
+  type Ticket,
+} from "./session";
+import { forget, forgetOld, keep, keptOf, type Kept, type Refusal } from "./tickets";
 import { Door, Turns } from "./waiting";
 
 export type PageMeta = { relativePath?: string | null };
@@ -13,10 +25,18 @@ export type PageBody = FileRecord & Body;
 export type PageUppy = Uppy<PageMeta, PageBody>;
 export type PageFile = UppyFile<PageMeta, PageBody>;
 
-/** Requests with bytes at once: a browser has six connections for all of its tabs, and others need some too. */
-const CHUNKS_AT_ONCE = 3;
-/** Files at once: small ones are mostly waiting for answers. */
-const FILES_AT_ONCE = 4;
+/** Requests at once: a browser has six connections for all of its tabs, and others need some too. */
+const REQUESTS_AT_ONCE = 3;
+/** Files with sessions at once; together with small ones few enough for a guest with six tabs, who may have a hundred. */
+const SESSIONS_AT_ONCE = 8;
+/** Files in one request at once: more than requests, since some may be waiting to try again. */
+const WHOLE_AT_ONCE = 6;
+
+interface AllTurns {
+  sessions: Turns;
+  whole: Turns;
+  requests: Turns;
+}
 
 interface Options extends Record<string, unknown> {
   id?: string;
@@ -28,8 +48,11 @@ class Paused extends Error {}
 class Removed extends Error {}
 
 export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
-  readonly #files = new Turns(FILES_AT_ONCE);
-  readonly #chunks = new Turns(CHUNKS_AT_ONCE);
+  readonly #turns: AllTurns = {
+    sessions: new Turns(SESSIONS_AT_ONCE),
+    whole: new Turns(WHOLE_AT_ONCE),
+    requests: new Turns(REQUESTS_AT_ONCE),
+  };
 
   constructor(uppy: PageUppy, options: Options) {
     super(uppy, options);
@@ -59,9 +82,11 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
 
   /** Whoever takes a file from the list does not want what has arrived of it. */
   readonly #free = (file: PageFile): void => {
-    const ticket = keptOf(file.id)?.ticket;
+    const kept = keptOf(file.id);
     forget(file.id);
-    if (ticket && !file.progress.uploadComplete) void abandon(ticket);
+    if (!kept || file.progress.uploadComplete) return;
+    if (kept.ticket) void abandon(kept.ticket);
+    else if (kept.whole && !kept.refused) void abandonWhole({ ...described(file), key: kept.key });
   };
 
   readonly #upload = async (ids: string[]): Promise<void> => {
@@ -71,8 +96,7 @@ export class Uploader extends BasePlugin<Options, PageMeta, PageBody> {
   };
 
   async #uploadOne(id: string): Promise<void> {
-    const turns = { files: this.#files, chunks: this.#chunks };
-    const one = new OneFile(this.uppy, id, turns, this.opts.onWait);
+    const one = new OneFile(this.uppy, id, this.#turns, this.opts.onWait);
     try {
       const record = await one.send(await one.data());
       // Told before its session is forgotten: a reload in between would send it again.
@@ -100,7 +124,7 @@ class OneFile {
   constructor(
     private readonly uppy: PageUppy,
     private readonly id: string,
-    private readonly turns: { files: Turns; chunks: Turns },
+    private readonly turns: AllTurns,
     private readonly onWait: OnWait,
   ) {
     this.#events = new EventManager(uppy);
@@ -134,11 +158,16 @@ class OneFile {
       this.#stage = stage;
       const signal = AbortSignal.any([stage.signal, this.#removed.signal]);
       try {
-        return await this.turns.files.run(() => this.#attempt(data, signal));
+        const turns = isWhole(this.#described(data)) ? this.turns.whole : this.turns.sessions;
+        return await turns.run(this.id, data.size, () => this.#attempt(data, signal));
       } catch (error) {
         // An upload's own token is good for as long as the service knows the upload.
         const forgotten = isForgotten(error) || (isUnknown(error) && keptOf(this.id)?.ticket);
-        if (forgotten) forget(this.id);
+        if (error instanceof TooCoarse) {
+          const ticket = keptOf(this.id)?.ticket;
+          if (ticket) void abandon(ticket);
+          forget(this.id);
+        } else if (forgotten) forget(this.id);
         else if (!(error instanceof Paused)) throw error;
       }
     }
@@ -146,30 +175,38 @@ class OneFile {
 
   async #attempt(data: Blob, signal: AbortSignal): Promise<FileRecord> {
     signal.throwIfAborted();
-    const ticket = keptOf(this.id)?.ticket ?? (await this.#begin(data, signal));
-    return send(ticket, data, {
-      turns: this.turns.chunks,
+    const sending: Sending = {
+      turn: (left, job) => this.turns.requests.run(this.id, left, job),
       signal,
       onProgress: (bytes) => this.#tell(bytes, data.size),
       onWait: this.onWait,
-    });
+    };
+    const known = keptOf(this.id);
+    const whole = known === null && isWhole(this.#described(data));
+    const kept = known ?? { key: newKey(), ticket: null, since: Date.now(), whole };
+    if (kept.refused) throw problemAgain(kept.refused);
+    // Before anything is sent: who comes back asks by this key.
+    keep(this.id, kept);
+    if (whole) {
+      const file = { ...this.#described(data), key: kept.key };
+      const record = await whileKnown(() => sendWhole(file, data, sending)).catch((error: unknown) => {
+        if (error instanceof Problem && error.slug === "upload-refused") keep(this.id, refused(kept, error));
+        throw error;
+      });
+      if (record) return record;
+    }
+    return send(kept.ticket ?? (await this.#begin(data, kept, sending)), data, sending);
   }
 
-  async #begin(data: Blob, signal: AbortSignal): Promise<Ticket> {
-    const { name, type, meta } = this.#file;
-    const kept = keptOf(this.id) ?? { key: newKey(), ticket: null, since: Date.now() };
-    keep(this.id, kept);
-    const { key } = kept;
-    const description = {
-      filename: name,
-      size: data.size,
-      path: pathOf(meta),
-      contentType: type || null,
-      key,
-    };
-    const ticket = await whileKnown(() => begin(description, signal, this.onWait));
+  async #begin(data: Blob, kept: Kept, sending: Sending): Promise<Ticket> {
+    const file = { ...this.#described(data), key: kept.key };
+    const ticket = await whileKnown(() => begin(file, kept.whole ?? false, sending));
     keep(this.id, { ...kept, ticket });
     return ticket;
+  }
+
+  #described(data: Blob): Omit<Description, "key"> {
+    return { ...described(this.#file), size: data.size };
   }
 
   #tell(bytesUploaded: number, bytesTotal: number): void {
@@ -192,6 +229,18 @@ class OneFile {
   get #file(): PageFile {
     return this.uppy.getFile(this.id);
   }
+}
+
+function described({ name, size, type, meta }: PageFile): Omit<Description, "key"> {
+  return { filename: name, size: size ?? 0, path: pathOf(meta), contentType: type || null };
+}
+
+function refused(kept: Kept, { status, type, title, detail, members }: Problem): Kept {
+  return { ...kept, refused: { status, type, title, detail, members } };
+}
+
+function problemAgain({ status, type, title, detail, members }: Refusal): Problem {
+  return new Problem(status, type, title, detail, null, members);
 }
 
 /** The folder and name as the browser gave them; a lone file has no path. */

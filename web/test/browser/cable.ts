@@ -1,12 +1,18 @@
-/** A way to a service that can be cut and mended, as a cable can. */
+/** A way to a service that can be cut and mended, as a cable can, and be narrow. */
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 export class Cable {
   readonly #sockets = new Set<Socket>();
   readonly #server = createServer((near) => this.#join(near));
   #whole = true;
+  /** Bytes that have passed to the service. */
+  passed = 0;
 
-  constructor(private readonly port: number) {}
+  /** `bytesPerS`: what each connection lets through to the service, from buffers that a sender knows nothing of. */
+  constructor(
+    private readonly port: number,
+    private readonly bytesPerS = Infinity,
+  ) {}
 
   /** Lay it; returns the address at its near end. */
   async lay(): Promise<string> {
@@ -43,6 +49,13 @@ export class Cable {
       });
       socket.on("error", () => socket.destroy());
     }
-    near.pipe(far).pipe(near);
+    near.on("data", (piece: Buffer) => {
+      near.pause();
+      far.write(piece);
+      this.passed += piece.length;
+      setTimeout(() => near.resume(), (piece.length / this.bytesPerS) * 1000);
+    });
+    near.on("end", () => far.end());
+    far.pipe(near);
   }
 }

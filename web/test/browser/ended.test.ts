@@ -29,7 +29,8 @@ afterAll(() => void scanner.close());
 function begins(page: Page): () => number {
   let count = 0;
   page.on("request", (request) => {
-    if (request.method() === "POST" && request.url().endsWith("/api/uploads")) count += 1;
+    const small = request.method() === "PUT" && request.url().includes("/api/files/");
+    if (small || (request.method() === "POST" && request.url().endsWith("/api/uploads"))) count += 1;
   });
   return () => count;
 }
@@ -45,7 +46,7 @@ test("a refusal whose answer was lost is shown with its reason, and the file is 
     },
     { times: 1 },
   );
-  await chooser(page).setInputFiles(world.file("virus.bin", "bad"));
+  await chooser(page).setInputFiles(world.file("virus.bin", new Uint8Array(2_000_000)));
   await page
     .getByRole("alert")
     .getByText("virus.bin: The service did not take this file: the upload is refused: it has a virus.")
@@ -58,6 +59,20 @@ test("a refusal whose answer was lost is shown with its reason, and the file is 
   await page.getByText("1 of 2 files sent").waitFor();
   await page.getByRole("alert").getByText("it has a virus").waitFor();
   expect(begun()).toBe(2);
+});
+
+test("a small file that is refused is shown with its reason, and sent once", async () => {
+  const page = await world.page();
+  const begun = begins(page);
+  await chooser(page).setInputFiles(world.file("small-virus.bin", "bad"));
+  const reason = page.getByRole("alert").getByText(/small-virus.bin: .* it has a virus/);
+  await reason.waitFor();
+  await page.getByRole("button", { name: "Add more files" }).click();
+  await chooser(page).setInputFiles(world.file("next.bin", "good"));
+  await page.getByText("1 of 2 files sent").waitFor();
+  await reason.waitFor();
+  expect(begun()).toBe(2);
+  expect(await world.service.records({ name: "small-virus" })).toHaveLength(1);
 });
 
 test("an upload that an operator ended stays ended, and begins anew when it is added again", async () => {
@@ -90,7 +105,7 @@ test("an upload whose time is over begins anew by itself", async () => {
     else await route.continue();
     gone = false;
   });
-  await chooser(page).setInputFiles(world.file("expired.bin", "expired"));
+  await chooser(page).setInputFiles(world.file("expired.bin", new Uint8Array(2_000_000)));
   await page.getByText("1 of 1 file sent").waitFor();
   expect(begun()).toBe(2);
 });

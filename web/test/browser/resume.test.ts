@@ -6,18 +6,7 @@ import { makeWorld } from "./world";
 const world = makeWorld();
 const MB = 1_000_000;
 
-/** Wait until the service has so much of the one upload that is under way. */
-async function arrived(name: string, bytes: number): Promise<void> {
-  await expect
-    .poll(async () => {
-      const answer = await fetch(`${world.service.url}/api/operators/sessions?limit=200`);
-      const { items } = (await answer.json()) as {
-        items: { filename: string; status: string; received_bytes: number }[];
-      };
-      return items.find((item) => item.filename === name && item.status === "open")?.received_bytes ?? 0;
-    })
-    .toBeGreaterThan(bytes);
-}
+const arrived = (name: string, bytes: number): Promise<void> => world.service.arrived(name, bytes);
 
 async function checkWhole(page: Page, name: string, digest: string): Promise<void> {
   await page.getByRole("link", { name: "Files" }).click();

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { expect } from "vitest";
 import type { FileRecord, Page } from "../../src/api";
 
 const ROOT = resolve(import.meta.dirname, "../../..");
@@ -129,6 +130,19 @@ export class Service {
       `${this.url}/api/records?${new URLSearchParams({ limit: "200", ...query }).toString()}`,
     );
     return ((await answer.json()) as Page<FileRecord>).items;
+  }
+
+  /** Wait until so many bytes of an upload that is under way are here. */
+  async arrived(name: string, bytes: number): Promise<void> {
+    await expect
+      .poll(async () => {
+        const answer = await fetch(`${this.url}/api/operators/sessions?limit=200`);
+        const { items } = (await answer.json()) as {
+          items: { filename: string; status: string; received_bytes: number }[];
+        };
+        return items.find((item) => item.filename === name && item.status === "open")?.received_bytes ?? 0;
+      })
+      .toBeGreaterThan(bytes);
   }
 
   /** How many records there are. */
