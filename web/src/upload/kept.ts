@@ -5,6 +5,8 @@
 const NAME = "uppy-blobs";
 const VERSION = 4;
 const LISTS = "metadata";
+/** Rows of earlier loads: more than anybody looks through, and little enough to be written twice a second. */
+export const MOST_ROWS = 2000;
 /** As long as Golden Retriever keeps a list. */
 const LASTS_MS = 24 * 60 * 60 * 1000;
 
@@ -49,6 +51,23 @@ export async function changeList(
   } finally {
     database.close();
   }
+}
+
+/** The rows without the oldest settled ones that are too many. */
+export function bounded(files: Readonly<Record<string, KeptRow>>): Record<string, KeptRow> {
+  let excess = Object.keys(files).length - MOST_ROWS;
+  return Object.fromEntries(
+    Object.entries(files).filter(([, row]) => {
+      const goes = excess > 0 && (isSettled(row) || Boolean(row.error));
+      if (goes) excess -= 1;
+      return !goes;
+    }),
+  );
+}
+
+/** Whether a file has arrived. */
+export function isSettled({ progress, error }: KeptRow): boolean {
+  return progress.complete === true && !error;
 }
 
 function open(): Promise<IDBDatabase | null> {

@@ -4,7 +4,7 @@ import { getDroppedFiles } from "@uppy/core/utils";
 import Dashboard from "@uppy/dashboard";
 import GoldenRetriever from "@uppy/golden-retriever";
 import type { OnWait } from "../patience";
-import { bringNotes, noteRows } from "./rows";
+import { bringNotes, forgetGone, noteRows } from "./rows";
 import { markUnfinished } from "./slot";
 import { Uploader, type PageBody, type PageMeta, type PageUppy } from "./uploader";
 
@@ -45,7 +45,11 @@ export async function makeUppy({ slot, target, keeps, onWait }: UppyOptions): Pr
   });
   uppy.use(Uploader, { onWait });
   watchUnfinished(uppy, slot);
-  uppy.on("restored", () => goOn(uppy));
+  uppy.on("restored", () => {
+    goOn(uppy);
+    // Nobody waits for that: where there is no answer they stay.
+    void forgetGone(uppy).catch(() => undefined);
+  });
   if (keeps) {
     noteRows(uppy, slot);
     // Without a place for files it breaks.

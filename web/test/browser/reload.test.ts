@@ -91,3 +91,28 @@ test("a file that arrived is not sent again when a reload came before its end wa
   await page.getByText("1 of 1 file sent").waitFor();
   expect(await world.service.records({ name: "arrived.txt" })).toHaveLength(1);
 });
+
+test("after a reload rows whose files are gone are not shown, and one request asks for all", async () => {
+  const page = await world.page();
+  const names = ["there-1.txt", "there-2.txt", "gone.txt"];
+  await chooser(page).setInputFiles(names.map((name) => world.file(name, name)));
+  await page.getByText("3 of 3 files sent").waitFor();
+  await page.route("**/api/files/*", () => undefined);
+  await page.getByRole("button", { name: "Add more files" }).click();
+  await chooser(page).setInputFiles(world.file("under-way.txt", "x"));
+  await page.getByText("3 of 4 files sent").waitFor();
+  const [gone] = await world.service.records({ name: "gone.txt" });
+  await fetch(`${world.service.url}/api/records/${gone?.id ?? ""}`, { method: "DELETE" });
+  const asked: number[] = [];
+  page.on("request", (request) => {
+    const ids = new URL(request.url()).searchParams.getAll("id");
+    if (ids.length > 0) asked.push(ids.length);
+  });
+  await page.unrouteAll();
+  await page.reload();
+  await page.getByText(/of 3 files sent/).waitFor();
+  expect(asked).toEqual([3]);
+  await expect
+    .poll(() => page.locator(".uppy-Dashboard-Item").filter({ hasText: "gone.txt" }).count())
+    .toBe(0);
+});
