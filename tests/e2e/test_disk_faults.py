@@ -152,10 +152,14 @@ class TestFullDatabase:
             assert outsider.state(upload)["status"] == "open"
             assert outsider.ask("GET", "/healthz").status == 200
             assert outsider.finish(upload).problem == (409, "chunks-missing")
-        begun = outsider.ask("GET", "/metrics").body.decode()
-        parts = {path.name for path in (service.data_dir / "incoming").iterdir()}
-        # What was refused has left neither a row nor a part behind.
-        assert f"haulier_live_sessions {float(len(parts))}" in begun.splitlines()
+
+        def nothing_is_left() -> bool:
+            begun = outsider.ask("GET", "/metrics").body.decode()
+            parts = list((service.data_dir / "incoming").iterdir())
+            return f"haulier_live_sessions {float(len(parts))}" in begun.splitlines()
+
+        # It goes behind the answer.
+        wait_until(nothing_is_left, "what was refused has left neither a row nor a part behind")
         for index in range(4):
             chunk = CONTENT.range(index * CHUNK, (index + 1) * CHUNK)
             assert outsider.put(upload, index, chunk).status == 204
