@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import FastAPI, Query
 from pydantic import BeforeValidator
@@ -132,7 +133,7 @@ class RecordRoutes:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
         cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=256)] = None,
         ids: Annotated[
-            list[str] | None,
+            list[UUID] | None,
             Query(
                 alias="id",
                 description="Only these; may be repeated",
@@ -158,7 +159,7 @@ class RecordRoutes:
     ) -> Response:
         """List records, newest first."""
         query = RecordQuery(
-            ids=frozenset(map(RecordId, ids or ())),
+            ids=frozenset(RecordId(str(each)) for each in ids or ()),
             owner=caller_of(request).owner if mine else None,
             capsule=capsule,
             statuses=frozenset(status or ()),

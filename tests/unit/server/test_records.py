@@ -2,6 +2,7 @@
 
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -79,18 +80,25 @@ class TestLists:
             await put(client, f"{number}")
         every = (await client.get("/api/records")).json()["items"]
         ids = [every[0]["id"], every[2]["id"]]
-        found = (await client.get("/api/records", params={"id": [*ids, "none", ids[0]]})).json()
+        found = (await client.get("/api/records", params={"id": [*ids, str(UUID(int=7)), ids[0]]})).json()
         assert found["items"] == [every[0], every[2]]
         assert found["next"] is None
         await client.delete(f"/api/records/{ids[0]}")
         assert await names(client, id=ids) == ["1"]
 
     async def test_a_hundred_ids_are_taken_and_no_more(self, client: httpx2.AsyncClient) -> None:
-        ids = [f"{number:036}" for number in range(101)]
+        ids = [str(UUID(int=number)) for number in range(101)]
         assert await names(client, id=ids[:100]) == []
         document = problem(await client.get("/api/records", params={"id": ids}), 422, "invalid-request")
         assert [error["field"] for error in document["errors"]] == ["id"]
         assert "at most 100 items" in document["detail"]
+
+    async def test_what_is_no_id_is_refused(self, client: httpx2.AsyncClient) -> None:
+        for wrong in ("", "none", "7"):
+            answer = await client.get("/api/records", params={"id": [str(UUID(int=7)), wrong]})
+            document = problem(answer, 422, "invalid-request")
+            assert [error["field"] for error in document["errors"]] == ["id"]
+            assert "valid UUID" in document["detail"]
 
     async def test_dates_are_half_open_and_utc_where_they_name_no_zone(self) -> None:
         service = MemoryService(clock=ManualClock(now=1_700_000_000.0))  # 2023-11-14T22:13:20Z
