@@ -39,6 +39,8 @@ test("who reads far below stays there when another tab closes", async () => {
   const first = await open(context, `${world.service.url}/#files`);
   await rows(first).filter({ hasText: "row-" }).first().waitFor();
   const second = await open(context, `${world.service.url}/#files`);
+  // Before there are rows nobody says how many.
+  await rows(second).first().waitFor();
   const bottom = () =>
     second.evaluate(() => {
       const grid = document.querySelector("#files .table");
