@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -254,23 +253,9 @@ async def test_a_taken_name_is_noticed_before_the_peer_is_asked(scene: Scene) ->
 async def test_a_cancel_while_the_file_is_published_is_too_late(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    syncing, may_go_on = threading.Event(), threading.Event()
-    sync = os.fsync
-
-    def slowly(descriptor: int) -> None:
-        syncing.set()
-        may_go_on.wait(DEADLINE_S)
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", slowly)
-    download = await scene.fetch()
-    await scene.asked()
-    await scene.send()
-    await eventually(syncing.is_set, "the disk is at it")
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group, scene.publishing(monkeypatch) as download:
         group.create_task(scene.node.downloads.cancel(download))
         await asyncio.sleep(0)
-        may_go_on.set()
     await scene.ended(download, Outcome.SUCCEEDED)
 
 

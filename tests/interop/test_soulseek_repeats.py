@@ -1,8 +1,6 @@
 """What peers say again, and what they say late: about an attempt that we have broken off meanwhile."""
 
 import asyncio
-import os
-import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -235,21 +233,8 @@ class TestARepeatedOffer:
     async def test_one_is_complete_while_the_file_is_published(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        syncing, may_go_on = threading.Event(), threading.Event()
-        sync = os.fsync
-
-        def slowly(descriptor: int) -> None:
-            syncing.set()
-            may_go_on.wait(DEADLINE_S)
-            sync(descriptor)
-
-        monkeypatch.setattr(os, "fsync", slowly)
-        download = await scene.fetch()
-        await scene.asked()
-        await scene.send()
-        await eventually(syncing.is_set, "the disk is at it")
-        again = await scene.offer()
-        may_go_on.set()
+        async with scene.publishing(monkeypatch) as download:
+            again = await scene.offer()
         assert (again.allowed, again.reason) == (False, "Complete")
         await scene.ended(download, Outcome.SUCCEEDED)
 

@@ -1,7 +1,13 @@
 """A node that downloads from a peer that does just what a test says."""
 
 import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from haulier.core.transfer import Outcome
 from haulier.soulseek.connection import Connection
@@ -56,6 +62,27 @@ class Scene:
         connection, offset = await self.bring(answer.token)
         await connection.send_raw(content[offset:])
         assert await connection.read_some() == b""
+
+    @asynccontextmanager
+    async def publishing(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Download]:
+        """A download of which all has come, and that is held at the disk until this is left."""
+        syncing, may_go_on = threading.Event(), threading.Event()
+        sync = os.fsync
+
+        def slowly(descriptor: int) -> None:
+            syncing.set()
+            may_go_on.wait(DEADLINE_S)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", slowly)
+        download = await self.fetch()
+        await self.asked()
+        await self.send()
+        await eventually(syncing.is_set, "the disk is at it")
+        try:
+            yield download
+        finally:
+            may_go_on.set()
 
     async def ended(self, download: Download, outcome: Outcome, reason: str | None = None) -> None:
         async with asyncio.timeout(DEADLINE_S):

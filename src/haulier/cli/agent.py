@@ -18,7 +18,6 @@ from haulier.cli.journal import (
     JournalFile,
     LogForm,
     RunBandwidth,
-    is_replaced,
     journal_path,
     log_to_stderr,
     open_manager,
@@ -26,7 +25,7 @@ from haulier.cli.journal import (
 )
 from haulier.cli.outcome import DONE, explain, run, tell
 from haulier.cli.push import To
-from haulier.core.errors import HaulierError
+from haulier.core.errors import HaulierError, was_replaced
 
 if TYPE_CHECKING:
     from haulier.adapters.watched_files import Revision, WatchedFiles
@@ -171,7 +170,7 @@ class Watch:
             try:
                 await self._queue(each)
             except (HaulierError, OSError) as error:
-                if is_replaced(error):
+                if was_replaced(error):
                     raise
                 self._put_off(each, explain(error), now=now)
         gone = self._queued.keys() - self._quiet_since.keys()

@@ -12,7 +12,7 @@ import typer
 
 from haulier.cli.display import print_json, printable
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, tell
-from haulier.core.errors import ConfigError, StorageFull, StorageUnavailable
+from haulier.core.errors import ConfigError, StorageFull, was_replaced
 from haulier.core.quantity import read_rate
 from haulier.core.transfer import Outcome, Phase
 from haulier.logs import catch_libraries, get_logger
@@ -228,7 +228,7 @@ async def hindrances_told(manager: "UploadManager", place: Path) -> AsyncIterato
 async def _tell_hindrances(manager: "UploadManager", place: Path) -> None:
     async with aclosing(_hindrances(manager)) as errors:
         async for error in errors:
-            if not is_replaced(error):  # that ends the waits, and is told there
+            if not was_replaced(error):  # that ends the waits, and is told there
                 tell(_hindrance(place, error))
 
 
@@ -236,7 +236,7 @@ async def wait_replaced(manager: "UploadManager") -> None:
     """Wait until the journal is removed or replaced, and raise StorageUnavailable then."""
     async with aclosing(_hindrances(manager)) as errors:
         async for error in errors:
-            if error is not None and is_replaced(error):
+            if error is not None and was_replaced(error):
                 raise error
 
 
@@ -247,11 +247,6 @@ async def _hindrances(manager: "UploadManager") -> "AsyncGenerator[StorageError 
         async for happening in events:
             if isinstance(happening, Hindered):
                 yield happening.error
-
-
-def is_replaced(error: Exception | None) -> bool:
-    """Whether a file that is kept open was removed or replaced: trying again is no use."""
-    return isinstance(error, StorageUnavailable) and error.replaced
 
 
 def _hindrance(place: Path, error: "StorageError | None") -> str:

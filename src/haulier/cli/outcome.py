@@ -29,9 +29,9 @@ from haulier.core.errors import (
     PeerUnreachable,
     SourceChanged,
     StorageFull,
-    StorageUnavailable,
     TransferTimeout,
     WaitTimeout,
+    was_replaced,
 )
 
 T = TypeVar("T")
@@ -173,7 +173,7 @@ def _cure(error: BaseException) -> str:
         return (
             "; free space on the disk of the journal (HAULIER_HOME) or the data directory, and run it again"
         )
-    if isinstance(error, StorageUnavailable) and error.replaced:
+    if was_replaced(error):
         return "; put that file back if what it held is to go on, and run the command again"
     if isinstance(error, FileExistsError):
         return "; give another place with -o, or --force to replace it"

@@ -635,6 +635,11 @@ class StorageUnavailable(StorageError):
         return f"storage is unavailable: {self.reason}"
 
 
+def was_replaced(error: BaseException | None) -> bool:
+    """Whether something failed because a file that is open lost its name; see `StorageUnavailable.replaced`."""
+    return isinstance(error, StorageUnavailable) and error.replaced
+
+
 @dataclass(eq=False)
 class StorageNotWritable(StorageError):
     """A directory refuses writes."""

@@ -27,6 +27,7 @@ from haulier.core.errors import (
     JournalBusy,
     StorageError,
     TransferNotFound,
+    was_replaced,
 )
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
@@ -34,7 +35,7 @@ from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, Trans
 from haulier.core.upload import escaped, is_storable
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
-from haulier.engine.send_journal import SharedJournal, was_replaced
+from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import change_row, insert, insert_ended, remove, require
 from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom

@@ -8,7 +8,7 @@ Rule 2: whoever writes tries again by himself; that it does not work, and that i
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from haulier.core.errors import StorageError, StorageUnavailable
+from haulier.core.errors import StorageError, was_replaced
 from haulier.core.transfer import TransferId
 from haulier.ports import Journal, JournalRows
 
@@ -16,11 +16,6 @@ T = TypeVar("T")
 
 HEARD: Final = 1000
 """Changes of others that are read at once."""
-
-
-def was_replaced(error: BaseException | None) -> bool:
-    """Whether a journal failed because its file is another one now, or none."""
-    return isinstance(error, StorageUnavailable) and error.replaced
 
 
 class SharedJournal:

@@ -11,9 +11,15 @@ from collections.abc import Callable
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, Removed
-from haulier.core.errors import StorageError, StorageUnavailable, TransferNotFound, TransferTimeout
+from haulier.core.errors import (
+    StorageError,
+    StorageUnavailable,
+    TransferNotFound,
+    TransferTimeout,
+    was_replaced,
+)
 from haulier.core.transfer import Snapshot, TransferId
-from haulier.engine.send_journal import SharedJournal, was_replaced
+from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import require
 from haulier.engine.send_watch import Watchers
 from haulier.logs import get_logger

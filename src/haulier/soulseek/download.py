@@ -102,17 +102,17 @@ class Download:
         if self.transfer.phase is not Phase.PAUSED:
             self.inbox.put(answer)
         elif not isinstance(answer, Lost):
-            self.is_of_broken_off(answer)
+            self.take_for_broken_off(answer)
 
     def break_off(self) -> None:
         """The attempt is not gone on with, and what its peer has said about it no longer matters."""
         self.broken_off += self.transfer.phase in _UNDER_WAY
         for answer in self.inbox.take_answers():
             if not isinstance(answer, Lost):
-                self.is_of_broken_off(answer)
+                self.take_for_broken_off(answer)
 
-    def is_of_broken_off(self, answer: Answer) -> bool:
-        """Whether this is how an attempt ended that we have broken off, which says nothing about a later one.
+    def take_for_broken_off(self, answer: Answer) -> bool:
+        """Take this for the end of an attempt that we have broken off, which says nothing about a later one, if one is open.
 
         Neither names an attempt; so of a peer's words about an end the first are taken for the older one's. Whoever
         meant the newer one says it again when asked again.

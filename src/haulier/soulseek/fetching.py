@@ -203,7 +203,7 @@ class Fetching:
     def _read_late_answers(self, download: Download) -> None:
         """A denial may come after the connection that it explains has broken; all else is out of date."""
         for answer in download.inbox.take_answers():
-            if isinstance(answer, Lost) or download.is_of_broken_off(answer):
+            if isinstance(answer, Lost) or download.take_for_broken_off(answer):
                 continue
             if isinstance(answer, UploadDenied):
                 self._denied(answer.reason)
@@ -234,7 +234,7 @@ class Fetching:
                     continue
                 case Offered():
                     return answer
-                case UploadDenied() | UploadFailed() if download.is_of_broken_off(answer):
+                case UploadDenied() | UploadFailed() if download.take_for_broken_off(answer):
                     await self._ask_for(download)
                 case PlaceInQueue(place=place):
                     download.place = place

@@ -38,20 +38,20 @@ def test_each_attempt_that_was_broken_off_ends_late_once(
         download.transfer = running(phase, download.transfer)
         download.break_off()
         download.transfer = download.transfer.pause().requeue()
-    told = [download.is_of_broken_off(late) for _ in range(3)]
+    told = [download.take_for_broken_off(late) for _ in range(3)]
     assert told == [True, True, False]
 
 
 def test_of_what_has_not_begun_the_peer_knows_nothing(download: Download) -> None:
     download.break_off()
-    assert not download.is_of_broken_off(DENIED)
+    assert not download.take_for_broken_off(DENIED)
 
 
 def test_a_place_is_no_end(download: Download) -> None:
     download.transfer = download.transfer.request()
     download.break_off()
-    assert not download.is_of_broken_off(PLACE)
-    assert download.is_of_broken_off(DENIED)
+    assert not download.take_for_broken_off(PLACE)
+    assert download.take_for_broken_off(DENIED)
 
 
 def test_an_end_that_was_told_before_the_break_does_not_come_again(download: Download) -> None:
@@ -60,7 +60,7 @@ def test_an_end_that_was_told_before_the_break_does_not_come_again(download: Dow
         download.hear(answer)
     download.break_off()
     assert download.inbox.take_answers() == []
-    assert not download.is_of_broken_off(DENIED)
+    assert not download.take_for_broken_off(DENIED)
 
 
 def test_a_pause_keeps_nothing_of_what_is_said(download: Download) -> None:
@@ -70,4 +70,4 @@ def test_a_pause_keeps_nothing_of_what_is_said(download: Download) -> None:
     for answer in (PLACE, Lost(), FAILED):
         download.hear(answer)
     assert download.inbox.take_answers() == []
-    assert not download.is_of_broken_off(DENIED)
+    assert not download.take_for_broken_off(DENIED)
