@@ -164,3 +164,33 @@ export async function photograph(page: Page, width: number, height: number, hue 
   );
   return Buffer.from(text, "base64");
 }
+
+/** Read, and perhaps change, the list that the browser keeps, from a document on which nothing else does. */
+export async function list(
+  page: Page,
+  url: string,
+  write: string | null,
+  forgetFiles = false,
+): Promise<string> {
+  await page.goto(`${url}/healthz`);
+  return page.evaluate(
+    async ([write, forgetFiles]) => {
+      const database = await new Promise<IDBDatabase>((done) => {
+        const request = indexedDB.open("uppy-blobs");
+        request.onsuccess = () => done(request.result);
+      });
+      const store = database.transaction("metadata", "readwrite").objectStore("metadata");
+      const [entry] = await new Promise<{ metadata: string }[]>((done) => {
+        const request = store.getAll();
+        request.onsuccess = () => done(request.result as { metadata: string }[]);
+      });
+      if (!entry) throw new Error("nothing kept");
+      const empty = { files: {}, currentUploads: {}, pluginData: {} };
+      const metadata = forgetFiles ? JSON.stringify(empty) : write;
+      if (metadata !== null) store.put({ ...entry, metadata });
+      database.close();
+      return entry.metadata;
+    },
+    [write, forgetFiles] as const,
+  );
+}

@@ -1,34 +1,8 @@
 import { expect, test } from "vitest";
-import type { Page } from "playwright-core";
-import { chooser, kept } from "./browser";
+import { chooser, kept, list } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
-
-/** Read, and perhaps change, the list that the browser keeps, from a document on which nothing else does. */
-async function list(page: Page, write: string | null, forgetFiles = false): Promise<string> {
-  await page.goto(`${world.service.url}/healthz`);
-  return page.evaluate(
-    async ([write, forgetFiles]) => {
-      const database = await new Promise<IDBDatabase>((done) => {
-        const request = indexedDB.open("uppy-blobs");
-        request.onsuccess = () => done(request.result);
-      });
-      const store = database.transaction("metadata", "readwrite").objectStore("metadata");
-      const [entry] = await new Promise<{ metadata: string }[]>((done) => {
-        const request = store.getAll();
-        request.onsuccess = () => done(request.result as { metadata: string }[]);
-      });
-      if (!entry) throw new Error("nothing kept");
-      const empty = { files: {}, currentUploads: {}, pluginData: {} };
-      const metadata = forgetFiles ? JSON.stringify(empty) : write;
-      if (metadata !== null) store.put({ ...entry, metadata });
-      database.close();
-      return entry.metadata;
-    },
-    [write, forgetFiles] as const,
-  );
-}
 
 test("files that were chosen in the moment of a reload are in the list after it", async () => {
   const page = await world.page();
@@ -53,7 +27,7 @@ test("a file that is kept goes on by itself, also when a reload came before its 
   await page.route("**/api/files/*", () => undefined);
   await chooser(page).setInputFiles(world.file("unstored.txt", "unstored"));
   await kept(page, 1);
-  await list(page, null, true);
+  await list(page, world.service.url, null, true);
   await page.unrouteAll();
   await page.goto(world.service.url);
   await page.getByText("1 of 1 file sent").waitFor();
@@ -85,7 +59,7 @@ test("a file that arrived is not sent again when a reload came before its end wa
   for (const go of held) await go();
   await page.getByText("1 of 1 file sent").waitFor();
   // As a reload finds it that came before the end was written down.
-  await list(page, before);
+  await list(page, world.service.url, before);
   await page.goto(world.service.url);
   await chooser(page).setInputFiles(world.file("next.txt", "next"));
   await page.getByText("1 of 1 file sent").waitFor();

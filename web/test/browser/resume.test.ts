@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Page } from "playwright-core";
-import { chooser, kept, networkOf, randomFile, rows } from "./browser";
+import { chooser, kept, list, networkOf, randomFile, rows } from "./browser";
 import { makeWorld } from "./world";
 
 const world = makeWorld();
@@ -156,31 +156,17 @@ test("what was added just before a reload goes on too, beside what was under way
     await kept(page, index + 1);
   }
   // As a reload finds it that came before the second upload was written down.
-  await page.goto(`${world.service.url}/healthz`);
-  await page.evaluate(async () => {
-    const database = await new Promise<IDBDatabase>((done) => {
-      const request = indexedDB.open("uppy-blobs");
-      request.onsuccess = () => done(request.result);
-    });
-    const store = database.transaction("metadata", "readwrite").objectStore("metadata");
-    const [entry] = await new Promise<{ metadata: string }[]>((done) => {
-      const request = store.getAll();
-      request.onsuccess = () => done(request.result as { metadata: string }[]);
-    });
-    if (!entry) throw new Error("nothing kept");
-    const kept = JSON.parse(entry.metadata) as {
-      currentUploads: Record<string, { fileIDs: string[] }>;
-      files: Record<string, { name: string; progress: { uploadStarted: number | null } }>;
-    };
-    for (const [id, file] of Object.entries(kept.files)) {
-      if (file.name !== "after.bin") continue;
-      file.progress.uploadStarted = null;
-      for (const [upload, { fileIDs }] of Object.entries(kept.currentUploads))
-        if (fileIDs.includes(id)) Reflect.deleteProperty(kept.currentUploads, upload);
-    }
-    store.put({ ...entry, metadata: JSON.stringify(kept) });
-    database.close();
-  });
+  const before = JSON.parse(await list(page, world.service.url, null)) as {
+    currentUploads: Record<string, { fileIDs: string[] }>;
+    files: Record<string, { name: string; progress: { uploadStarted: number | null } }>;
+  };
+  for (const [id, file] of Object.entries(before.files)) {
+    if (file.name !== "after.bin") continue;
+    file.progress.uploadStarted = null;
+    for (const [upload, { fileIDs }] of Object.entries(before.currentUploads))
+      if (fileIDs.includes(id)) Reflect.deleteProperty(before.currentUploads, upload);
+  }
+  await list(page, world.service.url, JSON.stringify(before));
   await network.on();
   await page.goto(world.service.url);
   await page.getByText("2 of 2 files sent").waitFor();
