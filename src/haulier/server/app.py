@@ -2,7 +2,7 @@
 
 Layers, outermost first: the request's id, log and counts; who really asks, where proxies stand in between; CORS
 headers; what every answer of a protocol says; errors to problems; addresses with a NUL; limits of an address; the
-guard; limits of an owner; preflights; routes.
+guard; limits of an owner; preflights; frequent routes; routes.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from haulier.server.cors import CorsHeaders, Preflights
 from haulier.server.embedded_guard import Authenticate, EmbeddedGuard
 from haulier.server.feed import FeedRoutes
 from haulier.server.files import FileRoutes
+from haulier.server.frequent import FrequentRoutes
 from haulier.server.home import HomeRoutes
 from haulier.server.hosts import host_rules
 from haulier.server.ingestion import IngestionRoutes
@@ -54,6 +55,7 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return our layers around the routes."""
         app: ASGIApp = AsyncExitStackMiddleware(self.router)  # which FastAPI's own routes look for
+        app = FrequentRoutes(app, self.router.routes)
         for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
         return app
@@ -88,7 +90,6 @@ def create_app(
     )
     uploads = UploadRoutes(services, silence_s=settings.silent_body_s)
     records = RecordRoutes(services, silence_s=settings.silent_body_s)
-    # Routes are tried one after the other: first those by which many small files come.
     FileRoutes(
         services,
         uploads,

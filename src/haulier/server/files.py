@@ -32,6 +32,7 @@ from haulier.server.bodies import (
     split_promises,
     wanted_digests,
 )
+from haulier.server.frequent import FrequentRoute
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import idempotency_key, query_of
 from haulier.server.interim import send_resumption, spoken_version
@@ -74,7 +75,7 @@ class FileRoutes:
 
     def install(self, app: FastAPI) -> None:
         """Add the route; its name may have slashes and line ends, so that those are refused in words."""
-        add_tail_route(app, PREFIX + "{filename:path}", self.put, methods=["PUT"])
+        add_tail_route(app, PREFIX + "{filename:path}", self.put, methods=["PUT"], kind=FrequentRoute)
 
     async def put(self, request: Request) -> Response:
         """Store a whole file."""

@@ -12,12 +12,14 @@ from haulier.server.addresses import route_path
 from haulier.server.errors import RouteNotFound
 
 
-def add_tail_route(app: FastAPI, path: str, endpoint: Any, *, methods: Sequence[str]) -> None:
-    """Add a route that ends with a parameter of the kind `path`, line ends in it included.
+def add_tail_route(
+    app: FastAPI, path: str, endpoint: Any, *, methods: Sequence[str], kind: type[Route] = Route
+) -> None:
+    """Add a route, of that kind, that ends with a parameter of the kind `path`, line ends in it included.
 
     Frameworks leave a line end off at the end, so that two addresses would mean the same, and know nothing of others.
     """
-    route = Route(path, endpoint, methods=list(methods), include_in_schema=False)
+    route = kind(path, endpoint, methods=list(methods), include_in_schema=False)
     route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
     app.router.routes.append(route)
 

@@ -37,6 +37,7 @@ from haulier.server.access import TUS, caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.bodies import is_empty, require_plain_body, whole_number
 from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
+from haulier.server.frequent import FrequentRoute
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import query_of
 from haulier.server.metadata import METADATA, describe, read_metadata
@@ -83,7 +84,9 @@ class TusRoutes:
     def install(self, app: FastAPI) -> None:
         """Add the routes; one for all methods, since the header may name another one than the request line."""
         for path in (TUS, f"{TUS}/"):
-            app.add_route(path, self.collection, methods=["OPTIONS", "POST"], include_in_schema=False)
+            app.router.routes.append(
+                FrequentRoute(path, self.collection, methods=["OPTIONS", "POST"], include_in_schema=False)
+            )
         add_tail_route(app, f"{TUS}/{{upload_id:path}}", self.upload, methods=_METHODS)
 
     async def collection(self, request: Request) -> Response:

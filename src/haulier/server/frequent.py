@@ -1,0 +1,45 @@
+"""Routes by which many small requests come: found first, and answered without the framework's layers around an endpoint.
+
+Those look for dependencies, for handlers of exceptions and for what is to be closed behind the answer; endpoints of these
+routes have none of it, and `ProblemAnswers` answers whatever they raise. On the way of a short file that is a tenth of its
+time.
+"""
+
+from collections.abc import Iterable
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from haulier.server.addresses import route_path
+
+
+class FrequentRoute(Route):
+    """A route whose endpoint takes a request and returns its response, and needs nothing else."""
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request is for it, by its path and its method; its scope says so from then on."""
+        match = self.path_regex.match(route_path(scope))
+        if match is None or self.methods is None or scope["method"] not in self.methods:
+            return False
+        scope.update(route=self, endpoint=self.endpoint, path_params=match.groupdict())
+        return True
+
+
+class FrequentRoutes:
+    """ASGI middleware, the innermost: answers what is for one of its routes."""
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        """Take out of `routes` those that come often; `app` has all of them."""
+        self._app = app
+        self._routes = [route for route in routes if isinstance(route, FrequentRoute)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        if scope["type"] == "http":
+            for route in self._routes:
+                if route.takes(scope):
+                    response = await route.endpoint(Request(scope, receive, send))
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
