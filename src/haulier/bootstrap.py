@@ -64,7 +64,7 @@ from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
 from haulier.server.http.serving import StopBudget, Until, listen, serve, serve_handed
 from haulier.server.http.supervisor import Supervisor, WorkerPlace
-from haulier.server.logs import configure_logging
+from haulier.server.logs import keep_logging
 from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
 from haulier.server.page import installed_page
 from haulier.server.services import Services
@@ -102,7 +102,7 @@ def run_service(settings: Settings) -> int:
     Raises:
         ConfigError: the service cannot start with these settings.
     """
-    configure_logging(settings.log)
+    keep_logging(settings.log)
     root = prepare_directories(settings)
     with only_service(root):
         closed = require_closed(settings, tokens=look_at_rows(settings))
@@ -128,7 +128,7 @@ def _serve_alone(settings: Settings, root: Path) -> int:
 
 def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -> int:
     """Serve as one of several workers, until the supervisor ends it; return the exit code."""
-    configure_logging(settings.log, worker=identity.worker)
+    keep_logging(settings.log, worker=identity.worker)
     share_counts(identity.slot)
     try:
         service = Service(settings, settings.root, identity)

@@ -15,11 +15,23 @@ class EventLog:
     def __init__(self) -> None:
         self._least = logging.NOTSET
         self._prepare: Callable[[], None] | None = None
+        self._through: Any = None
+        """What shows events; None: what Structlog says at each."""
+
+    def show_through(self, logger: Any, level: int) -> None:
+        """Show events from a level on by this logger of Structlog, however it is configured from now on.
+
+        To ask it each time who shows events takes as long as to show a short one.
+        """
+        self._least = level
+        self._prepare = None
+        self._through = logger
 
     def show_from(self, level: int, *, prepare: Callable[[], None] | None = None) -> None:
         """Drop events below a level, and call `prepare` before the first one that is not dropped."""
         self._least = level
         self._prepare = prepare
+        self._through = None
 
     def log(self, level: int, event: str, **keys: Any) -> None:
         """Tell an event."""
@@ -28,9 +40,12 @@ class EventLog:
         prepare, self._prepare = self._prepare, None
         if prepare is not None:
             prepare()
-        import structlog  # noqa: PLC0415 - see the head of this file
+        logger = self._through
+        if logger is None:
+            import structlog  # noqa: PLC0415 - see the head of this file
 
-        structlog.get_logger().log(level, event, **keys)
+            logger = structlog.get_logger()
+        logger.log(level, event, **keys)
 
     def debug(self, event: str, **keys: Any) -> None:
         """Tell what only whoever looks for a mistake wants to know."""

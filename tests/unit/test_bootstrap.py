@@ -6,6 +6,7 @@ import errno
 import fcntl
 import gc
 import io
+import logging
 import os
 import warnings
 from collections import Counter
@@ -29,6 +30,7 @@ from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.courier import Courier
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.engine.janitor import Janitor
+from haulier.logs import get_logger
 from haulier.server.logs import LossyLog
 from haulier.start_checks import check_service
 
@@ -38,6 +40,7 @@ def _own_logging() -> Iterator[None]:
     """Take back what a start sets for its whole process."""
     yield
     structlog.reset_defaults()
+    get_logger().show_from(logging.NOTSET)
 
 
 def verdicts(settings: Settings) -> dict[str, bool]:

@@ -26,9 +26,9 @@ def doctor(
     token: Token = None,
 ) -> None:
     """Run the checks of 'haulier serve' without starting it; ends with 1 when something is wrong."""
-    bootstrap = load_extra("haulier.bootstrap", command="doctor", extra="server")
     start_checks = load_extra("haulier.start_checks", command="doctor", extra="server")
     from haulier.config import load_settings
+    from haulier.server.logs import configure_logging
 
     try:
         settings = load_settings({"data_dir": data_dir})
@@ -38,7 +38,7 @@ def doctor(
     if through is not None:
         _look(through, token, interim=settings.interim_responses)
     # What the checks log goes to standard error; the verdicts stand alone on standard output.
-    bootstrap.configure_logging(settings.log)
+    configure_logging(settings.log)
     checks = start_checks.check_service(settings)
     _report([(check.name, check.ok, check.detail) for check in checks])
 

@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
-from haulier.logs import catch_libraries
+from haulier.logs import catch_libraries, get_logger
 
 Event = MutableMapping[str, Any]
 
+_SHOWN_FROM: Final = logging.INFO
 _LIBRARIES_FROM: Final = logging.WARNING
 """What libraries say below it is for their own developers; uvicorn tells every start there."""
 
@@ -48,10 +49,16 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *_rendering(form),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(_SHOWN_FROM),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
     )
     catch_libraries(_LIBRARIES_FROM)
+
+
+def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
+    """As `configure_logging`, for good: in a process that serves there is a line for each request."""
+    configure_logging(form, worker=worker)
+    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
 
 
 def configure_embedded() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from haulier.server.logs import configure_logging
+from haulier.logs import get_logger
+from haulier.server.logs import configure_logging, keep_logging
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,7 @@ def _own_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    get_logger().show_from(logging.NOTSET)
 
 
 def test_each_line_names_its_worker_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +32,16 @@ def test_each_line_names_its_worker_where_there_are_several(capsys: pytest.Captu
     one, alone = map(json.loads, capsys.readouterr().err.splitlines())
     assert (one["event"], one["worker"], one["upload"], one["level"]) == ("hello", "w1", "u", "info")
     assert "worker" not in alone
+
+
+def test_a_process_that_serves_looks_once_how_lines_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    keep_logging("json", worker="w1")
+    structlog.reset_defaults()
+    with structlog.contextvars.bound_contextvars(request="r1"):
+        get_logger().debug("hidden")
+        get_logger().info("hello", upload="u")
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["worker"], line["request"], line["upload"]) == ("hello", "w1", "r1", "u")
 
 
 def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
