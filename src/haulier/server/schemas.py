@@ -5,7 +5,7 @@ Rule 2: what is not listed here, as where a blob lies, is nobody's business.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ from haulier.core.visitor import Visitor
 from haulier.engine.uploads import UploadState
 from haulier.server.access import LINKS
 
+Document: TypeAlias = dict[str, Any]
+"""JSON as it is sent."""
 MAX_MISSING_CHUNKS: Final = 1000
 """Longest list of missing chunks in a state: what a client works on next, not the whole file."""
 
@@ -202,20 +204,6 @@ class AssetOut(BaseModel):
     data_url: str | None
     """The whole asset, of a placeholder; else null."""
 
-    @classmethod
-    def of(cls, asset: Asset, record_id: str, base: str) -> Self:
-        """Present an asset; where its bytes lie is nobody's business."""
-        return cls(
-            kind=asset.kind.value,
-            size=asset.size,
-            content_type=asset.content_type,
-            digest=digest_object(asset.digest),
-            width=asset.width,
-            height=asset.height,
-            url=f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
-            data_url=asset.data_url,
-        )
-
 
 _RECORD_OBJECT: Final[dict[str, Any]] = {
     "id": RECORD_EXAMPLE,
@@ -270,23 +258,42 @@ class RecordOut(BaseModel):
     @classmethod
     def of(cls, record: Record, base: str) -> Self:
         """Present a record."""
-        return cls(
-            id=record.id,
-            capsule=record.capsule,
-            filename=record.filename,
-            path=record.path,
-            size=record.size,
-            content_type=record.content_type,
-            digest=digest_object(record.digest),
-            status=record.status.value,
-            error=record.error,
-            created_at=iso_time(record.created_at),
-            uploaded_at=_iso_or_none(record.uploaded_at),
-            finished_at=_iso_or_none(record.finished_at),
-            deleted_at=_iso_or_none(record.deleted_at),
-            metadata=dict(record.metadata),
-            assets=[AssetOut.of(asset, record.id, base) for asset in record.assets],
-        )
+        return cls.model_validate(record_document(record, base))
+
+
+def record_document(record: Record, base: str) -> Document:
+    """Return what `RecordOut` says of a record, for an answer of which it is all: what we made needs no judging."""
+    return {
+        "id": record.id,
+        "capsule": record.capsule,
+        "filename": record.filename,
+        "path": record.path,
+        "size": record.size,
+        "content_type": record.content_type,
+        "digest": digest_object(record.digest),
+        "status": record.status.value,
+        "error": record.error,
+        "created_at": iso_time(record.created_at),
+        "uploaded_at": _iso_or_none(record.uploaded_at),
+        "finished_at": _iso_or_none(record.finished_at),
+        "deleted_at": _iso_or_none(record.deleted_at),
+        "metadata": dict(record.metadata),
+        "assets": [_asset_document(asset, record.id, base) for asset in record.assets],
+    }
+
+
+def _asset_document(asset: Asset, record_id: str, base: str) -> Document:
+    """Present an asset; where its bytes lie is nobody's business."""
+    return {
+        "kind": asset.kind.value,
+        "size": asset.size,
+        "content_type": asset.content_type,
+        "digest": digest_object(asset.digest),
+        "width": asset.width,
+        "height": asset.height,
+        "url": f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
+        "data_url": asset.data_url,
+    }
 
 
 class RecordListOut(BaseModel):

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haulier.core.errors import WaitTimeout
+from haulier.core.record import Record
 from haulier.core.session import SessionId
 from haulier.engine.uploads import UploadState
 from haulier.server.access import caller_of
@@ -30,7 +31,7 @@ from haulier.server.events import EventStream, upload_messages
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import MAX_WAIT_S, BeginIn, FinishIn, flag, idempotency_key, read_digest
 from haulier.server.requests import note_upload
-from haulier.server.schemas import BegunOut, RecordOut, StateOut
+from haulier.server.schemas import BegunOut, Document, RecordOut, StateOut, record_document
 from haulier.server.services import Services
 
 Wait = Annotated[
@@ -161,15 +162,16 @@ class UploadRoutes:
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
-        return StateOut.of(state, await self._result(state, base_url(request.scope)))
+        record = await self._result(state)
+        return StateOut.of(state, None if record is None else RecordOut.of(record, base_url(request.scope)))
 
-    async def present_result(self, state: UploadState, base: str) -> RecordOut | StateOut:
+    async def present_result(self, state: UploadState, base: str) -> Document | StateOut:
         """Return the record as JSON shows it; the state while there is none. `base`: before our paths."""
-        return await self._result(state, base) or StateOut.of(state, None)
+        record = await self._result(state)
+        return StateOut.of(state, None) if record is None else record_document(record, base)
 
-    async def _result(self, state: UploadState, base: str) -> RecordOut | None:
-        record = state.record or await self._services.records.result_of(state.upload)
-        return None if record is None else RecordOut.of(record, base)
+    async def _result(self, state: UploadState) -> Record | None:
+        return state.record or await self._services.records.result_of(state.upload)
 
     async def _wait(self, request: Request, upload_id: SessionId, timeout_s: float) -> UploadState:
         if timeout_s > 0:
