@@ -389,7 +389,7 @@ class _Run(Generic[D]):
     def _deliver(self, piece: Buffer) -> Awaitable[None] | None:
         self.check.update(piece)
         written = self.writer.write(piece)
-        if self.writer.position - self.saved < CHECKPOINT_BYTES or self.check.strict:
+        if not self._is_far() or self.check.strict:
             return written
         self._due.set()
         held = self._context.policy.hold_back(self.session.id)
@@ -397,12 +397,18 @@ class _Run(Generic[D]):
 
     async def _keep_saving(self, end: int) -> None:
         while not (self.lost or self._error or self._ended):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECKPOINT_S):
-                    await self._due.wait()
-            self._due.clear()
+            if self.writer.position == end or not self._is_far():
+                # Cleared here: what came while a row was written has asked for another one, mostly too early.
+                self._due.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CHECKPOINT_S):
+                        await self._due.wait()
             if self.saved < self.writer.position != end and not self._ended:
                 await self._save(end)
+
+    def _is_far(self) -> bool:
+        """Whether the row is so far behind that it is due."""
+        return self.writer.position - self.saved >= CHECKPOINT_BYTES
 
     async def _save(self, end: int) -> None:
         try:

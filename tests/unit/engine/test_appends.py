@@ -585,6 +585,24 @@ async def test_time_alone_writes_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -
         await running
 
 
+@pytest.mark.parametrize(("meanwhile", "stored"), [(10, CHECKPOINT), (CHECKPOINT, 2 * CHECKPOINT)])
+async def test_what_came_while_a_checkpoint_was_written_has_another_one_when_it_is_enough(
+    meanwhile: int, stored: int
+) -> None:
+    async with engine() as one:
+        upload = await one.begin_append(4 * CHECKPOINT)
+        body = FakeBody(b"a" * CHECKPOINT, b"b" * meanwhile, b"", held=True)
+        # The first write claims the session.
+        one.before_write(body.reached.wait, nth=2)
+        running = beside(append(one, upload.id, 0, body))
+        await until(lambda: one.counts.bytes >= stored)
+        await let_others_run()
+        assert (await one.state(upload.id)).offset == stored
+        body.stop()
+        with pytest.raises(UploadBusy):
+            await running
+
+
 async def test_a_hold_that_is_lost_before_the_first_byte_takes_none() -> None:
     async with engine() as one:
         upload = await one.begin_append(len(DATA))
