@@ -137,8 +137,11 @@ class DiskSink:
         Raises:
             StorageUnavailable: the part is missing or shorter, or the disk failed.
         """
-        take = partial(self._take_step, self._tree.part(key), memoryview(bytearray(SCAN_PIECE)), consume)
-        if 0 < stop - start <= SHORT_SCAN:
+        if stop <= start:
+            return
+        buffer = memoryview(bytearray(min(SCAN_PIECE, stop - start)))
+        take = partial(self._take_step, self._tree.part(key), buffer, consume)
+        if stop - start <= SHORT_SCAN:
             await self._threads.run_short(take, start, stop)
             return
         for step in range(start, stop, SCAN_STEP):
