@@ -26,7 +26,7 @@ from platformdirs import user_state_path
 
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.lock_files import try_lock
-from haulier.adapters.memory_shares import MemoryShareIndex
+from haulier.adapters.memory.shares import MemoryShareIndex
 from haulier.adapters.node_beside import CONTROL_ADDRESS, CONTROL_TOKEN
 from haulier.adapters.share_index import FILE_NAME as SHARES
 from haulier.adapters.share_index import SqliteShareIndex

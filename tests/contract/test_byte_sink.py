@@ -11,7 +11,7 @@ import pytest
 from haulier.adapters.disk import DiskSink
 from haulier.adapters.disk.system_calls import TableLocks
 from haulier.adapters.disk.writer import DiskTools
-from haulier.adapters.memory import MemoryDisk, MemorySink
+from haulier.adapters.memory.sink import MemoryDisk, MemorySink
 from haulier.core.errors import StorageUnavailable
 from haulier.testing import ByteSinkContract
 from tests.support.faulty_calls import FaultyCalls

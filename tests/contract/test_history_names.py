@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.dialects import sqlite
 
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
 from haulier.adapters.sql import searches
 from haulier.adapters.sql.database import open_database
 from haulier.adapters.sql.upgrade import alembic_config

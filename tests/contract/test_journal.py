@@ -16,7 +16,7 @@ import pytest
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
 from haulier.adapters.lock_files import try_lock
-from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
 from haulier.adapters.watched_files import WatchedFiles
 from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable

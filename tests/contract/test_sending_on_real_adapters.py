@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from haulier import Outcome, Priority, UploadManager
-from haulier.adapters.memory_remote import IN_ORDER, MemoryRemote
+from haulier.adapters.memory.remote import IN_ORDER, MemoryRemote
 from haulier.core.errors import PeerBusy
 from haulier.engine.send import Role
 

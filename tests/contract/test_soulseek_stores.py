@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.adapters.memory_shares import MemoryShareIndex
-from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.adapters.memory.shares import MemoryShareIndex
+from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.adapters.share_index import SqliteShareIndex
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.errors import StorageUnavailable

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
 from haulier.adapters.sql.models import uploads
 from haulier.adapters.sql.postgres.database import PostgresDatabase
 from haulier.adapters.sql.sqlite.database import SqliteDatabase

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.caller import Role, Scope

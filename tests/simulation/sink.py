@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
-from haulier.adapters.memory import MemoryDisk, MemorySink, MemoryWriter, Pause
+from haulier.adapters.memory.sink import MemoryDisk, MemorySink, MemoryWriter, Pause
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import structlog
 
-from haulier.adapters import memory
+from haulier.adapters.memory import sink
 from haulier.engine import appends, digests, policy
 from tests.simulation.clients import AppendClient, ChunkClient, Client
 from tests.simulation.faults import Nemesis
@@ -33,7 +33,7 @@ def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "SHARED_FROM", 20)
     monkeypatch.setattr(digests, "STEP", 16)
     monkeypatch.setattr(digests, "MAX_BEHIND", 16)
-    monkeypatch.setattr(memory, "PIECE", 8)
+    monkeypatch.setattr(sink, "PIECE", 8)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.core.errors import StorageUnavailable
 from haulier.core.transfer import Direction, Outcome, Phase, Transfer
 from haulier.ports import PeerTransfer, SharedFile

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from haulier.adapters.memory import MemoryDisk
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
+from haulier.adapters.memory.sink import MemoryDisk
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.errors import HaulierError, ServiceStopping, StorageError
 from haulier.core.upload import UploadDetails

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-from haulier.adapters.memory_files import MemoryFiles
-from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile
-from haulier.adapters.memory_remote import IN_ORDER, MemoryRemote
+from haulier.adapters.memory.files import MemoryFiles
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
+from haulier.adapters.memory.remote import IN_ORDER, MemoryRemote
 from haulier.core.dispatch import Dispatch
 from haulier.core.transfer import Phase
 from haulier.engine.send import Role, UploadManager

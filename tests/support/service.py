@@ -11,11 +11,11 @@ from haulier.adapters.access import GrantedAccess
 from haulier.adapters.claims import LocalClaims
 from haulier.adapters.clock import SystemClock, SystemIdentifiers
 from haulier.adapters.content_checks import MemoryContentChecker
-from haulier.adapters.memory import MemorySink
-from haulier.adapters.memory_files import MemoryFiles
-from haulier.adapters.memory_journal import MemoryJournal
-from haulier.adapters.memory_remote import MemoryRemote
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.files import MemoryFiles
+from haulier.adapters.memory.journal import MemoryJournal
+from haulier.adapters.memory.remote import MemoryRemote
+from haulier.adapters.memory.rows import MemoryDatabase
+from haulier.adapters.memory.sink import MemorySink
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings

@@ -1,7 +1,7 @@
 """Visitors on rows in memory, for what stands in front of them."""
 
 from haulier.adapters.access import GrantedAccess
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
 from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.janitor import People

@@ -4,7 +4,7 @@ import os
 from pathlib import PurePosixPath
 
 from haulier.adapters.disk import DiskSink
-from haulier.adapters.memory import MemorySink
+from haulier.adapters.memory.sink import MemorySink
 from haulier.bounded.content import inspect
 from haulier.bounded.processor import BoundedProcessor
 from haulier.core.digest import Buffer

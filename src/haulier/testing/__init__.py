@@ -23,11 +23,11 @@ pytest.register_assert_rewrite(
     "haulier.testing.visitor_rows_contract",
 )
 
-from haulier.adapters.memory import MemoryDisk, MemorySink  # noqa: E402 - after the line above, see there
-from haulier.adapters.memory_files import MemoryFiles  # noqa: E402 - as above
-from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile  # noqa: E402 - as above
-from haulier.adapters.memory_remote import Accident, MemoryRemote  # noqa: E402 - as above
-from haulier.adapters.memory_rows import MemoryDatabase  # noqa: E402 - as above
+from haulier.adapters.memory.files import MemoryFiles  # noqa: E402 - after the line above, see there
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile  # noqa: E402 - as above
+from haulier.adapters.memory.remote import Accident, MemoryRemote  # noqa: E402 - as above
+from haulier.adapters.memory.rows import MemoryDatabase  # noqa: E402 - as above
+from haulier.adapters.memory.sink import MemoryDisk, MemorySink  # noqa: E402 - as above
 from haulier.testing.byte_sink_contract import ByteSinkContract  # noqa: E402 - as above
 from haulier.testing.chance import ManualClock, SeededIdentifiers  # noqa: E402 - as above
 from haulier.testing.journal_contract import JournalContract  # noqa: E402 - as above

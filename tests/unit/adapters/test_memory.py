@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from haulier.adapters.memory import MemoryDisk, MemorySink
+from haulier.adapters.memory.sink import MemoryDisk, MemorySink
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.ports import RangeBusy
 from haulier.testing import ManualClock

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.memory_rows import MemoryDatabase
+from haulier.adapters.memory.rows import MemoryDatabase
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.core.record import RecordId
 from haulier.core.session import LiveLimit, SessionId

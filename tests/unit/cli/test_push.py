@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalRows
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.cli.display import Bars
 from haulier.cli.outcome import DONE
 from haulier.cli.push import MAX_BARS, _Drawing, _Push

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.memory_journal import MemoryJournalFile
+from haulier.adapters.memory.journal import MemoryJournalFile
 from haulier.adapters.watched_files import WatchedFiles
 from haulier.cli.agent import AGAIN_S, QUIET_S, Seen, Watch
 from haulier.core.errors import StorageUnavailable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from haulier.adapters.memory_history import MemoryHistory
+from haulier.adapters.memory.history import MemoryHistory
 from haulier.core.caller import LOCAL, Caller
 from haulier.core.errors import (
     AccessDenied,

@@ -146,7 +146,7 @@ async def test_a_key_that_is_forgotten_meanwhile_can_be_tried_again(monkeypatch:
     async with engine() as one:
         request = asked((await detached(one),), key="k")
         await one.lanes.finalise(request, caller=ME)
-        store = "haulier.adapters.memory_finalisations.MemoryFinalisationStore.find"
+        store = "haulier.adapters.memory.finalisations.MemoryFinalisationStore.find"
 
         async def forgotten(*_: object) -> None:
             """Be gone between two statements, as READ COMMITTED allows."""
@@ -223,7 +223,7 @@ async def test_an_upload_that_is_taken_between_two_statements_is_busy(
         async def lost(*_: object, **__: object) -> bool:
             return False
 
-        monkeypatch.setattr("haulier.adapters.memory_rows.MemorySessionStore.settle", lost)
+        monkeypatch.setattr("haulier.adapters.memory.rows.MemorySessionStore.settle", lost)
         with pytest.raises(UploadBusy, match="takes it, or gives it up"):
             await one.lanes.finalise(asked((upload,)), caller=ME)
         assert await shown(one) == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.memory_processing import MemoryProcessingStore
+from haulier.adapters.memory.processing import MemoryProcessingStore
 from haulier.core.caller import LOCAL, Caller, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.digest import DigestName, new_hasher

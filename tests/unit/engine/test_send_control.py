@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.adapters.memory_remote import Accident
+from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch, Wanted
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step

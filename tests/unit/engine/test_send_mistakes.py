@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from haulier.adapters.memory_journal import MemoryJournal, MemoryJournalFile, MemoryJournalRows
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile, MemoryJournalRows
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import (
     PeerBlocked,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.memory_journal import MemoryJournal
-from haulier.adapters.memory_remote import Accident
+from haulier.adapters.memory.journal import MemoryJournal
+from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch, OnChange, Removed
 from haulier.core.errors import (
     JournalBusy,

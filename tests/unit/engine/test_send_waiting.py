@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from haulier.adapters.memory_remote import Accident
+from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch
 from haulier.core.errors import (
     InvalidRequest,

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.core.caller import Scope
 from haulier.core.dispatch import Removed
 from haulier.core.news import News

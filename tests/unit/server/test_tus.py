@@ -10,7 +10,7 @@ from itertools import pairwise
 import httpx2
 import pytest
 
-from haulier.adapters.memory import MemorySink
+from haulier.adapters.memory.sink import MemorySink
 from haulier.core.caller import Role, Scope
 from haulier.core.errors import StorageFull
 from haulier.core.session import Concat

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from haulier.adapters.memory_transfer_queue import MemoryTransferQueueStore
+from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.core.errors import StorageUnavailable
 from haulier.core.news import News
 from haulier.core.transfer import Direction, Outcome, TransferId

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from haulier.adapters.memory_access import Pause
+from haulier.adapters.memory.access import Pause
 from haulier.core.visitor import Visitor
 
 

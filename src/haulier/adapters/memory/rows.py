@@ -10,23 +10,23 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from haulier.adapters.memory_access import (
+from haulier.adapters.memory.access import (
     AccessRows,
     MemoryCapsuleStore,
     MemorySignInStore,
     MemoryTokenStore,
     Pause,
 )
-from haulier.adapters.memory_deliveries import MemoryDeliveryStore
-from haulier.adapters.memory_doomed_blobs import MemoryDoomedBlobs
-from haulier.adapters.memory_events import EventRows, MemoryEventStore
-from haulier.adapters.memory_finalisations import MemoryFinalisationStore
-from haulier.adapters.memory_finalisations import Rows as Finalisations
-from haulier.adapters.memory_history import MemoryHistory
-from haulier.adapters.memory_overview import MemoryOverview
-from haulier.adapters.memory_processing import MemoryProcessingStore
-from haulier.adapters.memory_storage_mark import MemoryStorageMark
-from haulier.adapters.memory_visitors import MemoryVisitorStore
+from haulier.adapters.memory.deliveries import MemoryDeliveryStore
+from haulier.adapters.memory.doomed_blobs import MemoryDoomedBlobs
+from haulier.adapters.memory.events import EventRows, MemoryEventStore
+from haulier.adapters.memory.finalisations import MemoryFinalisationStore
+from haulier.adapters.memory.finalisations import Rows as Finalisations
+from haulier.adapters.memory.history import MemoryHistory
+from haulier.adapters.memory.overview import MemoryOverview
+from haulier.adapters.memory.processing import MemoryProcessingStore
+from haulier.adapters.memory.storage_mark import MemoryStorageMark
+from haulier.adapters.memory.visitors import MemoryVisitorStore
 from haulier.adapters.turns import Turns
 from haulier.core.caller import LOCAL
 from haulier.core.capsule import Capsule, CapsulePolicy

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from haulier.adapters.memory_access import Pause
+from haulier.adapters.memory.access import Pause
 from haulier.core.processing import FileMetadata
 from haulier.core.record import AssetKind, Record, RecordId, fold
 from haulier.ports import DayCount, HistoryQuery, HistoryRow, Page

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from haulier.adapters.memory_access import Pause
+from haulier.adapters.memory.access import Pause
 from haulier.core.event import Position
 from haulier.ports import Delivery
 
