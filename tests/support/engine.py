@@ -294,6 +294,19 @@ def count_writes(one: Engine) -> list[dict[str, bool]]:
     return writes
 
 
+def count_reads(one: Engine) -> list[None]:
+    """Return a list that gets an item for each look at the rows from now on."""
+    reads: list[None] = []
+    real = one.database.read
+
+    async def read(work: Any) -> Any:
+        reads.append(None)
+        return await real(work)
+
+    one.database.read = read  # type: ignore[method-assign]
+    return reads
+
+
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     """Run `work` beside the test, which awaits or cancels it."""
     return asyncio.get_running_loop().create_task(work)

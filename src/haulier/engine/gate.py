@@ -1,9 +1,11 @@
 """In front of every call on an upload: is it there for this caller, and may it be moved?
 
 Rule 1: what a caller may not know of does not exist; what it may know of but not do is denied.
-Rule 2: rights are read with the row they are about, in one transaction, at every call.
+Rule 2: rights are read with the row they are about, in one transaction, at every call. One look serves all that ask in the
+        same turn of the event loop: in the middle of a turn nobody can have heard that they have changed.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -32,6 +34,29 @@ class UploadGate:
         self._work = work
         self._access = access
         self._secret = secret
+        self._turn: dict[tuple[Caller, str], CapsulePolicy] | None = None
+        """What was found in this turn of the event loop by `enter_shortly`; None: nobody has looked in it."""
+
+    async def enter_shortly(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
+        """As `enter`, for a new file whose owner's rights are judged again when it is kept.
+
+        Many short files come at once, and most of them ask the same.
+        """
+        found, key = self._found_in_this_turn(), (caller, request.capsule)
+        if key not in found:
+            # Read in threads, it comes when the turn is over, and nobody looks into `found` any more.
+            found[key] = await self.enter(request, caller)
+        return found[key]
+
+    def _found_in_this_turn(self) -> dict[tuple[Caller, str], CapsulePolicy]:
+        if self._turn is None:
+            self._turn = {}
+            # First in the next turn: whatever comes to this service from now on is served after that.
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
 
     async def enter(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
         """Return what the capsule takes, for a caller who may begin an upload there.

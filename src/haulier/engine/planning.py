@@ -59,11 +59,19 @@ class Planner:
         Raises:
             InvalidRequest · LengthExceeded, and what `UploadGate.enter` raises.
         """
+        self._require_possible(request)
+        return await self._gate.enter(request, caller)
+
+    async def admit_shortly(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
+        """As `admit`, for what `UploadGate.enter_shortly` is for."""
+        self._require_possible(request)
+        return await self._gate.enter_shortly(request, caller)
+
+    def _require_possible(self, request: BeginUpload) -> None:
         require_valid(request.problems())
         if request.concat is not Concat.NONE and not self.concatenates:
             raise InvalidRequest.of("concat", "this storage cannot put uploads together")
         self.require_size(request.size)
-        return await self._gate.enter(request, caller)
 
     def require_size(self, size: int | None) -> None:
         """Raise LengthExceeded for more bytes than the service takes."""

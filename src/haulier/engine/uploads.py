@@ -159,7 +159,7 @@ class UploadService:
         """
         if self._asks or not body.short or not _is_plain(request, body.length):
             return None
-        taken = await self._planner.admit(request, caller)
+        taken = await self._planner.admit_shortly(request, caller)
         spec, details = self._planner.plan(request, caller, taken)
         self._ahead.add(body)
         try:

@@ -11,12 +11,14 @@ from haulier.core.caller import Caller, Role, Scope
 from haulier.core.digest import Buffer, Digest, DigestName
 from haulier.core.errors import (
     AccessDenied,
+    CapsuleNotFound,
     DigestMismatch,
     InvalidRequest,
     QuotaExceeded,
     ServiceStopping,
     StorageFull,
     StorageUnavailable,
+    TypeNotAccepted,
 )
 from haulier.core.event import START, EventKind
 from haulier.core.record import RecordId, RecordStatus
@@ -32,7 +34,7 @@ from haulier.engine.whole import MOST, ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
 from tests.support.bodies import FakeBody
-from tests.support.engine import ME, Engine, count_writes, engine
+from tests.support.engine import ME, Engine, count_reads, count_writes, engine
 from tests.support.fake_pictures import FakePictures
 
 HELLO = b"hello world"
@@ -172,6 +174,39 @@ class TestTogether:
             assert capsule is not None
             assert (capsule.used, capsule.reserved) == (55, 0)
             assert [kind for kind, _ in await events(one)] == [EventKind.CREATED, EventKind.COMPLETED] * 5
+
+    async def test_one_look_at_the_capsule_serves_those_of_one_turn(self) -> None:
+        async with engine() as one:
+            reads = count_reads(one)
+            await asyncio.gather(*(take(one, capsule="default") for _ in range(5)))
+            assert len(reads) == 1
+            await take(one)
+            assert len(reads) == 2
+
+    async def test_each_caller_and_each_capsule_is_looked_at_by_itself(self) -> None:
+        eve = Caller(owner="user:eve", scope=Scope.WRITE)
+        async with engine() as one:
+            await one.accounts.create_capsule("attic", owner="user:bob")
+            taking = (
+                take(one),
+                take(one, caller=eve, capsule="attic"),
+                take(one, capsule="attic"),
+                take(one),
+            )
+            outcomes = await asyncio.gather(*taking, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [
+                UploadState,
+                CapsuleNotFound,
+                UploadState,
+                UploadState,
+            ]
+
+    async def test_what_changes_between_turns_is_seen(self) -> None:
+        async with engine() as one:
+            await take(one)
+            await one.accounts.set_capsule("default", {"types": "image/*"})
+            with pytest.raises(TypeNotAccepted):
+                await take(one)
 
     async def test_a_quota_keeps_out_only_what_does_not_fit(self) -> None:
         async with engine() as one:
