@@ -16,6 +16,7 @@ from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Concat, Mode, Session, SessionId
+from haulier.core.text import is_storable
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""
@@ -48,9 +49,6 @@ _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 right-to-left scripts (U+200E, U+200F, U+061C) and the joiners of emoji are ordinary and stay."""
 _UNSAFE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Controls with NUL, CR and LF; lone surrogates, which no encoding can carry; line breaks by other names."""
-
-_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
-"""What no database and no encoding takes: NUL and lone surrogates."""
 
 # RFC 6838 section 4.2 for the names, RFC 9110 section 5.6.6 for the parameters, which may be empty.
 # Repeats are possessive (`*+`): white space before and after an empty parameter could be shared out in
@@ -170,23 +168,6 @@ def check_metadata(metadata: Mapping[str, str]) -> Iterator[FieldProblem]:
         yield FieldProblem("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all")
     elif not all(map(is_storable, texts)):
         yield FieldProblem("metadata", "must not contain NUL or lone surrogates")
-
-
-def is_storable(text: str) -> bool:
-    """Whether a database and every encoding take a text: it has neither NUL nor lone surrogates."""
-    return _UNSTORABLE.search(text) is None
-
-
-def escaped(text: str) -> str:
-    """Return text with all that `is_storable` refuses written out, bytes of names that are no UTF-8 in hex."""
-    return _UNSTORABLE.sub(_escape, text)
-
-
-def _escape(found: "re.Match[str]") -> str:
-    code = ord(found[0])
-    # Python reads such a byte as this surrogate (PEP 383).
-    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
-    return f"\\x{byte:02x}" if byte <= 0xFF else f"\\u{code:04x}"
 
 
 def check_key(key: str) -> Iterator[FieldProblem]:

@@ -31,8 +31,8 @@ from haulier.core.errors import (
 )
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
+from haulier.core.text import escaped, is_storable
 from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
-from haulier.core.upload import escaped, is_storable
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.send_journal import SharedJournal

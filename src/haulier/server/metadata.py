@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.errors import InvalidRequest
-from haulier.core.upload import check_content_type, is_storable
+from haulier.core.text import is_storable
+from haulier.core.upload import check_content_type
 
 METADATA: Final = "Upload-Metadata"
 UNNAMED: Final = "unnamed"

@@ -17,7 +17,6 @@ from haulier.core.upload import (
     check_key,
     check_metadata,
     check_path,
-    escaped,
     require_valid,
 )
 
@@ -335,7 +334,3 @@ def test_what_is_asked_for_beyond_the_usual_makes_another_request() -> None:
     assert len({asked.fingerprint() for asked in (usual, *others)}) == 3
     # As it was before there were such members: uploads under way go on after an upgrade.
     assert usual.fingerprint() == "5ef88d0dbe210f55a86f248954a4074c0753492fa51348b31faf7c84967cde3f"
-
-
-def test_what_no_encoding_carries_is_written_out() -> None:
-    assert escaped("a\0b caf\udce9 \ud83d \udc00 \N{SNOWMAN}") == r"a\x00b caf\xe9 \ud83d \udc00 ☃"
