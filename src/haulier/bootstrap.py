@@ -57,8 +57,9 @@ from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.forwarding import Forwarding
 from haulier.logs import get_logger
+from haulier.machine import Clock
 from haulier.places import JOURNAL, RemotePlaces, home_directory
-from haulier.ports import Clock, Signals
+from haulier.ports import Signals
 from haulier.sender import UploadManager
 from haulier.server.app import create_app
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits

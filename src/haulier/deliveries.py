@@ -20,7 +20,8 @@ from haulier.engine.background import Background
 from haulier.engine.courier import Courier, HookReceiver, Receiver
 from haulier.engine.hooks import Hooks
 from haulier.engine.outbox import Feed
-from haulier.ports import Clock, Identifiers, UnitOfWork, Workers
+from haulier.machine import Clock, Identifiers
+from haulier.ports import UnitOfWork, Workers
 from haulier.webhook_settings import HookSetting, Webhook
 
 

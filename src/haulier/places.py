@@ -19,9 +19,9 @@ from haulier.core.secret import Secret
 from haulier.core.verdict import GIVE_UP_S
 from haulier.engine.send_runner import SendLimits
 from haulier.logs import get_logger
-from haulier.ports import Remote
 from haulier.remotes.calls import check_base_url
 from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret, trusted_by
+from haulier.sending_ports import Remote
 
 log = get_logger()
 T = TypeVar("T")

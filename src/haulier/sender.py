@@ -10,7 +10,8 @@ from haulier.adapters.local_files import SystemFiles
 from haulier.engine import send
 from haulier.engine.send import UNKNOWN_S, Role
 from haulier.engine.send_runner import SendLimits
-from haulier.ports import Clock, Journal, Remotes
+from haulier.machine import Clock
+from haulier.sending_ports import Journal, Remotes
 
 
 class UploadManager(send.UploadManager):

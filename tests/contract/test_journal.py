@@ -20,7 +20,7 @@ from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
 from haulier.adapters.watched_files import WatchedFiles
 from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable
-from haulier.ports import Journal, JournalQuery
+from haulier.sending_ports import Journal, JournalQuery
 from haulier.testing.journal_contract import JournalContract, OpenJournal, found, full, put, row
 
 

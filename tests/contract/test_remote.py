@@ -4,7 +4,7 @@ import pytest
 
 from haulier.adapters.memory.remote import ANY_ORDER, IN_ORDER, MemoryRemote
 from haulier.core.outgoing import Stored
-from haulier.ports import Remote
+from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 
 

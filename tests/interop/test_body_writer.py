@@ -19,7 +19,7 @@ from haulier.adapters.clock import SystemClock
 from haulier.body import BodyWriter
 from haulier.core.errors import InvalidRequest, PeerUnreachable, SourceChanged
 from haulier.engine.throttle import Bandwidth
-from haulier.ports import Cargo, Source
+from haulier.sending_ports import Cargo, Source
 from haulier.testing.remote_contract import OpenedFile
 from tests.support.components import require
 from tests.support.fault_plan import Drop, Flow, Plan

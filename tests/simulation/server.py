@@ -13,7 +13,7 @@ from haulier.engine.janitor import Janitor, JanitorLimits
 from haulier.engine.planning import UploadLimits
 from haulier.engine.records import RecordService
 from haulier.engine.uploads import UploadService
-from haulier.ports import Identifiers
+from haulier.machine import Identifiers
 from tests.simulation.loop import Process
 from tests.simulation.signals import SimSignals
 from tests.simulation.sink import LossySink

@@ -30,7 +30,7 @@ class ConnectionLost(Exception):
 
 
 class SimClock:
-    """`haulier.ports.Clock` on virtual time, with a wall that can be set."""
+    """`haulier.machine.Clock` on virtual time, with a wall that can be set."""
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop

@@ -16,8 +16,8 @@ from haulier import UploadManager
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
 from haulier.core.secret import Secret
-from haulier.ports import Remote
 from haulier.remotes.catalogue import RemoteSettings, make_remote
+from haulier.sending_ports import Remote
 
 
 def remote_of(settings: str) -> Remote:

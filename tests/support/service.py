@@ -35,7 +35,8 @@ from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
-from haulier.ports import Clock, NodeBeside
+from haulier.machine import Clock
+from haulier.ports import NodeBeside
 from haulier.server.app import create_app
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage

@@ -6,7 +6,8 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.accounts import Accounts
 from haulier.engine.janitor import People
 from haulier.engine.visitors import VisitorService
-from haulier.ports import Clock, UnitOfWork
+from haulier.machine import Clock
+from haulier.ports import UnitOfWork
 from haulier.testing import ManualClock, SeededIdentifiers
 
 SECRET = b"s" * 32

@@ -6,7 +6,8 @@ from haulier.core.access import WRITERS, Rights, rights_in
 from haulier.core.caller import LOCAL, Caller
 from haulier.core.capsule import check_capsule_name
 from haulier.core.visitor import VISITOR
-from haulier.ports import Clock, Transaction
+from haulier.machine import Clock
+from haulier.ports import Transaction
 
 
 class GrantedAccess:

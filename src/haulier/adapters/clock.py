@@ -7,7 +7,7 @@ import uuid
 
 from haulier.core.ids import RecordId, SessionId
 from haulier.core.secret import SECRET_BYTES
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 
 class SystemClock:

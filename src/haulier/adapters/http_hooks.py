@@ -23,7 +23,7 @@ from haulier.core.instants import iso_time
 from haulier.core.upload import BeginUpload
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.logs import get_logger
-from haulier.ports import Clock, Identifiers
+from haulier.machine import Clock, Identifiers
 
 MAX_ANSWER: Final = 64 * 1024
 """Bytes; amended metadata may have 16 KiB."""

@@ -21,7 +21,7 @@ from haulier.adapters.lock_files import holder_of, try_lock
 from haulier.adapters.sqlite_driver import translated
 from haulier.adapters.sqlite_file import SqliteFile
 from haulier.core.errors import ConfigError, StorageUnavailable
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 T = TypeVar("T")
 

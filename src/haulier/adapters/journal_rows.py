@@ -15,7 +15,7 @@ from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Want
 from haulier.core.outgoing import Checksum, IfExists, RemoteSession, Stored
 from haulier.core.secret import Secret
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
-from haulier.ports import JournalPage, JournalQuery, Waiting
+from haulier.sending_ports import JournalPage, JournalQuery, Waiting
 
 T = TypeVar("T")
 

@@ -23,7 +23,8 @@ from haulier.core.errors import InvalidRequest, StorageUnavailable
 from haulier.core.news import News
 from haulier.core.transfer import Phase, TransferId
 from haulier.core.transfer_document import peer_document
-from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
+from haulier.ports import PeerTransfer
+from haulier.sending_ports import EVERY_ROW, JournalQuery
 
 CONTROL_ADDRESS: Final = "control.json"
 CONTROL_TOKEN: Final = "control.token"  # noqa: S105 - a file's name

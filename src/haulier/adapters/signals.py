@@ -12,7 +12,8 @@ from typing import Final, Protocol
 from haulier.core.errors import StorageError
 from haulier.core.session import SessionId
 from haulier.logs import get_logger
-from haulier.ports import Clock, Ears
+from haulier.machine import Clock
+from haulier.ports import Ears
 
 POLL_S: Final = 0.1
 """How often a process on SQLite looks whether others have committed; a tenth of a second is what a person still

@@ -21,7 +21,7 @@ import httpx2
 
 from haulier.core.retry import parse_retry_after
 from haulier.core.webhook import sign_webhook
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 TIMEOUT_S: Final = 15.0
 """From the look-up of the name to the answer. Source: Standard Webhooks, 15 to 30 seconds."""

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from haulier.adapters.sqlite_file import SqliteFile, raw_of, text_of
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Step, Transfer, TransferId
-from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
+from haulier.ports import PeerTransfer
+from haulier.sending_ports import EVERY_ROW, JournalQuery
 
 FILE_NAME: Final = "soulseek-transfers.db"
 _SCHEMA: Final = """

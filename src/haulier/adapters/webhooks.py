@@ -9,7 +9,7 @@ from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Targe
 from haulier.core.event import Event, EventKind, Told
 from haulier.core.instants import iso_time
 from haulier.engine.courier import GIVE_UP_S, ReceiverFailed
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import h11
 
 from haulier.body.answers import Answer, Fields, Headers
 from haulier.core.errors import InvalidRequest, PeerUnreachable
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 PIECE: Final = 256 * 1024
 """Bytes that are read and handed over at once where `sendfile` cannot be used; they stay in the CPU's cache."""

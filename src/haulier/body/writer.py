@@ -13,7 +13,7 @@ from haulier.body.answers import Answer
 from haulier.body.connections import Connections, Origin, proxy_credentials
 from haulier.body.exchange import MAX_ANSWER, Exchange
 from haulier.engine.tasks import in_thread
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 SILENCE_S: Final = 90.0
 """How long the other side may neither take nor give a byte. Haulier's service gives up on a silent body after

@@ -32,7 +32,7 @@ from haulier.core.digest import Digest, DigestName, OrderedDigest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
 from haulier.engine.following import Following
 from haulier.engine.tasks import in_thread, tasks
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

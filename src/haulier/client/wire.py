@@ -23,7 +23,7 @@ from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerU
 from haulier.core.hosts import is_loopback, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
 from haulier.engine.tasks import in_thread
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 T = TypeVar("T")
 

@@ -24,7 +24,8 @@ from haulier.core.secret import Secret, hash_token, is_token, make_token
 from haulier.core.token import MAX_TOKEN_S, SignIn, Token
 from haulier.core.upload import UploadDetails, require_valid
 from haulier.logs import get_logger
-from haulier.ports import Clock, Identifiers, Transaction, UnitOfWork
+from haulier.machine import Clock, Identifiers
+from haulier.ports import Transaction, UnitOfWork
 
 NOTE_USE_EVERY_S: Final = 60.0
 """How exact a token's last use is: each note is a write, and a client makes hundreds of requests a second."""

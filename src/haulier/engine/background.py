@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from haulier.core.errors import HaulierError
 from haulier.core.retry import Chance, RetryPolicy
 from haulier.logs import get_logger
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 T = TypeVar("T")
 

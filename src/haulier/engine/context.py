@@ -25,12 +25,11 @@ from haulier.engine.background import Background, finish_anyway
 from haulier.engine.changes import Changes
 from haulier.engine.holders import may_take
 from haulier.logs import get_logger
+from haulier.machine import Clock, Identifiers
 from haulier.ports import (
     BodyEnd,
     ByteSink,
     Claims,
-    Clock,
-    Identifiers,
     RangeBusy,
     RangeWriter,
     Signals,

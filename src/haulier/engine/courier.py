@@ -22,7 +22,8 @@ from haulier.engine.holders import may_take
 from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import BATCH, UNSETTLED_S, Feed
 from haulier.logs import get_logger
-from haulier.ports import Clock, Delivery, Transaction, UnitOfWork, Workers
+from haulier.machine import Clock
+from haulier.ports import Delivery, Transaction, UnitOfWork, Workers
 
 log = get_logger()
 

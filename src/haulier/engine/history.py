@@ -14,7 +14,8 @@ from haulier.core.errors import AccessDenied, InvalidRequest, RecordNotFound
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
 from haulier.engine.records import RecordService
-from haulier.ports import Clock, DayCount, HistoryQuery, HistoryRow, Page, Transaction, UnitOfWork
+from haulier.machine import Clock
+from haulier.ports import DayCount, HistoryQuery, HistoryRow, Page, Transaction, UnitOfWork
 
 DAY_S: Final = 86_400.0
 EXPORT_PAGE: Final = 200

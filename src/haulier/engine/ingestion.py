@@ -32,7 +32,8 @@ from haulier.engine.background import Background, finish_anyway
 from haulier.engine.lanes import LaneService
 from haulier.engine.uploads import UploadService
 from haulier.logs import get_logger
-from haulier.ports import Body, ByteSink, Clock, ContentChecker, Identifiers, Transaction, UnitOfWork
+from haulier.machine import Clock, Identifiers
+from haulier.ports import Body, ByteSink, ContentChecker, Transaction, UnitOfWork
 
 TTL_S: Final = 120.0
 """How long what a dead process had received of a form stays: a few of the janitor's rounds."""

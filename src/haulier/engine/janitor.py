@@ -19,7 +19,8 @@ from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService
 from haulier.engine.visitors import VisitorService
 from haulier.logs import get_logger
-from haulier.ports import ByteSink, Clock, Stray, Sweeping, Transaction, UnitOfWork
+from haulier.machine import Clock
+from haulier.ports import ByteSink, Stray, Sweeping, Transaction, UnitOfWork
 
 log = get_logger()
 

@@ -31,7 +31,8 @@ from haulier.core.upload import Upload, UploadDetails, require_valid
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
 from haulier.engine.policy import asset_of, new_record, wants_pictures
-from haulier.ports import AccessPolicy, Clock, Identifiers, JobQueue, Transaction, UnitOfWork
+from haulier.machine import Clock, Identifiers
+from haulier.ports import AccessPolicy, JobQueue, Transaction, UnitOfWork
 
 Sources = Sequence[tuple[AssetSource, Upload]]
 """The uploads of one record."""

@@ -5,7 +5,7 @@ from haulier.core.errors import AssetNotFound, InvalidRequest, LinkNotFound, Rec
 from haulier.core.link import MAX_LINK_S, MIN_LINK_S, Disposition, Link, read_link
 from haulier.core.record import Asset, AssetKind, Record, RecordId
 from haulier.engine.records import RecordService
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 
 class LinkService:

@@ -21,7 +21,8 @@ from haulier.core.upload import (
 )
 from haulier.engine.context import SessionLimits
 from haulier.engine.gate import UploadGate
-from haulier.ports import ByteSink, Concatenating, Identifiers
+from haulier.machine import Identifiers
+from haulier.ports import ByteSink, Concatenating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,16 +24,8 @@ from haulier.core.upload import UploadDetails
 from haulier.engine.holders import may_take
 from haulier.engine.outbox import tell
 from haulier.logs import get_logger
-from haulier.ports import (
-    ByteSink,
-    Clock,
-    Identifiers,
-    JobQueue,
-    Pictures,
-    Transaction,
-    UnitOfWork,
-    Workers,
-)
+from haulier.machine import Clock, Identifiers
+from haulier.ports import ByteSink, JobQueue, Pictures, Transaction, UnitOfWork, Workers
 
 MAX_ATTEMPTS: Final = 5
 """Attempts that end without a word: an image whose decoding takes the whole machine down is not tried for ever.

@@ -23,7 +23,8 @@ from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.erasing import Eraser
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
-from haulier.ports import AccessPolicy, ByteSink, Clock, Page, RecordQuery, Transaction, UnitOfWork
+from haulier.machine import Clock
+from haulier.ports import AccessPolicy, ByteSink, Page, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
 """Records whose bytes one round of the janitor removes."""

@@ -43,16 +43,8 @@ from haulier.engine.send_watch import Changed, Happening, Hindered, Lagged, Prog
 from haulier.engine.slots import SlotLimits
 from haulier.engine.throttle import Bandwidth
 from haulier.logs import get_logger
-from haulier.ports import (
-    Clock,
-    Identifiers,
-    Journal,
-    JournalPage,
-    JournalQuery,
-    JournalRows,
-    LocalFiles,
-    Remotes,
-)
+from haulier.machine import Clock, Identifiers
+from haulier.sending_ports import Journal, JournalPage, JournalQuery, JournalRows, LocalFiles, Remotes
 
 log = get_logger()
 T = TypeVar("T")

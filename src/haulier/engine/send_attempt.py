@@ -29,7 +29,8 @@ from haulier.core.transfer import Outcome, Phase, Step, Transfer
 from haulier.engine.background import finish_anyway, finish_if_soon
 from haulier.engine.following import Following
 from haulier.engine.tasks import tasks
-from haulier.ports import Cargo, Clock, LocalFiles, OpenSource, Remote, Throttle
+from haulier.machine import Clock
+from haulier.sending_ports import Cargo, LocalFiles, OpenSource, Remote, Throttle
 
 Change = Callable[[Dispatch], Dispatch]
 

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from haulier.core.errors import StorageError, was_replaced
 from haulier.core.transfer import TransferId
-from haulier.ports import Journal, JournalRows
+from haulier.sending_ports import Journal, JournalRows
 
 T = TypeVar("T")
 

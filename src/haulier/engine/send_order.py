@@ -12,7 +12,7 @@ from haulier.core.fairness import Entry, RankedQueue
 from haulier.core.retry import is_due
 from haulier.core.transfer import Phase, TransferId
 from haulier.engine.slots import Lease, Slots
-from haulier.ports import Waiting
+from haulier.sending_ports import Waiting
 
 
 class SendOrder:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue
 from haulier.core.errors import TransferNotFound, TransferRemoved
 from haulier.core.transfer import TransferId
-from haulier.ports import JournalRows, Waiting
+from haulier.sending_ports import JournalRows, Waiting
 
 Change = Callable[[Dispatch], Dispatch]
 

@@ -29,7 +29,8 @@ from haulier.engine.send_rows import forget_session, read_waiting, remove_if_wan
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
 from haulier.logs import get_logger
-from haulier.ports import Clock, JournalPage, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
+from haulier.machine import Clock
+from haulier.sending_ports import JournalPage, JournalRows, LocalFiles, Remote, Remotes, Throttle, Waiting
 
 log = get_logger()
 

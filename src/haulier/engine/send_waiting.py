@@ -23,7 +23,7 @@ from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import require
 from haulier.engine.send_watch import Watchers
 from haulier.logs import get_logger
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 log = get_logger()
 

@@ -7,7 +7,7 @@ Rule 2: what was not used for a while is not saved up, but for a quarter of a se
 import asyncio
 from typing import Final
 
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 SAVED_S: Final = 0.25
 """Seconds for which unused bytes are kept: enough that a pause of the machine costs nothing."""

@@ -16,7 +16,8 @@ from haulier.core.upload import UploadDetails
 from haulier.core.visitor import VISITOR, Visitor, read_visitor, sign_visitor
 from haulier.engine.outbox import tell
 from haulier.logs import get_logger
-from haulier.ports import AccessPolicy, Clock, Identifiers, Transaction, UnitOfWork
+from haulier.machine import Clock, Identifiers
+from haulier.ports import AccessPolicy, Transaction, UnitOfWork
 
 NOTE_SEEN_EVERY_S: Final = 60.0
 """How exact the end of a visitor is: each note is a write, and a page makes many requests a second."""

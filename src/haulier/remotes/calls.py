@@ -16,9 +16,9 @@ from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused
 from haulier.core.hosts import split_base
-from haulier.ports import Cargo
 from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
-from haulier.ports import Remote
+from haulier.sending_ports import Remote
 
 if TYPE_CHECKING:
     import ssl

@@ -41,10 +41,10 @@ from haulier.core.upload import (
     check_path,
     require_valid,
 )
-from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.sessions import session_of, state_of
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

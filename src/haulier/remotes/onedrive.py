@@ -34,11 +34,11 @@ from haulier.core.outgoing import (
 from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
-from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden
 from haulier.remotes.sessions import EMPTY, session_of, state_of
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

@@ -53,12 +53,12 @@ from haulier.core.retry import parse_retry_after
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
-from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, check_base_url
 from haulier.remotes.s3_clock import REFUSING, ClockFollowed, ServerClock, signed_at
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 
 def session_of(state: Mapping[str, Any], *, chunk_size: int | None, commits_itself: bool) -> RemoteSession:

@@ -30,9 +30,9 @@ from haulier.core.outgoing import (
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.engine.tasks import tasks
-from haulier.ports import Cargo
 from haulier.remotes.sessions import session_of, state_of
 from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

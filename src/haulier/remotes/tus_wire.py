@@ -18,9 +18,9 @@ from haulier.body.answers import Answer
 from haulier.core.errors import PeerRefused, PeerUnreadable
 from haulier.core.secret import Secret
 from haulier.engine.tasks import in_thread
-from haulier.ports import Cargo
 from haulier.remotes.answers import PASSING, RetryTable
 from haulier.remotes.calls import Calls, check_base_url
+from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl

@@ -18,7 +18,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
-from haulier.ports import Clock
+from haulier.machine import Clock
 from haulier.server.access import CALLER, NOBODY
 from haulier.server.addresses import route_path
 from haulier.server.errors import RateLimited

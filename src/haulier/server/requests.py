@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haulier.logs import get_logger
-from haulier.ports import Clock
+from haulier.machine import Clock
 from haulier.server.access import LINKS
 from haulier.server.addresses import headers_named, route_path
 from haulier.server.metrics import Metrics

@@ -19,7 +19,8 @@ from haulier.engine.send import UploadManager
 from haulier.engine.uploads import UploadService
 from haulier.engine.visitors import VisitorService
 from haulier.logs import get_logger
-from haulier.ports import Clock, NodeBeside
+from haulier.machine import Clock
+from haulier.ports import NodeBeside
 from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
 

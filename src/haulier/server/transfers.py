@@ -24,7 +24,8 @@ from haulier.core.transfer_document import peer_document, transfer_document
 from haulier.engine.operations import require_operator
 from haulier.engine.send import TransferView, UploadManager
 from haulier.engine.send_watch import Changed, Lagged, Progress
-from haulier.ports import JournalQuery, NodeBeside, PeerTransfer
+from haulier.ports import NodeBeside, PeerTransfer
+from haulier.sending_ports import JournalQuery
 from haulier.server.access import caller_of
 from haulier.server.answers import json_answer
 from haulier.server.events import Message

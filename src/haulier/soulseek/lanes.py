@@ -3,7 +3,8 @@
 from weakref import WeakValueDictionary
 
 from haulier.engine.throttle import Bandwidth
-from haulier.ports import Clock, Throttle
+from haulier.machine import Clock
+from haulier.sending_ports import Throttle
 
 
 class Lanes:

@@ -14,7 +14,8 @@ from typing import Any, Final
 from haulier.core.errors import StorageError
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Direction
-from haulier.ports import Clock, ShareIndex, TransferQueueStore
+from haulier.machine import Clock
+from haulier.ports import ShareIndex, TransferQueueStore
 from haulier.soulseek.answers import Answers
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message

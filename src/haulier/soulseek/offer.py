@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from haulier.core.errors import HaulierError, PeerError
 from haulier.core.transfer import Outcome, Transfer
-from haulier.ports import Clock, SharedFile, Throttle
+from haulier.machine import Clock
+from haulier.ports import SharedFile
+from haulier.sending_ports import Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection, ConnectionLost
 from haulier.soulseek.openings import Tokens

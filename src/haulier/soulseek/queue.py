@@ -14,7 +14,7 @@ from typing import Final
 
 from haulier.core.rounds import TurnQueue, Waiting
 from haulier.core.transfer import TransferId
-from haulier.ports import Clock
+from haulier.machine import Clock
 from haulier.soulseek.bounds import Bounds
 
 TOO_MANY_FILES: Final = "Too many files"

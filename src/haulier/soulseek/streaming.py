@@ -22,7 +22,7 @@ from typing import Final
 
 from haulier.core.errors import PeerError, SourceChanged
 from haulier.engine.tasks import in_thread
-from haulier.ports import Throttle
+from haulier.sending_ports import Throttle
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection, ConnectionLost
 

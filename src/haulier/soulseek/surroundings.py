@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from haulier.ports import Clock
+from haulier.machine import Clock
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.ledger import Ledger
 from haulier.soulseek.peers import Peers

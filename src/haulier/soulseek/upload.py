@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from haulier.core.transfer import Outcome, Phase, Transfer, TransferId
 from haulier.engine.registry import Registration
-from haulier.ports import PeerTransfer, Throttle
+from haulier.ports import PeerTransfer
+from haulier.sending_ports import Throttle
 from haulier.soulseek.queue import Request
 
 UploadPolicy = Callable[[str, str], str | None]

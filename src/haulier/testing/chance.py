@@ -10,7 +10,7 @@ from haulier.adapters.clock import uuid7
 from haulier.core.record import RecordId
 from haulier.core.secret import SECRET_BYTES
 from haulier.core.session import SessionId
-from haulier.ports import Clock
+from haulier.machine import Clock
 
 
 class ManualClock:

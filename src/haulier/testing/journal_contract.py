@@ -8,7 +8,7 @@ from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Want
 from haulier.core.outgoing import Checksum, IfExists, RemoteSession, Stored
 from haulier.core.secret import Secret
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Transfer, TransferId
-from haulier.ports import Journal, JournalQuery, JournalRows, Waiting
+from haulier.sending_ports import Journal, JournalQuery, JournalRows, Waiting
 
 OpenJournal = Callable[[], Awaitable[Journal]]
 """Opens the same journal as another process would; closed by whoever gave it."""

@@ -39,7 +39,7 @@ from haulier.core.outgoing import (
     Stored,
     VerifyPolicy,
 )
-from haulier.ports import Cargo, Remote
+from haulier.sending_ports import Cargo, Remote
 
 MODIFIED_AT: Final = 1_700_000_000.0
 

@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from haulier.core.transfer import Direction, Outcome, Priority, Transfer, TransferId
-from haulier.ports import JournalQuery, PeerTransfer, TransferQueueStore
+from haulier.ports import PeerTransfer, TransferQueueStore
+from haulier.sending_ports import JournalQuery
 
 _ODD = "f\udcfcr.mp3"
 """A name with a byte that is no text."""

@@ -6,7 +6,7 @@ import pytest
 
 from haulier.core.errors import PeerBusy, PeerUnreachable, RemoteSessionLost
 from haulier.core.outgoing import Held, RemoteSession, Stored
-from haulier.ports import Remote
+from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Delivery, Sources, delivery_of
 from tests.support.fault_plan import Drop, Flow, Plan
 from tests.support.fault_proxy import FaultProxy

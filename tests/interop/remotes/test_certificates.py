@@ -12,8 +12,8 @@ import pytest
 from haulier.core.errors import ConfigError, PeerUnreachable
 from haulier.core.outgoing import Stored
 from haulier.core.secret import Secret
-from haulier.ports import Remote
 from haulier.remotes.catalogue import RemoteSettings, make_remote
+from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.servers import Server, program, running
 from tests.interop.remotes.test_s3 import BUCKET, KEYS, MIB, Endpoint

@@ -13,8 +13,8 @@ import pytest
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, PeerUnreachable, RemoteSessionLost
 from haulier.core.outgoing import Basis, Held, Stored, VerifyPolicy
 from haulier.core.transfer import Obstacle
-from haulier.ports import Remote
 from haulier.remotes.onedrive import OneDriveRemote
+from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.faults import NetworkFaults, deliver

@@ -23,8 +23,8 @@ from haulier.core.errors import (
 from haulier.core.outgoing import Held, Stored, VerifyPolicy
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
-from haulier.ports import Remote
 from haulier.remotes.s3 import EtagSum, S3Remote, part_size
+from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.faults import NetworkFaults, deliver

@@ -14,11 +14,11 @@ from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import PeerBusy, PeerError, PeerRefused, PeerUnreachable, PeerUnreadable
 from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
-from haulier.ports import Remote
 from haulier.remotes.haulier import HaulierRemote
 from haulier.remotes.onedrive import OneDriveRemote
 from haulier.remotes.s3 import S3Remote
 from haulier.remotes.tus import TusRemote
+from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Sources, delivery_of
 
 MIB = 1024 * 1024

@@ -16,8 +16,8 @@ from haulier.core.outgoing import Held, Stored
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
-from haulier.ports import Remote
 from haulier.remotes.tus import TusRemote
+from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.faults import NetworkFaults, deliver

@@ -30,7 +30,7 @@ from haulier.engine.send_rows import save_row
 from haulier.engine.send_runner import SendRunner
 from haulier.engine.send_waiting import AGAIN_S
 from haulier.engine.send_watch import Changed, Hindered
-from haulier.ports import JournalRows
+from haulier.sending_ports import JournalRows
 from haulier.testing.journal_contract import ended, row
 from tests.support.engine import beside
 from tests.support.sending import SOON_S, Sending, in_phase, settle

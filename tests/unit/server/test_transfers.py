@@ -12,7 +12,8 @@ from haulier.core.news import News
 from haulier.core.transfer import Direction, Transfer, TransferId
 from haulier.core.transfer_document import peer_document
 from haulier.engine.send_watch import MAX_BEHIND
-from haulier.ports import JournalQuery, PeerTransfer
+from haulier.ports import PeerTransfer
+from haulier.sending_ports import JournalQuery
 from haulier.server.events import Message, merged
 from haulier.server.transfers import transfer_messages
 from tests.support.engine import beside, until

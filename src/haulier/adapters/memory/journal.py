@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.transfer import TransferId
-from haulier.ports import JournalPage, JournalQuery, Waiting
+from haulier.sending_ports import JournalPage, JournalQuery, Waiting
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from haulier.core.outgoing import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
-from haulier.ports import Cargo
+from haulier.sending_ports import Cargo
 
 IN_ORDER: Final = RemoteLimits(max_size=None, first_chunk=64 * 1024, least_chunk=1024)
 """As tus and OneDrive: chunks follow each other, and the last one makes the file."""

@@ -14,7 +14,8 @@ from haulier.adapters.clock import SystemClock
 from haulier.adapters.range_table import RangeClaim, RangeTable
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError, StorageFull, StorageUnavailable
-from haulier.ports import Clock, RangeBusy, Stray
+from haulier.machine import Clock
+from haulier.ports import RangeBusy, Stray
 
 Pause = Callable[[], Awaitable[None]]
 """Awaited wherever a real disk would let others run."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import count
 
 from haulier.core.transfer import Direction, TransferId
-from haulier.ports import EVERY_ROW, JournalQuery, PeerTransfer
+from haulier.ports import PeerTransfer
+from haulier.sending_ports import EVERY_ROW, JournalQuery
 
 
 class MemoryTransferQueueStore:
