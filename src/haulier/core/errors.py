@@ -747,6 +747,10 @@ class PeerUnreachable(PeerError):
         return f"{self.url} cannot be reached: {self.reason}"
 
 
+class PeerNotConnected(PeerUnreachable):
+    """There was not even a connection: nothing of the body that was to be sent has arrived."""
+
+
 @dataclass(eq=False)
 class PeerBusy(PeerError):
     """The remote cannot now; the same can succeed later, after asking where it stands."""

@@ -264,6 +264,11 @@ class Transfer:
         assert self.step in _NEXT_STEP, self.step
         return replace(self, step=_NEXT_STEP[self.step], past_return=True)
 
+    def turn_back(self) -> "Transfer":
+        """Stand before the point of no return again: the request that was to pass it was never sent."""
+        assert self.step is Step.COMMITTING, self.step
+        return replace(self, step=Step.UPLOADING, past_return=False)
+
     def wait_until(self, retry_at: float, reason: str) -> "Transfer":
         """Back off after a failure that can pass by itself."""
         return replace(self._enter(Phase.WAITING_RETRY), retry_at=retry_at, reason=reason)

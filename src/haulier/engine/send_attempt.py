@@ -3,18 +3,19 @@
 Rule 1: the remote's offset is the truth. An attempt begins by asking for it, and after any error the next attempt does.
 Rule 2: the remote's session is in the journal before its first byte is sent.
 Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
-Rule 4: the point of no return is in the journal before the request that may make the file is sent.
+Rule 4: the point of no return is in the journal before the request that may make the file is sent;
+        it is taken back when there was not even a connection for that.
 Rule 5: one that is cancelled while a session is begun waits for the answer, for a bounded time: what is begun there and
         not known here nobody can take away. The end of the process waits for nobody.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
-from haulier.core.errors import HaulierError, RemoteSessionLost, SourceChanged
+from haulier.core.errors import HaulierError, PeerNotConnected, RemoteSessionLost, SourceChanged
 from haulier.core.outgoing import (
     Checksum,
     ChunkPace,
@@ -144,8 +145,8 @@ class Attempt:
             checksum = await summed
         await source.check()
         if stored is None:
-            await self._pass_return()
-            stored = await self._remote.commit(self.row.outgoing, session, checksum)
+            async with self._passing_return():
+                stored = await self._remote.commit(self.row.outgoing, session, checksum)
         await self._accept(stored, checksum)
 
     async def _sum(self, total: Following[Checksum]) -> Checksum | None:
@@ -189,8 +190,6 @@ class Attempt:
 
     async def _send_chunk(self, sending: "_Sending", start: int, stop: int, *, last: bool) -> Stored | None:
         self._desk.require_free()
-        if last and sending.session.commits_itself:
-            await self._pass_return()
         sending.total.allow(stop)
 
         def moved(count: int) -> None:
@@ -200,8 +199,10 @@ class Attempt:
         cargo = Cargo(
             source=sending.source, start=start, stop=stop, throttle=self._ports.throttle, moved=moved
         )
+        passes = last and sending.session.commits_itself
         try:
-            return await self._remote.send(self.row.outgoing, sending.session, cargo)
+            async with self._passing_return() if passes else nullcontext():
+                return await self._remote.send(self.row.outgoing, sending.session, cargo)
         finally:
             self._moving.pop(start, None)
 
@@ -217,10 +218,19 @@ class Attempt:
         )
         self._progress()
 
-    async def _pass_return(self) -> None:
-        if not self.row.transfer.past_return:
+    @asynccontextmanager
+    async def _passing_return(self) -> AsyncIterator[None]:
+        """Around the request that may make the file."""
+        first = not self.row.transfer.past_return
+        if first:
             self._desk.commit()
             await self._move(Transfer.advance)
+        try:
+            yield
+        except PeerNotConnected:
+            if first:
+                await self._move(Transfer.turn_back)
+            raise
 
     async def _accept(self, stored: Stored, checksum: Checksum | None) -> None:
         """The remote has the file: compare, and come to the end."""

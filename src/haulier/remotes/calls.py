@@ -6,7 +6,8 @@ Rule 2: an error names the remote's host and never a whole address.
 """
 
 import json as json_text
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -14,7 +15,7 @@ from haulier.body import BodyWriter
 from haulier.body.answers import Answer
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER
-from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused
+from haulier.core.errors import ConfigError, InvalidRequest, PeerNotConnected, PeerRefused, PeerUnreachable
 from haulier.core.hosts import split_base
 from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
@@ -151,6 +152,15 @@ class Calls:
         """Close all connections."""
         await self._short.close()
         await self._bodies.close()
+
+
+@contextmanager
+def asking_after() -> Iterator[None]:
+    """Around questions about what was sent: that there is no connection for them does not say that nothing was."""
+    try:
+        yield
+    except PeerNotConnected as error:
+        raise PeerUnreachable(error.url, error.reason, error.too_slow) from error
 
 
 def check_base_url(url: str) -> str:

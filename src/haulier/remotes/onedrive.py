@@ -35,7 +35,7 @@ from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
 from haulier.remotes.answers import PASSING, RetryTable, read_json
-from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden
 from haulier.remotes.sessions import EMPTY, session_of, state_of
 from haulier.sending_ports import Cargo
@@ -189,7 +189,8 @@ class OneDriveRemote:
             answer = await self._calls.bring("PUT", url, cargo, headers=headers, accept=(200, 201, 202))
         except RemoteSessionLost:
             # Perhaps this is the second time, and the first one made the file.
-            stored = await self._find(outgoing) if cargo.stop == outgoing.size else None
+            with asking_after():
+                stored = await self._find(outgoing) if cargo.stop == outgoing.size else None
             if stored is None:
                 raise
             return stored
@@ -259,7 +260,8 @@ class OneDriveRemote:
         """Read the item that an answer describes; it may describe none."""
         if answer.content.strip():
             return read_json(answer, lambda document: _Item.read(document, outgoing.name)).stored
-        return (await self._item(outgoing.name)).stored
+        with asking_after():
+            return (await self._item(outgoing.name)).stored
 
     async def _find(self, outgoing: Outgoing) -> Stored | None:
         """Return the item if it can be what this transfer has made."""

@@ -54,7 +54,7 @@ from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
 from haulier.remotes.answers import PASSING, RetryTable, Told
-from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.s3_clock import REFUSING, ClockFollowed, ServerClock, signed_at
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, session_of, state_of
@@ -373,7 +373,8 @@ class S3Remote:
                 **_condition(outgoing),
             )
         except RemoteSessionLost:
-            stored = await self._find(outgoing, session)
+            with asking_after():
+                stored = await self._find(outgoing, session)
             if stored is None:
                 raise
             return stored

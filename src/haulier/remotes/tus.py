@@ -30,6 +30,7 @@ from haulier.core.outgoing import (
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.engine.tasks import tasks
+from haulier.remotes.calls import asking_after
 from haulier.remotes.sessions import session_of, state_of
 from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
 from haulier.sending_ports import Cargo
@@ -213,9 +214,11 @@ class TusRemote:
             url, offset = await self._wire.create_with(fields, cargo)
             self._remember(outgoing, url)
             if offset is None:
-                offset = _offset_of(outgoing, await self._wire.head(url))
+                with asking_after():
+                    offset = _offset_of(outgoing, await self._wire.head(url))
         else:
-            offset = _offset_of(outgoing, await self._wire.head(url))
+            with asking_after():
+                offset = _offset_of(outgoing, await self._wire.head(url))
             if offset < outgoing.size:
                 offset = await self._wire.append(url, offset, _rest(cargo, offset))
         _require_at(offset, outgoing.size)

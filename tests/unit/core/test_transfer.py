@@ -101,6 +101,14 @@ def test_a_superseded_transfer_says_so() -> None:
     assert queued().supersede(now=1.0).outcome is Outcome.SUPERSEDED
 
 
+def test_the_point_of_no_return_is_taken_back_when_nothing_was_sent() -> None:
+    assert running().advance().turn_back() == running()
+    with pytest.raises(AssertionError):
+        running().turn_back()
+    with pytest.raises(AssertionError):
+        running().advance().advance().turn_back()
+
+
 def test_steps_go_on_to_commit_and_verify_and_no_further() -> None:
     committing = running().advance()
     verifying = committing.advance()

@@ -2,13 +2,15 @@
 
 import pytest
 
-from haulier.adapters.memory.remote import Accident
+from haulier.adapters.memory.remote import IN_ORDER, Accident, MemoryRemote
 from haulier.core.dispatch import Dispatch, Wanted
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerNotConnected, PeerRefused, PeerUnreachable
+from haulier.core.outgoing import Outgoing, RemoteSession
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
 from haulier.engine.send import UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.engine.slots import SlotLimits
+from haulier.sending_ports import Cargo
 from tests.support.engine import beside
 from tests.support.sending import Sending, in_phase, settle
 
@@ -364,6 +366,59 @@ async def test_a_cancel_of_one_that_turns_out_not_to_have_arrived_is_obeyed_then
         assert (await cancel).transfer.outcome is Outcome.CANCELLED
     assert world.remote.files == {}
     assert world.remote.sessions == 0
+
+
+NOT_CONNECTED = PeerNotConnected("http://remote", "refused")
+
+
+@pytest.mark.parametrize(("target", "operation"), [("ordered:a", "send"), ("any:a", "commit")])
+async def test_a_cancel_of_one_whose_last_request_found_no_connection_is_obeyed_at_once(
+    target: str, operation: str
+) -> None:
+    world = Sending()
+    for remote in (world.remote, world.ordered):
+        remote.plan(operation, NOT_CONNECTED)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), target)
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert not row.transfer.past_return
+        assert (await manager.cancel(queued)).transfer.outcome is Outcome.CANCELLED
+        await settle()
+    assert world.remote.sessions == world.ordered.sessions == 0
+
+
+async def test_one_whose_file_may_be_there_already_stays_so_without_a_connection() -> None:
+    world = Sending()
+    # The last chunk made the file, and the answer to it was lost; then there was no connection to ask by.
+    world.ordered.plan("send", Accident(error=PeerUnreachable("http://remote", "cut"), done=True))
+    world.ordered.plan("offset", NOT_CONNECTED)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        assert not cancel.done()
+        for _ in range(2):
+            world.clock.advance(300)
+            await settle()
+        assert (await cancel).transfer.outcome is Outcome.SUCCEEDED
+
+
+class Silent(MemoryRemote):
+    """Makes the file by its last chunk, and does not say so."""
+
+    async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> None:
+        await super().send(outgoing, session, cargo)
+
+
+async def test_a_commit_without_a_connection_does_not_undo_that_the_last_chunk_went() -> None:
+    world = Sending()
+    world.remotes["silent"] = remote = Silent(IN_ORDER)
+    remote.plan("commit", NOT_CONNECTED)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "silent:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert row.transfer.past_return
 
 
 async def test_a_refusal_is_an_outcome_of_its_own() -> None:
