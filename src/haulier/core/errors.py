@@ -45,20 +45,57 @@ HaulierError
 
 Leaves carry fields; their text is built from the fields. Programming mistakes stay `TypeError` and
 `AssertionError`. One module although it is long: it is the tree above, leaf by leaf.
+
+Rule 1: the fields of an error are its annotations, as with a dataclass, and it is made the same way. But all errors share one
+        `__init__`: they are made seldom and declared at each start, where code of its own for each of them would take a
+        command longer than its work.
 """
 
 import re
-from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import get_annotations
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, dataclass_transform, get_origin
 
 from haulier.core.transfer import Obstacle
 
 
+@dataclass_transform(eq_default=False)
 class HaulierError(Exception):
     """Root of everything Haulier raises on purpose."""
 
     retryable: ClassVar[bool] = False
     """Whether the same call can succeed later without being changed."""
+    members: ClassVar[tuple[str, ...]] = ()
+    """The names of its fields, in their order."""
+
+    def __init_subclass__(cls) -> None:
+        """Add the fields of a leaf to those of its family."""
+        constant: object = ClassVar
+        cls.members += tuple(
+            name for name, kind in get_annotations(cls).items() if get_origin(kind) is not constant
+        )
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """Take the fields, in their order or by name; those that have a default may be left out.
+
+        Raises:
+            TypeError: others were given, or too few.
+        """
+        given = dict(zip(self.members, values, strict=False))
+        if len(values) > len(self.members) or given.keys() & named or named.keys() - set(self.members):
+            raise TypeError(f"{type(self).__name__} has the fields {self.members}, not {values} and {named}")
+        given |= named
+        missing = [name for name in self.members if name not in given and not hasattr(type(self), name)]
+        if missing:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+        vars(self).update(given)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.members)})"
+        )
 
 
 class RequestError(HaulierError):
@@ -73,7 +110,6 @@ class PeerError(HaulierError):
     """A remote service or a peer refused, vanished or broke its protocol."""
 
 
-@dataclass(eq=False)
 class ConfigError(HaulierError):
     """A setting that cannot work; raised before anything is started."""
 
@@ -93,7 +129,6 @@ class FieldProblem:
     reason: str
 
 
-@dataclass(eq=False)
 class InvalidRequest(RequestError):
     """One or more fields are missing, malformed or out of bounds."""
 
@@ -108,7 +143,6 @@ class InvalidRequest(RequestError):
         return "; ".join(f"{problem.field}: {problem.reason}" for problem in self.errors)
 
 
-@dataclass(eq=False)
 class Unauthenticated(RequestError):
     """No credentials were given, or they are not valid."""
 
@@ -122,7 +156,6 @@ class Unauthenticated(RequestError):
         return self.reason
 
 
-@dataclass(eq=False)
 class AccessDenied(RequestError):
     """The caller is known but may not do this."""
 
@@ -132,7 +165,6 @@ class AccessDenied(RequestError):
         return f"not allowed: {self.action}"
 
 
-@dataclass(eq=False)
 class CapsuleNotFound(RequestError):
     """No capsule of that name that the caller may know of."""
 
@@ -142,7 +174,6 @@ class CapsuleNotFound(RequestError):
         return f"there is no capsule {self.capsule!r}"
 
 
-@dataclass(eq=False)
 class UploadNotFound(RequestError):
     """No upload of that id that the caller may know of."""
 
@@ -152,7 +183,6 @@ class UploadNotFound(RequestError):
         return f"there is no upload {self.upload!r}"
 
 
-@dataclass(eq=False)
 class VisitorNotFound(RequestError):
     """Whoever calls is no visitor who lives."""
 
@@ -160,7 +190,6 @@ class VisitorNotFound(RequestError):
         return "this browser has no visitor; its first upload makes one"
 
 
-@dataclass(eq=False)
 class LinkNotFound(RequestError):
     """Nothing is behind a link, for whatever reason."""
 
@@ -168,7 +197,6 @@ class LinkNotFound(RequestError):
         return "nothing is behind this link: it is over, or what it opened is gone, or it is not one of ours"
 
 
-@dataclass(eq=False)
 class RecordNotFound(RequestError):
     """No record of that id that the caller may know of."""
 
@@ -178,7 +206,6 @@ class RecordNotFound(RequestError):
         return f"there is no record {self.record!r}"
 
 
-@dataclass(eq=False)
 class AssetNotFound(RequestError):
     """The record has no readable asset of that kind."""
 
@@ -189,7 +216,6 @@ class AssetNotFound(RequestError):
         return f"record {self.record!r} has no asset {self.kind!r}"
 
 
-@dataclass(eq=False)
 class UploadGone(RequestError):
     """The upload ended without a result: it was aborted, it expired, or it failed."""
 
@@ -201,7 +227,6 @@ class UploadGone(RequestError):
         return f"upload {self.upload!r} is {self.status}" + (f": {self.error}" if self.error else "")
 
 
-@dataclass(eq=False)
 class UploadComplete(RequestError):
     """The upload is committed; its bytes can no longer change."""
 
@@ -214,7 +239,6 @@ class UploadComplete(RequestError):
         )
 
 
-@dataclass(eq=False)
 class UploadBusy(RequestError):
     """Another request holds what this one needs, or took it over while this one ran."""
 
@@ -226,7 +250,6 @@ class UploadBusy(RequestError):
         return f"upload {self.upload!r} is busy: {self.reason}"
 
 
-@dataclass(eq=False)
 class ChunkConflict(RequestError):
     """The index holds other bytes already; nothing was written."""
 
@@ -236,7 +259,6 @@ class ChunkConflict(RequestError):
         return f"chunk {self.index} was accepted with other bytes"
 
 
-@dataclass(eq=False)
 class ChunkOutOfRange(RequestError):
     """No such index in this upload."""
 
@@ -247,7 +269,6 @@ class ChunkOutOfRange(RequestError):
         return f"there is no chunk {self.index}: this upload has {self.chunk_count}, counted from 0"
 
 
-@dataclass(eq=False)
 class ChunkTooLong(RequestError):
     """The body has more bytes than the chunk; nothing was accepted."""
 
@@ -258,7 +279,6 @@ class ChunkTooLong(RequestError):
         return f"chunk {self.index} must have exactly {self.expected} bytes; the body has more"
 
 
-@dataclass(eq=False)
 class ChunkTooShort(RequestError):
     """The body ended, whole, before the chunk was full; nothing was accepted."""
 
@@ -270,7 +290,6 @@ class ChunkTooShort(RequestError):
         return f"chunk {self.index} must have exactly {self.expected} bytes; the body has {self.received}"
 
 
-@dataclass(eq=False)
 class BodyCut(RequestError):
     """The body ended before its announced end; what may be kept is kept."""
 
@@ -281,7 +300,6 @@ class BodyCut(RequestError):
         return f"the body ended early, after {self.received} bytes"
 
 
-@dataclass(eq=False)
 class BodyMalformed(RequestError):
     """The body broke the rules of its transfer; what may be kept of the bytes before that is kept."""
 
@@ -291,7 +309,6 @@ class BodyMalformed(RequestError):
         return f"after {self.received} bytes the body breaks the rules of its transfer coding and cannot be read on"
 
 
-@dataclass(eq=False)
 class ChunksMissing(RequestError):
     """Finish was asked for before all bytes were there. `missing` are half-open byte ranges."""
 
@@ -301,7 +318,6 @@ class ChunksMissing(RequestError):
         return f"{sum(stop - start for start, stop in self.missing)} bytes are still missing"
 
 
-@dataclass(eq=False)
 class OffsetMismatch(RequestError):
     """An append did not start at the upload's end."""
 
@@ -312,7 +328,6 @@ class OffsetMismatch(RequestError):
         return f"the upload continues at offset {self.expected}, not at {self.provided}"
 
 
-@dataclass(eq=False)
 class LengthExceeded(RequestError):
     """More bytes than the upload, or the service, takes. Nothing past `limit` was stored."""
 
@@ -325,7 +340,6 @@ class LengthExceeded(RequestError):
         return f"{found} than the {self.limit} that are allowed"
 
 
-@dataclass(eq=False)
 class LengthInconsistent(RequestError):
     """What a request says about the length of its upload contradicts itself, or what was said before."""
 
@@ -343,7 +357,6 @@ def _bytes(count: int) -> str:
     return "byte" if count == 1 else "bytes"
 
 
-@dataclass(eq=False)
 class FileEmpty(RequestError):
     """No bytes at all, where the capsule, or the form that has `filename`, wants at least `least`."""
 
@@ -356,7 +369,6 @@ class FileEmpty(RequestError):
         return f"the file is empty; this capsule takes files from {self.least} {_bytes(self.least)} on"
 
 
-@dataclass(eq=False)
 class FileMissing(RequestError):
     """A form without any file."""
 
@@ -364,7 +376,6 @@ class FileMissing(RequestError):
         return "the form has no file; give it at least one part with a file name"
 
 
-@dataclass(eq=False)
 class ContentInvalid(RequestError):
     """A file's content is not what its name says. Line and column count from 1, where there is a place."""
 
@@ -379,7 +390,6 @@ class ContentInvalid(RequestError):
         return f"{self.filename}: {self.reason}{place}"
 
 
-@dataclass(eq=False)
 class TypeNotAccepted(RequestError):
     """The capsule does not take files of this media type. `accepted` are patterns like `image/*`."""
 
@@ -390,7 +400,6 @@ class TypeNotAccepted(RequestError):
         return f"this capsule takes {', '.join(self.accepted)}, not {self.provided}"
 
 
-@dataclass(eq=False)
 class NameNotAccepted(RequestError):
     """The form endpoint takes no files whose names end so. `accepted` are extensions with their dots."""
 
@@ -404,7 +413,6 @@ class NameNotAccepted(RequestError):
         return f"{self.filename!r} {found}; forms take files that end in {', '.join(self.accepted)}"
 
 
-@dataclass(eq=False)
 class DigestMismatch(RequestError):
     """Bytes arrived whole but are not the ones that the digest names (hex)."""
 
@@ -427,7 +435,6 @@ _MISMATCH: Final = re.compile(
 )
 
 
-@dataclass(eq=False)
 class DigestMalformed(RequestError):
     """A digest field that cannot be read."""
 
@@ -438,7 +445,6 @@ class DigestMalformed(RequestError):
         return f"{self.field}: {self.reason}"
 
 
-@dataclass(eq=False)
 class IdempotencyKeyReused(RequestError):
     """The key names a live upload that was begun with another request."""
 
@@ -448,7 +454,6 @@ class IdempotencyKeyReused(RequestError):
         return f"idempotency key {self.key!r} belongs to a different request"
 
 
-@dataclass(eq=False)
 class QuotaExceeded(RequestError):
     """An owner's or an address's sessions, or a capsule's bytes, are used up. `resource` is `sessions` or `bytes`."""
 
@@ -461,7 +466,6 @@ class QuotaExceeded(RequestError):
         return f"the limit of {self.limit} {self.resource} per {self.per} is reached"
 
 
-@dataclass(eq=False)
 class UploadRefused(RequestError):
     """The operator's own rules do not take this upload; what was stored of it is gone."""
 
@@ -471,7 +475,6 @@ class UploadRefused(RequestError):
         return f"the upload is refused: {self.reason}"
 
 
-@dataclass(eq=False)
 class CapsuleTaken(RequestError):
     """A new capsule would have the name of another one."""
 
@@ -481,7 +484,6 @@ class CapsuleTaken(RequestError):
         return f"there is a capsule {self.capsule!r} already"
 
 
-@dataclass(eq=False)
 class TokenNotFound(RequestError):
     """No token of that id."""
 
@@ -491,7 +493,6 @@ class TokenNotFound(RequestError):
         return f"there is no token {self.token!r}"
 
 
-@dataclass(eq=False)
 class TransferNotFound(RequestError):
     """No transfer of that id, after waiting that long for somebody to queue it."""
 
@@ -503,7 +504,6 @@ class TransferNotFound(RequestError):
         return f"there is no transfer {self.transfer!r}{waited}"
 
 
-@dataclass(eq=False)
 class TransferRemoved(RequestError):
     """The transfer was there, and is not any more."""
 
@@ -514,7 +514,6 @@ class TransferRemoved(RequestError):
         return f"transfer {self.transfer!r} is gone: {self.reason}"
 
 
-@dataclass(eq=False)
 class JournalBusy(RequestError):
     """Another process runs the journal; there is one runner at a time."""
 
@@ -524,7 +523,6 @@ class JournalBusy(RequestError):
         return f"process {self.holder} runs this journal already"
 
 
-@dataclass(eq=False)
 class TransferTimeout(HaulierError):
     """The wait's deadline passed before the transfer ended; it goes on."""
 
@@ -542,7 +540,6 @@ class TransferTimeout(HaulierError):
         )
 
 
-@dataclass(eq=False)
 class WaitTimeout(HaulierError):
     """The wait's deadline passed before the upload ended; the upload goes on."""
 
@@ -556,7 +553,6 @@ class WaitTimeout(HaulierError):
         return f"still {self.status} with {self.received} of {size} bytes"
 
 
-@dataclass(eq=False)
 class ImageUnusable(HaulierError):
     """No smaller pictures can be made of a local image; `slug` is the reason's name."""
 
@@ -567,7 +563,6 @@ class ImageUnusable(HaulierError):
         return f"{self.reason} ({self.slug})"
 
 
-@dataclass(eq=False)
 class LaneFailed(PeerError):
     """One asset of two lanes did not get there, and why."""
 
@@ -580,7 +575,6 @@ class LaneFailed(PeerError):
         return f"{self.asset}: {self.cause}"
 
 
-@dataclass(eq=False)
 class LanesFailed(PeerError):
     """What of a photograph and its pictures did not get there; what did is kept, and is not sent again."""
 
@@ -596,7 +590,6 @@ class LanesFailed(PeerError):
         return "; ".join(f"{', '.join(assets)}: {cause}" for cause, assets in causes.items()) + kept
 
 
-@dataclass(eq=False)
 class SourceChanged(HaulierError):
     """A local file is not what it was when its upload began; two revisions are never mixed."""
 
@@ -607,7 +600,6 @@ class SourceChanged(HaulierError):
         return f"{self.path} changed while it was being sent: {self.reason}"
 
 
-@dataclass(eq=False)
 class StorageFull(StorageError):
     """No room: nothing of this request was accepted; the session stays usable."""
 
@@ -620,7 +612,6 @@ class StorageFull(StorageError):
         return f"no room for {self.needed} bytes{room}"
 
 
-@dataclass(eq=False)
 class StorageUnavailable(StorageError):
     """Disk or database failed for now; nothing half done is left."""
 
@@ -640,7 +631,6 @@ def was_replaced(error: BaseException | None) -> bool:
     return isinstance(error, StorageUnavailable) and error.replaced
 
 
-@dataclass(eq=False)
 class StorageNotWritable(StorageError):
     """A directory refuses writes."""
 
@@ -652,7 +642,6 @@ class StorageNotWritable(StorageError):
         return f"{self.directory} is not writable: {self.reason}"
 
 
-@dataclass(eq=False)
 class DirectoryNotCreatable(StorageError):
     """A directory is missing and cannot be made."""
 
@@ -663,7 +652,6 @@ class DirectoryNotCreatable(StorageError):
         return f"{self.directory} cannot be created: {self.reason}"
 
 
-@dataclass(eq=False)
 class QueueFull(StorageError):
     """Too many wait for the same work already; nothing of this request is left."""
 
@@ -674,7 +662,6 @@ class QueueFull(StorageError):
         return f"too many wait for {self.work}; try again in a moment"
 
 
-@dataclass(eq=False)
 class HookUnavailable(StorageError):
     """The operator's own rules could not be asked; nothing was decided."""
 
@@ -685,7 +672,6 @@ class HookUnavailable(StorageError):
         return f"{self.hook} does not answer"
 
 
-@dataclass(eq=False)
 class ServiceStopping(StorageError):
     """This process is about to end; what arrived is kept and the upload can be continued."""
 
@@ -695,20 +681,18 @@ class ServiceStopping(StorageError):
         return "the service is stopping; continue in a moment"
 
 
-@dataclass(eq=False)
 class PeerRefused(PeerError):
     """The remote answered with a problem. `slug` is its problem type, `detail` its own words."""
 
     status: int
     slug: str
     detail: str
-    fields: dict[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = MappingProxyType({})
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.slug}, {self.status})"
 
 
-@dataclass(eq=False)
 class PeerUnreadable(PeerError):
     """A good answer that is not in the remote's words: a sign-in page of a network, a proxy's page."""
 
@@ -720,7 +704,6 @@ class PeerUnreadable(PeerError):
         return f"{self.detail} (unreadable-answer, {self.status}; it can pass)"
 
 
-@dataclass(eq=False)
 class NodeBusy(HaulierError):
     """Another process of this machine runs the node of a data directory, or is logged in under its name."""
 
@@ -733,7 +716,6 @@ class NodeBusy(HaulierError):
         )
 
 
-@dataclass(eq=False)
 class PeerUnreachable(PeerError):
     """No answer, after all retries."""
 
@@ -751,7 +733,6 @@ class PeerNotConnected(PeerUnreachable):
     """There was not even a connection: nothing of the body that was to be sent has arrived."""
 
 
-@dataclass(eq=False)
 class PeerBusy(PeerError):
     """The remote cannot now; the same can succeed later, after asking where it stands."""
 
@@ -770,7 +751,6 @@ class PeerBusy(PeerError):
         return f"{self.detail} ({self.status}; it can pass)"
 
 
-@dataclass(eq=False)
 class PeerBlocked(PeerError):
     """The remote will refuse until somebody has acted: made room, signed in, moved what is in the way."""
 
@@ -781,7 +761,6 @@ class PeerBlocked(PeerError):
         return f"{self.detail} ({self.obstacle})"
 
 
-@dataclass(eq=False)
 class RemoteSessionLost(PeerError):
     """What had been begun at the remote is gone: it expired, or was cancelled there. Begin anew."""
 
@@ -792,7 +771,6 @@ class RemoteSessionLost(PeerError):
         return f"the remote's session is gone: {self.reason}"
 
 
-@dataclass(eq=False)
 class PeerCorrupted(PeerError):
     """What the remote holds, or sent, is not what the digest names."""
 

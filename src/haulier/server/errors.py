@@ -23,13 +23,11 @@ RequestError
 ```
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from haulier.core.errors import RequestError
 
 
-@dataclass(eq=False)
 class HostRefused(RequestError):
     """`Host` is not this service's own name and port."""
 
@@ -40,7 +38,6 @@ class HostRefused(RequestError):
         return f"this service does not answer to the name {self.host!r}; {self.cure}"
 
 
-@dataclass(eq=False)
 class NotLocal(RequestError):
     """A rule of open mode refuses the request. `flag` is the option that allows it."""
 
@@ -52,7 +49,6 @@ class NotLocal(RequestError):
         return f"{self.reason}; {self.flag} allows it"
 
 
-@dataclass(eq=False)
 class FormMalformed(RequestError):
     """A form that breaks the rules of multipart, or goes beyond what a form may have."""
 
@@ -62,7 +58,6 @@ class FormMalformed(RequestError):
         return f"the form cannot be read: {self.reason}"
 
 
-@dataclass(eq=False)
 class OriginRefused(RequestError):
     """A page of another origin asks in the name of whoever its browser's cookie names."""
 
@@ -72,7 +67,6 @@ class OriginRefused(RequestError):
         return f"a page of {self.origin!r} asks, and only a cookie says who calls; --cors-origin allows it"
 
 
-@dataclass(eq=False)
 class RefusedByHost(RequestError):
     """The program that embeds the service refuses the caller. `status` is what it answers with."""
 
@@ -83,7 +77,6 @@ class RefusedByHost(RequestError):
         return self.detail
 
 
-@dataclass(eq=False)
 class RateLimited(RequestError):
     """Too much at once, or too often. `limit` says what there is too much of, `retry_after_s` when there is room."""
 
@@ -95,7 +88,6 @@ class RateLimited(RequestError):
         return f"{self.limit}; try again in {self.retry_after_s:.1f} s"
 
 
-@dataclass(eq=False)
 class TusVersionRefused(RequestError):
     """The request is of another version of tus, or does not say of which; nothing was done."""
 
@@ -107,7 +99,6 @@ class TusVersionRefused(RequestError):
         return f"Tus-Resumable {given}; send {self.supported}"
 
 
-@dataclass(eq=False)
 class RouteNotFound(RequestError):
     """Nothing lives at this path."""
 
@@ -117,7 +108,6 @@ class RouteNotFound(RequestError):
         return f"there is nothing at {self.path}"
 
 
-@dataclass(eq=False)
 class MethodNotAllowed(RequestError):
     """The path exists, but not with this method."""
 
@@ -128,7 +118,6 @@ class MethodNotAllowed(RequestError):
         return f"{self.method} is not possible here; {', '.join(self.allowed)} is"
 
 
-@dataclass(eq=False)
 class MediaTypeRefused(RequestError):
     """The body's media type is not the one that is read here."""
 
@@ -139,7 +128,6 @@ class MediaTypeRefused(RequestError):
         return f"the body must be {self.expected}, not {self.provided or 'of unknown type'}"
 
 
-@dataclass(eq=False)
 class PreconditionFailed(RequestError):
     """`If-Match` does not name the file that there is."""
 
@@ -149,7 +137,6 @@ class PreconditionFailed(RequestError):
         return f"the file that is here has the entity tag {self.etag}, which If-Match does not name"
 
 
-@dataclass(eq=False)
 class RangeNotSatisfiable(RequestError):
     """The range starts behind the end."""
 
@@ -159,7 +146,6 @@ class RangeNotSatisfiable(RequestError):
         return f"the range is outside of the {self.size} bytes that there are"
 
 
-@dataclass(eq=False)
 class RequestMalformed(RequestError):
     """The bytes are no request of HTTP/1.1, or could be read as more than one."""
 
@@ -167,7 +153,6 @@ class RequestMalformed(RequestError):
         return "what came cannot be read as one request of HTTP/1.1, and in one way only"
 
 
-@dataclass(eq=False)
 class HeadTimeout(RequestError):
     """The head of a request was not whole in time."""
 
@@ -178,7 +163,6 @@ class HeadTimeout(RequestError):
         return f"the request line and the header fields did not come whole within {self.limit_s:g} seconds"
 
 
-@dataclass(eq=False)
 class TargetTooLong(RequestError):
     """The request target has more bytes than are read. `limit` in bytes."""
 
@@ -188,7 +172,6 @@ class TargetTooLong(RequestError):
         return f"the request target, path and query together, must be at most {self.limit} bytes"
 
 
-@dataclass(eq=False)
 class HeadTooLarge(RequestError):
     """More header fields, trailers or chunk extensions than are read. `limit` in bytes, of all together."""
 
@@ -202,7 +185,6 @@ class HeadTooLarge(RequestError):
         )
 
 
-@dataclass(eq=False)
 class CodingNotSupported(RequestError):
     """A body in a transfer coding that is not read. `expected` is the one that is."""
 

@@ -36,7 +36,6 @@ T = TypeVar("T")
 M = TypeVar("M", bound="Message")
 
 
-@dataclass(eq=False)
 class MalformedMessage(PeerError):
     """Bytes that are no message of the protocol, or more of them than allowed."""
 

@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.errors import PeerError
@@ -23,7 +22,6 @@ _BURST: Final = 50
 """Messages that may come at once, at any rate."""
 
 
-@dataclass(eq=False)
 class ConnectionLost(PeerError):
     """The other side went, or was left because of what it did."""
 

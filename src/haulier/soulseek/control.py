@@ -54,7 +54,12 @@ Handler = Callable[[Node, Request], Awaitable[Response]]
 
 
 class BadRequest(HaulierError):
-    """What is asked for makes no sense; the text says what would."""
+    """What is asked for makes no sense; `cure` says what would."""
+
+    cure: str
+
+    def __str__(self) -> str:
+        return self.cure
 
 
 def control_app(node: Node, token: str, stopping: asyncio.Event) -> ASGIApp:

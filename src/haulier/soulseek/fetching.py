@@ -49,7 +49,6 @@ _LATER: Final = ("Queued", "Pending shutdown.", "Too many")
 """What a denial begins with that passes by itself."""
 
 
-@dataclass(eq=False)
 class Broken(PeerError):
     """The peer said that it failed, or it stopped in the middle."""
 
@@ -59,7 +58,6 @@ class Broken(PeerError):
         return self.reason
 
 
-@dataclass(eq=False)
 class _End(HaulierError):
     outcome: Outcome
     reason: str | None = None

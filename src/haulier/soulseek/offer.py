@@ -39,7 +39,6 @@ SETTLE_S: Final = 1.0
 _OFFSET_BYTES: Final = 8
 
 
-@dataclass(eq=False)
 class Settled(PeerError):
     """The peer does not want the file, or has it already; it needs no notice."""
 
@@ -50,7 +49,6 @@ class Settled(PeerError):
         return self.reason or self.outcome.value
 
 
-@dataclass(eq=False)
 class Denied(HaulierError):
     """We do not give the file."""
 
@@ -60,7 +58,6 @@ class Denied(HaulierError):
         return self.reason
 
 
-@dataclass(eq=False)
 class NotNow(PeerError):
     """The peer has put the offer into its own queue."""
 
@@ -68,7 +65,6 @@ class NotNow(PeerError):
         return "the peer takes it later"
 
 
-@dataclass(eq=False)
 class Unreached(PeerError):
     """No connection to the peer came about."""
 
@@ -78,7 +74,6 @@ class Unreached(PeerError):
         return self.reason
 
 
-@dataclass(eq=False)
 class BadOffset(PeerError):
     """The peer asks for bytes that are not there."""
 

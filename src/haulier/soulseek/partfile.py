@@ -5,7 +5,6 @@ Rule 1: the part of a file of a user, of one size, is the same whoever fetches i
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +13,6 @@ from haulier.engine.tasks import in_thread
 from haulier.parts import is_at, open_locked, part_of, publish
 
 
-@dataclass(eq=False)
 class TargetTaken(HaulierError):
     """A file is there already, and is not written over."""
 
@@ -24,7 +22,6 @@ class TargetTaken(HaulierError):
         return f"{self.path} is there already; name another file"
 
 
-@dataclass(eq=False)
 class TargetBusy(HaulierError):
     """Another process is fetching the same file to the same place."""
 

@@ -51,7 +51,6 @@ RECONNECT: Final = RetryPolicy(retries=1_000_000, base_s=1.0, cap_s=60.0)
 """A server may be away for hours; somebody who shares wants to be back when it is."""
 
 
-@dataclass(eq=False)
 class LoginRefused(PeerError):
     """The server does not let us in, and trying again would change nothing."""
 
@@ -61,7 +60,6 @@ class LoginRefused(PeerError):
         return f"the server refuses the login: {self.reason}"
 
 
-@dataclass(eq=False)
 class LoggedInElsewhere(PeerError):
     """Somebody has logged in under our name; the server has ended our link."""
 
@@ -71,7 +69,6 @@ class LoggedInElsewhere(PeerError):
         return f"{self.user} has logged in somewhere else"
 
 
-@dataclass(eq=False)
 class ServerUnreachable(PeerError):
     """The server was not reached as often as it was to be tried."""
 
@@ -82,7 +79,6 @@ class ServerUnreachable(PeerError):
         return f"{self.server} cannot be reached: {self.reason}"
 
 
-@dataclass(eq=False)
 class LinkDown(PeerError):
     """Our own link to the server is down, or the server is silent: it says nothing about any peer."""
 
@@ -92,7 +88,6 @@ class LinkDown(PeerError):
         return self.reason
 
 
-@dataclass(eq=False)
 class PeerOffline(PeerError):
     """The server knows of no address of the user."""
 

@@ -51,7 +51,6 @@ class Share:
         return cls(check_share_name(name if named else escape(root.name)), root)
 
 
-@dataclass(eq=False)
 class NotShared(HaulierError):
     """There is no such file to be shared, any more or at all."""
 

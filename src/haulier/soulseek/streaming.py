@@ -40,7 +40,6 @@ _PIECE: Final = 64 * 1024
 """Bytes that go at a time where the rate is limited."""
 
 
-@dataclass(eq=False)
 class TooSlow(PeerError):
     """The peer takes or sends nothing, or next to nothing."""
 

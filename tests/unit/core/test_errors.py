@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -255,7 +256,46 @@ def test_an_error_is_itself_only_and_can_be_kept_in_a_set() -> None:
     assert len({ChunkConflict(3), ChunkConflict(3)}) == 2
 
 
-def test_what_a_peer_said_is_not_shared_between_errors() -> None:
+def test_what_a_peer_did_not_say_is_not_added() -> None:
     first = PeerRefused(404, "upload-not-found", "no such upload")
-    first.fields["upload"] = "u1"
-    assert PeerRefused(404, "upload-not-found", "no such upload").fields == {}
+    with pytest.raises(TypeError, match="assignment"):
+        first.fields["upload"] = "u1"  # type: ignore[index] # the point
+    assert first.fields == {}
+
+
+def test_fields_are_given_in_order_or_by_name() -> None:
+    first, second = ChunkOutOfRange(3, 2), ChunkOutOfRange(3, chunk_count=2)
+    assert (first.index, first.chunk_count) == (second.index, second.chunk_count) == (3, 2)
+    assert repr(first) == repr(second) == "ChunkOutOfRange(index=3, chunk_count=2)"
+
+
+def test_a_field_with_a_default_may_be_left_out() -> None:
+    assert PeerBusy(503, "later").retry_after_s == 0
+    assert PeerBusy(503, "later", 1.5).retry_after_s == 1.5
+
+
+def test_a_leaf_has_the_fields_of_its_family_too() -> None:
+    class ChunkStrange(ChunkOutOfRange):
+        why: str
+
+    error = ChunkStrange(3, 2, "odd")
+    assert (error.index, error.chunk_count, error.why) == (3, 2, "odd")
+    assert repr(ChunkOutOfRange(3, 2)) == "ChunkOutOfRange(index=3, chunk_count=2)"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((3,), {}),
+        ((3, 2, 1), {}),
+        ((3, 2), {"index": 3}),
+        ((3, 2), {"other": 1}),
+        ((3, 2), {"retryable": True}),
+        ((3,), {"index": 2, "chunk_count": 2}),
+    ],
+)
+def test_an_error_cannot_be_made_of_other_than_its_fields(
+    values: tuple[int, ...], named: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match="ChunkOutOfRange"):
+        ChunkOutOfRange(*values, **named)
