@@ -1,11 +1,11 @@
 """The real clock and real chance: the only places where time is read and identifiers are drawn."""
 
 import asyncio
+import os
 import secrets
 import time
-import uuid
 
-from haulier.core.ids import RecordId, SessionId
+from haulier.core.ids import RecordId, SessionId, uuid4, uuid7
 from haulier.core.secret import SECRET_BYTES
 from haulier.machine import Clock
 
@@ -58,11 +58,11 @@ class SystemIdentifiers:
 
     def record_id(self) -> RecordId:
         """Return a UUIDv7 of now."""
-        return RecordId(uuid7(self._clock.now(), secrets.randbits(62)))
+        return RecordId(uuid7(self._clock.now(), _chance(8)))
 
     def blob_key(self) -> str:
         """Return a random UUID in its usual text form."""
-        return str(uuid.uuid4())
+        return uuid4(_chance(16))
 
     def row_id(self) -> str:
         """Return a UUIDv7 of now."""
@@ -73,14 +73,6 @@ class SystemIdentifiers:
         return secrets.token_bytes(SECRET_BYTES)
 
 
-def uuid7(now: float, chance: int) -> str:
-    """Return the UUIDv7 of that time, from 62 random bits.
-
-    The 12 bits behind the milliseconds are their fraction, so that ids of one process sort by time more
-    finely than by the millisecond.
-    Source: RFC 9562 sections 5.7 and 6.2, method 3.
-    """
-    ticks = int(now * 1000 * 4096)
-    milliseconds, fraction = divmod(ticks, 4096)
-    value = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62
-    return str(uuid.UUID(int=value | chance & (1 << 62) - 1))
+def _chance(size: int) -> int:
+    """Return so many random bytes as a number."""
+    return int.from_bytes(os.urandom(size), "big")

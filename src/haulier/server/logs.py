@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TextIO, cast
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
@@ -23,20 +23,21 @@ _LIBRARIES_FROM: Final = logging.WARNING
 
 
 class LossyLog:
-    """Standard error without its faults: a full disk or a closed pipe loses log lines, never a request."""
+    """Standard error without its faults: a full disk or a closed pipe loses log lines, never a request.
+
+    Structlog calls its methods by the names of levels. One write is one line, whatever other threads tell meanwhile.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, text: str) -> None:
-        """Write what can be written."""
+    def msg(self, line: str) -> None:
+        """Write a line, if it can be written."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        """Flush what can be flushed."""
-        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
             self._stream.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
@@ -50,7 +51,7 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
             *_rendering(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_SHOWN_FROM),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyLog(sys.stderr))),
+        logger_factory=lambda *_: LossyLog(sys.stderr),
     )
     catch_libraries(_LIBRARIES_FROM)
 
@@ -106,10 +107,16 @@ def _plainly(renderer: structlog.typing.Processor) -> structlog.typing.Processor
 
 
 def _pair(key: str, value: object) -> str:
-    plain = isinstance(value, str) and value.isprintable() and _AMBIGUOUS.search(value) is None
+    plain = isinstance(value, str) and (_PLAIN.fullmatch(value) is not None or _reads_alone(value))
     return f"{key}={value if plain else repr(value)}"
+
+
+def _reads_alone(text: str) -> bool:
+    return text.isprintable() and _AMBIGUOUS.search(text) is None
 
 
 _ELABORATE: Final = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})
 """What structlog shows in a place of its own."""
 _AMBIGUOUS: Final = re.compile(r"""[ ='"]""")
+_PLAIN: Final = re.compile(r"[!#-&(-<>-~]*")
+"""Nearly all that is told: printable ASCII without the characters above."""

@@ -1,11 +1,12 @@
 """What the HTTP service stands on; built by whoever picks the adapters."""
 
-import uuid
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError
+from haulier.core.ids import uuid4
 from haulier.core.session import SessionId
 from haulier.engine.accounts import Accounts
 from haulier.engine.history import HistoryService
@@ -28,7 +29,7 @@ log = get_logger()
 
 
 def _random_id() -> str:
-    return str(uuid.uuid4())
+    return uuid4(int.from_bytes(os.urandom(16), "big"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

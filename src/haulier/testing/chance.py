@@ -6,7 +6,7 @@ import random
 import uuid
 from heapq import heappop, heappush
 
-from haulier.adapters.clock import uuid7
+from haulier.core.ids import uuid7
 from haulier.core.record import RecordId
 from haulier.core.secret import SECRET_BYTES
 from haulier.core.session import SessionId

@@ -1,7 +1,8 @@
 import re
 import uuid
 
-from haulier.adapters.clock import SharedClock, SystemClock, SystemIdentifiers, uuid7
+from haulier.adapters.clock import SharedClock, SystemClock, SystemIdentifiers
+from haulier.core.ids import uuid7
 from haulier.testing import ManualClock
 
 

@@ -89,6 +89,9 @@ _PRUNED: Final = sa.select(events.c.seq).where(_BEFORE).order_by(*_FORWARD).limi
 PRUNE: Final = sa.delete(events).where(events.c.seq.in_(_PRUNED.correlate(None)))
 
 
+_text_of: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class SqlEventStore:
     """`EventStore`."""
 
@@ -141,7 +144,7 @@ def _parameters(event: Event) -> Parameters:
         "record_id": event.record,
         "owner": event.owner,
         "kind": event.kind.value,
-        "payload": json.dumps(event.facts, ensure_ascii=False, separators=(",", ":")),
+        "payload": _text_of(event.facts),
         "created_at": event.created_at,
     }
 
