@@ -5,6 +5,7 @@ Rule 1: the receiver's row says how far it has come. It moves on after the recei
 Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
 Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
         taken within its patience is given up, told in the log, and the next one has its turn.
+Rule 4: where events come fast and concern a receiver not, many are read at once: it looks a few times a second.
 """
 
 import asyncio
@@ -29,6 +30,9 @@ log = get_logger()
 
 LOOK_S: Final = 5.0
 """How often a process that does not deliver looks whether the one that does still lives."""
+REST_S: Final = 0.1
+"""How long a courier rests after events that were not for its receiver. The next one may be; nobody notices that it comes
+so late, and a hundred are read for little more than two."""
 GIVE_UP_S: Final = 3 * 24 * 3600.0
 """How old an event may become that somebody outside does not take: a long weekend. Precedent: Stripe tries for three
 days."""
@@ -110,6 +114,8 @@ class Courier:
         self._clock = clock
         self._holder = holder
         self._chance = chance
+        self._rests = False
+        """Whether none of the events that were read last concerned the receiver."""
 
     async def prepare(self) -> None:
         """Give a new receiver its place: it hears of everything that is committed from now on."""
@@ -121,11 +127,14 @@ class Courier:
             while True:
                 woken.clear()
                 wait_s = await self._step_or_pause()
+                if self._rests:
+                    await self._clock.sleep(REST_S)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await woken.wait()
 
     async def _step_or_pause(self) -> float | None:
+        self._rests = False
         try:
             while (wait_s := await self.step()) == 0:
                 pass
@@ -168,10 +177,12 @@ class Courier:
     async def _deliver(self, delivery: Delivery, found: Sequence[Told]) -> float:
         """Deliver these in order, until one fails or another process has the claim."""
         passed: Position | None = None
+        self._rests = True
         for told in found:
             if not self._concerns(told):
                 passed = told.position
                 continue
+            self._rests = False
             failure = await self._try(told)
             if failure is not None:
                 if passed is not None:

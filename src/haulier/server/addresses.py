@@ -6,6 +6,7 @@ Rule 2: else they name the host that the client itself used. The guard has check
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -15,18 +16,33 @@ PUBLIC_URL: Final = "haulier.public_url"
 """In the scope where the operator gave it: our public address, without a slash at its end."""
 PREFIX: Final = "haulier.prefix"
 """In the scope where a trusted proxy gave it: what it takes away from the beginning of every path."""
+_FIELDS: Final = "haulier.fields"
+"""In the scope: its list of headers, and what `_fields_of` made of that."""
 
 _HOST: Final = re.compile(
     r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII
 )
 
 
-def headers_named(scope: Scope, name: bytes) -> list[str]:
+def headers_named(scope: Scope, name: bytes) -> Sequence[str]:
     """Return all values of a header; `name` in lower case.
 
     White space around a value is no part of it (RFC 9110 section 5.5); not every parser takes it off.
     """
-    return [value.decode("latin-1").strip(" \t") for key, value in scope["headers"] if key == name]
+    return _fields_of(scope).get(name, ())
+
+
+def _fields_of(scope: Scope) -> Mapping[bytes, Sequence[str]]:
+    """Return the headers by their names. A request is asked for some twenty, of which it has few."""
+    headers = scope["headers"]
+    read: tuple[object, Mapping[bytes, Sequence[str]]] | None = scope.get(_FIELDS)
+    if read is not None and read[0] is headers:  # whoever changes headers makes a list of its own
+        return read[1]
+    fields: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        fields.setdefault(name, []).append(value.decode("latin-1").strip(" \t"))
+    scope[_FIELDS] = (headers, fields)
+    return fields
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -75,4 +91,5 @@ def server_name(scope: Scope) -> str:
 
 
 def _prefix(scope: Scope) -> str:
-    return quote(scope.get(PREFIX, "") + scope.get("root_path", ""))
+    prefix: str = scope.get(PREFIX, "") + scope.get("root_path", "")
+    return quote(prefix) if prefix else prefix

@@ -11,6 +11,7 @@ from haulier.core.event import Event, Position, Told
 from haulier.engine.courier import (
     GIVE_UP_S,
     LOOK_S,
+    REST_S,
     Courier,
     HookReceiver,
     Receiver,
@@ -307,5 +308,28 @@ async def test_a_courier_waits_for_events_and_for_the_database() -> None:
             await asyncio.sleep(0)
         one.feed.told()
         await until(lambda: receiver.taken == ["a"])
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_courier_rests_after_events_that_were_not_for_its_receiver() -> None:
+    async with engine() as one:
+        receiver = FakeReceiver()
+        receiver.unwanted = "x"
+        it, sleepers = await begun(one, receiver), one.clock.sleepers
+        running = beside(it.run())
+        await append(one.database, now(one, "x1"))
+        one.feed.told()
+        await until(lambda: one.clock.sleepers > sleepers)
+        writes = count_writes(one)
+        await append(one.database, now(one, "x2"))
+        await append(one.database, now(one, "a"))
+        one.feed.told()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert receiver.taken == []
+        one.clock.advance(REST_S)
+        await until(lambda: receiver.taken == ["a"])
+        assert [how for how in writes if how] == [{"durable": True}]
         running.cancel()
         await asyncio.wait({running})
