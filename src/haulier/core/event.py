@@ -95,7 +95,7 @@ class Told:
 
 def event_of(kind: EventKind, record: Record, *, now: float) -> Event:
     """Return what is told of a record."""
-    digest = None if record.digest is None else {record.digest.name.value: record.digest.hex}
+    digest = None if record.digest is None else {str(record.digest.name): record.digest.hex}
     return Event(
         kind=kind,
         record=record.id,
@@ -104,12 +104,12 @@ def event_of(kind: EventKind, record: Record, *, now: float) -> Event:
         facts={
             "filename": record.filename,
             "path": record.path,
-            "status": record.status.value,
+            "status": str(record.status),
             "size": record.size,
             "content_type": record.content_type,
             "digest": digest,
             "error": record.error,
-            "assets": [asset.kind.value for asset in record.assets],
+            "assets": [str(asset.kind) for asset in record.assets],
         },
         created_at=now,
     )

@@ -106,6 +106,7 @@ class Metrics:
         self._bodies = Gauge(
             "haulier_running_bodies", "Bodies being received.", registry=registry, multiprocess_mode="sum"
         )
+        self._receiving = self._bodies.track_inprogress()  # knows nothing of any single body
         self._bodies.set(0)  # those of a dead worker in this one's slot died with it
         self._requests = Histogram(
             "haulier_request_seconds",
@@ -135,7 +136,7 @@ class Metrics:
 
     def receiving(self) -> AbstractContextManager[None]:
         """Count a body for as long as it is being received."""
-        return self._bodies.track_inprogress()
+        return self._receiving
 
     def swept(self, result: str, count: int) -> None:
         """The janitor did something `count` times; `result` is one of few words."""

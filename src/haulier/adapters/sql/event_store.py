@@ -143,7 +143,7 @@ def _parameters(event: Event) -> Parameters:
         "capsule": event.capsule,
         "record_id": event.record,
         "owner": event.owner,
-        "kind": event.kind.value,
+        "kind": str(event.kind),
         "payload": _text_of(event.facts),
         "created_at": event.created_at,
     }
