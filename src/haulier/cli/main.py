@@ -4,6 +4,7 @@ Rule 1: a command's module is imported when the command is called; it imports Ty
         works with when that runs. So `haulier --help` is quick, and needs no extra.
 """
 
+import gc
 import sys
 from typing import Annotated, ClassVar
 
@@ -73,11 +74,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _haulier(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has answered it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Move files and never lose one."""
+    gc.enable()  # the command is loaded; see `haulier.__main__`
 
 
 def main() -> None:

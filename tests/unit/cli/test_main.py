@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +126,27 @@ def test_listing_commands_loads_none() -> None:
     ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert ran.returncode == 0
     assert "Queue files for a remote" in ran.stdout
+
+
+LOOKING_FOR_GARBAGE = """
+import asyncio, gc, sys
+from haulier.__main__ import main
+def spy(work, run=asyncio.run):
+    print("working", gc.isenabled())
+    return run(work)
+asyncio.run = spy
+sys.argv = ["haulier", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print("ending", gc.get_freeze_count() > 0)
+"""
+
+
+def test_garbage_is_looked_for_while_a_command_works_and_not_when_it_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOOKING_FOR_GARBAGE, "transfers", "list", "--home", str(tmp_path)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "working True\nending True\n")
 
 
 @pytest.mark.parametrize("statement", ["import haulier", "import haulier.cli"])
