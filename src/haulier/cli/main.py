@@ -79,7 +79,9 @@ def _haulier(
     ] = False,
 ) -> None:
     """Move files and never lose one."""
-    gc.enable()  # the command is loaded; see `haulier.__main__`
+    if not gc.isenabled():  # `haulier.__main__` has begun this process, and most that is needed is loaded now
+        gc.freeze()
+        gc.enable()
 
 
 def main() -> None:
