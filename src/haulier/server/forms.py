@@ -19,10 +19,11 @@ from multipart import (
 )
 from starlette.requests import Request
 
-from haulier.core.errors import BodyCut, BodyMalformed, LengthExceeded, ServiceStopping
+from haulier.core.errors import BodyCut, BodyMalformed, FileMissing, LengthExceeded, ServiceStopping
 from haulier.core.ingestion import IngestionRules
 from haulier.ports import BodyEnd, Deliver
 from haulier.server.addresses import header
+from haulier.server.disposition import read_extended_filename
 from haulier.server.errors import FormMalformed, MediaTypeRefused
 from haulier.server.http.asgi import AsgiBody, handed_over
 
@@ -62,6 +63,14 @@ def boundary_of(request: Request) -> str:
             f"its Content-Type needs a boundary of 1 to {MAX_BOUNDARY} printable ASCII characters"
         )
     return boundary
+
+
+def require_something(request: Request) -> None:
+    """Check that a request brings something. Raises FileMissing: many clients send no form at all for no files."""
+    scope = request.scope
+    told = header(scope, b"content-type") or header(scope, b"transfer-encoding")
+    if told is None and header(scope, b"content-length") in {None, "0"}:
+        raise FileMissing
 
 
 class Form:
@@ -220,7 +229,6 @@ class FormFile:
 
 
 def _file_of(segment: MultipartSegment, form: Form) -> FormFile | None:
-    """Return the file that a part is; None for a field without a file name."""
-    if segment.filename is None:
-        return None
-    return FormFile(segment.filename, segment.charset, form)
+    """Return the file that a part is; None for a field without a file name. Raises InvalidRequest."""
+    name = read_extended_filename(segment.header("Content-Disposition", "")) or segment.filename
+    return None if name is None else FormFile(name, segment.charset, form)

@@ -25,7 +25,7 @@ from haulier.engine.history import DAY_S
 from haulier.ports import DayCount, HistoryQuery, HistoryRow
 from haulier.server.access import caller_of
 from haulier.server.answers import json_answer
-from haulier.server.forms import Form, boundary_of
+from haulier.server.forms import Form, boundary_of, require_something
 from haulier.server.http.asgi import open_pieces
 from haulier.server.presenter import HistoryItemOut, HistoryOut, present, present_all
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, Text, Time, read_cursor, seconds_of, write_cursor
@@ -194,6 +194,7 @@ class IngestionRoutes:
 
     async def upload(self, request: Request) -> Response:
         """Store all files of a form, or none."""
+        require_something(request)
         boundary = boundary_of(request)
         body = open_pieces(request.scope, request.receive, silence_s=self._silence_s)
         form = Form(body, boundary, self._ingestion.rules)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from haulier.core.errors import BodyCut, BodyMalformed, LengthExceeded
+from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthExceeded
 from haulier.core.ingestion import IngestionRules
 from haulier.ports import BodyEnd
 from haulier.server.errors import FormMalformed
@@ -79,6 +79,36 @@ async def test_what_stands_around_a_form_is_no_part_of_it() -> None:
             ("a.json", b"[1]\r\n--xy"),
             ("b.txt", b""),
         ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (
+            "name=f; filename=\"=?utf-8?B?w6kudHh0?=\"; filename*=utf-8''%C3%A9.txt",
+            "é.txt",
+        ),  # .NET's HttpClient
+        ("name=f; filename*=UTF-8'en'%C3%A9.txt", "é.txt"),  # urllib3 before 1.25
+        ("name=f; filename*=iso-8859-1''%e9.txt", "é.txt"),
+        ("name=f; filename=a.txt; filename*=UTF-8''", "a.txt"),
+        ("name=f; filename=a.txt; filename*=koi8-r''%e9.txt", "a.txt"),
+        ("name=\"f; filename*=UTF-8''b.txt\"; filename=a.txt", "a.txt"),
+    ],
+)
+async def test_an_extended_name_counts_before_a_plain_one(parameters: str, name: str) -> None:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {parameters}\r\n\r\n"
+    assert await read(form_of([head.encode() + b"x\r\n", END])) == [(name, b"x")]
+
+
+async def test_a_field_whose_name_looks_like_a_file_is_none() -> None:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"f; filename*=UTF-8''b.txt\"\r\n\r\n"
+    assert await read(form_of([head.encode() + b"x\r\n", END])) == []
+
+
+async def test_an_extended_name_that_is_no_utf_8_is_refused() -> None:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=f; filename*=UTF-8''%ff\r\n\r\n"
+    with pytest.raises(InvalidRequest, match="Content-Disposition"):
+        await read(form_of([head.encode() + b"x\r\n", END]))
 
 
 async def test_a_charset_is_told() -> None:

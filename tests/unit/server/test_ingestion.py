@@ -45,3 +45,14 @@ async def test_an_export_tells_how_many_rows_it_had_to_leave_out(
     assert rows[-1] == {"left_out": spoiled}
     lines = (await client.get(EXPORT, params={"format": "csv"})).text.splitlines()
     assert [line.partition(",")[0] for line in lines] == ["id", *ids[spoiled:], f"# left out: {spoiled}"]
+
+
+async def test_a_form_that_was_not_even_begun_has_no_file(client: httpx2.AsyncClient) -> None:
+    for nothing in (
+        await client.post("/api/ingestion/upload", files={}),
+        await client.post("/api/ingestion/upload", content=b""),
+    ):
+        assert nothing.status_code == 400, nothing.text
+        assert nothing.json()["type"].endswith("/errors/file-empty")
+    other = await client.post("/api/ingestion/upload", content=b"x")
+    assert other.status_code == 415, other.text

@@ -23,11 +23,12 @@ from haulier.server.bodies import (
     require_plain_body,
     split_promises,
 )
+from haulier.server.disposition import read_filename
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import idempotency_key
 from haulier.server.metadata import UNNAMED, Described, describe, read_metadata
-from haulier.server.resumable.fields import read_filename, read_integer
+from haulier.server.resumable.fields import read_integer
 from haulier.server.resumable.versions import MEDIA_TYPE, Version
 
 PROTOCOL: Final = "resumable"
