@@ -163,9 +163,9 @@ POST   /api/ingestion/upload                    201  403     421       403     2
 GET    /api/ingestion/history                   200  403     421       403     200
 GET    /api/ingestion/history/summary           200  403     421       403     200
 GET    /api/ingestion/history/export            200  403     421       403     200
-GET    /api/ingestion/history/{record_id}       200  403     421       403     404
-DELETE /api/ingestion/history/{record_id}       204  403     421       403     404
-POST   /api/ingestion/history/{record_id}/restore 200 403    421       403     404
+GET    /api/ingestion/history/{record_id}       404  403     421       403     404
+DELETE /api/ingestion/history/{record_id}       404  403     421       403     404
+POST   /api/ingestion/history/{record_id}/restore 404 403    421       403     404
 GET    /api/ingestion/session                   404  403     421       403     200
 DELETE /api/ingestion/session                   204  403     421       403     204
 POST   /api/ingestion/session/extend            404  403     421       403     200

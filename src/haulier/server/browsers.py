@@ -40,6 +40,7 @@ SIGN_IN: Final = "haulier.sign_in"
 
 _INGESTION: Final = "/api/ingestion/"
 _UPLOAD: Final = "/api/ingestion/upload"
+_HISTORY: Final = "/api/ingestion/history"
 _PAGE: Final = "/"
 
 
@@ -121,6 +122,12 @@ def goes_by_cookie(scope: Scope) -> bool:
 def is_for_visitors(scope: Scope) -> bool:
     """Whether a request is answered to whoever may become a visitor."""
     return is_page(scope) or route_path(scope).startswith(_INGESTION)
+
+
+def is_history(scope: Scope) -> bool:
+    """Whether a request is about what somebody has uploaded; nobody has uploaded nothing."""
+    path = route_path(scope)
+    return path == _HISTORY or path.startswith(f"{_HISTORY}/")
 
 
 def is_page(scope: Scope) -> bool:

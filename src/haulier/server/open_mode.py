@@ -19,9 +19,10 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import LOCAL
-from haulier.server.access import CALLER, is_probe
+from haulier.core.visitor import Visitor
+from haulier.server.access import CALLER, NOBODY, is_probe
 from haulier.server.addresses import headers_named
-from haulier.server.browsers import Browsers
+from haulier.server.browsers import Browsers, is_history
 from haulier.server.errors import NotLocal
 from haulier.server.hosts import LOOPBACK_NAMES, HostRules
 from haulier.server.http.asgi import CONNECTION_EXTENSION
@@ -111,7 +112,7 @@ class OpenModeGuard:
                 await self._require_own_user(scope)
             visitor = await self._browsers.welcomed(scope)
             # Whoever may call may do everything; a visitor says whose things it makes and finds.
-            scope[CALLER] = LOCAL if visitor is None else replace(LOCAL, owner=visitor.owner)
+            scope[CALLER] = replace(LOCAL, owner=_owner(scope, visitor))
         await self._app(scope, receive, send)
 
     async def _require_own_user(self, scope: Scope) -> None:
@@ -125,6 +126,13 @@ class OpenModeGuard:
         if uid not in {0, os.geteuid()}:
             who = "a user who cannot be told" if uid is None else f"user {uid}"
             raise NotLocal("user", "--local-users", f"the other end of the connection belongs to {who}")
+
+
+def _owner(scope: Scope, visitor: Visitor | None) -> str:
+    """Return whose things a request makes and finds; a history is a visitor's, and that of none is empty."""
+    if visitor is not None:
+        return visitor.owner
+    return NOBODY.owner if is_history(scope) else LOCAL.owner
 
 
 def _ends(scope: Scope) -> tuple[Address, Address]:

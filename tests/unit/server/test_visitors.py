@@ -88,6 +88,23 @@ class TestOpenMode:
             assert (await two.delete(f"/api/records/{record['id']}")).status_code == 204
             assert (await two.get("/api/operators/stats")).status_code == 200
 
+    async def test_the_history_of_nobody_is_empty_and_makes_no_visitor(
+        self, client: httpx2.AsyncClient
+    ) -> None:
+        record = await put(client, "of-the-machines-user.txt")
+        history = "/api/ingestion/history"
+        listed = await client.get(history)
+        assert listed.status_code == 200
+        assert listed.json() == {"items": [], "next": None, "total": None, "left_out": 0}
+        assert (await client.get(f"{history}/summary")).json()["count"] == 0
+        assert (await client.get(f"{history}/export")).json() == []
+        for method in ("GET", "DELETE"):
+            answer = await client.request(method, f"{history}/{record['id']}")
+            assert answer.status_code == 404, method
+            assert "set-cookie" not in answer.headers
+        assert "set-cookie" not in listed.headers
+        assert await mine(client) == ["of-the-machines-user.txt"]
+
     async def test_the_header_names_the_same_visitor_as_the_cookie(self, service: MemoryService) -> None:
         async with service.client() as browser, served(service.app(local_users=True)) as program:
             signed = value_of(await browser.get("/"))
