@@ -57,13 +57,27 @@ def test_what_is_missing_is_1(haulier: Commands) -> None:
     missing = haulier.run("put", "missing.txt")
     assert (missing.code, missing.err) == (
         1,
-        "haulier: missing.txt: missing.txt: No such file or directory\n",
+        "haulier: missing.txt: No such file or directory\n",
     )
     for arguments in (["get", "0"], ["rm", "0"], ["get", "nowhere/"]):
         ran = haulier.run(*arguments)
         assert ran.code == 1
         assert ran.err.startswith("haulier: ")
         assert ran.err.count("\n") == 1
+
+
+def test_a_circle_of_links_keeps_no_file_of_its_folder_from_arriving(haulier: Commands) -> None:
+    (haulier.folder / "tree/inner").mkdir(parents=True)
+    make_file(haulier.folder / "tree/good.txt", 5)
+    (haulier.folder / "tree/inner/up").symlink_to("..")
+    (haulier.folder / "tree/loop").symlink_to("loop")
+    ran = haulier.run("put", "-r", "tree")
+    assert ran.code == 1
+    assert sorted(ran.err.splitlines()) == [
+        "haulier: tree/inner/up: path: it is a link to a folder above it",
+        "haulier: tree/loop: Too many levels of symbolic links",
+    ]
+    assert "good.txt" in ran.out
 
 
 def test_one_bad_file_keeps_no_other_from_arriving(haulier: Commands) -> None:

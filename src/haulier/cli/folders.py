@@ -1,17 +1,18 @@
 """Which files `haulier put` sends, and where `haulier get` puts them.
 
-Rule 1: nothing is left out silently: what cannot be read is an error, a link to a folder is followed, and folders
-        without a file below them, of which no record can tell, are counted.
+Rule 1: nothing is left out silently, and nothing keeps the rest from being sent: a link to a folder is followed, one to
+        a folder above it is left out with a reason, and so is a folder that cannot be read; folders without a file below
+        them, of which no record can tell, are counted.
 Rule 2: two files never get one path; a path never leads out of the folder it is written to.
 """
 
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from haulier.core.errors import InvalidRequest
+from haulier.core.errors import HaulierError, InvalidRequest
 from haulier.core.upload import check_path, require_valid
 
 
@@ -25,22 +26,31 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A folder that is not sent."""
+
+    source: Path
+    error: HaulierError | OSError
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What is to be sent, in order."""
 
     items: list[Item]
     empty: int = 0
     """Folders without anything in them; they are not sent."""
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def collect(names: list[Path], *, recursive: bool) -> Selection:
     """Return what is to be sent.
 
     Raises:
-        InvalidRequest: a folder without `-r`, a circle of links, or two files with one path.
-        OSError: a folder cannot be read.
+        InvalidRequest: a folder without `-r`, or two files with one path.
     """
     items: list[Item] = []
+    left_out: list[LeftOut] = []
     empty = 0
     for name in names:
         if not name.is_dir():
@@ -51,28 +61,42 @@ def collect(names: list[Path], *, recursive: bool) -> Selection:
             for found in _walk(name, name.resolve().name, ()):
                 if found is None:
                     empty += 1
+                elif isinstance(found, LeftOut):
+                    left_out.append(found)
                 else:
                     items.append(found)
     _require_distinct(items)
-    return Selection(items, empty)
+    return Selection(items, empty, left_out)
 
 
-def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item | None]:
-    """Yield the files below a folder, and None for each folder in which there is nothing."""
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        raise InvalidRequest.of("FILE", f"{folder} is a link to a folder above it")
-    with os.scandir(folder) as entries:
-        children = sorted(entries, key=lambda entry: entry.name)
+def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item | LeftOut | None]:
+    """Yield the files below a folder, what is left out, and None for each folder in which there is nothing."""
+    try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            yield LeftOut(folder, InvalidRequest.of("path", "it is a link to a folder above it"))
+            return
+        with os.scandir(folder) as entries:
+            children = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        yield LeftOut(folder, error)
+        return
     if not children:
         yield None
     for child in children:
         inner = f"{path}/{child.name}" if path else child.name
-        if child.is_dir():
+        if _is_folder(child):
             yield from _walk(Path(child.path), inner, (*above, here))
         else:
             yield Item(Path(child.path), unicodedata.normalize("NFC", inner))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere; it is told when its turn comes
+        return False
 
 
 def _require_distinct(items: list[Item]) -> None:

@@ -96,8 +96,7 @@ async def do_each(
             except (PeerUnreachable, BrokenPipeError):
                 raise
             except (HaulierError, OSError) as error:
-                tell(f"{named(item)}: {explain(error)}")
-                codes.add(exit_code(error))
+                codes.add(tell_failed(named(item), error))
 
     async with tasks() as group:
         for _ in range(min(parallel, len(items))):
@@ -113,6 +112,14 @@ def explain(error: BaseException) -> str:
 def tell(text: str) -> None:
     """Say something to people, in one line; names in it may be strangers'."""
     print(f"haulier: {printable(text)}", file=sys.stderr)
+
+
+def tell_failed(name: str, error: HaulierError | OSError) -> int:
+    """Say what happened to one of several; return its exit code."""
+    words = explain(error)
+    # An error of the system names its file itself.
+    tell(words if words.startswith(f"{name}: ") else f"{name}: {words}")
+    return exit_code(error)
 
 
 def run(work: Coroutine[Any, Any, int], *, interrupted: str = "interrupted") -> NoReturn:

@@ -27,7 +27,7 @@ from haulier.cli.journal import (
     tell_once,
 )
 from haulier.cli.options import Json
-from haulier.cli.outcome import DONE, exit_code, explain, run, tell, worst_code
+from haulier.cli.outcome import DONE, exit_code, explain, run, tell, tell_failed, worst_code
 from haulier.core.errors import HaulierError
 from haulier.core.outgoing import IfExists
 from haulier.core.transfer import Phase, Priority
@@ -152,8 +152,7 @@ class _Push:
                 file, to, priority=priority, if_exists=if_exists, id=transfer_id
             )
         except (HaulierError, OSError) as error:
-            tell(f"{file}: {explain(error)}")
-            self._codes.add(exit_code(error))
+            self._codes.add(tell_failed(str(file), error))
             return None
         view = await self._manager.get(queued)
         self.total += 0 if view is None else view.snapshot.size

@@ -13,7 +13,7 @@ import typer
 from haulier.cli.display import Bars, Report, print_record
 from haulier.cli.folders import Item, Selection, collect
 from haulier.cli.options import DEFAULT_URL, Capsule, Home, Json, Parallel, Token, Url
-from haulier.cli.outcome import FAILED, do_each, explain, run, tell
+from haulier.cli.outcome import do_each, run, tell, tell_failed, worst_code
 from haulier.cli.standard_input import read_descriptor
 from haulier.core.digest import DigestName
 from haulier.core.errors import InvalidRequest, LanesFailed
@@ -90,7 +90,7 @@ def put(
                 return await _put_stdin(client, name, upload, as_json=as_json)
             code = await _put_all(client, items, upload, as_json=as_json, parallel=parallel)
             _tell_empty(found.empty)
-            return code
+            return worst_code({code, *(tell_failed(str(it.source), it.error) for it in found.left_out)})
 
     run(work(), interrupted=_hint(items) if items else STDIN_HINT)
 
@@ -106,9 +106,6 @@ def _collect(files: list[Path], *, recursive: bool) -> Selection:
         return collect(files, recursive=recursive)
     except InvalidRequest as error:
         raise typer.BadParameter(error.errors[0].reason, param_hint="FILE") from error
-    except OSError as error:
-        tell(explain(error))
-        raise typer.Exit(FAILED) from error
 
 
 def _hint(items: list[Item]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
 from typing import Final
 
 PIECE: Final = 1024 * 1024
@@ -31,7 +32,7 @@ async def read_descriptor(descriptor: int) -> AsyncIterator[bytes]:
                 piece = error
             try:
                 asyncio.run_coroutine_threadsafe(pieces.put(piece), loop).result()
-            except (RuntimeError, asyncio.CancelledError):  # the loop has ended; nobody listens
+            except (RuntimeError, CancelledError):  # the loop has ended; nobody listens
                 return
 
     threading.Thread(target=pump, name="standard input", daemon=True).start()

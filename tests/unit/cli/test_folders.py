@@ -39,8 +39,19 @@ def test_links_to_folders_are_followed_and_circles_told(tmp_path: Path) -> None:
     (tmp_path / "top/link").symlink_to(tmp_path / "other")
     assert [item.path for item in collect([tmp_path / "top"], recursive=True).items] == ["top/link/file"]
     (tmp_path / "other/back").symlink_to(tmp_path / "top")
-    with pytest.raises(InvalidRequest, match="above it"):
-        collect([tmp_path / "top"], recursive=True)
+    found = collect([tmp_path / "top"], recursive=True)
+    assert [item.path for item in found.items] == ["top/link/file"]
+    assert [(it.source, str(it.error)) for it in found.left_out] == [
+        (tmp_path / "top/link/back", "path: it is a link to a folder above it")
+    ]
+
+
+def test_a_link_to_itself_is_told_when_its_turn_comes(tmp_path: Path) -> None:
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top/file").touch()
+    (tmp_path / "top/loop").symlink_to("loop")
+    found = collect([tmp_path / "top"], recursive=True)
+    assert [item.path for item in found.items] == ["top/file", "top/loop"]
 
 
 def test_a_link_to_nothing_is_not_left_out(tmp_path: Path) -> None:
@@ -67,10 +78,12 @@ def test_two_folders_of_one_name_never_fall_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_told_and_the_rest_found(tmp_path: Path) -> None:
     (tmp_path / "top/closed").mkdir(parents=True, mode=0o000)
-    with pytest.raises(PermissionError):
-        collect([tmp_path / "top"], recursive=True)
+    (tmp_path / "top/file").touch()
+    found = collect([tmp_path / "top"], recursive=True)
+    assert [item.path for item in found.items] == ["top/file"]
+    assert [type(it.error) for it in found.left_out] == [PermissionError]
 
 
 @pytest.mark.parametrize(

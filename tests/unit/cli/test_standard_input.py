@@ -1,0 +1,39 @@
+"""Standard input that nobody reads to its end."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from haulier.cli.standard_input import PIECE, read_descriptor
+from tests.support.sending import settle
+
+DEADLINE_S = 60.0
+
+
+def test_the_reader_ends_without_a_word_when_nobody_listens_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    file = tmp_path / "endless"
+    file.write_bytes(bytes(4 * PIECE))
+    descriptor = os.open(file, os.O_RDONLY)
+
+    async def read_once() -> None:
+        async for piece in read_descriptor(descriptor):
+            assert piece
+            # The reader hands over a piece that there is no room for.
+            while len(asyncio.all_tasks()) < 2:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0)
+            await settle()
+            return
+
+    asyncio.run(asyncio.wait_for(read_once(), DEADLINE_S))
+    for thread in threading.enumerate():
+        if thread.name == "standard input":
+            thread.join(DEADLINE_S)
+    os.close(descriptor)
+    assert failed == []
