@@ -167,10 +167,19 @@ def check_base_url(url: str) -> str:
     """Return a remote's address without a trailing slash.
 
     Raises:
-        ConfigError: it is not an http or https address.
+        ConfigError: it is not an http or https address, or it has a password in it.
     """
+    shown = f"***@{url.rpartition('@')[2]}" if "@" in url else url
     try:
-        split_base(url, example="https://files.example")
+        parts = split_base(url, example="https://files.example")
     except ValueError as error:
-        raise ConfigError("url", url, f"it {error}") from None
+        raise ConfigError("url", shown, f"it {error}") from None
+    if "@" in parts.netloc:
+        # Addresses are shown and kept as they are: this password nobody would send, and everybody see.
+        raise ConfigError(
+            "url",
+            shown,
+            "it must not have a user and a password in it; tus takes --option 'header.Authorization=Basic ...', "
+            "the others what 'haulier remote login' asks for",
+        )
     return url.rstrip("/")

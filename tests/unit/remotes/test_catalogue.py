@@ -48,6 +48,11 @@ def test_there_are_four_kinds() -> None:
         (settings("s3", bucket="b", checksums="never"), "when_supported, when_required"),
         (settings("haulier", digest="crc64"), "is not one of"),
         (settings("haulier", url="ftp://x"), "it must look like https://files.example"),
+        (
+            settings("tus", url="https://me:hunter2@files.example/f"),
+            r"^url='\*\*\*@files.example/f' .*Authorization",
+        ),
+        (settings("tus", url="ftp://me:hunter2@x"), r"^url='\*\*\*@x' "),
         (settings("tus", url="http://x:99999"), "it must be an address"),
         (settings("onedrive"), "onedrive needs token_command"),
     ],
