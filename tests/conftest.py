@@ -1,9 +1,12 @@
 """What holds in every suite: asyncio only, honest skips, Hypothesis without clocks."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.components import require
+from tests.support.distribution import FineScheduling, slow_first
 
 # Rule 1: no test asserts timings, so Hypothesis has no deadline: a loaded machine is not a bug.
 settings.register_profile(
@@ -23,13 +26,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `long`, unless asked for: each has a short form that always runs."""
+    """Leave out what is marked `long`, unless asked for: each has a short form that always runs.
+
+    Workers begin with the slow ones.
+    """
     left_out = (
         [] if config.getoption("--long") else [item for item in items if item.get_closest_marker("long")]
     )
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    if hasattr(config, "workerinput"):
+        items[:] = slow_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FineScheduling | None:
+    """Share out by files only what stands on services of a file."""
+    return FineScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

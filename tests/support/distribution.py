@@ -1,0 +1,44 @@
+"""How the tests that start services are shared out among workers: `--dist loadfile`, only finer.
+
+Rule 1: what a file starts once for all its tests is started once: such a file stays on one worker. Every other test is
+        independent and goes to whoever is free. Where this is judged wrong a service is started more often, no more.
+Rule 2: what takes long goes first (whole files, then what is marked `slow`), so that at the end nobody waits for one
+        worker who has it all.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+ONCE: Final = re.compile(r'@pytest\.fixture\([^@]*?scope="module"')
+
+
+class FineScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Shares out whole files where their tests share a service, else test by test."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid, self.config.rootpath)
+
+
+def unit_of(nodeid: str, root: Path) -> str:
+    """Return the name of what a test is shared out with: its file's, or its own."""
+    file = nodeid.partition("::")[0]
+    return file if shares_services(root / file) else nodeid
+
+
+@cache
+def shares_services(file: Path) -> bool:
+    """Whether a file starts something once for all its tests."""
+    return ONCE.search(file.read_text()) is not None
+
+
+def slow_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests in an order in which what is shared out alone and takes long comes before the rest."""
+    return sorted(
+        items, key=lambda item: item.get_closest_marker("slow") is None or shares_services(item.path)
+    )
