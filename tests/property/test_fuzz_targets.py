@@ -2,9 +2,13 @@
 
 import importlib.util
 import os
+import select
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -15,7 +19,7 @@ FUZZ = ROOT / "tests" / "fuzz"
 TARGETS = sorted(path.stem for path in FUZZ.glob("[a-z]*.py") if path.stem != "harness")
 
 RUNS = 10_000
-"""A second or two each; a nightly run gives `-max_total_time=600` instead."""
+"""A second or two each, once what is fuzzed has been imported; a nightly run gives `-max_total_time=600` instead."""
 DEADLINE_S = 120.0
 
 
@@ -29,16 +33,66 @@ def test_every_oracle_is_a_target_and_has_seeds() -> None:
     assert {folder.name for folder in (FUZZ / "seeds").iterdir()} == asked
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TARGETS)
-def test_a_short_fuzz_finds_nothing(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fuzzer]":
     if importlib.util.find_spec("atheris") is None:
         reason = "atheris is not installed (it has wheels for Linux on x86-64 only)"
         if os.environ.get("CI") == "true":  # noqa: TID251 - asks about the machine, not about a setting of ours
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+    with Fuzzer(tmp_path_factory.mktemp("fuzz")) as fuzzer:
+        yield fuzzer
+
+
+class Fuzzer:
+    """One process that has imported what is fuzzed, and fuzzes each target in a child."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with (folder / "log").open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz.harness", f"-runs={RUNS}", f"-artifact_prefix={folder}/"],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251 - a child gets what we have
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)  # a child that hangs, too
+
+    def fuzz(self, name: str) -> tuple[str, str]:
+        """Fuzz a target; return its exit code and what it has written."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{name}\n")
+        readable, _, _ = select.select([self._process.stdout], [], [], DEADLINE_S)
+        assert readable, f"{name} hangs"
+        code = self._process.stdout.readline().strip()
+        log = self.folder / f"{name}.log"
+        return code, log.read_text() if log.exists() else (self.folder / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_short_fuzz_finds_nothing(fuzzer: Fuzzer, name: str) -> None:
+    code, told = fuzzer.fuzz(name)
+    assert code == "0", told
+    assert f"Done {RUNS} runs" in told
+
+
+def test_a_target_runs_by_itself(fuzzer: Fuzzer, tmp_path: Path) -> None:
+    name = TARGETS[0]
     run = subprocess.run(
-        [sys.executable, "-m", f"tests.fuzz.{name}", f"-runs={RUNS}", f"-artifact_prefix={tmp_path}/"],
+        [sys.executable, "-m", f"tests.fuzz.{name}", "-runs=1", f"-artifact_prefix={tmp_path}/"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -46,4 +100,8 @@ def test_a_short_fuzz_finds_nothing(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert f"Done {RUNS} runs" in run.stderr
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_fuzzes_what_it_is_named_after(name: str) -> None:
+    assert f'fuzz("{name}")' in (FUZZ / f"{name}.py").read_text()
