@@ -16,7 +16,7 @@ from itertools import zip_longest
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from haulier.core.errors import InvalidRequest, PeerNotConnected
+from haulier.core.errors import InvalidRequest, PeerUnreachable
 from haulier.core.hosts import is_loopback
 
 IDLE_S: Final = 4.0
@@ -116,7 +116,7 @@ class Connections:
         """Return a non-blocking connection for one request.
 
         Raises:
-            PeerNotConnected: none can be made.
+            PeerUnreachable: none can be made, so nothing is sent.
         """
         return self._take_kept(origin) or await self._connect(origin)
 
@@ -145,9 +145,11 @@ class Connections:
             async with asyncio.timeout(CONNECT_S):
                 return await self._make(origin)
         except TimeoutError as error:
-            raise PeerNotConnected(str(origin), "it does not accept connections", too_slow=True) from error
+            raise PeerUnreachable(
+                str(origin), "it does not accept connections", too_slow=True, sent=False
+            ) from error
         except OSError as error:
-            raise PeerNotConnected(str(origin), str(error)) from error
+            raise PeerUnreachable(str(origin), str(error), sent=False) from error
 
     async def _make(self, origin: Origin) -> socket.socket:
         via = origin if origin.proxy is None else Origin.of(urlsplit(origin.proxy), proxied=False)

@@ -723,14 +723,12 @@ class PeerUnreachable(PeerError):
     reason: str
     too_slow: bool = False
     """Whether a deadline passed: less at once may pass."""
+    sent: bool = True
+    """Whether something of the request may have arrived; False when there was not even a connection."""
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.url} cannot be reached: {self.reason}"
-
-
-class PeerNotConnected(PeerUnreachable):
-    """There was not even a connection: nothing of the body that was to be sent has arrived."""
 
 
 class PeerBusy(PeerError):

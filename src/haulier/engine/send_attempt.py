@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
-from haulier.core.errors import HaulierError, PeerNotConnected, RemoteSessionLost, SourceChanged
+from haulier.core.errors import HaulierError, PeerUnreachable, RemoteSessionLost, SourceChanged
 from haulier.core.outgoing import (
     Checksum,
     ChunkPace,
@@ -227,8 +227,8 @@ class Attempt:
             await self._move(Transfer.advance)
         try:
             yield
-        except PeerNotConnected:
-            if first:
+        except PeerUnreachable as error:
+            if first and not error.sent:
                 await self._move(Transfer.turn_back)
             raise
 

@@ -15,7 +15,7 @@ from haulier.body import BodyWriter
 from haulier.body.answers import Answer
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER
-from haulier.core.errors import ConfigError, InvalidRequest, PeerNotConnected, PeerRefused, PeerUnreachable
+from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import split_base
 from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
@@ -159,7 +159,7 @@ def asking_after() -> Iterator[None]:
     """Around questions about what was sent: that there is no connection for them does not say that nothing was."""
     try:
         yield
-    except PeerNotConnected as error:
+    except PeerUnreachable as error:
         raise PeerUnreachable(error.url, error.reason, error.too_slow) from error
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from haulier.adapters.memory.remote import IN_ORDER, Accident, MemoryRemote
 from haulier.core.dispatch import Dispatch, Wanted
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerNotConnected, PeerRefused, PeerUnreachable
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
 from haulier.core.outgoing import Outgoing, RemoteSession
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
 from haulier.engine.send import UploadManager
@@ -368,7 +368,7 @@ async def test_a_cancel_of_one_that_turns_out_not_to_have_arrived_is_obeyed_then
     assert world.remote.sessions == 0
 
 
-NOT_CONNECTED = PeerNotConnected("http://remote", "refused")
+NOT_CONNECTED = PeerUnreachable("http://remote", "refused", sent=False)
 
 
 @pytest.mark.parametrize(("target", "operation"), [("ordered:a", "send"), ("any:a", "commit")])
