@@ -75,8 +75,11 @@ def test_what_cannot_be_pushed_is_told_and_keeps_nothing_else_back(haulier: Comm
     assert stored(haulier, "told/") == {"told/good": 1}
     for to, words in (("nowhere:x", "there is no remote 'nowhere'"), ("here", "must be REMOTE:PATH")):
         refused = haulier.run("push", "good", "--to", to)
-        assert refused.code == 1
+        assert refused.code == 2
         assert words in refused.err
+    no_id = haulier.run("push", "good", "--to", "here:good", "--id", "a/b")
+    assert no_id.code == 2
+    assert "no /" in no_id.err
     several = haulier.run("push", "good", "good", "--to", "here:one")
     assert several.code == 2
     assert "ends with /" in several.err
@@ -387,6 +390,14 @@ def test_remotes_are_kept_with_their_secrets_for_their_owner_alone(
         (("x", "--type", "haulier", "--url", "http://h", "--option", "verify=never"), "strict"),
         (("x", "--type", "haulier", "--url", "http://h", "--option", "slots=-1"), "0 (no limit)"),
         (("x", "--type", "haulier", "--url", "http://h", "--option", "slots"), "KEY=VALUE"),
+        (("x", "--type", "haulier", "--url", "http://h", "--option", "digest=crc64"), "is not one of"),
+        (("x", "--type", "tus", "--url", "http://h", "--option", "parallel=many"), "a number, 1 to 16"),
+        (("x", "--type", "s3", "--url", "http://h"), "s3 needs the name of a bucket"),
+        (("x", "--type", "onedrive", "--url", "http://h"), "onedrive needs token_command"),
+        (
+            ("x", "--type", "onedrive", "--url", "http://h", "--option", "login=device"),
+            "login=device needs it",
+        ),
     ],
 )
 def test_a_remote_that_cannot_be_is_refused_with_the_cure(

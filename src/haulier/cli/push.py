@@ -27,8 +27,8 @@ from haulier.cli.journal import (
     tell_once,
 )
 from haulier.cli.options import Json
-from haulier.cli.outcome import DONE, exit_code, explain, run, tell, tell_failed, worst_code
-from haulier.core.errors import HaulierError
+from haulier.cli.outcome import DONE, USAGE, exit_code, explain, run, tell, tell_failed, worst_code
+from haulier.core.errors import HaulierError, InvalidRequest
 from haulier.core.outgoing import IfExists
 from haulier.core.transfer import Phase, Priority
 
@@ -65,6 +65,8 @@ IfThere = Annotated[
     IfExists,
     typer.Option("--if-exists", envvar="HAULIER_IF_EXISTS", help="What is done about a file that is there."),
 ]
+_OPTIONS: Final = frozenset({"to", "id"})
+"""What the manager calls the options that only it can judge."""
 MAX_BARS: Final = 20
 """Bars at once: more than any number of slots, fewer than a terminal has lines. Those that only wait may be thousands."""
 HINT = (
@@ -152,7 +154,8 @@ class _Push:
                 file, to, priority=priority, if_exists=if_exists, id=transfer_id
             )
         except (HaulierError, OSError) as error:
-            self._codes.add(tell_failed(str(file), error))
+            code = tell_failed(str(file), error)
+            self._codes.add(USAGE if _is_of_options(error) else code)
             return None
         view = await self._manager.get(queued)
         self.total += 0 if view is None else view.snapshot.size
@@ -206,6 +209,11 @@ class _Push:
                 elif isinstance(happening, Changed) and happening.row.id in transfers:
                     drawing.changed(happening.row)
                     tell_obstacle(happening.row)
+
+
+def _is_of_options(error: Exception) -> bool:
+    """Whether it is the command that is wrong, and not the file."""
+    return isinstance(error, InvalidRequest) and all(problem.field in _OPTIONS for problem in error.errors)
 
 
 class _Drawing:

@@ -13,6 +13,7 @@ One module although it is long: it is the whole interface, and most of it is wha
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -59,6 +60,10 @@ WRITE_S: Final = 20.0
 """How long a write may take that nobody waits for any more: twice as long as another process may hold the journal."""
 LIST: Final = 100
 """Rows of a page."""
+
+
+_ID: Final = re.compile(rf"[!-.0-~]{{1,{MAX_ID}}}")
+"""All visible characters but the one that `/api/transfers/ID` would take for the end of an id."""
 
 
 class Role(Enum):
@@ -615,8 +620,10 @@ def _require_text(field: str, text: str) -> None:
 def _check_id(text: str | None) -> TransferId | None:
     if text is None:
         return None
-    if not 0 < len(text) <= MAX_ID or not text.isascii() or not text.isprintable() or " " in text:
-        raise InvalidRequest.of("id", f"must be 1 to {MAX_ID} visible ASCII characters")
+    if not _ID.fullmatch(text) or text in {".", ".."}:
+        raise InvalidRequest.of(
+            "id", f"must be 1 to {MAX_ID} visible ASCII characters, a part of an address: no /"
+        )
     return TransferId(text)
 
 

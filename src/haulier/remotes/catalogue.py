@@ -52,7 +52,7 @@ def _haulier(settings: RemoteSettings) -> Remote:
         settings.url,
         token=settings.secrets.get("token"),
         capsule=settings.options.get("capsule", "default"),
-        digest=_digest(settings.options.get("digest", "sha-256")),
+        digest=_digest_of(settings),
         tls=trusted_by(settings),
     )
 
@@ -64,8 +64,6 @@ def _s3(settings: RemoteSettings) -> Remote:
         raise _missing("s3", error) from error
 
     options, keys = settings.options, settings.secrets
-    if not options.get("bucket"):
-        raise ConfigError("option bucket", "", "s3 needs the name of a bucket")
     given = ("access_key" in keys, "secret_key" in keys)
     if any(given) and not all(given):
         raise ConfigError("secrets", "***", "s3 takes access_key and secret_key together, or neither")
@@ -75,10 +73,21 @@ def _s3(settings: RemoteSettings) -> Remote:
         region=options.get("region", "us-east-1"),
         prefix=options.get("prefix", ""),
         path_style=_yes_or_no(options, "path_style"),
-        checksums=_choice(options, "checksums", {"when_supported": True, "when_required": False}),
+        checksums=_checksums(settings),
         keys=(keys["access_key"], keys["secret_key"]) if all(given) else None,
         tls=trusted_by(settings),
     )
+
+
+def _judge_s3(settings: RemoteSettings) -> None:
+    if not settings.options.get("bucket"):
+        raise ConfigError("option bucket", "", "s3 needs the name of a bucket")
+    _yes_or_no(settings.options, "path_style")
+    _checksums(settings)
+
+
+def _checksums(settings: RemoteSettings) -> bool | None:
+    return _choice(settings.options, "checksums", {"when_supported": True, "when_required": False})
 
 
 def trusted_by(settings: RemoteSettings) -> "ssl.SSLContext | None":
@@ -141,17 +150,25 @@ def _tus(settings: RemoteSettings) -> Remote:
             if name.startswith(prefix)
         },
         token=settings.secrets.get("token"),
-        parallel=_number(settings.options, "parallel", 1, most=MAX_PARALLEL),
+        parallel=_parallel(settings),
         one_request=bool(_yes_or_no(settings.options, "one_request")),
         tls=trusted_by(settings),
     )
+
+
+def _judge_tus(settings: RemoteSettings) -> None:
+    _parallel(settings)
+    _yes_or_no(settings.options, "one_request")
+
+
+def _parallel(settings: RemoteSettings) -> int:
+    return _number(settings.options, "parallel", 1, most=MAX_PARALLEL)
 
 
 def _onedrive(settings: RemoteSettings) -> Remote:
     from haulier.remotes.onedrive import GRAPH, OneDriveRemote  # noqa: PLC0415 - rule 3
 
     options = settings.options
-    _choice(options, "drive_type", dict.fromkeys(DRIVE_TYPES, True))
     return OneDriveRemote(
         _tokens(settings),
         drive_id=options.get("drive_id"),
@@ -160,16 +177,23 @@ def _onedrive(settings: RemoteSettings) -> Remote:
     )
 
 
-def _tokens(settings: RemoteSettings) -> "Tokens":
-    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 3
-
-    command = settings.options.get("token_command")
-    if (command is None) == ("login" not in settings.options):
+def _judge_onedrive(settings: RemoteSettings) -> None:
+    options = settings.options
+    _choice(options, "drive_type", dict.fromkeys(DRIVE_TYPES, True))
+    if ("token_command" in options) == ("login" in options):
         raise ConfigError(
             "option token_command",
             "",
             "onedrive needs token_command, a program that prints a token, or login, which is device or client",
         )
+    if "login" in options:
+        _judge_sign_in(options)
+
+
+def _tokens(settings: RemoteSettings) -> "Tokens":
+    from haulier.remotes.tokens import CommandTokens  # noqa: PLC0415 - rule 3
+
+    command = settings.options.get("token_command")
     return _sign_in(settings) if command is None else CommandTokens(command)
 
 
@@ -186,11 +210,12 @@ def _sign_in(settings: RemoteSettings) -> "MicrosoftTokens":
     from haulier.remotes.onedrive import GRAPH  # noqa: PLC0415 - rule 3
 
     options = settings.options
-    by_program = _choice(options, "login", {"device": False, "client": True})
-    personal = options.get("drive_type") == "personal"
-    _require_sign_in(settings, by_program=bool(by_program), personal=personal)
+    by_program = _by_program(options)
+    if by_program and "client_secret" not in settings.secrets:
+        raise ConfigError("secret client_secret", "", f"haulier remote login {settings.name} asks for it")
     graph = urlsplit(options.get("base_url") or settings.url or GRAPH)
-    tenant = options.get("tenant", "consumers" if personal else "organizations")
+    anybody = "consumers" if options.get("drive_type") == "personal" else "organizations"
+    tenant = options.get("tenant", anybody)
     return MicrosoftTokens(
         Application(
             remote=settings.name,
@@ -204,20 +229,28 @@ def _sign_in(settings: RemoteSettings) -> "MicrosoftTokens":
     )
 
 
-def _require_sign_in(settings: RemoteSettings, *, by_program: bool, personal: bool) -> None:
+def _by_program(options: Mapping[str, str]) -> bool:
+    return bool(_choice(options, "login", {"device": False, "client": True}))
+
+
+def _judge_sign_in(options: Mapping[str, str]) -> None:
     """Refuse what Microsoft would refuse later, in words that tell less."""
-    needed = ["client_id", *(["tenant", "drive_id"] if by_program else [])]
-    for name in needed:
-        if not settings.options.get(name):
-            raise ConfigError(f"option {name}", "", f"login={settings.options['login']} needs it")
-    if by_program and settings.options["tenant"] in {"common", "consumers", "organizations"}:
-        raise ConfigError(
-            "option tenant", settings.options["tenant"], "a program signs in at one tenant: name it"
-        )
-    if by_program and personal:
+    by_program = _by_program(options)
+    for name in ["client_id", *(["tenant", "drive_id"] if by_program else [])]:
+        if not options.get(name):
+            raise ConfigError(f"option {name}", "", f"login={options['login']} needs it")
+    if by_program and options["tenant"] in {"common", "consumers", "organizations"}:
+        raise ConfigError("option tenant", options["tenant"], "a program signs in at one tenant: name it")
+    if by_program and options.get("drive_type") == "personal":
         raise ConfigError("option drive_type", "personal", "a program cannot sign in there: login=device")
-    if by_program and "client_secret" not in settings.secrets:
-        raise ConfigError("secret client_secret", "", f"haulier remote login {settings.name} asks for it")
+
+
+def _judge_haulier(settings: RemoteSettings) -> None:
+    _digest_of(settings)
+
+
+def _digest_of(settings: RemoteSettings) -> "DigestName":
+    return _digest(settings.options.get("digest", "sha-256"))
 
 
 def _digest(text: str) -> "DigestName":
@@ -234,6 +267,8 @@ class Kind:
     """A kind of remote."""
 
     make: Callable[[RemoteSettings], Remote]
+    judge: Callable[[RemoteSettings], None]
+    """Refuses values that cannot work, as far as that needs neither secrets nor extras."""
     options: frozenset[str]
     secrets: frozenset[str]
 
@@ -243,19 +278,27 @@ DRIVE_TYPES: Final = ("personal", "business", "documentLibrary")
 COMMON: Final = frozenset({"verify", "slots", "ca"})
 """Options of every kind: how to compare and transfers at once, which are the manager's; whose certificates are trusted."""
 KINDS: Final[Mapping[str, Kind]] = {
-    "haulier": Kind(make=_haulier, options=frozenset({"capsule", "digest"}), secrets=frozenset({"token"})),
+    "haulier": Kind(
+        make=_haulier,
+        judge=_judge_haulier,
+        options=frozenset({"capsule", "digest"}),
+        secrets=frozenset({"token"}),
+    ),
     "tus": Kind(
         make=_tus,
+        judge=_judge_tus,
         options=frozenset({"header", "parallel", "one_request"}),
         secrets=frozenset({"token"}),
     ),
     "s3": Kind(
         make=_s3,
+        judge=_judge_s3,
         options=frozenset({"bucket", "region", "prefix", "path_style", "checksums"}),
         secrets=frozenset({"access_key", "secret_key"}),
     ),
     "onedrive": Kind(
         make=_onedrive,
+        judge=_judge_onedrive,
         options=frozenset(
             {
                 "drive_id",
@@ -277,7 +320,8 @@ def check_settings(settings: RemoteSettings) -> None:
     """Refuse settings that no remote can be made of.
 
     Raises:
-        ConfigError: an unknown type, option or secret; it names those that are known.
+        ConfigError: an unknown type, option or secret, where it names those that are known; or a value that cannot work.
+            Secrets may still be missing: they are given later.
     """
     kind = KINDS.get(settings.type)
     if kind is None:
@@ -291,6 +335,7 @@ def check_settings(settings: RemoteSettings) -> None:
         if name not in kind.secrets:
             known = ", ".join(sorted(kind.secrets)) or "none"
             raise ConfigError(f"secret {name}", "***", f"{settings.type} takes {known}")
+    kind.judge(settings)
 
 
 def takes_secret(kind: str, name: str) -> bool:
@@ -311,6 +356,7 @@ def sign_in_of(settings: RemoteSettings) -> "MicrosoftTokens | None":
     Raises:
         ConfigError: as `make_remote`.
     """
+    check_settings(settings)
     return _sign_in(settings) if "login" in settings.options else None
 
 

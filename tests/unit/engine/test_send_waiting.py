@@ -270,6 +270,8 @@ async def test_two_hundred_queued_and_awaited_at_once_all_arrive() -> None:
         ("any:a", "", "id"),
         ("any:a", "x" * 129, "id"),
         ("any:a", "a b", "id"),
+        ("any:a", "a/b", "id"),
+        ("any:a", "..", "id"),
         ("any:a//b", None, "target"),
         ("any:a\udcff", None, "to"),
     ],

@@ -70,8 +70,17 @@ def test_half_a_pair_of_keys_is_a_mistake() -> None:
         make_remote(given)
 
 
-def test_settings_are_checked_before_anything_is_made() -> None:
+def test_settings_are_checked_before_there_are_secrets() -> None:
     check_settings(settings("s3", bucket="b"))
+    program = settings("onedrive", login="client", client_id="c", tenant="t", drive_id="d")
+    check_settings(program)
+    with pytest.raises(ConfigError, match="haulier remote login r asks for it"):
+        make_remote(program)
+
+
+def test_values_are_checked_before_anything_is_made() -> None:
+    with pytest.raises(ConfigError, match="needs the name of a bucket"):
+        check_settings(settings("s3"))
 
 
 @pytest.mark.parametrize("name", ["token", "password"])
