@@ -79,7 +79,7 @@ def test_what_cannot_be_pushed_is_told_and_keeps_nothing_else_back(haulier: Comm
         assert words in refused.err
     no_id = haulier.run("push", "good", "--to", "here:good", "--id", "a/b")
     assert no_id.code == 2
-    assert "no /" in no_id.err
+    assert "without /" in no_id.err
     several = haulier.run("push", "good", "good", "--to", "here:one")
     assert several.code == 2
     assert "ends with /" in several.err

@@ -29,7 +29,7 @@ def fuzz(name: str) -> None:
 
 
 def fuzz_each() -> None:
-    """Fuzz every oracle whose name is read, in a child that writes to NAME.log; print the child's exit code."""
+    """Fuzz every oracle whose name is read, in a child that writes to NAME.log; print the name with the child's exit code."""
     oracles = _import_oracles()
     for line in sys.stdin:
         name = line.strip()
@@ -39,8 +39,9 @@ def fuzz_each() -> None:
             os.dup2(log, sys.stdout.fileno())
             os.dup2(log, sys.stderr.fileno())
             _fuzz(name, oracles)
+            os._exit(os.EX_SOFTWARE)  # never two that read what is asked for
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(name, os.waitstatus_to_exitcode(status), flush=True)
 
 
 def _import_oracles() -> ModuleType:

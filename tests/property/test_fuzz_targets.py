@@ -34,12 +34,16 @@ def test_every_oracle_is_a_target_and_has_seeds() -> None:
 
 
 @pytest.fixture(scope="module")
-def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fuzzer]":
+def atheris() -> None:
     if importlib.util.find_spec("atheris") is None:
         reason = "atheris is not installed (it has wheels for Linux on x86-64 only)"
         if os.environ.get("CI") == "true":  # noqa: TID251 - asks about the machine, not about a setting of ours
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def fuzzer(atheris: None, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fuzzer]":
     with Fuzzer(tmp_path_factory.mktemp("fuzz")) as fuzzer:
         yield fuzzer
 
@@ -49,10 +53,19 @@ class Fuzzer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with (folder / "log").open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzz.harness", f"-runs={RUNS}", f"-artifact_prefix={folder}/"],
-                cwd=folder,
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        with (self.folder / "log").open("w") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.fuzz.harness",
+                    f"-runs={RUNS}",
+                    f"-artifact_prefix={self.folder}/",
+                ],
+                cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251 - a child gets what we have
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -66,17 +79,25 @@ class Fuzzer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
         with self._process:
             os.killpg(self._process.pid, signal.SIGKILL)  # a child that hangs, too
 
     def fuzz(self, name: str) -> tuple[str, str]:
         """Fuzz a target; return its exit code and what it has written."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{name}\n")
-        readable, _, _ = select.select([self._process.stdout], [], [], DEADLINE_S)
-        assert readable, f"{name} hangs"
-        code = self._process.stdout.readline().strip()
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{name}\n")
+        readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+        if not readable:
+            self._kill()
+            self._process = self._start()  # for the targets after this one
+            pytest.fail(f"{name} hangs")
+        told, _, code = process.stdout.readline().strip().rpartition(" ")
+        assert told == name, (self.folder / "log").read_text()
         log = self.folder / f"{name}.log"
         return code, log.read_text() if log.exists() else (self.folder / "log").read_text()
 
@@ -89,7 +110,7 @@ def test_a_short_fuzz_finds_nothing(fuzzer: Fuzzer, name: str) -> None:
     assert f"Done {RUNS} runs" in told
 
 
-def test_a_target_runs_by_itself(fuzzer: Fuzzer, tmp_path: Path) -> None:
+def test_a_target_runs_by_itself(atheris: None, tmp_path: Path) -> None:
     name = TARGETS[0]
     run = subprocess.run(
         [sys.executable, "-m", f"tests.fuzz.{name}", "-runs=1", f"-artifact_prefix={tmp_path}/"],

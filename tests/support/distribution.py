@@ -1,7 +1,7 @@
 """How the tests that start services are shared out among workers: `--dist loadfile`, only finer.
 
 Rule 1: what a file starts once for all its tests is started once: such a file stays on one worker. Every other test is
-        independent and goes to whoever is free. Where this is judged wrong a service is started more often, no more.
+        independent and goes to whoever is free; tests that rely on what a module keeps need a fixture of that module.
 Rule 2: what takes long goes first (whole files, then what is marked `slow`), so that at the end nobody waits for one
         worker who has it all.
 """

@@ -27,7 +27,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A folder that is not sent."""
+    """A folder, or a file that cannot be told from one, that is not sent."""
 
     source: Path
     error: HaulierError | OSError
@@ -53,7 +53,12 @@ def collect(names: list[Path], *, recursive: bool) -> Selection:
     left_out: list[LeftOut] = []
     empty = 0
     for name in names:
-        if not name.is_dir():
+        try:
+            is_folder = name.is_dir()
+        except OSError as error:  # below a folder that is closed to us
+            left_out.append(LeftOut(name, error))
+            continue
+        if not is_folder:
             items.append(Item(name, None))
         elif not recursive:
             raise InvalidRequest.of("FILE", f"{name} is a folder; -r sends folders")
@@ -95,7 +100,7 @@ def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...]) -> Iterat
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads nowhere; it is told when its turn comes
+    except OSError:  # a link in a circle, or into a closed folder; it is told when its turn comes
         return False
 
 

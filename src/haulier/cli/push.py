@@ -66,7 +66,7 @@ IfThere = Annotated[
     typer.Option("--if-exists", envvar="HAULIER_IF_EXISTS", help="What is done about a file that is there."),
 ]
 _OPTIONS: Final = frozenset({"to", "id"})
-"""What the manager calls the options that only it can judge."""
+"""Fields of options that the manager judges. A `target` that a remote refuses mostly has the file's name in it."""
 MAX_BARS: Final = 20
 """Bars at once: more than any number of slots, fewer than a terminal has lines. Those that only wait may be thousands."""
 HINT = (

@@ -88,9 +88,10 @@ def put(
         async with Client(url, token=token, capsule=capsule, parallel=parallel, home=home) as client:
             if files == [STDIN]:
                 return await _put_stdin(client, name, upload, as_json=as_json)
-            code = await _put_all(client, items, upload, as_json=as_json, parallel=parallel)
+            codes = {tell_failed(str(it.source), it.error) for it in found.left_out}
+            codes.add(await _put_all(client, items, upload, as_json=as_json, parallel=parallel))
             _tell_empty(found.empty)
-            return worst_code({code, *(tell_failed(str(it.source), it.error) for it in found.left_out)})
+            return worst_code(codes)
 
     run(work(), interrupted=_hint(items) if items else STDIN_HINT)
 

@@ -46,9 +46,9 @@ HaulierError
 Leaves carry fields; their text is built from the fields. Programming mistakes stay `TypeError` and
 `AssertionError`. One module although it is long: it is the tree above, leaf by leaf.
 
-Rule 1: the fields of an error are its annotations, as with a dataclass, and it is made the same way. But all errors share one
-        `__init__`: they are made seldom and declared at each start, where code of its own for each of them would take a
-        command longer than its work.
+Rule 1: the fields of an error are its annotations, those of its family first, and it is made as a dataclass is. But all errors
+        share one `__init__`: they are made seldom and declared at each start, where code of its own for each of them would
+        take a command longer than its work.
 """
 
 import re
@@ -67,15 +67,21 @@ class HaulierError(Exception):
 
     retryable: ClassVar[bool] = False
     """Whether the same call can succeed later without being changed."""
-    members: ClassVar[tuple[str, ...]] = ()
-    """The names of its fields, in their order."""
+    field_names: ClassVar[tuple[str, ...]] = ()
+    """In the order in which they are given."""
 
     def __init_subclass__(cls) -> None:
-        """Add the fields of a leaf to those of its family."""
+        """Add the fields of a leaf to those of its family.
+
+        Raises:
+            TypeError: its annotations are text (`from __future__ import annotations`), in which no constant can be told.
+        """
+        own = get_annotations(cls)
+        if any(isinstance(kind, str) for kind in own.values()):
+            raise TypeError(f"{cls.__name__} is declared with annotations that are text")
         constant: object = ClassVar
-        cls.members += tuple(
-            name for name, kind in get_annotations(cls).items() if get_origin(kind) is not constant
-        )
+        fields = [name for name, kind in own.items() if get_origin(kind) is not constant]
+        cls.field_names = tuple(dict.fromkeys((*cls.field_names, *fields)))
 
     def __init__(self, *values: Any, **named: Any) -> None:
         """Take the fields, in their order or by name; those that have a default may be left out.
@@ -83,19 +89,23 @@ class HaulierError(Exception):
         Raises:
             TypeError: others were given, or too few.
         """
-        given = dict(zip(self.members, values, strict=False))
-        if len(values) > len(self.members) or given.keys() & named or named.keys() - set(self.members):
-            raise TypeError(f"{type(self).__name__} has the fields {self.members}, not {values} and {named}")
+        given = dict(zip(self.field_names, values, strict=False))
+        if (
+            len(values) > len(self.field_names)
+            or given.keys() & named
+            or named.keys() - set(self.field_names)
+        ):
+            raise TypeError(
+                f"{type(self).__name__} has the fields {self.field_names}, not {values} and {named}"
+            )
         given |= named
-        missing = [name for name in self.members if name not in given and not hasattr(type(self), name)]
+        missing = [name for name in self.field_names if name not in given and not hasattr(type(self), name)]
         if missing:
             raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
         vars(self).update(given)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.members)})"
-        )
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.field_names)})"
 
 
 class RequestError(HaulierError):
@@ -724,7 +734,7 @@ class PeerUnreachable(PeerError):
     too_slow: bool = False
     """Whether a deadline passed: less at once may pass."""
     sent: bool = True
-    """Whether something of the request may have arrived; False when there was not even a connection."""
+    """Whether something of this call may have arrived; False when there was not even a connection."""
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:

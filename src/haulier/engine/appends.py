@@ -398,7 +398,7 @@ class _Run(Generic[D]):
     async def _keep_saving(self, end: int) -> None:
         while not (self.lost or self._error or self._ended):
             if self.writer.position == end or not self._is_far():
-                # Cleared here: what came while a row was written has asked for another one, mostly too early.
+                # Not far: what was asked for while the last row was written is in it, or too little yet.
                 self._due.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECKPOINT_S):

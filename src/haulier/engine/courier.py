@@ -5,7 +5,7 @@ Rule 1: the receiver's row says how far it has come. It moves on after the recei
 Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
 Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
         taken within its patience is given up, told in the log, and the next one has its turn.
-Rule 4: where events come fast and concern a receiver not, many are read at once: it looks a few times a second.
+Rule 4: after events of which none concerned its receiver a courier rests `REST_S`, so that many are read at once.
 """
 
 import asyncio
@@ -31,8 +31,7 @@ log = get_logger()
 LOOK_S: Final = 5.0
 """How often a process that does not deliver looks whether the one that does still lives."""
 REST_S: Final = 0.1
-"""How long a courier rests after events that were not for its receiver. The next one may be; nobody notices that it comes
-so late, and a hundred are read for little more than two."""
+"""Seconds. An event that does concern the receiver comes at most so much later."""
 GIVE_UP_S: Final = 3 * 24 * 3600.0
 """How old an event may become that somebody outside does not take: a long weekend. Precedent: Stripe tries for three
 days."""

@@ -1,8 +1,8 @@
 """In front of every call on an upload: is it there for this caller, and may it be moved?
 
 Rule 1: what a caller may not know of does not exist; what it may know of but not do is denied.
-Rule 2: rights are read with the row they are about, in one transaction, at every call. One look serves all that ask in the
-        same turn of the event loop: in the middle of a turn nobody can have heard that they have changed.
+Rule 2: rights are read with the row they are about, in one transaction, at every call. But for short files one look serves all
+        that ask in the same turn of the event loop: in the middle of a turn nobody can have heard that rights have changed.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ class UploadGate:
 
         Many short files come at once, and most of them ask the same.
         """
+        assert request.record is None, "whether a record may get an asset is not kept for others"
         found, key = self._found_in_this_turn(), (caller, request.capsule)
         if key not in found:
             # Read in threads, it comes when the turn is over, and nobody looks into `found` any more.
@@ -51,7 +52,8 @@ class UploadGate:
     def _found_in_this_turn(self) -> dict[tuple[Caller, str], CapsulePolicy]:
         if self._turn is None:
             self._turn = {}
-            # First in the next turn: whatever comes to this service from now on is served after that.
+            # What is queued already had come before we looked; what comes from now on is served after this. A write that
+            # committed without leaving the turn would break that.
             asyncio.get_running_loop().call_soon(self._end_turn)
         return self._turn
 

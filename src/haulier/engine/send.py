@@ -63,7 +63,7 @@ LIST: Final = 100
 
 
 _ID: Final = re.compile(rf"[!-.0-~]{{1,{MAX_ID}}}")
-"""All visible characters but the one that `/api/transfers/ID` would take for the end of an id."""
+"""All visible characters but the one that ends an id in `/api/transfers/ID`, percent-encoded too."""
 
 
 class Role(Enum):
@@ -622,7 +622,7 @@ def _check_id(text: str | None) -> TransferId | None:
         return None
     if not _ID.fullmatch(text) or text in {".", ".."}:
         raise InvalidRequest.of(
-            "id", f"must be 1 to {MAX_ID} visible ASCII characters, a part of an address: no /"
+            "id", f"must be 1 to {MAX_ID} visible ASCII characters, without / and not . or .."
         )
     return TransferId(text)
 

@@ -79,6 +79,8 @@ class Attempt:
         self.row = row
         self.chunk: ChunkPace | None = None
         """How long chunks are, where that is left to us."""
+        self._was_past = row.transfer.past_return
+        """Whether an attempt before this one may have made the file already."""
         self._desk = desk
         self._ports = ports
         self._remote = ports.remote
@@ -228,7 +230,7 @@ class Attempt:
         try:
             yield
         except PeerUnreachable as error:
-            if first and not error.sent:
+            if first and not self._was_past and not error.sent:
                 await self._move(Transfer.turn_back)
             raise
 

@@ -160,7 +160,7 @@ def asking_after() -> Iterator[None]:
     try:
         yield
     except PeerUnreachable as error:
-        raise PeerUnreachable(error.url, error.reason, error.too_slow) from error
+        raise PeerUnreachable(error.url, error.reason, too_slow=error.too_slow, sent=True) from error
 
 
 def check_base_url(url: str) -> str:

@@ -267,8 +267,9 @@ class Kind:
     """A kind of remote."""
 
     make: Callable[[RemoteSettings], Remote]
+    """Of settings that were judged."""
     judge: Callable[[RemoteSettings], None]
-    """Refuses values that cannot work, as far as that needs neither secrets nor extras."""
+    """Refuses values that cannot work, as far as that needs neither secrets nor extras; reads them for that alone."""
     options: frozenset[str]
     secrets: frozenset[str]
 

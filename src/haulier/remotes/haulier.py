@@ -42,7 +42,7 @@ from haulier.core.upload import (
     require_valid,
 )
 from haulier.remotes.answers import PASSING, RetryTable, read_json
-from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.sessions import session_of, state_of
 from haulier.sending_ports import Cargo
 
@@ -208,7 +208,10 @@ class HaulierRemote:
                 raise PeerCorrupted(outgoing.name, str(document.get("digest")), error.detail) from error
             raise
         found = read_json(answer, lambda told: _read_record(told) if "capsule" in told else None)
-        return found or await self._wait_record(outgoing, session)
+        if found is not None:
+            return found
+        with asking_after():
+            return await self._wait_record(outgoing, session)
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the record; who may only write keeps what the end of the upload told."""

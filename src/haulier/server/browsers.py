@@ -125,7 +125,7 @@ def is_for_visitors(scope: Scope) -> bool:
 
 
 def is_history(scope: Scope) -> bool:
-    """Whether a request is about what somebody has uploaded; nobody has uploaded nothing."""
+    """Whether a request is about what its caller has uploaded; whoever is nobody has no history."""
     path = route_path(scope)
     return path == _HISTORY or path.startswith(f"{_HISTORY}/")
 

@@ -15,7 +15,10 @@ from haulier.server.addresses import route_path
 
 
 class FrequentRoute(Route):
-    """A route whose endpoint takes a request and returns its response, and needs nothing else."""
+    """A route whose endpoint takes a request and returns its response, and needs nothing else.
+
+    Parameters of its path stay text.
+    """
 
     def takes(self, scope: Scope) -> bool:
         """Whether a request is for it, by its path and its method; its scope says so from then on."""

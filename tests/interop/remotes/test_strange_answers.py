@@ -22,6 +22,7 @@ from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Sources, delivery_of
 
 MIB = 1024 * 1024
+BEGUN = {"id": "u", "token": "t", "chunk_size": MIB, "uploadUrl": "http://127.0.0.1:{port}/session"}
 PAGE = "<html><body>Please accept our terms to use this network.</body></html>"
 
 
@@ -34,6 +35,20 @@ class Host:
     heads: list[str] = field(default_factory=list)
     after: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
     serving: list[asyncio.Task[None] | None] = field(default_factory=list)
+    listener: asyncio.Server | None = None
+
+    def leave_after(self, answer: bytes) -> None:
+        """Give one more answer, and be gone."""
+
+        async def leave(writer: asyncio.StreamWriter) -> None:
+            assert self.listener is not None
+            self.listener.close()
+            for other in self.serving:
+                if other is not None and other is not asyncio.current_task():
+                    other.cancel()
+            writer.close()
+
+        self.answer, self.after = lambda *_: answer, leave
 
     @property
     def url(self) -> str:
@@ -60,7 +75,7 @@ async def host(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Host]:
     made = Host(answer, after=after)
-    running = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
+    made.listener = running = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
     made.port = running.sockets[0].getsockname()[1]
     try:
         yield made
@@ -139,10 +154,8 @@ async def test_a_page_in_the_place_of_an_answer_can_pass(
 
 @pytest.mark.parametrize("kind", ["haulier", "onedrive"])
 async def test_a_page_in_the_place_of_a_state_can_pass(kind: str, sources: Sources, closing: Closing) -> None:
-    begun = {"id": "u", "token": "t", "chunk_size": MIB, "uploadUrl": "http://127.0.0.1:{port}/session"}
-
     def begin(method: str, port: int) -> bytes:
-        return said("200 OK", json.dumps(begun).replace("{port}", str(port)))
+        return said("200 OK", json.dumps(BEGUN).replace("{port}", str(port)))
 
     async with host(begin) as portal:
         remote = closing(MAKERS[kind](portal.url))
@@ -153,6 +166,43 @@ async def test_a_page_in_the_place_of_a_state_can_pass(kind: str, sources: Sourc
             await remote.offset(delivery.outgoing, session)
         with pytest.raises(PeerUnreadable):
             await remote.commit(delivery.outgoing, session, None)
+
+
+CREATED = said(
+    "201 Created", Location="/u", Tus_Version="1.0.0", Tus_Extension="creation,creation-with-upload"
+)
+GOES_ON = {
+    "haulier": (said("202 Accepted", '{"status": "finishing"}'), "commit"),
+    "tus in one request": (CREATED, "send"),
+    "onedrive": (said("201 Created"), "send"),
+}
+"""The answer to the request that may make the file, after which more has to be asked; and the call that it belongs to."""
+
+
+@pytest.mark.parametrize("kind", GOES_ON)
+async def test_a_remote_that_is_gone_after_it_has_answered_may_have_the_file(
+    kind: str, sources: Sources, closing: Closing
+) -> None:
+    def begin(method: str, port: int) -> bytes:
+        if kind.startswith("tus"):
+            return CREATED
+        return said("200 OK", json.dumps(BEGUN).replace("{port}", str(port)))
+
+    async with host(begin) as server:
+        makers = MAKERS | {"tus in one request": lambda url: TusRemote(url, one_request=True)}
+        remote = closing(makers[kind](server.url))
+        delivery = delivery_of(remote, sources, bytes(3 if kind.startswith("tus") else MIB))
+        session = await remote.create(delivery.outgoing)
+        answer, call = GOES_ON[kind]
+        server.leave_after(answer)
+        asking = (
+            remote.commit(delivery.outgoing, session, None)
+            if call == "commit"
+            else delivery.send(session, 0, delivery.outgoing.size)
+        )
+        with pytest.raises(PeerUnreachable) as told:
+            await asking
+        assert told.value.sent
 
 
 @pytest.mark.parametrize(

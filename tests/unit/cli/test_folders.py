@@ -54,6 +54,14 @@ def test_a_link_to_itself_is_told_when_its_turn_comes(tmp_path: Path) -> None:
     assert [item.path for item in found.items] == ["top/file", "top/loop"]
 
 
+def test_a_name_that_cannot_be_looked_at_keeps_no_other_from_being_sent(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / ("x" * 300)
+    good.touch()
+    found = collect([bad, good], recursive=False)
+    assert [item.source for item in found.items] == [good]
+    assert [(it.source, isinstance(it.error, OSError)) for it in found.left_out] == [(bad, True)]
+
+
 def test_a_link_to_nothing_is_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "top").mkdir()
     (tmp_path / "top/link").symlink_to("nowhere")

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -281,6 +281,22 @@ def test_a_leaf_has_the_fields_of_its_family_too() -> None:
     error = ChunkStrange(3, 2, "odd")
     assert (error.index, error.chunk_count, error.why) == (3, 2, "odd")
     assert repr(ChunkOutOfRange(3, 2)) == "ChunkOutOfRange(index=3, chunk_count=2)"
+
+
+def test_a_leaf_that_declares_a_field_of_its_family_again_has_it_once() -> None:
+    class ChunkStranger(ChunkOutOfRange):
+        chunk_count: int = 9
+
+    error = ChunkStranger(3)
+    assert ChunkStranger.field_names == ("index", "chunk_count")
+    assert (error.index, error.chunk_count) == (3, 9)
+
+
+def test_annotations_in_which_no_constant_can_be_told_are_refused() -> None:
+    with pytest.raises(TypeError, match="annotations that are text"):
+
+        class Vague(ChunkOutOfRange):
+            retryable: "ClassVar[bool]" = True
 
 
 @pytest.mark.parametrize(

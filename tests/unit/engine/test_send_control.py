@@ -404,6 +404,19 @@ async def test_one_whose_file_may_be_there_already_stays_so_without_a_connection
         assert (await cancel).transfer.outcome is Outcome.SUCCEEDED
 
 
+async def test_one_whose_file_an_earlier_request_may_yet_make_stays_so_without_a_connection() -> None:
+    world = Sending()
+    world.ordered.plan("send", PeerUnreachable("http://remote", "cut"))
+    world.ordered.plan("send", NOT_CONNECTED)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        for attempts in (1, 2):
+            row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+            assert (row.transfer.attempts, row.transfer.past_return) == (attempts, True)
+            world.clock.advance(300)
+            await settle()
+
+
 class Silent(MemoryRemote):
     """Makes the file by its last chunk, and does not say so."""
 

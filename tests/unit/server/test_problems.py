@@ -76,7 +76,7 @@ def test_the_families_have_no_rows() -> None:
 
 def test_every_row_tells_fields_that_its_error_has() -> None:
     for kind, row in TABLE.items():
-        assert set(row.fields) <= set(kind.members), kind
+        assert set(row.fields) <= set(kind.field_names), kind
 
 
 def test_every_slug_has_its_page_and_every_page_its_slug() -> None:
