@@ -79,7 +79,8 @@ class Remote(Protocol):
     """A place that files are sent to. One object serves all transfers to it, at once.
 
     Every method that asks the remote may raise:
-        PeerUnreachable, PeerBusy: it can pass; whoever was sending asks `offset` before going on.
+        PeerUnreachable, PeerBusy: it can pass; whoever was sending asks `offset` before going on. The first says `sent=False`
+            only when nothing of this call has reached the remote: that takes the point of no return back.
         PeerBlocked: not before somebody has acted.
         PeerRefused: never, as it stands.
     A method that is cancelled leaves no request running.

@@ -52,7 +52,7 @@ def _haulier(settings: RemoteSettings) -> Remote:
         settings.url,
         token=settings.secrets.get("token"),
         capsule=settings.options.get("capsule", "default"),
-        digest=_digest_of(settings),
+        digest=_digest(settings),
         tls=trusted_by(settings),
     )
 
@@ -246,16 +246,13 @@ def _judge_sign_in(options: Mapping[str, str]) -> None:
 
 
 def _judge_haulier(settings: RemoteSettings) -> None:
-    _digest_of(settings)
+    _digest(settings)
 
 
-def _digest_of(settings: RemoteSettings) -> "DigestName":
-    return _digest(settings.options.get("digest", "sha-256"))
-
-
-def _digest(text: str) -> "DigestName":
+def _digest(settings: RemoteSettings) -> "DigestName":
     from haulier.core.digest import parse_digest_name  # noqa: PLC0415 - rule 3
 
+    text = settings.options.get("digest", "sha-256")
     try:
         return parse_digest_name(text, field="digest")
     except DigestMalformed as error:
