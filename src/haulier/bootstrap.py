@@ -392,6 +392,7 @@ class Service:
             operators=operators,
             readiness=self.readiness,
             clock=clock,
+            new_id=SystemIdentifiers(clock).request_id,
             page=installed_page(),
             metrics=metrics,
             transfers=self._transfers,

@@ -10,8 +10,7 @@ from haulier.core.digest import Digest
 from haulier.core.errors import BodyCut, DigestMismatch, HaulierError, RequestError
 from haulier.core.record import AssetKind, Record, RecordId
 from haulier.core.session import Mode, SessionStatus
-from haulier.core.upload import BeginUpload
-from haulier.engine.uploads import UploadState
+from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.whole import ReadAhead
 from tests.simulation.bodies import PROMPT, Delivery, SimBody
 from tests.simulation.ledger import sha_256
@@ -31,22 +30,23 @@ class _Put:
     expected: Digest | None
     delivery: Delivery
 
-    async def send(self, server: Server, body: SimBody) -> UploadState:
+    async def send(self, server: Server, body: SimBody) -> Upload:
         """Do what the front end does."""
         request = BeginUpload(
             filename=self.filename, size=body.length, mode=Mode.APPEND, expected=self.expected
         )
         ahead = ReadAhead(body)
-        state = await server.uploads.take(request, ahead, caller=LOCAL)
-        if state is not None:
-            return state
+        taken = await server.uploads.take(request, ahead, caller=LOCAL)
+        if taken is not None:
+            return taken
         upload = (await server.uploads.begin(request, caller=LOCAL)).upload
         try:
-            return await server.uploads.append(upload.id, 0, ahead, caller=LOCAL, final=True)
+            state = await server.uploads.append(upload.id, 0, ahead, caller=LOCAL, final=True)
         except HaulierError:
             with suppress(HaulierError):  # what cannot be freed is left to the janitor
                 await server.uploads.abort(upload.id, caller=LOCAL)
             raise
+        return state.upload
 
 
 class WholeClient:
@@ -98,13 +98,12 @@ class WholeClient:
         """Return whether the file was acknowledged."""
         body = SimBody(put.content, put.delivery, self._rng)
         try:
-            state = await self._world.request(self.name, f"put {put}", lambda server: put.send(server, body))
+            upload = await self._world.request(self.name, f"put {put}", lambda server: put.send(server, body))
         except RequestError as error:
             self._judge(put, error)
             return False
         except (HaulierError, ConnectionLost):
             return False
-        upload = state.upload
         if upload.status is not SessionStatus.COMMITTED:
             self._require(upload.status.live, f"{put} was acknowledged, and is {upload.status}")
             return False

@@ -162,6 +162,7 @@ class MemoryService:
             operators=self.operators,
             readiness=self.readiness,
             clock=self.clock,
+            new_id=SystemIdentifiers(self.clock).request_id,
             page=self.page,
             metrics=self.metrics,
             transfers=self.transfers,

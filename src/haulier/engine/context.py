@@ -219,7 +219,7 @@ class SessionContext(Generic[D]):
     async def new_blob_key(self, details: D) -> str:
         """Return the key of a blob that is to be made of a session.
 
-        On a shelf it is also looked whether there is such a blob already, as is promised there. Elsewhere 122 random
+        On a shelf it is also looked whether there is such a blob already, as is promised there. Elsewhere 106 random
         bits have to do, and a column that has every key once: a look would cost small files a tenth of their time.
         """
         shelf = self.policy.shelf(details)

@@ -46,8 +46,6 @@ class UploadState:
     upload: Upload
     verified_bytes: int
     speed: float
-    record: Record | None = None
-    """What it became, where that is known without looking."""
 
 
 class UploadService:
@@ -144,7 +142,7 @@ class UploadService:
         caller: Caller,
         digests: tuple[Digest, ...] = (),
         check: BodyCheck | None = None,
-    ) -> UploadState | None:
+    ) -> Upload | None:
         """Take a short file in one step; None: it has to be begun, and `body` to be received, as any other.
 
         Args:
@@ -178,7 +176,11 @@ class UploadService:
         )
         if self._observer is not None:
             self._observer.begun()
-        return self._state(upload, record_of(upload, more=self._policy.goes_on(upload)))
+        return upload
+
+    def record_of_taken(self, upload: Upload) -> Record:
+        """Return the record of an upload that was just taken in one step, without a look into the database."""
+        return record_of(upload, more=self._policy.goes_on(upload))
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -234,10 +236,9 @@ class UploadService:
         """Return all live uploads, for operators."""
         return await self._sessions.probe()
 
-    def _state(self, upload: Upload, record: Record | None = None) -> UploadState:
+    def _state(self, upload: Upload) -> UploadState:
         return UploadState(
             upload=upload,
-            record=record,
             verified_bytes=self._verified(upload),
             speed=self._sessions.speed(upload.id) if upload.status.live else 0.0,
         )

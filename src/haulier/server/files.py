@@ -16,7 +16,7 @@ from starlette.responses import Response
 from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_name
 from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
-from haulier.core.upload import BeginUpload
+from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.uploads import UploadState
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
@@ -37,6 +37,7 @@ from haulier.server.http.asgi import open_body
 from haulier.server.inputs import idempotency_key, query_of
 from haulier.server.interim import send_resumption, spoken_version
 from haulier.server.requests import note_upload, request_info
+from haulier.server.schemas import Document, StateOut, record_document
 from haulier.server.services import Services
 from haulier.server.tails import add_tail_route
 from haulier.server.uploads import UploadRoutes
@@ -83,7 +84,8 @@ class FileRoutes:
         asked = self._read(request, body.length)
         taken = await self._take(request, asked, body)
         if taken is not None:
-            return await self._answer(request, taken, asked, created=True)
+            document = record_document(self._uploads.record_of_taken(taken), base_url(request.scope))
+            return self._answer(request, taken, document, asked, created=True)
         begun = await self._uploads.begin(asked.begin, caller=caller_of(request))
         note_upload(begun.upload.id)
         if begun.upload.status is SessionStatus.OPEN:
@@ -96,19 +98,20 @@ class FileRoutes:
         else:
             # Empty files, and repetitions of what is whole already: nothing is left to be received.
             state = await self._uploads.finish(begun.upload.id, caller=caller_of(request))
-        return await self._answer(request, state, asked, created=created)
+        presented = await self._presenter.present_result(state, base_url(request.scope))
+        return self._answer(request, state.upload, presented, asked, created=created)
 
-    async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> UploadState | None:
+    async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> Upload | None:
         """Take a short file in one step, unless its sender wants to know where it could go on."""
         if self._interim and spoken_version(request.scope) is not None:
             return None
         with self._services.metrics.receiving():
-            state = await self._uploads.take(
+            upload = await self._uploads.take(
                 asked.begin, body, caller=caller_of(request), digests=asked.digests
             )
-        if state is not None:
-            note_upload(state.upload.id)
-        return state
+        if upload is not None:
+            note_upload(upload.id)
+        return upload
 
     async def _offset(self, request: Request, upload_id: SessionId) -> int | None:
         """Return 0 when a repetition may send its body, None when nothing is left to be sent.
@@ -172,15 +175,14 @@ class FileRoutes:
         location = {"Location": _address(base_url(request.scope), upload_id)}
         return self._interim and send_resumption(request.scope, location)
 
-    async def _answer(
-        self, request: Request, state: UploadState, asked: _Asked, *, created: bool
+    @staticmethod
+    def _answer(
+        request: Request, upload: Upload, presented: Document | StateOut, asked: _Asked, *, created: bool
     ) -> Response:
-        base = base_url(request.scope)
-        headers = {"Location": _address(base, state.upload.id)}
-        presented = await self._presenter.present_result(state, base)
-        if state.upload.status.live:
+        headers = {"Location": _address(base_url(request.scope), upload.id)}
+        if upload.status.live:
             return json_answer(presented, HTTPStatus.ACCEPTED, headers=headers)
-        headers |= digest_header(state.upload.details.digest, asked.wanted)
+        headers |= digest_header(upload.details.digest, asked.wanted)
         return json_answer(presented, HTTPStatus.CREATED if created else HTTPStatus.OK, headers=headers)
 
 

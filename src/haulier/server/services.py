@@ -1,12 +1,10 @@
 """What the HTTP service stands on; built by whoever picks the adapters."""
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError
-from haulier.core.ids import uuid4
 from haulier.core.session import SessionId
 from haulier.engine.accounts import Accounts
 from haulier.engine.history import HistoryService
@@ -26,10 +24,6 @@ from haulier.server.metrics import Metrics
 from haulier.server.page import BuiltPage
 
 log = get_logger()
-
-
-def _random_id() -> str:
-    return uuid4(int.from_bytes(os.urandom(16), "big"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +46,8 @@ class Services:
     readiness: Callable[[], Awaitable[Sequence[str]]]
     """Returns why uploads cannot be taken now, in words without paths; nothing when they can."""
     clock: Clock
+    new_id: Callable[[], str]
+    """Names requests and problem instances."""
     transfers: UploadManager | None = None
     """What is sent out; None where there is no journal."""
     node: NodeBeside | None = None
@@ -60,8 +56,6 @@ class Services:
     """What people see at `/`; without it a small page."""
     metrics: Metrics = field(default_factory=Metrics)
     """Shared with the engine's observers; one an app."""
-    new_id: Callable[[], str] = _random_id
-    """Names requests and problem instances."""
 
     async def abandon(self, upload_id: SessionId, *, caller: Caller) -> None:
         """Free an upload that nobody can go on with, since nobody was told its address. What fails is left to the janitor."""

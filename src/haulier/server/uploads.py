@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haulier.core.errors import WaitTimeout
-from haulier.core.record import Record
 from haulier.core.session import SessionId
 from haulier.engine.uploads import UploadState
 from haulier.server.access import caller_of
@@ -162,16 +161,13 @@ class UploadRoutes:
 
     async def present(self, request: Request, state: UploadState) -> StateOut:
         """Return the state as JSON shows it, with the record when there is one."""
-        record = await self._result(state)
+        record = await self._services.records.result_of(state.upload)
         return StateOut.of(state, None if record is None else RecordOut.of(record, base_url(request.scope)))
 
     async def present_result(self, state: UploadState, base: str) -> Document | StateOut:
         """Return the record as JSON shows it; the state while there is none. `base`: before our paths."""
-        record = await self._result(state)
+        record = await self._services.records.result_of(state.upload)
         return StateOut.of(state, None) if record is None else record_document(record, base)
-
-    async def _result(self, state: UploadState) -> Record | None:
-        return state.record or await self._services.records.result_of(state.upload)
 
     async def _wait(self, request: Request, upload_id: SessionId, timeout_s: float) -> UploadState:
         if timeout_s > 0:

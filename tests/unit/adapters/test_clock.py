@@ -1,7 +1,8 @@
+import os
 import re
 import uuid
 
-from haulier.adapters.clock import SharedClock, SystemClock, SystemIdentifiers
+from haulier.adapters.clock import BLOBS_A_DIRECTORY, SharedClock, SystemClock, SystemIdentifiers
 from haulier.core.ids import uuid7
 from haulier.testing import ManualClock
 
@@ -49,6 +50,30 @@ def test_blob_keys_are_random_uuids_as_people_write_them() -> None:
     drawn = {ids.blob_key() for _ in range(1000)}
     assert len(drawn) == 1000
     assert all(str(uuid.UUID(one)) == one and uuid.UUID(one).version == 4 for one in drawn)
+
+
+def test_blob_keys_in_a_row_share_a_directory_and_no_more() -> None:
+    ids = SystemIdentifiers(SystemClock())
+    runs = [[ids.blob_key() for _ in range(BLOBS_A_DIRECTORY)] for _ in range(4)]
+    assert [len({key[:4] for key in run}) for run in runs] == [1, 1, 1, 1]
+    assert len({run[0][:4] for run in runs}) > 1
+    assert len({key[4:] for run in runs for key in run}) == 4 * BLOBS_A_DIRECTORY
+
+
+def test_a_process_that_was_forked_makes_other_ids() -> None:
+    ids = SystemIdentifiers(SystemClock())
+    ids.session_id()  # from here on there is chance that was drawn before
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, ids.session_id().encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="ascii") as told:
+        others = told.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(others) == 22
+    assert others not in {ids.session_id() for _ in range(1000)}
 
 
 def test_record_ids_are_uuids_of_version_7_and_carry_their_time() -> None:

@@ -22,14 +22,13 @@ from haulier.core.errors import (
 )
 from haulier.core.event import START, EventKind
 from haulier.core.record import RecordId, RecordStatus
-from haulier.core.session import Concat, Mode, SessionStatus
-from haulier.core.upload import BeginUpload
+from haulier.core.session import Concat, Mode, Session, SessionStatus
+from haulier.core.upload import BeginUpload, Upload
 from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.engine.context import SessionLimits
 from haulier.engine.hooks import Hooks
 from haulier.engine.planning import UploadLimits
 from haulier.engine.policy import UploadPolicy
-from haulier.engine.uploads import UploadState
 from haulier.engine.whole import MOST, ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
@@ -51,7 +50,7 @@ async def take(
     digests: tuple[Digest, ...] = (),
     check: BodyCheck | None = None,
     **request: Any,
-) -> UploadState | None:
+) -> Upload | None:
     given = body or FakeBody(HELLO)
     ahead = given if isinstance(given, ReadAhead) else ReadAhead(given)
     asked = BeginUpload(**{"filename": "a.txt", "size": given.length, "mode": Mode.APPEND, **request})
@@ -70,10 +69,10 @@ def nothing_is_left(one: Engine) -> bool:
 class TestTaken:
     async def test_a_short_file_is_a_committed_upload_with_a_completed_record(self) -> None:
         async with engine() as one:
-            state = await take(one, FakeBody(HELLO[:4], HELLO[4:]))
-            assert state is not None
-            upload = await one.state(state.upload.id)
-            assert upload == state.upload
+            upload = await take(one, FakeBody(HELLO[:4], HELLO[4:]))
+            assert upload is not None
+            state = await one.uploads.state(upload.id, caller=ME)
+            assert state.upload == upload
             assert (upload.status, upload.size, upload.offset) == (SessionStatus.COMMITTED, 11, 11)
             assert (upload.details.digest, state.verified_bytes) == (SHA_256, 11)
             assert await one.content(upload) == HELLO
@@ -115,16 +114,17 @@ class TestTaken:
     @pytest.mark.parametrize("name", [DigestName.BLAKE3, DigestName.MD5, DigestName.CRC32C])
     async def test_the_digest_is_the_one_that_was_asked_for(self, name: DigestName) -> None:
         async with engine() as one:
-            state = await take(one, digest_name=name)
-            assert state is not None
-            assert state.upload.details.digest is not None
-            assert state.upload.details.digest.name is name
+            upload = await take(one, digest_name=name)
+            assert upload is not None
+            assert upload.details.digest is not None
+            assert upload.details.digest.name is name
 
     async def test_without_a_digest_there_is_none(self) -> None:
         async with engine() as one:
-            state = await take(one, digest_name=DigestName.NONE)
-            assert state is not None
-            assert (state.upload.details.digest, state.verified_bytes) == (None, 0)
+            upload = await take(one, digest_name=DigestName.NONE)
+            assert upload is not None
+            state = await one.uploads.state(upload.id, caller=ME)
+            assert (upload.details.digest, state.verified_bytes) == (None, 0)
 
     @pytest.mark.parametrize(
         ("name", "digest"), [(DigestName.NONE, SHA_256), (DigestName.SHA_256, SHA_256), (DigestName.MD5, MD5)]
@@ -139,13 +139,13 @@ class TestTaken:
 
     async def test_a_picture_is_left_to_be_processed(self) -> None:
         async with engine(pictures=FakePictures()) as one:
-            state = await take(one, filename="a.png")
-            assert state is not None
+            upload = await take(one, filename="a.png")
+            assert upload is not None
             assert (await events(one))[:2] == [
                 (EventKind.CREATED, "uploading"),
                 (EventKind.UPDATED, "uploaded"),
             ]
-            record_id = RecordId(state.upload.details.record or "")
+            record_id = RecordId(upload.details.record or "")
             await one.pass_time_until(lambda: not one.jobs.knows(record_id))
             record = await one.records.get(record_id, caller=ME)
             assert len(record.assets) == 4
@@ -161,15 +161,15 @@ class TestTogether:
     async def test_files_that_come_at_the_same_time_share_a_transaction(self) -> None:
         async with engine() as one:
             writes = count_writes(one)
-            states = await asyncio.gather(*(take(one, FakeBody(bytes(n))) for n in range(1, 11)))
+            uploads = await asyncio.gather(*(take(one, FakeBody(bytes(n))) for n in range(1, 11)))
             assert len(writes) < 4
             assert all(how == {"durable": True} for how in writes)
-            for size, state in enumerate(states, 1):
-                assert state is not None
-                assert await one.state(state.upload.id) == state.upload
-                assert state.upload.size == size
-                record = await one.records.get(RecordId(state.upload.details.record or ""), caller=ME)
-                assert record == state.record
+            for size, upload in enumerate(uploads, 1):
+                assert upload is not None
+                assert await one.state(upload.id) == upload
+                assert upload.size == size
+                record = await one.records.get(RecordId(upload.details.record or ""), caller=ME)
+                assert record == one.uploads.record_of_taken(upload)
             capsule = await one.database.read(lambda tx: tx.capsules.load("default"))
             assert capsule is not None
             assert (capsule.used, capsule.reserved) == (55, 0)
@@ -195,10 +195,10 @@ class TestTogether:
             )
             outcomes = await asyncio.gather(*taking, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [
-                UploadState,
+                Session,
                 CapsuleNotFound,
-                UploadState,
-                UploadState,
+                Session,
+                Session,
             ]
 
     async def test_what_changes_between_turns_is_seen(self) -> None:
@@ -212,7 +212,7 @@ class TestTogether:
         async with engine() as one:
             await one.accounts.set_capsule("default", {"quota": "35"})
             outcomes = await asyncio.gather(*(take(one) for _ in range(5)), return_exceptions=True)
-            assert sum(isinstance(outcome, UploadState) for outcome in outcomes) == 3
+            assert sum(isinstance(outcome, Session) for outcome in outcomes) == 3
             assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 2
             assert len(one.disk.blobs) == 3
 
@@ -226,7 +226,7 @@ class TestTogether:
             taking = (take(one, caller=who, capsule="attic") for who in people.values())
             anns, eves = await asyncio.gather(*taking, return_exceptions=True)
             assert isinstance(anns, AccessDenied)
-            assert isinstance(eves, UploadState)
+            assert isinstance(eves, Session)
 
     async def test_those_whose_answer_was_lost_are_all_told_and_all_stay(self) -> None:
         async with engine() as one:
@@ -341,9 +341,9 @@ class TestTheOrdinaryWay:
 
     async def test_the_longest_short_one_is_taken(self) -> None:
         async with engine() as one:
-            state = await take(one, FakeBody(bytes(MOST)))
-            assert state is not None
-            assert state.upload.size == MOST
+            upload = await take(one, FakeBody(bytes(MOST)))
+            assert upload is not None
+            assert upload.size == MOST
 
     async def test_who_asks_the_embedding_program_begins_first(self) -> None:
         async def approve(*_: object) -> None:

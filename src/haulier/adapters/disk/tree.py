@@ -126,8 +126,16 @@ class DiskTree:
         Raises:
             StorageFull · StorageUnavailable · DirectoryNotCreatable
         """
-        if not os.path.isdir(self.incoming):  # noqa: PTH112 - as above
+        try:
+            self._require_room(size)
+        except (
+            FileNotFoundError
+        ):  # it vanished; looked at every time before, it would take as long as asking for its room
             self.restore()
+            with self.writing_errors():
+                self._require_room(size)
+
+    def _require_room(self, size: int) -> None:
         require_room(self.incoming, size, min_free=self._min_free, calls=self.calls)
 
     def restore(self) -> None:

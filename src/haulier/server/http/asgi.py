@@ -200,6 +200,7 @@ class FastBody:
             return await self._pump()
         finally:
             self._missing = 0
+            self._deliver = None  # it may be a method of whoever has this body
             self._wire.detach(self)
 
     def stop(self) -> None:

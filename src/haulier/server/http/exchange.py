@@ -3,6 +3,7 @@
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -79,6 +80,22 @@ class Messages:
     def _something_left(self) -> bool:
         cycle = self._cycle
         return not self._ended and not cycle.response_complete and bool(cycle.body or not cycle.more_body)
+
+
+def letting_go(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """Return `app` for one request, of which nothing refers to itself any more when it is over.
+
+    Otherwise all of it stays until the garbage collector finds it, who takes a tenth of a short request's time.
+    """
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            scope["extensions"].clear()
+            del cycle.receive
+
+    return serve
 
 
 def send_interim(cycle: RequestResponseCycle, status: int, headers: Headers) -> None:

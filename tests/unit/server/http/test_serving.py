@@ -9,13 +9,15 @@ from haulier.testing import ManualClock
 
 def test_what_a_service_is_made_of_is_not_gone_through_again() -> None:
     made: list[list[int]] = [[] for _ in range(1000)]
-    before = gc.get_freeze_count()
+    before, threshold = gc.get_freeze_count(), gc.get_threshold()
     spare_collector()
     try:
         assert gc.get_freeze_count() - before >= len(made)
         assert gc.get_count()[0] < len(made)
+        assert gc.get_threshold()[0] > threshold[0]
     finally:
         gc.unfreeze()
+        gc.set_threshold(*threshold)
 
 
 def test_glibc_reuses_buffers() -> None:

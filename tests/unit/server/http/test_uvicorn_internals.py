@@ -68,6 +68,7 @@ class TestProtocol:
             ("on_headers_complete", ["self"]),
             ("on_body", ["self", "body"]),
             ("on_message_complete", ["self"]),
+            ("_start_asgi_task", ["self", "cycle", "app"]),
         ],
     )
     def test_the_methods_that_we_extend_exist_as_they_were(self, name: str, signature: list[str]) -> None:

@@ -1,0 +1,63 @@
+"""What a request is made of, when it is over."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.responses import Response
+from uvicorn.server import ServerState
+
+from haulier.engine.whole import ReadAhead
+from haulier.server.http.asgi import open_body
+from haulier.server.http.protocol import HaulierHttpProtocol
+
+REQUEST = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nbytes"
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nbytes"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body = ReadAhead(open_body(scope, receive))
+    await Response(await body.whole())(scope, receive, send)
+
+
+async def stream(scope: Any, receive: Any, send: Any) -> None:
+    message = await receive()
+    await Response(message["body"])(scope, receive, send)
+
+
+@pytest.fixture
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    config = uvicorn.Config(request.param, log_config=None, server_header=False, date_header=False)
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HaulierHttpProtocol(config, ServerState(), {}), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
+async def test_nothing_of_a_request_that_is_over_waits_for_the_garbage_collector(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def ask() -> None:
+        writer.write(REQUEST)
+        assert await reader.readexactly(len(ANSWER)) == ANSWER
+
+    await ask()  # whatever is only made once
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await ask()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [type(thing).__name__ for thing in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        writer.close()
+    assert not {"RequestResponseCycle", "Messages", "FastBody", "BodyWire"} & set(left)
