@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from haulier.core.errors import StorageError
-from haulier.core.event import Event, EventKind, Told
+from haulier.core.event import EventKind, Interest, Told
 from haulier.core.record import AssetKind, Record, full_path
 from haulier.core.upload import UploadDetails
 from haulier.engine.courier import ReceiverFailed
@@ -32,6 +32,8 @@ class Forwarding:
     name: Final = "forward"
     patience_s: Final = None
     """However long the service was off: a forward that was never queued is one that nobody ever hears of."""
+    interest: Final = Interest(frozenset({EventKind.COMPLETED}), FORWARD)
+    """Records that have completed in a capsule that forwards."""
 
     def __init__(
         self, manager: UploadManager, work: UnitOfWork[UploadDetails], path_of_blob: Callable[[str], Path]
@@ -39,10 +41,6 @@ class Forwarding:
         self._manager = manager
         self._work = work
         self._path_of_blob = path_of_blob
-
-    def wants(self, event: Event) -> bool:
-        """Hear of records that have completed in a capsule that forwards."""
-        return event.kind is EventKind.COMPLETED and FORWARD in event.facts
 
     async def receive(self, told: Told) -> None:
         """Queue the transfer of a record whose capsule forwards. Raises ReceiverFailed."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from haulier.core.caller import Caller, Role
     from haulier.core.capsule import Capsule
     from haulier.core.digest import Buffer
-    from haulier.core.event import Event, Position, Told
+    from haulier.core.event import Event, Interest, Position, Told
     from haulier.core.finalisation import Finalised
     from haulier.core.news import News
     from haulier.core.processing import Derivatives, FileMetadata, Unprocessed
@@ -934,10 +934,15 @@ class EventStore(Protocol):
     async def append(self, *events: Event) -> None:
         """Write events, in this order."""
 
-    async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
+    async def after(
+        self, position: Position, *, limit: int, interest: Interest = ...
+    ) -> tuple[Sequence[Told], bool]:
         """Return up to `limit` events behind that position, and whether they are all that are committed there.
 
         The others come as soon as every transaction has ended that was running when they were written.
+
+        With an `interest`, what that does not cover is left out, but never the last of all that readers may see: so the
+        place of somebody who is interested in nothing of it moves on all the same.
         """
         ...
 

@@ -27,7 +27,7 @@ from haulier.adapters.sql.postgres.connection import options_of
 from haulier.adapters.sql.postgres.database import MAX_WAITING, PostgresDatabase
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
-from haulier.core.event import START, Position
+from haulier.core.event import START, Interest, Position
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import LiveLimit, SessionId, SessionStatus
 from haulier.ports import KeyTaken
@@ -415,10 +415,17 @@ class TestSideBySide:
         place = await others[0].read(lambda tx: tx.events.last_settled())
         # The later one is committed, but the earlier one may still come before it.
         assert await others[0].read(lambda tx: tx.events.after(START, limit=9)) == ([], False)
+        # Nor is whoever is interested in neither of them brought past the place of the earlier one.
+        nothing = Interest(frozenset())
+        assert await others[0].read(lambda tx: tx.events.after(START, limit=9, interest=nothing)) == (
+            [],
+            True,
+        )
         go_on.set()
         await writing
         for start in (START, place):
             assert [told.event.record for told in await events_after(others[0], start)] == ["early", "late"]
+        assert [told.event.record for told in await events_after(others[0], interest=nothing)] == ["late"]
 
     async def test_an_event_that_is_rolled_back_holds_nobody_up(self, others: list[PostgresDatabase]) -> None:
         written, go_on = asyncio.Event(), asyncio.Event()

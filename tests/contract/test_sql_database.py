@@ -22,7 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import sqlite
 
-from haulier.adapters.sql import statements
+from haulier.adapters.sql import event_store, statements
 from haulier.adapters.sql.models import SCHEMA, metadata
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor
 from haulier.adapters.sql.sqlite.database import HASTY_STEPS, MAX_WAITING, SqliteDatabase
@@ -331,6 +331,24 @@ class TestPlans:
     ) -> None:
         plan = self.plan(path, getattr(statements, name))
         assert index in plan
+        assert "TEMP B-TREE" not in plan
+
+    @pytest.mark.parametrize(
+        ("name", "search"),
+        [
+            ("EVENTS", "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"),
+            ("LAST_BEFORE", "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)"),
+            ("PRUNE", "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)"),
+            ("FIRST_YOUNG", "SCAN events"),
+            ("LAST_SETTLED", "SCAN events"),
+            ("LAST", "SCAN events"),
+        ],
+    )
+    async def test_events_are_read_from_their_place(
+        self, database: SqliteDatabase, path: Path, name: str, search: str
+    ) -> None:
+        plan = self.plan(path, getattr(event_store, name))
+        assert search in plan.splitlines()
         assert "TEMP B-TREE" not in plan
 
     @pytest.mark.parametrize(

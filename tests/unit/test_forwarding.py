@@ -65,13 +65,13 @@ async def test_what_completes_in_a_capsule_that_forwards_is_queued_once() -> Non
         await stored(one)
         told = await last(one)
         assert "forward" not in told.event.facts
-        assert not receiver.wants(told.event)
+        assert not receiver.interest.covers(told.event)
         await forward(one, "any:in")
         record = await stored(one, path="sub/name.bin", filename="name.bin")
         told = await last(one)
         assert told.event.facts["forward"] == "any:in"
-        assert receiver.wants(told.event)
-        assert not receiver.wants(replace(told.event, kind=EventKind.RESTORED))
+        assert receiver.interest.covers(told.event)
+        assert not receiver.interest.covers(replace(told.event, kind=EventKind.RESTORED))
         await on_disk(one, world, record)
         for _ in range(3):
             await receiver.receive(told)

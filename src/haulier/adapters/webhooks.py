@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 import httpx2
 
 from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Target, resolve
-from haulier.core.event import Event, EventKind, Told
+from haulier.core.event import EventKind, Interest, Told
 from haulier.core.instants import iso_time
 from haulier.engine.courier import GIVE_UP_S, ReceiverFailed
 from haulier.machine import Clock
@@ -31,16 +32,13 @@ class HttpReceiver:
     ) -> None:
         """`client` is shared by all receivers and closed by its owner."""
         self._endpoint = endpoint
+        self.interest: Final = Interest(endpoint.kinds)
         self._post = SignedPost(endpoint.target, client=client, clock=clock, find=find)
 
     @property
     def name(self) -> str:
         """The endpoint's name."""
         return f"webhook {self._endpoint.name}"
-
-    def wants(self, event: Event) -> bool:
-        """Hear of the kinds that the endpoint is for."""
-        return event.kind in self._endpoint.kinds
 
     async def receive(self, told: Told) -> None:
         """Send one event. Raises ReceiverFailed."""

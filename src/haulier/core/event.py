@@ -93,6 +93,22 @@ class Told:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which events somebody is to hear of."""
+
+    kinds: frozenset[EventKind] = frozenset(EventKind)
+    fact: str | None = None
+    """One that they must have, in a word of letters; None: whatever they have."""
+
+    def covers(self, event: Event) -> bool:
+        """Whether this is one of them."""
+        return event.kind in self.kinds and (self.fact is None or self.fact in event.facts)
+
+
+EVERYTHING: Final = Interest()
+
+
 def event_of(kind: EventKind, record: Record, *, now: float) -> Event:
     """Return what is told of a record."""
     digest = None if record.digest is None else {str(record.digest.name): record.digest.hex}

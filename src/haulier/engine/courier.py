@@ -1,7 +1,8 @@
 """Brings events from the outbox to one receiver, in order, each at least once.
 
 Rule 1: the receiver's row says how far it has come. It moves on after the receiver has taken an event, never before; so a
-        crash in between brings that event again, and none is left out. What it does not want is passed over, many at once.
+        crash in between brings that event again, and none is left out. What does not interest it is passed over: the database
+        knows what does, and brings of all the rest the last one only, to whose place the row moves on.
 Rule 2: one process delivers to a receiver at a time: the one whose name is in the row, for as long as it lives.
 Rule 3: a receiver that fails is tried again, ever more rarely, and holds up nobody but itself. An event that it has not
         taken within its patience is given up, told in the log, and the next one has its turn.
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from haulier.core.errors import HaulierError
-from haulier.core.event import Event, Position, Told
+from haulier.core.event import EVERYTHING, Event, Interest, Position, Told
 from haulier.core.retry import BACK_OFF, Chance, is_due
 from haulier.core.upload import UploadDetails
 from haulier.engine.holders import may_take
@@ -58,12 +59,13 @@ class Receiver(Protocol):
         """How old an event may become before it is given up; None when none ever is."""
         ...
 
-    def wants(self, event: Event) -> bool:
-        """Whether it is to hear of this; always the same of one event."""
+    @property
+    def interest(self) -> Interest:
+        """What it is to hear of; always the same."""
         ...
 
     async def receive(self, told: Told) -> None:
-        """Take an event that it wants; perhaps one that it had before.
+        """Take an event that it is interested in; perhaps one that it had before.
 
         Raises:
             ReceiverFailed: it did not, and shall be asked again.
@@ -75,13 +77,10 @@ class HookReceiver:
 
     name = "on_record"
     patience_s = GIVE_UP_S
+    interest = EVERYTHING
 
     def __init__(self, hook: OnRecord) -> None:
         self._hook = hook
-
-    def wants(self, event: Event) -> bool:  # noqa: ARG002 - each of them
-        """Hear of everything."""
-        return True
 
     async def receive(self, told: Told) -> None:
         """Call the hook. Raises ReceiverFailed."""
@@ -150,7 +149,10 @@ class Courier:
         now = self._clock.now()
         if not is_due(delivery.due_at, now=now):
             return delivery.due_at - now
-        found, settled = await self._work.read(lambda tx: tx.events.after(delivery.position, limit=BATCH))
+        interest = self._receiver.interest
+        found, settled = await self._work.read(
+            lambda tx: tx.events.after(delivery.position, limit=BATCH, interest=interest)
+        )
         if not found:
             return None if settled else UNSETTLED_S
         return await self._deliver(delivery, found)
@@ -196,7 +198,7 @@ class Courier:
 
     def _concerns(self, told: Told) -> bool:
         """Whether the receiver is to hear of it at all."""
-        if not self._receiver.wants(told.event):
+        if not self._receiver.interest.covers(told.event):
             return False
         patience_s = self._receiver.patience_s
         if patience_s is not None and told.event.created_at < self._clock.now() - patience_s:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from haulier.core.errors import RequestError
-from haulier.core.event import START, Event, EventKind, Position, Told, event_of
+from haulier.core.event import EVERYTHING, START, Event, EventKind, Interest, Position, Told, event_of
 from haulier.testing.rows import T0, Database, record
 
 DEADLINE_S = 30.0
@@ -29,11 +29,15 @@ async def append(database: Database, *events: Event) -> None:
     await database.write(lambda tx: tx.events.append(*events))
 
 
-async def events_after(database: Database, position: Position = START, *, limit: int = 100) -> list[Told]:
+async def events_after(
+    database: Database, position: Position = START, *, limit: int = 100, interest: Interest = EVERYTHING
+) -> list[Told]:
     """Return what a reader finds once no older transaction runs; of a server's other databases one may."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
-        found, settled = await database.read(lambda tx: tx.events.after(position, limit=limit))
+        found, settled = await database.read(
+            lambda tx: tx.events.after(position, limit=limit, interest=interest)
+        )
         if settled:
             return list(found)
         assert time.monotonic() < deadline
@@ -66,6 +70,39 @@ class EventRowsContract:
             assert position < batch[0].position
             position = batch[-1].position
         assert seen == [f"{number}{letter}" for number in range(5) for letter in "ab"]
+
+    async def test_of_what_interests_nobody_a_reader_is_brought_the_last_one(
+        self, database: Database
+    ) -> None:
+        """So it moves on, and reads nothing twice; what does interest it is never left out."""
+        kinds = (EventKind.CREATED, EventKind.COMPLETED, EventKind.DELETED)
+        told = [replace(event(f"{n}"), kind=kinds[n % 3]) for n in range(9)]
+        await append(database, *told)
+        for interest, seen in (
+            (Interest(frozenset({EventKind.COMPLETED})), ["1", "4", "7", "8"]),
+            (Interest(frozenset({EventKind.COMPLETED, EventKind.DELETED})), ["1", "2", "4", "5", "7", "8"]),
+            (Interest(frozenset({EventKind.ERASED})), ["8"]),
+            (Interest(frozenset()), ["8"]),
+        ):
+            found = await events_after(database, interest=interest)
+            assert [one.event.record for one in found] == seen
+            assert found[-1].event == told[-1]
+            assert await events_after(database, found[-1].position, interest=interest) == []
+            first = await events_after(database, interest=interest, limit=1)
+            rest = await events_after(database, first[-1].position, interest=interest)
+            assert first + rest == found
+
+    async def test_a_reader_may_be_interested_in_a_fact(self, database: Database) -> None:
+        """Which an event has as one, not as a part of another."""
+        one, two, three = (event(name, filename='"wanted":') for name in "abc")
+        with_fact = replace(two, facts={**two.facts, "wanted": None})
+        await append(database, one, with_fact, three, one)
+        interest = Interest(frozenset({EventKind.CREATED}), "wanted")
+        found = await events_after(database, interest=interest)
+        assert [told.event for told in found] == [with_fact, one]
+        assert [interest.covers(told.event) for told in found] == [True, False]
+        kind = Interest(frozenset({EventKind.ERASED}), "wanted")
+        assert [told.event for told in await events_after(database, interest=kind)] == [one]
 
     async def test_events_of_one_transaction_are_read_in_the_order_in_which_they_were_written(
         self, database: Database

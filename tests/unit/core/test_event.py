@@ -4,7 +4,16 @@ import pytest
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import InvalidRequest
-from haulier.core.event import START, EventKind, Position, event_of, may_miss, read_position
+from haulier.core.event import (
+    EVERYTHING,
+    START,
+    EventKind,
+    Interest,
+    Position,
+    event_of,
+    may_miss,
+    read_position,
+)
 from haulier.testing.rows import asset, record
 
 MD5 = Digest(DigestName.MD5, bytes(16))
@@ -65,3 +74,18 @@ def test_a_reader_misses_what_was_removed_behind_its_place(
     after: Position, kept: tuple[Position, Position] | None, missed: bool
 ) -> None:
     assert may_miss(after, kept) is missed
+
+
+@pytest.mark.parametrize(
+    ("interest", "covers"),
+    [
+        (EVERYTHING, True),
+        (Interest(frozenset({EventKind.CREATED, EventKind.ERASED})), True),
+        (Interest(frozenset({EventKind.ERASED})), False),
+        (Interest(fact="error"), True),
+        (Interest(fact="other"), False),
+        (Interest(frozenset({EventKind.ERASED}), "error"), False),
+    ],
+)
+def test_an_interest_is_in_kinds_and_perhaps_in_a_fact(interest: Interest, covers: bool) -> None:
+    assert interest.covers(event_of(EventKind.CREATED, record("r"), now=1.0)) is covers

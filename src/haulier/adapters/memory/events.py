@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from haulier.adapters.memory.access import Pause
-from haulier.core.event import START, Event, Position, Told
+from haulier.core.event import EVERYTHING, START, Event, Interest, Position, Told
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,10 +43,15 @@ class MemoryEventStore:
         self._rows.told = (*self._rows.told, *told)
         self._rows.last += len(events)
 
-    async def after(self, position: Position, *, limit: int) -> tuple[Sequence[Told], bool]:
+    async def after(
+        self, position: Position, *, limit: int, interest: Interest = EVERYTHING
+    ) -> tuple[Sequence[Told], bool]:
         """Return the events behind that position."""
         await self._pause()
-        return [told for told in self._rows.told if told.position > position][:limit], True
+        last = self._rows.last
+        behind = (told for told in self._rows.told if told.position > position)
+        found = (told for told in behind if interest.covers(told.event) or told.position.number == last)
+        return list(islice(found, limit)), True
 
     async def last_settled(self) -> Position:
         """Return where the last event is."""
