@@ -4,6 +4,8 @@ Rule 1: a log line never fails what it is about.
 Rule 2: what libraries say through the standard library's logging comes out the same way.
 """
 
+import asyncio
+import atexit
 import contextlib
 import logging
 import re
@@ -40,8 +42,62 @@ class LossyLog:
     debug = info = warning = error = critical = msg
 
 
+class TurnLog(LossyLog):
+    """As `LossyLog`, for an event loop: what it tells in one turn is written in one step, at the beginning of the next.
+
+    Each write lets other threads have the interpreter, and short files are answered many at once. Warnings, and what other
+    threads tell, are written at once.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._told: list[str] = []
+        """By the event loop in this turn."""
+        atexit.register(self.write_told)
+
+    def info(self, line: str) -> None:
+        """Write a line when the turn is over."""
+        self._tell(line, at_once=False)
+
+    debug = info
+
+    def warning(self, line: str) -> None:
+        """Write a line, behind those before it."""
+        self._tell(line, at_once=True)
+
+    error = critical = warning
+
+    def _tell(self, line: str, *, at_once: bool) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another thread's
+            self.msg(line)
+            return
+        self._told.append(line)
+        if at_once:
+            self.write_told()
+        elif len(self._told) == 1:
+            loop.call_soon(self.write_told)
+
+    def write_told(self) -> None:
+        """Write what was told in this turn."""
+        if self._told:
+            self.msg("\n".join(self._told))
+            self._told.clear()
+
+
 def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
     """Send log events to standard error; `worker` is named on every line, where there are several."""
+    _configure(LossyLog(sys.stderr), form, worker)
+
+
+def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
+    """As `configure_logging`, for good: in a process that serves there is a line for each request."""
+    _configure(TurnLog(sys.stderr), form, worker)
+    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
+
+
+def _configure(log: LossyLog, form: Literal["console", "json"], worker: str | None) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -51,15 +107,9 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
             *_rendering(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_SHOWN_FROM),
-        logger_factory=lambda *_: LossyLog(sys.stderr),
+        logger_factory=lambda *_: log,
     )
     catch_libraries(_LIBRARIES_FROM)
-
-
-def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
-    """As `configure_logging`, for good: in a process that serves there is a line for each request."""
-    configure_logging(form, worker=worker)
-    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
 
 
 def configure_embedded() -> None:
