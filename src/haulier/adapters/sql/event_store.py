@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 from sqlalchemy.ext.compiler import compiles
 
 from haulier.adapters.sql.among import among, array
@@ -126,9 +127,6 @@ _PRUNED: Final = sa.select(events.c.seq).where(_BEFORE).order_by(*_FORWARD).limi
 PRUNE: Final = sa.delete(events).where(events.c.seq.in_(_PRUNED.correlate(None)))
 
 
-_text_of: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 class SqlEventStore:
     """`EventStore`."""
 
@@ -183,7 +181,7 @@ def _parameters(event: Event) -> Parameters:
         "record_id": event.record,
         "owner": event.owner,
         "kind": str(event.kind),
-        "payload": _text_of(event.facts),
+        "payload": to_json(event.facts).decode(),
         "created_at": event.created_at,
     }
 

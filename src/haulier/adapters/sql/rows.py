@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Protocol
 
+from pydantic_core import to_json
+
 from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
@@ -311,9 +313,13 @@ def successor(prefix: str) -> str | None:
 
 
 def _digest_parameters(column: str, digest: Digest | None) -> Parameters:
+    name, value = _DIGESTS[column]
     if digest is None:
-        return {f"{column}_name": None, f"{column}_value": None}
-    return {f"{column}_name": str(digest.name), f"{column}_value": digest.value}
+        return {name: None, value: None}
+    return {name: str(digest.name), value: digest.value}
+
+
+_DIGESTS = {column: (f"{column}_name", f"{column}_value") for column in ("expected", "promised", "digest")}
 
 
 def _digest_of(row: Row, column: str) -> Digest | None:
@@ -322,7 +328,7 @@ def _digest_of(row: Row, column: str) -> Digest | None:
 
 
 def _json(texts: Mapping[str, str]) -> str:
-    return json.dumps(dict(texts), ensure_ascii=False, separators=(",", ":")) if texts else "{}"
+    return to_json(dict(texts)).decode() if texts else "{}"
 
 
 def _mapping(text: str) -> Mapping[str, str]:

@@ -1,8 +1,7 @@
 """One SQLite connection: how our statements run on it. `sqlite_driver` opens it, and tells what its errors mean."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
@@ -61,10 +60,11 @@ class SqliteExecutor:
         """Run a statement with each of these, and return how many rows were changed."""
         compiled = _compiled(statement)
         self._admit(compiled)
-        changed, rows = 0, iter(each)
-        for share in _shares(len(each)):
-            values = [value for one in islice(rows, share) for value in compiled.fill(one)]
-            changed += self.connection.execute(insert_of(compiled.text, share), values).rowcount
+        changed, rows = 0, [compiled.fill_by_place(one) for one in each]
+        for start in range(0, len(rows), MAX_ROWS):
+            changed += self.connection.execute(
+                *insert_of(compiled.text, rows[start : start + MAX_ROWS])
+            ).rowcount
         return changed
 
     async def exclude(self, name: str) -> None:
@@ -77,17 +77,6 @@ class SqliteExecutor:
 
     def _admit(self, compiled: Compiled) -> None:
         """Let a statement run; here any may."""
-
-
-def _shares(count: int) -> Iterator[int]:
-    """Yield how many rows to add by each statement: of few sizes, so that all of these statements stay prepared."""
-    share = MAX_ROWS
-    while count:
-        if share <= count:
-            count -= share
-            yield share
-        else:
-            share //= 2
 
 
 def drive(work: Callable[[SqlTransaction], Awaitable[T]], transaction: SqlTransaction) -> T:

@@ -2,7 +2,8 @@
 
 Rule 1: one thread owns the only connection that writes; whatever waits when it becomes free is one transaction.
 Rule 2: nobody is answered before COMMIT has returned.
-Rule 3: within a group each job has a savepoint of its own, so that one which fails takes back only its own changes.
+Rule 3: within a group each job has a savepoint of its own, so that one which fails takes back only its own changes. What
+        is needed for that stays in memory: SQLite would copy each page before it changes into a file, to drop it at once.
 Rule 4: when the disk is full, what frees room gets the spare room, and is tried once more.
 Rule 5: a transaction's work runs on the thread of its connection from beginning to end. Handing each statement to
         a thread and its answer back, as aiosqlite does, costs twenty times the statement.
@@ -195,6 +196,7 @@ class _Writer:
             self._synchronous = ""
             step_s = min(LOCK_STEP_S, self._busy_timeout_s)
             connection = connect(self._path, busy_timeout_s=step_s, read_only=False)
+            connection.execute("PRAGMA temp_store = MEMORY")
             self._executor = SqliteExecutor(connection)
         return self._executor
 
@@ -261,9 +263,15 @@ class _Writer:
         if self._hurry_s is not None:
             connection.execute(f"PRAGMA busy_timeout = {min(LOCK_STEP_S, self._hurry_s) * 1000:.0f}")
         transaction = self._begin(executor)
-        for job, work in jobs:
-            self._run_job(connection, transaction, job, work)
-        connection.execute("COMMIT")
+        if len(jobs) == 1:
+            self._run_job(connection, transaction, *jobs[0], take_back="ROLLBACK")
+        else:
+            for job, work in jobs:
+                connection.execute("SAVEPOINT job")
+                self._run_job(connection, transaction, job, work, take_back="ROLLBACK TO job")
+                connection.execute("RELEASE job")
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
     def _begin(self, executor: SqliteExecutor) -> SqlTransaction:
         """Begin a transaction that may write. The lock is waited for in steps: SQLite cannot be told meanwhile to hurry."""
@@ -278,9 +286,14 @@ class _Writer:
                     raise
 
     def _run_job(
-        self, connection: sqlite3.Connection, transaction: SqlTransaction, job: _Job, work: Work[Any]
+        self,
+        connection: sqlite3.Connection,
+        transaction: SqlTransaction,
+        job: _Job,
+        work: Work[Any],
+        *,
+        take_back: str,
     ) -> None:
-        connection.execute("SAVEPOINT job")
         try:
             with translated(self._path):
                 job.result = drive(work, transaction)
@@ -289,8 +302,7 @@ class _Writer:
                 # SQLite itself has rolled back everything, the jobs before this one too.
                 raise
             job.error = error
-            connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
+            connection.execute(take_back)
 
     def _help_free(self, batch: Sequence[_Job]) -> None:
         """Try those that free room again, with the room that was kept for them."""
