@@ -12,7 +12,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, Stor
 from haulier.core.ingestion import SHELF, IngestionRules
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
+from haulier.core.values import dataclass
 from haulier.deliveries import Deliveries, http_hooks
 from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.accounts import Accounts

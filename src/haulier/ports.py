@@ -21,10 +21,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from haulier.core.values import dataclass
 from haulier.sending_ports import EVERY_ROW, JournalQuery
 
 if TYPE_CHECKING:

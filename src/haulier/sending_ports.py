@@ -9,8 +9,9 @@ One module although it is long: as `ports`, it is what an adapter's author has t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from haulier.core.values import dataclass
 
 if TYPE_CHECKING:
     from haulier.core.dispatch import Dispatch, Fingerprint, Removed, Wanted

@@ -15,7 +15,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
@@ -34,6 +33,7 @@ from haulier.adapters.transfer_queue import FILE_NAME as TRANSFERS
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.errors import ConfigError, NodeBusy
 from haulier.core.transfer import Direction
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 from haulier.ports import ShareIndex
 from haulier.server.logs import configure_logging

@@ -5,7 +5,6 @@ Rule 1: each is run on its own, so that all faults show at once.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from haulier.adapters.disk.directories import prepare_shelf, prepare_tree
@@ -13,6 +12,7 @@ from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.sql.database import open_database
 from haulier.config import Settings
 from haulier.core.errors import HaulierError
+from haulier.core.values import dataclass
 from haulier.directories import require_own_storage
 from haulier.server.http.serving import listen
 

@@ -5,7 +5,6 @@ import random
 import re
 import zipfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from haulier.core.processing import (
     ProcessingFailure,
     Unprocessed,
 )
+from haulier.core.values import dataclass
 from tests.support import pictures
 from tests.support.pictures import BLUE, HEIGHT, RED, WIDTH, colour_at, is_near, picture, stored
 

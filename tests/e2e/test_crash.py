@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from haulier.core.values import dataclass
 from tests.support.content import Content
 from tests.support.data_directory import Inventory, require_one_file, take_inventory
 from tests.support.files import make_file

@@ -4,12 +4,12 @@ import hashlib
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from haulier.core.values import dataclass
 from tests.support.accidents import ROOT, Accidents
 from tests.support.content import Content
 from tests.support.data_directory import Inventory, require_one_file, take_inventory

@@ -4,11 +4,11 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from haulier.core.values import dataclass
 from tests.support.accidents import ROOT, Accidents
 from tests.support.content import Content
 from tests.support.data_directory import require_one_file, take_inventory

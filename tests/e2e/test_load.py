@@ -10,11 +10,11 @@ import random
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from haulier.core.values import dataclass
 from tests.support.accidents import ROOT, Accidents
 from tests.support.content import Content
 from tests.support.data_directory import take_inventory

@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from starlette.routing import Mount, Route
 
+from haulier.core.values import dataclass
 from tests.support.access_table import IN_OPEN_MODE, WITH_TOKENS, Row, read_table, slug_of
 from tests.support.callers import TEAM, Person, make_team
 from tests.support.outsider import Answer, Outsider

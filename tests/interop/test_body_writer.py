@@ -8,7 +8,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from haulier.adapters.clock import SystemClock
 from haulier.body import BodyWriter
 from haulier.core.errors import InvalidRequest, PeerUnreachable, SourceChanged
+from haulier.core.values import dataclass
 from haulier.engine.throttle import Bandwidth
 from haulier.sending_ports import Cargo, Source
 from haulier.testing.remote_contract import OpenedFile

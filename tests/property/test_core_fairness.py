@@ -1,11 +1,10 @@
 """The queue by rank against the plainest one there is: a list, sorted anew for every question."""
 
-from dataclasses import dataclass
-
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from haulier.core.fairness import Entry, RankedQueue
+from haulier.core.values import dataclass
 
 LINES = ("a", "b", "c")
 MIB = 1024 * 1024

@@ -6,7 +6,7 @@ schedules of tests/simulation are longer and have faults; these are short, and s
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from haulier.core.errors import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.session import SessionId, SessionStatus
+from haulier.core.values import dataclass
 from haulier.engine.planning import UploadLimits
 from haulier.ports import BodyEnd
 from tests.support.bodies import FakeBody

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from haulier.adapters.worker_locks import new_worker
 from haulier.bootstrap import Identity, Service
 from haulier.config import Settings
 from haulier.core.session import SessionStatus
+from haulier.core.values import dataclass
 from haulier.core.visitor import Visitor, sign_visitor
 from haulier.server.app import create_app
 from haulier.testing import ManualClock

@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.ports import BodyEnd, Deliver
 
 SILENT_S: Final = 60.0

@@ -6,13 +6,14 @@ Rule 1: an acknowledgement is written down at the moment it arrives; whatever th
 import hashlib
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import xxhash
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.session import Mode, SessionId
+from haulier.core.values import dataclass
 
 RIGHT: Final = 0
 """The content that the client means."""

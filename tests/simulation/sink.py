@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from haulier.adapters.memory.sink import MemoryDisk, MemorySink, MemoryWriter, Pause
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError
+from haulier.core.values import dataclass
 
 
 class LossyWriter:

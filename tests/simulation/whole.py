@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.caller import LOCAL
@@ -11,6 +10,7 @@ from haulier.core.errors import BodyCut, DigestMismatch, HaulierError, RequestEr
 from haulier.core.record import AssetKind, Record, RecordId
 from haulier.core.session import Mode, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import dataclass
 from haulier.engine.whole import ReadAhead
 from tests.simulation.bodies import PROMPT, Delivery, SimBody
 from tests.simulation.ledger import sha_256

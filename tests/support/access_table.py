@@ -4,8 +4,9 @@ Rule 1: every route and method of the application has one row in each of the two
 Rule 2: a cell is the status that an otherwise good request is answered with.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from haulier.core.values import dataclass
 
 TOKEN_CALLERS: Final = {
     "nobody": "sends no token; the capsule admits visitors",

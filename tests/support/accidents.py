@@ -4,9 +4,10 @@ import errno
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from haulier.core.values import dataclass
 
 ROOT: Final = Path(__file__).parents[2]
 """Where `tests` can be imported from."""

@@ -1,7 +1,6 @@
 """People with tokens, made the way operators make them: in the database, before or while a service runs."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ from haulier.adapters.sql.database import open_database
 from haulier.administration import open_accounts
 from haulier.config import Settings
 from haulier.core.caller import USER, Role, Scope
+from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
 
 TEAM: Final = "team"

@@ -3,8 +3,10 @@
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from haulier.core.values import dataclass
 
 BLOCK: Final = 1024 * 1024
 

@@ -3,8 +3,9 @@
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

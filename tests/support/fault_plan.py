@@ -1,8 +1,9 @@
 """What a `FaultProxy` does to a connection, as values."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from haulier.core.values import dataclass
 
 READ: Final = 64 * 1024
 """Most bytes in the proxy's own hands, in each direction."""

@@ -8,10 +8,10 @@ import random
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from haulier.core.values import dataclass
 from tests.support.postgres import fresh_database
 from tests.support.processes import ServeProcess, serving, wait_until
 

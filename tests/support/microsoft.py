@@ -14,12 +14,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from haulier.core.values import dataclass
 from tests.support.components import require
 
 TENANT: Final = "example.onmicrosoft.com"

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haulier.core.quick_xor import QuickXor
+from haulier.core.values import dataclass
 
 GRID: Final = 327_680
 LARGEST: Final = 60 * 1024 * 1024

@@ -4,8 +4,9 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Self
+
+from haulier.core.values import dataclass
 
 TIMEOUT_S: Final = 60.0
 """For any single answer."""

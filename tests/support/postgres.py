@@ -19,7 +19,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ import psycopg
 
 from haulier.adapters.sql.postgres.connection import options_of
 from haulier.adapters.sql.postgres.migrate import migrate
+from haulier.core.values import dataclass
 from tests.support.components import require
 
 SETTINGS: Final = {

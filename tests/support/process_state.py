@@ -2,9 +2,9 @@
 
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
+from haulier.core.values import dataclass
 from tests.support.accidents import Accidents
 from tests.support.processes import wait_until
 

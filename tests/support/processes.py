@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from haulier.core.values import dataclass
 from tests.support.ports import free_port
 
 HAULIER: Final = Path(sys.executable).with_name("haulier")

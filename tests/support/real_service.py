@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import httpx2
 from haulier.adapters.worker_locks import new_worker
 from haulier.bootstrap import Identity, Service
 from haulier.config import Settings
+from haulier.core.values import dataclass
 from haulier.directories import prepare_directories
 from haulier.server.app import create_app
 from tests.support.service import served

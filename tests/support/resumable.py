@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from haulier.core.values import dataclass
 from tests.support.outsider import Answer, Outsider
 from tests.support.raw_http import Answer as RawAnswer
 from tests.support.raw_http import Line

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
 
 from haulier.adapters.memory.files import MemoryFiles
@@ -11,6 +11,7 @@ from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
 from haulier.adapters.memory.remote import IN_ORDER, MemoryRemote
 from haulier.core.dispatch import Dispatch
 from haulier.core.transfer import Phase
+from haulier.core.values import dataclass
 from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.testing import ManualClock, SeededIdentifiers

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx2
@@ -21,6 +21,7 @@ from haulier.adapters.workers import MemoryWorkers
 from haulier.config import Settings
 from haulier.core.ingestion import IngestionRules
 from haulier.core.upload import UploadDetails
+from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
 from haulier.engine.background import Background
 from haulier.engine.context import SessionPorts

@@ -4,10 +4,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

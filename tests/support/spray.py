@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from haulier.core.values import dataclass
 from tests.support.content import Content
 from tests.support.fleet import Fleet
 from tests.support.outsider import NO_ANSWER, Answer, Outsider

@@ -3,9 +3,10 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from haulier.core.session import SessionId
+from haulier.core.values import dataclass
 
 Key = tuple[SessionId, str]
 

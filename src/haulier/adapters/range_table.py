@@ -1,9 +1,9 @@
 """Claims of byte ranges inside one process: for memory, and for disks of platforms without OFD locks."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.ports import RangeBusy
 
 END_OF_TIME: Final = 2**63

@@ -13,13 +13,14 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 import httpx2
 
 from haulier.core.retry import parse_retry_after
+from haulier.core.values import dataclass
 from haulier.core.webhook import sign_webhook
 from haulier.machine import Clock
 

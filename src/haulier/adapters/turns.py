@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from haulier.core.values import dataclass
 
 
 @dataclass(eq=False, slots=True)

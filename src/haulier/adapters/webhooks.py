@@ -1,7 +1,6 @@
 """Events as signed HTTP requests; of the answer only the status counts."""
 
 import json
-from dataclasses import dataclass
 from typing import Final
 
 import httpx2
@@ -9,6 +8,7 @@ import httpx2
 from haulier.adapters.signed_posts import PostFailed, Resolve, SignedPost, Target, resolve
 from haulier.core.event import EventKind, Interest, Told
 from haulier.core.instants import iso_time
+from haulier.core.values import dataclass
 from haulier.engine.courier import GIVE_UP_S, ReceiverFailed
 from haulier.machine import Clock
 

@@ -1,8 +1,9 @@
 """Answers to requests that this package has sent, as values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from haulier.core.values import dataclass
 
 Fields = Sequence[tuple[str, str]]
 

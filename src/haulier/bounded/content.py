@@ -7,7 +7,7 @@ Rule 2: memory is flat, whatever the file's size, the length of its lines, or it
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import Final
 
@@ -17,6 +17,7 @@ from haulier.bounded.json_text import JsonInvalid, JsonScanner
 from haulier.bounded.messages import MAX_DETAIL
 from haulier.bounded.text import NotText, Text, choose_encoding
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
+from haulier.core.values import dataclass
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"

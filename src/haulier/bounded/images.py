@@ -10,7 +10,6 @@ Rule 4: nothing but pixels is kept: no EXIF, no location, no profile. What those
 import base64
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyvips
@@ -29,6 +28,7 @@ from haulier.core.processing import (
     ProcessingFailure,
     Unprocessed,
 )
+from haulier.core.values import dataclass
 
 _PLACEHOLDER_QUALITIES: Final = (50, 25, 5, 0)
 """Tried in turn until it is short enough; noise with transparency needs the last but one."""

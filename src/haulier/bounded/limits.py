@@ -10,8 +10,10 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
+
+from haulier.core.values import dataclass
 
 GIB: Final = 1024**3
 

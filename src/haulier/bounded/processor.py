@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
@@ -24,6 +23,7 @@ from haulier.bounded.turns import FairTurns, TurnsFull
 from haulier.bounded.worker import COMMAND, Child, ChildLost
 from haulier.core.errors import ServiceStopping, StorageUnavailable
 from haulier.core.processing import Derivatives, FileMetadata, ProcessingFailure, Unprocessed
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 
 PROCESSES: Final = 2

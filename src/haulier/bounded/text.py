@@ -10,10 +10,10 @@ import codecs
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.processing import MAX_PREVIEW, ContentFault
+from haulier.core.values import dataclass
 
 PIECE: Final = 256 * 1024
 """Bytes read at a time."""

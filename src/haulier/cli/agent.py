@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,6 +25,7 @@ from haulier.cli.journal import (
 from haulier.cli.outcome import DONE, explain, run, tell
 from haulier.cli.push import To
 from haulier.core.errors import HaulierError, was_replaced
+from haulier.core.values import dataclass
 
 if TYPE_CHECKING:
     from haulier.adapters.watched_files import Revision, WatchedFiles

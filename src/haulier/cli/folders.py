@@ -9,11 +9,12 @@ Rule 2: two files never get one path; a path never leads out of the folder it is
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from haulier.core.errors import HaulierError, InvalidRequest
 from haulier.core.upload import check_path, require_valid
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -17,6 +16,7 @@ from haulier.cli.outcome import do_each, run, tell, tell_failed, worst_code
 from haulier.cli.standard_input import read_descriptor
 from haulier.core.digest import DigestName
 from haulier.core.errors import InvalidRequest, LanesFailed
+from haulier.core.values import dataclass
 
 if TYPE_CHECKING:
     from haulier.client import Client, Record

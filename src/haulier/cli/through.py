@@ -10,10 +10,11 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
+
+from haulier.core.values import dataclass
 
 PATIENCE_S: Final = 5.0
 """For what must come by itself: a service behind a proxy that passes everything on answers in milliseconds, and writes

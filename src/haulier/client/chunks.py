@@ -12,7 +12,6 @@ Rule 4: a body is never longer than a chunk, so an early refusal of the service 
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from haulier.client.order import Order, Report
@@ -30,6 +29,7 @@ from haulier.client.wire import Wire
 from haulier.core.chunks import ChunkGrid
 from haulier.core.digest import Digest, DigestName, OrderedDigest
 from haulier.core.errors import PeerCorrupted, PeerRefused, SourceChanged
+from haulier.core.values import dataclass
 from haulier.engine.following import Following
 from haulier.engine.tasks import in_thread, tasks
 from haulier.sending_ports import Cargo

@@ -1,7 +1,7 @@
 """What is to be uploaded, and who is told how far it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 
 from haulier.client.values import ProgressCallback
@@ -10,6 +10,7 @@ from haulier.core.errors import HaulierError
 from haulier.core.progress import Progress
 from haulier.core.record import AssetKind
 from haulier.core.upload import check_content_type, check_filename, check_metadata, check_path, require_valid
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,13 @@
 """Smaller pictures of local images, made here, in the child processes that the service uses, too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from haulier.core.errors import ImageUnusable
 from haulier.core.processing import Derivative, ProcessingFailure, Unprocessed, content_of
 from haulier.core.record import AssetKind
+from haulier.core.values import dataclass
 from haulier.engine.tasks import in_thread
 
 if TYPE_CHECKING:

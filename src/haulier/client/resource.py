@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from haulier.client.values import Begun, Record, UploadState
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
+from haulier.core.values import dataclass
 
 T = TypeVar("T")
 

@@ -11,10 +11,11 @@ import json
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
+from haulier.core.values import dataclass
 from haulier.parts import open_locked
 
 MAX_AGE_S: Final = 30 * 24 * 3600.0

@@ -6,11 +6,11 @@ Rule 1: two revisions are never mixed: size, time of change and identity are com
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from haulier.core.errors import InvalidRequest, SourceChanged
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ Rule 4: a credential for one upload opens that upload, and nothing beside it.
 A guest is who has a token, in a capsule that admits users, or a visitor, in one that admits visitors.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.caller import USER, Caller, Role, Scope
 from haulier.core.capsule import Capsule
 from haulier.core.session import SessionId
+from haulier.core.values import dataclass
 from haulier.core.visitor import VISITOR
 
 WRITERS: Final = frozenset({Role.WRITER, Role.OWNER})

@@ -6,12 +6,13 @@ Rule 2: only the scope `operator` stands above the capsules' roles, and only wit
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
 from haulier.core.errors import InvalidRequest
 from haulier.core.session import SessionId
+from haulier.core.values import dataclass
 
 USER: Final = "user:"
 """How the owners begin that a token names."""

@@ -1,10 +1,10 @@
 """How a file is cut into chunks: one rule for who sends them, who takes them and who stores them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from haulier.core.errors import ChunkOutOfRange
 from haulier.core.ranges import Ranges
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -18,6 +17,7 @@ import google_crc32c
 from blake3 import blake3
 
 from haulier.core.errors import DigestMalformed, DigestMismatch
+from haulier.core.values import dataclass
 
 Buffer = bytes | bytearray | memoryview
 """What hashes and sinks take: bytes that the callee must not keep."""

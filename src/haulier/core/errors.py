@@ -53,12 +53,12 @@ Rule 1: the fields of an error are its annotations, those of its family first, a
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from inspect import get_annotations
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, dataclass_transform, get_origin
 
 from haulier.core.transfer import Obstacle
+from haulier.core.values import dataclass
 
 
 @dataclass_transform(eq_default=False)

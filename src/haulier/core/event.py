@@ -6,12 +6,13 @@ Rule 2: positions are compared, never counted: between two neighbours any number
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import total_ordering
 from typing import Any, Final
 
 from haulier.core.errors import InvalidRequest
 from haulier.core.record import Record, RecordId, RecordStatus
+from haulier.core.values import dataclass
 
 MAX_NUMBER: Final = 2**63 - 1
 """What the databases' integers hold."""
@@ -43,7 +44,8 @@ ENDS: Final[Mapping[RecordStatus, EventKind]] = {
 """How it is told that a record ended without its original."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True)
 class Position:
     """A place in the order of all events; whoever reads on behind it misses none and sees none twice."""
 
@@ -53,6 +55,9 @@ class Position:
 
     def __str__(self) -> str:
         return f"{self.transaction}-{self.number}"
+
+    def __lt__(self, other: "Position") -> bool:
+        return (self.transaction, self.number) < (other.transaction, other.number)
 
 
 START: Final = Position(0, 0)

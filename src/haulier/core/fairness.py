@@ -9,12 +9,12 @@ Rule 3: ranks depend on the time, but on one shelf (one priority, one kind) the 
 """
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from haulier.core.shelf import Seat, Shelf
+from haulier.core.values import dataclass
 
 AGEING_S: Final = 600.0
 """Seconds of waiting that count as one step of priority: a low one passes a new high one after 20 minutes."""

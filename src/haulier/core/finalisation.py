@@ -8,13 +8,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.errors import FieldProblem
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import SessionId
 from haulier.core.upload import check_key
+from haulier.core.values import dataclass
 
 MAX_RECORDS: Final = 1000
 """Records of one finalisation, which is one transaction that other writers wait for. Precedent: what a form may

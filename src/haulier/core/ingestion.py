@@ -1,11 +1,11 @@
 """What the form endpoint takes, and the names under which it stores."""
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from haulier.core.errors import NameNotAccepted
 from haulier.core.session import MIB
+from haulier.core.values import dataclass
 
 PROTOCOL: Final = "form"
 """By this an upload is known that began as a part of a form."""

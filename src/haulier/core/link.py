@@ -9,11 +9,11 @@ import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from haulier.core.record import AssetKind, RecordId
+from haulier.core.values import dataclass
 
 MIN_LINK_S: Final = 1
 MAX_LINK_S: Final = 30 * 24 * 3600

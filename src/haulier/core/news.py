@@ -1,7 +1,8 @@
 """What is told of a thing that changes: how it is now, and whether more is new than its progress."""
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from haulier.core.values import dataclass
 
 T = TypeVar("T")
 

@@ -6,9 +6,10 @@ is a value, not an error: the file itself stays stored, and whoever asked writes
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from haulier.core.values import dataclass
 
 DISPLAY_SIDE: Final = 2048
 THUMBNAIL_SIDE: Final = 512

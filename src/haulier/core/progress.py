@@ -1,6 +1,6 @@
 """How far a file is that is being sent or fetched."""
 
-from dataclasses import dataclass
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ Rule 1: ranges are half-open, sorted, disjoint and never touch; `Ranges` cannot 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

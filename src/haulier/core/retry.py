@@ -9,9 +9,10 @@ Source: "Exponential Backoff And Jitter", AWS Architecture Blog (full jitter); R
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from haulier.core.values import dataclass
 
 MAX_RETRY_AFTER_S: Final = 300.0
 """Longest that a `Retry-After` is obeyed: the upper end of our own back-off (sending to remotes)."""

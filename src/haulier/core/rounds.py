@@ -10,11 +10,12 @@ Rule 4: a turn is a bundle: small files of one line are not worth a round each.
 
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, TypeVar
 
 from haulier.core.shelf import Seat, Shelf
 from haulier.core.standing import Standings
+from haulier.core.values import dataclass
 
 BUNDLE_FILES: Final = 20
 BUNDLE_BYTES: Final = 16 * 1024 * 1024

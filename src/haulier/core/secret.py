@@ -9,8 +9,9 @@ import base64
 import binascii
 import hashlib
 import zlib
-from dataclasses import dataclass
 from typing import Final
+
+from haulier.core.values import dataclass
 
 SECRET_BYTES: Final = 32
 """256 random bits: what nobody guesses, so a plain hash of it needs no salt and no slow function; and what

@@ -1,8 +1,9 @@
 """Speed as a moving average that forgets: what a progress line shows."""
 
-from dataclasses import dataclass
 from math import exp
 from typing import Final
+
+from haulier.core.values import dataclass
 
 WINDOW_S: Final = 5.0
 """Seconds after which a burst weighs a third; short enough to show a stall, long enough to be read."""

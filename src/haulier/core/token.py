@@ -3,10 +3,10 @@
 Rule 1: a browser that signed in is never more than its token, nor for longer.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.caller import Caller, Scope
+from haulier.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ Rule 2: a service that has ever had a token does not open by itself: a token tha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -23,6 +22,7 @@ from haulier.core.errors import (
 from haulier.core.secret import Secret, hash_token, is_token, make_token
 from haulier.core.token import MAX_TOKEN_S, SignIn, Token
 from haulier.core.upload import UploadDetails, require_valid
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 from haulier.machine import Clock, Identifiers
 from haulier.ports import Transaction, UnitOfWork

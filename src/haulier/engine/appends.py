@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -32,6 +31,7 @@ from haulier.core.errors import (
     StorageError,
 )
 from haulier.core.session import MIB, Concat, Mode, Session, SessionId, SessionStatus
+from haulier.core.values import dataclass
 from haulier.engine.append_claims import AppendClaims
 from haulier.engine.background import SETTLE_S, finish_anyway
 from haulier.engine.body_checks import BodyCheck

@@ -13,7 +13,6 @@ Rule 4: a chunk is accepted under the fence that was read before it was written.
 """
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -22,6 +21,7 @@ import xxhash
 from haulier.core.digest import Buffer
 from haulier.core.errors import ChunkConflict, ChunkTooLong, ChunkTooShort, UploadBusy, UploadNotFound
 from haulier.core.session import Chunk, Mode, Session, SessionId, SessionStatus
+from haulier.core.values import dataclass
 from haulier.engine.background import finish_anyway
 from haulier.engine.body_checks import ChunkCheck, Scan
 from haulier.engine.context import SessionContext

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 from haulier.core.defaults import MAX_UPLOAD_BYTES
@@ -21,6 +20,7 @@ from haulier.core.errors import (
 )
 from haulier.core.session import Mode, Session, SessionId, SessionStatus
 from haulier.core.speed import Speed
+from haulier.core.values import dataclass
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.changes import Changes
 from haulier.engine.holders import may_take

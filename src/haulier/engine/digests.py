@@ -7,7 +7,7 @@ Rule 2: hashing state cannot be saved; whoever finds none starts again at byte 0
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final
 
@@ -15,6 +15,7 @@ from haulier.core.digest import Buffer, Digest, DigestName, OrderedDigest
 from haulier.core.errors import StorageError, UploadBusy
 from haulier.core.ranges import Ranges
 from haulier.core.session import MIB, SessionId
+from haulier.core.values import dataclass
 from haulier.engine.background import Background
 from haulier.ports import ByteSink
 

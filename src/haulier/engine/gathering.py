@@ -8,10 +8,10 @@ Rule 3: whoever is cancelled no longer hears of its own, which is done as if som
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from haulier.core.errors import StorageUnavailable
+from haulier.core.values import dataclass
 from haulier.engine.background import Background
 
 K = TypeVar("K", bound=Hashable)

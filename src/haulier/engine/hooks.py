@@ -7,13 +7,13 @@ Rule 3: a hook may be asked twice about the same upload, since a step that a cra
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError, HookUnavailable
 from haulier.core.event import Event
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 
 T = TypeVar("T")

@@ -6,7 +6,6 @@ Rule 3: what nobody names is set aside, never removed.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -14,6 +13,7 @@ from haulier.core.defaults import EVENTS_FOR_S, JANITOR_INTERVAL_S, RETENTION_S,
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.upload import Upload, UploadDetails
+from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
 from haulier.engine.processing import ProcessingService
 from haulier.engine.records import RecordService

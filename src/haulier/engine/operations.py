@@ -5,7 +5,6 @@ Rule 1: looking disturbs nobody; what is shown of uploads is what their rows say
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from haulier.core.caller import Caller
 from haulier.core.capsule import Capsule
@@ -13,6 +12,7 @@ from haulier.core.errors import AccessDenied
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.core.values import dataclass
 from haulier.ports import Transaction, UnitOfWork
 
 

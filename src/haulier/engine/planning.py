@@ -1,7 +1,7 @@
 """What an upload will be, by what was asked for, who asks, and what the capsule takes."""
 
 import mimetypes
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -19,6 +19,7 @@ from haulier.core.upload import (
     UploadDetails,
     require_valid,
 )
+from haulier.core.values import dataclass
 from haulier.engine.context import SessionLimits
 from haulier.engine.gate import UploadGate
 from haulier.machine import Identifiers

@@ -11,7 +11,6 @@ Rule 4: only the image itself ends its processing without pictures. What is not 
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -21,6 +20,7 @@ from haulier.core.event import EventKind
 from haulier.core.processing import Derivatives, ProcessingFailure, Unprocessed, content_of
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.upload import UploadDetails
+from haulier.core.values import dataclass
 from haulier.engine.holders import may_take
 from haulier.engine.outbox import tell
 from haulier.logs import get_logger

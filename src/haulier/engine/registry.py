@@ -6,8 +6,9 @@ Rule 2: a registration ends what it began and nothing else; ended by its owner o
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from haulier.core.values import dataclass
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import StorageError
 from haulier.core.transfer import TransferId
+from haulier.core.values import dataclass
 
 MAX_BEHIND: Final = 1000
 """State changes that a reader may be behind: some hundred kilobytes. Who lags further is better off looking anew."""

@@ -10,10 +10,11 @@ Rule 3: everything here happens on one event loop, between two awaits; so no ste
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from haulier.core.errors import ServiceStopping
+from haulier.core.values import dataclass
 
 IDLE_S: Final = 900.0
 """Seconds after which a line that holds nothing is forgotten. Precedent: slskd sweeps every 15 minutes."""

@@ -5,7 +5,6 @@ Rule 2: a visitor's end takes what it had under way with it, and leaves its reco
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -13,6 +12,7 @@ from haulier.core.caller import Caller
 from haulier.core.errors import StorageError, VisitorNotFound
 from haulier.core.event import EventKind
 from haulier.core.upload import UploadDetails
+from haulier.core.values import dataclass
 from haulier.core.visitor import VISITOR, Visitor, read_visitor, sign_visitor
 from haulier.engine.outbox import tell
 from haulier.logs import get_logger

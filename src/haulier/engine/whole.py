@@ -8,13 +8,13 @@ Rule 3: whatever is not as it should be by then - a body that was cut, another d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
 from haulier.core.session import LiveLimit, Session, SessionSpec
+from haulier.core.values import dataclass
 from haulier.engine.background import finish_anyway
 from haulier.engine.context import SessionContext
 from haulier.engine.gathering import Gathering

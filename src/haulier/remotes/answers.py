@@ -8,7 +8,7 @@ Rule 2: no address of a request is told: it may be a secret. The remote's own wo
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -24,6 +24,7 @@ from haulier.core.errors import (
 )
 from haulier.core.retry import parse_retry_after
 from haulier.core.transfer import Obstacle
+from haulier.core.values import dataclass
 
 T = TypeVar("T")
 

@@ -7,13 +7,14 @@ Rule 3: what a remote needs beyond the base package is imported when such a remo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.sending_ports import Remote
 
 if TYPE_CHECKING:

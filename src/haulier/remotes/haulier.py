@@ -6,7 +6,6 @@ Rule 2: nothing is replaced there: each file that arrives is a record of its own
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -41,6 +40,7 @@ from haulier.core.upload import (
     check_path,
     require_valid,
 )
+from haulier.core.values import dataclass
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.sessions import session_of, state_of

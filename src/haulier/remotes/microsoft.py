@@ -11,7 +11,6 @@ import os
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ import requests
 from haulier.core.errors import ConfigError, HaulierError, PeerBlocked, PeerBusy, PeerUnreachable
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
+from haulier.core.values import dataclass
 from haulier.engine.tasks import in_thread
 
 CLOUD: Final = "https://login.microsoftonline.com"

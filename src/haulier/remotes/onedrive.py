@@ -13,7 +13,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -34,6 +33,7 @@ from haulier.core.outgoing import (
 from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
+from haulier.core.values import dataclass
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden

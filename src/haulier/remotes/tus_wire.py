@@ -10,13 +10,13 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
 from haulier.body.answers import Answer
 from haulier.core.errors import PeerRefused, PeerUnreadable
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.engine.tasks import in_thread
 from haulier.remotes.answers import PASSING, RetryTable
 from haulier.remotes.calls import Calls, check_base_url

@@ -8,11 +8,11 @@ Source: RFC 9110 sections 13 and 14; RFC 6266 and RFC 8187 for names.
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from haulier.core.record import Asset
+from haulier.core.values import dataclass
 from haulier.server.errors import RangeNotSatisfiable
 
 INLINE: Final = frozenset(

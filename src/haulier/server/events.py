@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from haulier.core.session import SessionStatus
+from haulier.core.values import dataclass
 from haulier.engine.uploads import UploadState
 from haulier.server.schemas import StateOut
 

@@ -5,7 +5,6 @@ Rule 1: it is an append upload like any other; who knows its address (by an idem
 Rule 2: the body is the whole file, so the digests of body and file are the same promise.
 """
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -17,6 +16,7 @@ from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_nam
 from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import dataclass
 from haulier.engine.uploads import UploadState
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body

@@ -8,7 +8,6 @@ Source: RFC 7578; the WHATWG HTML standard, section "multipart form data".
 """
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from multipart import (
@@ -21,6 +20,7 @@ from starlette.requests import Request
 
 from haulier.core.errors import BodyCut, BodyMalformed, FileMissing, LengthExceeded, ServiceStopping
 from haulier.core.ingestion import IngestionRules
+from haulier.core.values import dataclass
 from haulier.ports import BodyEnd, Deliver
 from haulier.server.addresses import header
 from haulier.server.disposition import read_extended_filename

@@ -5,7 +5,6 @@ Rule 1: a name that is not ours is refused before anything else is judged: a pag
 Rule 2: an address is ours when the connection came to it: nobody can rebind an address.
 """
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from starlette.types import Scope
 
 from haulier.config import Settings
 from haulier.core.hosts import is_address, is_loopback
+from haulier.core.values import dataclass
 from haulier.server.addresses import headers_named, server_name
 from haulier.server.errors import HostRefused
 

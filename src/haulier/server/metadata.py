@@ -12,12 +12,12 @@ import base64
 import binascii
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from haulier.core.errors import InvalidRequest
 from haulier.core.text import is_storable
 from haulier.core.upload import check_content_type
+from haulier.core.values import dataclass
 
 METADATA: Final = "Upload-Metadata"
 UNNAMED: Final = "unnamed"

@@ -7,7 +7,6 @@ Rule 3: the policy allows nothing but what came from here, and no code within th
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,8 @@ from typing import Final, Self
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
+
+from haulier.core.values import dataclass
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "

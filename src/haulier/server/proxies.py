@@ -12,13 +12,13 @@ Source: RFC 7239 for `Forwarded`; `X-Forwarded-*` have no standard but what ngin
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from haulier.core.values import dataclass
 from haulier.server.addresses import PREFIX, PUBLIC_URL, header, headers_named
 
 MAX_HOPS: Final = 32

@@ -5,12 +5,13 @@ Rule 1: one line a request, and never a query string, a token or a body in it.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 from haulier.machine import Clock
 from haulier.server.access import LINKS

@@ -1,11 +1,12 @@
 """What the HTTP service stands on; built by whoever picks the adapters."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
+from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
 from haulier.engine.history import HistoryService
 from haulier.engine.ingestion import IngestionService

@@ -7,7 +7,6 @@ wanted of them is passed on.
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -21,6 +20,7 @@ from haulier.core.errors import InvalidRequest, StorageUnavailable, TransferNotF
 from haulier.core.instants import iso_time
 from haulier.core.transfer import Phase, TransferId
 from haulier.core.transfer_document import peer_document, transfer_document
+from haulier.core.values import dataclass
 from haulier.engine.operations import require_operator
 from haulier.engine.send import TransferView, UploadManager
 from haulier.engine.send_watch import Changed, Lagged, Progress

@@ -3,8 +3,9 @@
 Times are seconds, sizes bytes, unless a name says otherwise.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from haulier.core.values import dataclass
 
 MIB: Final = 1024 * 1024
 

@@ -10,7 +10,7 @@ Rule 4: bytes behind the last known field are ignored; fields with a default may
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import (
     Annotated,
     Any,
@@ -25,6 +25,7 @@ from typing import (
 )
 
 from haulier.core.errors import PeerError
+from haulier.core.values import dataclass
 
 NAME_LIMIT: Final = 256
 """Bytes of a user's name; servers allow 30 characters."""

@@ -6,9 +6,9 @@ Rule 1: a peer that says more than anybody can look at says nothing new; but its
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.soulseek.peer_links import PeerLink
 from haulier.soulseek.peer_messages import PlaceInQueue, TransferRequest, UploadDenied, UploadFailed
 

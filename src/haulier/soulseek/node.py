@@ -7,13 +7,14 @@ Rule 2: starting and stopping may be repeated; what waits is kept in between.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from haulier.core.errors import StorageError
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Direction
+from haulier.core.values import dataclass
 from haulier.machine import Clock
 from haulier.ports import ShareIndex, TransferQueueStore
 from haulier.soulseek.answers import Answers

@@ -8,11 +8,12 @@ Rule 3: a number from a peer is checked before it is used: an offset behind the 
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from haulier.core.errors import HaulierError, PeerError
 from haulier.core.transfer import Outcome, Transfer
+from haulier.core.values import dataclass
 from haulier.machine import Clock
 from haulier.ports import SharedFile
 from haulier.sending_ports import Throttle

@@ -8,9 +8,10 @@ Rule 2: a compressed answer may be long only from whom it was asked for.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.connection import Connection
 from haulier.soulseek.messages import PeerAddress

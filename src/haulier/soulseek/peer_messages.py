@@ -6,9 +6,9 @@ Rule 1: what is compressed stays so until somebody unpacks it, off the event loo
 
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Self
 
+from haulier.core.values import dataclass
 from haulier.soulseek.codec import (
     FLAG,
     TEXT,

@@ -10,10 +10,10 @@ Rule 4: nothing behind the frame that is being read is asked for (`wanted`), so 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import calcsize, unpack_from
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.soulseek.codec import MalformedMessage, Message, Table
 
 _LENGTH: Final = 4

@@ -8,12 +8,12 @@ Rule 3: a taken slot, back-off and absence hold a user's lines; each is let go b
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from haulier.core.rounds import TurnQueue, Waiting
 from haulier.core.transfer import TransferId
+from haulier.core.values import dataclass
 from haulier.machine import Clock
 from haulier.soulseek.bounds import Bounds
 

@@ -7,10 +7,11 @@ Rule 2: a name has one client. A newer login with the password ends the older on
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
+from haulier.core.values import dataclass
 from haulier.soulseek.accounts import Accounts, refusal_of
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message

@@ -8,13 +8,13 @@ Rule 2: a lost link and a full server are tried again. Any other refusal, and a 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any, Final
 
 from haulier.core.errors import PeerError
 from haulier.core.retry import Patience, RetryPolicy
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect

@@ -12,11 +12,11 @@ import asyncio
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from haulier.core.errors import ConfigError, HaulierError
+from haulier.core.values import dataclass
 from haulier.core.words import words_of
 from haulier.engine.tasks import in_thread
 from haulier.ports import SharedFile, ShareIndex

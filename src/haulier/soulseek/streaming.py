@@ -17,10 +17,11 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from haulier.core.errors import PeerError, SourceChanged
+from haulier.core.values import dataclass
 from haulier.engine.tasks import in_thread
 from haulier.sending_ports import Throttle
 from haulier.soulseek.bounds import Bounds

@@ -1,8 +1,8 @@
 """What all transfers of a node stand on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from haulier.core.values import dataclass
 from haulier.machine import Clock
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.ledger import Ledger

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from haulier.core.transfer import Outcome, Phase, Transfer, TransferId
+from haulier.core.values import dataclass
 from haulier.engine.registry import Registration
 from haulier.ports import PeerTransfer
 from haulier.sending_ports import Throttle

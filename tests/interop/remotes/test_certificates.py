@@ -3,7 +3,6 @@
 import ssl
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -12,6 +11,7 @@ import pytest
 from haulier.core.errors import ConfigError, PeerUnreachable
 from haulier.core.outgoing import Stored
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.remotes.catalogue import RemoteSettings, make_remote
 from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Sources, delivery_of

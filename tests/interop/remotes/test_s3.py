@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -23,6 +22,7 @@ from haulier.core.errors import (
 from haulier.core.outgoing import Held, Stored, VerifyPolicy
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
+from haulier.core.values import dataclass
 from haulier.remotes.s3 import EtagSum, S3Remote, part_size
 from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract

@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 import pytest
@@ -14,6 +14,7 @@ from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import PeerBusy, PeerError, PeerRefused, PeerUnreachable, PeerUnreadable
 from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.remotes.haulier import HaulierRemote
 from haulier.remotes.onedrive import OneDriveRemote
 from haulier.remotes.s3 import S3Remote

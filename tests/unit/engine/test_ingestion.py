@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from haulier.core.errors import (
 from haulier.core.processing import FileMetadata, ProcessingFailure, Unprocessed
 from haulier.core.record import Record, RecordId
 from haulier.core.session import SessionId, SessionStatus
+from haulier.core.values import dataclass
 from haulier.engine.history import EXPORT_PAGE
 from haulier.engine.ingestion import RENEW_S, TTL_S
 from haulier.engine.janitor import FORM_AGE_S, Janitor, JanitorLimits, People

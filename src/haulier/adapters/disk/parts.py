@@ -15,7 +15,6 @@ Rule 4: the kernel reports a failed write-back once, and a second sync then succ
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +22,7 @@ from haulier.adapters.disk.system_calls import stat_or_none, write_all
 from haulier.adapters.disk.tree import DiskTree
 from haulier.adapters.disk.writer import PartWriter
 from haulier.core.errors import StorageError, StorageUnavailable
+from haulier.core.values import dataclass
 from haulier.ports import RangeBusy
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from haulier.adapters.disk.threads import DiskThreads, wait_ended, wait_result
 from haulier.adapters.disk.write_back import WriteBack
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageUnavailable
+from haulier.core.values import dataclass
 
 SLOW_WRITE_S: Final = 0.020
 """A page-cache write of 256 KiB takes 0.1 ms; 20 ms means that the kernel throttles us (dirty pages)."""

@@ -3,11 +3,11 @@
 import errno
 import hashlib
 import posixpath
-from dataclasses import dataclass
 from itertools import count
 
 from haulier.core.dispatch import Fingerprint
 from haulier.core.errors import InvalidRequest, SourceChanged
+from haulier.core.values import dataclass
 
 
 @dataclass(eq=False, slots=True)

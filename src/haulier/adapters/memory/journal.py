@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.transfer import TransferId
+from haulier.core.values import dataclass
 from haulier.sending_ports import JournalPage, JournalQuery, Waiting
 
 T = TypeVar("T")

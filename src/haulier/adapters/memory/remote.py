@@ -7,7 +7,7 @@ Rule 2: accidents are planned per operation, and happen in their order, one a ca
 import asyncio
 import json
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from typing import Final
 
@@ -25,6 +25,7 @@ from haulier.core.outgoing import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
+from haulier.core.values import dataclass
 from haulier.sending_ports import Cargo
 
 IN_ORDER: Final = RemoteLimits(max_size=None, first_chunk=64 * 1024, least_chunk=1024)

@@ -7,13 +7,14 @@ Rule 2: a `MemoryDisk` is the machine, a `MemorySink` one process on it. A proce
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.range_table import RangeClaim, RangeTable
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError, StorageFull, StorageUnavailable
+from haulier.core.values import dataclass
 from haulier.machine import Clock
 from haulier.ports import RangeBusy, Stray
 

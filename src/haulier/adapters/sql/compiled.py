@@ -1,7 +1,6 @@
 """Statements as text: compiled once for a database, then handed to its driver as they are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress
 from operator import itemgetter
@@ -12,6 +11,7 @@ from sqlalchemy.engine import Dialect
 from haulier.adapters.sql.executor import TAKES_LONG
 from haulier.adapters.sql.rows import Parameters
 from haulier.adapters.sql.statements import Statement
+from haulier.core.values import dataclass
 
 INSERTS: Final = 128
 """Inserts of several rows that are kept as text; as many fit among the statements that the driver keeps prepared."""

@@ -1,7 +1,6 @@
 """Pages of records, newest first: of a history, or of a list."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,6 +12,7 @@ from haulier.adapters.sql.models import records
 from haulier.adapters.sql.rows import Row, containing, successor
 from haulier.adapters.sql.searches import Search
 from haulier.adapters.sql.walks import IDS, RESTORABLE, Shape, bounds, named, newest
+from haulier.core.values import dataclass
 from haulier.ports import HistoryQuery, Page, RecordQuery
 
 Show = Callable[[sa.Subquery], sa.Select[Any]]

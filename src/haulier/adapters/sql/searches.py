@@ -11,7 +11,6 @@ Rule 3: what nothing leads to is looked for row by row, in `FAR` rows; the page 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
@@ -23,6 +22,7 @@ from haulier.adapters.sql.models import records
 from haulier.adapters.sql.rows import Row
 from haulier.adapters.sql.walks import JUDGED, Shape, aside, bounds, conditions, judged, newest
 from haulier.core.record import fold
+from haulier.core.values import dataclass
 from haulier.ports import Key
 
 NEAR: Final = 1000

@@ -1,8 +1,8 @@
 """What one connection may take."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.server.errors import HeadTooLarge
 from haulier.server.http.asgi import BODY_SILENCE_S
 from haulier.server.http.refusals import refuse_target

@@ -16,9 +16,9 @@ import uuid
 from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 from haulier.server.http.handover import AcceptorEnd
 from haulier.server.http.serving import REPEAT_S, STOPPING_S

@@ -10,12 +10,12 @@ on (8), section "Draft Version Identification".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Scope
 
 from haulier.core.errors import InvalidRequest
+from haulier.core.values import dataclass
 from haulier.server.addresses import header
 from haulier.server.interim import SPOKEN, spoken_version
 from haulier.server.resumable.fields import read_boolean

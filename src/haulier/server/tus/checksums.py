@@ -12,13 +12,13 @@ import hashlib
 import hmac
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Scope
 
 from haulier.core.digest import Buffer, Hasher
 from haulier.core.errors import DigestMismatch, InvalidRequest
+from haulier.core.values import dataclass
 from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.server.addresses import header
 from haulier.server.http.asgi import TRAILERS_EXTENSION, announced_length

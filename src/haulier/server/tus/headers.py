@@ -6,7 +6,6 @@ Rule 2: what a client calls its file is for people; what of it cannot be text is
 Source: https://tus.io/protocols/resumable-upload, version 1.0.0; the sections are named where they are followed.
 """
 
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from haulier.core.errors import InvalidRequest
 from haulier.core.session import Concat, SessionId
 from haulier.core.upload import MAX_PARTIALS
+from haulier.core.values import dataclass
 from haulier.server.access import TUS
 
 VERSION: Final = "1.0.0"

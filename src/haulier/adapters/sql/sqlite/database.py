@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
@@ -32,6 +32,7 @@ from haulier.adapters.sql.sqlite.spare import Spare
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect, translated
 from haulier.core.errors import StorageFull, StorageUnavailable
+from haulier.core.values import dataclass
 from haulier.logs import get_logger
 
 T = TypeVar("T")

@@ -1,0 +1,154 @@
+"""The dataclasses of this package: those of the standard library, except that their code is written when it is first called.
+
+Rule 1: what a dataclass is, the standard library says: fields, their order, defaults, `replace`, `asdict`. Type checkers see
+        nothing else.
+Rule 2: declaring one compiles nothing. The standard decorator writes and compiles up to seven functions for each class, which
+        takes longer than all the rest of its module; and a command declares many more classes than it makes values of.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from reprlib import recursive_repr
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+__all__ = ["dataclass"]
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass  # noqa: TID251 - what the other way below stands for
+else:
+
+    def dataclass(
+        declared: type | None = None,
+        *,
+        repr: bool = True,  # noqa: A002 - the words of the standard decorator
+        eq: bool = True,
+        frozen: bool = False,
+        slots: bool = False,
+        kw_only: bool = False,
+    ) -> type | Callable[[type], type]:
+        """Make a dataclass, with or without arguments as the standard decorator; see the head of this file."""
+
+        def make(declared: type) -> type:
+            # The standard decorator describes a class without a docstring by its signature, which takes long.
+            declared.__doc__ = declared.__doc__ or declared.__name__
+            fields_of = dataclasses.dataclass(  # noqa: TID251 - rule 1
+                init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
+            )
+            made = fields_of(declared)
+            methods = {"__init__": _Later(made, "__init__", _write_frozen_init if frozen else _write_init)}
+            if repr:
+                methods["__repr__"] = _repr
+            if eq:
+                methods["__eq__"] = _Later(made, "__eq__", _write_eq)
+                methods["__hash__"] = _Later(made, "__hash__", _write_hash) if frozen else None
+            if frozen:
+                methods |= FROZEN
+            for name, method in methods.items():
+                if name not in vars(declared):
+                    setattr(made, name, method)
+            return made
+
+        return make if declared is None else make(declared)
+
+
+Text = tuple[str, Mapping[str, Any]]
+"""Of a function, and what it names."""
+
+
+class _Later:
+    """Stands for a method of a class until it is first asked for; threads that ask at once write the same twice."""
+
+    def __init__(self, made: type, name: str, write: Callable[[Any], Text]) -> None:
+        self._made = made
+        self._name = name
+        self._write = write
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        text, names = self._write(self._made)
+        scope = dict(names)
+        exec(text, scope)  # noqa: S102 - as the standard decorator does
+        method = scope[self._name]
+        method.__qualname__ = f"{self._made.__qualname__}.{self._name}"
+        setattr(self._made, self._name, method)
+        return method.__get__(instance, owner)
+
+
+def _write_init(made: Any) -> Text:
+    return _init_text(made, "self.{name} = {value}")
+
+
+def _write_frozen_init(made: Any) -> Text:
+    return _init_text(made, "__put__(self, {name!r}, {value})")
+
+
+def _init_text(made: Any, put: str) -> Text:
+    """Return what sets all fields; its own names have a form that no field has."""
+    names: dict[str, Any] = {"__put__": object.__setattr__, "__unset__": object()}
+    parameters: dict[bool, list[str]] = {False: [], True: []}
+    lines = []
+    for field in dataclasses.fields(made):
+        value, default = field.name, f"__default_{field.name}__"
+        if field.default_factory is not dataclasses.MISSING:
+            names[default] = field.default_factory
+            value = f"{default}() if {value} is __unset__ else {value}" if field.init else f"{default}()"
+            default = "__unset__"
+        elif field.default is not dataclasses.MISSING:
+            names[default] = field.default
+            value = value if field.init else default
+        else:
+            default = ""
+        if field.init:
+            parameters[bool(field.kw_only)].append(f"{field.name}={default}" if default else field.name)
+        if field.init or default:
+            lines.append(put.format(name=field.name, value=value))
+    if hasattr(made, "__post_init__"):
+        lines.append("self.__post_init__()")
+    star = ["*"] if parameters[True] else []
+    head = ", ".join(["self", *parameters[False], *star, *parameters[True]])
+    return "\n    ".join([f"def __init__({head}):", *lines, "return None"]), names
+
+
+def _write_eq(made: Any) -> Text:
+    ours, theirs = _compared(made, "self"), _compared(made, "other")
+    same = "other.__class__ is self.__class__"
+    return f"def __eq__(self, other): return {ours} == {theirs} if {same} else NotImplemented", {}
+
+
+def _write_hash(made: Any) -> Text:
+    return f"def __hash__(self): return hash({_compared(made, 'self')})", {}
+
+
+def _compared(made: Any, which: str) -> str:
+    return f"({''.join(f'{which}.{each.name},' for each in dataclasses.fields(made) if each.compare)})"
+
+
+@recursive_repr("...")
+def _repr(self: Any) -> str:
+    told = [f"{each.name}={getattr(self, each.name)!r}" for each in dataclasses.fields(self) if each.repr]
+    return f"{type(self).__qualname__}({', '.join(told)})"
+
+
+def _refuse_set(self: object, name: str, value: object) -> NoReturn:  # noqa: ARG001 - Python calls it with both
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_delete(self: object, name: str) -> NoReturn:  # noqa: ARG001 - as above
+    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _state(self: Any) -> list[Any]:
+    return [getattr(self, each.name) for each in dataclasses.fields(self)]
+
+
+def _set_state(self: Any, state: list[Any]) -> None:
+    for each, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, each.name, value)
+
+
+FROZEN: Final[Mapping[str, Any]] = {
+    "__setattr__": _refuse_set,
+    "__delattr__": _refuse_delete,
+    "__getstate__": _state,
+    "__setstate__": _set_state,
+}
+"""What every frozen class has; copies are made by the state, past what refuses."""

@@ -1,0 +1,215 @@
+"""What `haulier.core.values` makes is what the standard decorator makes of the same class, as far as anybody can see."""
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, asdict, field, fields, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from haulier.core.values import dataclass as ours
+
+Decorator = Callable[..., Any]
+STANDARD = dataclasses.dataclass  # noqa: TID251 - what ours is compared with
+BOTH = pytest.mark.parametrize("dataclass", [STANDARD, ours], ids=["standard", "ours"])
+
+
+@ours(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A value with all kinds of fields; of a module, so that it can be pickled."""
+
+    name: str
+    size: int = 3
+    tags: dict[str, int] = field(default_factory=dict)
+    note: str | None = field(default=None, compare=False, repr=False)
+
+
+def test_a_value_has_its_fields_its_defaults_and_a_factory_of_its_own() -> None:
+    one, other = Place(name="a"), Place(name="b", size=4, tags={"x": 1}, note="n")
+    assert (one.name, one.size, one.tags, one.note) == ("a", 3, {}, None)
+    assert (other.name, other.size, other.tags, other.note) == ("b", 4, {"x": 1}, "n")
+    assert one.tags is not Place(name="a").tags
+    assert not hasattr(one, "__dict__")
+
+
+def test_values_are_compared_by_their_fields_and_their_class() -> None:
+    @ours(frozen=True)
+    class Line:
+        name: str
+
+    @ours(frozen=True)
+    class Column:
+        name: str
+
+    other: object = Column("a")
+    assert Line("a") == Line("a")
+    assert Line("a") != Line("b")
+    assert Line("a") != other
+    assert len({Line("a"), Line("a"), Line("b")}) == 2
+    assert Place(name="a", note="x") == Place(name="a")
+
+
+def test_the_standard_functions_work_on_a_value() -> None:
+    one = Place(name="a", tags={"x": 1})
+    assert replace(one, size=9) == Place(name="a", size=9, tags={"x": 1})
+    assert asdict(one) == {"name": "a", "size": 3, "tags": {"x": 1}, "note": None}
+    assert [each.name for each in fields(Place)] == ["name", "size", "tags", "note"]
+    assert repr(one) == "Place(name='a', size=3, tags={'x': 1})"
+    match one:
+        case Place(name=name, size=3):
+            assert name == "a"
+        case _:
+            raise AssertionError
+
+
+def test_a_frozen_value_takes_no_change_and_copies_are_equal() -> None:
+    one = Place(name="a", tags={"x": 1}, note="n")
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'name'"):
+        one.name = "b"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError, match="cannot delete field 'name'"):
+        del one.name
+    for made in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert (made, made.note) == (one, "n")
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "why"),
+    [
+        ((), {}, "missing 1 required keyword-only argument: 'name'"),
+        (("a",), {"name": "a"}, "takes 1 positional argument but 2 positional"),
+        ((), {"name": "a", "colour": 1}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_a_wrong_call_is_told_in_the_words_of_python(
+    values: tuple[Any, ...], named: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(TypeError, match=r"Place\.__init__\(\)") as told:
+        Place(*values, **named)
+    assert why in str(told.value)
+
+
+@BOTH
+def test_what_can_change_is_compared_and_has_no_hash(dataclass: Decorator) -> None:
+    @dataclass
+    class Counter:
+        count: int = 0
+
+    one = Counter()
+    one.count += 1
+    assert one == Counter(1)
+    assert Counter.__hash__ is None
+
+
+@BOTH
+def test_what_is_not_compared_is_equal_to_itself_alone(dataclass: Decorator) -> None:
+    @dataclass(eq=False, slots=True)
+    class Lease:
+        line: str
+
+    one = Lease("a")
+    assert one == one  # noqa: PLR0124 - that is the fact
+    assert one != Lease("a")
+    assert len({one, one}) == 1
+
+
+@BOTH
+def test_a_field_that_is_not_given_is_set_from_its_default(dataclass: Decorator) -> None:
+    @dataclass(slots=True)
+    class Line:
+        name: str
+        seen: list[int] = field(init=False, default_factory=list)
+        count: int = field(init=False, default=7)
+        later: int = field(init=False)
+
+        def __post_init__(self) -> None:
+            self.later = self.count + 1
+
+    one = Line("a")
+    assert (one.name, one.seen, one.count, one.later) == ("a", [], 7, 8)
+    assert one.seen is not Line("a").seen
+
+
+@BOTH
+def test_fields_that_need_their_name_come_last_and_constants_are_none(dataclass: Decorator) -> None:
+    @dataclass(frozen=True)
+    class Base:
+        kind: ClassVar[str] = "k"
+        first: int
+        second: int = field(default=2, kw_only=True)
+
+    @dataclass(frozen=True)
+    class Leaf(Base):
+        third: int = 3
+
+    assert str(inspect.signature(Leaf)).replace(": int", "").replace(" -> None", "").replace(" ", "") == (
+        "(first,third=3,*,second=2)"
+    )
+    assert Leaf(1, 5, second=4) == Leaf(first=1, second=4, third=5)
+    assert Leaf(1) != Base(1)
+
+
+@BOTH
+def test_methods_of_a_class_are_kept(dataclass: Decorator) -> None:
+    @dataclass(frozen=True, repr=False)
+    class Secret:
+        text: str
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Secret)
+
+        def __hash__(self) -> int:
+            return 5
+
+    assert Secret("a") == Secret("b")
+    assert hash(Secret("a")) == 5
+    assert "a" not in repr(Secret("a")).partition(" object at ")[0].rpartition(".")[2]
+
+
+@BOTH
+def test_a_class_below_is_made_by_the_code_of_its_base(dataclass: Decorator) -> None:
+    @dataclass(frozen=True)
+    class Base:
+        size: int
+
+    class Below(Base):
+        pass
+
+    assert Below(3).size == 3
+    assert Below(3) == Below(3)
+    assert Base(3).size == 3
+
+
+def test_a_value_that_holds_itself_can_be_shown() -> None:
+    @ours
+    class Node:
+        following: "Node | None" = None
+
+    one = Node()
+    one.following = one
+    assert repr(one).endswith("Node(following=...)")
+
+
+def test_declaring_a_class_writes_no_code_and_a_call_writes_what_it_calls() -> None:
+    @ours(frozen=True)
+    class Line:
+        name: str
+
+    written = vars(Line)
+    assert not any(inspect.isfunction(written[name]) for name in ("__init__", "__eq__", "__hash__"))
+    one = Line("a")
+    assert inspect.isfunction(written["__init__"])
+    assert written["__init__"].__qualname__ == f"{Line.__qualname__}.__init__"
+    assert not inspect.isfunction(written["__hash__"])
+    assert isinstance(hash(one), int)
+    assert inspect.isfunction(written["__hash__"])
+
+
+def test_a_class_without_a_docstring_is_described_by_its_name() -> None:
+    @ours
+    class Line:
+        name: str
+
+    assert Line.__doc__ == "Line"
