@@ -31,7 +31,7 @@ log = get_logger()
 
 LOOK_S: Final = 5.0
 """How often a process that does not deliver looks whether the one that does still lives."""
-REST_S: Final = 0.1
+REST_S: Final = 0.25
 """Seconds. An event that does concern the receiver comes at most so much later."""
 GIVE_UP_S: Final = 3 * 24 * 3600.0
 """How old an event may become that somebody outside does not take: a long weekend. Precedent: Stripe tries for three
