@@ -118,6 +118,11 @@ def described(path: Path) -> dict[str, list[str]]:
     }
 
 
+def is_for_sqlite(_: Any, name: str | None, kind: str, reflected: bool, __: Any) -> bool:
+    """Whether a table, index or column of the models is made here; alembic does not ask its `ddl_if`."""
+    return reflected or (kind, name) != ("index", "ix_events_place")
+
+
 class TestPlace:
     async def test_a_missing_directory_is_unavailable(self, tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable, match="No such file"):
@@ -172,7 +177,7 @@ class TestSchema:
 
     async def test_alembic_finds_nothing_to_change(self, database: SqliteDatabase, path: Path) -> None:
         with sa.create_engine(alchemy_url(path), poolclass=sa.NullPool).connect() as connection:
-            opts = {"include_name": is_ours}
+            opts = {"include_name": is_ours, "include_object": is_for_sqlite}
             assert compare_metadata(MigrationContext.configure(connection, opts=opts), metadata) == []
 
     def test_the_first_migration_can_be_taken_back(self, path: Path) -> None:

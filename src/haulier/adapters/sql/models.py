@@ -32,7 +32,7 @@ metadata: Final = sa.MetaData(
     }
 )
 
-SCHEMA: Final = "0018"
+SCHEMA: Final = "0019"
 """The newest migration: what a database of this version is at."""
 DEFAULT_CAPSULE: Final = "default"
 DEFAULT_CAPSULE_ID: Final = "00000000-0000-7000-8000-000000000000"
@@ -300,8 +300,12 @@ for _name, _led_by, _condition in _LISTS:
         sqlite_where=sa.text(_condition),
         postgresql_where=sa.text(_condition),
     )
+# Most records have no path; whoever looks for one finds none of them.
 sa.Index(
-    "ix_records_path", records.c.path, sqlite_where=sa.text(IS_THERE), postgresql_where=sa.text(IS_THERE)
+    "ix_records_path",
+    records.c.path,
+    sqlite_where=sa.text(f"path IS NOT NULL AND {IS_THERE}"),
+    postgresql_where=sa.text(f"path IS NOT NULL AND {IS_THERE}"),
 )
 sa.Index("ix_records_belonging", records.c.owner, records.c.capsule_id)
 sa.Index(
@@ -387,7 +391,8 @@ events: Final = sa.Table(
     _one_of("kind", EventKind),
     sqlite_autoincrement=True,
 )
-sa.Index("ix_events_place", events.c.xid, events.c.seq)
+# On SQLite a place is the row id (event_store.py).
+sa.Index("ix_events_place", events.c.xid, events.c.seq).ddl_if(dialect="postgresql")
 
 deliveries: Final = sa.Table(
     "deliveries",
