@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,15 +26,24 @@ def test_the_reader_ends_without_a_word_when_nobody_listens_any_more(
     async def read_once() -> None:
         async for piece in read_descriptor(descriptor):
             assert piece
-            # The reader hands over a piece that there is no room for.
-            while len(asyncio.all_tasks()) < 2:  # noqa: ASYNC110 - what is waited for has no event
-                await asyncio.sleep(0)
-            await settle()
+            # The reader hands over a piece that there is no room for: that stays undone, whatever else happens.
+            waiting: set[asyncio.Task[Any]] = set()
+            while not waiting & others():
+                waiting = others()
+                await settle()
             return
 
-    asyncio.run(asyncio.wait_for(read_once(), DEADLINE_S))
+    def others() -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+    async def read() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await read_once()
+
+    asyncio.run(read())
     for thread in threading.enumerate():
         if thread.name == "standard input":
             thread.join(DEADLINE_S)
+            assert not thread.is_alive()
     os.close(descriptor)
     assert failed == []
