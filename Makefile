@@ -26,7 +26,7 @@ ARGS ?=
 SEEDS ?= 1000
 LONG ?=
 
-.PHONY: help serve test check fix bench docs simulate spray sbom packages bench-takeover bench-acceptance $(BENCHES)
+.PHONY: help serve test check fix bench docs simulate spray sbom packages programs check-python check-types check-page bench-takeover bench-acceptance $(BENCHES)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,15 +39,22 @@ serve: $(SERVE_PACKAGES) ## Run the service on http://127.0.0.1:8000 (ARGS="--po
 test: packages ## Run every suite and the coverage gate (ARGS="-k word")
 	@tools/run-tests $(ARGS)
 
-check: $(TEST_PACKAGES) ## Check format, lint, types, layers, lock, licences, vulnerabilities, documents
+check: check-python check-types check-page ## Check format, lint, types, layers, lock, licences, vulnerabilities, documents
+
+# Independent of each other, so that `make -j2` does two at a time.
+check-python: $(TEST_PACKAGES)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-logo
 	tools/check-lock
 	$(BIN)/python tools/check_licences.py
 	$(BIN)/python tools/audit.py
 	$(BIN)/python -m tools.check_docs
+
+check-types: $(TEST_PACKAGES)
+	$(BIN)/mypy $(TYPED)
+
+check-page:
 	tools/page check
 
 fix: $(TEST_PACKAGES) ## Format, and repair what ruff can repair by itself
@@ -82,9 +89,11 @@ sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of 
 	@tools/make-sbom dist/haulier.cdx.json
 
 # Not in the help: the Python and Debian packages of tests and benchmarks.
-packages: $(TEST_PACKAGES)
-	@tools/install-test-packages
+packages: programs
 	@tools/page build
+
+programs: $(TEST_PACKAGES)
+	@tools/install-test-packages
 
 $(SERVE_PACKAGES): $(FRAME)
 	@tools/bootstrap --no-default-groups --extra server --extra postgres --extra images
