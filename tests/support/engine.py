@@ -74,6 +74,7 @@ class Engine:
         hooks: Hooks = NO_HOOKS,
         opened: bool = True,
         pictures: FakePictures | None = None,
+        observed: bool = True,
     ) -> None:
         """Be a process of its own, or one `beside` another that lives; with `pictures`, one that processes."""
         self.clock = clock or ManualClock()
@@ -120,7 +121,7 @@ class Engine:
             secret=b"s" * 32,
             limits=self.limits,
             hashers=2,
-            observer=self.counts,
+            observer=self.counts if observed else None,
             hooks=hooks,
             jobs=jobs,
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from haulier.core.digest import DigestName
+from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import RecordId
 from haulier.core.upload import (
@@ -330,7 +330,12 @@ def test_dimensions_come_together_and_can_be_those_of_a_picture(
 
 def test_what_is_asked_for_beyond_the_usual_makes_another_request() -> None:
     usual = BeginUpload(filename="a.png", size=1)
-    others = [replace(usual, derivatives=False), replace(usual, width=1, height=1)]
-    assert len({asked.fingerprint() for asked in (usual, *others)}) == 3
+    others = [
+        replace(usual, derivatives=False),
+        replace(usual, width=1, height=1),
+        replace(usual, expected=Digest(DigestName.MD5, b"a" * 16)),
+        replace(usual, expected=Digest(DigestName.MD5, b"b" * 16)),
+    ]
+    assert len({asked.fingerprint() for asked in (usual, *others)}) == 5
     # As it was before there were such members: uploads under way go on after an upgrade.
     assert usual.fingerprint() == "5ef88d0dbe210f55a86f248954a4074c0753492fa51348b31faf7c84967cde3f"

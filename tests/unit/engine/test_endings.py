@@ -55,6 +55,17 @@ async def test_an_abort_may_be_repeated_and_frees_the_bytes() -> None:
         assert record.status is RecordStatus.CANCELLED
 
 
+async def test_a_part_that_resists_an_abort_is_left_for_the_janitor() -> None:
+    async with engine() as one:
+        upload = await one.begin(5)
+        one.sink.fail_next("discard", StorageUnavailable("no"))
+        await one.uploads.abort(upload.id, caller=ME)
+        assert (await one.state(upload.id)).status is SessionStatus.ABORTED
+        assert list(one.disk.parts) == [upload.id]
+        await one.janitor.sweep()
+        assert one.disk.parts == {}
+
+
 async def test_a_committed_upload_cannot_be_aborted() -> None:
     async with engine() as one:
         upload = await ready(one)

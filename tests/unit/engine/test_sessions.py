@@ -69,6 +69,17 @@ async def test_begins_with_one_key_at_once_make_one_upload() -> None:
         assert len(await one.uploads.probe()) == 1
 
 
+async def test_a_begin_that_waited_for_one_that_failed_makes_an_upload_of_its_own() -> None:
+    async with engine() as one:
+        one.sink.fail_next("prepare", StorageUnavailable("no"))
+        failed, made = await asyncio.gather(
+            *(one.begin(5, key="k") for _ in range(2)), return_exceptions=True
+        )
+        assert isinstance(failed, StorageUnavailable)
+        assert not isinstance(made, BaseException)
+        assert [upload.id for upload in await one.uploads.probe()] == [made.id]
+
+
 async def test_a_begin_that_was_faster_by_a_moment_is_found() -> None:
     async with engine() as one:
         first = await one.begin(5, key="k")
@@ -115,6 +126,17 @@ async def test_a_key_finds_its_upload_when_there_is_no_room_for_another() -> Non
             one.sink.fail_next("check", StorageFull(5))
             with pytest.raises(StorageFull):
                 await one.begin(5, key=key)
+
+
+async def test_what_ended_elsewhere_with_a_lost_word_is_forgotten() -> None:
+    async with engine() as one:
+        context = one.uploads._sessions._context
+        ended, live = await one.begin(5), await one.begin(5)
+        deaf = Engine(database=one.database, disk=one.disk, clock=one.clock, seed=1)
+        await deaf.uploads.abort(ended.id, caller=ME)
+        assert context.remembered() == {ended.id, live.id}
+        await one.uploads.redo()
+        assert context.remembered() == {live.id}
 
 
 async def test_a_begin_that_does_not_fit_leaves_nothing() -> None:

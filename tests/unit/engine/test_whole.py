@@ -88,6 +88,12 @@ class TestTaken:
             )
             assert not one.disk.parts
 
+    async def test_nobody_needs_to_be_told(self) -> None:
+        async with engine(observed=False) as one:
+            upload = await take(one)
+            assert upload is not None
+            assert upload.status is SessionStatus.COMMITTED
+
     async def test_it_is_one_transaction(self) -> None:
         async with engine() as one:
             writes = count_writes(one)
