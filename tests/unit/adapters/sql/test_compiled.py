@@ -1,49 +1,92 @@
 """Inserts of several rows in one statement of SQLite."""
 
+import sqlite3
 from typing import Any
 
 import pytest
 
-from haulier.adapters.sql.compiled import insert_of
+from haulier.adapters.sql.compiled import Compiled, insert_of
 from haulier.adapters.sql.models import uploads
 from haulier.adapters.sql.sqlite.connection import MAX_ROWS
 
+ROW = "INSERT INTO a (b, c, d) VALUES (?, ?, ?)"
+
+
+def compiled(text: str = ROW, *, common: tuple[bool, ...] = (False, False, False)) -> Compiled:
+    names = "bcd"[: len(common)]
+    return Compiled(text, {}, lambda values: [values[name] for name in names], common, takes_long=False)
+
+
+def rows(*values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dict(zip("bcd", row, strict=False)) for row in values]
+
+
+def test_an_insert_of_one_row_is_as_it_was() -> None:
+    one = rows(("x", 1, 2.5))
+    assert insert_of(compiled(), one) == (ROW, ["x", 1, 2.5])
+    assert insert_of(compiled(common=(True, True, True)), one) == (ROW, ["x", 1, 2.5])
+
 
 def test_an_insert_of_one_row_becomes_one_of_several() -> None:
-    text = "INSERT INTO a (b, c) VALUES (?, ?)"
-    assert insert_of(text, [("x", 1)]) == (text, ["x", 1])
-    assert insert_of(text, [("x", 1), ("y", 2)]) == (
-        "INSERT INTO a (b, c) VALUES (?, ?), (?, ?)",
-        ["x", 1, "y", 2],
+    assert insert_of(compiled(), rows(("x", 1, 2.5), ("y", 2, 2.5))) == (
+        "INSERT INTO a (b, c, d) SELECT column1, column2, column3 FROM (VALUES (?, ?, ?), (?, ?, ?)) WHERE true",
+        ["x", 1, 2.5, "y", 2, 2.5],
     )
 
 
-def test_what_it_does_about_conflicts_is_for_all_rows() -> None:
-    text = "INSERT INTO a (b) VALUES ((SELECT ?)) ON CONFLICT DO NOTHING"
-    several = "INSERT INTO a (b) VALUES ((SELECT ?)), ((SELECT ?)) ON CONFLICT DO NOTHING"
-    assert insert_of(text, [(1,), (2,)]) == (several, [1, 2])
+def test_what_rows_have_in_common_is_one_parameter() -> None:
+    text = "INSERT INTO a (b, c, d) VALUES (?, (SELECT e FROM f WHERE g = ?), ?)"
+    statement = compiled(text, common=(False, True, True))
+    select = "INSERT INTO a (b, c, d) SELECT column1, (SELECT e FROM f WHERE g = "
+    assert insert_of(statement, rows((1, "x", 8), (2, "x", 8))) == (
+        f"{select}?1), ?2 FROM (VALUES (?), (?)) WHERE true",
+        ["x", 8, 1, 2],
+    )
+    assert insert_of(statement, rows((1, "x", 8), (2, "y", 8))) == (
+        f"{select}column2), ?1 FROM (VALUES (?, ?), (?, ?)) WHERE true",
+        [8, 1, "x", 2, "y"],
+    )
 
 
 @pytest.mark.parametrize(
-    ("rows", "values", "parameters"),
+    ("values", "row", "parameters"),
     [
-        ([(None, True, False)], "(NULL, 1, 0)", []),
-        ([(None, "", 0), (None, "", 0)], "(NULL, ?, ?), (NULL, ?, ?)", ["", 0, "", 0]),
-        ([(None, True, "x"), ("y", True, None)], "(?, 1, ?), (?, 1, ?)", [None, "x", "y", None]),
-        ([(True, 1, 0.0), (False, 1, 0.0)], "(?, ?, ?), (?, ?, ?)", [True, 1, 0.0, False, 1, 0.0]),
+        ([(None, True, 5)], "VALUES (NULL, 1, ?)", [5]),
+        ([(None, "", 0), (None, "", 0)], "SELECT NULL, column1, column2 FROM", ["", 0, "", 0]),
+        ([(None, True, "x"), ("y", True, False)], "SELECT column1, 1, column2 FROM", [None, "x", "y", False]),
+        (
+            [(True, 1, 0.0), (False, 1, 0.0)],
+            "SELECT column1, column2, column3 FROM",
+            [True, 1, 0.0, False, 1, 0.0],
+        ),
     ],
 )
 def test_what_is_null_or_true_or_false_in_all_rows_is_no_parameter(
-    rows: list[tuple[Any, ...]], values: str, parameters: list[Any]
+    values: list[tuple[Any, ...]], row: str, parameters: list[Any]
 ) -> None:
-    text = "INSERT INTO a (b, c, d) VALUES (?, ?, ?)"
-    assert insert_of(text, rows) == (f"INSERT INTO a (b, c, d) VALUES {values}", parameters)
+    text, given = insert_of(compiled(), rows(*values))
+    assert text.startswith(f"INSERT INTO a (b, c, d) {row}")
+    assert given == parameters
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("same", [False, True])
+def test_the_rows_arrive_in_their_order_and_only_those_that_are_new(count: int, same: bool) -> None:
+    statement = compiled(f"{ROW} ON CONFLICT (b) DO NOTHING", common=(False, True, False))
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE a (b INTEGER UNIQUE, c TEXT, d)")
+    database.execute("INSERT INTO a VALUES (0, 'first', 0)")
+    values = [(number, "same" if same else f"{number}", None) for number in range(count)]
+    assert database.execute(*insert_of(statement, rows(*values))).rowcount == count - 1
+    found = database.execute("SELECT * FROM a ORDER BY rowid").fetchall()
+    database.close()
+    assert found == [(0, "first", 0), *values[1:]]
 
 
 @pytest.mark.parametrize("text", ["INSERT INTO a (b) SELECT ?", "INSERT INTO a (b) VALUES (:b)"])
 def test_what_adds_no_rows_that_are_given_by_place_is_a_mistake(text: str) -> None:
     with pytest.raises(AssertionError):
-        insert_of(text, [(1,), (2,)])
+        insert_of(compiled(text, common=(False,)), rows((1,), (2,)))
 
 
 def test_as_many_of_the_widest_rows_need_no_more_parameters_than_an_older_sqlite_takes() -> None:

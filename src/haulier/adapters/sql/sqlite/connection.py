@@ -60,11 +60,10 @@ class SqliteExecutor:
         """Run a statement with each of these, and return how many rows were changed."""
         compiled = _compiled(statement)
         self._admit(compiled)
-        changed, rows = 0, [compiled.fill_by_place(one) for one in each]
-        for start in range(0, len(rows), MAX_ROWS):
-            changed += self.connection.execute(
-                *insert_of(compiled.text, rows[start : start + MAX_ROWS])
-            ).rowcount
+        changed = 0
+        for start in range(0, len(each), MAX_ROWS):
+            text, values = insert_of(compiled, each[start : start + MAX_ROWS])
+            changed += self.connection.execute(text, values).rowcount
         return changed
 
     async def exclude(self, name: str) -> None:
