@@ -136,8 +136,10 @@ def _listed(haulier: Commands, journal: Path) -> bytes:
 NEEDLESS = (
     "aiobotocore",
     "email",
+    "encodings.idna",
     "haulier.config",
     "haulier.ports",
+    "http",
     "httpx2",
     "pydantic",
     "rich",

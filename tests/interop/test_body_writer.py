@@ -766,6 +766,16 @@ def silent(host: str, port: int) -> Iterator[None]:
 
 
 class TestAddresses:
+    async def test_for_a_host_that_is_an_address_nobody_is_asked(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def asked(*_: object, **__: object) -> Any:
+            raise AssertionError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", asked)
+        async with server(answering) as (port, _):
+            assert (await writer.send("PUT", url(port), headers={}, cargo=whole(source))).status_code == 201
+
     async def test_a_silent_address_does_not_hold_up_the_next_one(
         self, writer: BodyWriter, source: OpenedFile
     ) -> None:

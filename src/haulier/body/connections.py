@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Final
@@ -204,8 +205,7 @@ async def _open(host: str, port: int) -> socket.socket:
     Source: RFC 8305.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    waiting = iter(_interleaved(found))
+    waiting = iter(_interleaved(await _look_up(host, port)))
     error: BaseException = OSError("it has no address")
     trying: set[asyncio.Task[socket.socket]] = set()
     try:
@@ -228,6 +228,15 @@ async def _open(host: str, port: int) -> socket.socket:
                 error = refused
     finally:
         await _give_up(trying)
+
+
+async def _look_up(host: str, port: int) -> Sequence[_Found]:
+    """Return the addresses of a host; where it is one itself, nobody is asked."""
+    # As bytes: for text, Python loads its tables of international names, even if it is a number.
+    name = host.encode("ascii") if host.isascii() else host
+    with suppress(socket.gaierror):
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 def _interleaved(found: Sequence[_Found]) -> list[_Found]:

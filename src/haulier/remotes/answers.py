@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -35,7 +34,6 @@ OBSTACLES: Final[Mapping[int, Obstacle]] = {401: Obstacle.AUTH, 507: Obstacle.QU
 MAX_DETAIL: Final = 500
 """Characters of the remote's own words that are kept."""
 
-_NAMED: Final = frozenset(HTTPStatus)
 _XML_FIELD: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
 
 
@@ -82,7 +80,7 @@ class RetryTable:
         Source: RFC 9110 section 15.
         """
         return status in self.passing or (
-            500 <= status < 600 and status not in _NAMED and HTTPStatus.INTERNAL_SERVER_ERROR in self.passing
+            500 <= status < 600 and 500 in self.passing and _phrase(status) is None
         )
 
 
@@ -151,7 +149,7 @@ def read_problem(answer: Answer) -> tuple[str, str]:
     slug, detail = _read_json(text) if text.lstrip().startswith("{") else _read_xml(text)
     if not detail and text and not text.lstrip().startswith(("{", "<")):
         detail = text
-    return slug or f"http-{status}", _one_line(detail or _phrase(answer))
+    return slug or f"http-{status}", _one_line(detail or _phrase(status) or "an answer without a name")
 
 
 def _read_json(text: str) -> tuple[str, str]:
@@ -176,8 +174,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:MAX_DETAIL]
 
 
-def _phrase(answer: Answer) -> str:
+def _phrase(status: int) -> str | None:
+    """Return what a status is called; None where it has no name."""
+    from http import HTTPStatus  # noqa: PLC0415 - a table that no push needs whose answers are the hoped-for ones
+
     try:
-        return HTTPStatus(answer.status_code).phrase
+        return HTTPStatus(status).phrase
     except ValueError:
-        return "an answer without a name"
+        return None

@@ -5,6 +5,7 @@ Rule 1: a redirect is not followed: credentials go to the host that was configur
 Rule 2: an error names the remote's host and never a whole address.
 """
 
+import asyncio
 import json as json_text
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
 
 CONTROL_CONNECTIONS: Final = 8
-"""Control calls at once: they are short, and never wait behind bodies, which have connections of their own."""
+"""Connections that bodies leave to control calls, which are short and never wait behind them."""
 BODIES: Final = 32
 """Bodies at once to one remote: the manager's slots bound them far below; this bounds a mistake."""
 
@@ -37,7 +38,7 @@ class Calls:
         base_url: where the remote is.
         table: what its answers mean.
         tls: what certificates are trusted; the machine's, when not given.
-        most: bytes of an answer to a short call that are read.
+        most: bytes of an answer that are read.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Calls:
         self._origin = Origin.of(address, proxied=False)
         self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
         self._table = table
-        self._short = BodyWriter(connections=CONTROL_CONNECTIONS, tls=tls, most=most)
-        self._bodies = BodyWriter(connections=BODIES, tls=tls)
+        # One for both: a body goes on the connection, and in the thread, of the call that announced it.
+        self._writer = BodyWriter(connections=BODIES + CONTROL_CONNECTIONS, tls=tls, most=most)
+        self._bodies = asyncio.Semaphore(BODIES)
 
     async def ask(
         self,
@@ -89,7 +91,7 @@ class Calls:
         if json is not None:
             fields["Content-Type"] = "application/json"
             content = json_text.dumps(json, separators=(",", ":")).encode("ascii")
-        answer = await self._short.send(
+        answer = await self._writer.send(
             method,
             f"{url}?{urlencode(params)}" if params else url,
             headers={**fields, **self._own(url, credentials)},
@@ -110,7 +112,8 @@ class Calls:
     ) -> Answer:
         """Send a body and return the answer; raises as `ask`, and what the source raises."""
         fields = {"User-Agent": "haulier", **headers, **self._own(url, credentials)}
-        answer = await self._bodies.send(method, url, headers=fields, cargo=cargo)
+        async with self._bodies:
+            answer = await self._writer.send(method, url, headers=fields, cargo=cargo)
         return self.judge(answer, accept=accept, of_session=of_session)
 
     async def relay(self, method: str, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
@@ -120,7 +123,7 @@ class Calls:
             PeerUnreachable: no answer, or an endless one.
             PeerRefused: it is a redirect.
         """
-        answer = await self._short.send(method, url, headers=headers, cargo=cargo_of(content))
+        answer = await self._writer.send(method, url, headers=headers, cargo=cargo_of(content))
         if answer.is_redirect:
             raise redirected(answer.status_code, self.host, answer.headers["Location"])
         return answer
@@ -150,8 +153,7 @@ class Calls:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._short.close()
-        await self._bodies.close()
+        await self._writer.close()
 
 
 @contextmanager
