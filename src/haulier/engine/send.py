@@ -282,8 +282,9 @@ class UploadManager:
     # --- what is told ----------------------------------------------------------------------------------
 
     def changed(self, found: Dispatch | Removed) -> None:
-        """Wake and tell everybody here: a transfer is in another state."""
-        self._watchers.wake(found.id)
+        """Tell everybody here that a transfer is in another state, and wake those who wait for its end if that is one."""
+        if isinstance(found, Removed) or not found.live:
+            self._watchers.wake(found.id)
         self._readers.tell(found if isinstance(found, Removed) else Changed(found))
 
     def _hindered(self, error: StorageError | None) -> None:

@@ -65,7 +65,7 @@ class Watchers:
 
     @contextmanager
     def watching(self, transfer_id: TransferId) -> Iterator[asyncio.Event]:
-        """Return an event that is set whenever the transfer may have changed; its owner clears it and looks."""
+        """Return an event that is set when the transfer may be known now, or have ended; its owner clears it and looks."""
         event = asyncio.Event()
         self._events.setdefault(transfer_id, {})[event] = None
         try:

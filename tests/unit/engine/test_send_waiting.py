@@ -1,14 +1,18 @@
 """Queueing, and waiting for the one true result."""
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch
 from haulier.core.errors import (
     InvalidRequest,
     PeerBusy,
+    StorageUnavailable,
     TransferNotFound,
     TransferRemoved,
     TransferTimeout,
@@ -19,6 +23,7 @@ from tests.support.engine import beside
 from tests.support.sending import Sending, in_phase, settle
 
 DATA = bytes(range(256)) * 1000
+T = TypeVar("T")
 
 
 async def test_what_was_queued_arrives() -> None:
@@ -32,6 +37,32 @@ async def test_what_was_queued_arrives() -> None:
     assert row.session is None
     assert world.remote.files == {"in/b.bin": [DATA]}
     assert world.remote.sessions == 0
+
+
+class Counting(MemoryJournal):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    async def read(self, work: Callable[[MemoryJournalRows], T]) -> T:
+        self.reads += 1
+        return await super().read(work)
+
+
+async def test_who_waits_reads_the_journal_for_the_end_and_not_for_each_step() -> None:
+    world = Sending()
+    journal = Counting(world.journal)
+    async with world.manager(role=Role.NEVER, journal=journal) as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        waiting = beside(manager.wait(queued))
+        await settle()
+        before = journal.reads
+        await manager.pause(queued)
+        await manager.resume(queued)
+        await settle()
+        assert journal.reads == before
+    with pytest.raises(StorageUnavailable):
+        await waiting
 
 
 async def test_an_empty_file_arrives() -> None:
