@@ -90,10 +90,10 @@ class SessionPolicy(Protocol[D]):
     async def committed(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that commits the session; a RequestError makes the session fail."""
 
-    async def kept(self, tx: Transaction[D], sessions: Sequence[Session[D]]) -> None:
+    async def kept(self, tx: Transaction[D], sessions: Sequence[Session[D]], by: object) -> None:
         """In the transaction that adds sessions of one owner in one scope which are committed already.
 
-        A RequestError leaves nothing of them.
+        `by`: what let them in, as whoever keeps them said it. A RequestError, or `NotAsJudged`, leaves nothing of them.
         """
 
     def settled(self, session: Session[D]) -> None:

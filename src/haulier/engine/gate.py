@@ -1,15 +1,15 @@
 """In front of every call on an upload: is it there for this caller, and may it be moved?
 
 Rule 1: what a caller may not know of does not exist; what it may know of but not do is denied.
-Rule 2: rights are read with the row they are about, in one transaction, at every call. But for short files one look serves all
-        that ask in the same turn of the event loop: in the middle of a turn nobody can have heard that rights have changed.
+Rule 2: rights are read with the row they are about, in one transaction, at every call. But a short file is let in by what was
+        found before, and judged when it is kept: if anything has changed, it is not kept, and comes in as any other.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
 from functools import partial
+from typing import Final
 
 from haulier.core.access import Rights
 from haulier.core.caller import Caller, Scope
@@ -24,7 +24,24 @@ from haulier.core.errors import (
 )
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
+from haulier.core.values import dataclass
 from haulier.ports import AccessPolicy, Transaction, UnitOfWork
+
+KNOWN: Final = 1024
+"""Admissions that are remembered; each is a few hundred bytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """That a caller may begin files in a capsule, and what that takes, as it was when somebody looked."""
+
+    caller: Caller
+    capsule: str
+    policy: CapsulePolicy
+
+    def holds(self, rights: Rights) -> bool:
+        """Whether these, read now, say the same."""
+        return rights.begins and rights.capsule.policy == self.policy
 
 
 class UploadGate:
@@ -34,31 +51,28 @@ class UploadGate:
         self._work = work
         self._access = access
         self._secret = secret
-        self._turn: dict[tuple[Caller, str], CapsulePolicy] | None = None
-        """What was found in this turn of the event loop by `enter_shortly`; None: nobody has looked in it."""
+        self._admissions: dict[tuple[Caller, str], Admission] = {}
 
-    async def enter_shortly(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
-        """As `enter`, for a new file whose owner's rights are judged again when it is kept.
+    async def enter_shortly(self, request: BeginUpload, caller: Caller) -> Admission:
+        """As `enter`, perhaps by what was found before: whoever keeps a file by it asks whether it still `holds`.
 
         Many short files come at once, and most of them ask the same.
         """
         assert request.record is None, "whether a record may get an asset is not kept for others"
-        found, key = self._found_in_this_turn(), (caller, request.capsule)
-        if key not in found:
-            # Read in threads, it comes when the turn is over, and nobody looks into `found` any more.
-            found[key] = await self.enter(request, caller)
-        return found[key]
+        key = (caller, request.capsule)
+        admission = self._admissions.get(key)
+        if admission is None:
+            admission = Admission(caller, request.capsule, await self.enter(request, caller))
+            if len(self._admissions) >= KNOWN:
+                self._admissions.clear()
+            self._admissions[key] = admission
+        return admission
 
-    def _found_in_this_turn(self) -> dict[tuple[Caller, str], CapsulePolicy]:
-        if self._turn is None:
-            self._turn = {}
-            # What is queued already had come before we looked; what comes from now on is served after this. A write that
-            # committed without leaving the turn would break that.
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        return self._turn
-
-    def _end_turn(self) -> None:
-        self._turn = None
+    def forget(self, admission: Admission) -> None:
+        """Look again for the next one; harmless when repeated."""
+        key = (admission.caller, admission.capsule)
+        if self._admissions.get(key) is admission:
+            del self._admissions[key]
 
     async def enter(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
         """Return what the capsule takes, for a caller who may begin an upload there.

@@ -21,7 +21,7 @@ from haulier.core.upload import (
 )
 from haulier.core.values import dataclass
 from haulier.engine.context import SessionLimits
-from haulier.engine.gate import UploadGate
+from haulier.engine.gate import Admission, UploadGate
 from haulier.machine import Identifiers
 from haulier.ports import ByteSink, Concatenating
 
@@ -64,7 +64,7 @@ class Planner:
         self._require_possible(request)
         return await self._gate.enter(request, caller)
 
-    async def admit_shortly(self, request: BeginUpload, caller: Caller) -> CapsulePolicy:
+    async def admit_shortly(self, request: BeginUpload, caller: Caller) -> Admission:
         """As `admit`, for what `UploadGate.enter_shortly` is for."""
         self._require_possible(request)
         return await self._gate.enter_shortly(request, caller)

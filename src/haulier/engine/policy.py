@@ -20,8 +20,10 @@ from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.body_checks import SHORT, Scan
 from haulier.engine.digests import SHARED_FROM, Digests
+from haulier.engine.gate import Admission
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import event_in, tell
+from haulier.engine.whole import NotAsJudged
 from haulier.ports import AccessPolicy, ByteSink, JobQueue, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
@@ -166,9 +168,13 @@ class UploadPolicy:
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
 
-    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload]) -> None:
-        """Count the bytes, and add the records with their assets."""
-        capsule = await self._require_writer(tx, sessions[0])
+    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload], by: object) -> None:
+        """Count the bytes, and add the records with their assets, if the `Admission` still holds by which they came."""
+        assert isinstance(by, Admission)
+        rights = await self._access.rights(tx, by.caller, by.capsule)
+        if rights is None or not by.holds(rights):
+            raise NotAsJudged
+        capsule = rights.capsule
         size = sum(session.size or 0 for session in sessions)
         await tx.capsules.reserve(capsule.name, size)
         await tx.capsules.use(capsule.name, reserved=size, size=size)

@@ -22,12 +22,12 @@ from haulier.engine.background import Background
 from haulier.engine.body_checks import BodyCheck, judge_whole
 from haulier.engine.context import SessionPorts
 from haulier.engine.digests import Digests
-from haulier.engine.gate import UploadGate
+from haulier.engine.gate import Admission, UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.planning import Planner, UploadLimits
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy, record_of
 from haulier.engine.sessions import SessionService
-from haulier.engine.whole import ReadAhead
+from haulier.engine.whole import NotAsJudged, ReadAhead
 from haulier.ports import AccessPolicy, Body, Ears, JobQueue
 
 
@@ -146,6 +146,8 @@ class UploadService:
     ) -> Upload | None:
         """Take a short file in one step; None: it has to be begun, and `body` to be received, as any other.
 
+        Whatever is wrong with it is said there. Only who may not begin at all is told here.
+
         Args:
             request: whose whole file the body is.
             body: not received yet.
@@ -158,8 +160,19 @@ class UploadService:
         """
         if self._asks or not body.short or not _is_plain(request, body.length):
             return None
-        taken = await self._planner.admit_shortly(request, caller)
-        spec, details = self._planner.plan(request, caller, taken)
+        admission = await self._planner.admit_shortly(request, caller)
+        try:
+            return await self._take_by(admission, request, body, check or _check_of(digests))
+        except (RequestError, NotAsJudged):
+            # Perhaps only by what was known before; whoever begins looks again, and says what is wrong.
+            self._gate.forget(admission)
+            return None
+
+    async def _take_by(
+        self, admission: Admission, request: BeginUpload, body: ReadAhead, check: BodyCheck | None
+    ) -> Upload | None:
+        caller = admission.caller
+        spec, details = self._planner.plan(request, caller, admission.policy)
         self._ahead.add(body)
         try:
             content = await body.whole()
@@ -167,13 +180,10 @@ class UploadService:
             self._ahead.discard(body)
         if content is None:
             return None
-        try:
-            await judge_whole(check or _check_of(digests), content)
-            details = self._policy.judge(details, content)
-        except RequestError:
-            return None
+        await judge_whole(check, content)
+        details = self._policy.judge(details, content)
         upload = await self._sessions.whole.keep(
-            spec, details, content, limit=self._planner.live_limit(caller)
+            spec, details, content, by=admission, limit=self._planner.live_limit(caller)
         )
         if self._observer is not None:
             self._observer.begun()

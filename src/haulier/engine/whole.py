@@ -7,7 +7,7 @@ Rule 3: whatever is not as it should be by then - a body that was cut, another d
         on which it is kept, judged and told. This way is only a shorter one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -70,12 +70,17 @@ class ReadAhead:
         self._body.stop()
 
 
+class NotAsJudged(Exception):
+    """What let a session in does not hold any more; a signal to whoever keeps it this way, never shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Alike:
     """What sessions have in common that are added together: who may, and what for, is judged once."""
 
     scope: str
     owner: str
+    by: Hashable
     limit: LiveLimit
 
 
@@ -87,25 +92,28 @@ class WholeSessions(Generic[D]):
         self._sink = context.ports.sink
         self._gathering: Gathering[_Alike, Session[D]] = Gathering(self._add, context.background)
 
-    async def keep(self, spec: SessionSpec, details: D, content: bytes, *, limit: LiveLimit) -> Session[D]:
+    async def keep(
+        self, spec: SessionSpec, details: D, content: bytes, *, by: Hashable, limit: LiveLimit
+    ) -> Session[D]:
         """Return a committed session that has this content.
 
         Args:
             spec: of an append without a key, whose size is that of the content.
             details: what the policy keeps with it, the content judged.
             content: the file.
+            by: what let it in; the policy looks whether it still holds.
             limit: live sessions that there may be: whoever could begin none keeps none.
 
         Raises:
-            QuotaExceeded · StorageError, and what the policy refuses with: nothing is left then.
+            QuotaExceeded · StorageError · NotAsJudged, and what the policy refuses with: nothing is left then.
         """
         self._context.refuse_when_stopping()
         session = await self._committed(spec, details)
         assert session.blob_key is not None
         await self._sink.store(session.blob_key, content)
         try:
-            await self._gathering.add(_Alike(spec.scope, spec.owner, limit), session)
-        except RequestError:
+            await self._gathering.add(_Alike(spec.scope, spec.owner, by, limit), session)
+        except (RequestError, NotAsJudged):
             await finish_anyway(self._sink.delete(session.blob_key))
             raise
         # Nobody waits for what nobody knew of: no watcher and no other process has to be told.
@@ -125,8 +133,8 @@ class WholeSessions(Generic[D]):
         )
 
     async def _add(self, alike: _Alike, sessions: Sequence[Session[D]]) -> None:
-        await self._context.ports.work.write(partial(self._add_in, sessions, alike.limit), durable=True)
+        await self._context.ports.work.write(partial(self._add_in, sessions, alike), durable=True)
 
-    async def _add_in(self, sessions: Sequence[Session[D]], limit: LiveLimit, tx: Transaction[D]) -> None:
-        await tx.sessions.insert_committed(sessions, limit=limit)
-        await self._context.policy.kept(tx, sessions)
+    async def _add_in(self, sessions: Sequence[Session[D]], alike: _Alike, tx: Transaction[D]) -> None:
+        await tx.sessions.insert_committed(sessions, limit=alike.limit)
+        await self._context.policy.kept(tx, sessions, alike.by)
