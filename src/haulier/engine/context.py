@@ -1,7 +1,7 @@
 """What the parts of the session engine share: its ports, its policy, and the words they have in common."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
@@ -54,6 +54,10 @@ FOLLOWER_S: Final = 1.0
 log = get_logger()
 
 
+class NotAsJudged(Exception):
+    """What let a session in does not hold any more; from a policy to whoever wanted to keep it, never shown."""
+
+
 class SessionPolicy(Protocol[D]):
     """What the layer above decides and does at the turning points of a session."""
 
@@ -90,10 +94,11 @@ class SessionPolicy(Protocol[D]):
     async def committed(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that commits the session; a RequestError makes the session fail."""
 
-    async def kept(self, tx: Transaction[D], sessions: Sequence[Session[D]], by: object) -> None:
+    async def kept(self, tx: Transaction[D], sessions: Sequence[Session[D]], by: Hashable) -> None:
         """In the transaction that adds sessions of one owner in one scope which are committed already.
 
-        `by`: what let them in, as whoever keeps them said it. A RequestError, or `NotAsJudged`, leaves nothing of them.
+        `by`: what let them in, in the words of whoever keeps them; equal for those that are added together. A RequestError,
+        or `NotAsJudged`, leaves nothing of them.
         """
 
     def settled(self, session: Session[D]) -> None:

@@ -33,7 +33,10 @@ KNOWN: Final = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admission:
-    """That a caller may begin files in a capsule, and what that takes, as it was when somebody looked."""
+    """That a caller may begin files in a capsule, and what that takes, as it was when somebody looked.
+
+    Two looks are two admissions, whatever they found: files are gathered by one, and it is one that is forgotten.
+    """
 
     caller: Caller
     capsule: str
@@ -53,8 +56,8 @@ class UploadGate:
         self._secret = secret
         self._admissions: dict[tuple[Caller, str], Admission] = {}
 
-    async def enter_shortly(self, request: BeginUpload, caller: Caller) -> Admission:
-        """As `enter`, perhaps by what was found before: whoever keeps a file by it asks whether it still `holds`.
+    async def enter_as_known(self, request: BeginUpload, caller: Caller) -> Admission:
+        """As `enter`, or by what was found before: whoever keeps a file by it asks whether it still `holds`.
 
         Many short files come at once, and most of them ask the same.
         """

@@ -64,10 +64,10 @@ class Planner:
         self._require_possible(request)
         return await self._gate.enter(request, caller)
 
-    async def admit_shortly(self, request: BeginUpload, caller: Caller) -> Admission:
-        """As `admit`, for what `UploadGate.enter_shortly` is for."""
+    async def admit_as_known(self, request: BeginUpload, caller: Caller) -> Admission:
+        """As `admit`, for what `UploadGate.enter_as_known` is for."""
         self._require_possible(request)
-        return await self._gate.enter_shortly(request, caller)
+        return await self._gate.enter_as_known(request, caller)
 
     def _require_possible(self, request: BeginUpload) -> None:
         require_valid(request.problems())

@@ -4,7 +4,7 @@ Rule 1: a record begins and ends with its upload, in the same transactions.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -19,11 +19,11 @@ from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
 from haulier.engine.body_checks import SHORT, Scan
+from haulier.engine.context import NotAsJudged
 from haulier.engine.digests import SHARED_FROM, Digests
 from haulier.engine.gate import Admission
 from haulier.engine.hooks import FinishedUpload, OnFinish, ask
 from haulier.engine.outbox import event_in, tell
-from haulier.engine.whole import NotAsJudged
 from haulier.ports import AccessPolicy, ByteSink, JobQueue, Transaction
 
 RECORD_ENDS: Final[Mapping[SessionStatus, RecordStatus]] = {
@@ -168,7 +168,7 @@ class UploadPolicy:
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
 
-    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload], by: object) -> None:
+    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload], by: Hashable) -> None:
         """Count the bytes, and add the records with their assets, if the `Admission` still holds by which they came."""
         assert isinstance(by, Admission)
         rights = await self._access.rights(tx, by.caller, by.capsule)

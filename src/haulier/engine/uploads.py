@@ -11,7 +11,7 @@ from haulier.core.caller import Caller
 from haulier.core.digest import Digest
 from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, RequestError
 from haulier.core.record import AssetKind, Record
-from haulier.core.session import Concat, Mode, SessionId, SessionStatus
+from haulier.core.session import Concat, Mode, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import (
     BeginUpload,
     Upload,
@@ -20,14 +20,14 @@ from haulier.core.upload import (
 from haulier.core.values import dataclass
 from haulier.engine.background import Background
 from haulier.engine.body_checks import BodyCheck, judge_whole
-from haulier.engine.context import SessionPorts
+from haulier.engine.context import NotAsJudged, SessionPorts
 from haulier.engine.digests import Digests
 from haulier.engine.gate import Admission, UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.planning import Planner, UploadLimits
 from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy, record_of
 from haulier.engine.sessions import SessionService
-from haulier.engine.whole import NotAsJudged, ReadAhead
+from haulier.engine.whole import ReadAhead
 from haulier.ports import AccessPolicy, Body, Ears, JobQueue
 
 
@@ -160,19 +160,28 @@ class UploadService:
         """
         if self._asks or not body.short or not _is_plain(request, body.length):
             return None
-        admission = await self._planner.admit_shortly(request, caller)
+        admission = await self._planner.admit_as_known(request, caller)
         try:
-            return await self._take_by(admission, request, body, check or _check_of(digests))
-        except (RequestError, NotAsJudged):
-            # Perhaps only by what was known before; whoever begins looks again, and says what is wrong.
-            self._gate.forget(admission)
+            plan = self._planner.plan(request, caller, admission.policy)
+        except RequestError:
+            self._gate.forget(admission)  # by now the capsule may take it
             return None
+        try:
+            return await self._take_by(admission, plan, body, check or _check_of(digests))
+        except NotAsJudged:
+            self._gate.forget(admission)
+        except RequestError:
+            pass  # whoever begins is told the same
+        return None
 
     async def _take_by(
-        self, admission: Admission, request: BeginUpload, body: ReadAhead, check: BodyCheck | None
+        self,
+        admission: Admission,
+        plan: tuple[SessionSpec, UploadDetails],
+        body: ReadAhead,
+        check: BodyCheck | None,
     ) -> Upload | None:
-        caller = admission.caller
-        spec, details = self._planner.plan(request, caller, admission.policy)
+        spec, details = plan
         self._ahead.add(body)
         try:
             content = await body.whole()
@@ -183,7 +192,7 @@ class UploadService:
         await judge_whole(check, content)
         details = self._policy.judge(details, content)
         upload = await self._sessions.whole.keep(
-            spec, details, content, by=admission, limit=self._planner.live_limit(caller)
+            spec, details, content, by=admission, limit=self._planner.live_limit(admission.caller)
         )
         if self._observer is not None:
             self._observer.begun()

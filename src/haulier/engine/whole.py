@@ -16,7 +16,7 @@ from haulier.core.errors import RequestError
 from haulier.core.session import LiveLimit, Session, SessionSpec
 from haulier.core.values import dataclass
 from haulier.engine.background import finish_anyway
-from haulier.engine.context import SessionContext
+from haulier.engine.context import NotAsJudged, SessionContext
 from haulier.engine.gathering import Gathering
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
 
@@ -68,10 +68,6 @@ class ReadAhead:
     def stop(self) -> None:
         """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
         self._body.stop()
-
-
-class NotAsJudged(Exception):
-    """What let a session in does not hold any more; a signal to whoever keeps it this way, never shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,8 +237,24 @@ class TestTogether:
             await one.accounts.set_capsule("default", {"types": "image/*"})
             with pytest.raises(TypeNotAccepted):
                 await send(one)
-            await one.accounts.set_capsule("default", {"types": ""})
+            await one.accounts.set_capsule("default", {"types": "text/*"})
             assert await take(one) is not None
+            await one.accounts.set_capsule("default", {"types": ""})
+            assert await take(one) is None
+            reads = count_reads(one)
+            assert await take(one) is not None  # by a new look
+            assert await take(one) is not None
+            assert len(reads) == 1
+
+    async def test_a_refusal_that_says_nothing_about_the_capsule_needs_no_new_look(self) -> None:
+        async with engine() as one:
+            await take(one)
+            reads = count_reads(one)
+            assert await take(one, expected=WRONG) is None
+            await one.accounts.set_capsule("default", {"quota": "12"})
+            assert await take(one) is None
+            assert await take(one) is None
+            assert len(reads) == 0
 
     async def test_a_capsule_that_takes_more_by_now_refuses_nobody_for_what_it_took_before(self) -> None:
         async with engine() as one:
