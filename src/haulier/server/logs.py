@@ -43,7 +43,7 @@ class LossyLog:
 
 
 class TurnLog(LossyLog):
-    """As `LossyLog`, for an event loop: what it tells in one turn is written in one step, at the beginning of the next.
+    """As `LossyLog`, where an event loop serves: what it tells in one turn is written in one step, when the turn is over.
 
     Each write lets other threads have the interpreter, and short files are answered many at once. Warnings, and what other
     threads tell, are written at once.
@@ -53,37 +53,35 @@ class TurnLog(LossyLog):
         super().__init__(stream)
         self._told: list[str] = []
         """By the event loop in this turn."""
-        atexit.register(self.write_told)
+        self._flushed_by: asyncio.AbstractEventLoop | None = None
+        """The loop that will write it."""
 
     def info(self, line: str) -> None:
         """Write a line when the turn is over."""
-        self._tell(line, at_once=False)
-
-    debug = info
-
-    def warning(self, line: str) -> None:
-        """Write a line, behind those before it."""
-        self._tell(line, at_once=True)
-
-    error = critical = warning
-
-    def _tell(self, line: str, *, at_once: bool) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # another thread's
             self.msg(line)
             return
         self._told.append(line)
-        if at_once:
-            self.write_told()
-        elif len(self._told) == 1:
-            loop.call_soon(self.write_told)
+        if self._flushed_by is not loop:
+            self._flushed_by = loop
+            loop.call_soon(self.flush)
 
-    def write_told(self) -> None:
+    debug = info
+
+    def warning(self, line: str) -> None:
+        """Write a line, behind those of this turn."""
+        self.info(line)
+        self.flush()
+
+    error = critical = warning
+
+    def flush(self) -> None:
         """Write what was told in this turn."""
-        if self._told:
-            self.msg("\n".join(self._told))
-            self._told.clear()
+        told, self._told, self._flushed_by = self._told, [], None
+        if told:
+            self.msg("\n".join(told))
 
 
 def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
@@ -93,7 +91,9 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
 
 def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
     """As `configure_logging`, for good: in a process that serves there is a line for each request."""
-    _configure(TurnLog(sys.stderr), form, worker)
+    log = TurnLog(sys.stderr)
+    atexit.register(log.flush)
+    _configure(log, form, worker)
     get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
 
 

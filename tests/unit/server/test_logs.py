@@ -74,16 +74,49 @@ async def test_what_is_told_in_one_turn_is_written_in_one_step() -> None:
 def test_what_was_told_last_is_written_before_the_process_ends() -> None:
     program = """
 import asyncio, sys
-from haulier.server.logs import TurnLog
+from haulier.logs import get_logger
+from haulier.server.logs import keep_logging
 
 async def end():
-    TurnLog(sys.stderr).info("last words")
-    sys.exit(3)
+    get_logger().info("last words")
+    asyncio.get_running_loop().stop()
 
-asyncio.run(end())
+keep_logging("json")
+loop = asyncio.new_event_loop()
+ending = loop.create_task(end())
+loop.run_forever()
+sys.exit(3)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (3, "last words\n")
+    assert ended.returncode == 3
+    assert json.loads(ended.stderr)["event"] == "last words"
+
+
+async def test_a_process_that_serves_writes_when_its_turn_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    keep_logging("json")
+    get_logger().info("one")
+    get_logger().info("two")
+    assert capsys.readouterr().err == ""
+    await asyncio.sleep(0)
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["one", "two"]
+
+
+def test_what_one_event_loop_left_another_writes() -> None:
+    stream = io.StringIO()
+    log = TurnLog(stream)
+
+    async def tell(line: str) -> None:
+        log.info(line)
+        asyncio.get_running_loop().stop()
+
+    for line in ("one", "two"):
+        loop = asyncio.new_event_loop()
+        telling = loop.create_task(tell(line))
+        loop.run_forever()
+        if line == "two":
+            loop.run_until_complete(telling)
+        loop.close()
+    assert stream.getvalue() == "one\ntwo\n"
 
 
 def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
