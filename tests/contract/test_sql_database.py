@@ -575,6 +575,22 @@ class TestBrokenConnections:
         await add_upload(database, upload("a"))
         assert await see(database, "a") == upload("a")
 
+    async def test_a_rollback_by_sqlite_itself_is_told_to_whoever_is_alone(
+        self, database: SqliteDatabase
+    ) -> None:
+        async def lose(tx: Any) -> None:
+            tx.capsules._sql.connection.execute("ROLLBACK")
+
+        with pytest.raises(StorageUnavailable):
+            await database.write(lose)
+
+    async def test_what_may_be_taken_back_is_kept_in_memory(self, database: SqliteDatabase) -> None:
+        async def ask(tx: Any) -> int:
+            (place,) = tx.capsules._sql.connection.execute("PRAGMA temp_store").fetchone()
+            return int(place)
+
+        assert await database.write(ask) == 2  # MEMORY
+
     async def test_a_rollback_by_sqlite_itself_is_told_to_the_whole_crowd(
         self, database: SqliteDatabase
     ) -> None:

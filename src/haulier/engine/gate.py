@@ -8,6 +8,7 @@ Rule 2: rights are read with the row they are about, in one transaction, at ever
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -39,6 +40,7 @@ class Admission:
     """
 
     caller: Caller
+    """Without the address of whoever asked first."""
     capsule: str
     policy: CapsulePolicy
 
@@ -65,7 +67,8 @@ class UploadGate:
         key = (caller, request.capsule)
         admission = self._admissions.get(key)
         if admission is None:
-            admission = Admission(caller, request.capsule, await self.enter(request, caller))
+            policy = await self.enter(request, caller)
+            admission = Admission(replace(caller, address=None), request.capsule, policy)
             if len(self._admissions) >= KNOWN:
                 self._admissions.clear()
             self._admissions[key] = admission

@@ -167,7 +167,9 @@ class UploadService:
             self._gate.forget(admission)  # by now the capsule may take it
             return None
         try:
-            return await self._take_by(admission, plan, body, check or _check_of(digests))
+            return await self._take_by(
+                plan, body, check or _check_of(digests), admission=admission, caller=caller
+            )
         except NotAsJudged:
             self._gate.forget(admission)
         except RequestError:
@@ -176,10 +178,12 @@ class UploadService:
 
     async def _take_by(
         self,
-        admission: Admission,
         plan: tuple[SessionSpec, UploadDetails],
         body: ReadAhead,
         check: BodyCheck | None,
+        *,
+        admission: Admission,
+        caller: Caller,
     ) -> Upload | None:
         spec, details = plan
         self._ahead.add(body)
@@ -192,7 +196,7 @@ class UploadService:
         await judge_whole(check, content)
         details = self._policy.judge(details, content)
         upload = await self._sessions.whole.keep(
-            spec, details, content, by=admission, limit=self._planner.live_limit(admission.caller)
+            spec, details, content, by=admission, limit=self._planner.live_limit(caller)
         )
         if self._observer is not None:
             self._observer.begun()

@@ -129,6 +129,16 @@ async def test_an_address_without_room_keeps_no_short_file_either() -> None:
         assert len(one.disk.blobs) == 1
 
 
+async def test_short_files_count_for_the_address_that_they_come_from_whoever_was_let_in_first() -> None:
+    async with engine(limits=UploadLimits(max_live_of_address=1)) as one:
+        here, there = at(user("ann"), "192.0.2.1"), at(user("ann"), "192.0.2.2")
+        asked = BeginUpload(filename="a.bin", size=len(DATA), mode=Mode.APPEND)
+        assert await one.uploads.take(asked, ReadAhead(FakeBody(DATA)), caller=here)
+        await one.uploads.begin(asked, caller=there)
+        assert await one.uploads.take(asked, ReadAhead(FakeBody(DATA)), caller=there) is None
+        assert await one.uploads.take(asked, ReadAhead(FakeBody(DATA)), caller=here)
+
+
 async def test_no_limit_of_an_address_is_no_limit() -> None:
     async with engine(limits=UploadLimits(max_live_of_address=0)) as one:
         for _ in range(3):

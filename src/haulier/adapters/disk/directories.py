@@ -152,12 +152,9 @@ def require_room(directory: Path, size: int, *, min_free: int, calls: SystemCall
     Raises:
         StorageFull: they do not.
         StorageUnavailable: it does not answer.
-        FileNotFoundError: the directory is missing.
     """
     try:
         available = calls.free_bytes(directory)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise write_error(error, directory) from error
     if available < size + min_free:

@@ -128,12 +128,12 @@ class DiskTree:
         """
         try:
             self._require_room(size)
-        except (
-            FileNotFoundError
-        ):  # it vanished; looked at every time before, it would take as long as asking for its room
+        except StorageUnavailable:
+            # Looking each time before whether it is there would take as long as asking for the room.
+            if os.path.isdir(self.incoming):  # noqa: PTH112 - as above
+                raise
             self.restore()
-            with self.writing_errors():
-                self._require_room(size)
+            self._require_room(size)
 
     def _require_room(self, size: int) -> None:
         require_room(self.incoming, size, min_free=self._min_free, calls=self.calls)

@@ -6,8 +6,9 @@ from typing import Final, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect
 
-from haulier.adapters.sql.compiled import Compiled, compiler, insert_of
+from haulier.adapters.sql.compiled import Compiled, compiler
 from haulier.adapters.sql.rows import Parameters, Row
+from haulier.adapters.sql.sqlite.inserts import insert_of
 from haulier.adapters.sql.statements import Statement
 from haulier.adapters.sql.stores import SqlTransaction
 

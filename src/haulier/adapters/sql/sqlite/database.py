@@ -265,14 +265,16 @@ class _Writer:
             connection.execute(f"PRAGMA busy_timeout = {min(LOCK_STEP_S, self._hurry_s) * 1000:.0f}")
         transaction = self._begin(executor)
         if len(jobs) == 1:
-            self._run_job(connection, transaction, *jobs[0], take_back="ROLLBACK")
+            [(job, work)] = jobs
+            self._run_job(connection, transaction, job, work, take_back="ROLLBACK")
+            if job.error is not None:
+                return
         else:
             for job, work in jobs:
                 connection.execute("SAVEPOINT job")
                 self._run_job(connection, transaction, job, work, take_back="ROLLBACK TO job")
                 connection.execute("RELEASE job")
-        if connection.in_transaction:
-            connection.execute("COMMIT")
+        connection.execute("COMMIT")
 
     def _begin(self, executor: SqliteExecutor) -> SqlTransaction:
         """Begin a transaction that may write. The lock is waited for in steps: SQLite cannot be told meanwhile to hurry."""

@@ -4,27 +4,36 @@ import sqlite3
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.sqlite import dialect
 
-from haulier.adapters.sql.compiled import Compiled, insert_of
+from haulier.adapters.sql.compiled import Compiled, compiler
+from haulier.adapters.sql.event_store import APPEND
 from haulier.adapters.sql.models import uploads
 from haulier.adapters.sql.sqlite.connection import MAX_ROWS
+from haulier.adapters.sql.sqlite.inserts import COMMON, insert_of
+from haulier.adapters.sql.statements import INSERT_ASSET, INSERT_COMMITTED, INSERT_RECORD
 
 ROW = "INSERT INTO a (b, c, d) VALUES (?, ?, ?)"
 
 
-def compiled(text: str = ROW, *, common: tuple[bool, ...] = (False, False, False)) -> Compiled:
-    names = "bcd"[: len(common)]
-    return Compiled(text, {}, lambda values: [values[name] for name in names], common, takes_long=False)
+OWN = ("b", "c", "d")
+SHARED = ("b", "owner", "kind")
+"""Of these the last two are what rows have in common."""
 
 
-def rows(*values: tuple[Any, ...]) -> list[dict[str, Any]]:
-    return [dict(zip("bcd", row, strict=False)) for row in values]
+def compiled(text: str = ROW, *, names: tuple[str, ...] = OWN) -> Compiled:
+    return Compiled(text, {}, names, takes_long=False)
+
+
+def rows(*values: tuple[Any, ...], names: tuple[str, ...] = OWN) -> list[dict[str, Any]]:
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def test_an_insert_of_one_row_is_as_it_was() -> None:
     one = rows(("x", 1, 2.5))
     assert insert_of(compiled(), one) == (ROW, ["x", 1, 2.5])
-    assert insert_of(compiled(common=(True, True, True)), one) == (ROW, ["x", 1, 2.5])
+    shared = rows(("x", 1, 2.5), names=SHARED)
+    assert insert_of(compiled(names=SHARED), shared) == (ROW, ["x", 1, 2.5])
 
 
 def test_an_insert_of_one_row_becomes_one_of_several() -> None:
@@ -36,16 +45,23 @@ def test_an_insert_of_one_row_becomes_one_of_several() -> None:
 
 def test_what_rows_have_in_common_is_one_parameter() -> None:
     text = "INSERT INTO a (b, c, d) VALUES (?, (SELECT e FROM f WHERE g = ?), ?)"
-    statement = compiled(text, common=(False, True, True))
+    statement = compiled(text, names=SHARED)
     select = "INSERT INTO a (b, c, d) SELECT column1, (SELECT e FROM f WHERE g = "
-    assert insert_of(statement, rows((1, "x", 8), (2, "x", 8))) == (
-        f"{select}?1), ?2 FROM (VALUES (?), (?)) WHERE true",
+    assert insert_of(statement, rows((1, "x", 8), (2, "x", 8), names=SHARED)) == (
+        f"{select}?), ? FROM (VALUES (?), (?)) WHERE true",
         ["x", 8, 1, 2],
     )
-    assert insert_of(statement, rows((1, "x", 8), (2, "y", 8))) == (
-        f"{select}column2), ?1 FROM (VALUES (?, ?), (?, ?)) WHERE true",
+    assert insert_of(statement, rows((1, "x", 8), (2, "y", 8), names=SHARED)) == (
+        f"{select}column2), ? FROM (VALUES (?, ?), (?, ?)) WHERE true",
         [8, 1, "x", 2, "y"],
     )
+
+
+def test_what_rows_have_in_common_are_parameters_of_what_is_inserted_so() -> None:
+    compile_statement = compiler(dialect(paramstyle="qmark"))
+    statements = (INSERT_COMMITTED, INSERT_RECORD, INSERT_ASSET, APPEND)
+    names = {name for statement in statements for name in compile_statement(statement).names or ()}
+    assert names >= COMMON
 
 
 @pytest.mark.parametrize(
@@ -72,12 +88,13 @@ def test_what_is_null_or_true_or_false_in_all_rows_is_no_parameter(
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("same", [False, True])
 def test_the_rows_arrive_in_their_order_and_only_those_that_are_new(count: int, same: bool) -> None:
-    statement = compiled(f"{ROW} ON CONFLICT (b) DO NOTHING", common=(False, True, False))
+    names = ("b", "owner", "d")
+    statement = compiled(f"{ROW} ON CONFLICT (b) DO NOTHING", names=names)
     database = sqlite3.connect(":memory:")
     database.execute("CREATE TABLE a (b INTEGER UNIQUE, c TEXT, d)")
     database.execute("INSERT INTO a VALUES (0, 'first', 0)")
     values = [(number, "same" if same else f"{number}", None) for number in range(count)]
-    assert database.execute(*insert_of(statement, rows(*values))).rowcount == count - 1
+    assert database.execute(*insert_of(statement, rows(*values, names=names))).rowcount == count - 1
     found = database.execute("SELECT * FROM a ORDER BY rowid").fetchall()
     database.close()
     assert found == [(0, "first", 0), *values[1:]]
@@ -86,7 +103,7 @@ def test_the_rows_arrive_in_their_order_and_only_those_that_are_new(count: int, 
 @pytest.mark.parametrize("text", ["INSERT INTO a (b) SELECT ?", "INSERT INTO a (b) VALUES (:b)"])
 def test_what_adds_no_rows_that_are_given_by_place_is_a_mistake(text: str) -> None:
     with pytest.raises(AssertionError):
-        insert_of(compiled(text, common=(False,)), rows((1,), (2,)))
+        insert_of(compiled(text, names=("b",)), rows((1,), (2,), names=("b",)))
 
 
 def test_as_many_of_the_widest_rows_need_no_more_parameters_than_an_older_sqlite_takes() -> None:
