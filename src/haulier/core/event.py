@@ -56,7 +56,9 @@ class Position:
     def __str__(self) -> str:
         return f"{self.transaction}-{self.number}"
 
-    def __lt__(self, other: "Position") -> bool:
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Position):
+            return NotImplemented
         return (self.transaction, self.number) < (other.transaction, other.number)
 
 

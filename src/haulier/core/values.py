@@ -4,6 +4,8 @@ Rule 1: what a dataclass is, the standard library says: fields, their order, def
         nothing else.
 Rule 2: declaring one compiles nothing. The standard decorator writes and compiles up to seven functions for each class, which
         takes longer than all the rest of its module; and a command declares many more classes than it makes values of.
+Rule 3: what is not here is refused where it is declared: `order` and the other options that nobody needs, `InitVar`, a frozen
+        class and a changeable one above each other. Signatures have no annotations.
 """
 
 import dataclasses
@@ -29,36 +31,50 @@ else:
         """Make a dataclass, with or without arguments as the standard decorator; see the head of this file."""
 
         def make(declared: type) -> type:
+            _require_possible(declared, frozen=frozen)
             # The standard decorator describes a class without a docstring by its signature, which takes long.
             declared.__doc__ = declared.__doc__ or declared.__name__
             fields_of = dataclasses.dataclass(  # noqa: TID251 - rule 1
                 init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
             )
             made = fields_of(declared)
-            methods = {"__init__": _Later(made, "__init__", _write_frozen_init if frozen else _write_init)}
+            methods = {
+                "__init__": _WrittenLate(made, "__init__", _write_frozen_init if frozen else _write_init)
+            }
             if repr:
                 methods["__repr__"] = _repr
             if eq:
-                methods["__eq__"] = _Later(made, "__eq__", _write_eq)
-                methods["__hash__"] = _Later(made, "__hash__", _write_hash) if frozen else None
+                methods["__eq__"] = _WrittenLate(made, "__eq__", _write_eq)
+                methods["__hash__"] = _WrittenLate(made, "__hash__", _write_hash) if frozen else None
             if frozen:
-                methods |= FROZEN
+                methods |= _FROZEN
             for name, method in methods.items():
-                if name not in vars(declared):
+                # Who has an `__eq__` of its own and no `__hash__` has None from Python, which nobody wrote.
+                if vars(declared).get(name) is None:
                     setattr(made, name, method)
             return made
 
         return make if declared is None else make(declared)
 
 
-Text = tuple[str, Mapping[str, Any]]
-"""Of a function, and what it names."""
+def _require_possible(declared: type, *, frozen: bool) -> None:
+    """Refuse what the standard decorator refuses, or can do and this one cannot. Raises TypeError."""
+    for name, annotation in vars(declared).get("__annotations__", {}).items():
+        if "InitVar" in str(annotation):
+            raise TypeError(f"{declared.__name__}.{name} is an InitVar; give __post_init__ a field instead")
+    for base in declared.__mro__[1:]:
+        if dataclasses.is_dataclass(base) and (base.__setattr__ is _refuse_set) is not frozen:
+            raise TypeError(f"{declared.__name__} and {base.__name__} must both be frozen, or both not")
 
 
-class _Later:
+_Source = tuple[str, Mapping[str, Any]]
+"""Python text of one function, and the names that it uses."""
+
+
+class _WrittenLate:
     """Stands for a method of a class until it is first asked for; threads that ask at once write the same twice."""
 
-    def __init__(self, made: type, name: str, write: Callable[[Any], Text]) -> None:
+    def __init__(self, made: type, name: str, write: Callable[[Any], _Source]) -> None:
         self._made = made
         self._name = name
         self._write = write
@@ -73,15 +89,15 @@ class _Later:
         return method.__get__(instance, owner)
 
 
-def _write_init(made: Any) -> Text:
+def _write_init(made: Any) -> _Source:
     return _init_text(made, "self.{name} = {value}")
 
 
-def _write_frozen_init(made: Any) -> Text:
+def _write_frozen_init(made: Any) -> _Source:
     return _init_text(made, "__put__(self, {name!r}, {value})")
 
 
-def _init_text(made: Any, put: str) -> Text:
+def _init_text(made: Any, assignment: str) -> _Source:
     """Return what sets all fields; its own names have a form that no field has."""
     names: dict[str, Any] = {"__put__": object.__setattr__, "__unset__": object()}
     parameters: dict[bool, list[str]] = {False: [], True: []}
@@ -100,7 +116,7 @@ def _init_text(made: Any, put: str) -> Text:
         if field.init:
             parameters[bool(field.kw_only)].append(f"{field.name}={default}" if default else field.name)
         if field.init or default:
-            lines.append(put.format(name=field.name, value=value))
+            lines.append(assignment.format(name=field.name, value=value))
     if hasattr(made, "__post_init__"):
         lines.append("self.__post_init__()")
     star = ["*"] if parameters[True] else []
@@ -108,13 +124,13 @@ def _init_text(made: Any, put: str) -> Text:
     return "\n    ".join([f"def __init__({head}):", *lines, "return None"]), names
 
 
-def _write_eq(made: Any) -> Text:
+def _write_eq(made: Any) -> _Source:
     ours, theirs = _compared(made, "self"), _compared(made, "other")
     same = "other.__class__ is self.__class__"
     return f"def __eq__(self, other): return {ours} == {theirs} if {same} else NotImplemented", {}
 
 
-def _write_hash(made: Any) -> Text:
+def _write_hash(made: Any) -> _Source:
     return f"def __hash__(self): return hash({_compared(made, 'self')})", {}
 
 
@@ -145,7 +161,7 @@ def _set_state(self: Any, state: list[Any]) -> None:
         object.__setattr__(self, each.name, value)
 
 
-FROZEN: Final[Mapping[str, Any]] = {
+_FROZEN: Final[Mapping[str, Any]] = {
     "__setattr__": _refuse_set,
     "__delattr__": _refuse_delete,
     "__getstate__": _state,

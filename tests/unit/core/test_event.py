@@ -21,6 +21,8 @@ MD5 = Digest(DigestName.MD5, bytes(16))
 
 def test_places_are_ordered_by_transaction_first() -> None:
     assert Position(1, 9) < Position(2, 1) < Position(2, 2)
+    with pytest.raises(TypeError):
+        assert Position(1, 9) < 3
 
 
 @pytest.mark.parametrize("place", [START, Position(7, 9), Position(2**63 - 1, 2**63 - 1)])

@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, asdict, field, fields, replace
+from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -166,6 +166,51 @@ def test_methods_of_a_class_are_kept(dataclass: Decorator) -> None:
     assert Secret("a") == Secret("b")
     assert hash(Secret("a")) == 5
     assert "a" not in repr(Secret("a")).partition(" object at ")[0].rpartition(".")[2]
+
+
+@BOTH
+def test_who_says_only_what_is_equal_has_the_hash_of_its_fields(dataclass: Decorator) -> None:
+    @dataclass(frozen=True)
+    class Name:  # noqa: PLW1641 - that is the fact
+        text: str
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Name) and other.text == self.text
+
+    assert len({Name("a"), Name("a"), Name("b")}) == 2
+
+
+@BOTH
+def test_a_class_without_fields_can_be_made(dataclass: Decorator) -> None:
+    @dataclass(frozen=True)
+    class Nothing:
+        pass
+
+    assert Nothing() == Nothing()
+
+
+@BOTH
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_can_change_and_what_cannot_are_not_above_each_other(dataclass: Decorator, frozen: bool) -> None:
+    one, other = {"frozen": frozen}, {"frozen": not frozen}
+
+    @dataclass(**one)
+    class Base:
+        size: int
+
+    with pytest.raises(TypeError, match="frozen"):
+
+        @dataclass(**other)
+        class Leaf(Base):
+            pass
+
+
+def test_what_is_only_for_making_a_value_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Line\.seed is an InitVar"):
+
+        @ours
+        class Line:
+            seed: InitVar[int]
 
 
 @BOTH
