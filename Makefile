@@ -26,7 +26,7 @@ ARGS ?=
 SEEDS ?= 1000
 LONG ?=
 
-.PHONY: help serve test check fix bench docs simulate spray sbom packages programs check-python check-types check-page bench-takeover bench-acceptance $(BENCHES)
+.PHONY: help serve test check fix bench docs simulate spray sbom packages programs check-sources check-types check-page bench-takeover bench-acceptance $(BENCHES)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,10 +39,10 @@ serve: $(SERVE_PACKAGES) ## Run the service on http://127.0.0.1:8000 (ARGS="--po
 test: packages ## Run every suite and the coverage gate (ARGS="-k word")
 	@tools/run-tests $(ARGS)
 
-check: check-python check-types check-page ## Check format, lint, types, layers, lock, licences, vulnerabilities, documents
+check: check-sources check-types check-page ## Check format, lint, types, layers, lock, licences, vulnerabilities, documents
 
 # Independent of each other, so that `make -j2` does two at a time.
-check-python: $(TEST_PACKAGES)
+check-sources: $(TEST_PACKAGES)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
@@ -88,7 +88,7 @@ spray: packages ## Spray 500 uploads over three killed services and three killed
 sbom: $(TEST_PACKAGES) ## Write dist/haulier.cdx.json, the bill of materials of a release
 	@tools/make-sbom dist/haulier.cdx.json
 
-# Not in the help: the Python and Debian packages of tests and benchmarks.
+# Not in the help: what tests and benchmarks need. `programs` are the packages from Debian and npm, without the page.
 packages: programs
 	@tools/page build
 

@@ -36,7 +36,7 @@ class Identifiers(Protocol):
         ...
 
     def blob_key(self) -> str:
-        """Return a key that no blob has; a random UUID."""
+        """Return a key that no blob has; a UUID, which may begin as those before it do."""
         ...
 
     def row_id(self) -> str:

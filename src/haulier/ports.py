@@ -940,7 +940,7 @@ class EventStore(Protocol):
     ) -> tuple[Sequence[Told], bool]:
         """Return up to `limit` events behind that position, and whether they are all that are committed there.
 
-        The others come as soon as every transaction has ended that was running when they were written.
+        With an `interest` that is: all that interest. The others come as soon as every transaction has ended that was running when they were written.
 
         With an `interest`, what that does not cover is left out, but never the last of all that readers may see: so the
         place of somebody who is interested in nothing of it moves on all the same.

@@ -1,4 +1,4 @@
-"""How the tests that start services are shared out among workers: `--dist loadfile`, only finer.
+"""How all tests but those of units are shared out among workers: `--dist loadfile`, only finer.
 
 Rule 1: what a file starts once for all its tests is started once: such a file stays on one worker. Every other test is
         independent and goes to whoever is free; tests that rely on what a module keeps need a fixture of that module.

@@ -12,7 +12,7 @@ _VARIANT: Final = 0b11 << 62
 
 
 def uuid4(chance: int) -> str:
-    """Return the UUIDv4 of 128 random bits, of which it has 122, in its usual text form.
+    """Return the UUIDv4 of 128 bits, of which it has 122, in its usual text form.
 
     Source: RFC 9562 section 5.4. The standard library makes an object first, which takes longer than all else.
     """

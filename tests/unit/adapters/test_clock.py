@@ -66,8 +66,10 @@ def test_a_process_that_was_forked_makes_other_ids() -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, ids.session_id().encode())
-        os._exit(0)
+        try:
+            os.write(writing, ids.session_id().encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading, encoding="ascii") as told:
         others = told.read()

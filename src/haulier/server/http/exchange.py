@@ -82,7 +82,7 @@ class Messages:
         return not self._ended and not cycle.response_complete and bool(cycle.body or not cycle.more_body)
 
 
-def letting_go(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+def without_ring(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
     """Return `app` for one request, of which nothing refers to itself any more when it is over.
 
     Otherwise all of it stays until the garbage collector finds it, who takes a tenth of a short request's time.
@@ -93,7 +93,7 @@ def letting_go(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
         finally:
             scope["extensions"].clear()
-            del cycle.receive
+            del cycle.receive  # the protocol's, by which uvicorn's own was hidden; it has the cycle
 
     return serve
 

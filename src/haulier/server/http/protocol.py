@@ -36,7 +36,7 @@ from haulier.server.http.asgi import (
     TRAILERS_EXTENSION,
     FastBody,
 )
-from haulier.server.http.exchange import BodyWire, Messages, letting_go, send_interim
+from haulier.server.http.exchange import BodyWire, Messages, send_interim, without_ring
 from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter
 from haulier.server.http.refusals import refusal
 from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer
@@ -229,7 +229,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self.scope["extensions"] = self._extensions(cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        served: Any = letting_go(cycle, app)  # uvicorn names each message, Starlette none
+        served: Any = without_ring(cycle, app)  # uvicorn names each message, Starlette none
         super()._start_asgi_task(cycle, served)
 
     def _prefer_name_in_target(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from uvicorn.server import ServerState
 
 from haulier.engine.whole import ReadAhead
 from haulier.server.http.asgi import open_body
+from haulier.server.http.exchange import without_ring
 from haulier.server.http.protocol import HaulierHttpProtocol
 
 REQUEST = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nbytes"
@@ -39,7 +41,7 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
-async def test_nothing_of_a_request_that_is_over_waits_for_the_garbage_collector(port: int) -> None:
+async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def ask() -> None:
@@ -61,3 +63,15 @@ async def test_nothing_of_a_request_that_is_over_waits_for_the_garbage_collector
         gc.enable()
         writer.close()
     assert not {"RequestResponseCycle", "Messages", "FastBody", "BodyWire"} & set(left)
+
+
+async def test_a_request_that_fails_leaves_none_either() -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError
+
+    cycle: Any = SimpleNamespace(receive=None)
+    scope: dict[str, Any] = {"extensions": {"body": cycle}}
+    with pytest.raises(RuntimeError):
+        await without_ring(cycle, fail)(scope, fail, fail)
+    assert scope == {"extensions": {}}
+    assert not hasattr(cycle, "receive")
