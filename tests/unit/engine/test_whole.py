@@ -246,6 +246,15 @@ class TestTogether:
             assert await take(one) is not None
             assert len(reads) == 1
 
+    async def test_files_that_come_together_by_what_is_out_of_date_forget_it_once(self) -> None:
+        async with engine() as one:
+            await take(one)
+            await one.accounts.set_capsule("default", {"types": "text/*"})
+            assert await asyncio.gather(*(take(one) for _ in range(3))) == [None] * 3
+            reads = count_reads(one)
+            assert await take(one) is not None
+            assert len(reads) == 1
+
     async def test_a_refusal_that_says_nothing_about_the_capsule_needs_no_new_look(self) -> None:
         async with engine() as one:
             await take(one)
