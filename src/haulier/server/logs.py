@@ -4,8 +4,6 @@ Rule 1: a log line never fails what it is about.
 Rule 2: what libraries say through the standard library's logging comes out the same way.
 """
 
-import asyncio
-import atexit
 import contextlib
 import logging
 import re
@@ -42,62 +40,8 @@ class LossyLog:
     debug = info = warning = error = critical = msg
 
 
-class TurnLog(LossyLog):
-    """As `LossyLog`, where an event loop serves: what it tells in one turn is written in one step, when the turn is over.
-
-    Each write lets other threads have the interpreter, and short files are answered many at once. Warnings, and what other
-    threads tell, are written at once.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._told: list[str] = []
-        """By the event loop in this turn."""
-        self._flushed_by: asyncio.AbstractEventLoop | None = None
-        """The loop that will write it."""
-
-    def info(self, line: str) -> None:
-        """Write a line when the turn is over."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # another thread's
-            self.msg(line)
-            return
-        self._told.append(line)
-        if self._flushed_by is not loop:
-            self._flushed_by = loop
-            loop.call_soon(self.flush)
-
-    debug = info
-
-    def warning(self, line: str) -> None:
-        """Write a line, behind those of this turn."""
-        self.info(line)
-        self.flush()
-
-    error = critical = warning
-
-    def flush(self) -> None:
-        """Write what was told in this turn."""
-        told, self._told, self._flushed_by = self._told, [], None
-        if told:
-            self.msg("\n".join(told))
-
-
 def configure_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
     """Send log events to standard error; `worker` is named on every line, where there are several."""
-    _configure(LossyLog(sys.stderr), form, worker)
-
-
-def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
-    """As `configure_logging`, for good: in a process that serves there is a line for each request."""
-    log = TurnLog(sys.stderr)
-    atexit.register(log.flush)
-    _configure(log, form, worker)
-    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
-
-
-def _configure(log: LossyLog, form: Literal["console", "json"], worker: str | None) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -107,9 +51,15 @@ def _configure(log: LossyLog, form: Literal["console", "json"], worker: str | No
             *_rendering(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_SHOWN_FROM),
-        logger_factory=lambda *_: log,
+        logger_factory=lambda *_: LossyLog(sys.stderr),
     )
     catch_libraries(_LIBRARIES_FROM)
+
+
+def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
+    """As `configure_logging`, for good: in a process that serves there is a line for each request."""
+    configure_logging(form, worker=worker)
+    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
 
 
 def configure_embedded() -> None:

@@ -1,11 +1,7 @@
 """Log lines: whose they are, and that libraries write the same."""
 
-import asyncio
-import io
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +9,7 @@ import pytest
 import structlog
 
 from haulier.logs import get_logger
-from haulier.server.logs import TurnLog, configure_logging, keep_logging
+from haulier.server.logs import configure_logging, keep_logging
 
 
 @pytest.fixture(autouse=True)
@@ -46,77 +42,6 @@ def test_a_process_that_serves_looks_once_how_lines_are_shown(capsys: pytest.Cap
         get_logger().info("hello", upload="u")
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["worker"], line["request"], line["upload"]) == ("hello", "w1", "r1", "u")
-
-
-async def test_what_is_told_in_one_turn_is_written_in_one_step() -> None:
-    steps: list[str] = []
-
-    class Stream(io.StringIO):
-        def write(self, text: str) -> int:
-            steps.append(text)
-            return len(text)
-
-    log = TurnLog(Stream())
-    log.info("one")
-    log.info("two")
-    assert steps == []
-    await asyncio.sleep(0)
-    assert steps == ["one\ntwo\n"]
-    log.info("three")
-    log.warning("four")
-    assert steps[1:] == ["three\nfour\n"]
-    await asyncio.sleep(0)
-    log.info("five")
-    await asyncio.to_thread(log.info, "of a thread")
-    assert sorted(steps[2:]) == ["five\n", "of a thread\n"]
-
-
-def test_what_was_told_last_is_written_before_the_process_ends() -> None:
-    program = """
-import asyncio, sys
-from haulier.logs import get_logger
-from haulier.server.logs import keep_logging
-
-async def end():
-    get_logger().info("last words")
-    asyncio.get_running_loop().stop()
-
-keep_logging("json")
-loop = asyncio.new_event_loop()
-ending = loop.create_task(end())
-loop.run_forever()
-sys.exit(3)
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ended.returncode == 3
-    assert json.loads(ended.stderr)["event"] == "last words"
-
-
-async def test_a_process_that_serves_writes_when_its_turn_is_over(capsys: pytest.CaptureFixture[str]) -> None:
-    keep_logging("json")
-    get_logger().info("one")
-    get_logger().info("two")
-    assert capsys.readouterr().err == ""
-    await asyncio.sleep(0)
-    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["one", "two"]
-
-
-def test_what_one_event_loop_left_another_writes() -> None:
-    stream = io.StringIO()
-    log = TurnLog(stream)
-
-    async def tell(line: str) -> None:
-        log.info(line)
-        asyncio.get_running_loop().stop()
-
-    for line in ("one", "two"):
-        loop = asyncio.new_event_loop()
-        telling = loop.create_task(tell(line))
-        loop.run_forever()
-        if line == "two":
-            loop.run_until_complete(telling)
-        loop.close()
-    assert stream.getvalue() == "one\ntwo\n"
 
 
 def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
