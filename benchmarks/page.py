@@ -62,11 +62,18 @@ def summary(found: list[dict[str, Any]]) -> str:
         (r["id"], r["title"], r["ratio"], r["bar"], r["aim"], "ok" if r["ok"] else "**missed**")
         for r in found
     ]
-    machine = found[0]["machine"]
     dates = sorted({result["date"] for result in found})
-    made = ", ".join(f"{name}: {value}" for name, value in machine.items())
-    head = f"## Last run\n\n{' to '.join(dates)}; {made}.\n"
+    head = f"## Last run\n\n{' to '.join(dates)}.\n\n{machines(found)}\n"
     return f"{head}\n{markdown(('', 'what', 'ratio', 'bar', 'aim', ''), rows)}\n"
+
+
+def machines(found: list[dict[str, Any]]) -> str:
+    """Tell each machine, and what was measured there: a run of single benchmarks may be on another one than that before."""
+    measured: dict[str, list[str]] = {}
+    for result in found:
+        made = ", ".join(f"{name}: {value}" for name, value in result["machine"].items())
+        measured.setdefault(made, []).append(result["id"])
+    return "\n".join(f"* {', '.join(ids)}: {made}." for made, ids in measured.items())
 
 
 def section(result: dict[str, Any]) -> str:
