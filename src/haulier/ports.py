@@ -940,10 +940,11 @@ class EventStore(Protocol):
     ) -> tuple[Sequence[Told], bool]:
         """Return up to `limit` events behind that position, and whether they are all that are committed there.
 
-        With an `interest` that is: all that interest. The others come as soon as every transaction has ended that was running when they were written.
+        The others come as soon as every transaction has ended that was running when they were written.
 
         With an `interest`, what that does not cover is left out, but never the last of all that readers may see: so the
-        place of somebody who is interested in nothing of it moves on all the same.
+        place of somebody who is interested in nothing of it moves on all the same. Then "all" are all of those that it
+        covers.
         """
         ...
 

@@ -82,10 +82,11 @@ class FileRoutes:
         """Store a whole file."""
         body = ReadAhead(open_body(request.scope, request.receive, silence_s=self._silence_s))
         asked = self._read(request, body.length)
+        base = base_url(request.scope)
         taken = await self._take(request, asked, body)
         if taken is not None:
-            document = record_document(self._uploads.record_of_taken(taken), base_url(request.scope))
-            return self._answer(request, taken, document, asked, created=True)
+            document = record_document(self._uploads.record_of_taken(taken), base)
+            return self._answer(base, taken, document, asked, created=True)
         begun = await self._uploads.begin(asked.begin, caller=caller_of(request))
         note_upload(begun.upload.id)
         if begun.upload.status is SessionStatus.OPEN:
@@ -98,8 +99,8 @@ class FileRoutes:
         else:
             # Empty files, and repetitions of what is whole already: nothing is left to be received.
             state = await self._uploads.finish(begun.upload.id, caller=caller_of(request))
-        presented = await self._presenter.present_result(state, base_url(request.scope))
-        return self._answer(request, state.upload, presented, asked, created=created)
+        presented = await self._presenter.present_result(state, base)
+        return self._answer(base, state.upload, presented, asked, created=created)
 
     async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> Upload | None:
         """Take a short file in one step, unless its sender wants to know where it could go on."""
@@ -177,9 +178,9 @@ class FileRoutes:
 
     @staticmethod
     def _answer(
-        request: Request, upload: Upload, presented: Document | StateOut, asked: _Asked, *, created: bool
+        base: str, upload: Upload, presented: Document | StateOut, asked: _Asked, *, created: bool
     ) -> Response:
-        headers = {"Location": _address(base_url(request.scope), upload.id)}
+        headers = {"Location": _address(base, upload.id)}
         if upload.status.live:
             return json_answer(presented, HTTPStatus.ACCEPTED, headers=headers)
         headers |= digest_header(upload.details.digest, asked.wanted)
