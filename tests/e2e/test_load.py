@@ -132,7 +132,7 @@ async def growth_of_a_thousand(loaded: Loaded, pieces: int) -> int:
     """Send a thousand files at once; return by how many bytes the service is larger than before."""
     before, tasks = loaded.usage, loaded.tasks
     at_once = await upload_all(loaded, UPLOADS, pieces)
-    assert at_once.memory <= PEAK
+    assert at_once.memory <= PEAK, f"{before} grew to {at_once}"
     assert at_once.descriptors >= before.descriptors + UPLOADS, "they were not open at once"
     wait_until(lambda: loaded.usage.descriptors <= before.descriptors + SPARE_DESCRIPTORS, "files are closed")
     wait_until(lambda: loaded.tasks <= tasks + SPARE_TASKS, "tasks have ended")

@@ -14,6 +14,9 @@ class Usage:
     """Resources of a process at one moment; memory in bytes."""
 
     memory: int
+    """Resident; counted page by page, since the kernel's sums may be off by some for each processor."""
+    anonymous: int
+    """What of it is not of files."""
     peak: int
     """The most memory since `forget_peak`."""
     descriptors: int
@@ -21,15 +24,20 @@ class Usage:
 
 
 def usage_of(pid: int) -> Usage:
-    """Look at a process. Source: proc(5), /proc/PID/status."""
-    lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    status = {name: value.split()[0] for name, _, value in lines if value.strip()}
+    """Look at a process. Source: proc(5), /proc/PID/status and smaps_rollup, and what it says of their exactness."""
+    status, rollup = _fields(f"/proc/{pid}/status"), _fields(f"/proc/{pid}/smaps_rollup")
     return Usage(
-        memory=int(status["VmRSS"]) * 1024,
+        memory=int(rollup["Rss"]) * 1024,
+        anonymous=int(rollup["Anonymous"]) * 1024,
         peak=int(status["VmHWM"]) * 1024,
         descriptors=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208 - names only
         threads=int(status["Threads"]),
     )
+
+
+def _fields(path: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in Path(path).read_text().splitlines())
+    return {name: value.split()[0] for name, _, value in lines if value.strip()}
 
 
 def forget_peak(pid: int) -> None:

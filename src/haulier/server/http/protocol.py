@@ -101,9 +101,11 @@ class HaulierHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application what its client did; a `FastBody` first gets what had arrived."""
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         super().connection_lost(exc)
+        self._exit.lost()
         direct, self._direct = self._direct, None
         if direct is not None:
             direct.cut()

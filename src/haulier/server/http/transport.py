@@ -80,6 +80,10 @@ class Receiver(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
 
+def _nothing() -> None:
+    """Decide nothing: there is nothing left to close."""
+
+
 TOGETHER: Final = 64 * 1024
 """Bytes that may wait for what is written next in the same turn of the event loop: a call of the kernel costs as much as
 copying so many."""
@@ -152,6 +156,11 @@ class Exit(asyncio.Transport):
         self._flush()
         self._leaving = True
         self._inner.close()
+
+    def lost(self) -> None:
+        """Take note that the connection is gone, and forget who decides how to close: the two refer to each other."""
+        self._leaving = True
+        self._on_close = _nothing
 
     def abort(self) -> None:
         """Close without waiting for anything."""

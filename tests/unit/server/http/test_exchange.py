@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,14 +40,8 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-@pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
-async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-
-    async def ask() -> None:
-        writer.write(REQUEST)
-        assert await reader.readexactly(len(ANSWER)) == ANSWER
-
+async def left_by(ask: Callable[[], Awaitable[None]]) -> set[str]:
+    """Ask some times; return the types of what only the garbage collector finds afterwards."""
     await ask()  # whatever is only made once
     gc.collect()
     gc.disable()
@@ -56,13 +50,42 @@ async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector
             await ask()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left = [type(thing).__name__ for thing in gc.garbage]
+        return {type(thing).__name__ for thing in gc.garbage}
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+
+
+@pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
+async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def ask() -> None:
+        writer.write(REQUEST)
+        assert await reader.readexactly(len(ANSWER)) == ANSWER
+
+    left = await left_by(ask)
+    writer.close()
+    assert not {"RequestResponseCycle", "Messages", "FastBody", "BodyWire"} & left
+
+
+@pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
+@pytest.mark.parametrize(
+    "request_", [REQUEST, REQUEST[:-2], b"rubbish\r\n\r\n"], ids=["answered", "cut", "refused"]
+)
+async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(port: int, request_: bytes) -> None:
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_)
+        writer.write_eof()
+        await reader.read()
         writer.close()
-    assert not {"RequestResponseCycle", "Messages", "FastBody", "BodyWire"} & set(left)
+        await writer.wait_closed()
+        await asyncio.sleep(0.01)  # the other end of it, in this process, is not told to us
+
+    left = await left_by(ask)
+    assert not {"HaulierHttpProtocol", "Exit", "RequestResponseCycle", "TimerHandle"} & left
 
 
 async def test_a_request_that_fails_leaves_none_either() -> None:
