@@ -4,13 +4,13 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from statistics import median
 from typing import Final, Protocol
 
 from benchmarks.harness import Verdict, conclude
 from haulier.core.fairness import SMALL_FILE, Entry, RankedQueue
 from haulier.core.transfer import TransferId
+from haulier.core.values import replace
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.queue import Hold, Request, UploadQueue
 

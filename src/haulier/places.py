@@ -9,13 +9,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from haulier.core.errors import ConfigError, HaulierError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.secret import Secret
+from haulier.core.values import replace
 from haulier.core.verdict import GIVE_UP_S
 from haulier.engine.send_runner import SendLimits
 from haulier.logs import get_logger

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from haulier.adapters.sql.upgrade import alembic_config
 from haulier.adapters.sql.walks import Shape
 from haulier.core.record import Record, RecordStatus
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.ports import HistoryQuery
 from haulier.testing.rows import T0, Database, add_record, record
 from tests.support.databases import alchemy_url

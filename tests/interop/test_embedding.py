@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from starlette.routing import Mount
 import haulier
 from haulier.config import Settings
 from haulier.core.errors import UploadRefused
+from haulier.core.values import replace
 from haulier.engine.hooks import Hooks
 from haulier.server.embedded_guard import Authenticate
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from haulier.adapters.node_beside import NodeOfDirectory
 from haulier.cli.soulseek_node import running
 from haulier.core.errors import StorageUnavailable
 from haulier.core.news import News
+from haulier.core.values import replace
 from haulier.ports import PeerTransfer
 from haulier.sharing import ControlSettings, controlled
 from haulier.soulseek import control

@@ -5,13 +5,13 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.transfer import Direction, Outcome, Transfer, TransferId
+from haulier.core.values import replace
 from haulier.parts import part_of
 from haulier.ports import PeerTransfer
 from haulier.soulseek.bounds import Bounds

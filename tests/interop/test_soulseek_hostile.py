@@ -4,13 +4,13 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from haulier.core.transfer import Outcome
+from haulier.core.values import replace
 from haulier.ports import SharedFile
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from haulier.core.errors import InvalidRequest, StorageUnavailable
 from haulier.core.retry import RetryPolicy
 from haulier.core.transfer import Outcome, Phase
+from haulier.core.values import replace
 from haulier.ports import SharedFile
 from haulier.sharing import while_logged_in
 from haulier.soulseek.messages import (

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from haulier.core.values import replace
 from haulier.soulseek.codec import Message
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
 from haulier.soulseek.messages import (

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.ports import KeyTaken, RecordQuery
 from haulier.testing.rows import SHA_256, T0, asset, chunk, record, upload, whole
 from tests.support.postgres import fresh_database

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from haulier.adapters.share_index import SqliteShareIndex
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.retry import RetryPolicy
 from haulier.core.secret import Secret
+from haulier.core.values import replace
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.lanes import Lanes
 from haulier.soulseek.node import Node, NodeSettings

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from haulier.core.errors import StorageUnavailable
 from haulier.core.event import EventKind, Position, Told
 from haulier.core.record import Record, RecordId
 from haulier.core.transfer import Outcome
+from haulier.core.values import replace
 from haulier.engine.courier import ReceiverFailed
 from haulier.engine.send import UploadManager
 from haulier.forwarding import Forwarding, target_of

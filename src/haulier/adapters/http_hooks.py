@@ -8,7 +8,6 @@ Rule 2: what a hook amends is judged like any other request, by the engine.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
@@ -21,7 +20,7 @@ from haulier.core.digest import Digest
 from haulier.core.errors import HookUnavailable, UploadRefused
 from haulier.core.instants import iso_time
 from haulier.core.upload import BeginUpload
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.logs import get_logger
 from haulier.machine import Clock, Identifiers

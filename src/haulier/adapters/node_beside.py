@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from haulier.core.errors import InvalidRequest, StorageUnavailable
 from haulier.core.news import News
 from haulier.core.transfer import Phase, TransferId
 from haulier.core.transfer_document import peer_document
+from haulier.core.values import replace
 from haulier.ports import PeerTransfer
 from haulier.sending_ports import EVERY_ROW, JournalQuery
 

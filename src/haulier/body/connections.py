@@ -12,14 +12,13 @@ import ssl
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from haulier.core.errors import InvalidRequest, PeerUnreachable
 from haulier.core.hosts import is_loopback
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 IDLE_S: Final = 4.0
 """How long an unused connection is kept. uvicorn, the most impatient server that we know, closes after 5 s."""

@@ -9,7 +9,6 @@ Rule 4: whoever gives up says so, and everything is freed.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -26,7 +25,7 @@ from haulier.core.digest import Digest
 from haulier.core.errors import HaulierError, ImageUnusable, LaneFailed
 from haulier.core.progress import Progress
 from haulier.core.record import AssetKind, Lane, lane_of
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.tasks import in_thread, tasks
 
 DERIVATIVES: Final = (AssetKind.DISPLAY, AssetKind.THUMBNAIL, AssetKind.PLACEHOLDER)

@@ -7,7 +7,6 @@ Rule 2: what a key does not say is as if there were no policy: nothing is limite
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from haulier.core.caller import Role, read_principal
@@ -21,7 +20,7 @@ from haulier.core.errors import (
     TypeNotAccepted,
 )
 from haulier.core.upload import MAX_SIZE
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 MAX_NAME: Final = 64
 """Characters of a capsule's name. Precedent: S3's bucket names have 63."""

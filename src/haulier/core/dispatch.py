@@ -8,13 +8,12 @@ Rule 3: past the point of no return nothing is obeyed: the transfer ends with wh
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from haulier.core.outgoing import Checksum, IfExists, Outgoing, RemoteSession, Stored
 from haulier.core.transfer import Outcome, Phase, Priority, Transfer, TransferId
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 MAX_ID: Final = 128
 """Characters of an id that a caller brings: room for a hash or two UUIDs."""

@@ -5,7 +5,7 @@ Rule 2: what the remote says that it holds is the truth; what we have sent is no
 Rule 3: a comparison says what it rests on. No digest, or another one than ours, is never taken for equality.
 """
 
-from dataclasses import field, replace
+from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Protocol
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from haulier.core.errors import InvalidRequest, PeerCorrupted
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from haulier.core.digest import Buffer

@@ -2,13 +2,13 @@
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
 from haulier.core.digest import Digest
 from haulier.core.ids import RecordId as RecordId  # noqa: PLC0414 - a record's users look for it here
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 
 def fold(name: str) -> str:

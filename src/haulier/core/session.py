@@ -6,7 +6,6 @@ Rule 3: a session knows no file names, digests, capsules or records; those are i
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -15,7 +14,7 @@ from haulier.core.chunks import ChunkGrid
 from haulier.core.errors import UploadBusy, UploadComplete, UploadGone
 from haulier.core.ids import SessionId as SessionId  # noqa: PLC0414 - a session's users look for it here
 from haulier.core.ranges import Ranges
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 D = TypeVar("D")
 

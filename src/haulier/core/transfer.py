@@ -7,11 +7,10 @@ Rule 3: what is shown of the progress is derived from bytes and times; nothing i
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
 
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 TransferId = NewType("TransferId", str)
 """Never changes; what the other side calls the same thing is another field."""

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from typing import Final
 
 from haulier.core.digest import Digest, DigestName
@@ -17,7 +17,7 @@ from haulier.core.errors import FieldProblem, InvalidRequest
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Concat, Mode, Session, SessionId
 from haulier.core.text import is_storable
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest size that is a number at all: what SQL's BIGINT and tus' lengths hold."""

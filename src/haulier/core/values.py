@@ -4,16 +4,33 @@ Rule 1: what a dataclass is, the standard library says: fields, their order, def
         nothing else.
 Rule 2: declaring one compiles nothing. The standard decorator writes and compiles up to seven functions for each class, which
         takes longer than all the rest of its module; and a command declares many more classes than it makes values of.
-Rule 3: what is not here is refused where it is declared: `order` and the other options that nobody needs, `InitVar`, a frozen
+Rule 3: a frozen value with slots is made, by its class or by `replace`, as a value of its class's twin: a class of the same
+        layout whose fields can be set. When all are, it becomes what it is. Past what refuses to set a field, each one
+        costs as much as ten of those.
+Rule 4: what is not here is refused where it is declared: `order` and the other options that nobody needs, `InitVar`, a frozen
         class and a changeable one above each other. Signatures have no annotations.
 """
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "replace"]
+
+V = TypeVar("V")
+
+_STANDARD_REPLACE: Final = dataclasses.replace  # noqa: TID251 - what goes through the class, with all that it does
+_WORTH_A_TWIN: Final = 2
+"""Fields from which on it is cheaper."""
+
+
+def replace(value: V, /, **changes: Any) -> V:
+    """Return a value like this one with some fields changed, as the standard function does. Raises TypeError."""
+    changed: V = value.__replace__(**changes)  # type: ignore[attr-defined]
+    return changed
+
 
 if TYPE_CHECKING:
     from dataclasses import dataclass  # noqa: TID251 - what the other way below stands for
@@ -39,8 +56,12 @@ else:
             )
             made = fields_of(declared)
             methods = {
-                "__init__": _WrittenLate(made, "__init__", _write_frozen_init if frozen else _write_init)
+                "__init__": _WrittenLate(made, "__init__", _write_frozen_init if frozen else _write_init),
+                "__replace__": _STANDARD_REPLACE,
             }
+            if frozen and _can_have_twin(made):
+                methods["__init__"] = _WrittenLate(made, "__init__", _write_twin_init)
+                methods["__replace__"] = _WrittenLate(made, "__replace__", _write_twin_replace)
             if repr:
                 methods["__repr__"] = _repr
             if eq:
@@ -67,6 +88,12 @@ def _require_possible(declared: type, *, frozen: bool) -> None:
             raise TypeError(f"{declared.__name__} and {base.__name__} must both be frozen, or both not")
 
 
+def _can_have_twin(made: Any) -> bool:
+    """Whether values of a class are all slots and are made by nothing but our code, and it is worth it."""
+    plain = not made.__dictoffset__ and made.__new__ is object.__new__ and "__init__" not in vars(made)
+    return plain and len(dataclasses.fields(made)) >= _WORTH_A_TWIN
+
+
 _Source = tuple[str, Mapping[str, Any]]
 """Python text of one function, and the names that it uses."""
 
@@ -90,18 +117,50 @@ class _WrittenLate:
 
 
 def _write_init(made: Any) -> _Source:
-    return _init_text(made, "self.{name} = {value}")
+    parameters, values, names = _arguments(made)
+    return _init_text(made, parameters, [f"self.{name} = {value}" for name, value in values.items()]), names
 
 
 def _write_frozen_init(made: Any) -> _Source:
-    return _init_text(made, "__put__(self, {name!r}, {value})")
+    parameters, values, names = _arguments(made)
+    return _init_text(made, parameters, _put_all(values)), names
 
 
-def _init_text(made: Any, assignment: str) -> _Source:
-    """Return what sets all fields; its own names have a form that no field has."""
+def _write_twin_init(made: Any) -> _Source:
+    parameters, values, names = _arguments(made)
+    names |= {"__made__": made, "__twin__": _twin_of(made)}
+    lines = [
+        "if self.__class__ is __made__:",
+        "    __put__(self, '__class__', __twin__)",
+        *(f"    self.{name} = {value}" for name, value in values.items()),
+        "    self.__class__ = __made__",
+        "else:",  # a class below this one, which may have another layout
+        *(f"    {line}" for line in _put_all(values)),
+    ]
+    return _init_text(made, parameters, lines), names
+
+
+def _put_all(values: Mapping[str, str]) -> list[str]:
+    return [f"__put__(self, {name!r}, {value})" for name, value in values.items()]
+
+
+def _init_text(made: Any, parameters: list[str], lines: list[str]) -> str:
+    return _function("__init__", ["self", *parameters], [*lines, *_last_step(made, "self"), "return None"])
+
+
+def _last_step(made: Any, which: str) -> list[str]:
+    return [f"{which}.__post_init__()"] if hasattr(made, "__post_init__") else []
+
+
+def _function(name: str, parameters: list[str], lines: list[str]) -> str:
+    return "\n    ".join([f"def {name}({', '.join(parameters)}):", *lines])
+
+
+def _arguments(made: Any) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+    """Return the parameters that make a value, each field's expression, and the names these use, of a form no field has."""
     names: dict[str, Any] = {"__put__": object.__setattr__, "__unset__": object()}
     parameters: dict[bool, list[str]] = {False: [], True: []}
-    lines = []
+    values = dict[str, str]()
     for field in dataclasses.fields(made):
         value, default = field.name, f"__default_{field.name}__"
         if field.default_factory is not dataclasses.MISSING:
@@ -116,12 +175,37 @@ def _init_text(made: Any, assignment: str) -> _Source:
         if field.init:
             parameters[bool(field.kw_only)].append(f"{field.name}={default}" if default else field.name)
         if field.init or default:
-            lines.append(assignment.format(name=field.name, value=value))
-    if hasattr(made, "__post_init__"):
-        lines.append("self.__post_init__()")
+            values[field.name] = value
     star = ["*"] if parameters[True] else []
-    head = ", ".join(["self", *parameters[False], *star, *parameters[True]])
-    return "\n    ".join([f"def __init__({head}):", *lines, "return None"]), names
+    return [*parameters[False], *star, *parameters[True]], values, names
+
+
+def _write_twin_replace(made: Any) -> _Source:
+    _, values, names = _arguments(made)
+    names |= {"__made__": made, "__new__": object.__new__, "__twin__": _twin_of(made)}
+    names["__standard__"] = _STANDARD_REPLACE
+    given = [field.name for field in dataclasses.fields(made) if field.init]
+    values |= {name: f"self.{name} if {name} is __unset__ else {name}" for name in given}
+    changes = ", ".join(f"{name!r}: {name}" for name in given)
+    lines = [
+        "if self.__class__ is not __made__:",
+        f"    __given__ = {{{changes}}}.items()",
+        "    return __standard__(self, **{name: value for name, value in __given__ if value is not __unset__})",
+        "__changed__ = __new__(__twin__)",
+        *(f"__changed__.{name} = {value}" for name, value in values.items()),
+        "__changed__.__class__ = __made__",
+        *_last_step(made, "__changed__"),
+        "return __changed__",
+    ]
+    return _function("__replace__", ["self", "*", *(f"{name}=__unset__" for name in given)], lines), names
+
+
+def _twin_of(made: Any) -> type:
+    """Return a class of the same layout, whose fields can be set."""
+    own = vars(made)
+    body = {"__slots__": own["__slots__"], "__setattr__": object.__setattr__}
+    bases = own.get("__orig_bases__", made.__bases__)
+    return types.new_class(f"{made.__name__}Twin", bases, exec_body=lambda space: space.update(body))
 
 
 def _write_eq(made: Any) -> _Source:

@@ -3,7 +3,6 @@
 Which answers of a remote mean what is the remote's own knowledge; here is what follows from the meaning.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, OnChange, Wanted
@@ -19,6 +18,7 @@ from haulier.core.errors import (
 )
 from haulier.core.retry import BACK_OFF, Chance
 from haulier.core.transfer import Outcome, Phase
+from haulier.core.values import replace
 
 GIVE_UP_S: Final = 24 * 3600.0
 """Seconds of failing without any confirmed progress after which a transfer ends."""

@@ -8,10 +8,10 @@ Rule 3: a browser proves who it is by its id and our signature of it; whatever e
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Final
 
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 VISITOR: Final = "visitor:"
 """How the owners begin that a visitor's cookie names."""

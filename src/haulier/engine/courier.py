@@ -12,7 +12,6 @@ Rule 4: after events of which none concerned its receiver a courier rests `REST_
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from haulier.core.errors import HaulierError
 from haulier.core.event import EVERYTHING, Event, Interest, Position, Told
 from haulier.core.retry import BACK_OFF, Chance, is_due
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.engine.holders import may_take
 from haulier.engine.hooks import OnRecord
 from haulier.engine.outbox import BATCH, UNSETTLED_S, Feed

@@ -8,7 +8,6 @@ Rule 2: rights are read with the row they are about, in one transaction, at ever
 import base64
 import hashlib
 import hmac
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,7 +24,7 @@ from haulier.core.errors import (
 )
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.ports import AccessPolicy, Transaction, UnitOfWork
 
 KNOWN: Final = 1024

@@ -5,7 +5,6 @@ Rule 1: rows leave as they are stored; whoever shows them presents them one by o
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -13,6 +12,7 @@ from haulier.core.caller import Caller
 from haulier.core.errors import AccessDenied, InvalidRequest, RecordNotFound
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.engine.records import RecordService
 from haulier.machine import Clock
 from haulier.ports import DayCount, HistoryQuery, HistoryRow, Page, Transaction, UnitOfWork

@@ -8,7 +8,6 @@ Rule 3: whatever ends a form early gives all that it brought back at once. A for
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -28,7 +27,7 @@ from haulier.core.processing import FileMetadata, ProcessingFailure
 from haulier.core.record import Record, RecordId
 from haulier.core.session import Mode, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails, check_filename, require_valid
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.lanes import LaneService
 from haulier.engine.uploads import UploadService

@@ -7,7 +7,6 @@ Rule 3: what no record has taken can be given up at any time, and is freed when 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from haulier.core.access import Rights
@@ -28,6 +27,7 @@ from haulier.core.processing import is_image
 from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails, require_valid
+from haulier.core.values import replace
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
 from haulier.engine.policy import asset_of, new_record, wants_pictures

@@ -9,7 +9,6 @@ Rule 3: who may read what is judged anew with every batch.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -21,7 +20,7 @@ from haulier.core.event import Event, EventKind, Position, Told, event_of, may_m
 from haulier.core.record import Record, RecordId
 from haulier.core.session import SessionId
 from haulier.core.upload import UploadDetails
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.gate import require_known
 from haulier.ports import AccessPolicy, Signals, Transaction, UnitOfWork
 

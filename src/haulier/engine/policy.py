@@ -5,7 +5,6 @@ Rule 1: a record begins and ends with its upload, in the same transactions.
 
 import asyncio
 from collections.abc import Awaitable, Collection, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 from haulier.core.caller import Caller, Scope
@@ -18,6 +17,7 @@ from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.core.values import replace
 from haulier.engine.body_checks import SHORT, Scan
 from haulier.engine.context import NotAsJudged
 from haulier.engine.digests import SHARED_FROM, Digests

@@ -1,7 +1,6 @@
 """Records and their assets: listing, reading, deleting, and removing bytes for good."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -20,6 +19,7 @@ from haulier.core.event import EventKind
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import Upload, UploadDetails
+from haulier.core.values import replace
 from haulier.engine.erasing import Eraser
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell

@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
@@ -34,7 +33,7 @@ from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.text import escaped, is_storable
 from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.send_journal import SharedJournal

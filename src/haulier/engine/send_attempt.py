@@ -11,7 +11,6 @@ Rule 5: one that is cancelled while a session is begun waits for the answer, for
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
 from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
@@ -27,7 +26,7 @@ from haulier.core.outgoing import (
     VerifyPolicy,
 )
 from haulier.core.transfer import Outcome, Phase, Step, Transfer
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.background import finish_anyway, finish_if_soon
 from haulier.engine.following import Following
 from haulier.engine.tasks import tasks

@@ -1,11 +1,11 @@
 """What is done with the rows of a journal, each in one transaction."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue
 from haulier.core.errors import TransferNotFound, TransferRemoved
 from haulier.core.transfer import TransferId
+from haulier.core.values import replace
 from haulier.sending_ports import JournalRows, Waiting
 
 Change = Callable[[Dispatch], Dispatch]

@@ -11,7 +11,7 @@ One module although it is long: starting, stopping and settling hold the same ro
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from haulier.core.errors import HaulierError, PeerBlocked, StorageError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
 from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
 from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHeld

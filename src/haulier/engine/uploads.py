@@ -5,7 +5,6 @@ Rule 1: every call names its caller; what a caller may not know of does not exis
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
@@ -17,7 +16,7 @@ from haulier.core.upload import (
     Upload,
     UploadDetails,
 )
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.background import Background
 from haulier.engine.body_checks import BodyCheck, judge_whole
 from haulier.engine.context import NotAsJudged, SessionPorts

@@ -12,7 +12,6 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 import asyncio
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from haulier.core.outgoing import (
 )
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.tasks import tasks
 from haulier.remotes.calls import asking_after
 from haulier.remotes.sessions import session_of, state_of

@@ -10,7 +10,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -18,7 +17,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import Caller
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.machine import Clock
 from haulier.server.access import CALLER, NOBODY
 from haulier.server.addresses import route_path

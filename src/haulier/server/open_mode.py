@@ -13,13 +13,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.caller import LOCAL
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.core.visitor import Visitor
 from haulier.server.access import CALLER, NOBODY, is_probe
 from haulier.server.addresses import headers_named

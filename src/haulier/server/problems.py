@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -83,7 +83,7 @@ from haulier.core.errors import (
     VisitorNotFound,
     WaitTimeout,
 )
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.logs import get_logger
 from haulier.server.addresses import PUBLIC_URL, base_url, socket_url
 from haulier.server.errors import (

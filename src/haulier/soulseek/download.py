@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from haulier.core.transfer import Phase, Step, Transfer, TransferId
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.ports import PeerTransfer
 from haulier.soulseek.arrivals import Expected
 from haulier.soulseek.inbox import Answer, Inbox, Lost

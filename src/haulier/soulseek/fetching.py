@@ -12,14 +12,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from random import SystemRandom
 from typing import Final
 
 from haulier.core.errors import HaulierError, PeerError, StorageError
 from haulier.core.retry import Patience, RetryPolicy
 from haulier.core.transfer import Outcome, Phase, Transfer
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.background import finish_anyway
 from haulier.engine.slots import Slots
 from haulier.engine.tasks import in_thread

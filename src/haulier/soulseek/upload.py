@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import field
 
 from haulier.core.transfer import Outcome, Phase, Transfer, TransferId
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.registry import Registration
 from haulier.ports import PeerTransfer
 from haulier.sending_ports import Throttle

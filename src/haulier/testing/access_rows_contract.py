@@ -1,7 +1,6 @@
 """What every `CapsuleStore` and `TokenStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from haulier.core.digest import DigestName
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.session import LiveLimit
 from haulier.core.token import Token
+from haulier.core.values import replace
 from haulier.ports import RecordQuery
 from haulier.testing.rows import T0, Database, add_record, add_upload, record, upload
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from haulier.core.errors import RequestError
 from haulier.core.event import EVERYTHING, START, Event, EventKind, Interest, Position, Told, event_of
+from haulier.core.values import replace
 from haulier.testing.rows import T0, Database, record
 
 DEADLINE_S = 30.0

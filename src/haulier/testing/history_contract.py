@@ -1,11 +1,11 @@
 """What every `HistoryStore`, and what it needs of sessions and records, does; see `unit_of_work_contract`."""
 
 import json
-from dataclasses import replace
 from typing import Any, Final
 
 from haulier.core.processing import ContentFault, ContentProblem, FileMetadata
 from haulier.core.record import RecordId, RecordStatus
+from haulier.core.values import replace
 from haulier.ports import DayCount, HistoryQuery, RecordQuery
 from haulier.testing.rows import (
     MORE,

@@ -1,13 +1,13 @@
 """What every `Journal` does, as a suite to inherit from: a class that does has to have the fixture `open_journal`."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Wanted
 from haulier.core.outgoing import Checksum, IfExists, RemoteSession, Stored
 from haulier.core.secret import Secret
 from haulier.core.transfer import Direction, Obstacle, Outcome, Phase, Priority, Transfer, TransferId
+from haulier.core.values import replace
 from haulier.sending_ports import Journal, JournalQuery, JournalRows, Waiting
 
 OpenJournal = Callable[[], Awaitable[Journal]]

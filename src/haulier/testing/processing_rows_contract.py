@@ -1,10 +1,10 @@
 """What every `ProcessingStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.values import replace
 from haulier.testing.rows import T0, Database, asset, record, see_record
 
 R = RecordId("r")

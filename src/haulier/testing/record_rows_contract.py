@@ -1,7 +1,6 @@
 """What every `RecordStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from haulier.core.errors import RecordNotFound
 from haulier.core.finalisation import Finalised
 from haulier.core.record import AssetKind, RecordId, RecordStatus
+from haulier.core.values import replace
 from haulier.ports import RecordQuery
 from haulier.testing.rows import MORE, SHA_256, T0, Database, add_record, asset, record, see_record
 

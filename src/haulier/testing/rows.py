@@ -1,12 +1,12 @@
 """Sample rows, and the shortest ways to put them into a database and to see them again."""
 
-from dataclasses import replace
 from typing import Any, Final
 
 from haulier.core.digest import Digest, DigestName
 from haulier.core.record import Asset, AssetKind, Record, RecordId
 from haulier.core.session import MIB, Chunk, LiveLimit, Mode, Session, SessionId, SessionSpec
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.ports import UnitOfWork
 
 Upload = Session[UploadDetails]

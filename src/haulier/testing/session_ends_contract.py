@@ -1,7 +1,6 @@
 """What every `SessionStore` does when sessions finish, end and expire; see `session_rows_contract`."""
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +8,7 @@ from haulier.core.ranges import Ranges
 from haulier.core.record import RecordId
 from haulier.core.session import MIB, Mode, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
+from haulier.core.values import replace
 from haulier.testing.rows import (
     MD5,
     SHA_256,

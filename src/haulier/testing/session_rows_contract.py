@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from haulier.core.errors import QuotaExceeded
 from haulier.core.ranges import Ranges
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
+from haulier.core.values import replace
 from haulier.ports import KeyTaken
 from haulier.testing.concatenation_contract import ConcatenationContract
 from haulier.testing.rows import (

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 
 from haulier.core.transfer import Direction, Outcome, Priority, Transfer, TransferId
+from haulier.core.values import replace
 from haulier.ports import PeerTransfer, TransferQueueStore
 from haulier.sending_ports import JournalQuery
 

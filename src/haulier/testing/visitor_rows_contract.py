@@ -1,13 +1,13 @@
 """What every `VisitorStore` and `SignInStore` does, as a suite to inherit from; see `unit_of_work_contract`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from haulier.core.caller import Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.record import RecordId
 from haulier.core.session import SessionStatus
 from haulier.core.token import SignIn, Token
+from haulier.core.values import replace
 from haulier.core.visitor import Visitor
 from haulier.ports import RecordQuery
 from haulier.testing.rows import (

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,6 +14,7 @@ from haulier.core.errors import PeerBlocked, PeerRefused, PeerUnreachable, Sourc
 from haulier.core.outgoing import Held, Stored
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle
+from haulier.core.values import replace
 from haulier.remotes.haulier import HaulierRemote
 from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract

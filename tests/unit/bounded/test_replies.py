@@ -1,7 +1,7 @@
 """Answers of a child: read when they are possible, and else as none."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from haulier.core.processing import (
     ProcessingFailure,
     Unprocessed,
 )
+from haulier.core.values import replace
 
 PICTURE = Derivative(width=20, height=10, size=99)
 MADE = Derivatives(

@@ -1,7 +1,6 @@
 """What `haulier push` does for each of many files."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -11,6 +10,7 @@ from haulier.cli.outcome import DONE
 from haulier.cli.push import MAX_BARS, _Drawing, _Push
 from haulier.core.outgoing import IfExists
 from haulier.core.transfer import Priority, TransferId
+from haulier.core.values import replace
 from haulier.engine.send import Role
 from tests.support.sending import Sending
 

@@ -3,12 +3,12 @@
 import json
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from haulier.client.resume import MAX_AGE_S, Entry, Identity
+from haulier.core.values import replace
 
 FILM = Identity(
     url="http://127.0.0.1:8000", capsule="default", path="/films/a.mkv", size=5, mtime_ns=7, inode=9

@@ -1,6 +1,5 @@
 """Capsules: what their policies take, and how they are set."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from haulier.core.capsule import (
 )
 from haulier.core.digest import DigestName
 from haulier.core.errors import FileEmpty, InvalidRequest, LengthExceeded, QuotaExceeded, TypeNotAccepted
+from haulier.core.values import replace
 
 SHA, BLAKE, NONE = DigestName.SHA_256, DigestName.BLAKE3, DigestName.NONE
 TEAM = Capsule(name="team", owner="user:alice")

@@ -1,11 +1,10 @@
 """A row of the journal: what may be wanted of it, and what becomes of it."""
 
-from dataclasses import replace
-
 from haulier.core.dispatch import Wanted
 from haulier.core.errors import SourceChanged
 from haulier.core.retry import BACK_OFF, is_due
 from haulier.core.transfer import Outcome, Phase, Priority
+from haulier.core.values import replace
 from haulier.core.verdict import may_restart, settle, stumble
 from haulier.testing.journal_contract import T0, ended, full, row
 

@@ -1,11 +1,10 @@
 """What may be asked when records are made of uploads, and which requests are the same."""
 
-from dataclasses import replace
-
 from haulier.core.errors import FieldProblem
 from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.record import AssetKind
 from haulier.core.session import SessionId
+from haulier.core.values import replace
 
 ORIGINAL = AssetSource(kind=AssetKind.ORIGINAL, upload=SessionId("u1"))
 DISPLAY = AssetSource(kind=AssetKind.DISPLAY, upload=SessionId("u2"))

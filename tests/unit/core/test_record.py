@@ -1,7 +1,5 @@
 """Records: their states, their assets, and when they are complete."""
 
-from dataclasses import replace
-
 import pytest
 
 from haulier.core.digest import Digest, DigestName
@@ -17,6 +15,7 @@ from haulier.core.record import (
     fold,
     lane_of,
 )
+from haulier.core.values import replace
 
 UPLOADING = Record(
     id=RecordId("019aa0b4-5a3c-7c1e-9d43-0f6a5f3a2b11"),

@@ -1,7 +1,6 @@
 """A session: its size, its chunks, its states, and every step that is not allowed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -23,6 +22,7 @@ from haulier.core.session import (
     SessionStatus,
     fit_chunk_size,
 )
+from haulier.core.values import replace
 
 GIB = 1024 * MIB
 TIB = 1024 * GIB

@@ -1,7 +1,6 @@
 """One attempt: which phase follows which, its one outcome, and what is shown of its progress."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -16,6 +15,7 @@ from haulier.core.transfer import (
     Transfer,
     TransferId,
 )
+from haulier.core.values import replace
 
 REASON = "the connection was cut"
 

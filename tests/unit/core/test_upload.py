@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -19,6 +18,7 @@ from haulier.core.upload import (
     check_path,
     require_valid,
 )
+from haulier.core.values import replace
 
 DETAILS = UploadDetails(
     capsule="default",

@@ -5,16 +5,23 @@ import dataclasses
 import inspect
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields, replace
-from typing import Any, ClassVar
+from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
 from haulier.core.values import dataclass as ours
+from haulier.core.values import replace
 
 Decorator = Callable[..., Any]
+Replace = Callable[..., Any]
+T = TypeVar("T")
 STANDARD = dataclasses.dataclass  # noqa: TID251 - what ours is compared with
+standard_replace = dataclasses.replace  # noqa: TID251 - what ours is compared with
 BOTH = pytest.mark.parametrize("dataclass", [STANDARD, ours], ids=["standard", "ours"])
+BOTH_WAYS = pytest.mark.parametrize(
+    ("dataclass", "replace"), [(STANDARD, standard_replace), (ours, replace)], ids=["standard", "ours"]
+)
 
 
 @ours(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,7 @@ def test_values_are_compared_by_their_fields_and_their_class() -> None:
 
 def test_the_standard_functions_work_on_a_value() -> None:
     one = Place(name="a", tags={"x": 1})
-    assert replace(one, size=9) == Place(name="a", size=9, tags={"x": 1})
+    assert standard_replace(one, size=9) == Place(name="a", size=9, tags={"x": 1})
     assert asdict(one) == {"name": "a", "size": 3, "tags": {"x": 1}, "note": None}
     assert [each.name for each in fields(Place)] == ["name", "size", "tags", "note"]
     assert repr(one) == "Place(name='a', size=3, tags={'x': 1})"
@@ -225,6 +232,107 @@ def test_a_class_below_is_made_by_the_code_of_its_base(dataclass: Decorator) -> 
     assert Below(3).size == 3
     assert Below(3) == Below(3)
     assert Base(3).size == 3
+
+
+@BOTH_WAYS
+def test_a_value_with_slots_may_be_generic_and_have_a_base(dataclass: Decorator, replace: Replace) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Base(Generic[T]):
+        first: T
+        second: list[int] = field(default_factory=list)
+
+    @dataclass(frozen=True, slots=True)
+    class Leaf(Base[T]):
+        third: int = 3
+
+    one = Leaf("a", third=5)
+    assert (type(one), one.first, one.second, one.third) == (Leaf, "a", [], 5)
+    assert replace(one, first="b") == Leaf("b", [], 5)
+    assert Base("a").second is not Base("a").second
+    for value in (one, Base(1)):
+        with pytest.raises(FrozenInstanceError):
+            value.first = "c"  # type: ignore[misc]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("slots", [True, False])
+def test_a_class_below_a_value_is_made_and_replaced_as_itself(
+    dataclass: Decorator, replace: Replace, slots: bool
+) -> None:
+    options = {"frozen": True, "slots": slots}
+
+    @dataclass(**options)
+    class Base:
+        first: int
+        second: int = 2
+
+    class Below(Base):
+        note = "n"
+
+    one = Below(1)
+    assert (type(one), one.first, one.second) == (Below, 1, 2)
+    other = replace(one, second=5)
+    assert (type(other), other.first, other.second) == (Below, 1, 5)
+
+
+@BOTH_WAYS
+def test_a_value_that_looks_at_itself_when_it_is_made_does_so_when_it_is_replaced(
+    dataclass: Decorator, replace: Replace
+) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Span:
+        start: int
+        stop: int
+        length: int = field(init=False)
+
+        def __post_init__(self) -> None:
+            if self.stop < self.start:
+                raise ValueError("backwards")
+            object.__setattr__(self, "length", self.stop - self.start)
+
+    one = Span(1, 4)
+    assert one.length == 3
+    assert replace(one, stop=9).length == 8
+    with pytest.raises(ValueError, match="backwards"):
+        replace(one, stop=0)
+    with pytest.raises(TypeError, match="middle"):
+        replace(one, middle=2)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", ["__init__", "__new__"])
+def test_who_makes_its_values_itself_makes_the_replaced_too(
+    dataclass: Decorator, replace: Replace, name: str
+) -> None:
+    made = []
+
+    def init(self: Any, first: int, second: int) -> None:
+        made.append("init")
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "second", second)
+
+    def new(cls: Any, first: int, second: int) -> Any:
+        made.append("new")
+        return object.__new__(cls)
+
+    space = {"__annotations__": {"first": int, "second": int}, name: init if name == "__init__" else new}
+    pair = dataclass(frozen=True, slots=True)(type("Pair", (), space))
+    other = replace(pair(1, 2), second=3)
+    assert (other.first, other.second, len(made)) == (1, 3, 2)
+
+
+def test_a_value_that_could_not_be_made_is_none() -> None:
+    def fail() -> int:
+        raise RuntimeError("no more")
+
+    @ours(frozen=True, slots=True)
+    class Line:
+        name: str
+        number: int = field(default_factory=fail)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        Line("a")
+    assert replace(Line("a", 1), number=2) == Line("a", 2)
 
 
 def test_a_value_that_holds_itself_can_be_shown() -> None:

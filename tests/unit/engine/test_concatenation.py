@@ -1,6 +1,5 @@
 """Uploads that are put together of others: when they start, what they hold, and how they fail."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from haulier.core.errors import (
 from haulier.core.record import RecordStatus
 from haulier.core.session import Concat, Mode, SessionId, SessionStatus
 from haulier.core.upload import MAX_PARTIALS, BeginUpload, Upload
+from haulier.core.values import replace
 from haulier.engine.context import SessionLimits
 from haulier.engine.planning import UploadLimits
 from haulier.ports import RangeBusy

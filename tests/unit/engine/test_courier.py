@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from haulier.core.errors import StorageUnavailable, TransferNotFound
 from haulier.core.event import Event, EventKind, Interest, Position, Told
+from haulier.core.values import replace
 from haulier.engine.courier import (
     GIVE_UP_S,
     LOOK_S,

@@ -1,7 +1,6 @@
 """Who may do what with uploads and records: on the real engine, by owners, grants, scopes and upload tokens."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from haulier.core.errors import (
 from haulier.core.record import AssetKind, RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.engine.accounts import Accounts
 from haulier.engine.gate import UploadGate
 from haulier.engine.planning import UploadLimits

@@ -1,6 +1,5 @@
 """What an embedding program says at the begin and at the finish of uploads."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from haulier.core.caller import Caller
 from haulier.core.errors import CapsuleNotFound, HookUnavailable, InvalidRequest, UploadGone, UploadRefused
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import replace
 from haulier.engine.hooks import FinishedUpload, Hooks
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, engine

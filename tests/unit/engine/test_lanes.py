@@ -1,7 +1,6 @@
 """Records made of uploads that were committed on their own: all of them or none, each upload once."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -24,6 +23,7 @@ from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.record import AssetKind, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import replace
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, engine

@@ -1,13 +1,12 @@
 """What operators see and may set going, and that nobody else does."""
 
-from dataclasses import replace
-
 import pytest
 
 from haulier.core.caller import LOCAL, Caller, Scope
 from haulier.core.errors import AccessDenied
 from haulier.core.record import RecordStatus
 from haulier.core.session import SessionStatus
+from haulier.core.values import replace
 from haulier.engine.operations import OperatorService
 from tests.support.bodies import FakeBody
 from tests.support.engine import CHUNK, ME, Engine, engine

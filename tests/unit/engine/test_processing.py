@@ -1,7 +1,6 @@
 """Smaller pictures of images that came alone: made once each, and found again whatever happens."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from haulier.core.event import START
 from haulier.core.finalisation import AssetSource, Finalisation
 from haulier.core.processing import ProcessingFailure, Unprocessed
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
+from haulier.core.values import replace
 from haulier.engine.planning import UploadLimits
 from haulier.engine.processing import MAX_ATTEMPTS
 from haulier.testing import MemoryDatabase

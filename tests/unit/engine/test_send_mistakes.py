@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +23,7 @@ from haulier.core.errors import (
 from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
 from haulier.core.transfer import Obstacle, Outcome, Phase, TransferId
+from haulier.core.values import replace
 from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_rows import save_row

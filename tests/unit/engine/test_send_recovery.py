@@ -4,7 +4,6 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from haulier.core.errors import (
 )
 from haulier.core.outgoing import VerifyMode, VerifyPolicy
 from haulier.core.transfer import Outcome, Phase, TransferId
+from haulier.core.values import replace
 from haulier.engine.send import POLL_S, Role, UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.engine.send_watch import MAX_BEHIND, Changed, Lagged, Progress

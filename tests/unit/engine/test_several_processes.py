@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from haulier.core.errors import (
     UploadNotFound,
 )
 from haulier.core.session import Mode, SessionId, SessionStatus
+from haulier.core.values import replace
 from haulier.engine import append_claims, appends, digests, endings
 from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody

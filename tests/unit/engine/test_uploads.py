@@ -1,6 +1,5 @@
 """What a begin may ask for, what digests judge, and what a record becomes."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from haulier.core.errors import (
 from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import MIB, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import replace
 from haulier.engine.context import SessionLimits
 from haulier.engine.planning import UploadLimits, guess_content_type
 from tests.support.bodies import FakeBody

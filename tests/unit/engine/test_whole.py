@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from haulier.core.event import START, EventKind
 from haulier.core.record import RecordId, RecordStatus
 from haulier.core.session import Concat, Mode, Session, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
+from haulier.core.values import replace
 from haulier.engine import gate
 from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.engine.context import SessionLimits

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -12,6 +11,7 @@ import pytest
 from haulier.core.caller import LOCAL
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload
+from haulier.core.values import replace
 from haulier.engine.uploads import UploadState
 from haulier.server.events import EventStream, upload_messages
 from haulier.server.schemas import StateOut

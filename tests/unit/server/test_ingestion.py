@@ -1,11 +1,10 @@
 """The history of who sends forms, as a file: whole, or with a word about what is not in it."""
 
-from dataclasses import replace
-
 import httpx2
 import pytest
 
 from haulier.core.record import RecordId
+from haulier.core.values import replace
 from tests.support.service import MemoryService
 
 EXPORT = "/api/ingestion/history/export"

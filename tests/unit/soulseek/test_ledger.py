@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.core.errors import StorageUnavailable
 from haulier.core.news import News
 from haulier.core.transfer import Direction, Outcome, TransferId
+from haulier.core.values import replace
 from haulier.ports import PeerTransfer
 from haulier.soulseek.ledger import Ledger
 from haulier.testing.transfer_queue_contract import kept

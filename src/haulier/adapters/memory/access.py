@@ -1,7 +1,7 @@
 """Capsules, grants and tokens in memory: the access half of `MemoryDatabase`."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
 from haulier.core.access import admits
 from haulier.core.caller import Role, Scope
@@ -9,7 +9,7 @@ from haulier.core.capsule import Capsule
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
 from haulier.core.record import Record
 from haulier.core.token import SignIn, Token
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 Pause = Callable[[], Awaitable[None]]
 """Awaited wherever a real database would wait."""

@@ -1,9 +1,8 @@
 """How far each receiver of events has come, in memory."""
 
-from dataclasses import replace
-
 from haulier.adapters.memory.access import Pause
 from haulier.core.event import Position
+from haulier.core.values import replace
 from haulier.ports import Delivery
 
 

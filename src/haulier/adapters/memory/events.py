@@ -1,12 +1,11 @@
 """The outbox in memory: the events of `MemoryDatabase`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 
 from haulier.adapters.memory.access import Pause
 from haulier.core.event import EVERYTHING, START, Event, Interest, Position, Told
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 
 
 @dataclass(slots=True, kw_only=True)

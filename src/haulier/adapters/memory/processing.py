@@ -1,10 +1,10 @@
 """What is being done with records, in memory; contracts as in the port."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from haulier.adapters.memory.access import Pause
 from haulier.core.record import PROCESSED, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.values import replace
 
 
 class MemoryProcessingStore:

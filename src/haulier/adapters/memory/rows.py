@@ -7,7 +7,7 @@ One module although it is long: the stores are three views of one state, and are
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, Final, Generic, TypeVar
 
 from haulier.adapters.memory.access import (
@@ -35,7 +35,7 @@ from haulier.core.processing import FileMetadata
 from haulier.core.ranges import Ranges
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus, fold
 from haulier.core.session import Chunk, Concat, LiveLimit, Mode, Session, SessionId, SessionStatus
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.core.visitor import Visitor
 from haulier.ports import Delivery, KeyTaken, Mark, Page, RecordQuery
 

@@ -1,10 +1,10 @@
 """The queues of a Soulseek node in memory, for tests."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 
 from haulier.core.transfer import Direction, TransferId
+from haulier.core.values import replace
 from haulier.ports import PeerTransfer
 from haulier.sending_ports import EVERY_ROW, JournalQuery
 

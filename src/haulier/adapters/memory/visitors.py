@@ -1,9 +1,9 @@
 """Visitors in memory; contracts as in the port."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from haulier.adapters.memory.access import Pause
+from haulier.core.values import replace
 from haulier.core.visitor import Visitor
 
 

@@ -7,7 +7,6 @@ Rule 2: of several statuses each is read along the index by itself, and the firs
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,7 +17,7 @@ from haulier.adapters.sql.among import among
 from haulier.adapters.sql.models import assets, capsules, grants, records
 from haulier.adapters.sql.statements import ADMITS_USERS, ADMITS_VISITORS, capsule_id
 from haulier.core.caller import USER
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.core.visitor import VISITOR
 
 _bind = sa.bindparam

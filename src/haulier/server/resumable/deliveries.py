@@ -3,7 +3,6 @@
 Nothing here touches an upload: a request that is refused here has changed nothing.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from haulier.core.digest import Digest, DigestName, new_hasher, parse_digest_nam
 from haulier.core.errors import DigestMalformed, LengthInconsistent
 from haulier.core.session import Mode
 from haulier.core.upload import BeginUpload, check_filename, require_valid
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.ports import Body
 from haulier.server.access import RESUMABLE
 from haulier.server.addresses import header
