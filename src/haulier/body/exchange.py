@@ -153,44 +153,46 @@ class Exchange:
         """Hand over bytes until the socket takes no more."""
         stop = min(stop, self._position + BURST)
         try:
-            while self._broken is None and (self._pending or self._position < stop):
-                if self._pending:
-                    self._pending = self._pending[self._connection.send(self._pending) :]
-                elif self._by_sendfile:
-                    self._send_file(stop)
-                else:
-                    self._read_piece(stop)
+            while (self._pending or self._position < stop) and self._send_some(stop):
+                pass
         except WOULD_BLOCK:
             pass
         except (ConnectionError, TimeoutError, ssl.SSLError) as error:
             self._broken = error
+        self._finish_sending()
         self._tell()
 
-    def _send_file(self, stop: int) -> None:
-        descriptor = self._cargo.source.descriptor
+    def _send_some(self, stop: int) -> bool:
+        """Hand over what goes in one step; return whether more is worth a try."""
+        if self._pending:
+            self._pending = self._pending[self._connection.send(self._pending) :]
+        elif self._by_sendfile:
+            return self._send_file(stop)
+        else:
+            piece = self._cargo.source.read(self._position, min(self._position + PIECE, stop))
+            self._pending = memoryview(piece)
+            self._position += len(piece)
+        return True
+
+    def _send_file(self, stop: int) -> bool:
+        descriptor, wanted = self._cargo.source.descriptor, stop - self._position
         assert descriptor is not None
         try:
-            sent = os.sendfile(self._connection.fileno(), descriptor, self._position, stop - self._position)
+            sent = os.sendfile(self._connection.fileno(), descriptor, self._position, wanted)
         except (*WOULD_BLOCK, ConnectionError, TimeoutError):
             raise
         except OSError:  # a file system that does not know it; or a bad disk, which reading will tell
             sent = 0
         # At the file's end, too, nothing is sent: then reading tells that it is shorter than it was.
         self._by_sendfile = sent > 0
-        self._moved(sent)
-
-    def _read_piece(self, stop: int) -> None:
-        piece = self._cargo.source.read(self._position, min(self._position + PIECE, stop))
-        self._pending = memoryview(piece)
-        self._moved(len(piece))
-
-    def _moved(self, count: int) -> None:
-        self._position += count
-        self._http.send_with_data_passthrough(h11.Data(data=_Count(count)))  # type: ignore[arg-type]
-        self._finish_sending()
+        self._position += sent
+        # A part of what was wanted: the socket is full, and trying to hear that from it costs as much as waiting does.
+        return sent in {0, wanted}
 
     def _finish_sending(self) -> None:
         if self._position == self._cargo.stop and self._http.our_state is h11.SEND_BODY:
+            # Counted once: h11 takes as long over each piece as the kernel does.
+            self._http.send_with_data_passthrough(h11.Data(data=_Count(self._cargo.size)))  # type: ignore[arg-type]
             self._http.send(h11.EndOfMessage())
 
     def _tell(self) -> None:
