@@ -1,9 +1,11 @@
-"""The dataclasses of this package: those of the standard library, except that their code is written when it is first called.
+"""The dataclasses of this package: those of the standard library, except that their code is written when it is called often.
 
 Rule 1: what a dataclass is, the standard library says: fields, their order, defaults, `replace`, `asdict`. Type checkers see
         nothing else.
 Rule 2: declaring one compiles nothing. The standard decorator writes and compiles up to seven functions for each class, which
         takes longer than all the rest of its module; and a command declares many more classes than it makes values of.
+        Nor does it make many of each: the first are made by going through the fields, which does what the code will do. A
+        call that is not plainly right is left to the code, so that what is wrong is told in Python's words.
 Rule 3: a frozen value with slots is made, by its class or by `replace`, as a value of its class's twin: a class of the same
         layout whose fields can be set. When all are, it becomes what it is. Past what refuses to set a field, each one
         costs as much as ten of those.
@@ -14,6 +16,7 @@ Rule 4: what is not here is refused where it is declared: `order` and the other 
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
+from functools import partial
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -24,6 +27,8 @@ V = TypeVar("V")
 _STANDARD_REPLACE: Final = dataclasses.replace  # noqa: TID251 - what goes through the class, with all that it does
 _WORTH_A_TWIN: Final = 2
 """Fields from which on it is cheaper."""
+_OFTEN: Final = 50
+"""Calls after which a method's code is written: going through the fields has cost about as much by then as that does."""
 
 
 def replace(value: V, /, **changes: Any) -> V:
@@ -55,13 +60,13 @@ else:
                 init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
             )
             made = fields_of(declared)
-            methods = {
-                "__init__": _WrittenLate(made, "__init__", _write_frozen_init if frozen else _write_init),
-                "__replace__": _STANDARD_REPLACE,
-            }
+            set_all = partial(_set_all, object.__setattr__ if frozen else setattr)
+            write_init = _write_frozen_init if frozen else _write_init
+            methods = {"__replace__": _STANDARD_REPLACE}
             if frozen and _can_have_twin(made):
-                methods["__init__"] = _WrittenLate(made, "__init__", _write_twin_init)
-                methods["__replace__"] = _WrittenLate(made, "__replace__", _write_twin_replace)
+                write_init = _write_twin_init
+                methods["__replace__"] = _WrittenLate(made, "__replace__", _write_twin_replace, _replace_all)
+            methods["__init__"] = _WrittenLate(made, "__init__", write_init, set_all)
             if repr:
                 methods["__repr__"] = _repr
             if eq:
@@ -99,21 +104,77 @@ _Source = tuple[str, Mapping[str, Any]]
 
 
 class _WrittenLate:
-    """Stands for a method of a class until it is first asked for; threads that ask at once write the same twice."""
+    """Stands for a method of a class until it has been asked for often; threads that ask at once write the same twice.
 
-    def __init__(self, made: type, name: str, write: Callable[[Any], _Source]) -> None:
-        self._made = made
+    Args:
+        made: the class.
+        name: of the method.
+        write: returns its code.
+        at_first: does the same without, or leaves it to `written`.
+    """
+
+    def __init__(
+        self,
+        made: type,
+        name: str,
+        write: Callable[[Any], _Source],
+        at_first: Callable[..., Any] | None = None,
+    ) -> None:
+        self.made: Final[Any] = made
         self._name = name
         self._write = write
+        self._at_first = at_first
+        self._asked = 0
 
     def __get__(self, instance: object, owner: type) -> Any:
-        text, names = self._write(self._made)
+        self._asked += 1
+        if instance is None or self._at_first is None or self._asked > _OFTEN:
+            return self.written().__get__(instance, owner)
+        return partial(self._at_first, self, instance)
+
+    def written(self) -> Any:
+        """Write the method, and put it in this one's place."""
+        text, names = self._write(self.made)
         scope = dict(names)
         exec(text, scope)  # noqa: S102 - as the standard decorator does
         method = scope[self._name]
-        method.__qualname__ = f"{self._made.__qualname__}.{self._name}"
-        setattr(self._made, self._name, method)
-        return method.__get__(instance, owner)
+        method.__qualname__ = f"{self.made.__qualname__}.{self._name}"
+        setattr(self.made, self._name, method)
+        return method
+
+
+def _set_all(
+    put: Callable[[Any, str, Any], None], late: _WrittenLate, value: Any, /, *unnamed: Any, **named: Any
+) -> None:
+    """Set all fields of a value, as its `__init__` does."""
+    described = dataclasses.fields(late.made)
+    order = [each.name for each in described if each.init and not each.kw_only]
+    given = dict(zip(order, unnamed, strict=False)) | named
+    is_right = len(given) == len(unnamed) + len(named)
+    values = dict[str, Any]()
+    for each in described:
+        if each.init and each.name in given:
+            values[each.name] = given.pop(each.name)
+        elif each.default is not dataclasses.MISSING:
+            values[each.name] = each.default
+        elif each.default_factory is not dataclasses.MISSING:
+            values[each.name] = each.default_factory()
+        else:
+            is_right = is_right and not each.init
+    if given or not is_right:
+        late.written()(value, *unnamed, **named)
+    else:
+        for name, one in values.items():
+            put(value, name, one)
+        if hasattr(late.made, "__post_init__"):
+            value.__post_init__()
+
+
+def _replace_all(late: _WrittenLate, value: Any, /, **changes: Any) -> Any:
+    """Return a value made anew, as `__replace__` does."""
+    if changes.keys() <= {each.name for each in dataclasses.fields(late.made) if each.init}:
+        return _STANDARD_REPLACE(value, **changes)
+    return late.written()(value, **changes)
 
 
 def _write_init(made: Any) -> _Source:

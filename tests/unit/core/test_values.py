@@ -6,6 +6,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
@@ -18,9 +19,25 @@ Replace = Callable[..., Any]
 T = TypeVar("T")
 STANDARD = dataclasses.dataclass  # noqa: TID251 - what ours is compared with
 standard_replace = dataclasses.replace  # noqa: TID251 - what ours is compared with
-BOTH = pytest.mark.parametrize("dataclass", [STANDARD, ours], ids=["standard", "ours"])
+
+
+def written_at_once(declared: type | None = None, **options: Any) -> Any:
+    """Make one of ours, with all code that it will have once it is called often."""
+    if declared is None:
+        return partial(written_at_once, **options)
+    made: Any = ours(**options)(declared)
+    for name in ("__init__", "__replace__"):
+        getattr(made, name)
+    return made
+
+
+BOTH = pytest.mark.parametrize(
+    "dataclass", [STANDARD, ours, written_at_once], ids=["standard", "ours", "ours, written"]
+)
 BOTH_WAYS = pytest.mark.parametrize(
-    ("dataclass", "replace"), [(STANDARD, standard_replace), (ours, replace)], ids=["standard", "ours"]
+    ("dataclass", "replace"),
+    [(STANDARD, standard_replace), (ours, replace), (written_at_once, replace)],
+    ids=["standard", "ours", "ours, written"],
 )
 
 
@@ -345,19 +362,48 @@ def test_a_value_that_holds_itself_can_be_shown() -> None:
     assert repr(one).endswith("Node(following=...)")
 
 
-def test_declaring_a_class_writes_no_code_and_a_call_writes_what_it_calls() -> None:
-    @ours(frozen=True)
+def test_declaring_a_class_writes_no_code_nor_does_a_call_and_many_write_what_they_call() -> None:
+    @ours(frozen=True, slots=True)
     class Line:
         name: str
+        length: int = 3
 
-    written = vars(Line)
-    assert not any(inspect.isfunction(written[name]) for name in ("__init__", "__eq__", "__hash__"))
+    def is_written(name: str) -> bool:
+        return inspect.isfunction(vars(Line)[name])
+
     one = Line("a")
-    assert inspect.isfunction(written["__init__"])
-    assert written["__init__"].__qualname__ == f"{Line.__qualname__}.__init__"
-    assert not inspect.isfunction(written["__hash__"])
+    assert replace(one, length=4) == Line("a", 4)
+    assert not any(map(is_written, ("__init__", "__replace__", "__hash__")))
+    made = [Line("a", length) for length in range(100)]
+    assert made[0] == Line("a", 0)
+    assert made[99] == Line("a", 99)
+    assert is_written("__init__")
+    assert vars(Line)["__init__"].__qualname__ == f"{Line.__qualname__}.__init__"
+    assert not is_written("__replace__")
+    assert [replace(one, length=each.length) for each in made] == made
+    assert is_written("__replace__")
+    assert not is_written("__hash__")
     assert isinstance(hash(one), int)
-    assert inspect.isfunction(written["__hash__"])
+    assert is_written("__hash__")
+
+
+def test_a_call_that_is_wrong_writes_the_code_that_tells_so() -> None:
+    @ours(frozen=True, slots=True)
+    class Line:
+        name: str
+        length: int = 3
+
+    wrong: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = (
+        ((), {}),
+        (("a", 1, 2), {}),
+        (("a",), {"name": "b"}),
+        (("a",), {"colour": 1}),
+    )
+    for unnamed, named in wrong:
+        with pytest.raises(TypeError, match=r"Line\.__init__\(\)"):
+            Line(*unnamed, **named)
+    with pytest.raises(TypeError, match=r"__replace__\(\) got an unexpected keyword argument 'colour'"):
+        replace(Line("a"), colour=1)
 
 
 def test_a_class_without_a_docstring_is_described_by_its_name() -> None:
