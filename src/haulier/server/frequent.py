@@ -1,8 +1,8 @@
-"""Routes by which many small requests come: found first, and answered without the framework's layers around an endpoint.
+"""Routes by which most requests come: found first, and answered without the framework's layers around an endpoint.
 
 Those look for dependencies, for handlers of exceptions and for what is to be closed behind the answer; endpoints of these
 routes have none of it, and `ProblemAnswers` answers whatever they raise. On the way of a short file that is a tenth of its
-time.
+time, on that of a chunk a twentieth.
 """
 
 from collections.abc import Iterable
@@ -22,8 +22,10 @@ class FrequentRoute(Route):
 
     def takes(self, scope: Scope) -> bool:
         """Whether a request is for it, by its path and its method; its scope says so from then on."""
+        if self.methods is None or scope["method"] not in self.methods:
+            return False
         match = self.path_regex.match(route_path(scope))
-        if match is None or self.methods is None or scope["method"] not in self.methods:
+        if match is None:
             return False
         scope.update(route=self, endpoint=self.endpoint, path_params=match.groupdict())
         return True

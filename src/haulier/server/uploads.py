@@ -27,6 +27,7 @@ from haulier.server.bodies import (
     whole_number,
 )
 from haulier.server.events import EventStream, upload_messages
+from haulier.server.frequent import FrequentRoute
 from haulier.server.http.asgi import open_body
 from haulier.server.inputs import MAX_WAIT_S, BeginIn, FinishIn, flag, idempotency_key, read_digest
 from haulier.server.requests import note_upload
@@ -68,9 +69,11 @@ class UploadRoutes:
             f"{one}/finish", self.finish, methods=["POST"], response_model=RecordOut, operation_id="finish"
         )
         app.add_api_route(one, self.abort, methods=["DELETE"], status_code=204, operation_id="abort")
-        app.add_route(one, self.append, methods=["PATCH"])
         app.add_route(one, self.offset, methods=["HEAD"])
-        app.add_route(f"{one}/chunks/{{index}}", self.put_chunk, methods=["PUT"])
+        app.router.routes += [
+            FrequentRoute(one, self.append, methods=["PATCH"]),
+            FrequentRoute(f"{one}/chunks/{{index}}", self.put_chunk, methods=["PUT"]),
+        ]
         events = Route(f"{one}/events", self.events, methods=["GET"])
         events.methods = {"GET"}  # a HEAD, which Starlette adds, would wait for the end to say nothing
         app.router.routes.append(events)
