@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from haulier.cli.later import Later
-from haulier.cli.main import Commands, app
+from haulier.cli.main import NEW_OBJECTS, Commands, app
 from haulier.config import CLI_VARIABLES, Settings
 
 PROMISED = {
@@ -132,7 +132,7 @@ LOOKING_FOR_GARBAGE = """
 import asyncio, gc, sys
 from haulier.__main__ import main
 def spy(work, run=asyncio.run):
-    print("working", gc.isenabled(), gc.get_freeze_count() > 0)
+    print("working", gc.isenabled(), gc.get_freeze_count() > 0, gc.get_threshold()[0])
     return run(work)
 asyncio.run = spy
 sys.argv = ["haulier", *sys.argv[1:]]
@@ -146,7 +146,7 @@ finally:
 def test_garbage_is_looked_for_while_a_command_works_and_not_when_it_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOOKING_FOR_GARBAGE, "transfers", "list", "--home", str(tmp_path)]
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (ran.returncode, ran.stdout) == (0, "working True True\nending True\n")
+    assert (ran.returncode, ran.stdout) == (0, f"working True True {NEW_OBJECTS}\nending True\n")
 
 
 @pytest.mark.parametrize("statement", ["import haulier", "import haulier.cli"])
