@@ -27,8 +27,9 @@ BURST: Final = 4 * 1024 * 1024
 """Bytes after which an early answer is looked for, even if the socket takes more without a pause."""
 TELL: Final = 1024 * 1024
 """Bytes after which progress is told; more often, nobody could see a difference."""
-TELL_S: Final = 0.05
-"""Seconds between two words of progress: each wakes the event loop, which costs more than sending a megabyte."""
+TELL_S: Final = 0.1
+"""Seconds between two words of progress, as bars are drawn ten times a second: each wakes the event loop, and whoever listens
+there, which costs more than sending a megabyte."""
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of an answer's body that are read. Answers to bodies are results and problems, never files."""
 MAX_HEAD: Final = 64 * 1024
