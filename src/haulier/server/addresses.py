@@ -17,7 +17,7 @@ PUBLIC_URL: Final = "haulier.public_url"
 PREFIX: Final = "haulier.prefix"
 """In the scope where a trusted proxy gave it: what it takes away from the beginning of every path."""
 _FIELDS: Final = "haulier.fields"
-"""In the scope: its list of headers, and what `_fields_of` made of that."""
+"""In the scope: its list of headers, and what `_read_fields` made of that."""
 
 _HOST: Final = re.compile(
     r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII
@@ -29,19 +29,18 @@ def headers_named(scope: Scope, name: bytes) -> Sequence[str]:
 
     White space around a value is no part of it (RFC 9110 section 5.5); not every parser takes it off.
     """
-    return _fields_of(scope).get(name, ())
-
-
-def _fields_of(scope: Scope) -> Mapping[bytes, Sequence[str]]:
-    """Return the headers by their names. A request is asked for some twenty, of which it has few."""
-    headers = scope["headers"]
     read: tuple[object, Mapping[bytes, Sequence[str]]] | None = scope.get(_FIELDS)
-    if read is not None and read[0] is headers:  # whoever changes headers makes a list of its own
-        return read[1]
+    if read is None or read[0] is not scope["headers"]:  # whoever changes headers makes a list of its own
+        return _read_fields(scope).get(name, ())
+    return read[1].get(name, ())
+
+
+def _read_fields(scope: Scope) -> Mapping[bytes, Sequence[str]]:
+    """Return the headers by their names, and keep them: a request is asked for some twenty, of which it has few."""
     fields: dict[bytes, list[str]] = {}
-    for name, value in headers:
+    for name, value in scope["headers"]:
         fields.setdefault(name, []).append(value.decode("latin-1").strip(" \t"))
-    scope[_FIELDS] = (headers, fields)
+    scope[_FIELDS] = (scope["headers"], fields)
     return fields
 
 

@@ -112,7 +112,8 @@ class OpenModeGuard:
                 await self._require_own_user(scope)
             visitor = await self._browsers.welcomed(scope)
             # Whoever may call may do everything; a visitor says whose things it makes and finds.
-            scope[CALLER] = replace(LOCAL, owner=_owner(scope, visitor))
+            owner = _owner(scope, visitor)
+            scope[CALLER] = LOCAL if owner == LOCAL.owner else replace(LOCAL, owner=owner)
         await self._app(scope, receive, send)
 
     async def _require_own_user(self, scope: Scope) -> None:
