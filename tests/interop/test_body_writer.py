@@ -17,6 +17,7 @@ import pytest
 
 from haulier.adapters.clock import SystemClock
 from haulier.body import BodyWriter
+from haulier.body.exchange import PIECE, Exchange
 from haulier.core.errors import InvalidRequest, PeerUnreachable, SourceChanged
 from haulier.core.values import dataclass
 from haulier.engine.throttle import Bandwidth
@@ -326,6 +327,31 @@ class TestEarlyAnswers:
         async with server(half) as (port, _):
             answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
         assert (answer.status_code, answer.text) == (413, "half")
+
+    def test_a_refusal_before_the_last_bytes_are_out_ends_the_connection(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            content = bytes(PIECE)
+            exchange = Exchange(
+                ours,
+                ("PUT", "/", [("Host", "here")]),
+                Cargo(
+                    source=SimpleNamespace(descriptor=None, read=lambda start, stop: content[start:stop]),
+                    start=0,
+                    stop=PIECE,
+                ),
+                url="http://here",
+                silence_s=20,
+                told=lambda _: None,
+            )
+            theirs.sendall(FULL)
+            assert exchange.advance(None)
+            answer = exchange.answer()
+            taken = len(theirs.recv(2 * PIECE))
+        assert taken < PIECE, "all of it was out"
+        assert (answer.status_code, answer.keeps_alive) == (507, False)
 
     async def test_an_early_success_waits_until_all_bytes_are_out(
         self, writer: BodyWriter, source: OpenedFile

@@ -83,7 +83,6 @@ class Exchange:
         self._body = bytearray()
         self._answered = False
         self._poll = select.poll()
-        self._finish_sending()
 
     @property
     def unsent(self) -> int:
@@ -130,8 +129,11 @@ class Exchange:
     @property
     def _is_over(self) -> bool:
         # An answer that came early and refuses nothing is worth nothing before the body is out.
-        all_out = self._position == self._cargo.stop and not self._pending
-        return self._answered and (self._refused or all_out)
+        return self._answered and (self._refused or self._all_out)
+
+    @property
+    def _all_out(self) -> bool:
+        return self._position == self._cargo.stop and not self._pending
 
     def _is_throttled(self) -> bool:
         return self._cargo.throttle is not None and self._cargo.throttle.piece is not None
@@ -166,6 +168,7 @@ class Exchange:
     def _send_some(self, stop: int) -> bool:
         """Hand over what goes in one step; return whether more is worth a try."""
         if self._pending:
+            # Asked again after a part: over TLS that is one record, and says nothing about the socket.
             self._pending = self._pending[self._connection.send(self._pending) :]
         elif self._by_sendfile:
             return self._send_file(stop)
@@ -187,12 +190,13 @@ class Exchange:
         # At the file's end, too, nothing is sent: then reading tells that it is shorter than it was.
         self._by_sendfile = sent > 0
         self._position += sent
-        # A part of what was wanted: the socket is full, and trying to hear that from it costs as much as waiting does.
+        # Only a part went: the socket is full, and to be told so by another call costs as much as to wait.
         return sent in {0, wanted}
 
     def _finish_sending(self) -> None:
-        if self._position == self._cargo.stop and self._http.our_state is h11.SEND_BODY:
-            # Counted once: h11 takes as long over each piece as the kernel does.
+        """Let h11 know that the body is out: only then may another request follow on this connection."""
+        if self._all_out and self._http.our_state is h11.SEND_BODY:
+            # Counted once, as announced: h11 takes as long over each piece as the kernel does.
             self._http.send_with_data_passthrough(h11.Data(data=_Count(self._cargo.size)))  # type: ignore[arg-type]
             self._http.send(h11.EndOfMessage())
 
