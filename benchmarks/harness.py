@@ -1,7 +1,7 @@
 """Measure side by side, tell the ratio.
 
-Rule 1: what is compared takes turns within one run (A B A B ...); medians are compared, or runs of the same round
-        and the median of that taken, never absolute times.
+Rule 1: what is compared takes turns within one run (A B A B ...). Compared are medians, or the runs of each round, and then the
+        median of their ratios; never absolute times.
 Rule 2: clients are processes of their own; only the server's CPU counts.
 Rule 3: the last line is the verdict, and the exit code says the same.
 """
@@ -127,8 +127,8 @@ def median(measures: Sequence[Measure], what: str) -> float:
     return float(statistics.median(getattr(measure, what) for measure in measures))
 
 
-def paired(measures: Sequence[Measure], others: Sequence[Measure], what: str) -> float:
-    """Return the median, over the rounds, of what a field is there to what it is in the others of the same round.
+def median_ratio(measures: Sequence[Measure], others: Sequence[Measure], *, what: str) -> float:
+    """Return the median over the rounds of a field's ratio, `measures` to `others` of the same round.
 
     A shared machine is a third faster in one minute than in the next: two runs that follow each other share its speed,
     two medians of a quarter of an hour do not.

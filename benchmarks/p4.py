@@ -18,7 +18,7 @@ from benchmarks.harness import (
     conclude,
     measured,
     median,
-    paired,
+    median_ratio,
     request,
     take_turns,
     upload,
@@ -26,7 +26,7 @@ from benchmarks.harness import (
 from benchmarks.programs import Program, ballast, haulier, make_source, workspace
 
 ROUNDS = 15
-"""One pair is off by a tenth and more, either way: as much as four streams gain or lose on one worker."""
+"""Enough for the median: one pair is off by a tenth and more either way, as much as four streams gain or lose."""
 STREAMS = 4
 CHUNK = 8 * MIB
 AIM_OF_TWO = 1.7
@@ -89,8 +89,13 @@ def run(directory: Path, source: Path, size: int, way: Way) -> Measure:
 def verdict(found: dict[str, list[Measure]], size: int) -> Verdict:
     speed = {name: size / MIB / median(measures, "wall_s") for name, measures in found.items()}
     one_file, files, chunk_by_chunk, at_once, files_of_two, at_once_of_two = found.values()
-    ratio = max(paired(files, one_file, "wall_s"), paired(at_once, chunk_by_chunk, "wall_s"))
-    of_two = min(paired(one_file, files_of_two, "wall_s"), paired(chunk_by_chunk, at_once_of_two, "wall_s"))
+    ratio = max(
+        median_ratio(files, one_file, what="wall_s"), median_ratio(at_once, chunk_by_chunk, what="wall_s")
+    )
+    of_two = min(
+        median_ratio(one_file, files_of_two, what="wall_s"),
+        median_ratio(chunk_by_chunk, at_once_of_two, what="wall_s"),
+    )
     return Verdict(
         id="P4",
         title=f"four streams at once against one, {size // MIB} MiB in all, no digest, RAM disk",

@@ -14,7 +14,7 @@ INTRODUCTION: Final = """# Performance
 <!-- Written by `python -m benchmarks`; the words are in benchmarks/page.py. -->
 
 Absolute times mean nothing on shared machines. Every figure here is a ratio against a named peer, measured
-side by side in one run: the programs take turns, and medians are compared. Clients are processes of their
+side by side in one run: the programs take turns, and medians are compared; P4 compares pairs of one round. Clients are processes of their
 own and cost as little as one can (`sendfile`); only the server's CPU seconds count.
 `make bench` measures all of it again, `make bench-p1` one.
 """

@@ -16,7 +16,7 @@ class Usage:
     memory: int
     """Resident; counted page by page, since the kernel's sums may be off by some for each processor."""
     anonymous: int
-    """What of it is not of files."""
+    """What of it no file stands behind; shown when a bound is broken."""
     peak: int
     """The most memory since `forget_peak`."""
     descriptors: int
@@ -24,7 +24,7 @@ class Usage:
 
 
 def usage_of(pid: int) -> Usage:
-    """Look at a process. Source: proc(5), /proc/PID/status and smaps_rollup, and what it says of their exactness."""
+    """Look at a process. Source: proc(5): /proc/PID/status, which may be inexact, and smaps_rollup, which is not."""
     status, rollup = _fields(f"/proc/{pid}/status"), _fields(f"/proc/{pid}/smaps_rollup")
     return Usage(
         memory=int(rollup["Rss"]) * 1024,

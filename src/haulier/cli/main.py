@@ -6,16 +6,13 @@ Rule 1: a command's module is imported when the command is called; it imports Ty
 
 import gc
 import sys
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 import typer
 
 from haulier import __version__
 from haulier.cli.later import LaterGroup, Table
-
-NEW_OBJECTS: Final = 20_000
-"""So many start the garbage collector, as in the service; they take some 2 MiB. What a command loads when it runs is fewer, and
-is no garbage."""
+from haulier.machine import NEW_OBJECTS
 
 
 class Commands(LaterGroup):

@@ -7,8 +7,8 @@ Rule 2: declaring one compiles nothing. The standard decorator writes and compil
         Nor does it make many of each: the first are made by going through the fields, which does what the code will do. A
         call that is not plainly right is left to the code, so that what is wrong is told in Python's words.
 Rule 3: a frozen value with slots is made, by its class or by `replace`, as a value of its class's twin: a class of the same
-        layout whose fields can be set. When all are, it becomes what it is. Past what refuses to set a field, each one
-        costs as much as ten of those.
+        layout whose fields can be set. When all are, it becomes what it is. To set a field past the `__setattr__` that
+        refuses it costs nearly thirty times an assignment.
 Rule 4: what is not here is refused where it is declared: `order` and the other options that nobody needs, `InitVar`, a frozen
         class and a changeable one above each other. Signatures have no annotations.
 """
@@ -26,14 +26,22 @@ V = TypeVar("V")
 
 _STANDARD_REPLACE: Final = dataclasses.replace  # noqa: TID251 - what goes through the class, with all that it does
 _WORTH_A_TWIN: Final = 2
-"""Fields from which on it is cheaper."""
+"""Fewest fields for which two changes of class cost less than setting each of them past `__setattr__`."""
 _OFTEN: Final = 50
 """Calls after which a method's code is written: going through the fields has cost about as much by then as that does."""
 
 
 def replace(value: V, /, **changes: Any) -> V:
-    """Return a value like this one with some fields changed, as the standard function does. Raises TypeError."""
-    changed: V = value.__replace__(**changes)  # type: ignore[attr-defined]
+    """Return a value like this one with some fields changed, as the standard function does.
+
+    Raises:
+        TypeError: a field cannot be given: there is none of that name, or it has `init=False`; or this is no value of ours.
+    """
+    try:
+        make_anew = value.__replace__  # type: ignore[attr-defined]
+    except AttributeError:
+        raise TypeError(f"{type(value).__name__} is no dataclass of haulier.core.values") from None
+    changed: V = make_anew(**changes)
     return changed
 
 
@@ -53,44 +61,52 @@ else:
         """Make a dataclass, with or without arguments as the standard decorator; see the head of this file."""
 
         def make(declared: type) -> type:
-            _require_possible(declared, frozen=frozen)
+            # What the class itself says: from Python 3.13 on the standard decorator adds `__replace__` to it.
+            own = dict(vars(declared))
             # The standard decorator describes a class without a docstring by its signature, which takes long.
             declared.__doc__ = declared.__doc__ or declared.__name__
             fields_of = dataclasses.dataclass(  # noqa: TID251 - rule 1
                 init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
             )
             made = fields_of(declared)
-            set_all = partial(_set_all, object.__setattr__ if frozen else setattr)
-            write_init = _write_frozen_init if frozen else _write_init
-            methods = {"__replace__": _STANDARD_REPLACE}
-            if frozen and _can_have_twin(made):
-                write_init = _write_twin_init
-                methods["__replace__"] = _WrittenLate(made, "__replace__", _write_twin_replace, _replace_all)
-            methods["__init__"] = _WrittenLate(made, "__init__", write_init, set_all)
-            if repr:
-                methods["__repr__"] = _repr
-            if eq:
-                methods["__eq__"] = _WrittenLate(made, "__eq__", _write_eq)
-                methods["__hash__"] = _WrittenLate(made, "__hash__", _write_hash) if frozen else None
-            if frozen:
-                methods |= _FROZEN
-            for name, method in methods.items():
+            _require_possible(made, frozen=frozen)
+            for name, method in _methods_of(made, repr=repr, eq=eq, frozen=frozen).items():
                 # Who has an `__eq__` of its own and no `__hash__` has None from Python, which nobody wrote.
-                if vars(declared).get(name) is None:
+                if own.get(name) is None:
                     setattr(made, name, method)
             return made
 
         return make if declared is None else make(declared)
 
 
-def _require_possible(declared: type, *, frozen: bool) -> None:
+def _require_possible(made: Any, *, frozen: bool) -> None:
     """Refuse what the standard decorator refuses, or can do and this one cannot. Raises TypeError."""
-    for name, annotation in vars(declared).get("__annotations__", {}).items():
-        if "InitVar" in str(annotation):
-            raise TypeError(f"{declared.__name__}.{name} is an InitVar; give __post_init__ a field instead")
-    for base in declared.__mro__[1:]:
-        if dataclasses.is_dataclass(base) and (base.__setattr__ is _refuse_set) is not frozen:
-            raise TypeError(f"{declared.__name__} and {base.__name__} must both be frozen, or both not")
+    for each in made.__dataclass_fields__.values():
+        if "InitVar" in str(each.type):
+            raise TypeError(f"{made.__name__}.{each.name} is an InitVar; give __post_init__ a field instead")
+    bases: tuple[Any, ...] = made.__mro__[1:]
+    for base in bases:
+        if hasattr(base, "__dataclass_fields__") and (base.__setattr__ is _refuse_set) is not frozen:
+            raise TypeError(f"{made.__name__} and {base.__name__} must both be frozen, or both not")
+
+
+def _methods_of(made: Any, *, repr: bool, eq: bool, frozen: bool) -> dict[str, Any]:  # noqa: A002 - as above
+    """Return what a class gets, by name."""
+    set_all = partial(_set_all, object.__setattr__ if frozen else setattr)
+    methods: dict[str, Any] = {"__replace__": _replace_by_class}
+    lines_of: _Lines = _put_all if frozen else _assign_all
+    if frozen and _can_have_twin(made):
+        methods["__replace__"] = _WrittenLate(made, "__replace__", _write_twin_replace, _replace_all)
+        lines_of = _set_by_twin
+    methods["__init__"] = _WrittenLate(made, "__init__", partial(_write_init, lines_of), set_all)
+    if repr:
+        methods["__repr__"] = _repr
+    if eq:
+        methods["__eq__"] = _WrittenLate(made, "__eq__", _write_eq)
+        methods["__hash__"] = _WrittenLate(made, "__hash__", _write_hash) if frozen else None
+    if frozen:
+        methods.update(_FROZEN)
+    return methods
 
 
 def _can_have_twin(made: Any) -> bool:
@@ -110,7 +126,8 @@ class _WrittenLate:
         made: the class.
         name: of the method.
         write: returns its code.
-        at_first: does the same without, or leaves it to `written`.
+        at_first: called with this object, the instance and the arguments, for the first `_OFTEN` calls; it does the same
+            without code, or leaves it to `written`. None: the code is written at the first call.
     """
 
     def __init__(
@@ -128,7 +145,8 @@ class _WrittenLate:
 
     def __get__(self, instance: object, owner: type) -> Any:
         self._asked += 1
-        if instance is None or self._at_first is None or self._asked > _OFTEN:
+        # Asked of no instance, it is somebody who looks: signatures are the code's.
+        if not isinstance(instance, self.made) or self._at_first is None or self._asked > _OFTEN:
             return self.written().__get__(instance, owner)
         return partial(self._at_first, self, instance)
 
@@ -170,6 +188,14 @@ def _set_all(
             value.__post_init__()
 
 
+def _replace_by_class(value: Any, /, **changes: Any) -> Any:
+    """Return a value made anew by its class, as the standard `replace` of Python 3.13 does. Raises TypeError."""
+    for each in dataclasses.fields(value):
+        if not each.init and each.name in changes:
+            raise TypeError(f"{each.name!r} of {type(value).__name__} cannot be given, so not replaced")
+    return _STANDARD_REPLACE(value, **changes)
+
+
 def _replace_all(late: _WrittenLate, value: Any, /, **changes: Any) -> Any:
     """Return a value made anew, as `__replace__` does."""
     if changes.keys() <= {each.name for each in dataclasses.fields(late.made) if each.init}:
@@ -177,36 +203,35 @@ def _replace_all(late: _WrittenLate, value: Any, /, **changes: Any) -> Any:
     return late.written()(value, **changes)
 
 
-def _write_init(made: Any) -> _Source:
+_Lines = Callable[[Mapping[str, str]], list[str]]
+"""Makes the lines that set fields to these expressions."""
+
+
+def _write_init(lines_of: _Lines, made: Any) -> _Source:
     parameters, values, names = _arguments(made)
-    return _init_text(made, parameters, [f"self.{name} = {value}" for name, value in values.items()]), names
+    if lines_of is _set_by_twin:
+        names |= {"__made__": made, "__twin__": _twin_of(made)}
+    lines = [*lines_of(values), *_last_step(made, "self"), "return None"]
+    return _function("__init__", ["self", *parameters], lines), names
 
 
-def _write_frozen_init(made: Any) -> _Source:
-    parameters, values, names = _arguments(made)
-    return _init_text(made, parameters, _put_all(values)), names
-
-
-def _write_twin_init(made: Any) -> _Source:
-    parameters, values, names = _arguments(made)
-    names |= {"__made__": made, "__twin__": _twin_of(made)}
-    lines = [
-        "if self.__class__ is __made__:",
-        "    __put__(self, '__class__', __twin__)",
-        *(f"    self.{name} = {value}" for name, value in values.items()),
-        "    self.__class__ = __made__",
-        "else:",  # a class below this one, which may have another layout
-        *(f"    {line}" for line in _put_all(values)),
-    ]
-    return _init_text(made, parameters, lines), names
+def _assign_all(values: Mapping[str, str]) -> list[str]:
+    return [f"self.{name} = {value}" for name, value in values.items()]
 
 
 def _put_all(values: Mapping[str, str]) -> list[str]:
     return [f"__put__(self, {name!r}, {value})" for name, value in values.items()]
 
 
-def _init_text(made: Any, parameters: list[str], lines: list[str]) -> str:
-    return _function("__init__", ["self", *parameters], [*lines, *_last_step(made, "self"), "return None"])
+def _set_by_twin(values: Mapping[str, str]) -> list[str]:
+    return [
+        "if self.__class__ is __made__:",
+        "    __put__(self, '__class__', __twin__)",
+        *(f"    {line}" for line in _assign_all(values)),
+        "    self.__class__ = __made__",
+        "else:",  # a class below this one, which may have another layout
+        *(f"    {line}" for line in _put_all(values)),
+    ]
 
 
 def _last_step(made: Any, which: str) -> list[str]:
@@ -218,7 +243,7 @@ def _function(name: str, parameters: list[str], lines: list[str]) -> str:
 
 
 def _arguments(made: Any) -> tuple[list[str], dict[str, str], dict[str, Any]]:
-    """Return the parameters that make a value, each field's expression, and the names these use, of a form no field has."""
+    """Return what makes a value: parameters, the expressions of the fields, and the names in these, which no field has."""
     names: dict[str, Any] = {"__put__": object.__setattr__, "__unset__": object()}
     parameters: dict[bool, list[str]] = {False: [], True: []}
     values = dict[str, str]()

@@ -10,8 +10,9 @@ import pytest
 import typer.main
 
 from haulier.cli.later import Later
-from haulier.cli.main import NEW_OBJECTS, Commands, app
+from haulier.cli.main import Commands, app
 from haulier.config import CLI_VARIABLES, Settings
+from haulier.machine import NEW_OBJECTS
 
 PROMISED = {
     "serve": {

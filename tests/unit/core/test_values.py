@@ -31,10 +31,10 @@ def written_at_once(declared: type | None = None, **options: Any) -> Any:
     return made
 
 
-BOTH = pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     "dataclass", [STANDARD, ours, written_at_once], ids=["standard", "ours", "ours, written"]
 )
-BOTH_WAYS = pytest.mark.parametrize(
+EACH_WITH_REPLACE = pytest.mark.parametrize(
     ("dataclass", "replace"),
     [(STANDARD, standard_replace), (ours, replace), (written_at_once, replace)],
     ids=["standard", "ours", "ours, written"],
@@ -115,7 +115,7 @@ def test_a_wrong_call_is_told_in_the_words_of_python(
     assert why in str(told.value)
 
 
-@BOTH
+@EACH
 def test_what_can_change_is_compared_and_has_no_hash(dataclass: Decorator) -> None:
     @dataclass
     class Counter:
@@ -127,7 +127,7 @@ def test_what_can_change_is_compared_and_has_no_hash(dataclass: Decorator) -> No
     assert Counter.__hash__ is None
 
 
-@BOTH
+@EACH
 def test_what_is_not_compared_is_equal_to_itself_alone(dataclass: Decorator) -> None:
     @dataclass(eq=False, slots=True)
     class Lease:
@@ -139,7 +139,7 @@ def test_what_is_not_compared_is_equal_to_itself_alone(dataclass: Decorator) -> 
     assert len({one, one}) == 1
 
 
-@BOTH
+@EACH
 def test_a_field_that_is_not_given_is_set_from_its_default(dataclass: Decorator) -> None:
     @dataclass(slots=True)
     class Line:
@@ -156,7 +156,7 @@ def test_a_field_that_is_not_given_is_set_from_its_default(dataclass: Decorator)
     assert one.seen is not Line("a").seen
 
 
-@BOTH
+@EACH
 def test_fields_that_need_their_name_come_last_and_constants_are_none(dataclass: Decorator) -> None:
     @dataclass(frozen=True)
     class Base:
@@ -168,14 +168,16 @@ def test_fields_that_need_their_name_come_last_and_constants_are_none(dataclass:
     class Leaf(Base):
         third: int = 3
 
+    assert Leaf(1, 5).third == 5
+    assert Leaf(1, 5, second=4) == Leaf(first=1, second=4, third=5)
+    assert Leaf(1) != Base(1)
+    # Last: whoever asks for it has the code written.
     assert str(inspect.signature(Leaf)).replace(": int", "").replace(" -> None", "").replace(" ", "") == (
         "(first,third=3,*,second=2)"
     )
-    assert Leaf(1, 5, second=4) == Leaf(first=1, second=4, third=5)
-    assert Leaf(1) != Base(1)
 
 
-@BOTH
+@EACH
 def test_methods_of_a_class_are_kept(dataclass: Decorator) -> None:
     @dataclass(frozen=True, repr=False)
     class Secret:
@@ -192,7 +194,7 @@ def test_methods_of_a_class_are_kept(dataclass: Decorator) -> None:
     assert "a" not in repr(Secret("a")).partition(" object at ")[0].rpartition(".")[2]
 
 
-@BOTH
+@EACH
 def test_who_says_only_what_is_equal_has_the_hash_of_its_fields(dataclass: Decorator) -> None:
     @dataclass(frozen=True)
     class Name:  # noqa: PLW1641 - that is the fact
@@ -204,7 +206,7 @@ def test_who_says_only_what_is_equal_has_the_hash_of_its_fields(dataclass: Decor
     assert len({Name("a"), Name("a"), Name("b")}) == 2
 
 
-@BOTH
+@EACH
 def test_a_class_without_fields_can_be_made(dataclass: Decorator) -> None:
     @dataclass(frozen=True)
     class Nothing:
@@ -213,7 +215,7 @@ def test_a_class_without_fields_can_be_made(dataclass: Decorator) -> None:
     assert Nothing() == Nothing()
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("frozen", [True, False])
 def test_what_can_change_and_what_cannot_are_not_above_each_other(dataclass: Decorator, frozen: bool) -> None:
     one, other = {"frozen": frozen}, {"frozen": not frozen}
@@ -237,7 +239,7 @@ def test_what_is_only_for_making_a_value_is_refused() -> None:
             seed: InitVar[int]
 
 
-@BOTH
+@EACH
 def test_a_class_below_is_made_by_the_code_of_its_base(dataclass: Decorator) -> None:
     @dataclass(frozen=True)
     class Base:
@@ -251,7 +253,7 @@ def test_a_class_below_is_made_by_the_code_of_its_base(dataclass: Decorator) -> 
     assert Base(3).size == 3
 
 
-@BOTH_WAYS
+@EACH_WITH_REPLACE
 def test_a_value_with_slots_may_be_generic_and_have_a_base(dataclass: Decorator, replace: Replace) -> None:
     @dataclass(frozen=True, slots=True)
     class Base(Generic[T]):
@@ -271,7 +273,7 @@ def test_a_value_with_slots_may_be_generic_and_have_a_base(dataclass: Decorator,
             value.first = "c"  # type: ignore[misc]
 
 
-@BOTH_WAYS
+@EACH_WITH_REPLACE
 @pytest.mark.parametrize("slots", [True, False])
 def test_a_class_below_a_value_is_made_and_replaced_as_itself(
     dataclass: Decorator, replace: Replace, slots: bool
@@ -292,7 +294,7 @@ def test_a_class_below_a_value_is_made_and_replaced_as_itself(
     assert (type(other), other.first, other.second) == (Below, 1, 5)
 
 
-@BOTH_WAYS
+@EACH_WITH_REPLACE
 def test_a_value_that_looks_at_itself_when_it_is_made_does_so_when_it_is_replaced(
     dataclass: Decorator, replace: Replace
 ) -> None:
@@ -316,7 +318,7 @@ def test_a_value_that_looks_at_itself_when_it_is_made_does_so_when_it_is_replace
         replace(one, middle=2)
 
 
-@BOTH_WAYS
+@EACH_WITH_REPLACE
 @pytest.mark.parametrize("name", ["__init__", "__new__"])
 def test_who_makes_its_values_itself_makes_the_replaced_too(
     dataclass: Decorator, replace: Replace, name: str
@@ -338,11 +340,14 @@ def test_who_makes_its_values_itself_makes_the_replaced_too(
     assert (other.first, other.second, len(made)) == (1, 3, 2)
 
 
-def test_a_value_that_could_not_be_made_is_none() -> None:
+@EACH_WITH_REPLACE
+def test_a_default_that_fails_is_told_and_replace_does_not_ask_for_it(
+    dataclass: Decorator, replace: Replace
+) -> None:
     def fail() -> int:
         raise RuntimeError("no more")
 
-    @ours(frozen=True, slots=True)
+    @dataclass(frozen=True, slots=True)
     class Line:
         name: str
         number: int = field(default_factory=fail)
@@ -350,6 +355,22 @@ def test_a_value_that_could_not_be_made_is_none() -> None:
     with pytest.raises(RuntimeError, match="no more"):
         Line("a")
     assert replace(Line("a", 1), number=2) == Line("a", 2)
+
+
+@pytest.mark.parametrize("dataclass", [ours, written_at_once])
+@pytest.mark.parametrize("slots", [True, False])
+def test_what_no_call_can_give_is_not_replaced(dataclass: Decorator, slots: bool) -> None:
+    options = {"frozen": True, "slots": slots}
+
+    @dataclass(**options)
+    class Line:
+        name: str
+        number: int = field(init=False, default=3)
+
+    with pytest.raises(TypeError, match="'number'"):
+        replace(Line("a"), number=2)
+    with pytest.raises(TypeError, match="str is no dataclass"):
+        replace("a", number=2)
 
 
 def test_a_value_that_holds_itself_can_be_shown() -> None:
@@ -362,29 +383,44 @@ def test_a_value_that_holds_itself_can_be_shown() -> None:
     assert repr(one).endswith("Node(following=...)")
 
 
-def test_declaring_a_class_writes_no_code_nor_does_a_call_and_many_write_what_they_call() -> None:
+def is_written(made: type, name: str) -> bool:
+    return inspect.isfunction(vars(made)[name])
+
+
+def test_declaring_a_class_writes_no_code_nor_does_a_first_call() -> None:
     @ours(frozen=True, slots=True)
     class Line:
         name: str
         length: int = 3
 
-    def is_written(name: str) -> bool:
-        return inspect.isfunction(vars(Line)[name])
+    assert replace(Line("a"), length=4).length == 4
+    assert not any(is_written(Line, name) for name in ("__init__", "__replace__", "__eq__", "__hash__"))
 
-    one = Line("a")
-    assert replace(one, length=4) == Line("a", 4)
-    assert not any(map(is_written, ("__init__", "__replace__", "__hash__")))
+
+def test_the_code_of_what_is_called_often_is_written() -> None:
+    @ours(frozen=True, slots=True)
+    class Line:
+        name: str
+        length: int = 3
+
     made = [Line("a", length) for length in range(100)]
-    assert made[0] == Line("a", 0)
-    assert made[99] == Line("a", 99)
-    assert is_written("__init__")
+    assert [(each.name, each.length) for each in made] == [("a", length) for length in range(100)]
     assert vars(Line)["__init__"].__qualname__ == f"{Line.__qualname__}.__init__"
-    assert not is_written("__replace__")
-    assert [replace(one, length=each.length) for each in made] == made
-    assert is_written("__replace__")
-    assert not is_written("__hash__")
-    assert isinstance(hash(one), int)
-    assert is_written("__hash__")
+    assert not is_written(Line, "__replace__")
+    assert [replace(Line("a"), length=each.length) for each in made] == made
+    assert is_written(Line, "__replace__")
+
+
+def test_the_code_that_compares_is_written_when_it_is_first_called() -> None:
+    @ours(frozen=True, slots=True)
+    class Line:
+        name: str
+
+    assert isinstance(hash(Line("a")), int)
+    assert is_written(Line, "__hash__")
+    assert not is_written(Line, "__eq__")
+    assert Line("a") == Line("a")
+    assert is_written(Line, "__eq__")
 
 
 def test_a_call_that_is_wrong_writes_the_code_that_tells_so() -> None:

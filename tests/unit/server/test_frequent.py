@@ -1,4 +1,4 @@
-"""Routes by which many small requests come: what is for them never meets the framework, what is not always does."""
+"""Routes by which most requests come: what is for them never meets the framework, what is not always does."""
 
 import httpx2
 import pytest
@@ -80,3 +80,26 @@ async def test_a_file_in_one_request_comes_by_a_frequent_route(
     monkeypatch.setattr("fastapi.routing.APIRouter.app", never)
     answer = await client.request(method, path, headers={"Tus-Resumable": "1.0.0", **headers}, content=b"")
     assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "rest", "headers"),
+    [("chunks", "PUT", "/chunks/0", {}), ("append", "PATCH", "", {"Upload-Offset": "0"})],
+)
+async def test_the_bytes_of_an_upload_come_by_one_too(
+    client: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    method: str,
+    rest: str,
+    headers: dict[str, str],
+) -> None:
+    asked = {"filename": "a", "size": 1, "mode": mode}
+    upload = (await client.post("/api/uploads", json=asked)).json()["id"]
+
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("fastapi.routing.APIRouter.app", never)
+    answer = await client.request(method, f"/api/uploads/{upload}{rest}", headers=headers, content=b"x")
+    assert answer.status_code in {200, 204}, answer.text

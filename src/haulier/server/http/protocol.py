@@ -105,7 +105,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         if timer is not None:
             timer.cancel()
         super().connection_lost(exc)
-        self._exit.lost()
+        self._exit.lost()  # nothing refers back to us any more: all is freed now, not by the collector
         direct, self._direct = self._direct, None
         if direct is not None:
             direct.cut()

@@ -24,6 +24,7 @@ import uvicorn
 
 from haulier.core.errors import ConfigError
 from haulier.logs import get_logger
+from haulier.machine import NEW_OBJECTS
 from haulier.server.http.handover import WorkerEnd, told_when_lost
 from haulier.server.http.limits import ConnectionLimits
 from haulier.server.http.protocol import protocol_with
@@ -323,10 +324,6 @@ def _links(directory: Path) -> set[str]:
     return links
 
 
-_NEW_OBJECTS: Final = 20_000
-"""So many, more than two hundred requests have, start the collector; they take some 2 MiB."""
-
-
 def spare_collector() -> None:
     """Let the garbage collector look at little, and seldom.
 
@@ -337,7 +334,7 @@ def spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
+    gc.set_threshold(NEW_OBJECTS)
 
 
 _M_TRIM_THRESHOLD: Final = -1

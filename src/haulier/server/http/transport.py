@@ -80,8 +80,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
 
-def _nothing() -> None:
-    """Decide nothing: there is nothing left to close."""
+def _never() -> None:
+    """Stand in the place of `on_close`; never called, since an exit that is lost is closing."""
 
 
 TOGETHER: Final = 64 * 1024
@@ -160,7 +160,7 @@ class Exit(asyncio.Transport):
     def lost(self) -> None:
         """Take note that the connection is gone, and forget who decides how to close: the two refer to each other."""
         self._leaving = True
-        self._on_close = _nothing
+        self._on_close = _never
 
     def abort(self) -> None:
         """Close without waiting for anything."""

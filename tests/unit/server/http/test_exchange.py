@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from haulier.engine.whole import ReadAhead
-from haulier.server.http.asgi import open_body
-from haulier.server.http.exchange import without_ring
+from haulier.server.http.asgi import FastBody, open_body
+from haulier.server.http.exchange import BodyWire, Messages, without_ring
 from haulier.server.http.protocol import HaulierHttpProtocol
+from haulier.server.http.transport import Exit
 
 REQUEST = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nbytes"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nbytes"
@@ -40,7 +42,7 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def left_by(ask: Callable[[], Awaitable[None]]) -> set[str]:
+async def left_by(ask: Callable[[], Awaitable[None]]) -> set[type]:
     """Ask some times; return the types of what only the garbage collector finds afterwards."""
     await ask()  # whatever is only made once
     gc.collect()
@@ -50,7 +52,7 @@ async def left_by(ask: Callable[[], Awaitable[None]]) -> set[str]:
             await ask()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        return {type(thing).__name__ for thing in gc.garbage}
+        return {type(thing) for thing in gc.garbage}
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
@@ -67,14 +69,25 @@ async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector
 
     left = await left_by(ask)
     writer.close()
-    assert not {"RequestResponseCycle", "Messages", "FastBody", "BodyWire"} & left
+    assert not {RequestResponseCycle, Messages, FastBody, BodyWire} & left
 
 
 @pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
 @pytest.mark.parametrize(
     "request_", [REQUEST, REQUEST[:-2], b"rubbish\r\n\r\n"], ids=["answered", "cut", "refused"]
 )
-async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(port: int, request_: bytes) -> None:
+async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(
+    port: int, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Queue[None]()
+    lost = HaulierHttpProtocol.connection_lost
+
+    def note(self: HaulierHttpProtocol, exc: Exception | None) -> None:
+        lost(self, exc)
+        ended.put_nowait(None)
+
+    monkeypatch.setattr(HaulierHttpProtocol, "connection_lost", note)
+
     async def ask() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_)
@@ -82,10 +95,22 @@ async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(port: in
         await reader.read()
         writer.close()
         await writer.wait_closed()
-        await asyncio.sleep(0.01)  # the other end of it, in this process, is not told to us
+        async with asyncio.timeout(5):
+            await ended.get()
 
     left = await left_by(ask)
-    assert not {"HaulierHttpProtocol", "Exit", "RequestResponseCycle", "TimerHandle"} & left
+    assert not {HaulierHttpProtocol, Exit, RequestResponseCycle, asyncio.TimerHandle} & left
+
+
+async def test_a_ring_would_be_found() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.self = self
+
+    async def ask() -> None:
+        Ring()
+
+    assert Ring in await left_by(ask)
 
 
 async def test_a_request_that_fails_leaves_none_either() -> None:

@@ -148,6 +148,14 @@ class TestExit:
         assert way_out.is_closing()
         assert (asked, inner.calls) == ([], ["write b'bye'", "eof"])
 
+    def test_one_that_is_lost_is_closing_and_asks_nobody(self) -> None:
+        inner, asked = FakeTransport(), list[str]()
+        exit_ = Exit(inner, lambda: asked.append("how"))
+        exit_.lost()
+        exit_.write(bytearray(b"late"))
+        exit_.close()
+        assert (exit_.is_closing(), inner.calls, asked) == (True, [], [])
+
     def test_tls_has_no_half_close(self) -> None:
         inner = FakeTransport(half_close=False)
         way_out = Exit(inner, lambda: None)
