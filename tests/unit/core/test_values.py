@@ -4,13 +4,16 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import pkgutil
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields
+from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields, is_dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
+import haulier
 from haulier.core.values import dataclass as ours
 from haulier.core.values import replace
 
@@ -448,3 +451,19 @@ def test_a_class_without_a_docstring_is_described_by_its_name() -> None:
         name: str
 
     assert Line.__doc__ == "Line"
+
+
+def test_every_value_of_ours_that_is_made_as_its_twin_can_be() -> None:
+    """Where the layouts differed, the code would fail, and only once it is written."""
+    made = 0
+    for module in pkgutil.walk_packages(haulier.__path__, "haulier."):
+        if module.name.endswith("__main__"):
+            continue
+        for each in vars(import_module(module.name)).values():
+            code = getattr(getattr(each, "__init__", None), "__globals__", {}) if is_dataclass(each) else {}
+            if isinstance(each, type) and "__twin__" in code:
+                value: Any = object.__new__(each)
+                object.__setattr__(value, "__class__", code["__twin__"])
+                value.__class__ = each
+                made += 1
+    assert made > 150
