@@ -84,6 +84,15 @@ def _require_possible(made: Any, *, frozen: bool) -> None:
     for each in made.__dataclass_fields__.values():
         if "InitVar" in str(each.type):
             raise TypeError(f"{made.__name__}.{each.name} is an InitVar; give __post_init__ a field instead")
+    optional = ""
+    for each in dataclasses.fields(made):
+        if each.init and not each.kw_only:
+            if each.default is not dataclasses.MISSING or each.default_factory is not dataclasses.MISSING:
+                optional = each.name
+            elif optional:
+                raise TypeError(
+                    f"{made.__name__}.{each.name} has no default and stands behind {optional}, which has one"
+                )
     bases: tuple[Any, ...] = made.__mro__[1:]
     for base in bases:
         if hasattr(base, "__dataclass_fields__") and (base.__setattr__ is _refuse_set) is not frozen:
@@ -112,7 +121,9 @@ def _methods_of(made: Any, *, repr: bool, eq: bool, frozen: bool) -> dict[str, A
 def _can_have_twin(made: Any) -> bool:
     """Whether values of a class are all slots and are made by nothing but our code, and it is worth it."""
     plain = not made.__dictoffset__ and made.__new__ is object.__new__ and "__init__" not in vars(made)
-    return plain and len(dataclasses.fields(made)) >= _WORTH_A_TWIN
+    # A twin has none of its class's methods, so nothing that an abstract base asks for.
+    whole = not any(getattr(base, "__abstractmethods__", None) for base in made.__mro__)
+    return plain and whole and len(dataclasses.fields(made)) >= _WORTH_A_TWIN
 
 
 _Source = tuple[str, Mapping[str, Any]]
@@ -211,26 +222,26 @@ def _write_init(lines_of: _Lines, made: Any) -> _Source:
     parameters, values, names = _arguments(made)
     if lines_of is _set_by_twin:
         names |= {"__made__": made, "__twin__": _twin_of(made)}
-    lines = [*lines_of(values), *_last_step(made, "self"), "return None"]
-    return _function("__init__", ["self", *parameters], lines), names
+    lines = [*lines_of(values), *_last_step(made, "__self__"), "return None"]
+    return _function("__init__", ["__self__", *parameters], lines), names
 
 
 def _assign_all(values: Mapping[str, str]) -> list[str]:
-    return [f"self.{name} = {value}" for name, value in values.items()]
+    return [f"__self__.{name} = {value}" for name, value in values.items()]
 
 
 def _put_all(values: Mapping[str, str]) -> list[str]:
-    return [f"__put__(self, {name!r}, {value})" for name, value in values.items()]
+    return [f"__put__(__self__, {name!r}, {value})" for name, value in values.items()]
 
 
 def _set_by_twin(values: Mapping[str, str]) -> list[str]:
     return [
-        "if self.__class__ is __made__:",
-        "    __put__(self, '__class__', __twin__)",
+        "if __self__.__class__ is __made__:",
+        "    __put__(__self__, '__class__', __twin__)",
         *(f"    {line}" for line in _assign_all(values)),
-        "    self.__class__ = __made__",
+        "    __self__.__class__ = __made__",
         "else:",  # a class below this one, which may have another layout
-        *(f"    {line}" for line in _put_all(values)),
+        *(f"    {line}" for line in _put_all(values) or ["pass"]),
     ]
 
 
@@ -271,27 +282,32 @@ def _write_twin_replace(made: Any) -> _Source:
     names |= {"__made__": made, "__new__": object.__new__, "__twin__": _twin_of(made)}
     names["__standard__"] = _STANDARD_REPLACE
     given = [field.name for field in dataclasses.fields(made) if field.init]
-    values |= {name: f"self.{name} if {name} is __unset__ else {name}" for name in given}
+    values |= {name: f"__self__.{name} if {name} is __unset__ else {name}" for name in given}
     changes = ", ".join(f"{name!r}: {name}" for name in given)
     lines = [
-        "if self.__class__ is not __made__:",
+        "if __self__.__class__ is not __made__:",
         f"    __given__ = {{{changes}}}.items()",
-        "    return __standard__(self, **{name: value for name, value in __given__ if value is not __unset__})",
+        "    return __standard__(__self__, **{name: value for name, value in __given__ if value is not __unset__})",
         "__changed__ = __new__(__twin__)",
         *(f"__changed__.{name} = {value}" for name, value in values.items()),
         "__changed__.__class__ = __made__",
         *_last_step(made, "__changed__"),
         "return __changed__",
     ]
-    return _function("__replace__", ["self", "*", *(f"{name}=__unset__" for name in given)], lines), names
+    return _function("__replace__", ["__self__", "*", *(f"{name}=__unset__" for name in given)], lines), names
 
 
 def _twin_of(made: Any) -> type:
-    """Return a class of the same layout, whose fields can be set."""
+    """Return a class of the same layout, whose fields can be set; each class has one."""
     own = vars(made)
-    body = {"__slots__": own["__slots__"], "__setattr__": object.__setattr__}
-    bases = own.get("__orig_bases__", made.__bases__)
-    return types.new_class(f"{made.__name__}Twin", bases, exec_body=lambda space: space.update(body))
+    if "__twin__" not in own:
+        body = {"__slots__": own["__slots__"], "__setattr__": object.__setattr__}
+        bases = own.get("__orig_bases__", made.__bases__)
+        made.__twin__ = types.new_class(
+            f"{made.__name__}Twin", bases, exec_body=lambda space: space.update(body)
+        )
+    twin: type = own["__twin__"]
+    return twin
 
 
 def _write_eq(made: Any) -> _Source:

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import pickle
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields, is_dataclass
 from functools import partial
@@ -374,6 +375,56 @@ def test_what_no_call_can_give_is_not_replaced(dataclass: Decorator, slots: bool
         replace(Line("a"), number=2)
     with pytest.raises(TypeError, match="str is no dataclass"):
         replace("a", number=2)
+
+
+@EACH
+def test_what_has_no_default_does_not_stand_behind_what_has_one(dataclass: Decorator) -> None:
+    with pytest.raises(TypeError, match="default"):
+
+        @dataclass(frozen=True, slots=True)
+        class Line:
+            name: str = "a"
+            length: int  # type: ignore[misc]
+
+
+@EACH_WITH_REPLACE
+def test_a_value_may_have_whatever_fields_python_can_name(dataclass: Decorator, replace: Replace) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Line:
+        self: str
+        value: int = 3
+        late: int = field(init=False)
+        later: int = field(init=False)
+
+    for _ in range(2):
+        one = replace(Line("a"), value=4)
+        assert (one.self, one.value, hasattr(one, "late")) == ("a", 4, False)
+
+
+@EACH_WITH_REPLACE
+def test_a_value_may_set_all_of_its_fields_itself_and_have_an_abstract_base(
+    dataclass: Decorator, replace: Replace
+) -> None:
+    class Base(ABC):
+        __slots__ = ()
+
+        @abstractmethod
+        def size(self) -> int: ...
+
+    @dataclass(frozen=True, slots=True)
+    class Line(Base):
+        first: int = field(init=False)
+        second: int = field(init=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "first", 1)
+            object.__setattr__(self, "second", 2)
+
+        def size(self) -> int:
+            return self.first + self.second
+
+    assert Line().size() == 3
+    assert replace(Line()) == Line()
 
 
 def test_a_value_that_holds_itself_can_be_shown() -> None:

@@ -86,6 +86,8 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         """Bytes of this body still to come; None while unknown (chunked)."""
         self._direct: FastBody | None = None
         self._messages: Messages | None = None
+        self._served: RequestResponseCycle | None = None
+        """The request that the application was given last; others may have been read behind it."""
 
     # --- connection ----------------------------------------------------------------------------------
 
@@ -104,7 +106,11 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # which tells the request that was read last
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
+        self.pipeline.clear()
         self._exit.lost()  # nothing refers back to us any more: all is freed now, not by the collector
         direct, self._direct = self._direct, None
         if direct is not None:
@@ -231,8 +237,9 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self.scope["extensions"] = self._extensions(cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        served: Any = without_ring(cycle, app)  # uvicorn names each message, Starlette none
-        super()._start_asgi_task(cycle, served)
+        self._served = cycle
+        serve: Any = without_ring(cycle, app)  # uvicorn names each message, Starlette none
+        super()._start_asgi_task(cycle, serve)
 
     def _prefer_name_in_target(self) -> None:
         """Let the name in a target of absolute form stand for Host, so that no rule judges another one.

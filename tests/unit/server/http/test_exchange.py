@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,14 +33,20 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
     await Response(message["body"])(scope, receive, send)
 
 
-@pytest.fixture
-async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
-    config = uvicorn.Config(request.param, log_config=None, server_header=False, date_header=False)
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[int]:
+    config = uvicorn.Config(app, log_config=None, server_header=False, date_header=False)
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: HaulierHttpProtocol(config, ServerState(), {}), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    async with serving(request.param) as port:
+        yield port
 
 
 async def left_by(ask: Callable[[], Awaitable[None]]) -> set[type]:
@@ -100,6 +107,23 @@ async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(
 
     left = await left_by(ask)
     assert not {HaulierHttpProtocol, Exit, RequestResponseCycle, asyncio.TimerHandle} & left
+
+
+@pytest.mark.parametrize("behind", [0, 1, 3])
+async def test_a_request_is_told_that_its_client_has_left_whatever_was_sent_behind_it(behind: int) -> None:
+    ended = asyncio.Event()
+
+    async def wait_for_the_end(_scope: Any, receive: Any, _send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.set()
+
+    async with serving(wait_for_the_end) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST * (1 + behind))
+        writer.close()
+        async with asyncio.timeout(5):
+            await ended.wait()
 
 
 async def test_a_ring_would_be_found() -> None:
