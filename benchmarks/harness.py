@@ -1,6 +1,6 @@
 """Measure side by side, tell the ratio.
 
-Rule 1: what is compared takes turns within one run (A B A B ...). Compared are medians, or the runs of each round, and then the
+Rule 1: what is compared takes turns within one run (A B B A ...). Compared are medians, or the runs of each round, and then the
         median of their ratios; never absolute times.
 Rule 2: clients are processes of their own; only the server's CPU counts.
 Rule 3: the last line is the verdict, and the exit code says the same.
@@ -113,12 +113,15 @@ def measured(program: Program, run: Callable[[], float]) -> Measure:
 
 
 def take_turns(rounds: int, runs: Mapping[str, Callable[[], Measure]]) -> dict[str, list[Measure]]:
-    """Run each in turn, `rounds` times; tell the progress on standard error."""
+    """Run each in turn, `rounds` times; tell the progress on standard error.
+
+    Every second round goes backwards: what a run leaves behind for the next one shall not always meet the same.
+    """
     found: dict[str, list[Measure]] = {name: [] for name in runs}
     for turn in range(rounds):
-        for name, run in runs.items():
+        for name in reversed(found) if turn % 2 else found:
             print(f"round {turn + 1} of {rounds}: {name}", file=sys.stderr)
-            found[name].append(run())
+            found[name].append(runs[name]())
     return found
 
 
@@ -127,14 +130,13 @@ def median(measures: Sequence[Measure], what: str) -> float:
     return float(statistics.median(getattr(measure, what) for measure in measures))
 
 
-def median_ratio(measures: Sequence[Measure], others: Sequence[Measure], *, what: str) -> float:
-    """Return the median over the rounds of a field's ratio, `measures` to `others` of the same round.
+def round_ratios(measures: Sequence[Measure], others: Sequence[Measure], *, what: str) -> list[float]:
+    """Return a field's ratio in each round, `measures` to `others`.
 
-    A shared machine is a third faster in one minute than in the next: two runs that follow each other share its speed,
-    two medians of a quarter of an hour do not.
+    A shared machine is a third faster in one minute than in the next: two runs of one round share its speed, two medians
+    of a quarter of an hour do not.
     """
-    rounds = zip(measures, others, strict=True)
-    return float(statistics.median(getattr(one, what) / getattr(other, what) for one, other in rounds))
+    return [getattr(one, what) / getattr(other, what) for one, other in zip(measures, others, strict=True)]
 
 
 def table(columns: Row, rows: Sequence[Row]) -> str:
