@@ -49,6 +49,7 @@ from haulier.sending_ports import Journal, JournalPage, JournalQuery, JournalRow
 
 log = get_logger()
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 POLL_S: Final = 0.2
 """How often a process looks whether others have committed: soon enough for people, and one cheap statement."""
@@ -363,12 +364,16 @@ class UploadManager:
         Returns: the id; another than `id` when it joined another transfer, which both ids name from now on.
 
         Raises:
-            InvalidRequest: no such remote, a name that it does not take or that is no UTF-8, or no file that can be sent.
+            InvalidRequest: no such remote, a name that it does not take or that is no UTF-8, no file that can be sent, or
+                none of the choices that there are.
             SourceChanged: the file was written to while it was looked at.
             OSError: the file is missing or may not be read.
             StorageError: the journal could not be written; nothing is queued.
         """
         asked = _check_id(id)
+        priority = _choice(Priority, priority, "priority")
+        if_exists = _choice(IfExists, if_exists, "if_exists")
+        on_change = _choice(OnChange, on_change, "on_change")
         place = self._files.absolute(os.fspath(path))
         _require_text("path", place)
         _require_text("to", to)
@@ -552,8 +557,9 @@ class UploadManager:
         return await self._change(transfer_id, lambda row: row.want(Wanted.RUN))
 
     async def set_priority(self, transfer_id: str, priority: Priority) -> Dispatch:
-        """Set how urgent it is; what it has waited counts on. Raises as `cancel`."""
-        return await self._change(transfer_id, lambda row: row.prioritize(priority))
+        """Set how urgent it is; what it has waited counts on. Raises as `cancel`, and InvalidRequest."""
+        wanted = _choice(Priority, priority, "priority")
+        return await self._change(transfer_id, lambda row: row.prioritize(wanted))
 
     async def bump(self, transfer_id: str) -> Dispatch:
         """Make it the first of its priority. Raises as `cancel`."""
@@ -626,6 +632,15 @@ def _check_id(text: str | None) -> TransferId | None:
             "id", f"must be 1 to {MAX_ID} visible ASCII characters, without / and not . or .."
         )
     return TransferId(text)
+
+
+def _choice(kind: type[E], given: E, field: str) -> E:
+    """Return one of the choices; whoever has no type checker may give anything. Raises InvalidRequest."""
+    try:
+        return kind(given)
+    except ValueError:
+        known = ", ".join(f"{kind.__name__}.{each.name}" for each in kind)
+        raise InvalidRequest.of(field, f"must be one of {known}, not {given!r}") from None
 
 
 def _read_page(query: JournalQuery, after: int | None, limit: int, rows: JournalRows) -> JournalPage:

@@ -1,11 +1,13 @@
 """What is wanted of transfers, in which order they run, and that no slot is ever lost."""
 
+from typing import Any
+
 import pytest
 
 from haulier.adapters.memory.remote import IN_ORDER, Accident, MemoryRemote
 from haulier.core.dispatch import Dispatch, Wanted
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
-from haulier.core.outgoing import Outgoing, RemoteSession
+from haulier.core.errors import InvalidRequest, PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
+from haulier.core.outgoing import IfExists, Outgoing, RemoteSession
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
 from haulier.engine.send import UploadManager
 from haulier.engine.send_runner import SendLimits
@@ -143,6 +145,28 @@ async def test_a_finished_transfer_is_returned_unchanged() -> None:
         assert await manager.resume(row.id) == row
         assert await manager.bump(row.id) == row
         assert await manager.set_priority(row.id, Priority.HIGH) == row
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "named"),
+    [
+        ("priority", 99, "Priority.LOW"),
+        ("if_exists", "overwrite", "IfExists.REPLACE"),
+        ("on_change", None, "OnChange.RESTART"),
+    ],
+)
+async def test_a_choice_that_there_is_not_is_refused_by_its_name(field: str, given: Any, named: str) -> None:
+    world = Sending()
+    async with world.running() as manager:
+        with pytest.raises(InvalidRequest, match=rf"{field}.*{named}.*not {given!r}"):
+            await manager.queue(world.file("a", DATA), "any:a", **{field: given})
+        assert (await manager.list())[0] == []
+        as_text: Any = "rename"
+        row = await manager.wait(await manager.queue(world.file("a", DATA), "any:a", if_exists=as_text))
+        assert row.if_exists is IfExists.RENAME
+        wrong: Any = 99
+        with pytest.raises(InvalidRequest, match="priority"):
+            await manager.set_priority(row.id, wrong)
 
 
 async def test_a_paused_transfer_goes_on_where_it_was() -> None:
