@@ -19,7 +19,6 @@ from haulier.core.values import replace
 from haulier.core.verdict import GIVE_UP_S
 from haulier.engine.send_runner import SendLimits
 from haulier.logs import get_logger
-from haulier.remotes.calls import check_base_url
 from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret, trusted_by
 from haulier.sending_ports import Remote
 
@@ -237,7 +236,6 @@ def check_name(name: str) -> None:
 
 def _check(settings: RemoteSettings) -> None:
     check_settings(settings)
-    check_base_url(settings.url)
     trusted_by(settings)
     if "verify" in settings.options:
         try:

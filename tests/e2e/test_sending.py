@@ -424,6 +424,29 @@ def test_what_is_secret_is_neither_kept_nor_told_where_it_has_no_use(haulier: Co
     assert haulier.run("remote", "rm", "bucket").code == 0
 
 
+def test_a_secret_in_the_address_of_a_remote_is_used_and_never_shown(
+    haulier: Commands, service: ServeProcess
+) -> None:
+    add = ("remote", "add", "asked", "--type", "tus", "--url")
+    address = f"{service.url}/tus/?token=very-secret"
+    added = [haulier.run(*add, address), haulier.run(*add, address, "--json")]
+    listed = [haulier.run("remote", "list"), haulier.run("remote", "list", "--json")]
+    assert [each.code for each in (*added, *listed)] == [0] * 4
+    (shown,) = (each["url"] for each in listed[1].documents if each["name"] == "asked")
+    assert shown == f"{service.url}/tus/?***"
+    (haulier.folder / "f").write_bytes(b"1")
+    pushed = haulier.run("push", "f", "--to", "asked:f", "--json")
+    assert pushed.code == 0, pushed.err
+    asked = haulier.run("remote", "test", "asked")
+    refused = [
+        haulier.run("remote", "add", "query", "--type", "haulier", "--url", address),
+        haulier.run(*add, address.replace("http://", "http://me:very-secret@")),
+    ]
+    assert [each.code for each in refused] == [2, 2]
+    told = [*added, *listed, pushed, asked, *refused, haulier.run("transfers", "list", "--json")]
+    assert "very-secret" not in "".join(each.out + each.err for each in told)
+
+
 def test_a_remote_without_secrets_has_no_login(haulier: Commands) -> None:
     options = ("--type", "onedrive", "--url", "https://graph.example/v1.0", "--option", "token_command=true")
     assert haulier.run("remote", "add", "drive", *options).code == 0

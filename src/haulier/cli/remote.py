@@ -10,6 +10,7 @@ from haulier.cli.journal import HomeDirectory, complete_remote, log_to_stderr, o
 from haulier.cli.options import Json, Token
 from haulier.cli.outcome import DONE, FAILED, USAGE, exit_code, explain, run, tell
 from haulier.core.errors import ConfigError, PeerError
+from haulier.core.hosts import shown_address
 from haulier.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -159,13 +160,13 @@ def _print(settings: "RemoteSettings", *, as_json: bool) -> None:
     options = {
         key: "***" if key.startswith(SECRET_OPTIONS) else value for key, value in settings.options.items()
     }
-    secrets = sorted(settings.secrets)
+    secrets, url = sorted(settings.secrets), shown_address(settings.url)
     if as_json:
         print_json(
             {
                 "name": settings.name,
                 "type": settings.type,
-                "url": settings.url,
+                "url": url,
                 "options": options,
                 "secrets": secrets,
             }
@@ -174,7 +175,7 @@ def _print(settings: "RemoteSettings", *, as_json: bool) -> None:
     shown = " ".join(
         [*(f"{key}={value}" for key, value in options.items()), *(f"{name}=***" for name in secrets)]
     )
-    print(f"{settings.name:20}  {settings.type:8}  {printable(settings.url)}  {printable(shown)}".rstrip())
+    print(f"{settings.name:20}  {settings.type:8}  {printable(url)}  {printable(shown)}".rstrip())
 
 
 def _run(work: Callable[[], int]) -> None:

@@ -20,7 +20,7 @@ import httpx2
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
 from haulier.client.answers import read_answer
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
-from haulier.core.hosts import is_loopback, split_base
+from haulier.core.hosts import is_loopback, shown_address, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
 from haulier.engine.tasks import in_thread
 from haulier.sending_ports import Cargo
@@ -279,9 +279,9 @@ def check_url(url: str) -> str:
     try:
         parts = split_base(url, example="http://127.0.0.1:8000")
     except ValueError as error:
-        raise InvalidRequest.of("url", f"{url!r} {error}") from None
+        raise InvalidRequest.of("url", f"{shown_address(url)!r} {error}") from None
     if parts.query:
-        raise InvalidRequest.of("url", f"{url!r} must not have a query")
+        raise InvalidRequest.of("url", f"{shown_address(url)!r} must not have a query")
     return url.rstrip("/")
 
 

@@ -32,10 +32,30 @@ def split_base(url: str, *, example: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - reading it is the check
-    except ValueError as error:
-        raise ValueError(f"must be an address: {error}") from None
+    except ValueError:  # its words may be a part of a password
+        raise ValueError(f"must be an address like {example}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"must look like {example}")
     if parts.fragment:
         raise ValueError("must not have a fragment")
     return parts
+
+
+def shown_address(url: str) -> str:
+    """Return an address as people, logs and errors are shown it: who may use it, and with what, is `***` in it.
+
+    What cannot be taken apart, and may have a secret in it, is not shown at all.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - as above
+    except ValueError:
+        return "***" if set(url) & set("@?#") else url
+    _, at, host = parts.netloc.rpartition("@")
+    if "@" in url and not parts.netloc:
+        return "***"
+    return parts._replace(
+        netloc=f"***@{host}" if at else host,
+        query=parts.query and "***",
+        fragment=parts.fragment and "***",
+    ).geturl()

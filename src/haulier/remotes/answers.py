@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from haulier.body.answers import Answer
+from haulier.body.connections import Origin
 from haulier.core.errors import (
+    InvalidRequest,
     PeerBlocked,
     PeerBusy,
     PeerError,
@@ -51,14 +53,16 @@ class RetryTable:
     lost_slugs: frozenset[str] = frozenset()
     """Names of problems that mean that the session is gone, whatever their status."""
 
-    def failure(self, answer: Answer, *, of_session: bool) -> PeerError:
+    def failure(self, answer: Answer, *, of_session: bool, secret: str = "") -> PeerError:
         """Return the error that an answer tells.
 
         Args:
             answer: any that is not the hoped-for one.
             of_session: whether the request was about a session, so that it may be what is gone.
+            secret: what its words are not told with: servers like to repeat the address that they were asked at.
         """
         slug, detail = read_problem(answer)
+        detail = detail.replace(secret, "***") if secret else detail
         told = Told(answer.status_code, slug, detail, retry_after(answer))
         return self.error_of(told, of_session=of_session)
 
@@ -108,11 +112,9 @@ def redirected(status: int, host: str, location: str) -> PeerRefused:
         location: the other address, whole or relative.
     """
     try:
-        there = urlsplit(urljoin(f"{host}/", location))
-        port = f":{there.port}" if there.port else ""
-    except ValueError:
-        there, port = urlsplit(host), ""
-    other = f"{there.scheme}://{there.hostname}{port}"
+        other = str(Origin.of(urlsplit(urljoin(f"{host}/", location)), proxied=False))
+    except (ValueError, InvalidRequest):
+        other = host
     where = "to another address there" if other == host else f"to {other}"
     return PeerRefused(
         status,

@@ -17,7 +17,7 @@ from haulier.body.answers import Answer
 from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
-from haulier.core.hosts import split_base
+from haulier.core.hosts import shown_address, split_base
 from haulier.remotes.answers import RetryTable, redirected
 from haulier.remotes.sessions import cargo_of
 from haulier.sending_ports import Cargo
@@ -51,7 +51,8 @@ class Calls:
     ) -> None:
         address = urlsplit(base_url)
         self._origin = Origin.of(address, proxied=False)
-        self.host = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
+        self.host = str(self._origin)
+        self._secret = address.query
         self._table = table
         # One for both: a body goes on the connection, and in the thread, of the call that announced it.
         self._writer = BodyWriter(connections=BODIES + CONTROL_CONNECTIONS, tls=tls, most=most)
@@ -133,7 +134,7 @@ class Calls:
         if answer.is_redirect:
             raise redirected(answer.status_code, self.host, answer.headers["Location"])
         if answer.status_code not in accept:
-            raise self._table.failure(answer, of_session=of_session)
+            raise self._table.failure(answer, of_session=of_session, secret=self._secret)
         return answer
 
     def is_own(self, url: str) -> bool:
@@ -165,23 +166,38 @@ def asking_after() -> Iterator[None]:
         raise PeerUnreachable(error.url, error.reason, too_slow=error.too_slow, sent=True) from error
 
 
-def check_base_url(url: str) -> str:
-    """Return a remote's address without a trailing slash.
+def check_base_url(url: str, *, field: str = "url") -> str:
+    """Return a remote's address, which others are built on, without a trailing slash.
 
     Raises:
-        ConfigError: it is not an http or https address, or it has a password in it.
+        ConfigError: as `check_address`; or it has a query, behind which nothing can be put.
     """
-    shown = f"***@{url.rpartition('@')[2]}" if "@" in url else url
+    check_address(url, field=field)
+    if "?" in url:
+        raise ConfigError(
+            field,
+            shown_address(url),
+            "it must not have a query; credentials are what 'haulier remote login' asks for, other settings are "
+            "given with --option",
+        )
+    return url.rstrip("/")
+
+
+def check_address(url: str, *, field: str = "url") -> None:
+    """Refuse what is no address of a remote.
+
+    Raises:
+        ConfigError: it is not an http or https address, or it has a user or a password in it.
+    """
     try:
         parts = split_base(url, example="https://files.example")
     except ValueError as error:
-        raise ConfigError("url", shown, f"it {error}") from None
+        raise ConfigError(field, shown_address(url), f"it {error}") from None
     if "@" in parts.netloc:
-        # Addresses are shown and kept as they are: this password nobody would send, and everybody see.
+        # This password nobody would send.
         raise ConfigError(
-            "url",
-            shown,
+            field,
+            shown_address(url),
             "it must not have a user and a password in it; tus takes --option 'header.Authorization=Basic ...', "
             "the others what 'haulier remote login' asks for",
         )
-    return url.rstrip("/")

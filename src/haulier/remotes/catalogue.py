@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
 from haulier.core.values import dataclass
+from haulier.remotes.calls import check_address, check_base_url
 from haulier.sending_ports import Remote
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _s3(settings: RemoteSettings) -> Remote:
 
 
 def _judge_s3(settings: RemoteSettings) -> None:
+    check_base_url(settings.url)
     if not settings.options.get("bucket"):
         raise ConfigError("option bucket", "", "s3 needs the name of a bucket")
     _yes_or_no(settings.options, "path_style")
@@ -158,6 +160,7 @@ def _tus(settings: RemoteSettings) -> Remote:
 
 
 def _judge_tus(settings: RemoteSettings) -> None:
+    check_address(settings.url)
     _parallel(settings)
     _yes_or_no(settings.options, "one_request")
 
@@ -180,6 +183,10 @@ def _onedrive(settings: RemoteSettings) -> Remote:
 
 def _judge_onedrive(settings: RemoteSettings) -> None:
     options = settings.options
+    check_base_url(settings.url)
+    for name in ("base_url", "authority"):
+        if name in options:
+            check_base_url(options[name], field=f"option {name}")
     _choice(options, "drive_type", dict.fromkeys(DRIVE_TYPES, True))
     if ("token_command" in options) == ("login" in options):
         raise ConfigError(
@@ -247,6 +254,7 @@ def _judge_sign_in(options: Mapping[str, str]) -> None:
 
 
 def _judge_haulier(settings: RemoteSettings) -> None:
+    check_base_url(settings.url)
     _digest(settings)
 
 

@@ -19,7 +19,7 @@ from haulier.core.secret import Secret
 from haulier.core.values import dataclass
 from haulier.engine.tasks import in_thread
 from haulier.remotes.answers import PASSING, RetryTable
-from haulier.remotes.calls import Calls, check_base_url
+from haulier.remotes.calls import Calls, check_address
 from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class TusWire:
         token: Secret | None,
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
-        self.url = url if url.endswith("/") and check_base_url(url) else check_base_url(url)
+        check_address(url)
+        self.url = url
         self._credentials = {name: value.reveal() for name, value in headers.items()}
         if token is not None:
             self._credentials["Authorization"] = f"Bearer {token.reveal()}"

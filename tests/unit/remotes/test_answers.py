@@ -101,12 +101,27 @@ def test_words_are_kept_up_to_a_bound_and_no_address_is_told() -> None:
         ("/secret", "to another address there,"),
         ("http://[", "to another address there,"),
         ("http://x:99999/", "to another address there,"),
+        ("ftp://secret", "to another address there,"),
     ],
 )
 def test_of_a_redirect_only_the_host_is_told(location: str, where: str) -> None:
     text = str(redirected(307, "http://files.example", location))
     assert where in text
     assert "secret" not in text
+
+
+def test_a_host_that_is_an_address_is_told_as_one_can_use_it() -> None:
+    assert "to http://[::1]:8443," in str(redirected(307, "http://[::1]:8000", "http://[::1]:8443/x"))
+    assert "to another address there," in str(redirected(307, "http://[::1]:8000", "/x"))
+
+
+@pytest.mark.parametrize(
+    "text", ["no route for POST /f?key=secret", '{"detail": "/f?key=secret is not known"}']
+)
+def test_words_that_repeat_a_secret_are_told_without_it(text: str) -> None:
+    error = tus.TABLE.failure(answer(400, text), of_session=False, secret="key=secret")
+    assert "/f?***" in str(error)
+    assert "secret" not in str(error)
 
 
 def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:

@@ -50,16 +50,36 @@ def test_there_are_four_kinds() -> None:
         (settings("haulier", url="ftp://x"), "it must look like https://files.example"),
         (
             settings("tus", url="https://me:hunter2@files.example/f"),
-            r"^url='\*\*\*@files.example/f' .*Authorization",
+            r"^url='https://\*\*\*@files.example/f' .*Authorization",
         ),
-        (settings("tus", url="ftp://me:hunter2@x"), r"^url='\*\*\*@x' "),
+        (settings("tus", url="ftp://me:hunter2@x"), r"^url='ftp://\*\*\*@x' "),
+        (
+            settings("haulier", url="http://x/?key=hunter2"),
+            r"^url='http://x/\?\*\*\*' .*haulier remote login",
+        ),
+        (settings("haulier", url="http://x/?"), "must not have a query"),
+        (settings("s3", url="http://x?hunter2", bucket="b"), "must not have a query"),
+        (
+            settings("onedrive", url="http://x?hunter2", token_command="true"),
+            "^url=.* must not have a query",
+        ),
+        (
+            settings("onedrive", base_url="http://a:hunter2@x", token_command="true"),
+            "^option base_url='http://\\*\\*\\*@x' ",
+        ),
+        (
+            settings("onedrive", login="device", client_id="c", authority="https://x?hunter2"),
+            "^option authority=.* must not have a query",
+        ),
+        (settings("tus", url="http://me:hun/ter2@x"), r"^url='\*\*\*' .*must be an address like"),
         (settings("tus", url="http://x:99999"), "it must be an address"),
         (settings("onedrive"), "onedrive needs token_command"),
     ],
 )
 async def test_what_cannot_work_is_told_with_what_can(given: RemoteSettings, expected: str) -> None:
-    with pytest.raises(ConfigError, match=expected):
+    with pytest.raises(ConfigError, match=expected) as told:
         make_remote(given)
+    assert "hun" not in repr(told.value) + str(told.value)
 
 
 def test_half_a_pair_of_keys_is_a_mistake() -> None:
