@@ -126,6 +126,7 @@ class RemotePlaces:
 
     def remove(self, name: str) -> None:
         """Forget a remote. Raises ConfigError: there is none of that name."""
+        self.require_settings(name)  # before anything is made
         with self._locked():
             self.require_settings(name)
             self._write({key: each for key, each in self.settings().items() if key != name})

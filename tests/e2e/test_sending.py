@@ -116,6 +116,27 @@ def test_a_wait_for_nothing_ends_and_one_that_is_too_short_says_so(haulier: Comm
     assert "is still" in late.err
 
 
+def test_whoever_only_looks_makes_no_journal_and_says_that_there_is_none(
+    service: ServeProcess, tmp_path: Path
+) -> None:
+    haulier = Commands(service.url, tmp_path / "work")
+    place = tmp_path / "nowhere" / "j.db"
+    said = f"haulier: there is no journal {place}; a push, a watch or an agent makes it\n"
+    for code, arguments in (
+        (0, ["list"]),
+        (0, ["list", "--json"]),
+        *((1, [each, "t"]) for each in ("show", "pause", "resume", "cancel", "bump", "retry", "remove")),
+        (3, ["bandwidth", "1MB"]),
+    ):
+        ran = haulier.run("transfers", *arguments, "--journal", place)
+        assert (ran.code, ran.out, ran.err) == (code, "", said)
+    waited = haulier.run("transfers", "wait", "t", "--timeout", "0", "--journal", place)
+    assert (waited.code, waited.err) == (1, f"haulier: there is no transfer 't'\n{said}")
+    assert haulier.run("remote", "list").out == ""
+    assert haulier.run("remote", "rm", "r").code == haulier.run("remote", "test", "r").code == 2
+    assert list(tmp_path.rglob("*")) == [haulier.folder]
+
+
 def test_an_agent_runs_the_journal_alone(haulier: Commands) -> None:
     agent = haulier.start("agent")
     try:

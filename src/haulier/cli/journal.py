@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -111,6 +112,32 @@ def journal_path(journal: Path | None, home: Path | None) -> Path:
     from haulier.places import JOURNAL, home_directory
 
     return home_directory(home) / JOURNAL if journal is None else journal.expanduser().absolute()
+
+
+def is_there(journal: Path) -> bool:
+    """Return whether there is such a journal; who only looks makes none. One that may not be looked at is there."""
+    try:
+        journal.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # whoever opens it tells why
+    return True
+
+
+async def wait_there(journal: Path, within_s: float) -> float:
+    """Wait until there is such a journal, for that long at most; return the seconds that it took."""
+    from haulier.engine.send import POLL_S
+
+    began = monotonic()
+    while not is_there(journal) and monotonic() - began < within_s:  # noqa: ASYNC110 - nobody tells us of files
+        await asyncio.sleep(POLL_S)
+    return monotonic() - began
+
+
+def tell_no_journal(journal: Path) -> None:
+    """Say that nothing was ever queued there."""
+    tell(f"there is no journal {journal}; a push, a watch or an agent makes it")
 
 
 def log_to_stderr(form: str = "console", *, quiet: bool = False) -> None:

@@ -14,18 +14,21 @@ from haulier.cli.journal import (
     check_rate,
     code_of,
     hindrances_told,
+    is_there,
     journal_path,
     log_to_stderr,
     open_manager,
     print_row,
     print_view,
     rate_of,
+    tell_no_journal,
     tell_no_runner,
     tell_once,
+    wait_there,
 )
 from haulier.cli.options import Json
-from haulier.cli.outcome import DONE, FAILED, exit_code, explain, run, worst_code
-from haulier.core.errors import HaulierError
+from haulier.cli.outcome import DONE, FAILED, UNREACHABLE, exit_code, explain, run, tell, worst_code
+from haulier.core.errors import HaulierError, TransferNotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +45,8 @@ def _complete(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the newest transfers that begin so, in the journal that the command would use."""
     journal, home = context.params.get("journal"), context.params.get("home")
     try:
-        if not journal_path(journal, home).exists():
-            return []  # and none is made
+        if not is_there(journal_path(journal, home)):
+            return []
         return [each for each in asyncio.run(_ids(journal, home)) if each.startswith(incomplete)]
     except (HaulierError, OSError):
         return []  # a shell that completes shows no errors
@@ -81,7 +84,7 @@ def list_transfers(
             if after is None:
                 return DONE
 
-    _look(journal, home, work)
+    _look(journal, home, work, without=DONE)
 
 
 @app.command()
@@ -124,19 +127,26 @@ def wait(
     async def work() -> int:
         from haulier.engine.send import UNKNOWN_S
 
-        codes, told = set[int](), set[str]()
+        place, codes, told = journal_path(journal, home), set[int](), set[str]()
+        waited_s = await wait_there(place, UNKNOWN_S if timeout is None else min(timeout, UNKNOWN_S))
+        if not is_there(place):
+            for each in transfers:
+                tell(explain(TransferNotFound(each, waited_s)))
+            tell_no_journal(place)
+            return FAILED
+        left_s = None if timeout is None else max(0.0, timeout - waited_s)
         async with open_manager(
             journal,
             home,
             lambda role: role.WHEN_FREE,
             give_up_s=give_up_s,
             bandwidth=bandwidth,
-            unknown_s=UNKNOWN_S,
+            unknown_s=max(0.0, UNKNOWN_S - waited_s),
         ) as manager:
 
             async def wait_one(transfer: str) -> None:
                 try:
-                    row = await manager.wait(transfer, timeout_s=timeout)
+                    row = await manager.wait(transfer, timeout_s=left_s)
                 except HaulierError as error:
                     tell_once(explain(error), told)
                     codes.add(exit_code(error))
@@ -144,7 +154,7 @@ def wait(
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
-            async with hindrances_told(manager, journal_path(journal, home)):
+            async with hindrances_told(manager, place):
                 await asyncio.gather(*map(wait_one, transfers))
         return worst_code(codes)
 
@@ -231,16 +241,24 @@ def bandwidth(
         )
         return DONE
 
-    _look(journal, home, work)
+    _look(journal, home, work, without=UNREACHABLE)
 
 
 def _look(
-    journal: "Path | None", home: "Path | None", work: "Callable[[UploadManager], Awaitable[int]]"
+    journal: "Path | None",
+    home: "Path | None",
+    work: "Callable[[UploadManager], Awaitable[int]]",
+    *,
+    without: int = FAILED,
 ) -> None:
-    """Run a command that leaves the running to others."""
+    """Run a command that leaves the running to others, and makes no journal; `without` one it ends with that."""
     log_to_stderr(quiet=True)
 
     async def looking() -> int:
+        place = journal_path(journal, home)
+        if not is_there(place):
+            tell_no_journal(place)
+            return without
         async with open_manager(journal, home, lambda role: role.NEVER) as manager:
             return await work(manager)
 
