@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import total_ordering
 from typing import Any, Final
 
-from haulier.core.errors import InvalidRequest
 from haulier.core.record import Record, RecordId, RecordStatus
 from haulier.core.values import dataclass
 
@@ -64,18 +63,19 @@ class Position:
 
 START: Final = Position(0, 0)
 """Before the first event."""
+ELSEWHERE: Final = Position(MAX_NUMBER, MAX_NUMBER)
+"""Among no rows of ours: whoever is there has missed everything."""
 
 
-def read_position(text: str, *, field: str) -> Position:
-    """Return the position that a reader was given earlier.
+def read_position(text: str) -> Position:
+    """Return the position that a reader was given earlier; ELSEWHERE when nobody was ever given this one.
 
-    Raises:
-        InvalidRequest: it was never given to anybody.
+    That is no mistake of the reader's: browsers send the last id of whoever answered at this address before, and one
+    that is refused for it never comes back.
     """
     found = _POSITION.fullmatch(text)
-    numbers = [] if found is None else [int(part) for part in found.groups()]
-    if not numbers or max(numbers) > MAX_NUMBER:
-        raise InvalidRequest.of(field, "must be the id of an event of this stream, like 0-17")
+    if found is None or max(numbers := [int(part) for part in found.groups()]) > MAX_NUMBER:
+        return ELSEWHERE
     return Position(*numbers)
 
 

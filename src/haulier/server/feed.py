@@ -46,7 +46,7 @@ class FeedRoutes:
                 capsule=request.query_params.get("capsule") or None,
             ),
             caller=caller,
-            after=None if not given else read_position(given, field="Last-Event-ID"),
+            after=None if not given else read_position(given),
             wait=flag(request, "follow", otherwise=True),
         )
         # The first one is awaited here, so that a refusal is a problem and not an empty stream.

@@ -3,8 +3,8 @@
 import pytest
 
 from haulier.core.digest import Digest, DigestName
-from haulier.core.errors import InvalidRequest
 from haulier.core.event import (
+    ELSEWHERE,
     EVERYTHING,
     START,
     EventKind,
@@ -27,16 +27,16 @@ def test_places_are_ordered_by_transaction_first() -> None:
 
 @pytest.mark.parametrize("place", [START, Position(7, 9), Position(2**63 - 1, 2**63 - 1)])
 def test_a_place_is_read_as_it_is_written(place: Position) -> None:
-    assert read_position(str(place), field="x") == place
+    assert read_position(str(place)) == place
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "1-", "-1", "a-b", "1-2-3", " 1-2", "1-9223372036854775808", "\u0661-\u0662"]
 )
-def test_what_is_no_place_is_refused_by_its_field(text: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        read_position(text, field="Last-Event-ID")
-    assert [problem.field for problem in refused.value.errors] == ["Last-Event-ID"]
+def test_what_is_no_place_here_is_one_from_which_everything_was_missed(text: str) -> None:
+    assert read_position(text) == ELSEWHERE
+    assert may_miss(ELSEWHERE, None)
+    assert may_miss(ELSEWHERE, (Position(0, 1), Position(0, 4)))
 
 
 def test_an_event_says_how_its_record_stands() -> None:

@@ -58,23 +58,21 @@ async def test_who_comes_back_is_told_what_happened_meanwhile(client: httpx2.Asy
     assert [each["event"] for each in await told(client, "0-2", "&mine=true")] == ["ready", "record.deleted"]
 
 
-async def test_who_knows_a_place_of_other_rows_is_told_to_look_anew(client: httpx2.AsyncClient) -> None:
-    assert [each["event"] for each in await told(client, "7-7")] == ["reset"]
-
-
-@pytest.mark.parametrize(
-    ("query", "headers", "status", "field"),
-    [
-        ("", {"Last-Event-ID": "first"}, 422, "Last-Event-ID"),
-        ("?mine=maybe", {}, 422, "mine"),
-        ("?follow=maybe", {}, 422, "follow"),
-    ],
-)
-async def test_what_cannot_be_followed_is_refused_by_name(
-    client: httpx2.AsyncClient, query: str, headers: dict[str, str], status: int, field: str
+@pytest.mark.parametrize("place", ["7-7", "first", "0-9223372036854775808", "0" * 4000])
+async def test_who_knows_a_place_of_other_rows_is_told_to_look_anew(
+    client: httpx2.AsyncClient, place: str
 ) -> None:
-    response = await client.get(f"/api/events{query}", headers=headers)
-    assert response.status_code == status
+    """A browser that is refused for the id which another service at this address gave it never comes back."""
+    await client.put("/api/files/a.txt", content=b"hello")
+    ((reset),) = await told(client, place)
+    assert reset["event"] == "reset"
+    assert [each["event"] for each in await told(client, reset["id"])] == ["ready"]
+
+
+@pytest.mark.parametrize("field", ["mine", "follow"])
+async def test_what_cannot_be_followed_is_refused_by_name(client: httpx2.AsyncClient, field: str) -> None:
+    response = await client.get(f"/api/events?{field}=maybe")
+    assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == field
 
 
