@@ -562,7 +562,7 @@ class RecordStore(Protocol):
         ...
 
     async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
-        """If the record exists and has no asset of that kind: add it."""
+        """If the record exists, is not erased and has no asset of that kind: add it."""
         ...
 
     async def end(self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float) -> bool:

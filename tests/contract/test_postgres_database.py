@@ -28,7 +28,7 @@ from haulier.adapters.sql.postgres.database import MAX_WAITING, PostgresDatabase
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
 from haulier.core.event import START, Interest, Position
-from haulier.core.record import RecordId, RecordStatus
+from haulier.core.record import AssetKind, RecordId, RecordStatus
 from haulier.core.session import LiveLimit, SessionId, SessionStatus
 from haulier.ports import KeyTaken
 from haulier.testing.event_rows_contract import append, event, events_after
@@ -38,6 +38,7 @@ from haulier.testing.rows import (
     add_finishing,
     add_record,
     add_upload,
+    asset,
     chunk,
     record,
     see,
@@ -398,6 +399,28 @@ class TestSideBySide:
         go_on.set()
         assert await dropping == 1
         assert not await restoring
+
+    async def test_no_record_takes_an_asset_while_those_that_it_has_are_being_dropped(
+        self, others: list[PostgresDatabase]
+    ) -> None:
+        await add_record(others[0], record("r"), original="b")
+        await others[0].write(lambda tx: tx.records.delete(RecordId("r"), now=T0, keep_assets=False))
+        dropped, go_on = asyncio.Event(), asyncio.Event()
+
+        async def drop(tx: Any) -> int:
+            assets = await tx.records.drop_assets(RecordId("r"))
+            dropped.set()
+            await go_on.wait()
+            return len(assets)
+
+        dropping = background(others[1].write(drop))
+        await dropped.wait()
+        picture = asset("p", AssetKind.DISPLAY)
+        adding = background(others[2].write(lambda tx: tx.records.add_asset(RecordId("r"), picture)))
+        await _until_somebody_waits(others[0])
+        go_on.set()
+        assert await dropping == 1
+        assert not await adding
 
     async def test_a_reader_never_skips_an_event_that_is_committed_late(
         self, others: list[PostgresDatabase]

@@ -145,6 +145,11 @@ class Record:
         return self.status in UNPROCESSED
 
     @property
+    def erased(self) -> bool:
+        """Whether it was deleted and its bytes are gone: nothing can bring it back."""
+        return self.deleted_at is not None and not self.assets
+
+    @property
     def lacks_pictures(self) -> bool:
         """Whether it does not have every kind of asset."""
         return len({asset.kind for asset in self.assets}) < len(AssetKind)

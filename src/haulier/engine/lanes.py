@@ -279,6 +279,6 @@ def _require_detached(upload: Upload) -> None:
 
 async def _existing(tx: Transaction[UploadDetails], record_id: RecordId) -> Record:
     record = await tx.records.load(record_id)
-    if record is None or (record.deleted_at is not None and not record.assets):
+    if record is None or record.erased:
         raise RecordNotFound(record_id)
     return record

@@ -74,8 +74,8 @@ class RecordService:
         self, record_id: RecordId, caller: Caller, tx: Transaction[UploadDetails]
     ) -> tuple[Record, Rights]:
         record = await tx.records.load(record_id)
-        if record is None or (record.deleted_at is not None and not record.assets):
-            raise RecordNotFound(record_id)  # without its bytes nothing can bring it back
+        if record is None or record.erased:
+            raise RecordNotFound(record_id)
         rights = await self._access.rights(tx, caller, record.capsule)
         if rights is None or not rights.reads(record.owner):
             raise RecordNotFound(record_id)
@@ -90,7 +90,7 @@ class RecordService:
         if record_id is None or upload.status is not SessionStatus.COMMITTED:
             return None
         record = await self._work.read(lambda tx: tx.records.load(record_id))
-        return None if record is None or (record.deleted_at is not None and not record.assets) else record
+        return None if record is None or record.erased else record
 
     async def asset(self, record_id: RecordId, kind: AssetKind, *, caller: Caller) -> tuple[Record, Asset]:
         """Return a record and one of its assets, to be read.

@@ -198,6 +198,23 @@ class RecordLifeContract:
         assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == [asset("one")]
         assert list(await database.write(lambda tx: tx.records.drop_assets(NONE))) == []
 
+    async def test_what_was_erased_takes_no_asset_any_more(self, database: Database) -> None:
+        """It would come back as a record without its original; one in the trash has all to come back with."""
+        picture = asset("two", AssetKind.DISPLAY)
+        await add_record(database, record("a"), original="one")
+        await add_record(database, record("b"), original="three")
+        for name in (A, RecordId("b")):
+            await database.write(
+                lambda tx, name=name: tx.records.delete(name, now=T0, keep_assets=False)  # type: ignore[misc]  # of a lambda with defaults
+            )
+        await database.write(lambda tx: tx.records.drop_assets(A))
+        assert not await database.write(lambda tx: tx.records.add_asset(A, picture))
+        assert await database.write(lambda tx: tx.records.add_asset(RecordId("b"), picture))
+        row = await see_record(database, "a")
+        assert row is not None
+        assert row.erased
+        assert not await database.write(lambda tx: tx.records.restore(A))
+
     async def test_assets_that_were_kept_can_be_given_up(self, database: Database) -> None:
         """By deleting the record once more, without them; its time in the trash begins then."""
         await add_record(database, record("a"), original="one")

@@ -267,6 +267,22 @@ async def test_an_asset_is_added_to_an_existing_record_once() -> None:
         assert kinds == [AssetKind.ORIGINAL, AssetKind.DISPLAY]
 
 
+async def test_an_asset_that_arrives_after_its_record_was_erased_does_not_bring_it_back() -> None:
+    async with engine() as one:
+        record = (await commit(one)).details.record
+        assert record is not None
+        late = await one.begin(3, record=record, asset=AssetKind.DISPLAY)
+        await one.uploads.put_chunk(late.id, 0, FakeBody(b"abc"), caller=ME)
+        await one.records.delete(record, caller=ME, at_once=True)
+        with pytest.raises(InvalidRequest):
+            await one.uploads.finish(late.id, caller=ME)
+        assert (await one.state(late.id)).status is SessionStatus.FAILED
+        for ask in (one.records.get, one.records.restore):
+            with pytest.raises(RecordNotFound):
+                await ask(record, caller=ME)
+        assert (one.disk.blobs, one.disk.parts) == ({}, {})
+
+
 async def test_an_aborted_asset_leaves_its_record_as_it_was() -> None:
     async with engine() as one:
         record = (await commit(one)).details.record

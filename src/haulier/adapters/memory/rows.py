@@ -697,7 +697,7 @@ class MemoryRecordStore:
         """Add an asset of a kind that the record lacks."""
         await self._pause()
         record = self._rows.records.get(record_id)
-        if record is None or record.asset(asset.kind) is not None:
+        if record is None or record.erased or record.asset(asset.kind) is not None:
             return False
         return self._store(replace(record, assets=(*record.assets, asset)))
 

@@ -546,9 +546,11 @@ DESCRIPTION: Final = sa.select(file_metadata).where(file_metadata.c.record_id ==
 INSERT_ASSET: Final = sa.insert(assets).values(**_all_binds(assets))
 ADD_ASSET: Final = InsertNew(assets, assets.c.record_id, assets.c.kind).from_select(
     [column.name for column in assets.columns],
-    sa.select(records.c.id, *_all_binds(assets, without=["record_id"]).values())
-    .where(records.c.id == _bind("record_id"))
-    .with_for_update(read=True, key_share=True),
+    sa.select(records.c.id, *_all_binds(assets, without=["record_id"]).values()).where(
+        records.c.id == _bind("record_id"),
+        # What has lost its bytes for good does not come back with a part of them.
+        sa.or_(records.c.deleted_at.is_(None), _HAS_ASSETS),
+    ),
 )
 ASSETS: Final = sa.select(assets).where(among(assets.c.record_id, "record_ids"))
 DROP_ASSETS: Final = (

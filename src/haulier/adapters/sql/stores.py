@@ -424,6 +424,8 @@ class SqlRecordStore:
 
     async def add_asset(self, record_id: RecordId, asset: Asset) -> bool:
         """Add an asset of a kind that the record lacks."""
+        # Those that it has may be dropped right now.
+        await self._sql.row(sql.LOCK_RECORD, {"id": record_id})
         return await self._sql.count(sql.ADD_ASSET, asset_parameters(record_id, asset)) == 1
 
     async def end(self, record_id: RecordId, status: RecordStatus, *, error: str | None, now: float) -> bool:
