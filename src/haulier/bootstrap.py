@@ -31,7 +31,13 @@ from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.bounded.processor import BoundedProcessor
 from haulier.config import Settings, child_environment, require_closed
-from haulier.core.errors import ConfigError, HaulierError, ServiceStopping, StorageError
+from haulier.core.errors import (
+    ConfigError,
+    HaulierError,
+    ServiceStopping,
+    StorageError,
+    StorageUnavailable,
+)
 from haulier.core.ingestion import SHELF, IngestionRules
 from haulier.core.record import RecordId
 from haulier.core.upload import UploadDetails
@@ -132,6 +138,7 @@ def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -
     keep_logging(settings.log, worker=identity.worker)
     share_counts(identity.slot)
     try:
+        look_at_rows(settings)
         service = Service(settings, settings.root, identity)
     except ConfigError as error:  # it was right when the supervisor looked
         log.error("worker.refused", error=str(error))
@@ -607,4 +614,5 @@ def look_at_rows(settings: Settings) -> bool:
             expected = "expected an SQLite file that can be opened and written, or room for a new one"
         if settings.database_url is None:
             setting, where = "data_dir", str(settings.root)
-        raise ConfigError(setting, where, f"{expected}; {error}") from error
+        away = settings.on_postgres and isinstance(error, StorageUnavailable)
+        raise ConfigError(setting, where, f"{expected}; {error}", unreachable=away) from error

@@ -149,6 +149,35 @@ async def test_starts_that_fail_again_and_again_end_it(monkeypatch: pytest.Monke
     assert "exit code 7" in given_up["reason"]
 
 
+async def test_a_service_that_has_served_goes_on_trying_until_its_workers_start_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
+    above = Above(GREETS)
+    running = beside(above.supervisor.run())
+    await above.until(lambda: above.ports)
+    above.program = NEVER_READY
+    for process in list(above.processes):
+        process.kill()
+    await above.until(lambda: len(above.places) > 3 * MAX_FAILED_STARTS)
+    waiting = beside(above.greeting())
+    above.program = GREETS
+    assert await waiting == b"hello"
+    above.supervisor._told()
+    await running
+
+
+def test_the_pause_before_another_start_grows_to_its_bound() -> None:
+    async def refuse(_: WorkerPlace) -> Process:
+        raise BlockingIOError
+
+    supervisor = Supervisor([], workers=1, spawn=refuse, on_ready=lambda _port: None)
+    pauses = []
+    for supervisor._failed_starts in (1, 2, 3, 6, 7, 1000):
+        pauses.append(supervisor._delay_s())
+    assert pauses == [0.25, 0.5, 1.0, 8.0, 10.0, 10.0]
+
+
 async def test_a_machine_that_makes_no_process_is_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
 

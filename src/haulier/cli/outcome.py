@@ -60,7 +60,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, PeerRefused) and _refuses_access(error):
         return REFUSED
     if isinstance(error, ConfigError):
-        return USAGE
+        return UNREACHABLE if error.unreachable else USAGE
     return FAILED
 
 

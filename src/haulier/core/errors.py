@@ -126,6 +126,8 @@ class ConfigError(HaulierError):
     setting: str
     value: str
     expected: str
+    unreachable: bool = False
+    """Whether what it names is another program that does not answer: the same start may succeed later."""
 
     def __str__(self) -> str:
         return f"{self.setting}={self.value!r} cannot be used: {self.expected}"

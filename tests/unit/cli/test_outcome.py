@@ -35,6 +35,7 @@ from haulier.core.errors import (
         (PeerCorrupted("a", "b", "c"), 1),
         (SourceChanged("a", "b"), 1),
         (ConfigError("port", "x", "a number"), 2),
+        (ConfigError("database_url", "x", "a server", unreachable=True), 3),
         (FileNotFoundError(), 1),
     ],
 )

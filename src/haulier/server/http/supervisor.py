@@ -2,8 +2,10 @@
 
 Rule 1: a worker is a fresh program that gets nothing of this process but what it is given: no lock is copied while
         somebody holds it, no thread is lost.
-Rule 2: a worker that dies is replaced at once. One that dies before it was ready is a mistake that another one would
-        repeat: those wait longer each time, and after `MAX_FAILED_STARTS` in a row the service ends.
+Rule 2: a worker that dies is replaced at once. One that dies before it was ready is followed by another that waits
+        longer each time. When the service has never been ready, that is a mistake which all would repeat: after
+        `MAX_FAILED_STARTS` in a row it ends. When it has, what is wrong may pass, like a database that is away: it goes
+        on trying, and whoever is ready goes on serving.
 Rule 3: a stop is passed on, and waited for; whoever does not end is killed in the end.
 Rule 4: who dies with this process does not depend on it: workers see to that themselves.
 """
@@ -24,9 +26,11 @@ from haulier.server.http.handover import AcceptorEnd
 from haulier.server.http.serving import REPEAT_S, STOPPING_S
 
 MAX_FAILED_STARTS: Final = 5
-"""In a row, of all workers together; systemd gives up after as many (StartLimitBurst)."""
+"""In a row, of all workers together, before the service was ready; systemd gives up after as many (StartLimitBurst)."""
 FIRST_DELAY_S: Final = 0.25
 """After the first failed start; doubled each time."""
+MAX_DELAY_S: Final = 10.0
+"""A start costs a second of a processor, and whoever repairs what is wrong soon wants to see it."""
 KILL_AFTER_S: Final = 2 * STOPPING_S
 """For a worker to stop: twice what it allows itself, for a machine that has much else to do."""
 _TURN: Final = 64
@@ -175,17 +179,21 @@ class Supervisor:
 
     async def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= MAX_FAILED_STARTS:
+        if self._failed_starts >= MAX_FAILED_STARTS and not self._announced:
             if not self._stopping.is_set():
                 self._clean = False
                 log.error("workers.given_up", failed_starts=self._failed_starts, reason=reason)
                 self._stop()
             return
         try:
-            async with asyncio.timeout(FIRST_DELAY_S * 2 ** (self._failed_starts - 1)):
+            async with asyncio.timeout(self._delay_s()):
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+    def _delay_s(self) -> float:
+        doublings = min(self._failed_starts - 1, MAX_FAILED_STARTS + 1)
+        return min(FIRST_DELAY_S * float(1 << doublings), MAX_DELAY_S)
 
     # --- connections ---------------------------------------------------------------------------------
 
