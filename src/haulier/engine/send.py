@@ -132,7 +132,12 @@ class UploadManager:
             self._journal, self._watchers, clock, unknown_s=unknown_s, snapshot=self._snapshot
         )
         self._background = Background()
+        self._changing = asyncio.Lock()
+        """Held by who starts or stops it: two who start it would be two runners in one process, which one lock lets in."""
+        self._ending = False
+        """Whether somebody began to stop it; not all of it may have been done, if he was cancelled."""
         self._listening: asyncio.Task[None] | None = None
+        """From the start to the end of the stop."""
         self._running: asyncio.Task[None] | None = None
         self._runner: SendRunner | None = None
         self._make_runner = partial(
@@ -158,8 +163,13 @@ class UploadManager:
             JournalBusy: another process runs the journal, and this one has to.
             ConfigError · StorageError
         """
-        if self._listening is not None:
-            return
+        async with self._changing:
+            if self._ending:
+                await self._stop(0.0)
+            if self._listening is None:
+                await self._start()
+
+    async def _start(self) -> None:
         await self._file.open()
         try:
             self._readers.reopen()
@@ -177,20 +187,26 @@ class UploadManager:
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Save what runs, and let go of the journal; a second call is harmless, and `start` works again.
 
-        Whoever still waits for a transfer then gets StorageUnavailable: it goes on, but not here.
+        Whoever still waits for a transfer then gets StorageUnavailable: it goes on, but not here. When this is cancelled,
+        the next call goes on with it.
 
         Args:
             grace_s: seconds that transfers past the point of no return have to come to their end.
         """
-        listening, self._listening = self._listening, None
-        if listening is None:
+        async with self._changing:
+            await self._stop(grace_s)
+
+    async def _stop(self, grace_s: float) -> None:
+        if self._listening is None:
             return
-        await _cancel(listening)
+        self._ending = True
+        await _cancel(self._listening)
         await self._end_running(grace_s)
         self._readers.close()
         self._waiting.open = False
         await self._file.close()
         self._watchers.wake_all()
+        self._listening, self._ending = None, False
 
     async def _end_running(self, grace_s: float) -> None:
         running, self._running = self._running, None

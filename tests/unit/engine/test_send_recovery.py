@@ -27,7 +27,7 @@ from haulier.engine.send_runner import SendLimits
 from haulier.engine.send_watch import MAX_BEHIND, Changed, Lagged, Progress
 from haulier.engine.slots import SlotLimits
 from tests.support.engine import beside
-from tests.support.sending import Sending, in_phase, settle
+from tests.support.sending import SOON_S, Sending, in_phase, settle
 
 DATA = bytes(range(256)) * 1000
 
@@ -242,6 +242,51 @@ async def test_a_stop_lets_what_is_being_committed_come_to_its_end() -> None:
     await stop
     async with world.running(role=Role.NEVER) as observer:
         assert (await observer.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+class SlowJournal(MemoryJournal):
+    """Lets others go on while it is opened."""
+
+    async def open(self) -> None:
+        await asyncio.sleep(0)
+        await super().open()
+
+
+async def test_a_manager_that_several_start_at_once_sends_each_file_once() -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as observer:
+        queued = await observer.queue(world.file("a", DATA), "any:a")
+    manager = world.manager(journal=SlowJournal(world.journal))
+    async with asyncio.timeout(SOON_S):
+        await asyncio.gather(*(manager.start() for _ in range(3)))
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+        await asyncio.gather(*(manager.stop() for _ in range(3)))
+    assert world.remote.calls.count("create") == 1
+    assert (world.files.open_now, world.journal.runner) == (0, None)
+
+
+@pytest.mark.parametrize("then", ["stop", "start"])
+async def test_a_stop_that_was_cancelled_is_gone_on_with_by_whoever_stops_or_starts_next(then: str) -> None:
+    world = Sending()
+    gate = world.remote.gate("commit")
+    manager = world.manager()
+    async with asyncio.timeout(SOON_S):
+        await manager.start()
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        stopping = beside(manager.stop(grace_s=60))
+        await settle()
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        next_one = beside(manager.start() if then == "start" else manager.stop(grace_s=60))
+        await settle()
+        gate.open()
+        await next_one
+        if then == "start":
+            assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+            await manager.stop()
+    assert world.remote.files == {"a": [DATA]}
+    assert (world.files.open_now, world.journal.runner) == (0, None)
 
 
 @asynccontextmanager
