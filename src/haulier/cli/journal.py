@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from haulier.logs import catch_libraries, get_logger
 if TYPE_CHECKING:
     from haulier.core.dispatch import Dispatch
     from haulier.core.errors import StorageError
+    from haulier.engine import send
     from haulier.engine.send import Role, TransferView
     from haulier.places import RemotePlaces
     from haulier.sender import UploadManager
@@ -283,10 +283,63 @@ def _hindrance(place: Path, error: "StorageError | None") -> str:
     return f"the journal {place} cannot be written: {error}; {cure}, and what waits goes on by itself"
 
 
-def tell_obstacle(row: "Dispatch") -> None:
-    """Say what somebody has to do about a transfer that is blocked."""
-    if row.transfer.phase is Phase.BLOCKED and sys.stderr is not None:
-        tell(
-            f"{row.path}: {row.transfer.reason}; it waits until that is mended and somebody says "
-            f"haulier transfers resume {row.id}"
-        )
+@asynccontextmanager
+async def obstacles_told(manager: "send.UploadManager") -> "AsyncIterator[Obstacles]":
+    """Say meanwhile what somebody has to do about transfers that stand still until he does."""
+    obstacles = Obstacles(manager)
+    following = asyncio.get_running_loop().create_task(obstacles.follow())
+    await asyncio.sleep(0)  # it listens from here on
+    try:
+        yield obstacles
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+
+
+class Obstacles:
+    """Tells each obstacle once, whether it was there before somebody began to wait, or came then."""
+
+    def __init__(self, manager: "send.UploadManager") -> None:
+        self._manager = manager
+        self._waited_for: set[str] = set()
+        self._told: dict[str, str] = {}
+
+    async def look(self, transfer_id: str) -> "TransferView | None":
+        """Tell of this transfer from now on, and return how it stands."""
+        self._waited_for.add(transfer_id)
+        view = await self._manager.get(transfer_id)
+        if view is not None:
+            self._waited_for.add(view.row.id)  # another one, where it joined that
+            self._tell(view.row)
+        return view
+
+    async def follow(self) -> None:
+        """Tell what comes."""
+        from haulier.engine.send_watch import Changed, Lagged
+
+        async with aclosing(self._manager.events(anew=False)) as events:
+            async for happening in events:
+                if isinstance(happening, Changed) and happening.row.id in self._waited_for:
+                    self._tell(happening.row)
+                elif isinstance(happening, Lagged):
+                    for each in tuple(self._waited_for):
+                        await self.look(each)
+
+    def _tell(self, row: "Dispatch") -> None:
+        why = _obstacle(row)
+        if why is not None and self._told.get(row.id) != why:
+            tell(why)
+        self._told[row.id] = why or ""
+
+
+def _obstacle(row: "Dispatch") -> str | None:
+    from haulier.core.dispatch import Wanted
+
+    if row.wanted is not Wanted.PAUSE:
+        return None
+    again = f"somebody says haulier transfers resume {row.id}"
+    if row.transfer.phase is Phase.BLOCKED:
+        return f"{row.path}: {row.transfer.reason}; it waits until that is mended and {again}"
+    if row.transfer.phase is Phase.PAUSED:
+        return f"{row.path}: it was paused; it waits until {again}"
+    return None

@@ -111,6 +111,10 @@ def explain(error: BaseException) -> str:
 
 def tell(text: str) -> None:
     """Say something to people, in one line; names in it may be strangers'."""
+    if (
+        sys.stderr is None
+    ):  # closed by who started us; print would take standard output, where results are read
+        return
     print(f"haulier: {printable(text)}", file=sys.stderr)
 
 

@@ -13,17 +13,18 @@ from haulier.cli.journal import (
     GiveUp,
     HomeDirectory,
     JournalFile,
+    Obstacles,
     RunBandwidth,
     code_of,
     complete_target,
     hindrances_told,
     journal_path,
     log_to_stderr,
+    obstacles_told,
     open_manager,
     print_row,
     print_view,
     tell_no_runner,
-    tell_obstacle,
     tell_once,
 )
 from haulier.cli.options import Json
@@ -114,14 +115,17 @@ def push(
     log_to_stderr(quiet=True)
 
     async def work() -> int:
-        async with open_manager(
-            journal,
-            home,
-            lambda role: role.NEVER if no_wait else role.WHEN_FREE,
-            give_up_s=give_up_s,
-            bandwidth=bandwidth,
-        ) as manager:
-            sending = _Push(manager, as_json=as_json, timeout_s=timeout)
+        async with (
+            open_manager(
+                journal,
+                home,
+                lambda role: role.NEVER if no_wait else role.WHEN_FREE,
+                give_up_s=give_up_s,
+                bandwidth=bandwidth,
+            ) as manager,
+            obstacles_told(manager) as obstacles,
+        ):
+            sending = _Push(manager, obstacles, as_json=as_json, timeout_s=timeout)
             queued = [
                 await sending.queue(file, to, priority.priority, if_exists, transfer_id) for file in files
             ]
@@ -137,8 +141,11 @@ def push(
 class _Push:
     """One `haulier push`."""
 
-    def __init__(self, manager: "UploadManager", *, as_json: bool, timeout_s: float | None) -> None:
+    def __init__(
+        self, manager: "UploadManager", obstacles: Obstacles, *, as_json: bool, timeout_s: float | None
+    ) -> None:
         self._manager = manager
+        self._obstacles = obstacles
         self._as_json = as_json
         self._timeout_s = timeout_s
         self._codes: set[int] = set()
@@ -157,7 +164,7 @@ class _Push:
             code = tell_failed(str(file), error)
             self._codes.add(USAGE if _is_of_options(error) else code)
             return None
-        view = await self._manager.get(queued)
+        view = await self._obstacles.look(queued)
         self.total += 0 if view is None else view.snapshot.size
         return queued
 
@@ -208,7 +215,6 @@ class _Push:
                     drawing.moved(happening.id, happening.done, happening.size)
                 elif isinstance(happening, Changed) and happening.row.id in transfers:
                     drawing.changed(happening.row)
-                    tell_obstacle(happening.row)
 
 
 def _is_of_options(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from haulier.cli.journal import (
     is_there,
     journal_path,
     log_to_stderr,
+    obstacles_told,
     open_manager,
     print_row,
     print_view,
@@ -145,6 +146,7 @@ def wait(
         ) as manager:
 
             async def wait_one(transfer: str) -> None:
+                await obstacles.look(transfer)
                 try:
                     row = await manager.wait(transfer, timeout_s=left_s)
                 except HaulierError as error:
@@ -154,7 +156,7 @@ def wait(
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
-            async with hindrances_told(manager, place):
+            async with hindrances_told(manager, place), obstacles_told(manager) as obstacles:
                 await asyncio.gather(*map(wait_one, transfers))
         return worst_code(codes)
 

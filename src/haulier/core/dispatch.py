@@ -219,6 +219,9 @@ class Removed:
 def enqueue(new: Dispatch, live: Sequence[Dispatch]) -> tuple[TransferId, list[Dispatch]]:
     """Return the id under which `new` is sent, and the rows that change with it.
 
+    One that an obstacle stopped is tried again when it is asked for again: perhaps the obstacle is gone. One that somebody paused
+    rests on.
+
     Args:
         new: What is asked for.
         live: The transfers to the same target that have not ended, the oldest first.
@@ -226,6 +229,8 @@ def enqueue(new: Dispatch, live: Sequence[Dispatch]) -> tuple[TransferId, list[D
     last = live[-1] if live else None
     if last is not None and not last.given_up and _same(last, new):
         joined = last.prioritize(max(last.transfer.priority, new.transfer.priority))
+        if joined.transfer.phase is Phase.BLOCKED:
+            joined = joined.want(Wanted.RUN)
         return last.id, [joined] if joined is not last else []
     given_up = [row.supersede(new.id) for row in live]
     return new.id, [row for row, old in zip(given_up, live, strict=True) if row is not old] + [new]

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from haulier.cli.journal import code_of, is_there, wait_there
-from haulier.core.transfer import Outcome
+from haulier.cli.journal import code_of, is_there, obstacles_told, wait_there
+from haulier.core.errors import PeerBlocked
+from haulier.core.transfer import Obstacle, Outcome, Phase
+from haulier.engine.send import Role
 from haulier.testing.journal_contract import T0, row
+from tests.support.sending import Sending, in_phase, settle
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,76 @@ async def test_a_journal_that_nobody_makes_is_not_waited_for_for_ever(tmp_path: 
     await wait_there(tmp_path / "journal.db", 0.0)
     (tmp_path / "file").touch()
     assert not is_there(tmp_path / "file" / "journal.db")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    texts: list[str] = []
+    monkeypatch.setattr("haulier.cli.journal.tell", texts.append)
+    return texts
+
+
+AGAIN = "somebody says haulier transfers resume mine"
+SIGN_IN = f"/a: sign in (auth); it waits until that is mended and {AGAIN}"
+PAUSED = f"/a: it was paused; it waits until {AGAIN}"
+
+
+async def test_what_stands_still_before_somebody_waits_for_it_is_told_once(said: list[str]) -> None:
+    world = Sending()
+    world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in"))
+    async with world.running() as manager, obstacles_told(manager) as obstacles:
+        await manager.queue(world.file("a", b"1"), "any:a", id="mine")
+        await in_phase(manager, "mine", Phase.BLOCKED)
+        assert said == []
+        for _ in range(2):
+            assert await obstacles.look("mine") is not None
+        assert said == [SIGN_IN]
+        assert await obstacles.look("nobody's") is None
+
+
+async def test_what_comes_to_stand_still_is_told_and_told_again_when_it_does_so_again(
+    said: list[str],
+) -> None:
+    world = Sending()
+    world.remote.plan("create", *(PeerBlocked(Obstacle.AUTH, "sign in") for _ in range(2)))
+    async with world.running() as manager, obstacles_told(manager) as obstacles:
+        await manager.queue(world.file("b", b"1"), "any:b")  # nobody waits for that one
+        await manager.queue(world.file("a", b"1"), "any:a", id="mine")
+        await obstacles.look("mine")
+        await in_phase(manager, "mine", Phase.BLOCKED)
+        assert said == [SIGN_IN]
+        gate = world.remote.gate("create")
+        await manager.resume("mine")
+        await gate.wait_reached()
+        await settle()
+        await manager.pause("mine")
+        gate.open()
+        await in_phase(manager, "mine", Phase.PAUSED)
+        assert said == [SIGN_IN, PAUSED]
+
+
+async def test_whoever_lagged_is_told_of_all_that_he_waits_for(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Sending()
+    world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in"))
+    async with world.running() as manager, obstacles_told(manager) as obstacles:
+        await manager.queue(world.file("a", b"1"), "any:a", id="mine")
+        await obstacles.look("mine")
+        monkeypatch.setattr("haulier.engine.send_watch.MAX_BEHIND", 0)
+        await in_phase(manager, "mine", Phase.BLOCKED)
+        assert said == [SIGN_IN]
+
+
+async def test_what_is_resumed_stands_still_no_more_although_nobody_runs_it(said: list[str]) -> None:
+    world = Sending()
+    world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in"))
+    async with world.running() as manager:
+        await manager.queue(world.file("a", b"1"), "any:a", id="mine")
+        await in_phase(manager, "mine", Phase.BLOCKED)
+    async with world.running(role=Role.NEVER) as observer, obstacles_told(observer) as obstacles:
+        assert await observer.queue("/a", "any:a") == "mine"
+        view = await obstacles.look("mine")
+        assert view is not None
+        assert view.row.transfer.phase is Phase.BLOCKED
+    assert said == []

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.cli.display import Bars
+from haulier.cli.journal import Obstacles
 from haulier.cli.outcome import DONE
 from haulier.cli.push import MAX_BARS, _Drawing, _Push
 from haulier.core.outgoing import IfExists
@@ -49,7 +50,7 @@ async def steps_of(count: int) -> tuple[float, float]:
     journal = CountingJournal(world.journal)
     CountedId.compared = 0
     async with world.manager(journal=journal) as manager:
-        pushing = _Push(manager, as_json=True, timeout_s=None)
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=None)
         queued: list[TransferId | None] = []
         for number in range(count):
             file = Path(world.file(f"file-{number}", b"1"))

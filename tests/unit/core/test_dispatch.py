@@ -1,9 +1,9 @@
 """A row of the journal: what may be wanted of it, and what becomes of it."""
 
-from haulier.core.dispatch import Wanted
-from haulier.core.errors import SourceChanged
+from haulier.core.dispatch import Wanted, enqueue
+from haulier.core.errors import PeerBlocked, SourceChanged
 from haulier.core.retry import BACK_OFF, is_due
-from haulier.core.transfer import Outcome, Phase, Priority
+from haulier.core.transfer import Obstacle, Outcome, Phase, Priority
 from haulier.core.values import replace
 from haulier.core.verdict import may_restart, settle, stumble
 from haulier.testing.journal_contract import T0, ended, full, row
@@ -24,6 +24,21 @@ def test_what_was_given_up_is_not_superseded() -> None:
     assert cancelled.supersede(row("b").id) is cancelled
     superseded = row("a").supersede(row("b").id)
     assert superseded.obey(now=T0).transfer.outcome is Outcome.SUPERSEDED
+
+
+def test_one_that_an_obstacle_stopped_is_tried_again_when_it_is_asked_for_again() -> None:
+    blocked = settle(row("a"), PeerBlocked(Obstacle.AUTH, "sign in"), now=T0, chance=lambda: 0.0)
+    assert (blocked.transfer.phase, blocked.wanted) == (Phase.BLOCKED, Wanted.PAUSE)
+    same = replace(row("b"), path=blocked.path)
+    joined, (changed,) = enqueue(same, [blocked])
+    assert (joined, changed) == (blocked.id, blocked.want(Wanted.RUN))
+    assert changed.obey(now=T0).transfer.phase is Phase.QUEUED
+
+
+def test_one_that_somebody_paused_rests_on_when_it_is_asked_for_again() -> None:
+    paused = row("a").want(Wanted.PAUSE).obey(now=T0)
+    assert paused.transfer.phase is Phase.PAUSED
+    assert enqueue(replace(row("b"), path=paused.path), [paused]) == (paused.id, [])
 
 
 def test_a_row_that_is_to_run_and_does_is_left_alone() -> None:
