@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from haulier.core.transfer import Phase as Phase
     from haulier.core.transfer import Priority as Priority
     from haulier.embedding import asgi_app as asgi_app
+    from haulier.engine.send_runner import SendLimits as SendLimits
     from haulier.sender import UploadManager as UploadManager
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Priority",
     "Progress",
     "Record",
+    "SendLimits",
     "UploadManager",
     "UploadState",
     "__version__",
@@ -45,6 +47,7 @@ _PLACES: Final = {
     "Outcome": "haulier.core.transfer",
     "Phase": "haulier.core.transfer",
     "Priority": "haulier.core.transfer",
+    "SendLimits": "haulier.engine.send_runner",
     "UploadManager": "haulier.sender",
 }
 """Where names are that are not the client's."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from haulier.core.errors import StorageError
+from haulier.core.errors import StorageError, TransferRemoved
 from haulier.core.event import EventKind, Interest, Told
 from haulier.core.record import AssetKind, Record, full_path
 from haulier.core.upload import UploadDetails
@@ -60,6 +60,8 @@ class Forwarding:
         path = self._path_of_blob(blobs[0])
         try:
             await self._manager.queue(path, target_of(record, to), id=transfer_id(record, to), later=True)
+        except TransferRemoved:
+            return  # somebody has said that it is not to be sent; a repeat changes nothing
         except FileNotFoundError as error:
             await self._note_failed(record, path, to, error)
         except (StorageError, OSError):

@@ -83,6 +83,19 @@ async def test_what_completes_in_a_capsule_that_forwards_is_queued_once() -> Non
     assert world.remote.files == {"in/sub/name.bin": [b"12345"]}
 
 
+async def test_a_repeat_sends_nothing_whose_transfer_somebody_has_removed() -> None:
+    async with forwarding() as (one, world, manager, receiver):
+        await forward(one, "any:in")
+        await on_disk(one, world, await stored(one))
+        told = await last(one)
+        await receiver.receive(told)
+        views, _ = await manager.list()
+        await manager.wait(views[0].row.id)
+        await manager.remove(views[0].row.id)
+        await receiver.receive(told)
+        assert await manager.list() == ([], None)
+
+
 async def test_what_is_gone_before_its_turn_holds_up_nobody() -> None:
     async with forwarding() as (one, _, manager, receiver):
         await forward(one, "any:in/")

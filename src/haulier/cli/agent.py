@@ -24,7 +24,7 @@ from haulier.cli.journal import (
 )
 from haulier.cli.outcome import DONE, explain, run, tell
 from haulier.cli.push import To
-from haulier.core.errors import HaulierError, was_replaced
+from haulier.core.errors import HaulierError, TransferRemoved, was_replaced
 from haulier.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -192,8 +192,9 @@ class Watch:
         return quiet
 
     async def _queue(self, each: Seen) -> None:
-        # Under an id of its revision: if we die before that is kept, the journal knows it.
-        await self._manager.queue(each.path, self._to + each.name, id=_id_of(each, self._to))
+        # Under an id of its revision: if we die before that is kept, the journal knows it, also if it was removed there.
+        with suppress(TransferRemoved):
+            await self._manager.queue(each.path, self._to + each.name, id=_id_of(each, self._to))
         await self._known.note({each.path: each.revision})
         self._queued[each.path] = each.revision
         self._told.pop(each.path, None)

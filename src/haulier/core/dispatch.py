@@ -236,6 +236,20 @@ def enqueue(new: Dispatch, live: Sequence[Dispatch]) -> tuple[TransferId, list[D
     return new.id, [row for row, old in zip(given_up, live, strict=True) if row is not old] + [new]
 
 
+def is_repeat(new: Dispatch, known: Dispatch) -> bool:
+    """Return whether `new` asks for what is known under its id already: the same content for the same target.
+
+    Where a file is on a disk says nothing about that: perhaps it was moved, or its file system is another device since a restart.
+    """
+    if (new.remote, new.target) != (known.remote, known.target):
+        return False
+    return known.source == UNSEEN or _content(new) == _content(known)
+
+
+def _content(row: Dispatch) -> tuple[int, int, str]:
+    return row.source.size, row.source.mtime_ns, row.source.edges
+
+
 def _same(one: Dispatch, other: Dispatch) -> bool:
     return (one.path, one.source, one.if_exists) == (other.path, other.source, other.if_exists)
 

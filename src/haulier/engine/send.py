@@ -372,16 +372,17 @@ class UploadManager:
             priority: how urgent it is.
             if_exists: what is done about a file that has the target's name.
             on_change: what is done when the file changes while it is sent.
-            id: the transfer's id, so that somebody may wait for it before it is queued. Queueing again under an id
-                that is known changes nothing.
+            id: the transfer's id, so that somebody may wait for it before it is queued. Queueing the same content for the
+                same target again under an id that is known changes nothing; anything else under it is refused.
             later: whether the remote may be set up later, and judge the name when its turn comes; the transfer is
                 blocked, or rejected, then.
 
         Returns: the id; another than `id` when it joined another transfer, which both ids name from now on.
 
         Raises:
-            InvalidRequest: no such remote, a name that it does not take or that is no UTF-8, no file that can be sent, or
-                none of the choices that there are.
+            InvalidRequest: no such remote, a name that it does not take or that is no UTF-8, no file that can be sent, none
+                of the choices that there are, or an id of another transfer.
+            TransferRemoved: the id is of a transfer that was removed.
             SourceChanged: the file was written to while it was looked at.
             OSError: the file is missing or may not be read.
             StorageError: the journal could not be written; nothing is queued.

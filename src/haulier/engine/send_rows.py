@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue
-from haulier.core.errors import TransferNotFound, TransferRemoved
+from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue, is_repeat
+from haulier.core.errors import InvalidRequest, TransferNotFound, TransferRemoved
 from haulier.core.transfer import TransferId
 from haulier.core.values import replace
 from haulier.sending_ports import JournalRows, Waiting
@@ -12,9 +12,21 @@ Change = Callable[[Dispatch], Dispatch]
 
 
 def insert(new: Dispatch, rows: JournalRows) -> tuple[TransferId, list[Dispatch]]:
-    """Write a new transfer down, or let it join; return its id and the rows that were written."""
-    known = rows.find(new.id)
-    if known is not None:
+    """Write a new transfer down, or let it join; return its id and the rows that were written.
+
+    Raises:
+        TransferRemoved: one of that id was there; nothing would be sent.
+        InvalidRequest: the id names another transfer.
+    """
+    found = rows.find(new.id)
+    if found is not None:
+        known = require(found, new.id)
+        if not is_repeat(new, known):
+            raise InvalidRequest.of(
+                "id",
+                f"{new.id!r} names another transfer, of {known.path} as it was then to {known.remote}:{known.target}; "
+                "choose another id",
+            )
         return known.id, []
     queued, changed = enqueue(new, rows.live_of(new.remote, new.target))
     for row in changed:

@@ -82,6 +82,6 @@ class Bandwidth:
 
 
 def _checked(bytes_per_s: float | None) -> float | None:
-    if bytes_per_s is not None and bytes_per_s < 1:
+    if bytes_per_s is not None and not 1 <= bytes_per_s < float("inf"):  # no comparison holds for NaN
         raise ValueError("a bound of bandwidth is 1 byte per second or more; None is no bound")
     return bytes_per_s

@@ -84,6 +84,23 @@ async def test_a_file_is_not_sent_again_although_the_journal_has_forgotten_it(tm
     assert world.remote.files == {"to/a": [b"12345", b"other"]}
 
 
+async def test_a_file_whose_transfer_was_removed_is_not_sent_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = Sending()
+    world.files.write("/in/a", b"12345")
+    async with watching(world, tmp_path) as (watch, manager):
+        assert await sent(world, watch, manager, FILE, at=0) == 1
+        views, _ = await manager.list()
+        await manager.remove(views[0].row.id)
+        await watch._known.forget(["/in/a"])  # as if it had died before it kept that
+        watch._queued.clear()
+        assert await sent(world, watch, manager, FILE, at=10) == 0
+        assert await watch._known.load() == {"/in/a": REVISION}
+    assert world.remote.files == {"to/a": [b"12345"]}
+    assert capsys.readouterr().err == ""
+
+
 async def test_only_files_that_are_gone_from_a_folder_that_is_there_are_forgotten(tmp_path: Path) -> None:
     world = Sending()
     world.files.write("/in/a", b"12345")

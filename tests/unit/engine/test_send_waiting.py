@@ -274,9 +274,44 @@ async def test_queueing_again_under_a_known_id_changes_nothing() -> None:
     async with world.running() as manager:
         path = world.file("a", DATA)
         await manager.wait(await manager.queue(path, "any:a", id="mine"))
-        world.file("a", b"other")
-        assert await manager.queue(path, "any:b", id="mine") == "mine"
+        assert await manager.queue(path, "any:a", id="mine") == "mine"
     assert world.remote.files == {"a": [DATA]}
+
+
+@pytest.mark.parametrize(("data", "to"), [(DATA, "any:b"), (DATA, "ordered:a"), (b"other", "any:a")])
+async def test_an_id_of_another_transfer_is_refused_and_nothing_looks_as_if_it_were_sent(
+    data: bytes, to: str
+) -> None:
+    world = Sending()
+    async with world.running() as manager:
+        path = world.file("a", DATA)
+        await manager.wait(await manager.queue(path, "any:a", id="mine"))
+        if data != DATA:
+            world.file("a", data)
+        with pytest.raises(
+            InvalidRequest, match="'mine' names another transfer, of /a as it was then to any:a"
+        ) as told:
+            await manager.queue(path, to, id="mine")
+        assert [each.field for each in told.value.errors] == ["id"]
+    assert (world.remote.files, world.ordered.files) == ({"a": [DATA]}, {})
+
+
+async def test_an_id_that_was_removed_is_refused() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        path = world.file("a", DATA)
+        await manager.wait(await manager.queue(path, "any:a", id="mine"))
+        await manager.remove("mine")
+        with pytest.raises(TransferRemoved):
+            await manager.queue(path, "any:a", id="mine")
+
+
+async def test_what_could_not_be_queued_keeps_its_result_when_it_is_queued_under_its_id() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        await manager.queue_failed("/a", "any:a", FileNotFoundError(2, "gone", "/a"), id="mine")
+        assert await manager.queue(world.file("a", DATA), "any:a", id="mine") == "mine"
+        assert (await manager.wait("mine")).transfer.outcome is Outcome.ERRORED
 
 
 async def test_two_hundred_queued_and_awaited_at_once_all_arrive() -> None:

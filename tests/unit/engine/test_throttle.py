@@ -127,7 +127,7 @@ def test_pieces_are_neither_tiny_nor_huge(rate: int, piece: int) -> None:
     assert Bandwidth(ManualClock(), rate).piece == piece
 
 
-@pytest.mark.parametrize("rate", [0, -1])
-def test_a_bound_of_nothing_is_a_mistake(rate: int) -> None:
+@pytest.mark.parametrize("rate", [0, -1, 0.5, float("nan"), float("inf")])
+def test_a_bound_of_nothing_is_a_mistake(rate: float) -> None:
     with pytest.raises(ValueError, match="1 byte per second"):
         Bandwidth(ManualClock(), rate)
