@@ -85,6 +85,24 @@ def test_what_cannot_be_pushed_is_told_and_keeps_nothing_else_back(haulier: Comm
     assert "ends with /" in several.err
 
 
+def test_files_that_would_take_each_others_place_are_refused(haulier: Commands) -> None:
+    for name in ("one/f", "two/f"):
+        (haulier.folder / name).parent.mkdir()
+        (haulier.folder / name).write_text(name)
+    refused = haulier.run("push", "one/f", "two/f", "--to", "here:taken/", COLUMNS="200")
+    assert refused.code == 2
+    assert "'one/f' and 'two/f' would be one file there" in refused.err
+    assert haulier.run("push", "one/f", "./one/f", "--to", "here:taken/").code == 0
+    assert stored(haulier, "taken/") == {"taken/f": 5}
+
+
+def test_a_folder_is_not_watched_for_a_remote_that_there_is_not(haulier: Commands) -> None:
+    for to, words in (("nowhere:x/", "there is no remote of that name"), (":x/", "must be REMOTE:PATH")):
+        refused = haulier.run("watch", ".", "--to", to, COLUMNS="200")
+        assert (refused.code, refused.out) == (2, "")
+        assert words in refused.err
+
+
 def test_what_is_only_queued_waits_for_a_runner(haulier: Commands) -> None:
     (haulier.folder / "f").write_bytes(b"12345")
     queued = haulier.run("push", "f", "--to", "here:later", "--no-wait", "--id", "mine", "--json")

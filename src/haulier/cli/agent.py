@@ -20,6 +20,7 @@ from haulier.cli.journal import (
     journal_path,
     log_to_stderr,
     open_manager,
+    open_places,
     wait_replaced,
 )
 from haulier.cli.outcome import DONE, explain, run, tell
@@ -78,15 +79,20 @@ def watch(
     A file that changes is queued again. Names that begin with a dot are left alone. Sends itself when nobody else runs
     the journal.
     """
-    if not to.endswith((":", "/")):
+    remote, colon, _ = to.partition(":")
+    if not remote or not colon or not to.endswith((":", "/")):
         raise typer.BadParameter(
-            "a PATH that ends with / is needed: a folder for the files", param_hint="--to"
+            "must be REMOTE:PATH, and a PATH that ends with / is needed: a folder for the files",
+            param_hint="--to",
         )
     log_to_stderr(log_form)
 
     async def work() -> int:
         from haulier.adapters.watched_files import WatchedFiles
 
+        open_places(home).require_settings(
+            remote
+        )  # a name that was mistyped would be told with the first file only
         place = journal_path(journal, home)
         known = WatchedFiles(place.with_name(place.name + WATCHED), folder.absolute(), to)
         async with (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from haulier.cli.display import Bars, FileBar, Report
+from haulier.cli.display import Bars, FileBar, Report, printable
 from haulier.cli.journal import (
     GiveUp,
     HomeDirectory,
@@ -110,6 +110,7 @@ def push(
     """
     if len(files) > 1 and not to.endswith((":", "/")):
         raise typer.BadParameter("several files need a folder: a PATH that ends with /", param_hint="--to")
+    _refuse_same_names(files)
     if len(files) > 1 and transfer_id is not None:
         raise typer.BadParameter("an id names one transfer; give one FILE", param_hint="--id")
     log_to_stderr(quiet=True)
@@ -136,6 +137,18 @@ def push(
                     return await sending.wait_all(queued, bars)
 
     run(work(), interrupted=HINT)
+
+
+def _refuse_same_names(files: list[Path]) -> None:
+    """Refuse files that would take each other's place; a file that is given twice is one."""
+    named: dict[str, Path] = {}
+    for file in files:
+        other = named.setdefault(file.name, file)
+        if other.absolute() != file.absolute():
+            raise typer.BadParameter(
+                f"'{printable(str(other))}' and '{printable(str(file))}' would be one file there; push them apart",
+                param_hint="FILE",
+            )
 
 
 class _Push:
