@@ -170,7 +170,12 @@ class Dispatch:
     def moved(self, transfer: Transfer, *, now: float) -> "Dispatch":
         """Return the row with the next value of its transfer."""
         ended = transfer.phase is Phase.ENDED and self.live
-        return replace(self, transfer=transfer, ended_at=now if ended else self.ended_at)
+        return replace(
+            self,
+            transfer=transfer,
+            error=None if transfer.outcome is Outcome.SUCCEEDED else self.error,
+            ended_at=now if ended else self.ended_at,
+        )
 
     def confirmed(self, transfer: Transfer, *, now: float) -> "Dispatch":
         """Return the row after the remote has confirmed bytes: progress forgives the failures before it."""

@@ -1,6 +1,6 @@
 """A row of the journal: what may be wanted of it, and what becomes of it."""
 
-from haulier.core.dispatch import Wanted, enqueue
+from haulier.core.dispatch import Dispatch, Wanted, enqueue
 from haulier.core.errors import PeerBlocked, SourceChanged
 from haulier.core.retry import BACK_OFF, is_due
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority
@@ -61,6 +61,19 @@ def test_only_confirmed_progress_forgives_failures() -> None:
     more = failing.confirmed(running.confirm(101, now=T0), now=T0)
     assert (same.failures, same.stalled_at) == (2, T0)
     assert (more.failures, more.stalled_at) == (0, None)
+
+
+def test_a_success_forgets_the_last_failure_and_nothing_else_does() -> None:
+    failing = replace(row("a"), error="gone")
+    assert ended_as(failing, Outcome.SUCCEEDED).error is None
+    assert [ended_as(failing, each).error for each in Outcome if each is not Outcome.SUCCEEDED] == [
+        "gone"
+    ] * 6
+    assert failing.moved(failing.transfer.request(), now=T0).error == "gone"
+
+
+def ended_as(failing: Dispatch, outcome: Outcome) -> Dispatch:
+    return failing.moved(failing.transfer.end(outcome, now=T0), now=T0)
 
 
 def test_delays_double_up_to_five_minutes_and_obey_the_remote() -> None:
