@@ -9,6 +9,7 @@ Rule 3: until the service has answered once, patience is short: a wrong address 
 import asyncio
 import copy
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -69,6 +70,7 @@ class Wire:
         self._sleep = sleep
         self._contact = False
         self._credentials = _bearer(token)
+        here = is_loopback(urlsplit(self.url).hostname or "")
         self._http = httpx2.AsyncClient(
             base_url=self.url,
             headers={"Accept": "application/json", "User-Agent": "haulier"},
@@ -76,7 +78,9 @@ class Wire:
             # Control calls have connections of their own: asking for the state never waits behind bodies.
             limits=httpx2.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2),
             # A proxy between this machine and itself is never meant, and the service refuses it.
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
+            trust_env=not here,
+            # The certificates that the environment names are: bodies go by them, too.
+            verify=ssl.create_default_context() if here and self.url.startswith("https:") else True,
             transport=transport,
         )
         # Who brings a way of its own brings it for bodies, too.

@@ -8,8 +8,10 @@ from random import Random
 
 import pytest
 
+from haulier.client import Client
 from haulier.core.errors import ConfigError, PeerUnreachable
 from haulier.core.outgoing import Stored
+from haulier.core.retry import RetryPolicy
 from haulier.core.secret import Secret
 from haulier.core.values import dataclass
 from haulier.remotes.catalogue import RemoteSettings, make_remote
@@ -136,6 +138,22 @@ class TestEveryKind:
             monkeypatch.setenv("http_proxy", proxy.url)
             await probed(made(kind, "http://there.example"))
         assert [head.split()[1].startswith("http://there.example/") for head in proxy.heads] == [True]
+
+
+async def test_a_client_of_a_service_on_this_machine_trusts_what_the_environment_names(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no proxy from there, but this."""
+    answer = said("200 OK", '{"items": [], "next": null}', Content_Type="application/json")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    async with host(lambda *_: answer, tls=authority.serving) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        async with Client(url, retry=RetryPolicy(retries=0)) as client:
+            with pytest.raises(PeerUnreachable, match="certificate"):
+                await anext(client.list(), None)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        async with Client(url) as client:
+            assert await anext(client.list(), None) is None
 
 
 @pytest.fixture(scope="module")
