@@ -17,7 +17,10 @@ from haulier.core.ranges import Ranges
 from haulier.core.session import MIB, SessionId
 from haulier.core.values import dataclass
 from haulier.engine.background import Background
+from haulier.logs import get_logger
 from haulier.ports import ByteSink
+
+log = get_logger()
 
 STEP: Final = 32 * MIB
 """Bytes hashed in one go; between two steps other uploads get their turn and progress is told."""
@@ -37,6 +40,8 @@ class _Follower:
     task: "asyncio.Task[None] | None" = None
     step: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the step that is running has ended, however."""
+    failure: StorageError | None = None
+    """Why it cannot go on: for whoever asks for its value. Of an upload that another process has ended nobody does."""
 
     @property
     def behind(self) -> int:
@@ -125,6 +130,8 @@ class Digests:
             self.accepted(session_id, 0, size)
         if follower.task is not None:
             await self._wait_for(session_id, follower.task)
+        if follower.failure is not None:
+            raise follower.failure
         return follower.digest.value()
 
     @staticmethod
@@ -156,10 +163,11 @@ class Digests:
             await self._advance(
                 session_id, follower.digest, lambda: follower.accepted.prefix, stepped=follower.stepped
             )
-        except StorageError:
+        except StorageError as error:
             # Half a step may have been hashed: this follower's state cannot be used any more.
             self._followers.pop(session_id, None)
-            raise
+            follower.failure = error
+            log.info("digest.left_off", session=session_id, error=str(error))
         finally:
             follower.task = None
             follower.stepped()

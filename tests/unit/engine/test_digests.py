@@ -5,6 +5,7 @@ import hashlib
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from haulier.core.digest import DigestName
 from haulier.core.errors import StorageUnavailable, UploadBusy
@@ -75,6 +76,18 @@ async def test_bytes_that_cannot_be_read_are_told_and_asking_again_starts_again(
         await digests.value(ID, DigestName.SHA_256, 3)
     value = await digests.value(ID, DigestName.SHA_256, 3)
     assert value.value == hashlib.sha256(b"abc").digest()
+
+
+async def test_bytes_that_are_gone_with_their_upload_alarm_nobody() -> None:
+    """Another process has finished it, and this one has not heard of that yet."""
+    digests, sink, _, background = await make(b"abc")
+    digests.follow(ID, DigestName.SHA_256, Ranges())
+    sink.fail_next("scan", StorageUnavailable("no such file"))
+    with capture_logs() as logs:
+        digests.accepted(ID, 0, 3)
+        await until(lambda: not background._tasks)
+    assert [(event["event"], event["log_level"]) for event in logs] == [("digest.left_off", "info")]
+    assert ID not in digests.followed_uploads()
 
 
 async def test_forgetting_stops_the_work() -> None:
