@@ -75,10 +75,15 @@ class JanitorLimits:
 
     interval_s: float = JANITOR_INTERVAL_S
     ttl_s: float = SESSION_TTL_S
-    """Time to live of a session; after it a jump of the clock cannot mislead any more."""
+    """Time to live of a session."""
     trash_for_s: float = TRASH_FOR_S
     retention_s: float = RETENTION_S
     events_for_s: float = EVENTS_FOR_S
+
+    @property
+    def longest_s(self) -> float:
+        """The highest age that anything is judged by."""
+        return max(self.ttl_s, self.trash_for_s, self.retention_s, self.events_for_s, STRAY_AGE_S)
 
 
 class SweepForms(Protocol):
@@ -92,9 +97,10 @@ class SweepForms(Protocol):
 class JumpGuard:
     """Notices when the wall clock is set, and shifts what may be thought old."""
 
-    def __init__(self, clock: Clock, *, ttl_s: float) -> None:
+    def __init__(self, clock: Clock, *, longest_s: float) -> None:
+        """`longest_s` is the highest age that is asked for."""
         self._clock = clock
-        self._ttl_s = ttl_s
+        self._longest_s = longest_s
         self._wall, self._monotonic = clock.now(), clock.monotonic()
         self._shift = 0.0
         self._shifted_at = self._monotonic
@@ -104,8 +110,8 @@ class JumpGuard:
         wall, monotonic = self._clock.now(), self._clock.monotonic()
         jump = (wall - self._wall) - (monotonic - self._monotonic)
         self._wall, self._monotonic = wall, monotonic
-        if monotonic - self._shifted_at > self._ttl_s:
-            self._shift = 0.0  # every session has been seen, or was to expire, since that jump
+        if monotonic - self._shifted_at > self._longest_s:
+            self._shift = 0.0
         if abs(jump) <= JUMP_S:
             return False
         # Forward: rows written before the jump look older than they are. Backward: they look younger,
@@ -115,9 +121,14 @@ class JumpGuard:
         log.warning("clock.jumped", seconds=round(jump, 3))
         return True
 
-    def now(self) -> float:
-        """Return the time by which a session may be judged old."""
-        return self._clock.now() - self._shift
+    def now(self, age_s: float) -> float:
+        """Return the time, at the last look, by which what is to reach that age may be judged.
+
+        Not the clock's: that may have been set since the look. A jump misleads nobody any more when so much time has
+        passed since: what was written before it has reached the age by then.
+        """
+        misleads = self._monotonic - self._shifted_at <= age_s
+        return self._wall - (self._shift if misleads else 0.0)
 
 
 class Janitor:
@@ -153,7 +164,7 @@ class Janitor:
         self._clock = clock
         self._file_clock = file_clock or clock
         self._limits = limits
-        self._jumps = JumpGuard(clock, ttl_s=limits.ttl_s)
+        self._jumps = JumpGuard(clock, longest_s=limits.longest_s)
         self._next_strays = clock.monotonic()
 
     async def run(self) -> None:
@@ -172,9 +183,10 @@ class Janitor:
             await self._step("processing", self._processing.redo)
         if self._jumps.look():
             return
-        await self._step("visitors", lambda: self._people.visitors.purge(now=self._jumps.now()))
-        await self._step("sign-ins", lambda: self._people.accounts.purge_sign_ins(now=self._jumps.now()))
-        await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now()))
+        longest_s, ttl_s = self._limits.longest_s, self._limits.ttl_s
+        await self._step("visitors", lambda: self._people.visitors.purge(now=self._jumps.now(longest_s)))
+        await self._step("sign-ins", lambda: self._people.accounts.purge_sign_ins(now=self._jumps.now(ttl_s)))
+        await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now(ttl_s)))
         await self._step(
             "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))
         )
@@ -195,7 +207,7 @@ class Janitor:
     async def expire(self) -> int:
         """End at once what is overdue, by the same clock as a sweep; return how many."""
         self._jumps.look()
-        return await self._sessions.expire(now=self._jumps.now())
+        return await self._sessions.expire(now=self._jumps.now(self._limits.ttl_s))
 
     async def _free_forms(self) -> int:
         return 0 if self._sweep_forms is None else await self._sweep_forms(before=self._old(FORM_AGE_S))
@@ -212,10 +224,10 @@ class Janitor:
         return total
 
     def _old(self, age_s: float) -> float:
-        return self._jumps.now() - age_s
+        return self._jumps.now(age_s) - age_s
 
     def _old_file(self) -> float:
-        return min(self._jumps.now(), self._file_clock.now()) - STRAY_AGE_S
+        return min(self._jumps.now(STRAY_AGE_S), self._file_clock.now()) - STRAY_AGE_S
 
     async def _step(self, name: str, work: Callable[[], Awaitable[int]]) -> None:
         try:

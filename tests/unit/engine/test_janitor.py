@@ -53,25 +53,56 @@ async def test_without_a_jump_silence_expires() -> None:
 
 def test_the_guard_shifts_forward_jumps_takes_them_back_and_forgets() -> None:
     clock = ManualClock(1000.0)
-    guard = JumpGuard(clock, ttl_s=DAY_S)
+    guard = JumpGuard(clock, longest_s=2 * DAY_S)
     clock.advance(60)
     assert not guard.look()
     clock.step_wall(4)
     assert not guard.look()
     clock.step_wall(1000)
     assert guard.look()
-    assert guard.now() == clock.now() - 1000
+    assert guard.now(DAY_S) == clock.now() - 1000
     clock.step_wall(-400)
     assert guard.look()
-    assert guard.now() == clock.now() - 600
+    assert guard.now(DAY_S) == clock.now() - 600
     clock.step_wall(-5000)
     assert guard.look()
-    assert guard.now() == clock.now()
+    assert guard.now(DAY_S) == clock.now()
     clock.step_wall(1000)
     assert guard.look()
     clock.advance(DAY_S + 1)
     assert not guard.look()
-    assert guard.now() == clock.now()
+    assert guard.now(DAY_S) == clock.now()
+    assert guard.now(2 * DAY_S) == clock.now() - 1000
+    clock.advance(DAY_S)
+    assert not guard.look()
+    assert guard.now(2 * DAY_S) == clock.now()
+
+
+def test_the_guard_goes_by_the_time_at_which_it_looked() -> None:
+    """A clock that is set in the middle of a sweep is noticed by the next one only."""
+    clock = ManualClock(1000.0)
+    guard = JumpGuard(clock, longest_s=DAY_S)
+    assert not guard.look()
+    clock.step_wall(40 * DAY_S)
+    assert guard.now(DAY_S) == 1000.0
+
+
+async def test_a_jump_in_the_middle_of_a_sweep_empties_no_trash() -> None:
+    async with engine() as one:
+        upload = await one.begin(len(DATA))
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        await one.uploads.finish(upload.id, caller=ME)
+        record_id = upload.details.record
+        assert record_id is not None
+        await one.records.delete(record_id, caller=ME)
+
+        async def jump(**_: object) -> int:
+            one.clock.step_wall(40 * DAY_S)
+            return 0
+
+        one.janitor._sessions.expire = jump  # type: ignore[method-assign]
+        await one.janitor.sweep()
+        assert (await one.records.restore(record_id, caller=ME)).id == record_id
 
 
 async def test_a_step_that_fails_is_counted_and_the_others_go_on() -> None:
