@@ -19,6 +19,7 @@ from haulier.core.errors import HaulierError, QuotaExceeded, StorageError, Stora
 from haulier.core.event import EventKind
 from haulier.core.processing import Derivatives, ProcessingFailure, Unprocessed, content_of
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
+from haulier.core.session import MIB
 from haulier.core.upload import UploadDetails
 from haulier.core.values import dataclass
 from haulier.engine.holders import may_take
@@ -33,6 +34,8 @@ Precedent: systemd gives a service five starts in a row."""
 BATCH: Final = 200
 """Records that one look for forgotten ones reads at a time."""
 PICTURE_TYPE: Final = "image/webp"
+ROOM: Final = 16 * MIB
+"""Bytes that the pictures of one image take at most: noise that is transparent by noise takes 7 MB."""
 
 log = get_logger()
 
@@ -142,7 +145,7 @@ class ProcessingService:
         if original is None:
             raise StorageUnavailable(f"the original of record {record.id} is gone")
         async with self._parts() as parts:
-            await self._sink.check(None)
+            await self._sink.check(ROOM)
             made = await self._ports.pictures.derive(
                 original.blob_key,
                 display=parts[AssetKind.DISPLAY],
@@ -158,7 +161,7 @@ class ProcessingService:
         """Return why there are no pictures, if that is the image's doing."""
         if found.failure is ProcessingFailure.QUEUE_FULL:
             raise StorageUnavailable(found.failure.words)
-        await self._sink.check(None)  # on a disk that filled up meanwhile nothing can be made of anything
+        await self._sink.check(ROOM)  # on a disk that filled up meanwhile nothing can be made of anything
         log.info("record.unprocessed", record=record.id, failure=found.failure.value, detail=found.detail)
         return _Result(failure=found.failure)
 

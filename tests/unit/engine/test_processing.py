@@ -25,7 +25,7 @@ from haulier.core.processing import ProcessingFailure, Unprocessed
 from haulier.core.record import AssetKind, Record, RecordId, RecordStatus
 from haulier.core.values import replace
 from haulier.engine.planning import UploadLimits
-from haulier.engine.processing import MAX_ATTEMPTS
+from haulier.engine.processing import MAX_ATTEMPTS, ROOM
 from haulier.testing import MemoryDatabase
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, beside, engine, until
@@ -323,6 +323,21 @@ async def test_a_full_disk_is_not_the_fault_of_the_image(answer: Unprocessed | N
         record = await settled(one, record_id)
         assert (record.status, kinds(record)) == (RecordStatus.PROCESSING, [AssetKind.ORIGINAL])
         one.disk.parts.clear()
+        await one.processing.redo()
+        assert kinds(await settled(one, record_id)) == ALL
+
+
+async def test_a_disk_with_too_little_room_for_pictures_is_not_the_fault_of_the_image() -> None:
+    """Whether anything must stay free on it or not."""
+    async with picturing(BROKEN) as one:
+        one.pictures.first = held = Held()
+        record_id = await send(one)
+        await held.reached.wait()
+        one.disk.capacity = ROOM
+        held.go()
+        record = await settled(one, record_id)
+        assert (record.status, record.attempts) == (RecordStatus.PROCESSING, 0)
+        one.disk.capacity = None
         await one.processing.redo()
         assert kinds(await settled(one, record_id)) == ALL
 
