@@ -1,13 +1,15 @@
 """Every way a command ends has its number and one sentence; never a traceback."""
 
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.files import MIB, make_file
-from tests.support.processes import Commands, ServeProcess, serving
+from tests.support.processes import HAULIER, Commands, ServeProcess, serving
 
 
 def test_a_service_that_is_not_there_is_3(tmp_path: Path) -> None:
@@ -85,6 +87,35 @@ def test_one_bad_file_keeps_no_other_from_arriving(haulier: Commands) -> None:
     ran = haulier.run("put", "missing.txt", "good.txt")
     assert ran.code == 1
     assert [row["filename"] for row in haulier.run("ls", "--json").documents] == ["good.txt"]
+
+
+ALL_RIGHTS = "-dac_override,-dac_read_search"
+"""Rights of root to read what nobody may; without them root is anybody."""
+
+
+@pytest.mark.parametrize("arguments", [["put"], ["push", "--to", "here:"]])
+def test_a_file_that_may_not_be_read_keeps_no_other_from_arriving(
+    haulier: Commands, arguments: list[str]
+) -> None:
+    drop = ["setpriv", "--bounding-set", ALL_RIGHTS, "--inh-caps", ALL_RIGHTS] if os.geteuid() == 0 else []
+    if drop and shutil.which("setpriv") is None:
+        pytest.skip("root reads every file, and there is no setpriv")
+    url = haulier.environment["HAULIER_URL"]
+    haulier.run("remote", "add", "here", "--type", "haulier", "--url", url)
+    make_file(haulier.folder / "good", 5)
+    make_file(haulier.folder / "locked", 5).chmod(0)
+    ran = subprocess.run(
+        [*drop, HAULIER, *arguments, "locked", "good"],
+        cwd=haulier.folder,
+        env=haulier.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert b"locked: Permission denied" in ran.stderr
+    assert b"good" in ran.stdout
 
 
 def test_a_name_that_no_request_can_carry_is_told_and_keeps_no_other_from_arriving(

@@ -84,10 +84,19 @@ def _open(path: str) -> LocalSource:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InvalidRequest.of("path", f"{path} is not a regular file")
+        if status.st_size == 0 and os.pread(descriptor, 1, 0):
+            _refuse_unsized(path, descriptor)
         return LocalSource(path, descriptor, _fingerprint(path, descriptor, status))
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _refuse_unsized(path: str, descriptor: int) -> None:
+    """Refuse a file with bytes that told a size of 0: what the kernel makes while it is read, as in /proc; or it has just grown."""
+    if size := os.fstat(descriptor).st_size:
+        raise SourceChanged(path, f"it had 0 bytes and has {size} now")
+    raise InvalidRequest.of("path", f"{path} has bytes, but tells no size; send a copy of it")
 
 
 def _fingerprint(path: str, descriptor: int, status: os.stat_result) -> Fingerprint:

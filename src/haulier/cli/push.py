@@ -76,7 +76,8 @@ HINT = (
 
 
 def push(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="What to send.")],
+    # Not judged here: one that may not be read keeps no other from being sent.
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", readable=False, help="What to send.")],
     to: To,
     priority: Annotated[
         Urgency, typer.Option(envvar="HAULIER_PRIORITY", help="Who goes first of those that wait.")

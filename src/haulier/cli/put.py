@@ -43,7 +43,10 @@ STDIN_HINT = "interrupted; nothing was kept, standard input cannot be read again
 
 
 def put(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="What to send; - is standard input.")],
+    # Not judged here: one that may not be read keeps no other from being sent.
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", readable=False, help="What to send; - is standard input.")
+    ],
     recursive: Annotated[
         bool,
         typer.Option(

@@ -23,6 +23,30 @@ async def test_an_open_file_gives_its_bytes(tmp_path: Path) -> None:
     await source.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="such files are Linux's")
+async def test_a_file_that_tells_no_size_is_not_sent_as_an_empty_one() -> None:
+    with pytest.raises(
+        InvalidRequest, match="/proc/self/status has bytes, but tells no size; send a copy of it"
+    ):
+        await FILES.look("/proc/self/status")
+
+
+async def test_a_file_that_grows_while_it_is_looked_at_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.touch()
+    pread = os.pread
+
+    def grown(descriptor: int, count: int, start: int) -> bytes:
+        path.write_bytes(b"123")
+        return pread(descriptor, count, start)
+
+    monkeypatch.setattr(os, "pread", grown)
+    with pytest.raises(SourceChanged, match="it had 0 bytes and has 3 now"):
+        await FILES.look(str(path))
+
+
 def change_size(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"x")
