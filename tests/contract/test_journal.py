@@ -227,6 +227,37 @@ async def test_a_closed_journal_says_so(journal: SqliteJournal) -> None:
     await journal.write(put(row("a")))
 
 
+async def test_a_journal_has_one_runner_by_whatever_name_it_is_opened(
+    journal: SqliteJournal, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").symlink_to(tmp_path)
+    (tmp_path / "folder" / "link.db").symlink_to("journal.db")
+    for name in ("folder/journal.db", "link.db", "folder/link.db"):
+        other = SqliteJournal(tmp_path / name, SystemClock())
+        await other.open()
+        assert await journal.take()
+        assert not await other.take()
+        assert await other.holder() == await journal.holder()
+        await journal.give_up()
+        assert await other.take()
+        assert not await journal.take()
+        await other.close()
+
+
+async def test_a_link_that_leads_to_another_journal_now_is_let_go(tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to("one.db")
+    journal = SqliteJournal(link, SystemClock())
+    await journal.open()
+    assert await journal.take()
+    link.unlink()
+    link.symlink_to("two.db")
+    with pytest.raises(StorageUnavailable) as failed:
+        await journal.commits_of_others()
+    assert failed.value.replaced
+    await journal.close()
+
+
 # --- a file that is removed or replaced under its process -----------------------------------------------
 
 

@@ -73,7 +73,8 @@ class SqliteJournal(SqliteFile):
 
     @property
     def _lock_path(self) -> Path:
-        return self._path.with_name(self._path.name + ".lock")
+        # Beside the file itself: a link to it is another name of the same journal, which has one runner.
+        return Path(f"{os.path.realpath(self._path)}.lock")
 
     def _names(self) -> Iterator[tuple[Path, os.stat_result]]:
         yield from super()._names()
