@@ -13,7 +13,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -21,10 +23,12 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from structlog.testing import capture_logs
 
 from haulier.adapters.sql.models import metadata
 from haulier.adapters.sql.postgres.connection import options_of
 from haulier.adapters.sql.postgres.database import MAX_WAITING, PostgresDatabase
+from haulier.adapters.sql.postgres.listener import listen
 from haulier.adapters.sql.upgrade import alembic_config
 from haulier.core.errors import ConfigError, QuotaExceeded, StorageNotWritable, StorageUnavailable
 from haulier.core.event import START, Interest, Position
@@ -1001,6 +1005,38 @@ class TestRestarts:
                 assert loaded is not None
                 assert loaded.complete
 
+    async def test_a_standby_is_as_good_as_no_database_and_left_once_the_address_leads_elsewhere(
+        self, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        """As while one server takes over from another: it would read what is old, and write nothing for ever."""
+        cluster.execute("DROP DATABASE IF EXISTS taken WITH (FORCE)")
+        cluster.execute("CREATE DATABASE taken")
+        address = tmp_path / "address"
+
+        def lead_to(server: Cluster) -> None:
+            address.unlink(missing_ok=True)
+            address.symlink_to(server.root)
+            cluster.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'taken'"
+                " AND backend_type = 'client backend'"
+            )
+
+        lead_to(cluster)
+        url = f"postgresql://haulier@/taken?host={quote(str(address), safe='')}"
+        async with PostgresDatabase(url, patience_s=1) as database:
+            await add_upload(database, upload("a"))
+            with cluster.followed() as standby:
+                await asyncio.to_thread(lead_to, standby)
+                with pytest.raises(StorageUnavailable, match="hot standby"):
+                    await add_upload(database, upload("b"))
+                with pytest.raises(StorageUnavailable, match="hot standby"):
+                    await see(database, "a")
+                with pytest.raises(StorageUnavailable, match="hot standby"):
+                    await PostgresDatabase(url, patience_s=1).open()
+                await asyncio.to_thread(lead_to, cluster)
+                await add_upload(database, upload("b"))
+                assert await see(database, "b") is not None
+
     async def test_a_database_that_stays_away_is_unavailable_until_it_is_back(self, cluster: Cluster) -> None:
         cluster.execute("DROP DATABASE IF EXISTS away WITH (FORCE)")
         cluster.execute("CREATE DATABASE away")
@@ -1138,6 +1174,25 @@ class TestNotices:
                 assert await anext(notices) is None
                 await database.notify("here", str(number))
                 assert await anext(notices) == str(number)
+
+    async def test_a_listener_that_cannot_come_back_says_each_reason_once(
+        self, database: PostgresDatabase
+    ) -> None:
+        reasons = ["no route", "no route", "no route", "no\nroom", "no room"]
+
+        async def connect() -> Any:
+            if reasons:
+                raise psycopg.OperationalError(reasons.pop(0))
+            return await database._connect()
+
+        with capture_logs() as logs:
+            async with asyncio.timeout(DEADLINE_S), aclosing(listen(connect, "here", lambda: 0.0)) as notices:
+                assert await anext(notices) is None
+        assert [(event["event"], event.get("error")) for event in logs] == [
+            ("database.listener_lost", "OperationalError: no route"),
+            ("database.listener_lost", "OperationalError: no room"),
+            ("database.listener_back", None),
+        ]
 
     async def test_a_listener_outlives_whatever_its_driver_says(
         self, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch

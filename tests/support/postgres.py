@@ -57,9 +57,7 @@ class Cluster:
     def make(self) -> None:
         """Make the files; nothing runs yet."""
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres")
-            os.chown(self.root, user.pw_uid, user.pw_gid)
+        _give_to_postgres(self.root)
         encoding = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--username=haulier")
         self._run("initdb", "--pgdata", str(self.data), "--no-sync", *encoding)
         settings = {**SETTINGS, "unix_socket_directories": str(self.root)}
@@ -93,6 +91,28 @@ class Cluster:
             for process in processes:
                 os.kill(process, signal.SIGCONT)
 
+    @contextmanager
+    def followed(self) -> Iterator["Cluster"]:
+        """Run a standby of it, which only reads."""
+        root = Path(tempfile.mkdtemp(prefix="haulier-pg-"))
+        standby = Cluster(root)
+        try:
+            _give_to_postgres(root)
+            source = ("--host", str(self.root), "--username", "haulier", "--checkpoint", "fast")
+            standby._run("pg_basebackup", "--pgdata", str(standby.data), "--write-recovery-conf", *source)
+            with (standby.data / "postgresql.conf").open("a") as file:
+                file.write(f"unix_socket_directories = '{root}'\n")
+            standby.start()
+            yield standby
+        finally:
+            standby.end()
+
+    def end(self) -> None:
+        """Stop it if it runs, and remove it."""
+        end = [binary("pg_ctl"), "--pgdata", str(self.data), "--mode", "immediate", "stop"]
+        subprocess.run(end, check=False, capture_output=True, **as_postgres())
+        shutil.rmtree(self.root)
+
     def answers(self) -> bool:
         """Whether it takes connections. Files do not tell: they outlive a server that was killed."""
         ask = [binary("pg_isready"), "--quiet", "--timeout", str(round(PATIENCE_S)), "--host", str(self.root)]
@@ -115,6 +135,12 @@ class Cluster:
             done = subprocess.run(command, stdout=told, stderr=told, check=False, **as_postgres())
             told.seek(0)
             assert done.returncode == 0, f"{program} failed: {told.read()}"
+
+
+def _give_to_postgres(folder: Path) -> None:
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
 
 
 def as_postgres() -> dict[str, Any]:
@@ -140,10 +166,7 @@ def own_cluster() -> Iterator[Cluster]:
         cluster.start()
         yield cluster
     finally:
-        end = [binary("pg_ctl"), "--pgdata", str(cluster.data), "--mode", "immediate", "stop"]
-        # The test may have stopped it.
-        subprocess.run(end, check=False, capture_output=True, **as_postgres())
-        shutil.rmtree(root)
+        cluster.end()  # the test may have stopped it
 
 
 # --- the shared one ------------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ _EXPECTED: Final = "expected postgresql://USER:PASSWORD@HOST/NAME, with %XX for 
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "haulier",
     "client_encoding": "UTF8",
+    # While one server takes over from another, the address may lead to one that only follows. A connection to it would be
+    # kept: it reads what is old and writes nothing, until somebody starts this process again.
+    "target_session_attrs": "primary",
     # A machine that vanishes is noticed in seconds; the kernel's own defaults are hours.
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -252,12 +255,12 @@ def translate(error: psycopg.Error, place: str) -> StorageError | None:
     if state == "53100":  # disk full
         return StorageFull(PAGE)
     if state in {"25006", "42501"}:  # read-only transaction, insufficient privilege
-        return StorageNotWritable(place, _words(error))
+        return StorageNotWritable(place, words_of(error))
     theirs = isinstance(error, psycopg.OperationalError) or state in _OPERATORS or state.startswith("XX")
-    return StorageUnavailable(f"{place}: {_words(error)}") if theirs else None
+    return StorageUnavailable(f"{place}: {words_of(error)}") if theirs else None
 
 
-def _words(error: psycopg.Error) -> str:
+def words_of(error: psycopg.Error) -> str:
     """Return what happened in one line."""
     told = [error.diag.message_primary, error.diag.message_detail]
     lines = " ".join(part for part in told if part) or str(error)

@@ -6,14 +6,14 @@ Source: PostgreSQL's manual, LISTEN and NOTIFY.
 """
 
 from asyncio import sleep
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
-from haulier.adapters.sql.postgres.connection import Connection
+from haulier.adapters.sql.postgres.connection import Connection, words_of
 from haulier.core.retry import Chance, RetryPolicy
 from haulier.logs import get_logger
 
@@ -33,16 +33,21 @@ async def listen(
     The first is None: from then on everything that is sent arrives. Close it (`contextlib.aclosing`) to give its
     connection up.
     """
-    delays = RECONNECT.delays(chance)
+    delays, reason = RECONNECT.delays(chance), None
     while True:
         try:
             async with _listening(connect, channel) as notices:
-                delays = RECONNECT.delays(chance)
+                if reason is not None:
+                    log.info("database.listener_back")
+                delays, reason = RECONNECT.delays(chance), None
                 yield None
                 async for notice in notices:
                     yield notice.payload
         except psycopg.Error as error:  # a driver that finds its connection closed says InterfaceError
-            await _pause(error, delays)
+            if (words := words_of(error)) != reason:
+                log.warning("database.listener_lost", error=words)
+            reason = words
+            await sleep(next(delays))
 
 
 @asynccontextmanager
@@ -57,8 +62,3 @@ async def _listening(
             yield notices
     finally:
         await connection.close()
-
-
-async def _pause(error: psycopg.Error, delays: Iterator[float]) -> None:
-    log.warning("database.listener_lost", error=type(error).__name__, sqlstate=error.sqlstate)
-    await sleep(next(delays))
