@@ -204,12 +204,29 @@ async def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(newer)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     for path, words in ((text, "another kind"), (other, "another program"), (newer, "newer Haulier")):
+        path.chmod(0o644)
         before = path.read_bytes()
         journal = SqliteJournal(path, SystemClock())
         with pytest.raises(ConfigError, match=words):
             await journal.open()
         await journal.close()
-        assert path.read_bytes() == before
+        assert (path.read_bytes(), mode(path)) == (before, 0o644)
+
+
+async def test_a_journal_of_somebody_else_that_others_can_read_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    path.touch(mode=0o644)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    journal = SqliteJournal(path, SystemClock())
+    with pytest.raises(StorageUnavailable, match="not permitted"):
+        await journal.open()
+    await journal.close()
 
 
 async def test_a_place_where_no_file_can_be_is_named(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class SqliteJournal(SqliteFile):
         self._synchronous = ""
         # Looked at before anything is changed: even a change of the journal mode would be one to another's file.
         self._is_made(connection)
+        self._close_to_others()
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -10,6 +10,7 @@ Rule 2: such a file is closed at once. Its log and the index of that keep their 
 import asyncio
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from haulier.core.errors import StorageUnavailable
 
 T = TypeVar("T")
 
+PRIVATE: Final = 0o600
 BUSY_TIMEOUT_S: Final = 10.0
 """How long another process may hold the file: twice the driver's default."""
 LET_GO_S: Final = 5.0
@@ -110,16 +112,30 @@ class SqliteFile:
         return connection
 
     def _make(self) -> os.stat_result:
-        """Make the file, or take what others may do with it; return which one it is. Raises OSError."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make the file, or find it; return which one it is. Raises OSError."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
-            os.fchmod(descriptor, 0o600)
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
 
+    def _close_to_others(self) -> None:
+        """Take what others may do with it, once it is known to be ours and before SQLite puts more beside it.
+
+        A file that was named by mistake may be one that the whole machine reads.
+        """
+        assert self._file is not None
+        if stat.S_IMODE(self._file.st_mode) == PRIVATE:
+            return
+        try:
+            self._path.chmod(PRIVATE)
+        except OSError as error:
+            raise StorageUnavailable(f"{self._path}: {error.strerror}") from error
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make it what it is to be."""
+        connection.execute("PRAGMA schema_version").fetchone()  # fails where it is no database
+        self._close_to_others()
         connection.row_factory = None
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
