@@ -19,7 +19,7 @@ from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import HaulierError, PeerBlocked, StorageError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
-from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
+from haulier.core.transfer import Obstacle, Pace, Phase, Snapshot, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
@@ -80,6 +80,8 @@ class _Run:
     committing: bool = False
     stopping: bool = False
     moving: int = 0
+    pace: Pace | None = None
+    """How fast it is, what is on its way included: a file in one request is confirmed at its end only."""
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Parallel chunks are confirmed one after the other: each starts from what the one before it has saved."""
 
@@ -105,16 +107,25 @@ class _Run:
     def progress(self, row: Dispatch, moving: int) -> None:
         """Note how far it is."""
         self.moving = moving
+        pace = self.pace or row.transfer.pace
+        if pace is not None:
+            self.pace = pace.moved_to(self._done, now=self.runner.now())
         self.runner.audience.progressed(row.id, self.snapshot)
 
     @property
     def snapshot(self) -> Snapshot:
         """How far it is, what is on its way included."""
-        it = self.row.transfer.snapshot
-        done = min(it.size, it.done + self.moving)
-        speed = it.speed
-        eta = (it.size - done) / speed if speed and it.eta_s is not None else None
-        return replace(it, done=done, percent=100 * done / it.size if it.size else 0.0, eta_s=eta)
+        it, done = self.row.transfer.snapshot, self._done
+        percent = 100 * done / it.size if it.size else 0.0
+        if self.pace is None or self.row.transfer.phase is not Phase.IN_PROGRESS:
+            return replace(it, done=done, percent=percent)
+        speed = self.pace.speed
+        eta = (it.size - done) / speed if speed else None
+        return replace(it, done=done, percent=percent, speed=speed, eta_s=eta)
+
+    @property
+    def _done(self) -> int:
+        return min(self.row.transfer.size, self.row.transfer.done + self.moving)
 
     def commit(self) -> None:
         """It is not to be stopped any more."""
@@ -167,6 +178,10 @@ class SendRunner:
     def stopping(self) -> bool:
         """Whether it has been told to end."""
         return self._stopping.is_set()
+
+    def now(self) -> float:
+        """Return the time: seconds since the epoch."""
+        return self._clock.now()
 
     def touch(self, transfer_id: TransferId) -> None:
         """Look at this transfer: something has changed."""

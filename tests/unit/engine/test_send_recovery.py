@@ -19,13 +19,14 @@ from haulier.core.errors import (
     StorageUnavailable,
     TransferNotFound,
 )
-from haulier.core.outgoing import VerifyMode, VerifyPolicy
+from haulier.core.outgoing import Outgoing, RemoteSession, Stored, VerifyMode, VerifyPolicy
 from haulier.core.transfer import Outcome, Phase, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import POLL_S, Role, UploadManager
 from haulier.engine.send_runner import SendLimits
-from haulier.engine.send_watch import MAX_BEHIND, Changed, Lagged, Progress
+from haulier.engine.send_watch import MAX_BEHIND, Changed, Happening, Lagged, Progress
 from haulier.engine.slots import SlotLimits
+from haulier.sending_ports import Cargo
 from tests.support.engine import beside
 from tests.support.sending import SOON_S, Sending, in_phase, settle
 
@@ -452,6 +453,43 @@ async def test_events_tell_every_state_and_the_last_of_the_progress() -> None:
     ]
     assert [it.done for it in found if isinstance(it, Progress) and it.id == queued][-1] == len(DATA)
     assert [it.id for it in found if isinstance(it, Removed)] == [removed]
+
+
+async def test_a_file_that_goes_in_one_request_has_a_speed_before_it_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    send, seen = world.remote.send, []
+    async with world.running() as manager:
+
+        async def slow(outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
+            cargo.moved(0)
+            for count in (1000, 3000):
+                world.clock.advance(1.0)
+                cargo.moved(count)
+                view = await manager.get(outgoing.id)
+                assert view is not None
+                seen.append((view.snapshot.done, view.snapshot.speed, view.snapshot.eta_s))
+            return await send(outgoing, session, cargo)
+
+        monkeypatch.setattr(world.remote, "send", slow)
+        events = manager.events()
+        following = beside(anext(events))
+        await settle()
+        queued = await manager.queue(world.file("a", bytes(4200)), "any:a")
+        await following
+        told = [(it.done, it.speed) async for it in until_ended(events) if isinstance(it, Progress)]
+        row = await manager.wait(queued)
+    assert seen == [(1000, 1000.0, 3.2), (3000, 1200.0, 1.0)]
+    assert (4200, 1200.0) in told
+    assert row.transfer.snapshot.speed == 2100.0
+
+
+async def until_ended(events: AsyncIterator[Happening]) -> AsyncIterator[Happening]:
+    async for it in events:
+        yield it
+        if isinstance(it, Changed) and not it.row.live:
+            return
 
 
 @pytest.mark.parametrize("anew", [True, False])
