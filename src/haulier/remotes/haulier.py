@@ -43,7 +43,7 @@ from haulier.core.upload import (
 from haulier.core.values import dataclass
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, asking_after, check_base_url
-from haulier.remotes.sessions import session_of, state_of
+from haulier.remotes.sessions import Sessions
 from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class HaulierRemote:
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
+        self._sessions = Sessions(f"haulier {self._url}")
         self._token = token
         self._capsule = capsule
         self._digest = digest
@@ -154,7 +155,7 @@ class HaulierRemote:
             credentials=self._credentials(None),
             accept=(200, 201),
         )
-        return read_json(answer, _read_begun)
+        return read_json(answer, self._read_begun)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask for the upload's state."""
@@ -267,12 +268,16 @@ class HaulierRemote:
                 return held.stored
         raise PeerBusy(202, "the file is still being finished there")
 
+    def _read_begun(self, document: dict[str, Any]) -> RemoteSession:
+        state = {"id": str(document["id"]), "token": document.get("token")}
+        return self._sessions.keep(state, chunk_size=int(document["chunk_size"]), commits_itself=False)
+
     def _upload(self, session: RemoteSession) -> str:
-        return f"{self._url}/api/uploads/{quote(state_of(session)['id'], safe='')}"
+        return f"{self._url}/api/uploads/{quote(self._sessions.read(session)['id'], safe='')}"
 
     def _credentials(self, session: RemoteSession | None) -> dict[str, str]:
         own = None if self._token is None else self._token.reveal()
-        token = own if session is None else state_of(session).get("token") or own
+        token = own if session is None else self._sessions.read(session).get("token") or own
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
@@ -294,11 +299,6 @@ class _State:
             received=Ranges.of((int(start), int(stop)) for start, stop in document.get("received", ())),
             result=None if result is None else _read_record(result),
         )
-
-
-def _read_begun(document: dict[str, Any]) -> RemoteSession:
-    state = {"id": str(document["id"]), "token": document.get("token")}
-    return session_of(state, chunk_size=int(document["chunk_size"]), commits_itself=False)
 
 
 def _key(outgoing: Outgoing) -> str:

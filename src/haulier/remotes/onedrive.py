@@ -37,7 +37,7 @@ from haulier.core.values import dataclass
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.onedrive_names import why_forbidden
-from haulier.remotes.sessions import EMPTY, session_of, state_of
+from haulier.remotes.sessions import EMPTY, Sessions
 from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class OneDriveRemote:
     ) -> None:
         base = check_base_url(base_url)
         self._drive = f"{base}/drives/{quote(drive_id, safe='')}" if drive_id else f"{base}/me/drive"
+        self._sessions = Sessions(f"onedrive {self._drive}")
         self._tokens = tokens
         self._hash_wait_s = hash_wait_s
         self._calls = Calls(base, TABLE, tls=tls)
@@ -145,7 +146,9 @@ class OneDriveRemote:
     async def create(self, outgoing: Outgoing) -> RemoteSession:
         """Begin an upload session, where the file is not small."""
         if outgoing.size < ONE_PUT:
-            return session_of({"name": outgoing.name}, chunk_size=max(1, outgoing.size), commits_itself=True)
+            return self._sessions.keep(
+                {"name": outgoing.name}, chunk_size=max(1, outgoing.size), commits_itself=True
+            )
         item = {
             "@microsoft.graph.conflictBehavior": str(outgoing.if_exists),
             "name": outgoing.filename,
@@ -159,11 +162,13 @@ class OneDriveRemote:
             )
         except PeerBusy as error:
             raise _told_exists(error, outgoing) from error
-        return session_of({"url": read_json(answer, _upload_url)}, chunk_size=None, commits_itself=True)
+        return self._sessions.keep(
+            {"url": read_json(answer, _upload_url)}, chunk_size=None, commits_itself=True
+        )
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask the session; when it is gone, look for the file that it may have made."""
-        url = state_of(session).get("url")
+        url = self._sessions.read(session).get("url")
         if url is None:
             stored = await self._find(outgoing)
             return Held(ranges=_up_to(outgoing.size if stored else 0), stored=stored)
@@ -181,7 +186,7 @@ class OneDriveRemote:
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a fragment, or the whole file."""
-        url = state_of(session).get("url")
+        url = self._sessions.read(session).get("url")
         if url is None:
             return await self._put_whole(outgoing, cargo)
         headers = {"Content-Range": f"bytes {cargo.start}-{cargo.stop - 1}/{outgoing.size}"}
@@ -222,7 +227,7 @@ class OneDriveRemote:
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Delete the session."""
-        url = state_of(session).get("url")
+        url = self._sessions.read(session).get("url")
         if url is not None:
             with suppress(RemoteSessionLost):
                 await self._calls.ask("DELETE", url, accept=(204,), of_session=True)

@@ -57,7 +57,7 @@ from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, asking_after, check_base_url
 from haulier.remotes.s3_clock import REFUSING, ClockFollowed, ServerClock, signed_at
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
-from haulier.remotes.sessions import EMPTY, session_of, state_of
+from haulier.remotes.sessions import EMPTY, Sessions
 from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class S3Remote:
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
+        self._sessions = Sessions(f"s3 {self._url} {bucket}")
         self._bucket = bucket
         self._prefix = prefix
         self._calls = Calls(self._url, TABLE, tls=tls, most=MAX_LISTING)
@@ -234,17 +235,17 @@ class S3Remote:
         """Choose the key, and begin a multipart upload where one is worth it."""
         key = await self._choose_key(outgoing)
         if outgoing.size < ONE_PUT:
-            return session_of({"key": key}, chunk_size=max(1, outgoing.size), commits_itself=True)
+            return self._sessions.keep({"key": key}, chunk_size=max(1, outgoing.size), commits_itself=True)
         await self._abort_leftovers(key, since=outgoing.intended_at)
         more: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C"} if self._checksums else {}
         more |= _content_type(outgoing)
         begun = await self._ask("create_multipart_upload", Key=key, Metadata=_marks(outgoing), **more)
         state = {"key": key, "upload": _member(begun, "UploadId")}
-        return session_of(state, chunk_size=part_size(outgoing.size), commits_itself=False)
+        return self._sessions.keep(state, chunk_size=part_size(outgoing.size), commits_itself=False)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """List the parts; of a whole file, look whether it is there."""
-        state = state_of(session)
+        state = self._sessions.read(session)
         if "upload" not in state:
             return Held(stored=await self._find(outgoing, session))
         try:
@@ -259,7 +260,7 @@ class S3Remote:
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a part, or the whole file."""
-        state = state_of(session)
+        state = self._sessions.read(session)
         if "upload" not in state:
             return await self._put_whole(outgoing, session, cargo)
         assert session.chunk_size is not None
@@ -270,7 +271,7 @@ class S3Remote:
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Complete the upload of all parts; a whole file is found, an empty one made."""
-        state = state_of(session)
+        state = self._sessions.read(session)
         if "upload" in state:
             return await self._complete(outgoing, session)
         stored = await self._find(outgoing, session)
@@ -285,7 +286,7 @@ class S3Remote:
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Abort the multipart upload."""
-        state = state_of(session)
+        state = self._sessions.read(session)
         if "upload" not in state:
             return
         try:
@@ -297,7 +298,7 @@ class S3Remote:
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return what makes the ETag that S3 gives."""
-        return EtagSum(session.chunk_size if "upload" in state_of(session) else None)
+        return EtagSum(session.chunk_size if "upload" in self._sessions.read(session) else None)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -328,7 +329,7 @@ class S3Remote:
 
     async def _find(self, outgoing: Outgoing, session: RemoteSession) -> Stored | None:
         """Return the object if it bears our mark."""
-        key = state_of(session)["key"]
+        key = self._sessions.read(session)["key"]
         try:
             head = await self._ask("head_object", Key=key)
         except PeerRefused as error:
@@ -341,7 +342,7 @@ class S3Remote:
         return _describe(key.removeprefix(self._prefix), head)
 
     async def _put_whole(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored:
-        key = state_of(session)["key"]
+        key = self._sessions.read(session)["key"]
         params = {
             "Key": key,
             "Metadata": _marks(outgoing),
@@ -357,7 +358,7 @@ class S3Remote:
         return Stored(name=key.removeprefix(self._prefix), size=outgoing.size, etag=etag)
 
     async def _complete(self, outgoing: Outgoing, session: RemoteSession) -> Stored:
-        state = state_of(session)
+        state = self._sessions.read(session)
         name = state["key"].removeprefix(self._prefix)
         try:
             parts = [part async for part in self._parts(state)]

@@ -4,22 +4,38 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from haulier.core.errors import RemoteSessionLost
 from haulier.core.outgoing import RemoteSession
 from haulier.core.secret import Secret
 from haulier.sending_ports import Cargo
 
 
-def session_of(state: Mapping[str, Any], *, chunk_size: int | None, commits_itself: bool) -> RemoteSession:
-    """Return the session as the journal keeps it."""
-    return RemoteSession(
-        state=Secret(json.dumps(state)), chunk_size=chunk_size, commits_itself=commits_itself
-    )
+class Sessions:
+    """The sessions of one place, as the journal keeps them.
 
+    A remote may be set up anew while transfers to it rest: for another service, another address, of another kind. What was begun
+    elsewhere is not gone on with, and its secrets go to nobody else.
 
-def state_of(session: RemoteSession) -> dict[str, Any]:
-    """Return what `session_of` was given."""
-    state: dict[str, Any] = json.loads(session.state.reveal())
-    return state
+    Args:
+        place: what is begun where; kept with each session.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def keep(
+        self, state: Mapping[str, Any], *, chunk_size: int | None, commits_itself: bool
+    ) -> RemoteSession:
+        """Return the session as the journal keeps it."""
+        text = json.dumps({"place": self._place, **state})
+        return RemoteSession(state=Secret(text), chunk_size=chunk_size, commits_itself=commits_itself)
+
+    def read(self, session: RemoteSession) -> dict[str, Any]:
+        """Return what `keep` was given. Raises RemoteSessionLost: it was begun elsewhere."""
+        state: dict[str, Any] = json.loads(session.state.reveal())
+        if state.get("place") != self._place:
+            raise RemoteSessionLost("it was begun elsewhere: the remote was set up anew since then")
+        return state
 
 
 class _Held:

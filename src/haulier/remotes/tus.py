@@ -12,10 +12,11 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 import asyncio
 import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from haulier.core.errors import InvalidRequest, PeerBusy, PeerCorrupted, RemoteSessionLost
+from haulier.core.hosts import shown_address
 from haulier.core.outgoing import (
     Checksum,
     Held,
@@ -31,7 +32,7 @@ from haulier.core.secret import Secret
 from haulier.core.values import dataclass, replace
 from haulier.engine.tasks import tasks
 from haulier.remotes.calls import asking_after
-from haulier.remotes.sessions import session_of, state_of
+from haulier.remotes.sessions import Sessions
 from haulier.remotes.tus_wire import TABLE, Place, TusWire, require_number
 from haulier.sending_ports import Cargo
 
@@ -68,16 +69,14 @@ class _State:
     final: str | None = None
     """The file that the parts make, where the server lets it be asked for before they are complete."""
 
-    def kept(self, *, chunk_size: int | None, commits_itself: bool) -> RemoteSession:
-        """Return the session as the journal keeps it."""
+    def told(self) -> dict[str, Any]:
+        """Return it as a session keeps it."""
         told = {"url": self.url, "parts": list(self.parts), "final": self.final}
-        kept = {name: value for name, value in told.items() if value}
-        return session_of(kept, chunk_size=chunk_size, commits_itself=commits_itself)
+        return {name: value for name, value in told.items() if value}
 
     @classmethod
-    def of(cls, session: RemoteSession) -> "_State":
-        """Read it from a session."""
-        told = state_of(session)
+    def of(cls, told: Mapping[str, Any]) -> "_State":
+        """Read it from what a session keeps."""
         return cls(url=told.get("url"), parts=tuple(told.get("parts", ())), final=told.get("final"))
 
 
@@ -104,6 +103,8 @@ class TusRemote:
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._wire = TusWire(url, headers=headers or {}, token=token, tls=tls)
+        # Without the query: what lets us in there may change.
+        self._sessions = Sessions(f"tus {shown_address(url)}")
         self._parallel = parallel
         self._one_request = one_request
         self._asked = False
@@ -144,15 +145,15 @@ class TusRemote:
         offered = self._wire.offers.extensions
         if self._one_request and 0 < outgoing.size <= ONE_REQUEST and "creation-with-upload" in offered:
             self._known.pop(outgoing.id, None)
-            return _State().kept(chunk_size=outgoing.size, commits_itself=True)
+            return self._sessions.keep(_State().told(), chunk_size=outgoing.size, commits_itself=True)
         if self._parallel > 1 and outgoing.size >= 2 * LEAST_PART and "concatenation" in offered:
             return await self._create_parts(outgoing)
         url = await self._wire.create({**_metadata(outgoing), "Upload-Length": str(outgoing.size)})
-        return _State(url=url).kept(chunk_size=None, commits_itself=True)
+        return self._sessions.keep(_State(url=url).told(), chunk_size=None, commits_itself=True)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
         """Ask where the upload is, or its parts."""
-        state = _State.of(session)
+        state = _State.of(self._sessions.read(session))
         if state.parts:
             return await self._held_in_parts(outgoing, session, state)
         url = state.url or self._known.get(outgoing.id)
@@ -165,7 +166,7 @@ class TusRemote:
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Append one chunk, or what is missing of one part."""
-        state = _State.of(session)
+        state = _State.of(self._sessions.read(session))
         if state.parts:
             assert session.chunk_size is not None
             await self._send_part(state.parts[cargo.start // session.chunk_size], cargo)
@@ -178,7 +179,7 @@ class TusRemote:
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Look whether all bytes are there; have the parts put together, where that was not asked for before."""
-        state = _State.of(session)
+        state = _State.of(self._sessions.read(session))
         if state.parts:
             return await self._put_together(outgoing, state)
         held = await self.offset(outgoing, session)
@@ -191,7 +192,7 @@ class TusRemote:
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Terminate what was begun, where the server can; else it expires."""
-        state = _State.of(session)
+        state = _State.of(self._sessions.read(session))
         for url in (state.url, state.final, *state.parts, self._known.pop(outgoing.id, None)):
             if url is not None:
                 await self._wire.remove(url)
@@ -250,7 +251,7 @@ class TusRemote:
         state = _State(parts=tuple(parts))
         if "concatenation-unfinished" in self._wire.offers.extensions:
             state = replace(state, final=await self._create_final(outgoing, state))
-        return state.kept(chunk_size=size, commits_itself=state.final is not None)
+        return self._sessions.keep(state.told(), chunk_size=size, commits_itself=state.final is not None)
 
     async def _create_final(self, outgoing: Outgoing, state: _State) -> str:
         # Paths are enough, and short: servers bound the length of a header.

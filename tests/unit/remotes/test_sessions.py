@@ -1,0 +1,46 @@
+"""What remotes keep of what they have begun, and for which place it is."""
+
+import json
+
+import pytest
+
+from haulier.core.errors import RemoteSessionLost
+from haulier.core.outgoing import Outgoing, RemoteSession
+from haulier.core.secret import Secret
+from haulier.core.transfer import TransferId
+from haulier.remotes.catalogue import RemoteSettings, make_remote
+from haulier.remotes.sessions import Sessions
+
+OUTGOING = Outgoing(id=TransferId("t"), name="n", size=1, modified_at=0.0, intended_at=0.0)
+STATE = {"id": "1", "token": "t", "url": "http://elsewhere/1", "key": "n", "upload": "u", "name": "n"}
+"""All that any of them keeps."""
+REMOTES = [
+    RemoteSettings(name="r", type="haulier", url="http://127.0.0.1:9"),
+    RemoteSettings(name="r", type="tus", url="http://127.0.0.1:9"),
+    RemoteSettings(name="r", type="s3", url="http://127.0.0.1:9", options={"bucket": "b"}),
+    RemoteSettings(name="r", type="onedrive", url="http://127.0.0.1:9", options={"token_command": "true"}),
+]
+
+
+def kept(**state: str) -> RemoteSession:
+    return RemoteSession(state=Secret(json.dumps(state)), chunk_size=1, commits_itself=True)
+
+
+def test_what_is_kept_is_read_again() -> None:
+    sessions = Sessions("here")
+    session = sessions.keep({"id": "1"}, chunk_size=5, commits_itself=False)
+    assert (session.chunk_size, session.commits_itself) == (5, False)
+    assert sessions.read(session)["id"] == "1"
+
+
+@pytest.mark.parametrize("settings", REMOTES, ids=[each.type for each in REMOTES])
+@pytest.mark.parametrize("session", [kept(place="elsewhere", **STATE), kept(**STATE)], ids=["told", "untold"])
+async def test_what_was_begun_elsewhere_is_lost_and_nobody_is_asked_for_it(
+    settings: RemoteSettings, session: RemoteSession
+) -> None:
+    remote = make_remote(settings)
+    with pytest.raises(RemoteSessionLost, match="it was begun elsewhere"):
+        await remote.offset(OUTGOING, session)
+    with pytest.raises(RemoteSessionLost, match="it was begun elsewhere"):
+        await remote.cancel(OUTGOING, session)
+    await remote.close()
