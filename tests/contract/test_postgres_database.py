@@ -1112,6 +1112,50 @@ class TestCallers:
             await asyncio.gather(*(see(database, "a") for _ in range(50)))
             assert len(connections_of(database)) == 3
 
+    async def test_a_server_that_gives_few_connections_serves_all(
+        self, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, opened = database._connect, list[Any]()
+
+        async def connect() -> Any:
+            if len(opened) == 2:
+                raise psycopg.OperationalError("sorry, too many clients already")
+            opened.append(None)
+            return await real()
+
+        monkeypatch.setattr(database._pool, "_connect", connect)
+        with capture_logs() as logs:
+            async with asyncio.timeout(DEADLINE_S):
+                await asyncio.gather(*(add_upload(database, upload(f"u{number}")) for number in range(50)))
+        assert logs == []
+
+    async def test_who_waits_for_a_connection_that_comes_back_broken_opens_another(
+        self, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, refused = database._connect, asyncio.Event()
+        go_on = asyncio.Event()
+
+        async def connect() -> Any:
+            if database._pool._out == 2:
+                refused.set()
+                raise psycopg.OperationalError("sorry, too many clients already")
+            return await real()
+
+        async def hold(tx: Any) -> None:
+            await tx.sessions.count_live(None, "local")
+            await go_on.wait()
+            await tx.sessions.count_live(None, "local")
+
+        monkeypatch.setattr(database._pool, "_connect", connect)
+        holding = background(database.write(hold))
+        await until(lambda: database._pool._out == 1)
+        adding = background(add_upload(database, upload("a")))
+        await refused.wait()
+        cut_all(database)
+        go_on.set()
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(holding, adding)
+
     async def test_a_read_writes_nothing(self, database: PostgresDatabase) -> None:
         with pytest.raises(StorageNotWritable):
             await database.read(lambda tx: tx.sessions.insert(upload("a"), limit=LiveLimit(of_owner=9)))

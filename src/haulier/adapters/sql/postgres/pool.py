@@ -2,6 +2,7 @@
 
 Rule 1: a connection comes back idle and whole, or it is closed: nobody inherits another's transaction.
 Rule 2: connections are opened when they are needed, and kept.
+Rule 3: a server that gives no more of them is no error for who can have one that comes back: many are waited for as few.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import psycopg
 from psycopg.pq import TransactionStatus
 
 from haulier.adapters.sql.postgres.connection import Connection
@@ -21,22 +23,54 @@ class Pool:
         self._connect = connect
         self._slots: Final = asyncio.Semaphore(size)
         self._idle: Final[list[Connection]] = []
+        self._out = 0
+        """Connections that are lent, or are being opened to be lent."""
+        self._returned = asyncio.Event()
+        """Set when there is one less, whatever became of it; then another event takes its place."""
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Connection]:
         """Lend a connection that is in no transaction."""
         async with self._slots:
-            # The one that was used last: its statements are prepared, and the server's caches know it.
-            connection = self._idle.pop() if self._idle else await self._connect()
+            connection = await self._obtain()
             try:
                 yield connection
             finally:
                 await self._take_back(connection)
 
+    async def _obtain(self) -> Connection:
+        if not self._idle:
+            try:
+                return await self._open()
+            except psycopg.OperationalError:
+                # When the server is gone, so are those that are out: they come back too, and none is kept.
+                while self._out and not self._idle:
+                    await self._returned.wait()
+                if not self._idle:
+                    raise
+        self._out += 1
+        # The one that was used last: its statements are prepared, and the server's caches know it.
+        return self._idle.pop()
+
+    async def _open(self) -> Connection:
+        self._out += 1
+        try:
+            return await self._connect()
+        except BaseException:
+            self._one_less()
+            raise
+
+    def _one_less(self) -> None:
+        self._out -= 1
+        self._returned.set()
+        self._returned = asyncio.Event()
+
     async def _take_back(self, connection: Connection) -> None:
-        if connection.info.transaction_status is TransactionStatus.IDLE:
+        whole = connection.info.transaction_status is TransactionStatus.IDLE
+        if whole:
             self._idle.append(connection)
-        else:
+        self._one_less()
+        if not whole:
             # The server rolls back what was open on it.
             await connection.close()
 
