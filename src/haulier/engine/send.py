@@ -514,6 +514,8 @@ class UploadManager:
         limit: int = LIST,
     ) -> tuple[Sequence[TransferView], int | None]:
         """Return a page of transfers, the newest first, and after what the next page begins; None: this is the last."""
+        if limit < 1:
+            raise ValueError("a page has one row at least")
         query = JournalQuery(remote=remote, live=live)
         page = await self._journal.read(partial(_read_page, query, after, limit))
         return [replace(self._view(row), number=number) for number, row in page.rows], page.next

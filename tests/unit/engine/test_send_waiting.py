@@ -402,6 +402,13 @@ async def test_a_list_comes_in_pages_the_newest_first() -> None:
         assert await manager.list(remote="ordered") == ([], None)
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_a_page_without_rows_is_a_mistake(limit: int) -> None:
+    async with Sending().running() as manager:
+        with pytest.raises(ValueError, match="one row at least"):
+            await manager.list(limit=limit)
+
+
 async def test_an_answer_to_commit_that_was_lost_makes_no_second_version() -> None:
     world = Sending()
     world.remote.plan("commit", Accident(error=PeerBusy(504, "the gateway gave up"), done=True))
