@@ -517,10 +517,13 @@ class TestSources:
         self, writer: BodyWriter, source: OpenedFile, address: str, headers: dict[str, str]
     ) -> None:
         async with server(answering) as (port, _):
-            with pytest.raises(InvalidRequest):
+            with pytest.raises(InvalidRequest) as told:
                 await writer.send(
                     "PUT", address.replace("{port}", str(port)), headers=headers, cargo=whole(source)
                 )
+        assert ("the header 'X'" in str(told.value)) is bool(headers)
+        assert not [value for value in headers.values() if value in str(told.value)]
+        assert "Evil" not in str(told.value)
 
 
 class TestBandwidth:

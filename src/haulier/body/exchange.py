@@ -19,6 +19,7 @@ import h11
 
 from haulier.body.answers import Answer, Fields, Headers
 from haulier.core.errors import InvalidRequest, PeerUnreachable
+from haulier.core.text import is_field_name, is_field_value
 from haulier.sending_ports import Cargo
 
 PIECE: Final = 256 * 1024
@@ -147,8 +148,8 @@ class Exchange:
         try:
             request = h11.Request(method=method, target=target, headers=[*fields, *length])
             encoded = self._http.send(request)
-        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
-            raise InvalidRequest.of("request", f"HTTP cannot carry it: {error}") from None
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            raise InvalidRequest.of("request", f"HTTP cannot carry {_what_of(fields)}") from None
         assert encoded is not None
         return encoded
 
@@ -256,6 +257,16 @@ class Exchange:
             raise PeerUnreachable(self._url, str(self._broken or reason))
         self._broken = self._broken or ConnectionAbortedError(reason)
         self._answered = True
+
+
+def _what_of(fields: Fields) -> str:
+    """Name what HTTP cannot carry, and never tell it: it may be a secret."""
+    wrong = [name for name, value in fields if not (is_field_name(name) and is_field_value(value or "-"))]
+    return (
+        f"the header {wrong[0]!r}: its value, or its name"
+        if wrong
+        else "the address, or these headers together"
+    )
 
 
 class _Count:

@@ -1,4 +1,19 @@
-"""Texts that can be written down anywhere."""
+"""Texts that can be written down anywhere, and those that HTTP can carry."""
+
+import re
+from typing import Final
+
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def is_field_name(text: str) -> bool:
+    """Whether it can be the name of a header. Source: RFC 9110 section 5.1."""
+    return _FIELD_NAME.fullmatch(text) is not None
+
+
+def is_field_value(text: str) -> bool:
+    """Whether it can be what a header says: printable ASCII, and no space around it. Source: RFC 9110 section 5.5."""
+    return bool(text) and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def is_storable(text: str) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from haulier.core.errors import ConfigError, DigestMalformed
 from haulier.core.secret import Secret
+from haulier.core.text import is_field_name, is_field_value
 from haulier.core.values import dataclass
 from haulier.remotes.calls import check_address, check_base_url
 from haulier.sending_ports import Remote
@@ -161,6 +162,18 @@ def _tus(settings: RemoteSettings) -> Remote:
 
 def _judge_tus(settings: RemoteSettings) -> None:
     check_address(settings.url)
+    for option, value in settings.options.items():
+        kind, _, header = option.partition(".")
+        if kind != "header":
+            continue
+        if not is_field_name(header) or header.lower() in OUR_HEADERS:
+            raise ConfigError(
+                f"option {option}",
+                "***",
+                "it must be header.NAME, with the name of a header that is not ours",
+            )
+        if not is_field_value(value):
+            raise ConfigError(f"option {option}", "***", CARRIED)
     _parallel(settings)
     _yes_or_no(settings.options, "one_request")
 
@@ -280,6 +293,9 @@ class Kind:
     secrets: frozenset[str]
 
 
+OUR_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+"""What says where a request goes and where it ends."""
+CARRIED: Final = "it must be printable ASCII characters, without spaces around them"
 DRIVE_TYPES: Final = ("personal", "business", "documentLibrary")
 """As Graph calls them. A personal one is signed in for among consumers, others in an organisation."""
 COMMON: Final = frozenset({"verify", "slots", "ca"})
@@ -342,6 +358,8 @@ def check_settings(settings: RemoteSettings) -> None:
         if name not in kind.secrets:
             known = ", ".join(sorted(kind.secrets)) or "none"
             raise ConfigError(f"secret {name}", "***", f"{settings.type} takes {known}")
+        if not is_field_value(settings.secrets[name].reveal()):
+            raise ConfigError(f"secret {name}", "***", CARRIED)
     kind.judge(settings)
 
 

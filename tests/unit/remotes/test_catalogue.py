@@ -74,11 +74,24 @@ def test_there_are_four_kinds() -> None:
         (settings("tus", url="http://me:hun/ter2@x"), r"^url='\*\*\*' .*must be an address like"),
         (settings("tus", url="http://x:99999"), "it must be an address"),
         (settings("onedrive"), "onedrive needs token_command"),
+        (settings("tus", header="hunter2"), r"^option header='\*\*\*' .*the name of a header"),
+        (settings("tus", header__="hunter2"), "the name of a header"),
+        (settings("tus", header__X_Y="hunter2\r\nA: b"), r"^option header.X_Y='\*\*\*' .*printable ASCII"),
+        (settings("tus", **{"header__X Y": "hunter2"}), "the name of a header"),
+        (settings("tus", header__Host="hunter2"), "a header that is not ours"),
     ],
 )
 async def test_what_cannot_work_is_told_with_what_can(given: RemoteSettings, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected) as told:
         make_remote(given)
+    assert "hun" not in repr(told.value) + str(told.value)
+
+
+@pytest.mark.parametrize("text", ["hunter2\n", "hün", "", " hunter2", "hunter\x002"])
+def test_a_secret_that_no_request_can_carry_is_refused_and_not_told(text: str) -> None:
+    given = RemoteSettings(name="r", type="haulier", url="http://x", secrets={"token": Secret(text)})
+    with pytest.raises(ConfigError, match=r"^secret token='\*\*\*' .*printable ASCII") as told:
+        check_settings(given)
     assert "hun" not in repr(told.value) + str(told.value)
 
 
