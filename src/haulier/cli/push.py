@@ -29,7 +29,7 @@ from haulier.cli.journal import (
 )
 from haulier.cli.options import Json
 from haulier.cli.outcome import DONE, USAGE, exit_code, explain, run, tell, tell_failed, worst_code
-from haulier.core.errors import HaulierError, InvalidRequest
+from haulier.core.errors import HaulierError, InvalidRequest, TransferTimeout
 from haulier.core.outgoing import IfExists
 from haulier.core.transfer import Phase, Priority
 
@@ -164,6 +164,7 @@ class _Push:
         self._timeout_s = timeout_s
         self._codes: set[int] = set()
         self._told: set[str] = set()
+        self._timed_out = False
         self.total = 0
 
     async def queue(
@@ -201,6 +202,10 @@ class _Push:
         finally:
             showing.cancel()
             await asyncio.wait({showing})
+        if self._timed_out:
+            await self._manager.stop(
+                grace_s=0.0
+            )  # he who has no more time has none for the end of what runs, either
         return worst_code(self._codes)
 
     async def _wait(self, transfer_id: "TransferId") -> None:
@@ -209,6 +214,7 @@ class _Push:
         except HaulierError as error:
             tell_once(explain(error), self._told)
             self._codes.add(exit_code(error))
+            self._timed_out |= isinstance(error, TransferTimeout)
             return
         print_row(row, as_json=self._as_json, why=False)  # that is told below, where scripts do not read it
         if code_of(row) != DONE:

@@ -29,7 +29,7 @@ from haulier.cli.journal import (
 )
 from haulier.cli.options import Json
 from haulier.cli.outcome import DONE, FAILED, UNREACHABLE, exit_code, explain, run, tell, worst_code
-from haulier.core.errors import HaulierError, TransferNotFound
+from haulier.core.errors import HaulierError, TransferNotFound, TransferTimeout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def wait(
     async def work() -> int:
         from haulier.engine.send import UNKNOWN_S
 
-        place, codes, told = journal_path(journal, home), set[int](), set[str]()
+        place, codes, told, timed_out = journal_path(journal, home), set[int](), set[str](), set[bool]()
         waited_s = await wait_there(place, UNKNOWN_S if timeout is None else min(timeout, UNKNOWN_S))
         if not is_there(place):
             for each in transfers:
@@ -152,12 +152,15 @@ def wait(
                 except HaulierError as error:
                     tell_once(explain(error), told)
                     codes.add(exit_code(error))
+                    timed_out.add(isinstance(error, TransferTimeout))
                     return
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
             async with hindrances_told(manager, place), obstacles_told(manager) as obstacles:
                 await asyncio.gather(*map(wait_one, transfers))
+            if any(timed_out):
+                await manager.stop(grace_s=0.0)  # as a push
         return worst_code(codes)
 
     run(work())

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, TypeVar
 from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.cli.display import Bars
 from haulier.cli.journal import Obstacles
-from haulier.cli.outcome import DONE
+from haulier.cli.outcome import DONE, UNREACHABLE
 from haulier.cli.push import MAX_BARS, _Drawing, _Push
 from haulier.core.outgoing import IfExists
-from haulier.core.transfer import Priority, TransferId
+from haulier.core.transfer import Outcome, Priority, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import Role
 from tests.support.sending import Sending
@@ -66,6 +66,24 @@ async def test_a_file_costs_the_same_among_many_as_among_few() -> None:
     few, many = await steps_of(20), await steps_of(160)
     assert many[0] <= few[0] + 4, "the ids of all are looked through for each"
     assert many[1] <= few[1] + 2
+
+
+async def test_whose_time_is_over_waits_for_no_end_of_what_runs() -> None:
+    world = Sending()
+    gate = world.remote.gate("commit")
+    async with world.manager() as manager:
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=0.0)
+        made = await pushing.queue(
+            Path(world.file("a", b"1")), "any:to/", Priority.NORMAL, IfExists.REPLACE, None
+        )
+        await gate.wait_reached()
+        assert await pushing.wait_all([made], Bars(0)) == UNREACHABLE
+        assert not manager.runs
+    gate.open()
+    async with world.manager() as manager:
+        assert made is not None
+        assert (await manager.wait(made)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.remote.files == {"to/a": [b"1"]}
 
 
 class FakeBars:
