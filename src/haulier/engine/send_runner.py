@@ -108,8 +108,8 @@ class _Run:
         """Note how far it is."""
         self.moving = moving
         pace = self.pace or row.transfer.pace
-        if pace is not None:
-            self.pace = pace.moved_to(self._done, now=self.runner.now())
+        assert pace is not None, row.transfer.phase
+        self.pace = pace.moved_to(self._done, now=self.runner.now())
         self.runner.audience.progressed(row.id, self.snapshot)
 
     @property
