@@ -594,6 +594,13 @@ class TestRefusals:
             assert (answer.json["status"], bool(answer.json["detail"])) == (status, True)
             assert line.ended()
 
+    @pytest.mark.parametrize("version", ["0.9", "1.2", "2.0"])
+    def test_other_versions_than_1_0_and_1_1_are_refused(self, server: Served, version: str) -> None:
+        with server.line() as line:
+            line.send(f"PUT / HTTP/{version}\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".encode())
+            assert line.answer().status == 400
+            assert line.ended()
+
     def test_transfer_codings_of_http_1_0_are_refused(self, server: Served) -> None:
         with server.line() as line:
             line.send(b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"abc"))

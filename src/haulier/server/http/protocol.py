@@ -255,8 +255,13 @@ class HaulierHttpProtocol(HttpToolsProtocol):
     def _check_framing(self) -> None:
         """Take the body's length from the fields that the parser has judged.
 
-        Source: RFC 9112 sections 6.1 and 6.3.
+        The parser lets 0.9 and 2.0 pass as well, in whose names nobody sends these fields with this meaning.
+
+        Source: RFC 9112 sections 2.3, 6.1 and 6.3.
         """
+        version = self.parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            raise RequestMalformed
         self._body_left = 0
         for name, value in self.headers:
             if name == b"content-length":
@@ -265,7 +270,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
                 self._body_left = None
                 if value.lower() != b"chunked":
                     raise CodingNotSupported("chunked")
-                if self.parser.get_http_version() == "1.0":  # which has no transfer codings
+                if version == "1.0":  # which has no transfer codings
                     raise RequestMalformed
 
     def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
