@@ -41,6 +41,8 @@ MAX_FIELD: Final = 64 * 1024
 """Bytes of a part that is no file; nothing reads them."""
 
 FORM: Final = "multipart/form-data"
+_PLAIN: Final = frozenset({"", "7bit", "8bit", "binary"})
+"""Values of `Content-Transfer-Encoding` under which a part's bytes are the file's. Source: RFC 2045 section 6.2."""
 
 
 def boundary_of(request: Request) -> str:
@@ -134,7 +136,7 @@ class Form:
             except StopIteration:
                 self._require_begun()
             except MultipartError as error:
-                raise FormMalformed(str(error)) from error
+                raise _malformed(error) from error
             else:
                 self._begun = True
                 return event
@@ -162,7 +164,7 @@ class Form:
             try:
                 self._parser.close()
             except MultipartError as error:
-                raise FormMalformed(str(error)) from error
+                raise _malformed(error) from error
             return True
         if end is BodyEnd.STOPPED:
             raise ServiceStopping
@@ -229,6 +231,23 @@ class FormFile:
 
 
 def _file_of(segment: MultipartSegment, form: Form) -> FormFile | None:
-    """Return the file that a part is; None for a field without a file name. Raises InvalidRequest."""
+    """Return the file that a part is; None for a field without a file name.
+
+    Raises:
+        InvalidRequest: its name cannot be read.
+        MediaTypeRefused: it is encoded; its bytes are not the file's.
+        FormMalformed: it has parts of its own, of which each might be a file.
+    """
     name = read_extended_filename(segment.header("Content-Disposition", "")) or segment.filename
+    kind = segment.header("Content-Type", "").strip().lower()
+    if name is None and kind.startswith("multipart/"):  # until RFC 7578 a field's files could stand in one
+        raise FormMalformed("a part has parts of its own; send each file in a part of the form")
+    coding = segment.header("Content-Transfer-Encoding", "").strip()
+    if coding.lower() not in _PLAIN:
+        raise MediaTypeRefused("binary", f"{coding[:64]} (Content-Transfer-Encoding)")
     return None if name is None else FormFile(name, segment.charset, form)
+
+
+def _malformed(error: MultipartError) -> FormMalformed:
+    """Return what the parser says, without the bytes that it adds."""
+    return FormMalformed(str(error.args[0]))

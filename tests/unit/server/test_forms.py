@@ -8,7 +8,7 @@ import pytest
 from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthExceeded
 from haulier.core.ingestion import IngestionRules
 from haulier.ports import BodyEnd
-from haulier.server.errors import FormMalformed
+from haulier.server.errors import FormMalformed, MediaTypeRefused
 from haulier.server.forms import MAX_FIELD, MAX_FIELDS, MAX_HEADER, MAX_HEADERS, MAX_PREAMBLE, Form
 from haulier.server.http.asgi import MALFORMED, AsgiBody
 
@@ -117,6 +117,34 @@ async def test_a_charset_is_told() -> None:
         (file.charset, await file.receive(lambda _: None))[0] async for file in form_of([text, END]).files()
     ]
     assert charset == "iso-8859-1"
+
+
+@pytest.mark.parametrize("coding", ["binary", "8BIT", "7bit"])
+async def test_a_part_may_say_that_its_bytes_are_the_files(coding: str) -> None:
+    text = part(b"=41", fields=f"Content-Transfer-Encoding: {coding}\r\n")
+    assert await read(form_of([text, END])) == [("a.json", b"=41")]
+
+
+@pytest.mark.parametrize("coding", ["base64", "quoted-printable", "x-uuencode"])
+async def test_an_encoded_part_is_never_taken_for_the_file(coding: str) -> None:
+    text = part(b"e30=", fields=f"Content-Transfer-Encoding: {coding}\r\n")
+    with pytest.raises(MediaTypeRefused, match=coding):
+        await read(form_of([text, END]))
+
+
+async def test_files_in_a_part_of_their_own_parts_are_not_lost_in_silence() -> None:
+    """RFC 2388 put several files of one field into one part; RFC 7578 section 4.3 gives each a part."""
+    inner = b'--q\r\nContent-Disposition: file; filename="b.json"\r\n\r\n{}\r\n--q--'
+    mixed = part(inner, filename=None, fields="Content-Type: Multipart/Mixed; boundary=q\r\n")
+    with pytest.raises(FormMalformed, match="each file in a part of the form"):
+        await read(form_of([part(b"{}"), mixed, END]))
+
+
+async def test_a_head_that_is_no_text_is_refused_in_words() -> None:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name=f; filename="\xe9.json"\r\n\r\n'
+    with pytest.raises(FormMalformed) as refused:
+        await read(form_of([head.encode("latin-1"), END]))
+    assert str(refused.value) == "the form cannot be read: Segment header failed to decode"
 
 
 async def test_no_more_than_the_limit_is_delivered() -> None:
