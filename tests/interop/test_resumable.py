@@ -108,8 +108,24 @@ class TestCreation:
         (name,) = draft.says(complete=True)
         assert draft.ask("POST", "/resumable/", b"hello", {name: said}).problem == (400, "invalid-request")
 
-    def test_parameters_of_a_value_say_nothing(self, newest: Draft) -> None:
-        assert newest.ask("POST", "/resumable/", b"hello", {"Upload-Complete": "?1;a=1;b"}).status == 201
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            ";a=1;b", '; a="x y; z"', r';a="\"\\"', ";a=-1.5", ";a=?0", ";a=:YWI=:", ";a=@-1", ";a=t/o:k",
+            ';a=%"f%c3%bc"',
+        ],
+    )  # fmt: skip
+    def test_parameters_of_a_value_say_nothing(self, newest: Draft, parameters: str) -> None:
+        said = {"Upload-Complete": f"?1{parameters}"}
+        assert newest.ask("POST", "/resumable/", b"hello", said).status == 201
+
+    @pytest.mark.parametrize(
+        "parameters", [";", ";A=1", ";a=", ";a =1", " ;a", ';a="', ";a=1.", ";a=(1)", ";a=?2"]
+    )
+    def test_what_is_no_parameter_makes_the_value_none(self, newest: Draft, parameters: str) -> None:
+        """RFC 9651 section 4.2: a field that cannot be read whole is not read at all."""
+        said = {"Upload-Complete": f"?1{parameters}"}
+        assert newest.ask("POST", "/resumable/", b"hello", said).problem == (400, "invalid-request")
 
     def test_the_other_versions_field_counts_for_nothing(self, service: ServeProcess) -> None:
         old, new = Draft(service.port, 3), Draft(service.port, 4)
@@ -131,6 +147,16 @@ class TestCreation:
     def test_content_disposition_may_name_the_file(self, newest: Draft, disposition: str, name: str) -> None:
         answer = newest.create(b"a", complete=True, Content_Disposition=disposition, Content_Type="image/png")
         assert (answer.json["filename"], answer.json["content_type"]) == (name, "image/png")
+
+    @pytest.mark.parametrize("kind", ["application/partial-upload", "Application/Partial-Upload; a=b"])
+    def test_the_media_type_of_an_append_is_none_of_a_file(self, newest: Draft, kind: str) -> None:
+        answer = newest.create(b"a", complete=True, target="/resumable/?filename=a.txt", Content_Type=kind)
+        assert answer.json["content_type"] == "text/plain"
+
+    @pytest.mark.parametrize("query", ["filename=%ff", "path=a/%c3"])
+    def test_a_query_that_is_no_utf_8_is_refused(self, newest: Draft, query: str) -> None:
+        answer = newest.create(b"a", complete=True, target=f"/resumable/?{query}")
+        assert answer.problem == (400, "invalid-request")
 
     @pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fpasswd", "a%2Fb", "a\\\\b", "..", "a%00b"])
     def test_metadata_is_validated(self, newest: Draft, name: str) -> None:

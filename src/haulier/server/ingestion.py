@@ -27,6 +27,7 @@ from haulier.server.access import caller_of
 from haulier.server.answers import json_answer
 from haulier.server.forms import Form, boundary_of, require_something
 from haulier.server.http.asgi import open_pieces
+from haulier.server.inputs import query_of
 from haulier.server.presenter import HistoryItemOut, HistoryOut, present, present_all
 from haulier.server.records import DEFAULT_LIMIT, MAX_LIMIT, Text, Time, read_cursor, seconds_of, write_cursor
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, digest_object
@@ -201,7 +202,7 @@ class IngestionRoutes:
         records = await self._ingestion.ingest(
             form.files(),
             caller=caller_of(request),
-            capsule=request.query_params.get("capsule", "default"),
+            capsule=query_of(request).get("capsule", "default"),
             expected=body.length,
         )
         items = [IngestedFileOut.of(record).model_dump() for record in records]

@@ -5,6 +5,7 @@ Rule 1: no unknown fields, no numbers as text, no booleans as numbers.
 
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -211,8 +212,19 @@ class DeleteIn(_In):
 
 
 def query_of(request: Request) -> Mapping[str, str]:
-    """Return the query's parameters; of most requests there are none, so that nothing has to be read."""
-    return request.query_params if request.scope["query_string"] else {}
+    """Return the query's parameters; of most requests there are none, so that nothing has to be read.
+
+    Raises:
+        InvalidRequest: the bytes are not UTF-8. (Frameworks replace them, and two names become one.)
+    """
+    text: bytes = request.scope["query_string"]
+    if not text:
+        return {}
+    try:
+        unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest.of("query", "must be percent-encoded UTF-8") from None
+    return request.query_params
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -225,7 +237,7 @@ def idempotency_key(request: Request) -> str | None:
 
 def flag(request: Request, name: str, *, otherwise: bool = False) -> bool:
     """Read a boolean query parameter; `otherwise` is what its absence means. Raises InvalidRequest."""
-    text = request.query_params.get(name, str(otherwise)).lower()
+    text = query_of(request).get(name, str(otherwise)).lower()
     if text not in {"true", "false", "1", "0"}:
         raise InvalidRequest.of(name, "must be true or false")
     return text in {"true", "1"}

@@ -52,6 +52,15 @@ async def test_a_file_becomes_a_record(client: httpx2.AsyncClient) -> None:
     assert (await client.get(record["assets"][0]["url"])).content == HELLO
 
 
+@pytest.mark.parametrize("query", ["path=%ff", "path=a/%c3%28", "capsule=%e9"])
+async def test_a_query_that_is_no_utf_8_is_refused_and_never_made_another_one(
+    client: httpx2.AsyncClient, query: str
+) -> None:
+    document = problem(await client.put(f"/api/files/a?{query}", content=HELLO), 422, "invalid-request")
+    assert document["errors"] == [{"field": "query", "reason": "must be percent-encoded UTF-8"}]
+    assert await stored(client) == []
+
+
 async def test_a_body_of_unknown_length_is_whole_at_its_end(client: httpx2.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield HELLO[:4]

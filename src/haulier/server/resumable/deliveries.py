@@ -26,7 +26,7 @@ from haulier.server.bodies import (
 from haulier.server.disposition import read_filename
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
-from haulier.server.inputs import idempotency_key
+from haulier.server.inputs import idempotency_key, query_of
 from haulier.server.metadata import UNNAMED, Described, describe, read_metadata
 from haulier.server.resumable.fields import read_integer
 from haulier.server.resumable.versions import MEDIA_TYPE, Version
@@ -111,7 +111,7 @@ def read_creation(
     Raises:
         InvalidRequest · DigestMalformed
     """
-    query = request.query_params
+    query = query_of(request)
     described = _described(request)
     named = query.get("digest")
     name = None if named is None else parse_digest_name(named, field="digest")
@@ -138,9 +138,13 @@ def read_creation(
 def require_media_type(request: Request, version: Version) -> None:
     """Check that an append is one by its media type, where the version wants that. Raises MediaTypeRefused."""
     media_type = header(request.scope, b"content-type")
-    essence = (media_type or "").partition(";")[0].strip().lower()
-    if version.media_type not in {None, essence}:
+    if version.media_type not in {None, _essence(media_type)}:
         raise MediaTypeRefused(version.media_type or "", media_type)
+
+
+def _essence(media_type: str | None) -> str:
+    """Return a media type without its parameters."""
+    return (media_type or "").partition(";")[0].strip().lower()
 
 
 def _described(request: Request) -> Described:
@@ -153,13 +157,13 @@ def _described(request: Request) -> Described:
     in_address = ""
     if request.method == "PUT":
         in_address = last_segment(request, f"{RESUMABLE}/", field="filename")
-    in_query = request.query_params.get("filename")
+    in_query = query_of(request).get("filename")
     in_field = read_filename(header(request.scope, b"content-disposition"))
     named = None if told.filename == UNNAMED else told.filename
     filename = in_address or in_query or in_field or named or UNNAMED
     require_valid(check_filename(filename))
     content_type = header(request.scope, b"content-type")
-    if content_type == MEDIA_TYPE:  # of the request, not of the file
+    if _essence(content_type) == MEDIA_TYPE:  # of the request, not of the file
         content_type = None
     return Described(
         filename=filename,

@@ -6,7 +6,19 @@ Source: RFC 9651 for structured fields.
 import re
 from typing import Final
 
-_PARAMETERS: Final = r"(?:; *+[a-z*][a-z0-9_.*-]*+(?:=[!-:<-~]*+)?)*+"
+_TEXT: Final = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
+_BARE_ITEM: Final = "|".join(
+    (
+        r"-?[0-9]{1,12}\.[0-9]{1,3}",
+        r"@?-?[0-9]{1,15}",
+        r"\?[01]",
+        r":[A-Za-z0-9+/=]*+:",
+        r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+",
+        _TEXT,
+        rf"%{_TEXT}",
+    )
+)
+_PARAMETERS: Final = rf"(?:; *+[a-z*][a-z0-9_.*-]*+(?:=(?:{_BARE_ITEM}))?)*+"
 _BOOLEAN: Final = re.compile(rf" *+\?([01]){_PARAMETERS} *+")
 _INTEGER: Final = re.compile(rf" *+([0-9]{{1,15}}){_PARAMETERS} *+")
 
