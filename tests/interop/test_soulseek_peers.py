@@ -169,6 +169,18 @@ class TestMessageConnections:
         # The first fifty come at once; never faster than the rate is the rule, not a measure of speed.
         assert asyncio.get_running_loop().time() - began >= 0.45
 
+    async def test_one_that_says_too_much_of_what_nobody_knows_is_read_more_slowly_too(
+        self, net: Network, stack: AsyncExitStack
+    ) -> None:
+        alice = await net.node("alice", bounds=replace(PATIENT, messages_per_s=100.0))
+        link = await link_to(alice, "bob", stack)
+        unknown = bytes.fromhex("04000000 0f270000")
+        began = asyncio.get_running_loop().time()
+        await link.send_raw(100 * unknown)
+        await link.send(GetUserInfo())
+        assert isinstance(await heard(link), UserInfo)
+        assert asyncio.get_running_loop().time() - began >= 0.45
+
     async def test_one_for_the_search_tree_is_closed(self, net: Network, stack: AsyncExitStack) -> None:
         alice = await net.node("alice")
         connection = await connect(*alice.address, PATIENT)

@@ -2,7 +2,8 @@
 
 Rule 1: nothing is read beyond the frame that is being read, so a connection may change what it carries.
 Rule 2: what waits to be sent is bounded. Whoever does not take it in time loses the connection.
-Rule 3: one that sends messages faster than it may is read more slowly; the kernel's window does the rest.
+Rule 3: one that sends messages faster than it may, known ones or not, is read more slowly; the kernel's window does
+        the rest.
 """
 
 import asyncio
@@ -76,8 +77,9 @@ class Connection:
             ConnectionLost: there is none, or it breaks the protocol.
         """
         while not self._events:
+            await self._pace(self._passed_over())
             self._take(await self._read(self.frames.wanted))
-        await self._pace()
+        await self._pace(1)
         return self._events.pop(0)
 
     def _take(self, data: bytes) -> None:
@@ -88,13 +90,18 @@ class Connection:
         if self.frames.should_close() and not self._events:
             raise ConnectionLost(str(self.frames.fault))
 
-    async def _pace(self) -> None:
-        """Wait until another message may come."""
+    def _passed_over(self) -> int:
+        """Return how many messages have come that nobody is told of, once."""
+        unknown, self.frames.unknown = self.frames.unknown, 0
+        return unknown
+
+    async def _pace(self, messages: int) -> None:
+        """Wait until so many more messages may come."""
         loop = asyncio.get_running_loop()
         rate = self.bounds.messages_per_s
         earned = (loop.time() - self._allowed_at) * rate
         self._allowed_at = loop.time()
-        self._allowance = min(_BURST, self._allowance + earned) - 1
+        self._allowance = min(_BURST, self._allowance + earned) - messages
         if self._throttled and self._allowance < 0:
             await asyncio.sleep(-self._allowance / rate)
 

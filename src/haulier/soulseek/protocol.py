@@ -2,7 +2,7 @@
 
 Rule 1: a frame that is too long is refused as soon as its length and code are read, before any of its body is
         kept.
-Rule 2: a frame of an unknown code is skipped as it comes, and kept nowhere.
+Rule 2: a frame of an unknown code is skipped as it comes, and kept nowhere but in a count.
 Rule 3: a known frame whose body cannot be read is an event, not an error: the next frame begins where this one
         ends all the same, so its reader may go on or close.
 Rule 4: nothing behind the frame that is being read is asked for (`wanted`), so that a stream can change what
@@ -50,6 +50,8 @@ class Frames:
         self._skip = 0
         self._out = bytearray()
         self._limits: dict[int, int] = {}
+        self.unknown = 0
+        """Frames of unknown codes that have begun."""
         self.fault: MalformedMessage | None = None
 
     @property
@@ -129,6 +131,7 @@ class Frames:
         )
 
     def _begin_to_skip(self, size: int) -> None:
+        self.unknown += 1
         here = min(size, len(self._buffer))
         del self._buffer[:here]
         self._skip = size - here
