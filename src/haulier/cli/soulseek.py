@@ -13,7 +13,7 @@ from haulier.cli.fetch_bar import FetchBar
 from haulier.cli.options import Home, Json
 from haulier.cli.outcome import DONE, load_extra, run, tell
 from haulier.cli.soulseek_lines import print_end, print_folder, print_found, print_transfer
-from haulier.cli.soulseek_node import RunningNode, alone, login_told, must_run, running
+from haulier.cli.soulseek_node import SCAN_S, RunningNode, alone, login_told, must_run, running
 from haulier.cli.soulseek_options import (
     Advertised,
     Banned,
@@ -283,7 +283,7 @@ def rescan(
     """Look at the shared folders again."""
 
     async def work() -> int:
-        found = await must_run(data_dir, control, control_token).post("/rescan")
+        found = await must_run(data_dir, control, control_token).post("/rescan", wait_s=SCAN_S)
         print_json(found) if as_json else print(f"{found['files']} files in {found['folders']} folders")
         return DONE
 

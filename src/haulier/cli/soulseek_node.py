@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from haulier.soulseek.node import Node
 
+SCAN_S = 3_600.0
+"""For a scan, which looks at each file, of millions perhaps and over a network."""
 LINES_S = 400.0
 """For the next line of an answer that comes as it is found: a search may be silent for five minutes."""
 
@@ -46,9 +48,9 @@ class RunningNode:
         """Return what the node answers; raises PeerRefused, and ends the command when it is not reached."""
         return await self._ask("GET", path, params=parameters, wait_s=wait_s)
 
-    async def post(self, path: str, document: object = None) -> Any:
+    async def post(self, path: str, document: object = None, *, wait_s: float = 30.0) -> Any:
         """Return what the node answers, as `get` does."""
-        return await self._ask("POST", path, json=document)
+        return await self._ask("POST", path, json=document, wait_s=wait_s)
 
     async def _ask(self, method: str, path: str, *, wait_s: float = 30.0, **options: Any) -> Any:
         import httpx2

@@ -266,8 +266,6 @@ async def _fetch(node: Node, request: Request) -> Response:
     user, file = wanted.get("user"), wanted.get("file")
     if not isinstance(user, str) or not isinstance(file, str) or not user or not file:
         raise BadRequest("user, file: give the user's name and the file's virtual path")
-    if user == node.settings.identity.user:
-        raise BadRequest("user: that is this node itself")
     target = _target(wanted.get("target") or str(default_target(file, Path.cwd())))
     download = await node.downloads.fetch(user, file, target, _size(wanted.get("size")))
     return JSONResponse(download_document(download), 201)

@@ -89,7 +89,7 @@ class Downloads:
             InvalidRequest: no peer can be asked for it.
             StorageError: it cannot be written down; then nothing is begun.
         """
-        check_user(user)
+        check_user(user, own=self._around.link.identity.user)
         check_text("file", file)
         async with self._admitting:
             known = self._running(user, file, target)

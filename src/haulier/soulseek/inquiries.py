@@ -1,7 +1,8 @@
 """What we ask of others: searches, and lists of all that somebody shares.
 
 Rule 1: answers are unpacked in threads, a part at a time: a list may have millions of files.
-Rule 2: who is not waited for is not listened to: what nobody has asked for is dropped as it comes.
+Rule 2: who is not waited for is not listened to: what nobody has asked for, or has no room for, is dropped as it comes.
+Rule 3: answers to searches are unpacked one at a time, of however many peers they are: one can take a second.
 """
 
 import asyncio
@@ -31,8 +32,31 @@ BROWSE_S: Final = 120.0
 """For a list of all that a peer shares, which may be 64 MiB from a slow line."""
 _SEARCH_ANSWERS: Final = 100
 """Answers to one search of ours that wait to be read."""
+FILES_WAITING: Final = 50_000
+"""Files of these answers, after which no other is unpacked: 32 KB from a peer can become 50 MB of them."""
 _AT_A_TIME: Final = 2_000
 """Files of a list that are unpacked at a time: a list may have millions."""
+
+
+class _Answers:
+    """What has been found for a search and waits to be read."""
+
+    def __init__(self) -> None:
+        self._found: asyncio.Queue[Found] = asyncio.Queue()
+        self._files = 0
+
+    @property
+    def full(self) -> bool:
+        return self._found.qsize() >= _SEARCH_ANSWERS or self._files >= FILES_WAITING
+
+    def put(self, found: Found) -> None:
+        self._files += len(found.files) + len(found.private)
+        self._found.put_nowait(found)
+
+    async def get(self) -> Found:
+        found = await self._found.get()
+        self._files -= len(found.files) + len(found.private)
+        return found
 
 
 class Inquiries:
@@ -48,7 +72,8 @@ class Inquiries:
         self._peers = peers
         self._link = link
         self._tokens = tokens
-        self._searches: dict[int, asyncio.Queue[Found]] = {}
+        self._searches: dict[int, _Answers] = {}
+        self._unpacking = asyncio.Lock()
         self._browses: dict[str, list[asyncio.Future[ShareList]]] = {}
 
     @property
@@ -70,14 +95,14 @@ class Inquiries:
         """
         check_text("words", query)
         if user is not None:
-            check_user(user)
+            check_user(user, own=self._link.identity.user)
         if not self._link.up.is_set():
             raise LinkDown("the link to the server is down")
         return self._search(query, wait_s=wait_s, user=user)
 
     async def _search(self, query: str, *, wait_s: float, user: str | None) -> AsyncIterator[Found]:
         token = self._tokens.take()
-        answers = self._searches[token] = asyncio.Queue(maxsize=_SEARCH_ANSWERS)
+        answers = self._searches[token] = _Answers()
         try:
             with self._peers.expecting(ANYBODY if user is None else user, SEARCH_ANSWER):
                 self._link.tell(FileSearch(token, query) if user is None else UserSearch(user, token, query))
@@ -91,10 +116,10 @@ class Inquiries:
         """Return all folders of a user as they are unpacked, and which are private.
 
         Raises:
-            InvalidRequest: no user has that name.
+            InvalidRequest: no other user has that name.
             PeerError: the user is not reached, or does not answer; while they come: it answers nonsense.
         """
-        check_user(user)
+        check_user(user, own=self._link.identity.user)
         return _unpacked(await self._ask_list(user))
 
     async def _ask_list(self, user: str) -> ShareList:
@@ -119,10 +144,10 @@ class Inquiries:
         if not self._searches:
             return
         with suppress(MalformedMessage):
-            found = await asyncio.to_thread(answer.unpack)
-            waiting = self._searches.get(found.token)
-            if waiting is not None and not waiting.full():
-                waiting.put_nowait(found)
+            async with self._unpacking:
+                waiting = self._searches.get(await asyncio.to_thread(answer.token))
+                if waiting is not None and not waiting.full:
+                    waiting.put(await asyncio.to_thread(answer.unpack))
 
     def take_list(self, link: PeerLink, answer: ShareList) -> None:
         """A peer tells all that it shares."""
@@ -131,7 +156,7 @@ class Inquiries:
                 waiting.set_result(answer)
 
 
-async def _until(deadline: float, answers: asyncio.Queue[Found]) -> AsyncIterator[Found]:
+async def _until(deadline: float, answers: _Answers) -> AsyncIterator[Found]:
     """Yield what comes until then; who reads them may take longer for one."""
     with suppress(TimeoutError):
         while True:

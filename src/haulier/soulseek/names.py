@@ -53,8 +53,10 @@ def check_text(field: str, text: str, *, limit: int = TEXT_LIMIT) -> str:
     return text
 
 
-def check_user(name: str) -> str:
-    """Return the name of a user if there can be one; raises InvalidRequest."""
+def check_user(name: str, *, own: str) -> str:
+    """Return the name of a user who can be asked, which we cannot ourselves; raises InvalidRequest."""
+    if name == own:
+        raise InvalidRequest.of("user", "that is this node itself")
     return check_text("user", name, limit=NAME_LIMIT)
 
 

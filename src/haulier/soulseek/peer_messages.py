@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final, Self
 from haulier.core.values import dataclass
 from haulier.soulseek.codec import (
     FLAG,
+    NAME_LIMIT,
     TEXT,
     U32,
     U64,
@@ -22,6 +23,7 @@ from haulier.soulseek.codec import (
     Number,
     Reader,
     Several,
+    String,
     Structure,
     Table,
     Text,
@@ -47,8 +49,8 @@ TO_PEER: Final = Table(
 FILES_FOUND: Final = 10_000
 """Files in an answer to a search. Clients give some hundred; in 16 MiB there is room for 800 000."""
 FILES_IN_A_FOLDER: Final = 200_000
-ATTRIBUTES: Final = 64
-"""Of a file; five are known."""
+ATTRIBUTES: Final = 16
+"""Of a file; five are known, and each takes far more memory than its eight bytes."""
 _MARK: Final = 1
 """What each file's entry begins with."""
 
@@ -89,6 +91,7 @@ class Folder:
 
 _FILES: Final = Several(Structure(FileEntry), FILES_FOUND)
 _FOLDERS: Final = Several(Structure(Folder))
+_USER: Final = String(NAME_LIMIT)
 
 
 class _Compressed(Message):
@@ -177,7 +180,7 @@ class SearchAnswer(_Compressed):
     def pack(cls, found: Found) -> Self:
         """Return the answer that says so."""
         out = bytearray()
-        TEXT.write(out, found.user)
+        _USER.write(out, found.user)
         UINT32.write(out, found.token)
         _FILES.write(out, found.files)
         FLAG.write(out, found.slot_free)
@@ -186,10 +189,16 @@ class SearchAnswer(_Compressed):
         _FILES.write(out, found.private)
         return cls(zlib.compress(out))
 
+    def token(self) -> int:
+        """Return the token of the search that it answers, and unpack no more than that; blocks. Raises MalformedMessage."""
+        reader = self._open()
+        _USER.read(reader)
+        return UINT32.read(reader)
+
     def unpack(self) -> Found:
         """Return what it says; blocks. Raises MalformedMessage."""
         reader = self._open()
-        user, token, files = TEXT.read(reader), UINT32.read(reader), _FILES.read(reader)
+        user, token, files = _USER.read(reader), UINT32.read(reader), _FILES.read(reader)
         free, speed, queue = FLAG.read(reader), UINT32.read(reader), UINT32.read(reader)
         private = _FILES.read(reader) if _skip_number(reader) else ()
         return Found(

@@ -214,6 +214,14 @@ def test_a_search_answer_is_compressed() -> None:
         f"03000000 626f62 07000000 01000000 {SONG_HEX} 01 e8030000 02000000 00000000 01000000 {SONG_HEX}"
     )
     assert packed.unpack() == found
+    assert packed.token() == 7
+
+
+def test_the_token_of_a_search_answer_is_read_without_the_rest() -> None:
+    raw = bytes.fromhex("03000000 626f62 07000000 ffffffff")
+    assert SearchAnswer(zlib.compress(raw) + b"behind").token() == 7
+    with pytest.raises(MalformedMessage, match="256"):
+        SearchAnswer(zlib.compress((257).to_bytes(4, "little") + bytes(2**20))).token()
 
 
 def test_a_search_answer_of_an_older_client_has_no_private_files() -> None:

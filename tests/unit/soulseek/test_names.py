@@ -75,9 +75,14 @@ def test_a_share_has_a_name_that_is_one_part_of_a_path(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "n" * 257, "\u00fc" * 129, "\ud800"])
 def test_what_no_frame_can_carry_is_no_name(name: str) -> None:
     with pytest.raises(InvalidRequest, match="user"):
-        check_user(name)
+        check_user(name, own="alice")
+
+
+def test_nobody_asks_himself() -> None:
+    with pytest.raises(InvalidRequest, match="this node itself"):
+        check_user("alice", own="alice")
 
 
 def test_a_name_in_any_encoding_is_one() -> None:
-    assert check_user("\u00fc" * 128) == "\u00fc" * 128
+    assert check_user("\u00fc" * 128, own="alice") == "\u00fc" * 128
     assert check_text("file", "f\udcfcr") == "f\udcfcr"
