@@ -1,9 +1,10 @@
 """Peers that do what no peer should: each time the slot is free within its bound, and the node serves the next."""
 
 import asyncio
+import os
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from haulier.core.transfer import Outcome
 from haulier.core.values import replace
 from haulier.ports import SharedFile
 from haulier.soulseek.bounds import Bounds
-from haulier.soulseek.codec import Message
+from haulier.soulseek.codec import Message, text_of
 from haulier.soulseek.connection import Connection, ConnectionLost, connect
+from haulier.soulseek.inquiries import FILES_WAITING
 from haulier.soulseek.messages import (
     PeerInit,
 )
 from haulier.soulseek.node import Node
 from haulier.soulseek.peer_messages import (
+    FileEntry,
+    Found,
     PlaceInQueue,
     QueueUpload,
     SearchAnswer,
@@ -260,6 +264,18 @@ class TestFiles:
             await connection.read_exactly(SIZE - 1000)
         await scene.ended(Outcome.ERRORED)
 
+    async def test_that_counts_against_nobody(self, scene: Scene) -> None:
+        song = scene.folder / "Music" / "song.bin"
+        for time in range(PATIENT.failures_per_day + 1):
+            connection = await scene.stranger.begun()
+            await connection.read_exactly(1)
+            os.utime(song, ns=(time, time))
+            with suppress(ConnectionLost):
+                while await connection.read_some():
+                    pass
+            await scene.stranger.hear(UploadFailed)
+        await scene.healthy()
+
     async def test_of_one_that_grows_the_announced_bytes_are_sent(self, scene: Scene) -> None:
         connection = await scene.stranger.begun()
         await connection.read_exactly(1000)
@@ -414,6 +430,26 @@ class TestFrames:
             assert await first is None
         await scene.healthy()
 
+    async def test_answers_to_a_search_that_nobody_reads_are_kept_up_to_a_bound(self, scene: Scene) -> None:
+        answers = scene.node.inquiries.search("words", wait_s=DEADLINE_S)
+        assert isinstance(answers, AsyncGenerator)
+        async with asyncio.timeout(DEADLINE_S), aclosing(answers):
+            first = asyncio.get_running_loop().create_task(_next_or_none(answers))
+            await eventually(lambda: bool(scene.node.inquiries.searches), "the search runs")
+            [token] = scene.node.inquiries.searches
+            files = 10_000 * (FileEntry.of("song", 1),)
+            found = Found(
+                user="bob", token=token, files=files, slot_free=True, speed=1, queue_length=0, private=files
+            )
+            for _ in range(2 + FILES_WAITING // 20_000):
+                await scene.stranger.link.send(SearchAnswer.pack(found))
+            await scene.stranger.link.send(QueueUpload("Music\\nothing"))
+            await scene.stranger.hear(UploadDenied)  # so all that came before has been looked at
+            assert await first == found
+            waiting = scene.node.inquiries._searches[token]
+            assert waiting._found.qsize() <= 1 + FILES_WAITING // 20_000
+        await scene.healthy()
+
 
 async def _next_or_none(answers: AsyncIterator[object]) -> object | None:
     return await anext(answers, None)
@@ -497,6 +533,29 @@ class TestOtherAddresses:
             with suppress(ConnectionLost):
                 assert await spoofed.read_some() == b""
         assert download.transfer.done == 0
+
+    async def test_it_does_not_spell_the_file_for_its_owner(self, scene: Scene) -> None:
+        make_file(scene.folder / "Music" / "ärger.bin", 1_000)
+        await scene.node.rescan()
+        file = "Music\\ärger.bin"
+        await scene.stranger.offered()
+        await scene.stranger.link.send(QueueUpload(file), QueueUpload(file))
+        assert await scene.stranger.hear(PlaceInQueue) == PlaceInQueue(file, 1)
+        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")
+        latin = text_of(file.encode("latin-1"))
+        await spoofed.send(QueueUpload(latin))
+        assert await spoofed.receive() == PlaceInQueue(latin, 1)
+        assert [upload.asked for upload in scene.node.uploads.live if upload.path == file] == [file]
+
+    async def test_its_request_gives_way_to_the_owners(self, scene: Scene) -> None:
+        await scene.stranger.offered()
+        spoofed = await scene.stranger.opened(scene.node, PeerInit("mallory", "P"), local="127.0.0.2")
+        await spoofed.send(QueueUpload("Music\\small.bin"), QueueUpload("Music\\small.bin"))
+        assert await spoofed.receive() == PlaceInQueue("Music\\small.bin", 1)
+        await scene.stranger.link.send(QueueUpload("Music\\small.bin"), QueueUpload("Music\\small.bin"))
+        assert await scene.stranger.hear(PlaceInQueue) == PlaceInQueue("Music\\small.bin", 1)
+        assert all(upload.trusted for upload in scene.node.uploads.live)
+        assert len(scene.node.uploads.live) == 2
 
 
 class TestOldClients:

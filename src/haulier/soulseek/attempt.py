@@ -3,7 +3,8 @@
 Rule 1: whatever happens the attempt ends, and then the upload has ended, waits again, or backs off; no slot is held
         meanwhile by any of these.
 Rule 2: what a peer is told about an end is told from a task of its own, so that a cancel cannot swallow it.
-Rule 3: what is our own fault (the link to the server, the index of shares) ends no upload and counts for nobody.
+Rule 3: what is our own fault counts for nobody. The link to the server and the index of shares end no upload; a file
+        that did not stay what was offered does.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from haulier.core.errors import HaulierError, PeerError, StorageError
+from haulier.core.errors import HaulierError, PeerError, SourceChanged, StorageError
 from haulier.core.transfer import Outcome
 from haulier.soulseek.messages import SendUploadSpeed
 from haulier.soulseek.offer import (
@@ -90,13 +91,16 @@ class Attempts:
             self._fail(upload, Outcome.ERRORED, str(error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not come again with each turn
             self._around.log("task.failed", error=repr(error), exc_info=error)
-            self._roster.end(upload, Outcome.ERRORED, "an error of ours")
-            self._tell(upload, UploadFailed(upload.asked))
+            self._break_off(upload, Outcome.ERRORED, "an error of ours")
 
     def cancel(self, upload: Upload) -> None:
         """End an upload of which no attempt is made, and tell its peer not to ask again."""
         self._roster.end(upload, Outcome.CANCELLED, CANCELLED)
         self._tell(upload, UploadDenied(upload.asked, CANCELLED))
+
+    def supersede(self, upload: Upload) -> None:
+        """End an upload in favour of a newer request for the same file."""
+        self._roster.end(upload, Outcome.SUPERSEDED, "the peer asked again")
 
     async def _offer(self, upload: Upload) -> None:
         file = await self._shares.find(upload.path)
@@ -118,7 +122,7 @@ class Attempts:
     def _ended_by_a_wish(self, upload: Upload) -> bool:
         """End a cancelled upload as it was meant; returns whether it was more than a stop of the node."""
         if upload.superseded:
-            self._roster.end(upload, Outcome.SUPERSEDED, "the peer asked again")
+            self.supersede(upload)
         elif upload.cancelled:
             self.cancel(upload)
         else:
@@ -141,12 +145,17 @@ class Attempts:
             case StorageError():
                 self._around.log("upload.put_off", user=upload.user, transfer=upload.id, reason=str(error))
                 self._back_off(upload, str(error))
+            case SourceChanged():
+                self._break_off(upload, Outcome.ERRORED, str(error))
             case _:
                 outcome = Outcome.TIMED_OUT if isinstance(error, TooSlow) else Outcome.ERRORED
                 self._fail(upload, outcome, str(error))
 
     def _fail(self, upload: Upload, outcome: Outcome, reason: str) -> None:
         self._failures.note(upload.blamed)
+        self._break_off(upload, outcome, reason)
+
+    def _break_off(self, upload: Upload, outcome: Outcome, reason: str) -> None:
         self._roster.end(upload, outcome, reason)
         self._tell(upload, UploadFailed(upload.asked))
 

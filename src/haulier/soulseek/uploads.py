@@ -121,13 +121,14 @@ class Uploads:
             return False, NOT_SHARED
         trusted = await self._around.peers.is_trusted(link)
         known = self._roster.of_file(link.user, file.path)
-        if known is not None and trusted and self._is_stuck(known):
+        if known is not None and trusted and (self._is_stuck(known) or self._is_anothers(known)):
             await self._supersede(known)
             known = self._roster.of_file(
                 link.user, file.path
             )  # of another request that waited for the same end
         if known is not None:
-            known.asked = asked
+            if trusted or not known.trusted:  # whoever borrows the name must not spell the file for its owner
+                known.asked = asked
             return True, None
         return False, self._enqueue(link, asked, file, trusted=trusted)
 
@@ -136,12 +137,19 @@ class Uploads:
         active = upload.transfer.phase is Phase.IN_PROGRESS
         return active and self._around.clock.monotonic() - upload.moved_at >= STUCK_S
 
+    @staticmethod
+    def _is_anothers(upload: Upload) -> bool:
+        """Whether it waits because somebody asked for it in a name that was not surely his own."""
+        return not upload.trusted and upload.task is None
+
     async def _supersede(self, upload: Upload) -> None:
         """End an upload in favour of a newer request for the same file."""
+        if upload.task is None:
+            self._attempts.supersede(upload)
+            return
         upload.superseded = True
-        if upload.task is not None:
-            upload.task.cancel()
-            await asyncio.wait({upload.task})
+        upload.task.cancel()
+        await asyncio.wait({upload.task})
 
     def _enqueue(self, link: PeerLink, asked: str, file: SharedFile, *, trusted: bool) -> str | None:
         upload = Upload(
