@@ -1,6 +1,7 @@
 """Connections between peers and with the server: made once, replaced, closed, and come back to."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -359,6 +360,21 @@ class TestAddressesThatManyShare:
             await heard(second)
         await first.send(GetUserInfo())
         assert isinstance(await heard(first), UserInfo)
+
+    async def test_those_that_somebody_there_has_us_open_count_as_well(
+        self, net: Network, stack: AsyncExitStack
+    ) -> None:
+        alice = await net.node("alice", bounds=replace(PATIENT, connections_per_address=2))
+        silent = stack.enter_context(socket.create_server((HOST, 0)))
+        ann = await User.logged_in(net.port, "ann", stack)
+        await ann.link.send(SetWaitPort(silent.getsockname()[1]))
+        await ann.link.send(*(ConnectToPeer(token, "alice", "F") for token in range(1, 6)))
+        refused = [await heard(ann.link, CannotConnectNotice) for _ in range(3)]
+        assert refused == [CannotConnectNotice(token) for token in (3, 4, 5)]
+        assert alice.peers.count == 2
+        link = await link_to(alice, "bob", stack)  # which have room of their own
+        await link.send(GetUserInfo())
+        assert isinstance(await heard(link), UserInfo)
 
     async def test_those_that_we_open_need_no_room(self, net: Network, stack: AsyncExitStack) -> None:
         alice = await net.node("alice", bounds=replace(PATIENT, connections_per_address=1))

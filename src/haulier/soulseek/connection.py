@@ -23,6 +23,10 @@ _BURST: Final = 50
 """Messages that may come at once, at any rate."""
 
 
+Leave = Callable[[], None]
+"""Counts a connection out."""
+
+
 class ConnectionLost(PeerError):
     """The other side went, or was left because of what it did."""
 
@@ -51,7 +55,7 @@ class Connection:
         self.bounds = bounds
         self.frames = Frames(INIT, INIT)
         self.address: str = (writer.get_extra_info("peername") or ("",))[0]
-        self.left: Callable[[], None] | None = None
+        self.left: Leave | None = None
         """Counts it out; called once, when it closes."""
         self._events: list[Event] = []
         self._sending = asyncio.Lock()
@@ -221,23 +225,24 @@ async def connect(host: str, port: int, bounds: Bounds, *, throttled: bool = Tru
 
 
 class Limits:
-    """How many connections there are, in all, and of those that come how many from each address."""
+    """How many connections there are in all, how many come from each address, and how many each has us open."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._by_address: dict[str, int] = {}
+        self._by_address: dict[tuple[str, bool], int] = {}
         self.total = 0
 
-    def enter(self, address: str) -> Callable[[], None] | None:
-        """Count one more that comes; returns what counts it out again, or None when there are too many."""
-        here = self._by_address.get(address, 0)
+    def enter(self, address: str, *, asked: bool = False) -> Leave | None:
+        """Count one more that comes, or is opened because somebody there has `asked`; None when there are too many."""
+        key = (address, asked)
+        here = self._by_address.get(key, 0)
         if self.total >= self._bounds.connections or here >= self._bounds.connections_per_address:
             return None
-        self._by_address[address] = here + 1
+        self._by_address[key] = here + 1
         self.total += 1
-        return lambda: self._leave(address)
+        return lambda: self._leave(key)
 
-    def go_out(self) -> Callable[[], None] | None:
+    def go_out(self) -> Leave | None:
         """Count one more that we open, as `enter` does: how many go to one address is our own doing."""
         if self.total >= self._bounds.connections:
             return None
@@ -247,8 +252,8 @@ class Limits:
     def _come_back(self) -> None:
         self.total -= 1
 
-    def _leave(self, address: str) -> None:
+    def _leave(self, key: tuple[str, bool]) -> None:
         self.total -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_address[key] -= 1
+        if not self._by_address[key]:
+            del self._by_address[key]

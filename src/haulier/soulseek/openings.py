@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from haulier.soulseek.bounds import Bounds
-from haulier.soulseek.connection import Connection, ConnectionLost, Limits, connect
+from haulier.soulseek.connection import Connection, ConnectionLost, Leave, Limits, connect
 from haulier.soulseek.messages import CannotConnectNotice, ConnectToPeer, PeerAddress, PeerInit
 from haulier.soulseek.server_link import ServerLink
 from haulier.soulseek.tasks import Spawn
@@ -83,7 +83,7 @@ class Openings:
             self._tokens.drop(token)
 
     async def _directly(self, address: PeerAddress, kind: str) -> Connection:
-        connection = await self.connect(address.ip, address.port)
+        connection = await self.connect(address.ip, address.port, self._limits.go_out())
         try:
             await connection.send(PeerInit(self._user, kind))
         except BaseException:
@@ -91,9 +91,8 @@ class Openings:
             raise
         return connection
 
-    async def connect(self, ip: str, port: int) -> Connection:
-        """Open a connection that is counted; raises ConnectionLost."""
-        left = self._limits.go_out()
+    async def connect(self, ip: str, port: int, left: Leave | None) -> Connection:
+        """Open a connection that is counted; None: that there is no room for. Raises ConnectionLost."""
         if left is None:
             raise ConnectionLost("there are too many connections")
         try:

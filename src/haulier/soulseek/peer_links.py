@@ -72,8 +72,8 @@ class PeerLinks:
         self._bounds = bounds
         self._links: dict[str, dict[str, PeerLink]] = {}
         """By user and address."""
-        self._came: dict[str, set[PeerLink]] = {}
-        """Those that peers have opened, by address."""
+        self._came: dict[tuple[str, bool], set[PeerLink]] = {}
+        """Those that peers have opened or had us open, by address and which of both."""
         self._expected: dict[tuple[str, int], int] = {}
         """How many wait for a compressed answer of that user and code."""
 
@@ -118,23 +118,28 @@ class PeerLinks:
 
     @contextmanager
     def replaceable(self, link: PeerLink) -> Iterator[None]:
-        """Let a connection that came make room, when it rests, for another one from its address."""
-        here = self._came.setdefault(link.connection.address, set())
+        """Let a connection that came, or that somebody had us open, make room, when it rests, for another one like it."""
+        key = (link.connection.address, link.solicited)
+        here = self._came.setdefault(key, set())
         here.add(link)
         try:
             yield
         finally:
             here.discard(link)
             if not here:
-                self._came.pop(link.connection.address, None)
+                self._came.pop(key, None)
 
-    def make_room(self, address: str) -> bool:
-        """Close the message connection from an address that has been silent the longest; returns whether there is one.
+    def make_room(self, address: str, *, solicited: bool) -> bool:
+        """Close the message connection from an address, or asked for from there, that has been silent the longest; returns whether there is one.
 
         Many peers may share an address, and one that waits in the queue needs no connection meanwhile.
         """
         before = asyncio.get_running_loop().time() - RESTS_AFTER_S
-        resting = [link for link in self._came.get(address, ()) if link.heard_at <= before and not link.users]
+        resting = [
+            link
+            for link in self._came.get((address, solicited), ())
+            if link.heard_at <= before and not link.users
+        ]
         if resting:
             min(resting, key=lambda link: link.heard_at).connection.close()
         return bool(resting)

@@ -4,18 +4,19 @@ Rule 1: the name in a `PeerInit` is a claim. A connection is trusted when we ope
         the server gives for the user, when we asked the server for it, or when it comes from that address.
         Our own messages go over trusted ones only; over any other go nothing but answers.
 Rule 2: a message connection is made once however many want it, and has one reader.
+Rule 3: a connection that a stranger has us open counts for its address as one that comes from there does.
 """
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from haulier.core.errors import PeerError
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
-from haulier.soulseek.connection import Connection, ConnectionLost, Limits
+from haulier.soulseek.connection import Connection, ConnectionLost, Leave, Limits
 from haulier.soulseek.messages import (
     FILE,
     PEER,
@@ -107,13 +108,17 @@ class Peers:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self._bounds)
-        connection.left = self._limits.enter(connection.address)
-        if connection.left is None and self._links.make_room(connection.address):
-            connection.left = self._limits.enter(connection.address)
+        connection.left = self._count_in(connection.address)
         if connection.left is None:
             connection.abort()
         else:
             self._spawn(self._owned(connection, self._greet(connection)))
+
+    def _count_in(self, address: str, *, asked: bool = False) -> Leave | None:
+        left = self._limits.enter(address, asked=asked)
+        if left is None and self._links.make_room(address, solicited=asked):
+            left = self._limits.enter(address, asked=asked)
+        return left
 
     async def _owned(self, connection: Connection, work: Awaitable[bool]) -> None:
         """Do the work, then see the connection closed, unless it was handed on."""
@@ -142,7 +147,7 @@ class Peers:
         if kind == PEER:
             link = self._links.take_in(user, connection, solicited=solicited)
             link.lasting = True
-            with self._links.replaceable(link) if not solicited else nullcontext():
+            with self._links.replaceable(link):
                 await self._read_messages(link)
         elif kind == FILE:
             await self._listener.take_file(user, connection, solicited=solicited)
@@ -155,7 +160,8 @@ class Peers:
 
     async def _connect_back(self, request: ConnectRequest) -> None:
         try:
-            connection = await self._openings.connect(request.ip, request.port)
+            left = self._count_in(request.ip, asked=True)
+            connection = await self._openings.connect(request.ip, request.port, left)
         except ConnectionLost as error:
             self._log("peer.unreachable", user=request.user, reason=error.reason)
             self._link.tell(CannotConnect(request.token, request.user))
