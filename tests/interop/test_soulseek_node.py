@@ -151,6 +151,19 @@ async def test_a_file_that_became_a_link_out_of_the_share_is_denied(
     assert await fetched(await net.node("bob"), tmp_path / "got") == "File not shared."
 
 
+async def test_what_is_hidden_is_shared_through_no_link_either(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    make_file(music / ".storage" / "control.token", 10)
+    (music / "store").symlink_to(music / ".storage")
+    (music / "token").symlink_to(music / ".storage" / "control.token")
+    alice = await net.node("alice", music)
+    assert alice.shares.files == 1
+    (music / "Band" / "song.bin").unlink()
+    (music / "Band" / "song.bin").symlink_to(music / ".storage" / "control.token")
+    assert await fetched(await net.node("bob"), tmp_path / "got") == "File not shared."
+
+
 async def test_the_size_that_counts_is_that_of_the_offer(net: Network, music: Path, tmp_path: Path) -> None:
     await net.node("alice", music)
     make_file(music / "Band" / "song.bin", 10, seed=2)

@@ -1,10 +1,10 @@
 """What we share: named folders, scanned into an index, and opened only where they may be.
 
 Rule 1: whatever a peer asks for is looked up in the index by its virtual path; no path of a peer ever reaches
-        the file system.
+        the file system. What is hidden, itself or by a folder below the share's, is not in the index.
 Rule 2: a file is opened step by step from its share's folder, no step through a symbolic link. A link that
-        leads to a place inside the share is followed beforehand; one that leaves it is refused, when scanning
-        and again when opening.
+        leads to a place inside the share is followed beforehand; one that leaves it, or leads to what is hidden, is
+        refused, when scanning and again when opening.
 Rule 3: a scan replaces the whole index in one step at its end; until then the old one answers.
 """
 
@@ -192,7 +192,16 @@ def _below(local: str, name: str) -> str:
 
 
 def _stays_inside(root: Path, entry: "os.DirEntry[str]") -> bool:
-    return not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root)
+    return not entry.is_symlink() or _parts_inside(root, entry.path) is not None
+
+
+def _parts_inside(root: Path, path: str | Path) -> tuple[str, ...] | None:
+    """Return the way from the share's folder to where a path really leads; None where that is nothing to be shared."""
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(root):
+        return None
+    parts = real.relative_to(root).parts
+    return None if any(part.startswith(".") for part in parts) else parts
 
 
 def open_inside(root: Path, local: str) -> int:
@@ -202,10 +211,10 @@ def open_inside(root: Path, local: str) -> int:
         NotShared: there is none, or the way to it leaves the folder.
         OSError: it cannot be read.
     """
-    real = Path(os.path.realpath(root / local))
-    if not real.is_relative_to(root) or real == root:
+    parts = _parts_inside(root, root / local)
+    if not parts:
         raise NotShared(local)
-    *folders, name = real.relative_to(root).parts
+    *folders, name = parts
     try:
         return _open_step_by_step(root, folders, name)
     except (FileNotFoundError, NotADirectoryError) as error:
