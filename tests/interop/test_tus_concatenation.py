@@ -208,10 +208,13 @@ class TestFinal:
         assert {bad: join(tus, good, bad).problem for bad in cases} == cases
         assert (tus.records(), sessions(service)) == before
 
-    def test_commas_between_urls_are_refused_and_never_drop_one(self, tus: TusClient) -> None:
+    @pytest.mark.parametrize("separator", [",", ", ", ";", "; ", "|"])
+    def test_between_urls_there_are_spaces_and_nothing_else_drops_one(
+        self, tus: TusClient, separator: str
+    ) -> None:
         hello, world = partial(tus, b"hello"), partial(tus, b" world")
-        for separator in (",", ", "):
-            answer = tus.post(fields={"Upload-Concat": f"final;{hello}{separator}{world}"})
+        for host in ("", "http://127.0.0.1"):
+            answer = tus.post(fields={"Upload-Concat": f"final;{host}{hello}{separator}{host}{world}"})
             assert answer.problem == (400, "invalid-request")
 
     def test_a_thousand_are_taken_and_one_more_is_not(self, tus: TusClient) -> None:

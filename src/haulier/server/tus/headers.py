@@ -19,6 +19,8 @@ from haulier.server.access import TUS
 VERSION: Final = "1.0.0"
 MEDIA_TYPE: Final = "application/offset+octet-stream"
 CONCAT: Final = "Upload-Concat"
+_SEPARATORS: Final = frozenset(",;|")
+"""What lists are written with elsewhere, the second one in this very field. Its addresses are separated by spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def _id_in(address: str) -> SessionId:
     except ValueError:
         path = ""
     folder, _, name = path.rpartition("/")
-    # A comma is in no address of ours: between two of them it would make one of both.
-    if not name or "," in path or not (folder == TUS or folder.endswith(TUS)):
+    # None is in an address of ours: between two of them it would make one of both, the last.
+    if not name or _SEPARATORS & set(address) or not (folder == TUS or folder.endswith(TUS)):
         raise InvalidRequest.of(CONCAT, f"{address[:64]!r} is no URL of an upload here")
     return SessionId(unquote(name))
 
