@@ -21,7 +21,7 @@ from haulier.client.download import Download
 from haulier.client.lanes import TwoLanes, is_unusable
 from haulier.client.order import Order, Report
 from haulier.client.pictures import PictureMaker
-from haulier.client.resource import POLL_S, ask_state, upload_path
+from haulier.client.resource import POLL_S, ask_state, require_done, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload
@@ -314,7 +314,7 @@ class Client:
         while cursor is not None:
             page_params = {**params, "cursor": cursor} if cursor else params
             answer = await self._wire.call("GET", "/api/records", params=page_params)
-            page = RecordPage.read(answer.json())
+            page = RecordPage.parse(answer.content)
             for item in page.items:
                 yield Record.read(item)
             cursor = page.next
@@ -325,7 +325,7 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
         """
-        return Record.read((await self._wire.call("GET", _record_path(record_id))).json())
+        return Record.parse((await self._wire.call("GET", _record_path(record_id))).content)
 
     async def download(
         self,
@@ -375,7 +375,7 @@ class Client:
         """
         wanted = {"kind": kind, "expires_in": expires_in_s, "disposition": disposition}
         answer = await self._wire.call("POST", f"{_record_path(record_id)}/links", json=wanted)
-        return Link.read(answer.json())
+        return Link.parse(answer.content)
 
     async def delete(self, record_id: str, *, now: bool = False) -> None:
         """Delete the record; with `now` its bytes go at once, else it can be restored for a while.
@@ -384,7 +384,7 @@ class Client:
             PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
         """
         params = {"now": "true"} if now else None
-        await self._wire.call("DELETE", _record_path(record_id), params=params)
+        require_done(await self._wire.call("DELETE", _record_path(record_id), params=params))
 
     async def state(self, upload_id: str) -> UploadState:
         """Return where the upload stands; disturbs nobody.
@@ -418,7 +418,7 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 409 `upload-complete` when it is committed.
         """
-        await self._wire.call("DELETE", upload_path(upload_id))
+        require_done(await self._wire.call("DELETE", upload_path(upload_id)))
 
     async def events(self, upload_id: str) -> AsyncIterator[UploadState]:
         """Yield the upload's state now, on every change, and a last time when it has ended.
@@ -430,7 +430,7 @@ class Client:
         async with self._wire.events(f"{upload_path(upload_id)}/events") as source:
             async for event in source:
                 if event.data:
-                    yield UploadState.read(event.json())
+                    yield UploadState.parse(event.data)
 
 
 def _record_path(record_id: str) -> str:

@@ -207,7 +207,7 @@ class TwoLanes:
         if original.record is not None:
             # An earlier run made it and was killed before it could say so.
             self.ended = True
-            return Record.read((await self._wire.call("GET", f"/api/records/{original.record}")).json())
+            return Record.parse((await self._wire.call("GET", f"/api/records/{original.record}")).content)
         assets: list[dict[str, object]] = [
             {"kind": kind, "upload": detached.upload} for kind, detached in self._there.items()
         ]
@@ -221,7 +221,7 @@ class TwoLanes:
             headers={"Idempotency-Key": f"{self._keys[AssetKind.ORIGINAL].value}-record"},
         )
         self.ended = True
-        return Record.read(answer.json())
+        return Record.parse(answer.content)
 
     async def abandon(self) -> None:
         """Free everything that has arrived; what cannot be freed now expires."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx2
 
 from haulier.client.order import Order, Report
-from haulier.client.values import Begun, Record, UploadState
+from haulier.client.values import Begun, Record, UploadState, parse_json, unreadable
 from haulier.client.wire import Wire
 from haulier.core.digest import Digest
 from haulier.core.errors import PeerCorrupted, PeerError, PeerRefused
@@ -48,7 +49,7 @@ async def begin(wire: Wire, order: Order, *, mode: str, size: int | None, key: s
         waiting=report.waiting,
         outlast_restart=True,
     )
-    return Begun.read(answer.json())
+    return Begun.parse(answer.content)
 
 
 async def begin_anew_when_lost(
@@ -81,7 +82,7 @@ async def ask_state(wire: Wire, upload: str, *, wait_s: int = 0) -> UploadState:
     """
     params = {"wait": str(wait_s)} if wait_s else None
     answer = await wire.once("GET", upload_path(upload), params=params)
-    return UploadState.read(answer.json())
+    return UploadState.parse(answer.content)
 
 
 async def ask_offset(wire: Wire, upload: str) -> int:
@@ -93,9 +94,7 @@ async def ask_offset(wire: Wire, upload: str) -> int:
     answer = await wire.once("HEAD", upload_path(upload))
     field = answer.headers.get("Upload-Offset", "")
     if not field.isascii() or not field.isdigit():
-        raise PeerRefused(
-            answer.status_code, "unreadable-answer", f"Upload-Offset is {field!r}, not a number"
-        )
+        raise unreadable(f"Upload-Offset is {field!r}, not a number")
     return int(field)
 
 
@@ -166,7 +165,7 @@ class Commit:
 
 
 async def _read_commit(wire: Wire, answer: httpx2.Response) -> Commit | None:
-    document = answer.json()
+    document = parse_json(answer.content)
     if isinstance(document, dict) and "capsule" in document:
         return Commit(Record.read(document).id)
     state = UploadState.read(document)
@@ -187,7 +186,7 @@ async def read_result(wire: Wire, answer: httpx2.Response) -> Record | None:
         PeerRefused: the upload has no record any more, or another final problem.
         PeerUnreachable: as `Wire.once`.
     """
-    document = answer.json()
+    document = parse_json(answer.content)
     if isinstance(document, dict) and "capsule" in document:
         return Record.read(document)
     state = UploadState.read(document)
@@ -204,6 +203,16 @@ def corruption(error: PeerRefused, upload: str) -> PeerRefused | PeerCorrupted:
         return error
     expected, actual = (str(error.fields.get(name)) for name in ("expected", "actual"))
     return PeerCorrupted(f"upload {upload}", expected, actual)
+
+
+def require_done(answer: httpx2.Response) -> None:
+    """Check the answer to a delete: any other success is somebody else's, who has deleted nothing.
+
+    Raises:
+        PeerRefused: it is not this service's.
+    """
+    if answer.status_code != HTTPStatus.NO_CONTENT:
+        raise unreadable(f"a delete is answered with 204 alone, not with {answer.status_code}")
 
 
 def require_equal(record: Record, *, digest: Digest | None, size: int) -> Record:

@@ -4,6 +4,7 @@ Rule 1: members that this version does not know are kept in `document`, never an
         may say more.
 """
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
@@ -24,6 +25,23 @@ from haulier.core.progress import Progress
 from haulier.core.ranges import Ranges
 
 
+def parse_json(text: str | bytes) -> object:
+    """Return what an answer says.
+
+    Raises:
+        PeerRefused: it is no JSON: a page, maybe, of a proxy or of another service.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unreadable("it is not JSON, so another program answers at this address") from error
+
+
+def unreadable(reason: str) -> PeerRefused:
+    """Return the error of an answer that says yes, but not as this service would."""
+    return PeerRefused(200, "unreadable-answer", f"the answer cannot be read: {reason}")
+
+
 class Value(BaseModel):
     """A part of an answer; frozen."""
 
@@ -42,8 +60,12 @@ class Value(BaseModel):
             return cls.model_validate(document)
         except ValidationError as error:
             where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-            detail = f"the answer is not a {cls.__name__} of this service's API: {where}"
-            raise PeerRefused(200, "unreadable-answer", detail) from error
+            raise unreadable(f"it is not a {cls.__name__} of this service's API: {where}") from error
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """Build from JSON; raises as `parse_json` and `read` do."""
+        return cls.read(parse_json(text))
 
     @model_validator(mode="wrap")
     @classmethod

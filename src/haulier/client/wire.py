@@ -20,6 +20,7 @@ import httpx2
 
 from haulier.body import CONNECT_S, SILENCE_S, BodyWriter
 from haulier.client.answers import read_answer
+from haulier.client.values import unreadable
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback, shown_address, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
@@ -247,11 +248,11 @@ class _Translation:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, httpx2.DecodingError | httpx2.SSEError):
+            raise unreadable(str(error)) from error
         if isinstance(error, httpx2.TransportError):
             reason = str(error) or type(error).__name__
             raise PeerUnreachable(self._url, reason) from error
-        if isinstance(error, httpx2.DecodingError):
-            raise PeerRefused(200, "unreadable-answer", str(error)) from error
 
 
 async def _pieces(cargo: Cargo) -> AsyncIterator[bytes]:
@@ -323,7 +324,7 @@ def retry_delay(error: HaulierError) -> float | None:
 def _json_object(answer: httpx2.Response) -> dict[str, object]:
     try:
         document = answer.json()
-    except ValueError:  # a proxy's page, or nothing at all; the status says enough
+    except (ValueError, RecursionError):  # a proxy's page, or nothing at all; the status says enough
         return {}
     return document if isinstance(document, dict) else {}
 
