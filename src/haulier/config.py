@@ -273,10 +273,12 @@ class Settings(BaseSettings):
             raise ValueError("not extensions")
         return tuple(text.lower() for text in value)
 
-    @field_validator("data_dir", "home", "journal", "ingestion_dir")
+    @field_validator("data_dir", "home", "journal", "ingestion_dir", mode="before")
     @classmethod
-    def _usable_path(cls, value: Path | None) -> Path | None:
-        if value is not None and "\0" in str(value):
+    def _usable_path(cls, value: object) -> object:
+        if value == "":  # Python's word for the directory that we are in, and nobody else's
+            raise ValueError("a path is not empty")
+        if "\0" in str(value):
             raise ValueError("a path has no NUL")
         return value
 

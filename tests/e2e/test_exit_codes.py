@@ -159,6 +159,32 @@ def test_what_exists_is_not_replaced_unless_forced(haulier: Commands) -> None:
     assert (haulier.folder / "a.txt").stat().st_size == 5
 
 
+def test_a_device_is_never_replaced(haulier: Commands) -> None:
+    (haulier.folder / "a.txt").write_bytes(b"x")
+    record = haulier.run("put", "a.txt", "--json").documents[0]["id"]
+    (haulier.folder / "link").symlink_to("/dev/null")
+    ran = haulier.run("get", record, "-o", "link", "--force")
+    assert (ran.code, ran.err) == (1, "haulier: target: link is not a regular file\n")
+    assert (haulier.folder / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["put", "--help"], ["doctor"]], ids=" ".join
+)
+def test_output_that_nobody_takes_is_1(tmp_path: Path, arguments: list[str]) -> None:
+    words = " ".join(arguments)
+    ran = Commands("http://127.0.0.1:9", tmp_path / "work").shell(f"haulier {words} > /dev/full")
+    assert (ran.code, ran.err.splitlines()[-1]) == (1, "haulier: No space left on device")
+    assert "Traceback" not in ran.err
+
+
+def test_standard_input_that_is_closed_or_has_no_name_is_told(haulier: Commands) -> None:
+    closed = haulier.shell("haulier put - <&-")
+    assert (closed.code, "is closed" in closed.err, "Traceback" in closed.err) == (2, True, False), closed.err
+    nameless = haulier.shell("haulier put - --name '' < /dev/null")
+    assert (nameless.code, nameless.err) == (1, "haulier: filename: must not be empty, '.' or '..'\n")
+
+
 def test_what_exceeds_a_quota_is_4(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"HAULIER_MAX_UPLOAD_BYTES": str(10 * MIB)}) as service:
         haulier = Commands(service.url, tmp_path / "work")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -204,8 +205,15 @@ class Commands:
 
     def run(self, *arguments: str | Path, given: bytes | None = None, **settings: str) -> Ran:
         """Run to the end."""
+        return self._run([HAULIER, *map(str, arguments)], given=given, **settings)
+
+    def shell(self, line: str) -> Ran:
+        """Run a line for the shell, in which `haulier` is the command."""
+        return self._run(["sh", "-c", f"PATH={shlex.quote(str(HAULIER.parent))}:$PATH; {line}"])
+
+    def _run(self, command: list[str | Path], *, given: bytes | None = None, **settings: str) -> Ran:
         done = subprocess.run(
-            [HAULIER, *map(str, arguments)],
+            command,
             input=given,
             stdin=None if given is not None else subprocess.DEVNULL,
             capture_output=True,

@@ -144,6 +144,8 @@ def test_variables_of_the_other_commands_are_left_alone(monkeypatch: pytest.Monk
         ("port", True),
         ("workers", 0),
         ("data_dir", "a\0b"),
+        ("data_dir", ""),
+        ("ingestion_dir", ""),
         ("open", "perhaps"),
         ("durability", "sometimes"),
         ("digest", "sha-1"),

@@ -92,4 +92,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except OSError as error:  # output that nobody takes, where no command runs: help, a version
+        from haulier.cli.outcome import FAILED, explain, tell
+
+        tell(explain(error))
+        sys.exit(FAILED)

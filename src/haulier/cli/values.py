@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
+import typer
 from typer._coercion import RuntimeParam, TypeDescriptor
 from typer._param_types import coerce_cli_path
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -78,12 +79,21 @@ class _Values:
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the value as the command takes it."""
+        _require_path(value, param, ctx)
         try:
             if param.multiple or param.nargs == -1:
                 return _plain_list(value, param, ctx)
             return None if value is None else _plain(value, param.type_descriptor.annotation, param, ctx)
         except NotPlainError:
             return self._otherwise().coerce(value, param=param, ctx=ctx)
+
+
+def _require_path(value: Any, param: Any, ctx: Any) -> None:
+    # Python takes an empty path for the directory we are in, and means it; a script whose variable is empty does not.
+    given = value if isinstance(value, list | tuple) else [value]
+    annotation = param.type_descriptor.annotation
+    if "" in given and Path in {annotation, *get_args(annotation)}:
+        raise typer.BadParameter("must not be empty", ctx=ctx, param=param)
 
 
 def _plain_list(value: Any, param: Any, ctx: Any) -> Any:

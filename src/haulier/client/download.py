@@ -1,7 +1,7 @@
 """A record's bytes fetched into a file: resumed, verified, and only then given its name.
 
 Rule 1: bytes go to a hidden part file beside the target; the target appears whole, verified and synced, or
-        not at all, and an existing file is replaced only when asked.
+        not at all, and an existing file is replaced only when asked; what is no file, like a device, never is.
 Rule 2: the part's name is made of the record, the kind and the target, and an asset's bytes never change,
         so a part always continues the same bytes; the digest proves it.
 Rule 3: bytes that turn out wrong are thrown away; when they were resumed, once fetched anew.
@@ -24,6 +24,9 @@ from haulier.core.errors import InvalidRequest, PeerCorrupted, PeerRefused, Peer
 from haulier.engine.tasks import in_thread
 from haulier.parts import is_at, open_locked, part_of, publish
 
+OF_THE_FOLDER: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EROFS})
+"""What says nothing about the part, of whose name nobody knows."""
+
 
 class Part:
     """The locked part file and the digest of what is in it. Its methods block."""
@@ -44,7 +47,12 @@ class Part:
             InvalidRequest: another process is fetching the same.
         """
         path = part_of(target, mark)
-        descriptor = open_locked(path, mode=0o666)
+        try:
+            descriptor = open_locked(path, mode=0o666)
+        except OSError as error:
+            if error.errno not in OF_THE_FOLDER:
+                raise
+            raise OSError(error.errno, error.strerror, str(target.parent)) from error
         if descriptor is None:
             raise InvalidRequest.of("target", f"{target} is being fetched by another process")
         return cls(path, descriptor, name)
@@ -114,11 +122,13 @@ class Download:
 
         Raises:
             FileExistsError: the target exists with other bytes and `overwrite` is not given.
+            IsADirectoryError: it is a folder.
             PeerCorrupted: the bytes are not what the record says.
             PeerRefused, PeerUnreachable: as `Wire.call`; the part stays for a later run.
-            InvalidRequest: another process is fetching the same.
+            InvalidRequest: another process is fetching the same, or the target is a device or a pipe.
         """
         expected = expected_digest(self._asset)
+        await asyncio.to_thread(require_file_or_nothing, self._target)
         if not overwrite and await asyncio.to_thread(os.path.lexists, self._target):
             # An earlier call may have put it there; the same bytes again are no conflict.
             if await asyncio.to_thread(holds, self._target, self._asset.size, expected):
@@ -185,6 +195,18 @@ class Download:
 def _continues(answer: httpx2.Response, offset: int) -> bool:
     field = str(answer.headers.get("Content-Range", ""))
     return answer.status_code == 206 and field.startswith(f"bytes {offset}-")
+
+
+def require_file_or_nothing(path: Path) -> None:
+    """Check that whatever has this name may be replaced, if it is to be; blocks.
+
+    Raises:
+        IsADirectoryError, InvalidRequest: it is a folder, or something else that is no file.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise InvalidRequest.of("target", f"{path} is not a regular file")
 
 
 def holds(path: Path, size: int, expected: Digest | None) -> bool:

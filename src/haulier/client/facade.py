@@ -158,7 +158,7 @@ class Client:
         if derivatives not in {"server", "local", "none"}:
             raise InvalidRequest.of("derivatives", "must be server, local or none")
         order = Order(
-            filename=filename or _own_name(source),
+            filename=_own_name(source) if filename is None else filename,
             capsule=self.capsule,
             digest=parse_digest_name(digest, field="digest"),
             path=path,
@@ -344,6 +344,7 @@ class Client:
 
         Raises:
             FileExistsError: the target exists and `overwrite` is false.
+            InvalidRequest: it is a device or a pipe; or another process is fetching the same.
             PeerCorrupted: the bytes are not what the record says; none of them are kept.
             PeerRefused, PeerUnreachable: as `upload`.
             OSError: the target's folder cannot be written to.

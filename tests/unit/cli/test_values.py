@@ -124,3 +124,12 @@ def test_plain_values_are_not_left_to_typer(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     assert run(made, *given)[0] == 0
     assert (seen["files"], seen["kind"], seen["seconds"], seen["port"]) == ([Path("x")], Kind.HIGH, 2.0, 80)
+
+
+@pytest.mark.parametrize("arguments", [["--folder", ""], ["a", ""]], ids=["option", "argument"])
+def test_an_empty_path_is_a_mistake_and_not_the_folder_that_we_are_in(arguments: list[str]) -> None:
+    made, seen = command()
+    take_plain_values(made)
+    code, *words = run(made, *arguments)
+    assert (code, seen) == (2, {})
+    assert "must not be empty" in str(words)

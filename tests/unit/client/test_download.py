@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from haulier.client.download import Part, expected_digest, holds
+from haulier.client.download import Part, expected_digest, holds, require_file_or_nothing
 from haulier.client.values import Asset
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import DigestMalformed, InvalidRequest
@@ -108,3 +108,22 @@ def test_the_services_digest_is_read_strictly() -> None:
     for wrong in ({"sha-256": "00"}, {"sha-3": "00"}):
         with pytest.raises(DigestMalformed):
             expected_digest(asset(wrong))
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for replaceable in ("file", "dangling", "nothing"):
+        require_file_or_nothing(tmp_path / replaceable)
+    (tmp_path / "stdout").symlink_to("/dev/null")
+    for special in (Path("/dev/null"), tmp_path / "stdout"):
+        with pytest.raises(InvalidRequest, match="not a regular file"):
+            require_file_or_nothing(special)
+    with pytest.raises(IsADirectoryError):
+        require_file_or_nothing(tmp_path)
+
+
+def test_a_folder_that_is_missing_is_named_and_not_the_part_in_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as told:
+        opened(tmp_path / "missing" / "a")
+    assert told.value.filename == str(tmp_path / "missing")

@@ -8,6 +8,7 @@ Rule 2: a graceful stop takes at most `STOPPING_S`, whatever hangs, and ends wit
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -280,6 +281,8 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 def _not_listening(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError("host", host, "no address of this machine; choose another with --host")
     holder = port_holder(port)
     if holder is not None:
         cure = f"{holder} listens there; stop it, or choose another port with --port (0: any free one)"
