@@ -63,6 +63,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         ("http://evil.example/api/records", 421),
         ("http://127.0.0.1@evil.example/api/records", 421),
         ("http://{own}/api/records", 200),
+        ("http://{own}", 200),  # without a path, as Python's urllib asks a proxy
+        ("http://{own}?a=/", 200),
+        ("http://evil.example", 421),
+        ("http://", 400),
     ],
 )
 def test_the_name_in_an_absolute_target_counts_and_the_header_does_not(

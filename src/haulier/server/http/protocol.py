@@ -251,6 +251,9 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
             self.headers[:] = [field for field in self.headers if field[0] != b"host"]
             self.headers.append((b"host", authority))
+            if not rest.startswith(b"/", len(authority)):  # RFC 9110 section 4.2.3: no path is the root's
+                end = len(self.url) - len(rest) + len(authority)
+                self.url = b"%s/%s" % (self.url[:end], self.url[end:])
 
     def _check_framing(self) -> None:
         """Take the body's length from the fields that the parser has judged.
