@@ -11,6 +11,7 @@ needs stands in `sending_ports`, which a command that sends files can load alone
 
 from __future__ import annotations
 
+import math
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -597,8 +598,8 @@ class RecordStore(Protocol):
     async def erase(self, record_id: RecordId) -> None:
         """Remove the row and its assets' rows."""
 
-    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
-        """If the record is deleted and its assets are not kept: remove their rows; return them."""
+    async def drop_assets(self, record_id: RecordId, *, deleted_before: float = math.inf) -> Sequence[Asset]:
+        """If the record was deleted before then and its assets are not kept: remove their rows; return them."""
         ...
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -501,9 +502,9 @@ class RecordsOfBoth(BothDatabases):
     def restore_record(self, record_id: RecordId, rolled_back: bool) -> None:
         self.do(lambda tx: tx.records.restore(record_id), rolled_back=rolled_back)
 
-    @rule(record_id=record_ids)
-    def drop_assets(self, record_id: RecordId) -> None:
-        self.do(lambda tx: tx.records.drop_assets(record_id))
+    @rule(record_id=record_ids, before=st.just(math.inf) | moments)
+    def drop_assets(self, record_id: RecordId, before: float) -> None:
+        self.do(lambda tx: tx.records.drop_assets(record_id, deleted_before=before))
 
     @rule(record_id=record_ids)
     def erase_record(self, record_id: RecordId) -> None:

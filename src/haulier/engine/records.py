@@ -1,5 +1,6 @@
 """Records and their assets: listing, reading, deleting, and removing bytes for good."""
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -184,7 +185,8 @@ class RecordService:
             lambda tx: tx.records.deleted_before(deleted_before, limit=PURGE_BATCH)
         ):
             for record in batch:
-                await self._remove(record.id)
+                # Another step of the batch may have taken its time: somebody may have wanted it back since.
+                await self._remove(record.id, deleted_before=deleted_before)
             total += len(batch)
         return total
 
@@ -192,9 +194,9 @@ class RecordService:
         """Forget the idempotency keys under which records were finalised before then; the records stay."""
         return await self._work.write(lambda tx: tx.finalisations.forget(before=before), frees=True)
 
-    async def _remove(self, record_id: RecordId) -> None:
+    async def _remove(self, record_id: RecordId, *, deleted_before: float = math.inf) -> None:
         # Rows first: once they are gone nobody can restore the record.
-        drop = partial(_drop, record_id, self._clock.now())
+        drop = partial(_drop, record_id, deleted_before, self._clock.now())
         dropped = await self._work.write(drop, durable=True, frees=True)
         await self._eraser.erase([asset.blob_key for asset in dropped])
 
@@ -219,9 +221,11 @@ async def _restore(record_id: RecordId, now: float, tx: Transaction[UploadDetail
     return restored
 
 
-async def _drop(record_id: RecordId, now: float, tx: Transaction[UploadDetails]) -> Sequence[Asset]:
+async def _drop(
+    record_id: RecordId, deleted_before: float, now: float, tx: Transaction[UploadDetails]
+) -> Sequence[Asset]:
     record = await tx.records.load(record_id)
-    dropped = await tx.records.drop_assets(record_id)
+    dropped = await tx.records.drop_assets(record_id, deleted_before=deleted_before)
     await tx.doomed_blobs.add([asset.blob_key for asset in dropped])
     if record is not None and dropped:
         await tx.capsules.use(record.capsule, reserved=0, size=-sum(asset.size for asset in dropped))

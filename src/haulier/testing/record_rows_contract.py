@@ -195,6 +195,7 @@ class RecordLifeContract:
         assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == []
         await database.write(lambda tx: tx.records.restore(A))
         await database.write(lambda tx: tx.records.delete(A, now=T0, keep_assets=False))
+        assert list(await database.write(lambda tx: tx.records.drop_assets(A, deleted_before=T0))) == []
         assert list(await database.write(lambda tx: tx.records.drop_assets(A))) == [asset("one")]
         assert list(await database.write(lambda tx: tx.records.drop_assets(NONE))) == []
 

@@ -99,6 +99,25 @@ async def test_one_blob_that_cannot_be_removed_keeps_no_other_and_goes_later() -
         assert await two.records.erase_rest() == 0
 
 
+async def test_what_was_restored_and_deleted_anew_while_the_trash_is_emptied_has_its_time_anew() -> None:
+    async with engine() as one:
+        made = [await commit(one) for _ in range(2)]
+        for record_id in made:
+            await one.records.delete(record_id, caller=ME)
+            one.clock.advance(1)
+        before = one.clock.now()
+
+        async def change_ones_mind() -> None:
+            await one.records.restore(made[1], caller=ME)
+            await one.records.delete(made[1], caller=ME)
+
+        one.before_sink("delete", change_ones_mind)
+        await one.records.purge(deleted_before=before)
+        assert (await one.records.restore(made[1], caller=ME)).assets
+        with pytest.raises(RecordNotFound):
+            await one.records.restore(made[0], caller=ME)
+
+
 async def test_bytes_that_are_gone_but_could_not_be_forgotten_are_forgotten_later() -> None:
     async with engine() as one:
         record_id = await commit(one)

@@ -6,6 +6,7 @@ Rule 2: a transaction works on a draft; a commit swaps it in, a rollback forgets
 One module although it is long: the stores are three views of one state, and are read beside each other.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Final, Generic, TypeVar
@@ -768,11 +769,13 @@ class MemoryRecordStore:
         self._rows.files.pop(record_id, None)
         self._rows.kept -= {record_id}
 
-    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
+    async def drop_assets(self, record_id: RecordId, *, deleted_before: float = math.inf) -> Sequence[Asset]:
         """Remove the rows of a deleted record's assets, unless they are kept."""
         await self._pause()
         record = self._rows.records.get(record_id)
         if record is None or record.deleted_at is None or record_id in self._rows.kept:
+            return ()
+        if record.deleted_at >= deleted_before:
             return ()
         self._store(replace(record, assets=()))
         return record.assets

@@ -560,7 +560,7 @@ DROP_ASSETS: Final = (
         sa.exists(
             sa.select(records.c.id).where(
                 records.c.id == _bind("record_id"),
-                records.c.deleted_at.is_not(None),
+                records.c.deleted_at < _bind("before"),
                 sa.not_(records.c.keeps_assets),
             )
         ),

@@ -1,5 +1,6 @@
 """The stores of one transaction: each method is one conditional statement, judged by its answer."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -479,10 +480,10 @@ class SqlRecordStore:
         """Remove the row and its assets' rows."""
         await self._sql.count(sql.ERASE_RECORD, {"id": record_id})
 
-    async def drop_assets(self, record_id: RecordId) -> Sequence[Asset]:
+    async def drop_assets(self, record_id: RecordId, *, deleted_before: float = math.inf) -> Sequence[Asset]:
         """Remove the assets' rows of a deleted record that does not keep them."""
         await self._sql.row(sql.LOCK_RECORD, {"id": record_id})
-        dropped = await self._sql.rows(sql.DROP_ASSETS, {"record_id": record_id})
+        dropped = await self._sql.rows(sql.DROP_ASSETS, {"record_id": record_id, "before": deleted_before})
         return in_order(asset_of(row) for row in dropped)
 
     async def blob_keys(self, keys: Collection[str]) -> set[str]:
