@@ -1,6 +1,7 @@
 """The `haulier` command; `python -m haulier` does the same."""
 
 import gc
+import sys
 
 
 def main() -> None:
@@ -13,10 +14,12 @@ def main() -> None:
     again while it grows, and once more at the end: that was a fifth of what a short command took.
     """
     gc.disable()  # the callback of the command line enables it again, before any command runs
-    from haulier.cli import main as run_cli  # noqa: PLC0415 - see above
-
     try:
+        from haulier.cli import main as run_cli  # noqa: PLC0415 - see above
+
         run_cli()
+    except KeyboardInterrupt:  # while it was being imported: no command was there yet to say anything
+        sys.exit(130)
     finally:
         gc.freeze()
 

@@ -43,3 +43,22 @@ def test_the_examples_of_a_page_work(service: ServeProcess, tmp_path: Path, page
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_tests_of_the_page_about_tests_pass(tmp_path: Path) -> None:
+    page = (DOCS / "howto/test-code-that-uses-haulier.md").read_text(encoding="utf-8")
+    files = {code.split('"""')[1]: code for _, code in BLOCK.findall(page)}
+    assert {"conftest.py", "test_backup.py", "test_engine.py", "test_my_sink.py"} == files.keys()
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=tmp_path,
+        env=environment({"HAULIER_HOME": str(tmp_path / "home")}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -174,3 +174,19 @@ def test_no_other_name_is_public() -> None:
 def test_the_service_never_loads_the_soulseek_node() -> None:
     code = "import haulier.bootstrap, haulier.server.app, haulier.worker, sys; sys.exit(any('haulier.soul' in it for it in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+INTERRUPTED = """
+import sys, types
+from haulier.__main__ import main
+class Loading(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+sys.modules["haulier.cli"] = Loading("haulier.cli")
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_like_any_other() -> None:
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED], check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (130, "")
