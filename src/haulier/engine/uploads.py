@@ -8,7 +8,13 @@ from contextlib import aclosing
 
 from haulier.core.caller import Caller
 from haulier.core.digest import Digest
-from haulier.core.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, RequestError
+from haulier.core.errors import (
+    AccessDenied,
+    DigestMalformed,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    RequestError,
+)
 from haulier.core.record import AssetKind, Record
 from haulier.core.session import Concat, Mode, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import (
@@ -441,8 +447,12 @@ def _require_same(upload: Upload, digest: Digest | None, size: int | None) -> No
     """A finish that is repeated with other words than those that were true must not look right."""
     if upload.status is not SessionStatus.COMMITTED:
         return
-    result = upload.details.digest
-    if digest is not None and result is not None and digest.name is result.name:
-        digest.require(result.value)
+    if digest is not None:
+        details = upload.details
+        judged = {each.name: each for each in (details.promised or details.expected, details.digest) if each}
+        if digest.name not in judged:  # nobody has computed it, and its bytes are not read again for that
+            reason = f"cannot be {digest.name} any more: the upload is complete, and that was not computed"
+            raise DigestMalformed("digest", reason)
+        digest.require(judged[digest.name].value)
     if size not in {None, upload.size}:
         raise InvalidRequest.of("size", f"must be {upload.size}, the size of the committed upload")

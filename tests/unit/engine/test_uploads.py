@@ -7,6 +7,7 @@ import pytest
 from haulier.core.digest import Digest, DigestName, new_hasher
 from haulier.core.errors import (
     CapsuleNotFound,
+    DigestMalformed,
     DigestMismatch,
     InvalidRequest,
     LengthExceeded,
@@ -214,6 +215,32 @@ async def test_a_repeated_finish_with_another_digest_does_not_look_right() -> No
         assert (await one.uploads.finish(done.id, caller=ME, digest=same)).upload.id == done.id
         with pytest.raises(DigestMismatch):
             await one.uploads.finish(done.id, caller=ME, digest=digest(DigestName.SHA_256, b"x"))
+
+
+@pytest.mark.parametrize("name", [DigestName.SHA_256, DigestName.NONE])
+async def test_a_digest_that_nobody_computed_for_a_complete_upload_does_not_look_right(
+    name: DigestName,
+) -> None:
+    """An append ends with the last byte of its size, before a finish could say what it must have."""
+    async with engine() as one:
+        done = await commit(one, digest_name=name)
+        for data in (DATA, b"x"):
+            with pytest.raises(DigestMalformed, match="md5"):
+                await one.uploads.finish(done.id, caller=ME, digest=digest(DigestName.MD5, data))
+
+
+@pytest.mark.parametrize("at_finish", [False, True])
+async def test_a_repeated_finish_is_compared_with_the_digest_that_was_promised(*, at_finish: bool) -> None:
+    md5 = digest(DigestName.MD5, DATA)
+    async with engine() as one:
+        upload = await one.begin(
+            5, digest_name=DigestName.SHA_256 if at_finish else None, expected=None if at_finish else md5
+        )
+        await one.uploads.put_chunk(upload.id, 0, FakeBody(DATA), caller=ME)
+        await one.uploads.finish(upload.id, caller=ME, digest=md5 if at_finish else None)
+        assert (await one.uploads.finish(upload.id, caller=ME, digest=md5)).upload.id == upload.id
+        with pytest.raises(DigestMismatch):
+            await one.uploads.finish(upload.id, caller=ME, digest=digest(DigestName.MD5, b"x"))
 
 
 async def test_verified_bytes_follow_the_accepted_prefix() -> None:
