@@ -44,6 +44,7 @@ from haulier.soulseek.node import Node, NodeSettings
 from haulier.soulseek.rendezvous import Rendezvous
 
 LOCK: Final = "soulseek.lock"
+ACCOUNTS_LOCK: Final = "rendezvous.lock"
 SHOWN_EVERY_S: Final = 0.25
 STARTING_S: Final = 0.01
 _TOKEN_BYTES: Final = 32
@@ -161,16 +162,23 @@ async def while_logged_in(node: Node, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(doing, ending, return_exceptions=True)
 
 
-async def rendezvous(server: Rendezvous, host: str, port: int, *, ready: Ready) -> None:
-    """Run a rendezvous server until SIGTERM or Ctrl-C."""
+async def rendezvous(
+    server: Rendezvous, host: str, port: int, *, data_dir: Path | None, ready: Ready
+) -> None:
+    """Run a rendezvous server until SIGTERM or Ctrl-C.
+
+    Raises:
+        NodeBusy: another one keeps its accounts in that directory.
+    """
 
     async def work() -> None:
-        try:
-            address = await server.start(host, port)
-            ready(f"{address[0]}:{address[1]}")
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await server.stop()
+        with _only_accounts(data_dir):
+            try:
+                address = await server.start(host, port)
+                ready(f"{address[0]}:{address[1]}")
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await server.stop()
 
     await _until_stopped(work())
 
@@ -256,6 +264,17 @@ def _only(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _only_accounts(data_dir: Path | None) -> Iterator[None]:
+    """Let no other server give away a name that this one has given to somebody."""
+    if data_dir is None:
+        yield
+        return
+    _prepare(data_dir)
+    with _only(data_dir / ACCOUNTS_LOCK, f"the server of {data_dir}"):
+        yield
 
 
 @contextmanager

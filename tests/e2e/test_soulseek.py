@@ -341,6 +341,13 @@ def test_a_name_is_logged_in_once_and_a_directory_has_one_node(place: Place) -> 
     place.run("browse", "bob", "--user", "alice", *where, "--data-dir", "elsewhere", code=4)
 
 
+def test_accounts_have_one_server(place: Place) -> None:
+    server = place.start("rendezvous", "--port", "0", "--data-dir", "accounts")
+    place.run("rendezvous", "--port", "0", "--data-dir", "accounts", code=4)
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    assert place.start("rendezvous", "--port", "0", "--data-dir", "accounts").end() == 0
+
+
 def test_the_control_api_wants_its_token(place: Place) -> None:
     place.share("alice")
     token = place.folder / "alice" / "control.token"

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -309,6 +310,19 @@ class TestTheServer:
         for ask in (FileSearch(5, "one"), WishlistSearch(5, "one"), UserSearch("carol", 5, "one")):
             await bob.link.send(ask)
             assert await heard(carol.link, SearchRequest) == SearchRequest("bob", 5, "one")
+
+    async def test_a_search_that_nobody_types_reaches_nobody(
+        self, net: Network, stack: AsyncExitStack
+    ) -> None:
+        bob, carol = (
+            await User.logged_in(net.port, "bob", stack),
+            await User.logged_in(net.port, "carol", stack),
+        )
+        await carol.link.send(SharedCounts(1, 1))
+        await carol.asks(GetRoomList(), RoomList)
+        for ask in (FileSearch, WishlistSearch, partial(UserSearch, "carol")):
+            await bob.link.send(ask(5, "a" * 1_001), ask(6, "a" * 1_000))
+            assert await heard(carol.link, SearchRequest) == SearchRequest("bob", 6, "a" * 1_000)
 
     async def test_what_it_has_nothing_of(self, net: Network, stack: AsyncExitStack) -> None:
         bob = await User.logged_in(net.port, "bob", stack)

@@ -80,7 +80,7 @@ def rendezvous(
         ports = dict(map(named_port, report_port or ()))
         check_ipv4("host", host)
         server = Rendezvous(data_dir, report_ports=ports, log=sharing.logger(log))
-        await sharing.rendezvous(server, host, port, ready=announce("rendezvous"))
+        await sharing.rendezvous(server, host, port, data_dir=data_dir, ready=announce("rendezvous"))
         return DONE
 
     run(work())

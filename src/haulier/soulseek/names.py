@@ -14,6 +14,8 @@ from haulier.soulseek.codec import NAME_LIMIT, bytes_of
 SEPARATOR: Final = "\\"
 TEXT_LIMIT: Final = 64 * 1024
 """Bytes of a path or a query that we say to others: a path in a file system has 4096, and a frame takes far more."""
+QUERY_CHARACTERS: Final = 1_000
+"""Of a search; nobody types more. A longer one is neither passed on nor looked up."""
 _UNSAFE: Final = re.compile("[\\\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """What a name cannot hold as it is, and what would look like an escape."""
 _TO_ESCAPE: Final = re.compile("[%\\\\\ud800-\udfff]")

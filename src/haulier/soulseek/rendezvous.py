@@ -1,6 +1,7 @@
 """A small server of our own, for private networks and tests: who is there, where, and searches.
 
 Rule 1: nobody waits for anybody: what a client does not take in time costs it its own connection.
+        So nobody can have others sent more than they take: what is passed on is short.
 Rule 2: a name has one client. A newer login with the password ends the older one, which is told so.
 """
 
@@ -55,6 +56,7 @@ from haulier.soulseek.messages import (
     WishlistSearch,
     md5_of,
 )
+from haulier.soulseek.names import QUERY_CHARACTERS
 from haulier.soulseek.tasks import Tasks
 
 OFFLINE: Final = 0
@@ -298,15 +300,19 @@ class Rendezvous:
             peer.tell(CannotConnectNotice(message.token))
 
     def _search(self, client: _Client, message: FileSearch | WishlistSearch) -> None:
-        request = SearchRequest(client.name, message.token, message.query)
         for peer in self._clients.values():
-            if peer is not client and peer.ready:
-                peer.tell(request)
+            if peer is not client:
+                self._pass_on(client, message, peer)
 
     def _search_user(self, client: _Client, message: UserSearch) -> None:
         peer = self._clients.get(message.user)
-        if peer is not None and peer.ready:
-            peer.tell(SearchRequest(client.name, message.token, message.query))
+        if peer is not None:
+            self._pass_on(client, message, peer)
+
+    @staticmethod
+    def _pass_on(client: _Client, search: FileSearch | WishlistSearch | UserSearch, peer: _Client) -> None:
+        if peer.ready and len(search.query) <= QUERY_CHARACTERS:
+            peer.tell(SearchRequest(client.name, search.token, search.query))
 
     def _set_status(self, client: _Client, message: SetStatus) -> None:
         if message.status in {1, ONLINE} and message.status != client.status:

@@ -20,12 +20,11 @@ from haulier.core.values import dataclass
 from haulier.core.words import words_of
 from haulier.engine.tasks import in_thread
 from haulier.ports import SharedFile, ShareIndex
-from haulier.soulseek.names import SEPARATOR, check_share_name, escape, spellings
+from haulier.soulseek.names import QUERY_CHARACTERS, SEPARATOR, check_share_name, escape, spellings
 from haulier.soulseek.peer_messages import FileEntry, Folder, ShareList
 
 FOUND_LIMIT: Final = 500
 """Files in an answer to a search; whoever gets more than a screenful asks more precisely."""
-QUERY_CHARACTERS: Final = 1_000
 QUERY_WORDS: Final = 50
 """Of a search, different ones; nobody types more. Each is looked up in the index, which all requests for files need too."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
