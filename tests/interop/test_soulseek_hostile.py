@@ -22,11 +22,14 @@ from haulier.soulseek.messages import (
 )
 from haulier.soulseek.node import Node
 from haulier.soulseek.peer_messages import (
+    TO_PEER,
     FileEntry,
     Found,
+    GetShareList,
     PlaceInQueue,
     QueueUpload,
     SearchAnswer,
+    ShareList,
     TransferRequest,
     TransferResponse,
     UploadDenied,
@@ -408,6 +411,25 @@ class TestFrames:
             async with asyncio.timeout(DEADLINE_S):
                 await link.receive()
         await scene.healthy()
+
+    async def test_who_reads_a_long_list_slowly_holds_up_nobody(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        long = TO_PEER.encode(ShareList(os.urandom(SIZE)))
+
+        async def list_() -> bytes:
+            return long
+
+        async with played(tmp_path, replace(PATIENT, message_write_s=10 * DEADLINE_S)) as scene:
+            monkeypatch.setattr(scene.node.shares, "list", list_)
+            hold(scene.stranger.link)
+            await scene.stranger.link.send(GetShareList())
+            await eventually(lambda: any(it.users for it in scene.node.peers._links), "it is being told")
+            other = await scene.stranger.opened(scene.node, PeerInit("bob", "P"))
+            await other.send(GetShareList())
+            async with asyncio.timeout(DEADLINE_S):
+                assert await other.receive() == ShareList(long[8:])
+            scene.stranger.link.abort()
 
     async def test_half_a_first_one_and_silence_end_the_connection(self, hasty: Scene) -> None:
         connection = await hasty.stranger.connect(*hasty.node.address)

@@ -365,6 +365,30 @@ async def test_excluded_phrases_hide_files(music: Path, tmp_path: Path) -> None:
         assert [it async for it in bob.inquiries.search("song", wait_s=0.3)] == []
 
 
+async def test_a_list_that_is_made_during_a_scan_is_made_again(
+    net: Network, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await net.node("alice", music)
+    index, began, go_on = alice.shares._index, asyncio.Event(), asyncio.Event()
+    all_files = index.all
+
+    async def slowly() -> Sequence[SharedFile]:
+        found = await all_files()
+        began.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(index, "all", slowly)
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        older = tasks.create_task(alice.shares.list())
+        await began.wait()
+        make_file(music / "new.bin", 1)
+        tasks.create_task(alice.rescan())
+        await eventually(lambda: alice.shares.files == 2, "the scan has found it")
+        go_on.set()
+    assert await alice.shares.list() != older.result()
+
+
 async def test_a_link_to_itself_hides_nothing_else(net: Network, music: Path) -> None:
     (music / "Band" / "loop").symlink_to(music / "Band" / "loop")
     (music / "nowhere").symlink_to(music / "gone")

@@ -1,6 +1,7 @@
 """What we tell others about what we share and who we are.
 
-Rule 1: what we share is made into messages, and those into frames, for one peer at a time.
+Rule 1: the list of all that we share is one frame for all who ask, so whoever reads it slowly holds up nobody; folders are
+        made into frames for one peer at a time.
 Rule 2: searches come by the hundred: some are answered at a time, some wait, and those that come then are left
         unanswered, since their askers would have gone before.
 """
@@ -52,8 +53,7 @@ class Answers:
 
     async def tell_list(self, link: PeerLink) -> None:
         """Tell all that we share."""
-        async with self._telling:
-            await link.connection.send(await self._shares.list())
+        await link.connection.send_raw(await self._shares.list())
 
     async def tell_folder(self, link: PeerLink, message: GetFolder) -> None:
         """Tell what is in a folder."""

@@ -21,7 +21,7 @@ from haulier.core.words import words_of
 from haulier.engine.tasks import in_thread
 from haulier.ports import SharedFile, ShareIndex
 from haulier.soulseek.names import QUERY_CHARACTERS, SEPARATOR, check_share_name, escape, spellings
-from haulier.soulseek.peer_messages import FileEntry, Folder, ShareList
+from haulier.soulseek.peer_messages import TO_PEER, FileEntry, Folder, ShareList
 
 FOUND_LIMIT: Final = 500
 """Files in an answer to a search; whoever gets more than a screenful asks more precisely."""
@@ -75,7 +75,7 @@ class Shares:
         self._roots = {share.name: share.root for share in shares}
         self._index = index
         self._scanning = asyncio.Lock()
-        self._list: ShareList | None = None
+        self._list: bytes | None = None
         self._listing = asyncio.Lock()
         self.folders = 0
         self.files = 0
@@ -85,9 +85,10 @@ class Shares:
         async with self._scanning:
             found = await asyncio.to_thread(self._scan)
             await self._index.replace(found)
-            self._list = None
             self.files = len(found)
             self.folders = len({file.folder for file in found})
+            async with self._listing:  # a list that is being made may be of what was there before
+                self._list = None
 
     def _scan(self) -> list[SharedFile]:
         return [file for name, root in self._roots.items() for file in _scan_share(name, root)]
@@ -112,12 +113,14 @@ class Shares:
             raise NotShared(file.path)
         return await in_thread(open_inside, root, file.local, undo=os.close)
 
-    async def list(self) -> ShareList:
-        """Return all that is shared, as one message; made once a scan."""
+    async def list(self) -> bytes:
+        """Return all that is shared, as the frame of one `ShareList`; made once a scan, and the same for all who ask."""
         async with self._listing:
             if self._list is None:
                 files = await self._index.all()
-                self._list = await asyncio.to_thread(lambda: ShareList.pack(_folders_of(files)))
+                self._list = await asyncio.to_thread(
+                    lambda: TO_PEER.encode(ShareList.pack(_folders_of(files)))
+                )
             return self._list
 
     async def folder(self, asked: str) -> tuple[Folder, ...]:
