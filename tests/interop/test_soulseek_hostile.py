@@ -478,8 +478,9 @@ async def _next_or_none(answers: AsyncIterator[object]) -> object | None:
 
 
 class TestBorrowedNames:
-    async def test_our_own_is_refused(self, scene: Scene) -> None:
-        link = await scene.stranger.opened(scene.node, PeerInit("alice", "P"))
+    @pytest.mark.parametrize("name", ["alice", "", "mallory\n", "\0"])
+    async def test_our_own_and_what_is_no_name_are_refused(self, scene: Scene, name: str) -> None:
+        link = await scene.stranger.opened(scene.node, PeerInit(name, "P"))
         async with asyncio.timeout(DEADLINE_S):
             with pytest.raises(ConnectionLost):
                 await link.receive()

@@ -18,6 +18,7 @@ QUERY_CHARACTERS: Final = 1_000
 """Of a search; nobody types more. A longer one is neither passed on nor looked up."""
 _UNSAFE: Final = re.compile("[\\\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """What a name cannot hold as it is, and what would look like an escape."""
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 _TO_ESCAPE: Final = re.compile("[%\\\\\ud800-\udfff]")
 
 
@@ -53,6 +54,11 @@ def check_text(field: str, text: str, *, limit: int = TEXT_LIMIT) -> str:
     if not 0 < size <= limit:
         raise InvalidRequest.of(field, f"give 1 to {limit} bytes; these are {size}")
     return text
+
+
+def can_be_user(name: str) -> bool:
+    """Whether somebody may have that name: no server lets anybody be nobody, or have a name of control characters."""
+    return bool(name) and not _CONTROL.search(name)
 
 
 def check_user(name: str, *, own: str) -> str:

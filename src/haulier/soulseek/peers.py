@@ -27,6 +27,7 @@ from haulier.soulseek.messages import (
     PeerInit,
     PierceFireWall,
 )
+from haulier.soulseek.names import can_be_user
 from haulier.soulseek.openings import Openings, Tokens
 from haulier.soulseek.peer_links import PeerLink, PeerLinks
 from haulier.soulseek.protocol import Unreadable
@@ -138,10 +139,14 @@ class Peers:
             case PierceFireWall(token=token):
                 self._openings.hand_on(connection, token)
                 return True
-            case PeerInit(user=user, type=kind) if user != self._user:
+            case PeerInit(user=user, type=kind) if self._may_be(user):
                 return await self._serve(user, kind, connection, solicited=False)
             case _:
                 raise ConnectionLost("the connection does not begin as one should")
+
+    def _may_be(self, user: str) -> bool:
+        """Whether a peer can have the name that it tells."""
+        return can_be_user(user) and user != self._user
 
     async def _serve(self, user: str, kind: str, connection: Connection, *, solicited: bool) -> bool:
         if kind == PEER:
@@ -155,7 +160,7 @@ class Peers:
 
     def answer(self, request: ConnectRequest) -> None:
         """A user asks, through the server, that we connect."""
-        if request.user != self._user and request.type in {PEER, FILE}:
+        if self._may_be(request.user) and request.type in {PEER, FILE}:
             self._spawn(self._connect_back(request))
 
     async def _connect_back(self, request: ConnectRequest) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from haulier.core.errors import ConfigError, InvalidRequest
 from haulier.soulseek.codec import text_of
-from haulier.soulseek.names import check_share_name, check_text, check_user, escape, spellings
+from haulier.soulseek.names import can_be_user, check_share_name, check_text, check_user, escape, spellings
 
 
 def unescape(part: str) -> str:
@@ -81,6 +81,11 @@ def test_what_no_frame_can_carry_is_no_name(name: str) -> None:
 def test_nobody_asks_himself() -> None:
     with pytest.raises(InvalidRequest, match="this node itself"):
         check_user("alice", own="alice")
+
+
+def test_nobody_is_called_nothing_or_has_a_name_of_control_characters() -> None:
+    assert [can_be_user(name) for name in ("", "a\n", "\0", "\x7f")] == 4 * [False]
+    assert [can_be_user(name) for name in ("a b", "f\u00fcr", "f\udcfcr")] == 3 * [True]
 
 
 def test_a_name_in_any_encoding_is_one() -> None:
