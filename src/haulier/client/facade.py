@@ -25,7 +25,7 @@ from haulier.client.resource import POLL_S, ask_state, require_done, upload_path
 from haulier.client.resume import Entry, Identity
 from haulier.client.source import FileSource
 from haulier.client.streams import StreamUpload
-from haulier.client.values import Link, ProgressCallback, Record, RecordPage, UploadState
+from haulier.client.values import Link, ProgressCallback, Record, RecordPage, UploadState, unreadable
 from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
@@ -317,6 +317,8 @@ class Client:
             page = RecordPage.parse(answer.content)
             for item in page.items:
                 yield Record.read(item)
+            if page.next == cursor:
+                raise unreadable("the page that follows it is the same one again")
             cursor = page.next
 
     async def record(self, record_id: str) -> Record:

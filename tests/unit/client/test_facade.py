@@ -55,3 +55,10 @@ async def test_a_refusal_in_the_words_of_another_program_is_a_refusal() -> None:
     async with Client(transport=transport) as client:
         with pytest.raises(PeerRefused, match="Forbidden"):
             await client.record("r")
+
+
+async def test_a_list_that_goes_in_a_circle_comes_to_an_end() -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"items": [], "next": "same"}))
+    async with Client(transport=transport) as client:
+        with pytest.raises(PeerRefused, match="same one again"):
+            await listed(client)
