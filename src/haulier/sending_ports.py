@@ -8,7 +8,7 @@ One module although it is long: as `ports`, it is what an adapter's author has t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from haulier.core.values import dataclass
@@ -69,6 +69,8 @@ class Cargo:
     throttle: Throttle | None = None
     moved: Callable[[int], None] = lambda _: None
     """Told how many of the bytes have been handed to the connection."""
+    before_end: Callable[[], Awaitable[None]] | None = None
+    """Awaited, once or more often, before the last of the bytes goes: from then on the other side may have all of them."""
 
     @property
     def size(self) -> int:
@@ -81,7 +83,7 @@ class Remote(Protocol):
 
     Every method that asks the remote may raise:
         PeerUnreachable, PeerBusy: it can pass; whoever was sending asks `offset` before going on. The first says `sent=False`
-            only when nothing of this call has reached the remote: that takes the point of no return back.
+            only when nothing of this call has reached the remote: that takes the point of no return of a commit back.
         PeerBlocked: not before somebody has acted.
         PeerRefused: never, as it stands.
     A method that is cancelled leaves no request running.

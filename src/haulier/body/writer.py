@@ -18,6 +18,8 @@ from haulier.sending_ports import Cargo
 SILENCE_S: Final = 90.0
 """How long the other side may neither take nor give a byte. Haulier's service gives up on a silent body after
 60 s and answers a finish after 25 s; whoever is silent for longer is gone."""
+END: Final = 16 * 1024
+"""Bytes that wait until `Cargo.before_end` has returned: so few that whatever stops the request before them costs nothing."""
 
 
 class BodyWriter:
@@ -94,23 +96,27 @@ class BodyWriter:
             told=_on_loop(cargo.moved),
             most=self._most,
         )
-        over = False
+        over, before_end = False, cargo.before_end
         while not over:
+            if before_end is not None and 0 < exchange.unsent <= END:
+                await before_end()
+                before_end = None
             over = await in_thread(
                 exchange.advance,
-                await _allowance(exchange, cargo),
+                await _allowance(exchange, cargo, kept=0 if before_end is None else END),
                 pool=self._threads,
                 interrupt=lambda: _interrupt(connection),
             )
         return exchange.answer()
 
 
-async def _allowance(exchange: Exchange, cargo: Cargo) -> int | None:
-    """Return how many bytes may go next; None while nothing bounds them."""
+async def _allowance(exchange: Exchange, cargo: Cargo, *, kept: int) -> int | None:
+    """Return how many bytes may go next, of which `kept` stay behind; None while nothing bounds them."""
+    left = max(0, exchange.unsent - kept)
     piece = None if cargo.throttle is None else cargo.throttle.piece
-    if cargo.throttle is None or piece is None or not exchange.unsent:
-        return None
-    allowed = min(piece, exchange.unsent)
+    if cargo.throttle is None or piece is None or not left:
+        return left if kept else None
+    allowed = min(piece, left)
     await cargo.throttle.take(allowed)
     return allowed
 

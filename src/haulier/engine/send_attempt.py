@@ -3,14 +3,14 @@
 Rule 1: the remote's offset is the truth. An attempt begins by asking for it, and after any error the next attempt does.
 Rule 2: the remote's session is in the journal before its first byte is sent.
 Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
-Rule 4: the point of no return is in the journal before the request that may make the file is sent;
-        it is taken back when there was not even a connection for that.
+Rule 4: the point of no return is in the journal before the last byte of the request that may make the file goes. For one
+        without a body it is taken back when there was not even a connection.
 Rule 5: one that is cancelled while a session is begun waits for the answer, for a bounded time: what is begun there and
         not known here nobody can take away. The end of the process waits for nobody.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
@@ -199,12 +199,15 @@ class Attempt:
             self._progress()
 
         cargo = Cargo(
-            source=sending.source, start=start, stop=stop, throttle=self._ports.throttle, moved=moved
+            source=sending.source,
+            start=start,
+            stop=stop,
+            throttle=self._ports.throttle,
+            moved=moved,
+            before_end=self._pass_return if last and sending.session.commits_itself else None,
         )
-        passes = last and sending.session.commits_itself
         try:
-            async with self._passing_return() if passes else nullcontext():
-                return await self._remote.send(self.row.outgoing, sending.session, cargo)
+            return await self._remote.send(self.row.outgoing, sending.session, cargo)
         finally:
             self._moving.pop(start, None)
 
@@ -222,17 +225,21 @@ class Attempt:
 
     @asynccontextmanager
     async def _passing_return(self) -> AsyncIterator[None]:
-        """Around the request that may make the file."""
+        """Around a request without a body that may make the file."""
         first = not self.row.transfer.past_return
-        if first:
-            self._desk.commit()
-            await self._move(Transfer.advance)
+        await self._pass_return()
         try:
             yield
         except PeerUnreachable as error:
             if first and not self._was_past and not error.sent:
                 await self._move(Transfer.turn_back)
             raise
+
+    async def _pass_return(self) -> None:
+        """From the next byte on the remote may make the file."""
+        if not self.row.transfer.past_return:
+            self._desk.commit()
+            await self._move(Transfer.advance)
 
     async def _accept(self, stored: Stored, checksum: Checksum | None) -> None:
         """The remote has the file: compare, and come to the end."""

@@ -276,6 +276,8 @@ class TusRemote:
     async def _send_part(self, url: str, cargo: Cargo) -> None:
         """Send what the server does not have of a part, a step at a time."""
         offset = require_number((await self._wire.head(url)).offset, "Upload-Offset")
+        if cargo.before_end is not None and offset >= cargo.size:
+            await cargo.before_end()
         while offset < cargo.size:
             step = _rest(cargo, offset, most=STEP)
             reached = await self._wire.append(url, offset, step)
@@ -312,7 +314,13 @@ def _rest(cargo: Cargo, offset: int, *, most: int | None = None) -> Cargo:
     """Return what follows the first `offset` bytes of a cargo, at most so much."""
     start = cargo.start + offset
     stop = cargo.stop if most is None else min(cargo.stop, start + most)
-    return replace(cargo, start=start, stop=stop, moved=lambda count: cargo.moved(offset + count))
+    return replace(
+        cargo,
+        start=start,
+        stop=stop,
+        moved=lambda count: cargo.moved(offset + count),
+        before_end=cargo.before_end if stop == cargo.stop else None,
+    )
 
 
 def _up_to(size: int) -> Ranges:

@@ -255,6 +255,8 @@ class MemoryRemote:
             return
         if cargo.throttle is not None:
             await cargo.throttle.take(length)
+        if cargo.before_end is not None and length == cargo.size:
+            await cargo.before_end()
         piece = await asyncio.to_thread(cargo.source.read, cargo.start, cargo.start + length)
         held.data[cargo.start : cargo.start + length] = piece
         held.ranges = held.ranges.add(cargo.start, cargo.start + length)
