@@ -18,6 +18,7 @@ import pytest
 from haulier.adapters.clock import SystemClock
 from haulier.body import BodyWriter
 from haulier.body.exchange import PIECE, Exchange
+from haulier.body.writer import END
 from haulier.core.errors import InvalidRequest, PeerUnreachable, SourceChanged
 from haulier.core.values import dataclass
 from haulier.engine.throttle import Bandwidth
@@ -164,6 +165,37 @@ class TestBody:
         async with server(answering) as (port, seen):
             await writer.send("PUT", url(port), headers={}, cargo=whole(InMemory()))
         assert seen.requests[0].digest == digest(source, 0, source.size)
+
+    @pytest.mark.parametrize("size", [1, END, END + 1, 6 * MIB + 7])
+    @pytest.mark.parametrize("bound", [None, 100 * MIB])
+    async def test_the_last_bytes_wait_until_they_may_go(
+        self, writer: BodyWriter, source: OpenedFile, size: int, bound: int | None
+    ) -> None:
+        told, may_go, asked = list[int](), asyncio.Event(), asyncio.Event()
+        start = source.size - size
+
+        async def before_end() -> None:
+            asked.set()
+            await may_go.wait()
+
+        cargo = Cargo(
+            source=source,
+            start=start,
+            stop=source.size,
+            throttle=Bandwidth(SystemClock(), bound),
+            moved=told.append,
+            before_end=before_end,
+        )
+        async with server(answering) as (port, seen), asyncio.TaskGroup() as group:
+            sending = group.create_task(writer.send("PUT", url(port), headers={}, cargo=cargo))
+            await asked.wait()
+            await asyncio.sleep(0)
+            assert max(told, default=0) <= size - min(size, END)
+            assert not seen.requests
+            may_go.set()
+            assert (await sending).status_code == 201
+        assert (seen.requests[0].size, told[-1]) == (size, size)
+        assert seen.requests[0].digest == digest(source, start, source.size)
 
     async def test_progress_is_told_on_the_loop_and_ends_with_all_bytes(
         self, writer: BodyWriter, source: OpenedFile

@@ -90,9 +90,8 @@ def watch(
     async def work() -> int:
         from haulier.adapters.watched_files import WatchedFiles
 
-        open_places(home).require_settings(
-            remote
-        )  # a name that was mistyped would be told with the first file only
+        # A name that was mistyped would be told with the first file only.
+        open_places(home).require_settings(remote)
         place = journal_path(journal, home)
         known = WatchedFiles(place.with_name(place.name + WATCHED), folder.absolute(), to)
         async with (

@@ -111,9 +111,8 @@ def explain(error: BaseException) -> str:
 
 def tell(text: str) -> None:
     """Say something to people, in one line; names in it may be strangers'."""
-    if (
-        sys.stderr is None
-    ):  # closed by who started us; print would take standard output, where results are read
+    # Closed by who started us; print would take standard output, where results are read.
+    if sys.stderr is None:
         return
     print(f"haulier: {printable(text)}", file=sys.stderr)
 

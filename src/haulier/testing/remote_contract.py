@@ -9,9 +9,10 @@
 `deliver` is the order of calls that the upload manager makes, without its journal.
 """
 
+import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from haulier.core.chunks import ChunkGrid
 from haulier.core.errors import (
     HaulierError,
     InvalidRequest,
+    PeerBusy,
     PeerCorrupted,
     PeerRefused,
     RemoteSessionLost,
@@ -94,6 +96,7 @@ class Delivery:
         self.outgoing = outgoing
         self.source = source
         self.moved: list[int] = []
+        self.before_end: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> Stored:
         """Bring the file over; return how the remote describes it."""
@@ -136,7 +139,13 @@ class Delivery:
 
     async def send(self, session: RemoteSession, start: int, stop: int) -> Stored | None:
         """Send one chunk."""
-        cargo = Cargo(source=self.source, start=start, stop=stop, moved=self.moved.append)
+        cargo = Cargo(
+            source=self.source,
+            start=start,
+            stop=stop,
+            moved=self.moved.append,
+            before_end=self.before_end,
+        )
         return await self.remote.send(self.outgoing, session, cargo)
 
     def checksum(self, session: RemoteSession) -> Checksum | None:
@@ -167,6 +176,23 @@ def delivery_of(
         if_exists=if_exists,
     )
     return Delivery(remote, outgoing, sources.make(data))
+
+
+class _EndRefused(Exception):
+    """The last byte is not to go."""
+
+
+async def _refuse_end() -> None:
+    raise _EndRefused
+
+
+async def _held_when_idle(delivery: Delivery, session: RemoteSession) -> Held:
+    """Ask what the remote holds, as often as it says that it still reads a request which was broken off."""
+    for _ in range(100):
+        with suppress(PeerBusy):
+            return await delivery.remote.offset(delivery.outgoing, session)
+        await asyncio.sleep(0.1)
+    return await delivery.remote.offset(delivery.outgoing, session)
 
 
 class RemoteContract:
@@ -246,6 +272,25 @@ class RemoteContract:
         delivery.moved.clear()
         stored = await delivery.finish(session)
         assert await self.read_back(remote, stored) == data
+
+    @pytest.mark.parametrize("size", [1, 65_537, None])
+    async def test_there_is_no_file_before_the_last_byte_of_it_may_go(
+        self, remote: Remote, sources: Sources, size: int | None
+    ) -> None:
+        data = Random(7).randbytes(self.SEVERAL_CHUNKS if size is None else size)
+        delivery = delivery_of(remote, sources, data)
+        session = await remote.create(delivery.outgoing)
+        if not session.commits_itself:
+            pytest.skip("here the last byte makes no file")
+        *before, last = delivery.spans(session, Held())
+        for span in before:
+            assert await delivery.send(session, *span) is None
+        delivery.before_end = _refuse_end
+        with pytest.raises(_EndRefused):
+            await delivery.send(session, *last)
+        assert (await _held_when_idle(delivery, session)).stored is None
+        delivery.before_end = None
+        assert await self.read_back(remote, await delivery.finish(session)) == data
 
     async def test_a_session_read_from_its_text_is_as_good_as_the_first_one(
         self, remote: Remote, sources: Sources

@@ -68,23 +68,31 @@ async def test_a_pause_while_a_session_is_begun_keeps_it() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("operation", ["create", "send"])
-async def test_a_cancel_stops_a_request_that_is_not_answered_and_frees_one_slot(operation: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "operation"), [("any:a", "create"), ("any:a", "send"), ("ordered:a", "send")]
+)
+async def test_a_cancel_stops_a_request_that_is_not_answered_and_frees_one_slot(
+    target: str, operation: str
+) -> None:
     world = Sending()
-    gate = world.remote.gate(operation)
+    gates = [remote.gate(operation) for remote in (world.remote, world.ordered)]
+    gate = gates[target.startswith("ordered")]
     async with world.running() as manager:
-        queued = await manager.queue(world.file("a", DATA), "any:a")
+        # Of one byte: the request that brings it is the last one, which may make the file.
+        queued = await manager.queue(world.file("a", b"1"), target)
         await gate.wait_reached()
         assert held(manager) == 1
         row = await manager.cancel(queued)
         assert row.transfer.outcome is Outcome.CANCELLED
         assert row.session is None
         await ended(manager, queued)
-        gate.open()
+        for each in gates:
+            each.open()
         other = await manager.queue(world.file("b", DATA), "any:b")
         assert (await ended(manager, other)).transfer.outcome is Outcome.SUCCEEDED
-    assert world.remote.sessions == 0
+    assert world.remote.sessions == world.ordered.sessions == 0
     assert "a" not in world.remote.files
+    assert "a" not in world.ordered.files
 
 
 @pytest.mark.parametrize(("operation", "step"), [("commit", Step.COMMITTING), ("verify", Step.VERIFYING)])
@@ -430,10 +438,10 @@ async def test_one_whose_file_may_be_there_already_stays_so_without_a_connection
 
 async def test_one_whose_file_an_earlier_request_may_yet_make_stays_so_without_a_connection() -> None:
     world = Sending()
-    world.ordered.plan("send", PeerUnreachable("http://remote", "cut"))
-    world.ordered.plan("send", NOT_CONNECTED)
+    world.remote.plan("commit", PeerUnreachable("http://remote", "cut"))
+    world.remote.plan("commit", NOT_CONNECTED)
     async with world.running() as manager:
-        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        queued = await manager.queue(world.file("a", b"1"), "any:a")
         for attempts in (1, 2):
             row = await in_phase(manager, queued, Phase.WAITING_RETRY)
             assert (row.transfer.attempts, row.transfer.past_return) == (attempts, True)
