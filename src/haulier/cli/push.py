@@ -203,9 +203,8 @@ class _Push:
             showing.cancel()
             await asyncio.wait({showing})
         if self._timed_out:
-            await self._manager.stop(
-                grace_s=0.0
-            )  # he who has no more time has none for the end of what runs, either
+            # He who has no more time has none for the end of what runs, either.
+            await self._manager.stop(grace_s=0.0)
         return worst_code(self._codes)
 
     async def _wait(self, transfer_id: "TransferId") -> None:

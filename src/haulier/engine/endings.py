@@ -92,9 +92,8 @@ class Endings(Generic[D]):
         with self._context.changes.watching(session.id) as changed:
             seen = await self._context.peek(session.id)
             if seen.status is SessionStatus.FINISHING and seen.fence == session.fence:
-                if (
-                    seen.asked != seen.fence
-                ):  # it may not know that it is to finish, or have given up on an error
+                if seen.asked != seen.fence:
+                    # It may not know that it is to finish, or have given up on an error.
                     await self._work.write(lambda tx: tx.sessions.ask(seen.id, seen.fence), frees=True)
                     self._context.ports.signals.tell(seen.id)
                 with contextlib.suppress(TimeoutError):

@@ -329,9 +329,8 @@ class Fetching:
         await finish_anyway(self._conclude(download, part))
 
     async def _conclude(self, download: Download, part: PartFile) -> None:
-        with suppress(
-            StorageError
-        ):  # then a crash in the next moment is told as a file that is there already
+        # Without room for that, a crash in the next moment is told as a file that is there already.
+        with suppress(StorageError):
             await self._around.ledger.flush()
         await part.finish()
         await self.end(download, Outcome.SUCCEEDED, None)

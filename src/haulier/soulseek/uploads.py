@@ -123,9 +123,8 @@ class Uploads:
         known = self._roster.of_file(link.user, file.path)
         if known is not None and trusted and (self._is_stuck(known) or self._is_anothers(known)):
             await self._supersede(known)
-            known = self._roster.of_file(
-                link.user, file.path
-            )  # of another request that waited for the same end
+            # Of another request that waited for the same end.
+            known = self._roster.of_file(link.user, file.path)
         if known is not None:
             if trusted or not known.trusted:  # whoever borrows the name must not spell the file for its owner
                 known.asked = asked
