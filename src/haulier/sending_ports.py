@@ -151,7 +151,11 @@ class Remote(Protocol):
         ...
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
-        """Give up what was begun; fine when it is gone. A file that was made stays."""
+        """Give up what was begun; fine when it is gone. A file that was made stays.
+
+        Raises:
+            RemoteSessionLost: it was begun elsewhere; nobody here can give it up.
+        """
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return what computes the checksum that this remote will tell; None when it tells none."""

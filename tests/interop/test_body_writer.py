@@ -171,31 +171,38 @@ class TestBody:
     async def test_the_last_bytes_wait_until_they_may_go(
         self, writer: BodyWriter, source: OpenedFile, size: int, bound: int | None
     ) -> None:
-        told, may_go, asked = list[int](), asyncio.Event(), asyncio.Event()
-        start = source.size - size
+        arrived, may_go, all_but_the_last = bytearray(), asyncio.Event(), asyncio.Event()
+        before = size - min(size, END)
+
+        async def reading(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+            await read_head(reader)
+            while len(arrived) < size:
+                if len(arrived) >= before:
+                    all_but_the_last.set()
+                arrived.extend(await reader.read(MIB))
+            out.write(OK)
 
         async def before_end() -> None:
-            asked.set()
             await may_go.wait()
 
+        async def let_go() -> None:
+            await all_but_the_last.wait()
+            await asyncio.sleep(0.1)  # what went all the same would have arrived by now
+            assert len(arrived) == before
+            may_go.set()
+
+        throttle = Bandwidth(SystemClock(), bound)
         cargo = Cargo(
             source=source,
-            start=start,
+            start=source.size - size,
             stop=source.size,
-            throttle=Bandwidth(SystemClock(), bound),
-            moved=told.append,
+            throttle=throttle,
             before_end=before_end,
         )
-        async with server(answering) as (port, seen), asyncio.TaskGroup() as group:
-            sending = group.create_task(writer.send("PUT", url(port), headers={}, cargo=cargo))
-            await asked.wait()
-            await asyncio.sleep(0)
-            assert max(told, default=0) <= size - min(size, END)
-            assert not seen.requests
-            may_go.set()
-            assert (await sending).status_code == 201
-        assert (seen.requests[0].size, told[-1]) == (size, size)
-        assert seen.requests[0].digest == digest(source, start, source.size)
+        async with server(reading) as (port, _), asyncio.TaskGroup() as group:
+            group.create_task(let_go())
+            assert (await writer.send("PUT", url(port), headers={}, cargo=cargo)).status_code == 201
+        assert arrived == source.read(source.size - size, source.size)
 
     async def test_progress_is_told_on_the_loop_and_ends_with_all_bytes(
         self, writer: BodyWriter, source: OpenedFile
@@ -558,31 +565,39 @@ class TestSources:
         assert "Evil" not in str(told.value)
 
 
+class CountingBandwidth(Bandwidth):
+    """Knows what was asked of it."""
+
+    taken = 0
+    largest = 0
+
+    async def take(self, count: int) -> None:
+        await super().take(count)
+        self.taken += count
+        self.largest = max(self.largest, count)
+
+
+async def go_on() -> None:
+    """Let the end go at once."""
+
+
 class TestBandwidth:
     async def test_a_bound_is_kept_and_the_bytes_are_whole(
         self, writer: BodyWriter, source: OpenedFile
     ) -> None:
-        class Counting(Bandwidth):
-            taken = 0
-            largest = 0
-
-            async def take(self, count: int) -> None:
-                await super().take(count)
-                self.taken += count
-                self.largest = max(self.largest, count)
-
-        bound = Counting(SystemClock(), 30 * MIB)
+        bound = CountingBandwidth(SystemClock(), 30 * MIB)
         async with server(answering) as (port, seen):
             await writer.send("PUT", url(port), headers={}, cargo=whole(source, throttle=bound))
         assert seen.requests[0].digest == digest(source, 0, source.size)
         assert bound.taken == source.size
         assert bound.largest <= 256 * 1024
 
+    @pytest.mark.parametrize("before_end", [None, go_on])
     async def test_a_bound_that_is_set_while_bytes_flow_is_obeyed_and_lifted(
-        self, writer: BodyWriter, tmp_path: Path
+        self, writer: BodyWriter, tmp_path: Path, before_end: Callable[[], Awaitable[None]] | None
     ) -> None:
         large = OpenedFile(make_file(tmp_path / "large.bin", 64 * MIB))
-        bound = Bandwidth(SystemClock())
+        bound = CountingBandwidth(SystemClock())
         taken: list[int] = []
 
         async def reading(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
@@ -597,8 +612,10 @@ class TestBandwidth:
             out.write(OK)
 
         async with server(reading) as (port, _):
-            answer = await writer.send("PUT", url(port), headers={}, cargo=whole(large, throttle=bound))
+            cargo = whole(large, throttle=bound, before_end=before_end)
+            answer = await writer.send("PUT", url(port), headers={}, cargo=cargo)
         assert answer.status_code == 201
+        assert 0 < bound.taken < large.size
         large.close()
 
     async def test_a_refusal_is_read_under_a_bound(self, writer: BodyWriter, source: OpenedFile) -> None:

@@ -90,15 +90,19 @@ class Exchange:
         """Bytes of the body that have not been handed over, and are still wanted."""
         return 0 if self._refused or self._broken else self._cargo.stop - self._position
 
-    def advance(self, allowance: int | None) -> bool:
+    def advance(self, allowance: int | None, kept: int = 0) -> bool:
         """Send up to `allowance` bytes (None: until a throttle is set), and read the answer; true when it is over.
+
+        The last `kept` bytes of the cargo stay behind.
 
         Raises:
             PeerUnreachable: the connection broke, was silent for too long, or carries an endless answer.
             SourceChanged: the source is shorter than the cargo.
             OSError: the source cannot be read.
         """
-        stop = self._cargo.stop if allowance is None else min(self._position + allowance, self._cargo.stop)
+        stop = self._cargo.stop - kept
+        if allowance is not None:
+            stop = min(self._position + allowance, stop)
         while not self._is_over:
             if self._sends(stop):
                 self._send(stop)

@@ -101,21 +101,23 @@ class BodyWriter:
             if before_end is not None and 0 < exchange.unsent <= END:
                 await before_end()
                 before_end = None
+            kept = 0 if before_end is None else END
             over = await in_thread(
                 exchange.advance,
-                await _allowance(exchange, cargo, kept=0 if before_end is None else END),
+                await _allowance(exchange, cargo, kept),
+                kept,
                 pool=self._threads,
                 interrupt=lambda: _interrupt(connection),
             )
         return exchange.answer()
 
 
-async def _allowance(exchange: Exchange, cargo: Cargo, *, kept: int) -> int | None:
-    """Return how many bytes may go next, of which `kept` stay behind; None while nothing bounds them."""
-    left = max(0, exchange.unsent - kept)
+async def _allowance(exchange: Exchange, cargo: Cargo, kept: int) -> int | None:
+    """Return how many bytes may go next, when the last `kept` stay behind; None while nothing bounds them."""
+    left = exchange.unsent - kept
     piece = None if cargo.throttle is None else cargo.throttle.piece
-    if cargo.throttle is None or piece is None or not left:
-        return left if kept else None
+    if cargo.throttle is None or piece is None or left <= 0:
+        return None
     allowed = min(piece, left)
     await cargo.throttle.take(allowed)
     return allowed

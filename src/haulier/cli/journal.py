@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -12,7 +12,7 @@ import typer
 
 from haulier.cli.display import print_json, printable
 from haulier.cli.outcome import DONE, FAILED, REFUSED, UNREACHABLE, tell
-from haulier.core.errors import ConfigError, StorageFull, was_replaced
+from haulier.core.errors import ConfigError, HaulierError, StorageFull, was_replaced
 from haulier.core.quantity import read_rate
 from haulier.core.transfer import Outcome, Phase
 from haulier.logs import catch_libraries, get_logger
@@ -314,7 +314,7 @@ class Obstacles:
         return view
 
     async def follow(self) -> None:
-        """Tell what comes."""
+        """Tell what comes; that the journal cannot be read whoever waits hears by himself."""
         from haulier.engine.send_watch import Changed, Lagged
 
         async with aclosing(self._manager.events(anew=False)) as events:
@@ -322,8 +322,9 @@ class Obstacles:
                 if isinstance(happening, Changed) and happening.row.id in self._waited_for:
                     self._tell(happening.row)
                 elif isinstance(happening, Lagged):
-                    for each in tuple(self._waited_for):
-                        await self.look(each)
+                    with suppress(HaulierError):
+                        for each in tuple(self._waited_for):
+                            await self.look(each)
 
     def _tell(self, row: "Dispatch") -> None:
         why = _obstacle(row)

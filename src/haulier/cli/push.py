@@ -1,6 +1,7 @@
 """`haulier push`: local files to remotes."""
 
 import asyncio
+import os
 from contextlib import aclosing
 from enum import StrEnum
 from pathlib import Path
@@ -145,7 +146,7 @@ def _refuse_same_names(files: list[Path]) -> None:
     named: dict[str, Path] = {}
     for file in files:
         other = named.setdefault(file.name, file)
-        if other.absolute() != file.absolute():
+        if os.path.abspath(other) != os.path.abspath(file):  # noqa: PTH100 - Path keeps what is between `d` and `..`
             raise typer.BadParameter(
                 f"'{printable(str(other))}' and '{printable(str(file))}' would be one file there; push them apart",
                 param_hint="FILE",

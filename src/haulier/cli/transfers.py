@@ -146,8 +146,8 @@ def wait(
         ) as manager:
 
             async def wait_one(transfer: str) -> None:
-                await obstacles.look(transfer)
                 try:
+                    await obstacles.look(transfer)
                     row = await manager.wait(transfer, timeout_s=left_s)
                 except HaulierError as error:
                     tell_once(explain(error), told)

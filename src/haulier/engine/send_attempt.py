@@ -9,6 +9,7 @@ Rule 5: one that is cancelled while a session is begun waits for the answer, for
         not known here nobody can take away. The end of the process waits for nobody.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -46,8 +47,8 @@ class Desk(Protocol):
     def progress(self, row: Dispatch, moving: int) -> None:
         """`moving` bytes have gone beside those that the remote has confirmed."""
 
-    def commit(self) -> None:
-        """From now on this attempt is not to be stopped."""
+    def accept(self) -> None:
+        """The remote has the file: from now on this attempt is not to be stopped."""
 
     def answer_s(self) -> float:
         """Return how many seconds one that is stopped waits for the answer that tells what was begun."""
@@ -236,14 +237,17 @@ class Attempt:
             raise
 
     async def _pass_return(self) -> None:
-        """From the next byte on the remote may make the file."""
-        if not self.row.transfer.past_return:
-            self._desk.commit()
-            await self._move(Transfer.advance)
+        """From the next byte on the remote may make the file. What is to be stopped stands here until it is."""
+        if self.row.transfer.past_return:
+            return
+        now = self._ports.clock.now()
+        await self._save(lambda row: row if row.to_be_stopped else row.moved(row.transfer.advance(), now=now))
+        if self.row.to_be_stopped and self.row.live:
+            await asyncio.get_running_loop().create_future()
 
     async def _accept(self, stored: Stored, checksum: Checksum | None) -> None:
         """The remote has the file: compare, and come to the end."""
-        self._desk.commit()
+        self._desk.accept()
         now, size = self._ports.clock.now(), self.row.source.size
         await self._save(
             lambda row: replace(

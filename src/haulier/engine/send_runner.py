@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted
-from haulier.core.errors import HaulierError, PeerBlocked, StorageError
+from haulier.core.errors import HaulierError, PeerBlocked, RemoteSessionLost, StorageError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
 from haulier.core.transfer import Obstacle, Pace, Phase, Snapshot, TransferId
@@ -77,7 +77,8 @@ class _Run:
     runner: "SendRunner"
     row: Dispatch
     inner: "asyncio.Task[None] | None" = None
-    committing: bool = False
+    accepted: bool = False
+    """Whether the remote has the file, though the row does not say so yet."""
     stopping: bool = False
     moving: int = 0
     pace: Pace | None = None
@@ -87,7 +88,7 @@ class _Run:
 
     def stop(self) -> None:
         """Cut it short, unless it is past the point of no return."""
-        if not self.committing:
+        if not (self.accepted or self.row.transfer.past_return):
             self.halt()
 
     def halt(self) -> None:
@@ -127,9 +128,9 @@ class _Run:
     def _done(self) -> int:
         return min(self.row.transfer.size, self.row.transfer.done + self.moving)
 
-    def commit(self) -> None:
+    def accept(self) -> None:
         """It is not to be stopped any more."""
-        self.committing = True
+        self.accepted = True
 
     def answer_s(self) -> float:
         """Return how long it waits for the answer to its begin."""
@@ -473,6 +474,8 @@ class SendRunner:
         try:
             async with asyncio.timeout(CLEAN_S):
                 await remote.cancel(row.outgoing, row.session)
+        except RemoteSessionLost:
+            return True  # begun where this remote is no more: nobody can give it up
         except (HaulierError, TimeoutError) as error:
             log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
             return False

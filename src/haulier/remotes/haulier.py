@@ -102,7 +102,7 @@ class HaulierRemote:
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
-        self._sessions = Sessions(f"haulier {self._url}")
+        self._sessions = Sessions(f"haulier {self._url} {capsule}")
         self._token = token
         self._capsule = capsule
         self._digest = digest

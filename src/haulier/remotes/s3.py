@@ -183,7 +183,7 @@ class S3Remote:
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         self._url = check_base_url(url)
-        self._sessions = Sessions(f"s3 {self._url} {bucket}")
+        self._sessions = Sessions(f"s3 {self._url} {bucket} {prefix}")
         self._bucket = bucket
         self._prefix = prefix
         self._calls = Calls(self._url, TABLE, tls=tls, most=MAX_LISTING)

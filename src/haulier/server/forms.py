@@ -242,10 +242,12 @@ def _file_of(segment: MultipartSegment, form: Form) -> FormFile | None:
     kind = segment.header("Content-Type", "").strip().lower()
     if name is None and kind.startswith("multipart/"):  # until RFC 7578 a field's files could stand in one
         raise FormMalformed("a part has parts of its own; send each file in a part of the form")
+    if name is None:
+        return None
     coding = segment.header("Content-Transfer-Encoding", "").strip()
     if coding.lower() not in _PLAIN:
         raise MediaTypeRefused("binary", f"{coding[:64]} (Content-Transfer-Encoding)")
-    return None if name is None else FormFile(name, segment.charset, form)
+    return FormFile(name, segment.charset, form)
 
 
 def _malformed(error: MultipartError) -> FormMalformed:

@@ -1,15 +1,23 @@
 """What is wanted of transfers, in which order they run, and that no slot is ever lost."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from haulier.adapters.memory.remote import IN_ORDER, Accident, MemoryRemote
 from haulier.core.dispatch import Dispatch, Wanted
-from haulier.core.errors import InvalidRequest, PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
-from haulier.core.outgoing import IfExists, Outgoing, RemoteSession
+from haulier.core.errors import (
+    InvalidRequest,
+    PeerBlocked,
+    PeerBusy,
+    PeerRefused,
+    PeerUnreachable,
+    RemoteSessionLost,
+)
+from haulier.core.outgoing import IfExists, Outgoing, RemoteSession, Stored
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
-from haulier.engine.send import UploadManager
+from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.engine.slots import SlotLimits
 from haulier.sending_ports import Cargo
@@ -447,6 +455,58 @@ async def test_one_whose_file_an_earlier_request_may_yet_make_stays_so_without_a
             assert (row.transfer.attempts, row.transfer.past_return) == (attempts, True)
             world.clock.advance(300)
             await settle()
+
+
+async def test_a_cancel_that_another_process_has_written_is_obeyed_before_the_last_bytes_go() -> None:
+    world = Sending()
+    gate = world.ordered.gate("send")
+    async with world.running() as manager, world.manager(role=Role.NEVER) as elsewhere:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        await gate.wait_reached()
+        cancel = beside(elsewhere.cancel(queued))
+        view = await manager.get(queued)
+        while view is None or view.row.wanted is not Wanted.CANCEL:
+            await asyncio.sleep(0)
+            view = await elsewhere.get(queued)
+        gate.open()
+        assert (await ended(manager, queued)).transfer.outcome is Outcome.CANCELLED
+        await cancel
+    assert world.ordered.files == {}
+    assert world.ordered.sessions == 0
+
+
+class Forgetful(MemoryRemote):
+    """Has forgotten the session when the last bytes come, once."""
+
+    async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
+        if "send" not in self.calls:
+            self.calls.append("send")
+            assert cargo.before_end is not None
+            await cargo.before_end()
+            raise RemoteSessionLost("it is not known there")
+        return await super().send(outgoing, session, cargo)
+
+
+async def test_one_whose_session_was_lost_at_its_end_may_be_cancelled_while_it_is_sent_anew() -> None:
+    world = Sending()
+    world.remotes["forgetful"] = remote = Forgetful(IN_ORDER)
+    gate = remote.gate("send")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "forgetful:a")
+        await gate.wait_reached()
+        assert (await manager.cancel(queued)).transfer.outcome is Outcome.CANCELLED
+    assert remote.files == {}
+
+
+async def test_what_was_begun_where_a_remote_is_no_more_is_forgotten_with_the_transfer() -> None:
+    world = Sending()
+    gate = world.remote.gate("send")
+    world.remote.plan("cancel", RemoteSessionLost("it was begun elsewhere"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await gate.wait_reached()
+        row = await manager.cancel(queued)
+        assert (row.transfer.outcome, row.session) == (Outcome.CANCELLED, None)
 
 
 class Silent(MemoryRemote):

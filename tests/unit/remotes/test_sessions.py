@@ -1,6 +1,7 @@
 """What remotes keep of what they have begun, and for which place it is."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,28 @@ async def test_what_was_begun_elsewhere_is_lost_and_nobody_is_asked_for_it(
     with pytest.raises(RemoteSessionLost, match="it was begun elsewhere"):
         await remote.cancel(OUTGOING, session)
     await remote.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"type": "haulier"}, {"type": "haulier", "options": {"capsule": "photos"}}),
+        ({"type": "s3", "options": {"bucket": "b"}}, {"type": "s3", "options": {"bucket": "c"}}),
+        (
+            {"type": "s3", "options": {"bucket": "b"}},
+            {"type": "s3", "options": {"bucket": "b", "prefix": "old/"}},
+        ),
+    ],
+    ids=["capsule", "bucket", "prefix"],
+)
+async def test_places_differ_by_all_that_tells_where_a_file_goes(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    here, there = (
+        make_remote(RemoteSettings(name="r", url="http://127.0.0.1:9", **it)) for it in (one, other)
+    )
+    session = here._sessions.keep(STATE, chunk_size=1, commits_itself=True)  # type: ignore[attr-defined]
+    with pytest.raises(RemoteSessionLost, match="it was begun elsewhere"):
+        await there.offset(OUTGOING, session)
+    for remote in (here, there):
+        await remote.close()

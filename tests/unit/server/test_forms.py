@@ -132,6 +132,11 @@ async def test_an_encoded_part_is_never_taken_for_the_file(coding: str) -> None:
         await read(form_of([text, END]))
 
 
+async def test_a_field_that_nobody_reads_may_be_encoded() -> None:
+    field = part(b"e30=", filename=None, fields="Content-Transfer-Encoding: base64\r\n")
+    assert await read(form_of([field, part(b"{}"), END])) == [("a.json", b"{}")]
+
+
 async def test_files_in_a_part_of_their_own_parts_are_not_lost_in_silence() -> None:
     """RFC 2388 put several files of one field into one part; RFC 7578 section 4.3 gives each a part."""
     inner = b'--q\r\nContent-Disposition: file; filename="b.json"\r\n\r\n{}\r\n--q--'
