@@ -383,8 +383,9 @@ class TestSideBySide:
         assert await forgetting
         assert await finishing is None
 
-    async def test_a_record_is_never_restored_without_the_assets_that_are_being_dropped(
-        self, others: list[PostgresDatabase]
+    @pytest.mark.parametrize("late", ["restore", "picture"])
+    async def test_a_record_never_comes_back_without_the_assets_that_are_being_dropped(
+        self, others: list[PostgresDatabase], late: str
     ) -> None:
         await add_record(others[0], record("r"), original="b")
         await others[0].write(lambda tx: tx.records.delete(RecordId("r"), now=T0, keep_assets=False))
@@ -396,35 +397,18 @@ class TestSideBySide:
             await go_on.wait()
             return len(assets)
 
-        dropping = background(others[1].write(drop))
-        await dropped.wait()
-        restoring = background(others[2].write(lambda tx: tx.records.restore(RecordId("r"))))
-        await _until_somebody_waits(others[0])
-        go_on.set()
-        assert await dropping == 1
-        assert not await restoring
-
-    async def test_no_record_takes_an_asset_while_those_that_it_has_are_being_dropped(
-        self, others: list[PostgresDatabase]
-    ) -> None:
-        await add_record(others[0], record("r"), original="b")
-        await others[0].write(lambda tx: tx.records.delete(RecordId("r"), now=T0, keep_assets=False))
-        dropped, go_on = asyncio.Event(), asyncio.Event()
-
-        async def drop(tx: Any) -> int:
-            assets = await tx.records.drop_assets(RecordId("r"))
-            dropped.set()
-            await go_on.wait()
-            return len(assets)
+        async def come_late(tx: Any) -> bool:
+            if late == "restore":
+                return bool(await tx.records.restore(RecordId("r")))
+            return bool(await tx.records.add_asset(RecordId("r"), asset("p", AssetKind.DISPLAY)))
 
         dropping = background(others[1].write(drop))
         await dropped.wait()
-        picture = asset("p", AssetKind.DISPLAY)
-        adding = background(others[2].write(lambda tx: tx.records.add_asset(RecordId("r"), picture)))
+        coming = background(others[2].write(come_late))
         await _until_somebody_waits(others[0])
         go_on.set()
         assert await dropping == 1
-        assert not await adding
+        assert not await coming
 
     async def test_a_reader_never_skips_an_event_that_is_committed_late(
         self, others: list[PostgresDatabase]

@@ -128,7 +128,7 @@ def wait(
     async def work() -> int:
         from haulier.engine.send import UNKNOWN_S
 
-        place, codes, told, timed_out = journal_path(journal, home), set[int](), set[str](), set[bool]()
+        place, codes, told, timed_out = journal_path(journal, home), set[int](), set[str](), False
         waited_s = await wait_there(place, UNKNOWN_S if timeout is None else min(timeout, UNKNOWN_S))
         if not is_there(place):
             for each in transfers:
@@ -146,20 +146,21 @@ def wait(
         ) as manager:
 
             async def wait_one(transfer: str) -> None:
+                nonlocal timed_out
                 try:
                     await obstacles.look(transfer)
                     row = await manager.wait(transfer, timeout_s=left_s)
                 except HaulierError as error:
                     tell_once(explain(error), told)
                     codes.add(exit_code(error))
-                    timed_out.add(isinstance(error, TransferTimeout))
+                    timed_out |= isinstance(error, TransferTimeout)
                     return
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
             async with hindrances_told(manager, place), obstacles_told(manager) as obstacles:
                 await asyncio.gather(*map(wait_one, transfers))
-            if any(timed_out):
+            if timed_out:
                 await manager.stop(grace_s=0.0)  # as a push
         return worst_code(codes)
 

@@ -19,7 +19,7 @@ from haulier.engine.outbox import FeedQuery, Step
 from haulier.server.access import caller_of
 from haulier.server.addresses import base_url, header
 from haulier.server.events import BEAT, COMMENT, EventStream, Message, merged
-from haulier.server.inputs import flag
+from haulier.server.inputs import flag, query_of
 from haulier.server.services import Services
 from haulier.server.transfers import node_messages, transfer_messages
 
@@ -43,7 +43,7 @@ class FeedRoutes:
         steps = self._services.feed.follow(
             FeedQuery(
                 owner=caller.owner if flag(request, "mine") else None,
-                capsule=request.query_params.get("capsule") or None,
+                capsule=query_of(request).get("capsule") or None,
             ),
             caller=caller,
             after=None if not given else read_position(given),

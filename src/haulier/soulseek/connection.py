@@ -81,7 +81,7 @@ class Connection:
             ConnectionLost: there is none, or it breaks the protocol.
         """
         while not self._events:
-            await self._pace(self._passed_over())
+            await self._pace(self.frames.take_unknown())
             self._take(await self._read(self.frames.wanted))
         await self._pace(1)
         return self._events.pop(0)
@@ -93,11 +93,6 @@ class Connection:
         self._events += self.frames.events()
         if self.frames.should_close() and not self._events:
             raise ConnectionLost(str(self.frames.fault))
-
-    def _passed_over(self) -> int:
-        """Return how many messages have come that nobody is told of, once."""
-        unknown, self.frames.unknown = self.frames.unknown, 0
-        return unknown
 
     async def _pace(self, messages: int) -> None:
         """Wait until so many more messages may come."""

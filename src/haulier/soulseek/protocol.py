@@ -50,9 +50,13 @@ class Frames:
         self._skip = 0
         self._out = bytearray()
         self._limits: dict[int, int] = {}
-        self.unknown = 0
-        """Frames of unknown codes that have begun."""
+        self._unknown = 0
         self.fault: MalformedMessage | None = None
+
+    def take_unknown(self) -> int:
+        """Return how many frames of unknown codes have begun since the last call."""
+        unknown, self._unknown = self._unknown, 0
+        return unknown
 
     @property
     def wanted(self) -> int:
@@ -131,7 +135,7 @@ class Frames:
         )
 
     def _begin_to_skip(self, size: int) -> None:
-        self.unknown += 1
+        self._unknown += 1
         here = min(size, len(self._buffer))
         del self._buffer[:here]
         self._skip = size - here

@@ -42,7 +42,7 @@ def test_unknown_codes_are_skipped_and_kept_nowhere() -> None:
     assert fed(frames, UNKNOWN[:9]) == []
     assert len(frames._buffer) == 0
     assert fed(frames, UNKNOWN[9:] + BOB) == [UserStatus("bob", 2, privileged=True)]
-    assert frames.unknown == 1
+    assert frames.take_unknown() == 1
 
 
 def test_skipped_and_known_frames_may_share_a_piece() -> None:

@@ -11,6 +11,7 @@ Rule 4: who dies with this process does not depend on it: workers see to that th
 """
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -192,8 +193,9 @@ class Supervisor:
             return
 
     def _delay_s(self) -> float:
-        doublings = min(self._failed_starts - 1, MAX_FAILED_STARTS + 1)
-        return min(FIRST_DELAY_S * float(1 << doublings), MAX_DELAY_S)
+        with contextlib.suppress(OverflowError):  # after a thousand
+            return min(FIRST_DELAY_S * 2.0 ** (self._failed_starts - 1), MAX_DELAY_S)
+        return MAX_DELAY_S
 
     # --- connections ---------------------------------------------------------------------------------
 
