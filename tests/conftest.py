@@ -1,5 +1,7 @@
-"""What holds in every suite: asyncio only, honest skips, Hypothesis without clocks."""
+"""What holds in every suite: asyncio only, honest skips, an end to waiting, Hypothesis without clocks."""
 
+from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.components import require
 from tests.support.distribution import FineScheduling, slow_first
+from tests.support.patience import bounded
 
 # Rule 1: no test asserts timings, so Hypothesis has no deadline: a loaded machine is not a bug.
 settings.register_profile(
@@ -63,3 +66,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for component in marker.args:
             require(component)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Let no async test wait forever, but those that take minutes by nature."""
+    if iscoroutinefunction(pyfuncitem.obj) and not pyfuncitem.get_closest_marker("long"):
+        pyfuncitem.obj = bounded(pyfuncitem.obj)
+    return (yield)

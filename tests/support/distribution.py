@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 ONCE: Final = re.compile(r'@pytest\.fixture\([^@]*?scope="module"')
 
@@ -23,6 +24,25 @@ class FineScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no 
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid, self.config.rootpath)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Give the others what a crashed worker had left; return the test it crashed in, if it was in one."""
+        units = self.assigned_work.pop(node)
+        crashed = next((test for unit in units.values() for test, ran in unit.items() if not ran), None)
+        if crashed is not None:
+            units[self._split_scope(crashed)][crashed] = True
+        self.workqueue.update((name, unit) for name, unit in units.items() if not all(unit.values()))
+        for other in self.nodes:
+            self._reschedule(other)
+        return crashed
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give a worker that knows its tests enough to begin with, or tell it that nothing more comes."""
+        if node not in self.registered_collections:
+            return
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
 
 def unit_of(nodeid: str, root: Path) -> str:

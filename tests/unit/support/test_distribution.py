@@ -1,5 +1,7 @@
 """Only tests that share a service stay together."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,39 @@ def test_the_suites_that_start_services_are_shared_out_so() -> None:
     assert whole == "tests/interop/test_tus_core.py"
     page = "tests/browser/test_page.py::test_the_page_does_what_its_tests_say[x]"
     assert unit_of(page, root) == page
+
+
+RUN = """
+import pytest
+from tests.support.distribution import FineScheduling
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return FineScheduling(config, log)
+"""
+CRASHES = """
+import os, pytest
+
+@pytest.mark.parametrize("number", range(40))
+def test_one(number):
+    if number in {crashing}:
+        os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("crashing", [{20}, {39}, {10, 11, 30}])
+def test_a_run_whose_workers_crash_ends_and_runs_every_other_test_once(
+    tmp_path: Path, crashing: set[int]
+) -> None:
+    (tmp_path / "conftest.py").write_text(RUN)
+    (tmp_path / "test_crashes.py").write_text(CRASHES.replace("{crashing}", str(crashing)))
+    root = Path(__file__).parents[3]
+    options = f"-n 2 --dist loadfile -c /dev/null -p no:cacheprovider -p no:randomly -q -o pythonpath={root}"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options.split(), f"--rootdir={tmp_path}", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert f"{len(crashing)} failed, {40 - len(crashing)} passed" in run.stdout, run.stdout + run.stderr
