@@ -213,6 +213,21 @@ async def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
         assert (path.read_bytes(), mode(path)) == (before, 0o644)
 
 
+async def test_a_journal_that_was_made_before_figures_were_kept_gets_their_column(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path, SystemClock())
+    await journal.open()
+    await journal.write(put(row("a")))
+    await journal.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE transfers DROP COLUMN sent")
+    for _ in range(2):
+        journal = SqliteJournal(path, SystemClock())
+        await journal.open()
+        assert await found(journal, "a") == row("a")
+        await journal.close()
+
+
 async def test_a_journal_of_somebody_else_that_others_can_read_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,9 @@ import pytest
 from haulier import Outcome, Priority, UploadManager
 from haulier.adapters.memory.remote import IN_ORDER, MemoryRemote
 from haulier.core.errors import PeerBusy
+from haulier.core.outgoing import Outgoing, RemoteSession, Stored
 from haulier.engine.send import Role
+from haulier.sending_ports import Cargo
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,34 @@ async def test_a_process_that_only_queues_leaves_it_to_the_next(tmp_path: Path) 
     async with asyncio.timeout(60), UploadManager(journal, {"any": remote}) as manager:
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
     assert remote.files == {"folder/f": [bytes(1_000_000)]}
+
+
+async def test_another_process_shows_what_has_gone_of_the_one_request_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, journal = MemoryRemote(), tmp_path / "journal.db"
+    send, gone = remote.send, 0
+    (tmp_path / "f").write_bytes(bytes(60_000))
+    async with (
+        asyncio.timeout(60),
+        UploadManager(journal, {"any": remote}) as manager,
+        UploadManager(journal, {}, role=Role.NEVER) as other,
+    ):
+
+        async def slow(outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
+            nonlocal gone
+            while gone < 50_000:
+                gone += 20
+                cargo.moved(gone)
+                view = await other.get(outgoing.id)
+                if view is not None and view.snapshot.done:
+                    assert (view.row.transfer.done, view.snapshot.done <= gone) == (0, True)
+                    assert view.snapshot.speed
+                    break
+                await asyncio.sleep(0.01)
+            return await send(outgoing, session, cargo)
+
+        monkeypatch.setattr(remote, "send", slow)
+        row = await manager.wait(await manager.queue(tmp_path / "f", "any:f"))
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert 0 < gone < 50_000

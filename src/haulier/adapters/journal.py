@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from haulier.adapters.journal_rows import ADDED, APPLICATION_ID, TABLES, VERSION, SqliteJournalRows
+from haulier.adapters.journal_rows import ADDED, APPLICATION_ID, SENT, TABLES, VERSION, SqliteJournalRows
 from haulier.adapters.lock_files import holder_of, try_lock
 from haulier.adapters.sqlite_driver import translated
 from haulier.adapters.sqlite_file import SqliteFile
@@ -100,7 +100,7 @@ class SqliteJournal(SqliteFile):
         try:
             if not self._is_made(connection):
                 _make_tables(connection)
-            connection.execute(ADDED)
+            _add_what_lacks(connection)
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -174,3 +174,9 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _add_what_lacks(connection: sqlite3.Connection) -> None:
+    connection.execute(ADDED)
+    if not connection.execute("SELECT 1 FROM pragma_table_info('transfers') WHERE name = 'sent'").fetchone():
+        connection.execute(SENT)

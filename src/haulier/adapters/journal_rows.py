@@ -87,10 +87,12 @@ CREATE TABLE IF NOT EXISTS bandwidth (
 ) STRICT
 """
 """What journals of version 1 may lack; who does not know it does without."""
+SENT: Final = "ALTER TABLE transfers ADD COLUMN sent INTEGER NOT NULL DEFAULT 0"
+"""The same, of a column."""
 
 _REPLACED: Final = (
     "remote", "target", "path", "source", "size", "priority", "queued_at", "bumped_at", "phase", "step", "done",
-    "past_return", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "if_exists", "on_change",
+    "sent", "past_return", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "if_exists", "on_change",
     "wanted", "superseded_by", "retry_of", "intended_at", "session", "chunk_size", "commits_itself", "pace",
     "restarts", "failures", "stalled_at", "sum", "stored", "error", "ended_at",
 )  # fmt: skip
@@ -283,7 +285,7 @@ def _written(row: Dispatch) -> dict[str, object]:
 
 
 _OF_TRANSFER: Final = (
-    "size", "priority", "queued_at", "phase", "step", "done", "attempts", "retry_at", "obstacle", "reason", "outcome",
+    "size", "priority", "queued_at", "phase", "step", "done", "sent", "attempts", "retry_at", "obstacle", "reason", "outcome",
     "speed",
 )  # fmt: skip
 _OF_ROW: Final = (
@@ -316,6 +318,7 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         phase=phase,
         step=step,
         done=row["done"],
+        sent=row["sent"],
         past_return=bool(row["past_return"]),
         attempts=row["attempts"],
         retry_at=row["retry_at"],

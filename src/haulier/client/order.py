@@ -66,7 +66,10 @@ class Order:
 
 
 class Report:
-    """Tells a callback how far one file is; counts what is under way by part, so that a retry goes back."""
+    """Tells a callback how far one file is.
+
+    What is under way is counted by part. A part that is cut counts on until it goes anew: perhaps all of it has arrived.
+    """
 
     def __init__(self, callback: ProgressCallback | None, size: int | None) -> None:
         self._callback = callback
@@ -76,14 +79,16 @@ class Report:
         """Bytes the service has acknowledged."""
 
     def acknowledged(self, done: int) -> None:
-        """The service holds `done` bytes for good."""
+        """The service holds `done` bytes for good, and nothing is on its way."""
+        self._moving.clear()
         self.done = done
         self._tell(None)
 
     def arrived(self, part: int, size: int) -> None:
         """`part`, of `size` bytes, is acknowledged."""
         self._moving.pop(part, None)
-        self.acknowledged(self.done + size)
+        self.done += size
+        self._tell(None)
 
     def moving(self, part: int, sent: int) -> None:
         """`sent` bytes of `part` have been handed to the connection."""
@@ -92,7 +97,6 @@ class Report:
 
     def waiting(self, error: HaulierError) -> None:
         """Nothing moves because of `error`; it will be tried again."""
-        self._moving.clear()
         self._tell(str(error))
 
     def _tell(self, waiting: str | None) -> None:

@@ -183,9 +183,15 @@ class Dispatch:
             return self.moved(transfer, now=now)
         return replace(self.moved(transfer, now=now), failures=0, stalled_at=None)
 
+    def only_moved_from(self, before: "Dispatch") -> bool:
+        """Return whether nothing but how far it is differs from what it was."""
+        return replace(self, transfer=_uncounted(self.transfer), pace=before.pace) == replace(
+            before, transfer=_uncounted(before.transfer)
+        )
+
     def restart(self, source: Fingerprint) -> "Dispatch":
         """Begin anew with the file as it is now; one session never gets bytes of two revisions."""
-        transfer = replace(self.transfer, size=source.size, done=0, past_return=False)
+        transfer = replace(self.transfer, size=source.size, done=0, sent=0, past_return=False)
         return replace(
             self,
             transfer=transfer,
@@ -249,6 +255,10 @@ def is_repeat(new: Dispatch, known: Dispatch) -> bool:
     if (new.remote, new.target) != (known.remote, known.target):
         return False
     return known.source == UNSEEN or _content(new) == _content(known)
+
+
+def _uncounted(transfer: Transfer) -> Transfer:
+    return replace(transfer, done=0, sent=0, pace=None, speed=None)
 
 
 def _content(row: Dispatch) -> tuple[int, int, str]:

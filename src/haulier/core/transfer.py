@@ -193,6 +193,11 @@ class Transfer:
     """Set exactly while in progress."""
     done: int = 0
     """Bytes that the receiving side has confirmed."""
+    sent: int = 0
+    """Bytes that have gone, those on their way included, as far as they were noted; fewer than `done` where nobody counts them.
+
+    Kept by rests: what the other side has of them it tells when the next attempt begins. Nothing goes on from there.
+    """
     past_return: bool = False
     """Whether the other side may hold the file as complete; kept by rests, until it says that it does not."""
     attempts: int = 0
@@ -219,13 +224,13 @@ class Transfer:
     @property
     def snapshot(self) -> Snapshot:
         """How far it is."""
-        speed, left = self.speed, self.size - self.done
+        speed, far = self.speed, min(self.size, max(self.done, self.sent))
         return Snapshot(
-            done=self.done,
+            done=far,
             size=self.size,
-            percent=100 * self.done / self.size if self.size else 0.0,
+            percent=100 * far / self.size if self.size else 0.0,
             speed=speed,
-            eta_s=left / speed if speed and self.phase is Phase.IN_PROGRESS else None,
+            eta_s=(self.size - far) / speed if speed and self.phase is Phase.IN_PROGRESS else None,
         )
 
     def resized(self, size: int) -> "Transfer":
@@ -251,14 +256,28 @@ class Transfer:
         assert 0 <= offset <= self.size, (offset, self.size)
         entered = self._enter(Phase.IN_PROGRESS)
         pace = Pace.start(offset, now=now)
-        return replace(entered, step=Step.UPLOADING, done=offset, pace=pace, past_return=False)
+        return replace(entered, step=Step.UPLOADING, done=offset, sent=0, pace=pace, past_return=False)
 
     def confirm(self, done: int, *, now: float) -> "Transfer":
         """The receiving side holds `done` bytes; fewer than before when it has lost some."""
-        assert self.pace is not None, self.phase
         assert 0 <= done <= self.size, (done, self.size)
-        pace = self.pace.moved_to(done, now=now)
-        return replace(self, done=done, pace=pace, speed=pace.speed)
+        return self._count(done, self.sent, now=now)
+
+    def move(self, sent: int, *, now: float) -> "Transfer":
+        """`sent` bytes have gone; fewer than before when some go again."""
+        return self._count(self.done, sent, now=now)
+
+    def keep_up(self, other: "Transfer") -> "Transfer":
+        """Return this one with what has been counted in `other` meanwhile, as long as bytes flow in both."""
+        if self.pace is None or other.pace is None:
+            return self
+        return replace(self, sent=other.sent, pace=other.pace, speed=other.speed)
+
+    def _count(self, done: int, sent: int, *, now: float) -> "Transfer":
+        assert self.pace is not None, self.phase
+        counted = replace(self, done=done, sent=sent)
+        pace = self.pace.moved_to(counted.snapshot.done, now=now)
+        return counted if pace is self.pace else replace(counted, pace=pace, speed=pace.speed)
 
     def advance(self) -> "Transfer":
         """Go on to commit, which is the point of no return, then to verify."""
@@ -301,7 +320,7 @@ class Transfer:
         if self.phase is Phase.ENDED:
             return self
         speed = None if self.pace is None else self.pace.overall(self.done, now=now)
-        return replace(self._enter(Phase.ENDED), outcome=outcome, reason=reason, speed=speed)
+        return replace(self._enter(Phase.ENDED), outcome=outcome, reason=reason, speed=speed, sent=0)
 
     def _enter(self, phase: Phase) -> "Transfer":
         """Return the value in `phase`, without what belonged to the phase before."""

@@ -32,7 +32,7 @@ from haulier.core.errors import (
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.text import escaped, is_storable
-from haulier.core.transfer import Direction, Priority, Snapshot, Transfer, TransferId
+from haulier.core.transfer import Direction, Phase, Priority, Snapshot, Transfer, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
@@ -151,6 +151,8 @@ class UploadManager:
             audience=self,
         )
         self._take_at = 0.0
+        self._flowing: dict[TransferId, Dispatch] = {}
+        """What the runner has written last of those whose bytes flow, while that is another process."""
         self._asked_at = 0
         """The revision of the journal at which a bandwidth was asked for that is obeyed here."""
 
@@ -241,6 +243,7 @@ class UploadManager:
         if self._role is Role.NEVER or self._clock.monotonic() < self._take_at or not await self._file.take():
             return
         log.info("send.runs")
+        self._flowing.clear()
         self._runner = self._make_runner(limits=self._limits)
         self._running = self._background.start(self._run(self._runner), name="send.run")
 
@@ -292,8 +295,20 @@ class UploadManager:
             self._runner.touch(transfer_id)
         self._watchers.wake(transfer_id)
         found = await self._journal.read(lambda rows: rows.find(transfer_id))
-        if found is not None:
+        if found is None:
+            return
+        if isinstance(found, Dispatch) and self._only_moved(found):
+            self.progressed(found.id, found.transfer.snapshot)
+        else:
             self.changed(found)
+
+    def _only_moved(self, found: Dispatch) -> bool:
+        """Return whether only figures are new in what the runner, another process, has written."""
+        before = self._flowing.pop(found.id, None)
+        if self._runner is not None or found.transfer.phase is not Phase.IN_PROGRESS:
+            return False
+        self._flowing[found.id] = found
+        return before is not None and found.only_moved_from(before)
 
     # --- what is told ----------------------------------------------------------------------------------
 
@@ -503,7 +518,7 @@ class UploadManager:
     async def get(self, transfer_id: str) -> TransferView | None:
         """Return how a transfer stands; None when there is none of that id, or no more."""
         found = await self._journal.read(lambda rows: rows.find(TransferId(transfer_id)))
-        return self._view(found) if isinstance(found, Dispatch) else None
+        return self.view(found) if isinstance(found, Dispatch) else None
 
     async def list(
         self,
@@ -518,9 +533,10 @@ class UploadManager:
             raise ValueError("a page has one row at least")
         query = JournalQuery(remote=remote, live=live)
         page = await self._journal.read(partial(_read_page, query, after, limit))
-        return [replace(self._view(row), number=number) for number, row in page.rows], page.next
+        return [replace(self.view(row), number=number) for number, row in page.rows], page.next
 
-    def _view(self, row: Dispatch) -> TransferView:
+    def view(self, row: Dispatch) -> TransferView:
+        """Return a row as people are shown it: with how far it is at this moment, where this process runs the journal."""
         place = None if self._runner is None else self._runner.order.place(row.id)
         return TransferView(row, self._snapshot(row), place)
 

@@ -44,8 +44,8 @@ class Desk(Protocol):
         """Change the row in the journal, whatever others have written into it meanwhile, and return it."""
         ...
 
-    def progress(self, row: Dispatch, moving: int) -> None:
-        """`moving` bytes have gone beside those that the remote has confirmed."""
+    def progress(self, sent: int) -> None:
+        """`sent` bytes have gone, those included that the remote has confirmed, or had before."""
 
     def accept(self) -> None:
         """The remote has the file: from now on this attempt is not to be stopped."""
@@ -85,8 +85,8 @@ class Attempt:
         self._desk = desk
         self._ports = ports
         self._remote = ports.remote
-        self._moving: dict[int, int] = {}
-        """Bytes of running chunks that have gone, by where they begin."""
+        self._sent = 0
+        """Bytes of the file that have gone, or were there. A chunk that arrives changes nothing about it."""
 
     async def run(self) -> None:
         """Send, commit, verify, and end as succeeded."""
@@ -141,6 +141,7 @@ class Attempt:
         sending = _Sending(source, session, held, total)
         now = self._ports.clock.now()
         await self._move(lambda transfer: transfer.begin(sending.done, now=now))
+        self._sent = sending.done
         async with tasks() as group:
             summed = group.create_task(self._sum(total))
             stored = await self._send(sending)
@@ -194,10 +195,13 @@ class Attempt:
     async def _send_chunk(self, sending: "_Sending", start: int, stop: int, *, last: bool) -> Stored | None:
         self._desk.require_free()
         sending.total.allow(stop)
+        gone = 0
 
         def moved(count: int) -> None:
-            self._moving[start] = count
-            self._progress()
+            nonlocal gone
+            self._sent += count - gone
+            gone = count
+            self._desk.progress(self._sent)
 
         cargo = Cargo(
             source=sending.source,
@@ -207,10 +211,9 @@ class Attempt:
             moved=moved,
             before_end=self._pass_return if last and sending.session.commits_itself else None,
         )
-        try:
-            return await self._remote.send(self.row.outgoing, sending.session, cargo)
-        finally:
-            self._moving.pop(start, None)
+        stored = await self._remote.send(self.row.outgoing, sending.session, cargo)
+        moved(cargo.size)
+        return stored
 
     async def _confirm(self, source: OpenSource, count: int) -> None:
         """The remote holds `count` bytes more, and they are of the file that was opened."""
@@ -222,7 +225,6 @@ class Attempt:
             ),
             durable=False,
         )
-        self._progress()
 
     @asynccontextmanager
     async def _passing_return(self) -> AsyncIterator[None]:
@@ -264,9 +266,6 @@ class Attempt:
                 row.moved(row.transfer.end(Outcome.SUCCEEDED, now=now), now=now), stored=stored, session=None
             )
         )
-
-    def _progress(self) -> None:
-        self._desk.progress(self.row, sum(self._moving.values()))
 
     async def _move(self, change: Callable[[Transfer], Transfer]) -> None:
         now = self._ports.clock.now()

@@ -10,16 +10,16 @@ One module although it is long: starting, stopping and settling hold the same ro
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import field
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import HaulierError, PeerBlocked, RemoteSessionLost, StorageError
 from haulier.core.outgoing import VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
-from haulier.core.transfer import Obstacle, Pace, Phase, Snapshot, TransferId
+from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
@@ -80,9 +80,8 @@ class _Run:
     accepted: bool = False
     """Whether the remote has the file, though the row does not say so yet."""
     stopping: bool = False
-    moving: int = 0
-    pace: Pace | None = None
-    """How fast it is, what is on its way included: a file in one request is confirmed at its end only."""
+    noting: "asyncio.Task[None] | None" = None
+    """Writes down how far it is, for other processes."""
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Parallel chunks are confirmed one after the other: each starts from what the one before it has saved."""
 
@@ -100,33 +99,32 @@ class _Run:
     async def save(self, change: Change, *, durable: bool = True) -> Dispatch:
         """Change the row, as an attempt does."""
         async with self.saving:
-            self.row = await self.runner.save(self.row, change, durable=durable)
+            saved = await self.runner.save(self.row, change, durable=durable)
+            self.row = replace(saved, transfer=saved.transfer.keep_up(self.row.transfer))
         if self.row.to_be_stopped and self.row.live:
             self.stop()  # whoever wanted that may be another process, which we have not heard yet
         return self.row
 
-    def progress(self, row: Dispatch, moving: int) -> None:
-        """Note how far it is."""
-        self.moving = moving
-        pace = self.pace or row.transfer.pace
-        assert pace is not None, row.transfer.phase
-        self.pace = pace.moved_to(self._done, now=self.runner.now())
-        self.runner.audience.progressed(row.id, self.snapshot)
+    def progress(self, sent: int) -> None:
+        """Take in how far it is, and write it down with each sample of the speed: once a second at most."""
+        before = self.row.transfer
+        if before.pace is None:
+            return  # it has ended meanwhile, and its attempt does not know yet
+        transfer = before.move(sent, now=self.runner.now())
+        self.row = replace(self.row, transfer=transfer)
+        self.runner.audience.progressed(self.row.id, transfer.snapshot)
+        if transfer.pace is not before.pace and (self.noting is None or self.noting.done()):
+            self.noting = self.runner.start(self._note(), name=f"send.note.{self.row.id}")
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """How far it is, what is on its way included."""
-        it, done = self.row.transfer.snapshot, self._done
-        percent = 100 * done / it.size if it.size else 0.0
-        if self.pace is None or self.row.transfer.phase is not Phase.IN_PROGRESS:
-            return replace(it, done=done, percent=percent)
-        speed = self.pace.speed
-        eta = (it.size - done) / speed if speed else None
-        return replace(it, done=done, percent=percent, speed=speed, eta_s=eta)
+    async def _note(self) -> None:
+        # That a journal cannot be written is told there, and only what others are shown is older then.
+        with contextlib.suppress(StorageError):
+            await self.save(lambda row: row, durable=False)
 
-    @property
-    def _done(self) -> int:
-        return min(self.row.transfer.size, self.row.transfer.done + self.moving)
+    async def wait_noted(self) -> None:
+        """Wait until nothing of it is being written that whoever has the row next would not know of."""
+        if self.noting is not None:
+            await asyncio.wait({self.noting})
 
     def accept(self) -> None:
         """It is not to be stopped any more."""
@@ -192,7 +190,7 @@ class SendRunner:
     def snapshot(self, transfer_id: TransferId) -> Snapshot | None:
         """Return how far a transfer is that runs; None when it does not."""
         run = self._runs.get(transfer_id)
-        return None if run is None else run.snapshot
+        return None if run is None else run.row.transfer.snapshot
 
     def change_slots(self, limits: SlotLimits) -> None:
         """Set how many may run; those that do already go on."""
@@ -233,6 +231,10 @@ class SendRunner:
             run.halt()
         await self._background.stop(grace_s=CLEAN_S)
         self.slots.close()
+
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+        """Run work of a transfer beside its attempt."""
+        return self._background.start(work, name=name)
 
     async def save(self, mine: Dispatch, change: Change, *, durable: bool = True) -> Dispatch:
         """Change a row that nobody else moves; what others want of it meanwhile is kept.
@@ -394,6 +396,7 @@ class SendRunner:
         if self._stopping.is_set():
             run.halt()
         await asyncio.wait({run.inner})
+        await run.wait_noted()
         await self._after(run, remote, attempt)
 
     def _ports_for(self, row: Dispatch, remote: Remote) -> AttemptPorts:

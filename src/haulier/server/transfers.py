@@ -338,7 +338,7 @@ class TransferRoutes:
 
             async def own() -> TransferOut:
                 row = await wish(manager, transfer_id)
-                return TransferOut.of(TransferView(row, row.transfer.snapshot))
+                return TransferOut.of(manager.view(row))
 
             return json_answer(await self._own_or(own, lambda node: node.act(TransferId(transfer_id), name)))
 
@@ -350,7 +350,7 @@ async def transfer_messages(manager: UploadManager) -> AsyncGenerator[Message, N
     async with aclosing(manager.events()) as events:
         async for happening in events:
             if isinstance(happening, Changed):
-                yield _told(happening.row)
+                yield _told(manager.view(happening.row))
             elif isinstance(happening, Removed):
                 yield Message(name="transfer.removed", data=json.dumps({"id": happening.id}))
             elif isinstance(happening, Progress):
@@ -359,7 +359,7 @@ async def transfer_messages(manager: UploadManager) -> AsyncGenerator[Message, N
                     yield Message(name="transfer.progress", data=TransferOut.of(view).model_dump_json())
             elif isinstance(happening, Lagged):
                 for row in happening.live:
-                    yield _told(row)
+                    yield _told(manager.view(row))
 
 
 async def node_messages(node: NodeBeside) -> AsyncGenerator[Message, None]:
@@ -373,6 +373,5 @@ async def node_messages(node: NodeBeside) -> AsyncGenerator[Message, None]:
                 yield Message(name=name, data=TransferOut.of_document(news.value).model_dump_json())
 
 
-def _told(row: Dispatch) -> Message:
-    view = TransferView(row, row.transfer.snapshot)
+def _told(view: TransferView) -> Message:
     return Message(name="transfer.changed", data=TransferOut.of(view).model_dump_json())

@@ -33,7 +33,7 @@ def full(name: str) -> Dispatch:
     )
     return replace(
         queued,
-        transfer=replace(blocked, priority=Priority.HIGH, speed=1.5),
+        transfer=replace(blocked, priority=Priority.HIGH, speed=1.5, sent=17),
         if_exists=IfExists.RENAME,
         on_change=OnChange.FAIL,
         wanted=Wanted.PAUSE,

@@ -206,6 +206,36 @@ def test_whoever_reads_it_elsewhere_is_shown_the_speed_of_what_runs_and_of_nothi
     assert half.requeue().snapshot.speed is None
 
 
+def test_what_has_gone_is_shown_and_counts_for_the_speed_but_is_not_confirmed() -> None:
+    moved = running(1000, offset=100).move(600, now=1.0)
+    assert (moved.done, moved.snapshot.done, moved.snapshot.speed, moved.snapshot.eta_s) == (
+        100,
+        600,
+        500.0,
+        0.8,
+    )
+    assert moved.confirm(500, now=1.5).snapshot.done == 600
+    assert moved.confirm(700, now=1.5).snapshot.done == 700
+    assert moved.move(2000, now=1.5).snapshot.done == 1000
+
+
+def test_what_had_gone_is_shown_until_the_next_attempt_knows_better() -> None:
+    moved = running(1000, offset=100).move(600, now=1.0)
+    resting = moved.wait_until(9.0, "cut")
+    assert resting.snapshot.done == 600
+    again = resting.requeue().request().initialize()
+    assert again.begin(300, now=9.0).snapshot.done == 300
+    assert resting.end(Outcome.TIMED_OUT, now=9.0).snapshot.done == 100
+
+
+def test_what_is_counted_while_a_row_is_written_is_kept() -> None:
+    began = running(1000)
+    moved = began.move(600, now=1.0)
+    assert began.confirm(200, now=0.5).keep_up(moved).snapshot == moved.snapshot
+    assert began.pause().keep_up(moved) == began.pause()
+    assert began.keep_up(moved.pause()) == began
+
+
 def test_without_a_speed_there_is_no_time_to_go() -> None:
     assert running().snapshot.eta_s is None
     assert running().confirm(0, now=5.0).snapshot.eta_s is None
