@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 from typing import Final
 
 from haulier.core.dispatch import Fingerprint
-from haulier.core.errors import InvalidRequest, SourceChanged
+from haulier.core.errors import SourceChanged
 from haulier.engine.tasks import in_thread
+from haulier.regular_files import open_regular
 
 EDGE: Final = 64 * 1024
 """Bytes at each end of a file that belong to its fingerprint."""
@@ -78,25 +78,12 @@ class SystemFiles:
 
 
 def _open(path: str) -> LocalSource:
-    # O_NONBLOCK: opening a pipe without a writer would wait for one for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor, status = open_regular(path)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidRequest.of("path", f"{path} is not a regular file")
-        if status.st_size == 0 and os.pread(descriptor, 1, 0):
-            _refuse_unsized(path, descriptor)
         return LocalSource(path, descriptor, _fingerprint(path, descriptor, status))
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _refuse_unsized(path: str, descriptor: int) -> None:
-    """Refuse a file with bytes that told a size of 0: what the kernel makes while it is read, as in /proc; or it has just grown."""
-    if size := os.fstat(descriptor).st_size:
-        raise SourceChanged(path, f"it had 0 bytes and has {size} now")
-    raise InvalidRequest.of("path", f"{path} has bytes, but tells no size; send a copy of it")
 
 
 def _fingerprint(path: str, descriptor: int, status: os.stat_result) -> Fingerprint:

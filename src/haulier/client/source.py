@@ -5,12 +5,12 @@ Rule 1: two revisions are never mixed: size, time of change and identity are com
 """
 
 import os
-import stat
 from pathlib import Path
 from typing import Self
 
-from haulier.core.errors import InvalidRequest, SourceChanged
+from haulier.core.errors import SourceChanged
 from haulier.core.values import dataclass
+from haulier.regular_files import open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,9 @@ class FileSource:
 
         Raises:
             OSError: it is missing or may not be read.
-            InvalidRequest: it is a folder, a pipe or a device.
+            InvalidRequest, SourceChanged: it cannot be sent as it is; see `open_regular`.
         """
-        # O_NONBLOCK: opening a pipe without a writer would wait for one for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise InvalidRequest.of("path", f"{path} is not a regular file")
+        descriptor, status = open_regular(path)
         return cls(path, descriptor, Fingerprint.of(status))
 
     @property

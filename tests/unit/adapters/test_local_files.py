@@ -26,7 +26,7 @@ async def test_an_open_file_gives_its_bytes(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="such files are Linux's")
 async def test_a_file_that_tells_no_size_is_not_sent_as_an_empty_one() -> None:
     with pytest.raises(
-        InvalidRequest, match="/proc/self/status has bytes, but tells no size; send a copy of it"
+        InvalidRequest, match="status tells a size of 0 bytes that it does not have; send a copy of it"
     ):
         await FILES.look("/proc/self/status")
 

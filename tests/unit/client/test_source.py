@@ -72,3 +72,20 @@ def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -
     for name in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
         with pytest.raises(InvalidRequest, match="regular file"):
             FileSource.open(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("/proc/self/status", 0), ("/sys/kernel/mm/transparent_hugepage/enabled", 4096)]
+)
+def test_files_that_the_kernel_makes_while_they_are_read_are_refused(name: str, size: int) -> None:
+    if not Path(name).exists():
+        pytest.skip(f"there is no {name} here")
+    with pytest.raises(InvalidRequest, match=f"tells a size of {size} bytes that it does not have"):
+        FileSource.open(Path(name))
+
+
+def test_an_empty_file_is_sent_as_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    source = FileSource.open(tmp_path / "empty")
+    assert (source.size, source.read(0, 0)) == (0, b"")
+    source.close()
