@@ -30,11 +30,7 @@ def open_regular(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
 
 def _require_size(path: str, descriptor: int, size: int) -> None:
     # Files of /proc tell 0 and have bytes; those of /sys tell a page and have fewer.
-    if size == 0:
-        as_told = not os.pread(descriptor, 1, 0)
-    else:
-        as_told = bool(os.pread(descriptor, 1, size - 1))
-    if as_told:
+    if bool(os.pread(descriptor, 1, max(0, size - 1))) is (size > 0):
         return
     now = os.fstat(descriptor).st_size
     if now != size:

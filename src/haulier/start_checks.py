@@ -1,14 +1,16 @@
 """The checks of a start, run without starting.
 
 Rule 1: each is run on its own, so that all faults show at once.
+Rule 2: what a start would make is not made: whoever looks at the wrong place leaves nothing there. A directory that is there is
+        proved writable by a file that is taken away again.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from haulier.adapters.disk.directories import prepare_shelf, prepare_tree
-from haulier.adapters.service_files import load_secret, only_service
+from haulier.adapters.disk.directories import look_at_shelf, look_at_tree
+from haulier.adapters.service_files import find_secret, require_unserved
 from haulier.adapters.sql.database import open_database
 from haulier.config import Settings
 from haulier.core.errors import HaulierError
@@ -48,31 +50,44 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def _check_tree(settings: Settings, directory: Path, *, setting: str) -> str:
-    return f"{prepare_tree(directory, setting=setting, min_free=settings.min_free_bytes)} is writable"
+    there = look_at_tree(directory, setting=setting, min_free=settings.min_free_bytes)
+    return _told(directory.resolve(), "writable", there=there)
 
 
 def _check_shelf(settings: Settings) -> str:
-    return f"{prepare_shelf(settings.storage_dir, settings.ingestion_path)} is writable"
+    there = look_at_shelf(settings.storage_dir, settings.ingestion_path)
+    return _told((settings.storage_dir / settings.ingestion_path).resolve(), "writable", there=there)
+
+
+def _told(place: Path | str, state: str, *, there: bool) -> str:
+    return f"{place} is {state}" if there else f"{place} is not there, or not whole; a start makes it"
 
 
 def _check_secret(settings: Settings) -> str:
-    secret = load_secret(settings.storage_dir, setting=settings.storage_setting)
+    secret = find_secret(settings.storage_dir, setting=settings.storage_setting)
+    if secret is None:
+        return "there is none; a start makes it"
     return f"{len(secret)} bytes, readable by its owner only"
 
 
 def _check_single(root: Path) -> str:
-    with only_service(root):
-        return "no other process serves this directory"
+    require_unserved(root)
+    return "no other process serves this directory"
 
 
 def _check_database(settings: Settings) -> str:
     async def look() -> str:
-        async with open_database(settings.database) as database:
+        database = open_database(settings.database)
+        if not await database.is_current():
+            return f"{settings.database_place} has not the tables of this version; a start makes them"
+        async with database:
             await database.read(lambda tx: tx.capsules.exists("default"))
             # Looking claims nothing: who looks without the settings of the service must not decide for it.
             await require_own_storage(settings, database, claim=False)
         return f"{settings.database_place} answers"
 
+    if not settings.on_postgres and settings.database_file.parent != settings.root:
+        settings.database_file.parent.stat()  # nobody makes that one
     return asyncio.run(look())
 
 

@@ -84,6 +84,11 @@ def test_the_doctor_says_where_the_rows_are_without_the_password(tmp_path: Path)
         lines = [line for line in told.stdout.splitlines() if "database:" in line]
         assert [line.startswith("ok ") for line in lines] == [True]
         assert "hush" not in told.stdout + told.stderr
+        # It makes nothing, neither here nor there.
+        assert "has not the tables of this version; a start makes them" in lines[0]
+        assert not (tmp_path / "data").exists()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
 
 
 def test_a_second_service_without_the_storage_of_the_first_does_not_start(

@@ -8,10 +8,12 @@ import gc
 import io
 import logging
 import os
+import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ import structlog
 from haulier.adapters.service_files import load_secret, only_service
 from haulier.adapters.signals import PolledSignals
 from haulier.adapters.sql.database import open_database
+from haulier.adapters.sql.sqlite.migrate import migrate
 from haulier.adapters.worker_locks import new_worker
 from haulier.bootstrap import Identity, Service, run_service, upload_limits
 from haulier.config import Settings
@@ -80,6 +83,66 @@ def test_the_doctor_looks_at_the_directory_of_the_bytes_too(tmp_path: Path) -> N
         "secret",
     ]
     assert all(verdicts(Settings(data_dir=tmp_path / "data", port=0)).values())
+
+
+def everything_below(place: Path) -> dict[str, bytes | None]:
+    return {
+        str(each.relative_to(place)): each.read_bytes() if each.is_file() else None
+        for each in place.rglob("*")
+        # SQLite's own, while somebody looks.
+        if not each.name.endswith(("-shm", "-wal"))
+    }
+
+
+async def opened(settings: Settings) -> None:
+    async with open_database(settings.database):
+        pass
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_doctor_makes_nothing(tmp_path: Path, *, there: bool) -> None:
+    data = tmp_path / "a" / "data"
+    if there:
+        data.mkdir(parents=True)
+    before = everything_below(tmp_path)
+    settings = Settings(data_dir=data, port=0)
+    assert all(verdicts(settings).values())
+    told = {check.name: check.detail for check in check_service(settings)}
+    assert "a start makes it" in told["data directory"]
+    assert told["secret"] == "there is none; a start makes it"
+    assert everything_below(tmp_path) == before
+
+
+def test_the_doctor_changes_nothing_about_what_a_start_has_made(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, port=0)
+    prepare_directories(settings)
+    load_secret(tmp_path, setting="data_dir")
+    asyncio.run(opened(settings))
+    before = everything_below(tmp_path)
+    assert all(verdicts(settings).values())
+    assert everything_below(tmp_path) == before
+    assert "answers" in {check.name: check.detail for check in check_service(settings)}["database"]
+
+
+def test_the_doctor_upgrades_no_rows_and_refuses_those_of_a_newer_version(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, port=0)
+    prepare_directories(settings)
+    migrate(settings.database_file, lock_timeout_s=1)
+    for revision, ok in (("0018", True), ("9999", False)):
+        with closing(sqlite3.connect(settings.database_file)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        assert verdicts(settings)["database"] is ok
+        with closing(sqlite3.connect(settings.database_file)) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+
+
+def test_the_doctor_says_where_nothing_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    below = Settings(data_dir=tmp_path / "file" / "data", port=0)
+    found = {check.name: check.detail for check in check_service(below) if not check.ok}
+    assert f"{tmp_path / 'file'} is no directory" in found["data directory"]
+    elsewhere = Settings(data_dir=tmp_path / "data", database_url=f"sqlite:///{tmp_path}/no/rows.db", port=0)
+    assert [name for name, ok in verdicts(elsewhere).items() if not ok] == ["database"]
 
 
 def test_a_database_that_cannot_be_used_ends_the_start_in_words(tmp_path: Path) -> None:

@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from haulier.adapters.disk.system_calls import SystemCalls
-from haulier.adapters.lock_files import try_lock
+from haulier.adapters.lock_files import holder_of, try_lock
 from haulier.core.errors import ConfigError
 from haulier.core.secret import SECRET_BYTES
 
 STORAGE_ID: Final = "storage.id"
 """The file with the id of a storage directory. No secret: whoever moves files reads and writes it."""
+KEY: Final = "secret.key"
+"""The file with the secret."""
+LOCK: Final = Path("run", "service.lock")
+"""Below the data directory."""
 
 
 def make_storage_id(storage: Path, *, setting: str) -> str:
@@ -67,13 +71,30 @@ def load_secret(storage: Path, *, setting: str) -> bytes:
     Raises:
         ConfigError: it cannot be read, or others can read it.
     """
-    path = storage / "secret.key"
+    path = storage / KEY
     with _told(path, setting):
         with contextlib.suppress(FileExistsError):
             _write_whole(path, secrets.token_bytes(SECRET_BYTES), mode=0o600)
         # Also of one that is there: whoever made it may have died before its name was on the device, and a
         # secret that a power loss takes back takes every upload's token with it.
         SystemCalls().sync_directory(storage)
+    return _read_secret(storage, setting)
+
+
+def find_secret(storage: Path, *, setting: str) -> bytes | None:
+    """Return the secret of a storage directory, None where it has none. Raises as `load_secret`."""
+    try:
+        (storage / KEY).lstat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # whoever reads it tells why
+    return _read_secret(storage, setting)
+
+
+def _read_secret(storage: Path, setting: str) -> bytes:
+    path = storage / KEY
+    with _told(path, setting):
         secret = path.read_bytes()
         mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
@@ -106,7 +127,7 @@ def only_service(root: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process serves it, or its lock cannot be made.
     """
-    path = root / "run" / "service.lock"
+    path = root / LOCK
     try:
         path.parent.mkdir(mode=0o755, exist_ok=True)
         descriptor, holder = try_lock(path)
@@ -114,12 +135,23 @@ def only_service(root: Path) -> Iterator[None]:
         expected = f"{path} must be a file that can be made, written and locked: {error.strerror}"
         raise ConfigError("data_dir", str(root), expected) from error
     if descriptor is None:
-        raise ConfigError(
-            "data_dir",
-            str(root),
-            f"process {holder} serves it already; stop that one, or choose another with --data-dir",
-        )
+        raise _served(root, holder)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def require_unserved(root: Path) -> None:
+    """Raise ConfigError when another process serves the data directory."""
+    holder = holder_of(root / LOCK)
+    if holder is not None:
+        raise _served(root, holder)
+
+
+def _served(root: Path, holder: str) -> ConfigError:
+    return ConfigError(
+        "data_dir",
+        str(root),
+        f"process {holder} serves it already; stop that one, or choose another with --data-dir",
+    )

@@ -242,6 +242,47 @@ def prepare_tree(
     return resolved
 
 
+def look_at_tree(
+    root: Path,
+    *,
+    setting: str = "data_dir",
+    min_free: int = MIN_FREE_BYTES,
+    calls: SystemCalls | None = None,
+    locks: RangeLocks = LOCKS,
+) -> bool:
+    """Judge a tree as `prepare_tree` does, and return whether all of it is there.
+
+    What is missing is not made; what is there is proved by a small file that is taken away again.
+
+    Raises:
+        ConfigError: as `prepare_tree`.
+    """
+    calls = calls or SystemCalls()
+    try:
+        resolved = root.resolve()
+        missing = [name for name in TREE if not (resolved / name).is_dir()]
+        for name in TREE:
+            _require_makeable(resolved / name, calls)
+        _warn_when_full(_nearest(resolved), min_free, calls)
+        if not missing:
+            probe(resolved, calls, locks)
+    except StorageError as error:
+        raise _config_error(setting, root, error) from error
+    return not missing
+
+
+def _require_makeable(directory: Path, calls: SystemCalls) -> None:
+    there = _nearest(directory)
+    if not there.is_dir():
+        raise DirectoryNotCreatable(str(directory), f"{there} is no directory")
+    require_writable(there, calls)
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path, or the lowest one above it that there is."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
+
+
 def prepare_shelf(
     root: Path, path: Path, *, setting: str = "ingestion_dir", calls: SystemCalls | None = None
 ) -> Path:
@@ -251,17 +292,42 @@ def prepare_shelf(
         ConfigError: it is not a directory of its own inside `root`, or cannot be used; names `setting` and `path`.
     """
     calls = calls or SystemCalls()
-    try:
-        resolved = require_inside(path, root)
-        first = resolved.relative_to(root.resolve()).parts[:1]
-        if not first or first[0] in _RESERVED:
-            raise DirectoryNotCreatable(str(path), f"{resolved} is used for something else")
+    with _shelf_told(root, path, setting):
+        resolved = _shelf_inside(root, path)
         make_directory(resolved, calls)
         require_writable(resolved, calls)
         _probe_link(root.resolve() / INCOMING, resolved, calls)
+    return resolved
+
+
+def look_at_shelf(
+    root: Path, path: Path, *, setting: str = "ingestion_dir", calls: SystemCalls | None = None
+) -> bool:
+    """Judge a shelf as `prepare_shelf` does, and return whether it is there; as `look_at_tree`. Raises ConfigError."""
+    calls = calls or SystemCalls()
+    with _shelf_told(root, path, setting):
+        resolved, incoming = _shelf_inside(root, path), root.resolve() / INCOMING
+        _require_makeable(resolved, calls)
+        there = resolved.is_dir()
+        if there and incoming.is_dir():
+            _probe_link(incoming, resolved, calls)
+    return there
+
+
+@contextmanager
+def _shelf_told(root: Path, path: Path, setting: str) -> Iterator[None]:
+    try:
+        yield
     except StorageError as error:
         expected = f"expected a directory of its own inside {root}, on the same file system; {error}"
         raise ConfigError(setting, str(path), expected) from error
+
+
+def _shelf_inside(root: Path, path: Path) -> Path:
+    resolved = require_inside(path, root)
+    first = resolved.relative_to(root.resolve()).parts[:1]
+    if not first or first[0] in _RESERVED:
+        raise DirectoryNotCreatable(str(path), f"{resolved} is used for something else")
     return resolved
 
 

@@ -21,9 +21,15 @@ def upgrade_sqlite(driver: sqlite3.Connection, place: str) -> None:
         ConfigError: the database at `place` was written by a newer version.
         sqlite3.Error: as the driver raised it.
     """
-    engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
+    engine = _sqlite(driver)
     sa.event.listen(engine, "begin", _begin)
     _upgrade(engine, place)
+
+
+def require_known_sqlite(driver: sqlite3.Connection, place: str) -> None:
+    """Raise ConfigError when the database at `place` was written by a newer version."""
+    with _sqlite(driver).connect() as connection:
+        _refuse_newer(connection, place)
 
 
 def upgrade_postgres(driver: object, place: str) -> None:
@@ -33,9 +39,21 @@ def upgrade_postgres(driver: object, place: str) -> None:
         ConfigError: the database at `place` was written by a newer version.
         psycopg.Error: as the driver, a `psycopg.Connection` that commits nothing by itself, raised it.
     """
-    _upgrade(
-        sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=sa.StaticPool), place
-    )
+    _upgrade(_postgres(driver), place)
+
+
+def require_known_postgres(driver: object, place: str) -> None:
+    """Raise ConfigError when the database at `place` was written by a newer version."""
+    with _postgres(driver).connect() as connection:
+        _refuse_newer(connection, place)
+
+
+def _sqlite(driver: sqlite3.Connection) -> sa.Engine:
+    return sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
+
+
+def _postgres(driver: object) -> sa.Engine:
+    return sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=sa.StaticPool)
 
 
 def _upgrade(engine: sa.Engine, place: str) -> None:

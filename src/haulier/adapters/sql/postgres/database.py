@@ -31,7 +31,7 @@ from haulier.adapters.sql.postgres.connection import (
     translated,
 )
 from haulier.adapters.sql.postgres.listener import listen
-from haulier.adapters.sql.postgres.migrate import migrate
+from haulier.adapters.sql.postgres.migrate import is_current, migrate
 from haulier.adapters.sql.postgres.pool import Pool
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.core.errors import StorageUnavailable
@@ -109,6 +109,10 @@ class PostgresDatabase:
         self._lost = False
         self._ending: asyncio.Task[None] | None = None
         """Kept until it ends."""
+
+    async def is_current(self) -> bool:
+        """Return whether `open` would find its tables as they are to be; changes nothing. Raises as `open`."""
+        return await asyncio.to_thread(is_current, self._options, self.place)
 
     async def open(self) -> None:
         """Create or migrate the tables and start.

@@ -43,6 +43,19 @@ def migrate(options: Mapping[str, Any], place: str, *, lock_timeout_s: float) ->
         upgrade_postgres(connection, place)
 
 
+def is_current(options: Mapping[str, Any], place: str) -> bool:
+    """Return whether `migrate` would change nothing; blocking. Changes nothing itself. Raises as `migrate`."""
+    with translated(place), psycopg.connect(**options, autocommit=True) as connection:
+        _require_utf8(connection, place)
+        if _is_current(connection):
+            return True
+        connection.autocommit = False
+        from haulier.adapters.sql.upgrade import require_known_postgres  # noqa: PLC0415 - see above
+
+        require_known_postgres(connection, place)
+        return False
+
+
 def _require_utf8(connection: psycopg.Connection[Any], place: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":

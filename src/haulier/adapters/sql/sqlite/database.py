@@ -27,7 +27,7 @@ from typing import Any, Final, Self, TypeVar
 
 from haulier.adapters.sql.compiled import Compiled
 from haulier.adapters.sql.sqlite.connection import SqliteExecutor, drive
-from haulier.adapters.sql.sqlite.migrate import migrate
+from haulier.adapters.sql.sqlite.migrate import is_current, migrate
 from haulier.adapters.sql.sqlite.spare import Spare
 from haulier.adapters.sql.stores import SqlTransaction
 from haulier.adapters.sqlite_driver import connect, translated
@@ -96,6 +96,12 @@ class SqliteDatabase:
         self._busy_timeout_s = busy_timeout_s
         self._writer = _Writer(self.path, busy_timeout_s)
         self._readers = _Readers(self.path, busy_timeout_s)
+
+    async def is_current(self) -> bool:
+        """Return whether `open` would find its tables as they are to be; changes nothing. Raises as `open`."""
+        return self.path.exists() and await asyncio.to_thread(
+            is_current, self.path, busy_timeout_s=self._busy_timeout_s
+        )
 
     async def open(self) -> None:
         """Create or migrate the tables and start; the directory must exist.

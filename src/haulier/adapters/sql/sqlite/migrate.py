@@ -48,6 +48,26 @@ def migrate(path: Path, *, lock_timeout_s: float) -> None:
             connection.close()
 
 
+def is_current(path: Path, *, busy_timeout_s: float) -> bool:
+    """Return whether `migrate` would change nothing about a file that is there; blocking. Changes nothing itself.
+
+    Raises:
+        ConfigError: the database was written by a newer version.
+        StorageUnavailable: it cannot be opened.
+    """
+    with translated(path):
+        connection = connect(path, busy_timeout_s=busy_timeout_s, read_only=True)
+        try:
+            if _is_current(connection):
+                return True
+            from haulier.adapters.sql.upgrade import require_known_sqlite  # noqa: PLC0415 - see above
+
+            require_known_sqlite(connection, str(path))
+            return False
+        finally:
+            connection.close()
+
+
 @contextmanager
 def _locked(path: Path, timeout_s: float) -> Iterator[None]:
     deadline = time.monotonic() + timeout_s
