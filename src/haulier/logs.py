@@ -1,12 +1,22 @@
 """Log events: a name and keys, told by `get_logger()`.
 
-Structlog shows them as its owner has configured it. It is loaded with the first event that somebody is to see: it brings
-more with it than a short command does in all, and most of those have nothing to log.
+Structlog shows them where it was configured, by a command of ours or by the program that we are a part of. Everywhere else they go to
+the standard library's logging under the name `haulier`, which shows nothing before the program says where: a library writes on nobody's
+standard output. Structlog is loaded with the first event that a command is to show: it brings more with it than a short command
+does in all, and most of those have nothing to log.
 """
 
 import logging
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+NAME: Final = "haulier"
+"""Of our logger in the standard library's logging."""
+
+_PLAIN: Final = logging.getLogger(NAME)
+# Else the standard library shows warnings on standard error where nothing was said about logs.
+_PLAIN.addHandler(logging.NullHandler())
 
 
 class EventLog:
@@ -40,12 +50,12 @@ class EventLog:
         prepare, self._prepare = self._prepare, None
         if prepare is not None:
             prepare()
-        logger = self._through
-        if logger is None:
-            import structlog  # noqa: PLC0415 - see the head of this file
-
-            logger = structlog.get_logger()
-        logger.log(level, event, **keys)
+        if self._through is not None:
+            self._through.log(level, event, **keys)
+        elif (structlog := sys.modules.get("structlog")) is not None and structlog.is_configured():
+            structlog.get_logger().log(level, event, **keys)
+        elif _PLAIN.isEnabledFor(level):
+            _tell_plainly(level, event, keys)
 
     def debug(self, event: str, **keys: Any) -> None:
         """Tell what only whoever looks for a mistake wants to know."""
@@ -68,11 +78,20 @@ class EventLog:
         self.log(logging.ERROR, event, **{"exc_info": True, **keys})
 
 
+def _tell_plainly(level: int, event: str, keys: dict[str, Any]) -> None:
+    exc_info = keys.pop("exc_info", None)
+    # As Python writes them: no value begins a line of its own.
+    told = [event, *(f"{key}={value!r}" for key, value in keys.items())]
+    _PLAIN.log(level, "%s", " ".join(told), exc_info=exc_info, stacklevel=4)
+
+
 class LibraryLog(logging.Handler):
     """Turns a library's log records into events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell what a library says."""
+        if record.name == NAME:
+            return  # told by us already, where nothing else shows events
         get_logger().log(
             record.levelno, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
         )

@@ -84,9 +84,18 @@ def test_the_doctor_says_where_the_rows_are_without_the_password(tmp_path: Path)
         lines = [line for line in told.stdout.splitlines() if "database:" in line]
         assert [line.startswith("ok ") for line in lines] == [True]
         assert "hush" not in told.stdout + told.stderr
-        # It makes nothing, neither here nor there.
-        assert "has not the tables of this version; a start makes them" in lines[0]
         assert not (tmp_path / "data").exists()
+
+
+def test_the_doctor_makes_no_tables(tmp_path: Path) -> None:
+    with fresh_database() as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        told = haulier("doctor", "--data-dir", str(tmp_path / "data"), HAULIER_DATABASE_URL=url)
+        lines = [line for line in told.stdout.splitlines() if "database:" in line]
+        assert lines[0].startswith("ok ")
+        assert lines[0].endswith(" has not the tables of this version; a start makes them")
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
 

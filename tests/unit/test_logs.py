@@ -4,8 +4,10 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from haulier.logs import EventLog, catch_libraries, get_logger
@@ -19,6 +21,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def test_events_are_told_with_their_level_and_keys() -> None:
@@ -77,3 +80,62 @@ def test_an_event_that_nobody_is_to_see_loads_nothing() -> None:
         "log.show_from(logging.ERROR); log.warning('a', n=1); sys.exit('structlog' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+QUIET = """
+import asyncio, sys
+from pathlib import Path
+from haulier import UploadManager
+from haulier.logs import get_logger
+
+async def main():
+    place = Path(sys.argv[1])
+    (place / "file").write_bytes(b"x")
+    async with UploadManager(place / "journal.db", {}) as manager:
+        queued = await manager.queue(place / "file", "later:a", later=True)
+        await manager.cancel(queued)
+    get_logger().error("broken", n=1)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("configured", "shown"),
+    [
+        ("", ""),
+        ("import structlog", ""),
+        ("import logging; logging.basicConfig(level=logging.WARNING)", "ERROR:haulier:broken n=1\n"),
+    ],
+)
+def test_a_program_that_says_nothing_about_logs_sees_none(
+    tmp_path: Path, configured: str, shown: str
+) -> None:
+    code = f"{configured}\n{QUIET}\nasyncio.run(main())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("", shown)
+
+
+def test_what_a_program_configures_is_shown_there(caplog: pytest.LogCaptureFixture) -> None:
+    structlog.reset_defaults()
+    log = get_logger()
+    with caplog.at_level(logging.INFO, logger="haulier"):
+        log.debug("not this")
+        log.info("send.queued", transfer="a\nb", joined=False)
+        try:
+            raise ValueError("cause")
+        except ValueError:
+            log.exception("broken")
+    assert [(it.name, it.levelname, it.getMessage(), it.filename) for it in caplog.records] == [
+        ("haulier", "INFO", r"send.queued transfer='a\nb' joined=False", "test_logs.py"),
+        ("haulier", "ERROR", "broken", "test_logs.py"),
+    ]
+    assert "ValueError: cause" in caplog.text
+
+
+def test_what_goes_to_the_standard_library_is_not_taken_for_a_library_s() -> None:
+    structlog.reset_defaults()
+    catch_libraries(logging.WARNING)
+    get_logger().warning("a")
+    assert not structlog.is_configured()
