@@ -6,6 +6,7 @@ Rule 3: a server that gives no more of them is no error for who can have one tha
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -25,8 +26,8 @@ class Pool:
         self._idle: Final[list[Connection]] = []
         self._out = 0
         """Connections that are lent, or are being opened to be lent."""
-        self._returned = asyncio.Event()
-        """Set when there is one less, whatever became of it; then another event takes its place."""
+        self._line: Final[deque[asyncio.Future[Connection | None]]] = deque()
+        """Of those to whom the server gave none. Nothing is idle while somebody waits: it went to the first."""
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Connection]:
@@ -43,9 +44,11 @@ class Pool:
             try:
                 return await self._open()
             except psycopg.OperationalError:
-                # When the server is gone, so are those that are out: they come back too, and none is kept.
-                while self._out and not self._idle:
-                    await self._returned.wait()
+                if self._out and not self._idle:
+                    handed = await self._stand_in_line()
+                    if handed is not None:
+                        return handed
+                # When the server is gone, so are those that were out: they came back too, and none was kept.
                 if not self._idle:
                     raise
         self._out += 1
@@ -57,19 +60,43 @@ class Pool:
         try:
             return await self._connect()
         except BaseException:
-            self._one_less()
+            self._hand_on(None)
             raise
 
-    def _one_less(self) -> None:
+    async def _stand_in_line(self) -> Connection | None:
+        """Wait for one that comes back; return none when all that were out were lost."""
+        place: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and (handed := place.result()) is not None:
+                self._hand_on(handed)
+            raise
+
+    def _hand_on(self, connection: Connection | None) -> None:
+        """Give one that was out to who waits longest, or keep it; nothing came of it where it is none."""
         self._out -= 1
-        self._returned.set()
-        self._returned = asyncio.Event()
+        if connection is None:
+            while not self._out and (first := self._first()) is not None:
+                first.set_result(None)
+        elif (first := self._first()) is not None:
+            self._out += 1
+            first.set_result(connection)
+        else:
+            self._idle.append(connection)
+
+    def _first(self) -> asyncio.Future[Connection | None] | None:
+        """Take the first out of the line that still waits."""
+        while self._line:
+            place = self._line.popleft()
+            if not place.done():  # a cancelled one is
+                return place
+        return None
 
     async def _take_back(self, connection: Connection) -> None:
         whole = connection.info.transaction_status is TransactionStatus.IDLE
-        if whole:
-            self._idle.append(connection)
-        self._one_less()
+        self._hand_on(connection if whole else None)
         if not whole:
             # The server rolls back what was open on it.
             await connection.close()
