@@ -47,22 +47,25 @@ NEVER_READY = f"{READY}\nsys.exit(7)"
 
 
 class Above:
-    """A supervisor of two workers that run the given program, and what it says."""
+    """A supervisor of workers that run the given program, those that take their places another, and what it says."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, workers: int = 2, then: str | None = None) -> None:
         self.program = program
+        self._workers = workers
+        self._then = then
         self.places: list[WorkerPlace] = []
         self.processes: list[Process] = []
         self.ports: list[int] = []
         sockets = listen("127.0.0.1", 0)
         self.port: int = sockets[0].getsockname()[1]
-        self.supervisor = Supervisor(sockets, workers=2, spawn=self._spawn, on_ready=self.ports.append)
+        self.supervisor = Supervisor(sockets, workers=workers, spawn=self._spawn, on_ready=self.ports.append)
 
     async def _spawn(self, place: WorkerPlace) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", self.program, str(place.channel), pass_fds=(place.channel,)
-        )
+        program = self.program if self._then is None or len(self.places) < self._workers else self._then
         self.places.append(place)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, str(place.channel), pass_fds=(place.channel,)
+        )
         self.processes.append(process)
         return process
 
@@ -168,14 +171,21 @@ async def test_a_service_that_has_served_goes_on_trying_until_its_workers_start_
 
 
 def test_the_pause_before_another_start_grows_to_its_bound() -> None:
-    async def refuse(_: WorkerPlace) -> Process:
-        raise BlockingIOError
+    pauses = [module._delay_s(failed) for failed in (1, 2, 3, 6, 7, 1000, 1025)]
+    assert pauses == [0.25, 0.5, 1.0, 8.0, 10.0, 10.0, 10.0]
 
-    supervisor = Supervisor([], workers=1, spawn=refuse, on_ready=lambda _port: None)
-    pauses = []
-    for supervisor._failed_starts in (1, 2, 3, 6, 7, 1000):
-        pauses.append(supervisor._delay_s())
-    assert pauses == [0.25, 0.5, 1.0, 8.0, 10.0, 10.0]
+
+async def test_as_many_workers_as_may_fail_in_a_row_may_each_fail_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
+    above = Above(NEVER_READY, workers=MAX_FAILED_STARTS, then=OBEYS)
+    running = beside(above.supervisor.run())
+    await above.until(lambda: above.ports or running.done())
+    assert above.ports == [above.port]
+    assert sorted(place.slot for place in above.places) == sorted(2 * [*range(MAX_FAILED_STARTS)])
+    above.supervisor._told()
+    await running
 
 
 async def test_a_machine_that_makes_no_process_is_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:

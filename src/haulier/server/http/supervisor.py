@@ -3,9 +3,9 @@
 Rule 1: a worker is a fresh program that gets nothing of this process but what it is given: no lock is copied while
         somebody holds it, no thread is lost.
 Rule 2: a worker that dies is replaced at once. One that dies before it was ready is followed by another that waits
-        longer each time. When the service has never been ready, that is a mistake which all would repeat: after
-        `MAX_FAILED_STARTS` in a row it ends. When it has, what is wrong may pass, like a database that is away: it goes
-        on trying, and whoever is ready goes on serving.
+        longer each time. When the service has never been ready and one place saw `MAX_FAILED_STARTS` of them in a row,
+        that is a mistake which all would repeat: it ends. When it has, what is wrong may pass, like a database that is
+        away: it goes on trying, and whoever is ready goes on serving.
 Rule 3: a stop is passed on, and waited for; whoever does not end is killed in the end.
 Rule 4: who dies with this process does not depend on it: workers see to that themselves.
 """
@@ -27,7 +27,7 @@ from haulier.server.http.handover import AcceptorEnd
 from haulier.server.http.serving import REPEAT_S, STOPPING_S
 
 MAX_FAILED_STARTS: Final = 5
-"""In a row, of all workers together, before the service was ready; systemd gives up after as many (StartLimitBurst)."""
+"""In a row in one place, before the service was ready; systemd gives up after as many (StartLimitBurst)."""
 FIRST_DELAY_S: Final = 0.25
 """After the first failed start; doubled each time."""
 MAX_DELAY_S: Final = 10.0
@@ -103,7 +103,8 @@ class Supervisor:
         self._offering: asyncio.TimerHandle | None = None
         self._accepting = False
         self._announced = False
-        self._failed_starts = 0
+        self._failed_starts = [0] * workers
+        """In a row, by place: many workers that fail once, together, say nothing that one would not."""
         self._stopping = asyncio.Event()
         self._told_at = 0.0
         self._clean = True
@@ -130,7 +131,7 @@ class Supervisor:
             try:
                 worker = await self._start(slot)
             except OSError as error:
-                await self._start_failed(f"no process could be made ({error.strerror})")
+                await self._start_failed(slot, f"no process could be made ({error.strerror})")
                 continue
             code = await worker.process.wait()
             del self._workers[slot]
@@ -145,7 +146,7 @@ class Supervisor:
         log.warning("worker.died", worker=place.worker, slot=place.slot, pid=pid, code=code)
         if not worker.was_ready:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            await self._start_failed(f"the last one ended with {how}; the log says why")
+            await self._start_failed(place.slot, f"the last one ended with {how}; the log says why")
 
     async def _start(self, slot: int) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -167,7 +168,7 @@ class Supervisor:
 
     def _ready(self, worker: _Worker) -> None:
         worker.was_ready = True
-        self._failed_starts = 0
+        self._failed_starts[worker.place.slot] = 0
         log.info("worker.ready", worker=worker.place.worker, slot=worker.place.slot, pid=worker.process.pid)
         if not self._announced and sum(each.end.ready for each in self._workers.values()) == self._count:
             self._announced = True
@@ -178,24 +179,20 @@ class Supervisor:
         self._untaken.extend(worker.end.take_back())
         self._offer()
 
-    async def _start_failed(self, reason: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= MAX_FAILED_STARTS and not self._announced:
+    async def _start_failed(self, slot: int, reason: str) -> None:
+        self._failed_starts[slot] += 1
+        failed = self._failed_starts[slot]
+        if failed >= MAX_FAILED_STARTS and not self._announced:
             if not self._stopping.is_set():
                 self._clean = False
-                log.error("workers.given_up", failed_starts=self._failed_starts, reason=reason)
+                log.error("workers.given_up", slot=slot, failed_starts=failed, reason=reason)
                 self._stop()
             return
         try:
-            async with asyncio.timeout(self._delay_s()):
+            async with asyncio.timeout(_delay_s(failed)):
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-    def _delay_s(self) -> float:
-        with contextlib.suppress(OverflowError):  # after a thousand
-            return min(FIRST_DELAY_S * 2.0 ** (self._failed_starts - 1), MAX_DELAY_S)
-        return MAX_DELAY_S
 
     # --- connections ---------------------------------------------------------------------------------
 
@@ -282,3 +279,9 @@ class Supervisor:
             asyncio.get_running_loop().remove_signal_handler(sign)
         while self._untaken:
             self._untaken.popleft().close()
+
+
+def _delay_s(failed: int) -> float:
+    with contextlib.suppress(OverflowError):  # after a thousand
+        return min(FIRST_DELAY_S * 2.0 ** (failed - 1), MAX_DELAY_S)
+    return MAX_DELAY_S
