@@ -12,7 +12,7 @@ import pytest
 
 from haulier.adapters.memory.sink import MemorySink
 from haulier.core.caller import Role, Scope
-from haulier.core.errors import StorageFull
+from haulier.core.errors import InvalidRequest, StorageFull
 from haulier.core.session import Concat
 from haulier.server.tus.headers import MadeOf, imf_date, read_concat
 from haulier.testing import ManualClock
@@ -213,10 +213,34 @@ async def bearer(service: MemoryService, name: str) -> dict[str, str]:
         ("final;/tus/a", MadeOf(Concat.FINAL, ("a",))),
         ("final; /tus/a  https://h:1/x/tus/b c", MadeOf(Concat.FINAL, ("a", "b", "c"))),
         ("final;/tus/%00", MadeOf(Concat.FINAL, ("\0",))),
+        ("final;/a,b;c|d/tus/a https://h/x;y/tus/b", MadeOf(Concat.FINAL, ("a", "b"))),
     ],
 )
 def test_upload_concat_is_read(text: str | None, expected: MadeOf) -> None:
     assert read_concat(text) == expected
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "a{}b",
+        "a{}http://h/tus/b",
+        "/tus/a{}/tus/b",
+        "http://h/a{}http://h/tus/b",
+        "http://h/x{}/tus/b",
+        "/tus/a?{}/tus/b",
+    ],
+)
+def test_upload_concat_reads_no_list_as_one_of_its_addresses(listed: str, separator: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_concat(f"final;{listed.format(separator)}")
+
+
+@pytest.mark.parametrize("address", ["/tus/a;", "/tus/a#,b", "/tus/a?x|", "http://h;/tus/a"])
+def test_upload_concat_has_its_separators_nowhere_but_in_a_folder(address: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_concat(f"final;{address}")
 
 
 def test_a_date_is_rounded_down() -> None:

@@ -60,10 +60,25 @@ def _id_in(address: str) -> SessionId:
     except ValueError:
         path = ""
     folder, _, name = path.rpartition("/")
-    # None is in an address of ours: between two of them it would make one of both, the last.
-    if not name or _SEPARATORS & set(address) or not (folder == TUS or folder.endswith(TUS)):
+    if not name or not folder.endswith(TUS) or _is_list(address, folder.removesuffix(TUS)):
         raise InvalidRequest.of(CONCAT, f"{address[:64]!r} is no URL of an upload here")
     return SessionId(unquote(name))
+
+
+def _is_list(address: str, prefix: str) -> bool:
+    """Whether it was several addresses, of which one would be read.
+
+    Of an address of ours only the folder under which a proxy shows it may have a separator, and not where another
+    address could end.
+    """
+    if _separators(address) > _separators(prefix):
+        return True
+    ends_another = f"{TUS}/" in prefix or "://" in prefix or prefix[-1:] in _SEPARATORS
+    return ends_another and _separators(prefix) > 0
+
+
+def _separators(text: str) -> int:
+    return sum(map(text.count, _SEPARATORS))
 
 
 def imf_date(time: float) -> str:
