@@ -265,7 +265,9 @@ class Exchange:
 
 def _what_of(fields: Fields) -> str:
     """Name what HTTP cannot carry, and never tell it: it may be a secret."""
-    wrong = [name for name, value in fields if not (is_field_name(name) and is_field_value(value or "-"))]
+    wrong = [
+        name for name, value in fields if not is_field_name(name) or (value and not is_field_value(value))
+    ]
     return (
         f"the header {wrong[0]!r}: its value, or its name"
         if wrong

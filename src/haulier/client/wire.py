@@ -24,6 +24,7 @@ from haulier.client.values import unreadable
 from haulier.core.errors import HaulierError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import is_loopback, shown_address, split_base
 from haulier.core.retry import Chance, Patience, RetryPolicy, parse_retry_after
+from haulier.core.text import is_field_value
 from haulier.engine.tasks import in_thread
 from haulier.sending_ports import Cargo
 
@@ -270,7 +271,7 @@ def _bearer(token: str | None) -> dict[str, str]:
     """
     if token is None:
         return {}
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
+    if not is_field_value(token) or " " in token:
         raise InvalidRequest.of("token", "must be one word of printable ASCII characters, as it was printed")
     return {"Authorization": f"Bearer {token}"}
 
