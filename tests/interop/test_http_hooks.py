@@ -15,6 +15,7 @@ from tests.interop.test_webhooks import KEY, SECRET, Listener
 from tests.interop.test_webhooks import listener as listener  # noqa: PLC0414 - a fixture
 from tests.support.outsider import Answer, Outsider
 from tests.support.processes import ServeProcess, serving, wait_until
+from tests.support.tus import TusClient
 
 DATA = b"the bytes of a file"
 
@@ -170,6 +171,28 @@ def test_a_finish_that_could_not_be_asked_is_gone_on_with(outsider: Outsider, ga
     assert outsider.finish(upload["id"]).problem == (503, "hook-unavailable")
     broken = False
     wait_until(lambda: outsider.state(upload["id"])["status"] == "committed", "the janitor asked again")
+
+
+def test_a_tus_client_that_looks_after_a_finish_could_not_be_asked_waits_and_is_told_how_it_ends(
+    service: ServeProcess, outsider: Outsider, gate: Listener
+) -> None:
+    broken = True
+
+    def answer(number: int) -> tuple[int, dict[str, str]]:
+        document = json.loads(gate.got[number][1])
+        return (500 if broken and document["type"] == "upload.finish" else 200), {}
+
+    gate.answer = answer
+    tus = TusClient(service.port)
+    upload = tus.create(len(DATA))
+    assert tus.patch(upload, 0, DATA).problem == (503, "hook-unavailable")
+    # With the end as its offset, clients would call it a success; with another status make a new upload.
+    assert tus.ask("HEAD", upload).status == 423
+    assert tus.patch(upload, len(DATA), b"").problem == (423, "upload-busy")
+    broken = False
+    says(gate, "finish", {"refuse": "it has a virus"})
+    assert tus.ask("HEAD", upload).status in {410, 422}
+    wait_until(lambda: tus.ask("HEAD", upload).status == 410, "it has failed")
 
 
 def test_fail_open_goes_on_without_an_answer(listener: Listener, tmp_path: Path) -> None:

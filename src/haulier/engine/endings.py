@@ -71,6 +71,20 @@ class Endings(Generic[D]):
                 await self._outcome(session, started=started)
         return await self._context.load(session.id)
 
+    async def settled(self, session: Session[D], *, started: bool) -> Session[D]:
+        """As `completed`, for who asks how far the session is.
+
+        Raises:
+            UploadBusy: its finish failed, and may succeed later.
+            what ended it, if that is what came of its finish.
+        """
+        try:
+            return await self.completed(session, started=started)
+        except StorageError as error:
+            if (await self._context.peek(session.id)).status is not SessionStatus.FINISHING:
+                raise
+            raise UploadBusy(session.id, "its finish failed, and is tried again") from error
+
     async def _outcome(self, session: Session[D], *, started: bool) -> None:
         """Wait until the finish has a result, going on with it when nobody that lives does.
 

@@ -356,17 +356,19 @@ class SessionService(Generic[D]):
         Raises:
             UploadNotFound: there is none.
             UploadGone: it ended without a result; its offset would read as if it could go on, or was whole.
+            UploadBusy: its bytes are here, but its finish failed, and is tried again; whoever read that nothing is
+                missing would take it for done.
         """
         session = await self.load(session_id)
         self._context.require_mode(session, Mode.APPEND)
-        if session.status is not SessionStatus.OPEN:
-            if session.status.gone:
-                self._context.require_open(session)
+        if session.status.gone:
+            self._context.require_open(session)
+        if session.status is SessionStatus.COMMITTED or session.spec.concat is Concat.FINAL:
             return session
-        if session.spec.concat is Concat.FINAL:
-            return session
+        if session.status is SessionStatus.FINISHING:
+            return await self._endings.settled(session, started=False)
         session = await self._appends.offset(session_id)
-        return await self._endings.completed(session, started=True)
+        return await self._endings.settled(session, started=True)
 
     # --- finish --------------------------------------------------------------------------------------
 

@@ -330,6 +330,7 @@ class UploadService:
 
         Raises:
             UploadNotFound · UploadGone · InvalidRequest: it takes chunks.
+            UploadBusy: it is whole, but its finish failed and is tried again.
             AccessDenied: it is open, and the caller may not disturb it.
         """
         await self._gate.movable_if_open(upload_id, caller)

@@ -669,6 +669,18 @@ async def test_an_abort_does_not_wait_for_ever_for_another_worker_s_finish(
         await assert_with_another(one, upload)
 
 
+async def test_whoever_asks_for_the_offset_hears_that_the_disk_has_lost_the_bytes_for_good() -> None:
+    async with engine() as one:
+        upload = await one.begin_append(len(DATA))
+        one.sink.fail_next("commit", StorageUnavailable("it does not answer"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.append(upload.id, 0, FakeBody(DATA), caller=ME)
+        one.sink.fail_next("commit", StorageUnavailable("not synced", lost=True))
+        with pytest.raises(StorageUnavailable, match="not synced"):
+            await one.uploads.offset(upload.id, caller=ME)
+        assert (await one.state(upload.id)).status is SessionStatus.FAILED
+
+
 async def test_a_finish_whose_bytes_the_disk_has_lost_fails_for_good() -> None:
     async with engine() as one:
         upload = await ready(one)

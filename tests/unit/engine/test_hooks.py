@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from haulier.core.caller import Caller
-from haulier.core.errors import CapsuleNotFound, HookUnavailable, InvalidRequest, UploadGone, UploadRefused
+from haulier.core.errors import (
+    CapsuleNotFound,
+    HookUnavailable,
+    InvalidRequest,
+    UploadBusy,
+    UploadGone,
+    UploadRefused,
+)
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.core.values import replace
@@ -142,6 +149,33 @@ class TestFinish:
                 SessionStatus.COMMITTED
             )
             assert tries == 2
+
+    @pytest.mark.parametrize("refuses", [False, True])
+    async def test_nobody_who_asks_for_the_offset_takes_a_finish_that_failed_for_done(
+        self, *, refuses: bool
+    ) -> None:
+        broken = True
+
+        async def scan(_: FinishedUpload) -> None:
+            if broken:
+                raise ZeroDivisionError
+            if refuses:
+                raise UploadRefused("it has a virus")
+
+        async with engine(hooks=Hooks(on_finish=scan)) as one:
+            upload = await one.begin_append(5)
+            with pytest.raises(HookUnavailable):
+                await one.uploads.append(upload.id, 0, FakeBody(HELLO), caller=ME)
+            with pytest.raises(UploadBusy, match="its finish failed"):
+                await one.uploads.offset(upload.id, caller=ME)
+            broken = False
+            if refuses:
+                with pytest.raises(UploadRefused):
+                    await one.uploads.offset(upload.id, caller=ME)
+                with pytest.raises(UploadGone):
+                    await one.uploads.offset(upload.id, caller=ME)
+            else:
+                assert (await one.uploads.offset(upload.id, caller=ME)).status is SessionStatus.COMMITTED
 
     async def test_after_a_crash_the_hook_is_asked_again(self) -> None:
         asked: list[int] = []

@@ -244,9 +244,10 @@ class TusRoutes:
         """Answer a PATCH of an upload that is complete as any other: its offset is the end.
 
         Raises:
-            UploadGone · OffsetMismatch · LengthExceeded
+            UploadGone · UploadBusy · OffsetMismatch · LengthExceeded
         """
-        upload = await self._known(request, upload_id)
+        upload = await self._uploads.offset(upload_id, caller=caller_of(request))
+        await self._require_kept(upload)
         if offset != upload.offset:
             raise OffsetMismatch(upload.offset, offset)
         await _require_fit(body, 0, limit=upload.offset)
