@@ -1,19 +1,21 @@
 """A stand-in for Microsoft Graph's drives: the smallest that rclone's onedrive backend takes for the real one.
 
 Rule 1: what a session says and does is what the documentation says, with the deviations that are seen in the field as
-        switches: `ranges`, `strict`, `hashes`.
+        switches: `ranges`, `strict`, `hashes`, `ctags`, `times`.
 Rule 2: faults are addressed by method, pattern and how often the request was met, and are used up by happening.
 Rule 3: time is a number that tests move: sessions expire by it.
+Rule 4: names are one in whatever case. Content that changes gives a file a new eTag and a new cTag, anything else a new eTag.
 """
 
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -48,6 +50,13 @@ class Item:
     written: float
     versions: int = 1
     etag: int = 1
+    ctag: int = 1
+    contents: list[bytes] = field(default_factory=list)
+    """Of all its versions that were sent here, the oldest first."""
+
+    def rewrite(self, data: bytes) -> None:
+        """Hold other content, by whatever way."""
+        self.data, self.etag, self.ctag = data, self.etag + 1, self.ctag + 1
 
 
 @dataclass
@@ -72,13 +81,18 @@ class Fault:
 
     method: str
     pattern: str
-    status: int
+    status: int | None
+    """What it is answered with; None: as if nothing were wrong."""
     nth: int = 1
     retry_after: str | None = None
     after: bool = False
     """Whether the request is carried out before it is answered so."""
     kept: int | None = None
     """Of a fragment, bytes that are kept."""
+    meanwhile: Callable[[], object] = lambda: None
+    """What somebody else does then: before the request, or where it is carried out nevertheless, after it."""
+    always: bool = False
+    """Whether it happens to all that come after the nth, too."""
     met: int = 0
 
 
@@ -93,7 +107,9 @@ class Failure(Exception):
 class Drive:
     """The state of one drive, and the switches."""
 
-    def __init__(self) -> None:
+    def __init__(self, drive_id: str = DRIVE) -> None:
+        self.id = drive_id
+        self.url = ""
         self.now = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
         self.items: dict[str, Item] = {}
         self.sessions: dict[str, Session] = {}
@@ -106,8 +122,14 @@ class Drive:
         """Whether fragments off the grid are refused."""
         self.hashes = 0
         """Questions for an item after which it has a hash; -1: never."""
+        self.ctags = True
+        """Whether a cTag is told."""
+        self.times = True
+        """Whether the time that a session brings is kept."""
         self.quota: int | None = None
         self.tokens = {TOKEN}
+        self.beside: list[Drive] = []
+        """Those of other people, with tokens of their own."""
         self.empty_answers = False
         """Whether the answer to the last fragment has no body."""
         self._ids = count(1)
@@ -130,7 +152,8 @@ class Drive:
     def child(self, parent: str, name: str) -> Item | None:
         """Return the item of that name in a folder; case does not matter."""
         return next(
-            (i for i in self.items.values() if i.parent == parent and i.name.lower() == name.lower()), None
+            (i for i in self.items.values() if i.parent == parent and i.name.casefold() == name.casefold()),
+            None,
         )
 
     def children(self, parent: str) -> list[Item]:
@@ -150,17 +173,24 @@ class Drive:
         if self.quota is not None and self._used() + len(data) > self.quota:
             raise Failure(507, "quotaLimitReached", "the drive is full")
         there = self.child(parent, name)
-        if there is not None and behaviour == "fail":
+        if there is not None and (behaviour == "fail" or (behaviour == "replace" and there.data is None)):
             raise Failure(409, "nameAlreadyExists", "an item with that name exists")
         if there is not None and behaviour == "rename":
-            stem, dot, suffix = name.rpartition(".")
-            tries = (f"{stem or suffix} {n}{dot if stem else ''}{suffix if stem else ''}" for n in count(1))
+            wanted = PurePosixPath(name)
+            tries = (f"{wanted.stem} {n}{wanted.suffix}" for n in count(1))
             name, there = next(new for new in tries if self.child(parent, new) is None), None
         if there is None:
             return self._add(name, parent, data, modified), True
-        there.data, there.versions, there.etag = data, there.versions + 1, there.etag + 1
+        there.rewrite(data)
+        there.contents.append(data)
+        there.versions += 1
         there.modified, there.written = modified or self.time(), self.now
         return there, False
+
+    def write(self, name: str, data: bytes) -> Item:
+        """Make a file, or a version of one, as somebody else does; also where `name` is a path."""
+        parent, last = self.folder(self._root, name)
+        return self.store(parent.id, last, data, "replace")[0]
 
     def time(self) -> str:
         return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -176,6 +206,7 @@ class Drive:
 
     def _add(self, name: str, parent: str | None, data: bytes | None, modified: str | None = None) -> Item:
         item = Item(self.new_id(), name, parent, data, modified or self.time(), self.now)
+        item.contents += [] if data is None else [data]
         self.items[item.id] = item
         return item
 
@@ -185,15 +216,18 @@ class Drive:
             "id": item.id,
             "name": item.name,
             "size": len(item.data or b""),
-            "eTag": f'"{item.id},{item.etag}"',
+            "eTag": f'"{{{item.id}}},{item.etag}"',
             "createdDateTime": item.modified,
             "lastModifiedDateTime": datetime.fromtimestamp(item.written, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "fileSystemInfo": {"createdDateTime": item.modified, "lastModifiedDateTime": item.modified},
-            "parentReference": {"driveId": DRIVE, "driveType": "business", "id": item.parent or ""},
+            "parentReference": {"driveId": self.id, "driveType": "business", "id": item.parent or ""},
         }
         if item.data is None:
             folder = {"childCount": len(self.children(item.id))}
             return document | {"folder": folder} | ({} if item.parent else {"root": {}})
+        document["@microsoft.graph.downloadUrl"] = f"{self.url}/download/{self.id}/{item.id}?tempauth=secret"
+        if self.ctags:
+            document["cTag"] = f'"c:{{{item.id}}},{item.ctag}"'
         hashes = {} if self._lacks_hash() else {"hashes": {"quickXorHash": quick_xor(item.data)}}
         return document | {"file": {"mimeType": "application/octet-stream", **hashes}}
 
@@ -211,10 +245,11 @@ def quick_xor(data: bytes) -> str:
 
 
 class Graph:
-    """The HTTP side of a drive."""
+    """The HTTP side of a drive, and of those of others beside it."""
 
     def __init__(self, drive: Drive) -> None:
         self.drive = drive
+        """What switches and faults are of, and whose requests are kept."""
         methods = ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD"]
         self.app = Starlette(routes=[Route("/{path:path}", self.serve, methods=methods)])
 
@@ -223,37 +258,61 @@ class Graph:
         body = await request.body()
         self.drive.requests.append((request.method, path, "authorization" in request.headers))
         fault = self._fault(request.method, path)
+        if fault is not None and not fault.after:
+            fault.meanwhile()
         try:
-            if fault is not None and not fault.after:
+            if fault is not None and fault.status is not None and not fault.after:
                 if fault.kept is not None:
                     self.drive.sessions[path.rsplit("/", 1)[-1]].data += body[: fault.kept]
                 return _broken(fault)
             answer = self._answer(request, path, body)
         except Failure as failure:
             answer = failure.answer
-        return answer if fault is None else _broken(fault)
+        if fault is not None and fault.after:
+            fault.meanwhile()
+        return answer if fault is None or fault.status is None else _broken(fault)
+
+    def _drive_of(self, token: str, path: str) -> Drive:
+        """Return the drive that is named, or that is of whoever has the token."""
+        named = re.search(r"/drives/([^/]+)", path)
+        mine = [each for each in (self.drive, *self.drive.beside) if token in each.tokens]
+        if not mine:
+            raise Failure(401, "InvalidAuthenticationToken", "the token is not valid")
+        if named is None:
+            return mine[0]
+        if named[1] not in [each.id for each in mine]:
+            raise Failure(403, "accessDenied", "it is the drive of somebody else")
+        return next(each for each in mine if each.id == named[1])
 
     def _fault(self, method: str, path: str) -> Fault | None:
         for fault in self.drive.faults:
             if fault.method == method and re.search(fault.pattern, path):
                 fault.met += 1
-                if fault.met == fault.nth:
+                if fault.met == fault.nth and not fault.always:
                     self.drive.faults.remove(fault)
+                if fault.met >= fault.nth:
                     return fault
         return None
 
     def _answer(self, request: Request, path: str, body: bytes) -> Response:
         if path.startswith("/upload/"):
-            return self._session(request, path.rsplit("/", 1)[-1], body)
+            key = path.rsplit("/", 1)[-1]
+            owner = next((it for it in self.drive.beside if key in it.sessions), self.drive)
+            return Graph(owner)._session(request, key, body)
+        if path.startswith("/download/"):
+            return Response(
+                self.drive.items[path.rsplit("/", 1)[-1]].data, media_type="application/octet-stream"
+            )
         if path.endswith("/token"):
             token = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600, "refresh_token": "r"}
             return JSONResponse(token)
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.drive.tokens:
-            raise Failure(401, "InvalidAuthenticationToken", "the token is not valid")
+        drive = self._drive_of(request.headers.get("authorization", "").removeprefix("Bearer "), path)
         found = ITEM.fullmatch(path)
         if found is None:
             raise Failure(400, "invalidRequest", f"unknown address {path}")
-        return self._resource(request, found, body)
+        if found[1] is None and not found["rest"]:
+            return JSONResponse({"id": drive.id, "driveType": "business"})
+        return Graph(drive)._resource(request, found, body)
 
     def _resource(self, request: Request, found: re.Match[str], body: bytes) -> Response:
         drive, rest, path = self.drive, found["rest"] or "", found["path"]
@@ -320,7 +379,7 @@ class Graph:
             if (other.parent, other.name.lower()) == (parent.id, name.lower()) and self._is_open(other):
                 raise Failure(409, "resourceLocked", "another session is open for that name")
         session = Session(
-            f"s{drive.new_id()}",
+            f"{drive.id}-{drive.new_id()}",
             parent.id,
             name,
             int(wanted.get("fileSize", -1)),
@@ -382,7 +441,11 @@ class Graph:
         drive = self.drive
         try:
             item, new = drive.store(
-                session.parent, session.name, bytes(session.data), session.behaviour, session.modified
+                session.parent,
+                session.name,
+                bytes(session.data),
+                session.behaviour,
+                session.modified if drive.times else None,
             )
         except Failure:
             session.state = "commit_failed"
@@ -394,6 +457,7 @@ class Graph:
 
 
 def _broken(fault: Fault) -> Response:
+    assert fault.status is not None
     fields = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
     document = {"error": {"code": f"fault{fault.status}", "message": "as planned"}}
     return JSONResponse(document, fault.status, headers=fields)
@@ -409,8 +473,9 @@ def standing_in() -> Iterator[tuple[Drive, str]]:
     socket.listen()  # else whoever is quicker than the thread is refused
     thread = threading.Thread(target=server.run, args=([socket],))
     thread.start()
+    drive.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     try:
-        yield drive, f"http://127.0.0.1:{socket.getsockname()[1]}"
+        yield drive, drive.url
     finally:
         server.should_exit = True
         thread.join(30)
@@ -432,5 +497,4 @@ def enrich(drive: Drive, name: str) -> None:
     item = drive.path(name)
     assert item is not None
     assert item.data is not None
-    item.data += b"<properties/>"
-    item.etag += 1
+    item.rewrite(item.data + b"<properties/>")

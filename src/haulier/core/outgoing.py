@@ -105,7 +105,8 @@ class Held:
 
     ranges: Ranges = field(default_factory=Ranges)
     stored: Stored | None = None
-    """Once the file is there, with the bytes that were meant."""
+    """Once the file is there, surely the one of this transfer. Where only its checksum can tell, `ranges` has all, and `commit`
+    compares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,8 @@ class RemoteLimits:
     most_chunk: int = 256 * 1024 * 1024
     if_exists: frozenset[IfExists] = frozenset(IfExists)
     """The ways that it knows."""
+    folds_case: bool = False
+    """Whether names that differ in case alone are one file's there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

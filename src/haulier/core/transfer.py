@@ -251,12 +251,16 @@ class Transfer:
         """The other side agrees; the session or connection is being made."""
         return self._enter(Phase.INITIALIZING)
 
-    def begin(self, offset: int, *, now: float) -> "Transfer":
-        """Bytes flow from `offset` on, which is what the other side says that it holds of an open session."""
+    def begin(self, offset: int, *, now: float, undecided: bool = False) -> "Transfer":
+        """Bytes flow from `offset` on, which is what the other side says that it holds of an open session.
+
+        Undecided: it may be the file as well, so that one that was past the point of no return still is.
+        """
         assert 0 <= offset <= self.size, (offset, self.size)
         entered = self._enter(Phase.IN_PROGRESS)
         pace = Pace.start(offset, now=now)
-        return replace(entered, step=Step.UPLOADING, done=offset, sent=0, pace=pace, past_return=False)
+        past_return = self.past_return and undecided
+        return replace(entered, step=Step.UPLOADING, done=offset, sent=0, pace=pace, past_return=past_return)
 
     def confirm(self, done: int, *, now: float) -> "Transfer":
         """The receiving side holds `done` bytes; fewer than before when it has lost some."""

@@ -115,9 +115,15 @@ class Attempt:
             await source.close()
 
     async def _ask(self) -> Held:
-        if self.row.session is None:
+        session, outgoing = self.row.session, self.row.outgoing
+        if session is None:
             return await self._create()
-        return await self._remote.offset(self.row.outgoing, self.row.session)
+        held = await self._remote.offset(outgoing, session)
+        has_all = held.stored is not None or 0 < outgoing.size == held.ranges.prefix
+        if has_all and session.commits_itself and not self._was_past:
+            # Rule 4: what would have made it never went. Somebody else's file is not taken for ours.
+            raise RemoteSessionLost("there is a file already, and it was not made by this transfer")
+        return held
 
     async def _create(self) -> Held:
         if self.row.transfer.phase is not Phase.INITIALIZING:
@@ -140,7 +146,9 @@ class Attempt:
             return
         sending = _Sending(source, session, held, total)
         now = self._ports.clock.now()
-        await self._move(lambda transfer: transfer.begin(sending.done, now=now))
+        # Where all is held that makes the file by itself, `commit` tells whether it did.
+        undecided = session.commits_itself and sending.done == source.size
+        await self._move(lambda transfer: transfer.begin(sending.done, now=now, undecided=undecided))
         self._sent = sending.done
         async with tasks() as group:
             summed = group.create_task(self._sum(total))

@@ -1,6 +1,7 @@
 """Who of those that have not ended may start now, and when somebody else may.
 
-Rule 1: of one target only the eldest stands in the queue; the next one stands there when that has ended.
+Rule 1: of one target only the eldest stands in the queue; the next one stands there when that has ended. Where case does
+        not matter, targets that differ in it alone are one; a remote is asked that only when two such are there.
 Rule 2: a remote that has asked to wait is passed over, by everybody, until its time is over. Waiting holds no slot.
 Rule 3: a clock that is set back lets nobody wait for longer than the longest delay.
 """
@@ -16,13 +17,23 @@ from haulier.sending_ports import Waiting
 
 
 class SendOrder:
-    """The live transfers of a journal that do not run."""
+    """The live transfers of a journal that do not run.
 
-    def __init__(self, slots: Slots, now: Callable[[], float]) -> None:
+    Args:
+        slots: which of them take.
+        now: seconds since the epoch.
+        folds_case: whether the remote of that name takes targets that differ in case alone for one.
+    """
+
+    def __init__(self, slots: Slots, now: Callable[[], float], folds_case: Callable[[str], bool]) -> None:
         self._slots = slots
         self._now = now
+        self._folds_case = folds_case
         self._queue: RankedQueue[TransferId] = RankedQueue()
         self._targets: dict[tuple[str, str], list[TransferId]] = {}
+        """Whoever may have to go one after the other: of one remote, and of targets that are alike but for case."""
+        self._behind: set[TransferId] = set()
+        """Those of them that others go before."""
         self._known: dict[TransferId, Waiting] = {}
         self._due: list[tuple[float, int, TransferId]] = []
         self._due_at: dict[TransferId, float] = {}
@@ -49,13 +60,12 @@ class SendOrder:
             return
         self._unqueue(waiting.id)
         self._known[waiting.id] = waiting
-        line = self._targets.setdefault((waiting.remote, waiting.target), [])
+        line = self._targets.setdefault(_alike(waiting), [])
         if waiting.id not in line:
             line.append(waiting.id)
         if due_at is not None:
             self._wake_at(waiting.id, due_at)
-        if line[0] == waiting.id:
-            self._enqueue(waiting)
+        self._take_turn(waiting, line)
 
     def forget(self, transfer_id: TransferId) -> None:
         """It has ended, or is gone: the next one of its target has its turn."""
@@ -63,13 +73,23 @@ class SendOrder:
         known = self._known.pop(transfer_id, None)
         if known is None:
             return
-        target = (known.remote, known.target)
-        line = self._targets[target]
+        self._behind.discard(transfer_id)
+        line = self._targets[_alike(known)]
         line.remove(transfer_id)
         if not line:
-            del self._targets[target]
+            del self._targets[_alike(known)]
+        for later in line:
+            if later in self._behind:
+                self._take_turn(self._known[later], line)
+
+    def _take_turn(self, waiting: Waiting, line: list[TransferId]) -> None:
+        """Let one stand in the queue if nobody goes before it."""
+        elder = (self._known[other] for other in line[: line.index(waiting.id)])
+        if any(other.target == waiting.target or self._folds_case(waiting.remote) for other in elder):
+            self._behind.add(waiting.id)
         else:
-            self._enqueue(self._known[line[0]])
+            self._behind.discard(waiting.id)
+            self._enqueue(waiting)
 
     def hold(self, remote: str, until: float) -> None:
         """Let the remote be, until then; never less long than was asked for before."""
@@ -157,3 +177,7 @@ class SendOrder:
     def _unqueue(self, transfer_id: TransferId) -> None:
         self._queue.remove(transfer_id)
         self._due_at.pop(transfer_id, None)
+
+
+def _alike(waiting: Waiting) -> tuple[str, str]:
+    return waiting.remote, waiting.target.casefold()

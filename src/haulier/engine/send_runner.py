@@ -157,7 +157,7 @@ class SendRunner:
     ) -> None:
         self.audience = audience
         self.slots = Slots(limits.slots, clock.monotonic)
-        self.order = SendOrder(self.slots, clock.now)
+        self.order = SendOrder(self.slots, clock.now, self._folds_case)
         self._journal = journal
         self._remotes = remotes
         self._files = files
@@ -360,6 +360,10 @@ class SendRunner:
         if new is not row:
             rows.put(new)
         return remove_if_wanted(rows, new, now=now)
+
+    def _folds_case(self, name: str) -> bool:
+        remote = self._remotes.get(name)
+        return remote is not None and remote.limits.folds_case
 
     def _gives_up_at(self, row: Dispatch) -> float:
         assert row.stalled_at is not None, row.id

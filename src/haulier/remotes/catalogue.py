@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
-from haulier.core.errors import ConfigError, DigestMalformed
+from haulier.core.errors import ConfigError, DigestMalformed, InvalidRequest
 from haulier.core.secret import Secret
 from haulier.core.text import is_field_name, is_field_value
 from haulier.core.values import dataclass
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from haulier.core.digest import DigestName
     from haulier.remotes.microsoft import MicrosoftTokens
-    from haulier.remotes.onedrive import Tokens
+    from haulier.remotes.onedrive_drive import Tokens
 
 T = TypeVar("T")
 
@@ -190,8 +190,20 @@ def _onedrive(settings: RemoteSettings) -> Remote:
         _tokens(settings),
         drive_id=options.get("drive_id"),
         base_url=options.get("base_url") or settings.url or GRAPH,
+        rewritten=_rewritten(options),
         tls=trusted_by(settings),
     )
+
+
+def _rewritten(options: Mapping[str, str]) -> frozenset[str]:
+    """Return the endings of files that may differ from what was sent."""
+    from haulier.core.outgoing import VerifyMode, VerifyPolicy  # noqa: PLC0415 - rule 3
+
+    text = options.get("verify", VerifyMode.STRICT)
+    try:
+        return VerifyPolicy.parse(text).extensions
+    except InvalidRequest as error:
+        raise ConfigError("verify", text, str(error)) from error
 
 
 def _judge_onedrive(settings: RemoteSettings) -> None:

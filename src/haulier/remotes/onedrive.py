@@ -1,21 +1,21 @@
 """OneDrive and SharePoint, by Microsoft Graph v1.0: one PUT for small files, an upload session for others.
 
-Rule 1: the address of a session is a secret that needs no other credential, and is never shown a token.
+Rule 1: the address of a session is a secret that needs no other credential, and is never shown a token. It belongs to the
+        drive that it was made in, whoever is signed in by now.
 Rule 2: a fragment that was answered with an error may have been kept: the session is asked before anything is sent again.
-Rule 3: a session is gone after the last fragment; when its answer was lost, the item tells whether that was us.
-Rule 4: what is to be done about an existing file is always said: Graph's own default is to fail.
-Rule 5: a refused token is fetched anew once; then somebody has to sign in.
+Rule 3: what lay under the name is noted before anything is sent. When an answer was lost, a file there is ours if it is
+        another one than that, and holds what was sent. No clock is asked.
+Rule 4: a name that was free is sent to as one that must not be taken: nothing makes a second file, or version, of ours.
+Rule 5: a session that lets us in no more is begun anew, with a new token, once; then somebody has to sign in.
 
 Source: Microsoft Graph documentation, "driveItem: createUploadSession", "Upload small files", "driveItem resource type".
 """
 
-import asyncio
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable
 from contextlib import suppress
-from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 from haulier.body.answers import Answer
 from haulier.core.digest import Buffer
@@ -33,10 +33,21 @@ from haulier.core.outgoing import (
 from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
-from haulier.core.values import dataclass
+from haulier.core.values import dataclass, replace
 from haulier.remotes.answers import PASSING, RetryTable, read_json
 from haulier.remotes.calls import Calls, asking_after, check_base_url
+from haulier.remotes.onedrive_drive import Drives, Tokens
 from haulier.remotes.onedrive_names import why_forbidden
+from haulier.remotes.onedrive_wire import (
+    Item,
+    at,
+    bearer,
+    is_taken,
+    next_expected,
+    time_text,
+    told,
+    upload_url,
+)
 from haulier.remotes.sessions import EMPTY, Sessions
 from haulier.sending_ports import Cargo
 
@@ -53,13 +64,7 @@ LARGEST: Final = 60 * MIB - 1
 MAX_SIZE: Final = 250 * 1024**3
 MAX_PATH: Final = 400
 """Characters of a path, names of folders and all."""
-HASH_ASKS: Final = 4
-"""Times that an item is asked for a hash that it does not have yet; then its size has to do."""
 HASH_WAIT_S: Final = 1.0
-SAME_TIME_S: Final = 1.0
-"""Graph keeps times by the second on some drives."""
-
-_RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
 
 TABLE: Final = RetryTable(
     passing=PASSING | {416},
@@ -74,9 +79,6 @@ TABLE: Final = RetryTable(
     lost_slugs=frozenset({"uploadSessionNotFound", "itemNotFound"}),
 )
 """416 is asked about: part of the fragment is there already."""
-
-Tokens = Callable[[bool], Awaitable[str]]
-"""Returns an access token; with True, another one than the last, which was refused."""
 
 
 class QuickXorSum:
@@ -94,6 +96,28 @@ class QuickXorSum:
         return Checksum("quickXorHash", self._hash.text())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """What is kept of a file that is on its way."""
+
+    drive: str
+    name: str
+    """Where it goes: where it was to be, or beside that."""
+    before: str | None
+    """The mark of what lay there; None when nothing did."""
+    url: str | None
+    """Of the upload session; None where there is none."""
+
+    @property
+    def behaviour(self) -> str:
+        """What is to be done about a file of that name: nothing but to replace the one that was seen (rule 4)."""
+        return "fail" if self.before is None else "replace"
+
+    def may_have_made(self, item: Item) -> bool:
+        """Whether it is another file than what lay there before."""
+        return item.is_file and item.mark != self.before
+
+
 class OneDriveRemote:
     """See the head of this file.
 
@@ -101,6 +125,7 @@ class OneDriveRemote:
         tokens: where access tokens come from.
         drive_id: whose drive; the signed-in person's own when not given.
         base_url: where Graph is.
+        rewritten: endings of files, in lower case and without a dot, that SharePoint rewrites when they arrive.
         hash_wait_s: between two questions for a hash.
         tls: what certificates are trusted; the machine's, when not given.
     """
@@ -111,21 +136,30 @@ class OneDriveRemote:
         *,
         drive_id: str | None = None,
         base_url: str = GRAPH,
+        rewritten: frozenset[str] = frozenset(),
         hash_wait_s: float = HASH_WAIT_S,
         tls: "ssl.SSLContext | None" = None,
     ) -> None:
         base = check_base_url(base_url)
-        self._drive = f"{base}/drives/{quote(drive_id, safe='')}" if drive_id else f"{base}/me/drive"
-        self._sessions = Sessions(f"onedrive {self._drive}")
-        self._tokens = tokens
-        self._hash_wait_s = hash_wait_s
+        self._base = base
+        self._sessions = Sessions(f"onedrive {base}")
+        self._rewritten = rewritten
         self._calls = Calls(base, TABLE, tls=tls)
+        self._downloads = Calls(base, TABLE, tls=tls, most=ONE_PUT)
+        self._drives = Drives(self._calls, base, tokens, drive_id=drive_id, hash_wait_s=hash_wait_s)
+        self._shut_out: set[str] = set()
+        """Transfers whose last session let us in no more."""
 
     @property
     def limits(self) -> RemoteLimits:
         """Fragments in order, on the grid."""
         return RemoteLimits(
-            max_size=MAX_SIZE, grid=GRID, first_chunk=10 * MIB, least_chunk=GRID, most_chunk=LARGEST
+            max_size=MAX_SIZE,
+            grid=GRID,
+            first_chunk=10 * MIB,
+            least_chunk=GRID,
+            most_chunk=LARGEST,
+            folds_case=True,
         )
 
     def check(self, outgoing: Outgoing) -> None:
@@ -141,96 +175,150 @@ class OneDriveRemote:
 
     async def probe(self) -> None:
         """Ask for the drive."""
-        await self._ask("GET", self._drive, accept=(200,))
+        await self._drives.probe()
 
     async def create(self, outgoing: Outgoing) -> RemoteSession:
-        """Begin an upload session, where the file is not small."""
-        if outgoing.size < ONE_PUT:
-            return self._sessions.keep(
-                {"name": outgoing.name}, chunk_size=max(1, outgoing.size), commits_itself=True
-            )
+        """Look at what is there, and begin an upload session, where the file is not small."""
+        drive = await self._drives.current()
+        name, before = await self._choose(outgoing, drive)
+        begun = _Begun(drive=drive, name=name, before=before, url=None)
+        if self._goes_whole(outgoing):
+            return self._keep(begun, chunk_size=max(1, outgoing.size))
         item = {
-            "@microsoft.graph.conflictBehavior": str(outgoing.if_exists),
-            "name": outgoing.filename,
+            "@microsoft.graph.conflictBehavior": begun.behaviour,
+            "name": PurePosixPath(name).name,
             "fileSize": outgoing.size,
             # Here, for a later PATCH makes a second version, which counts against the quota.
-            "fileSystemInfo": {"lastModifiedDateTime": _time(outgoing.modified_at)},
+            "fileSystemInfo": {"lastModifiedDateTime": time_text(outgoing.modified_at)},
         }
-        try:
-            answer = await self._ask(
-                "POST", f"{self._at(outgoing.name)}:/createUploadSession", json={"item": item}, accept=(200,)
-            )
-        except PeerBusy as error:
-            raise _told_exists(error, outgoing) from error
-        return self._sessions.keep(
-            {"url": read_json(answer, _upload_url)}, chunk_size=None, commits_itself=True
+        answer = await self._drives.ask(
+            "POST",
+            f"{at(drive, name)}:/createUploadSession",
+            json={"item": item},
+            accept=(200,),
+            renew=outgoing.id in self._shut_out,
         )
+        url = read_json(answer, self._upload_url)
+        return self._keep(replace(begun, url=url), chunk_size=None)
+
+    async def _choose(self, outgoing: Outgoing, drive: str) -> tuple[str, str | None]:
+        """Return the name that a file goes to, and the mark of what lies there."""
+        there = await self._drives.find(drive, outgoing.name)
+        if there is None:
+            return outgoing.name, None
+        if outgoing.if_exists is IfExists.RENAME:
+            return await self._drives.free_name(drive, outgoing.name), None
+        if outgoing.if_exists is IfExists.FAIL or not there.is_file:
+            kind = "file" if there.is_file else "folder"
+            raise PeerRefused(409, "target-exists", f"there is a {kind} {outgoing.name} already")
+        return outgoing.name, there.mark
+
+    def _goes_whole(self, outgoing: Outgoing) -> bool:
+        """Whether it is sent in one request. What is rewritten is known by its time, which only a session can give it."""
+        if outgoing.size and self._is_rewritten(outgoing):
+            return False
+        return outgoing.size < ONE_PUT
+
+    def _is_rewritten(self, outgoing: Outgoing) -> bool:
+        return PurePosixPath(outgoing.name).suffix.lower().lstrip(".") in self._rewritten
+
+    def _upload_url(self, document: dict[str, Any]) -> str:
+        """Read the address of a session: what does not go to Graph in clear, does not go there in clear either."""
+        url = upload_url(document)
+        if urlsplit(url).scheme not in {"https", urlsplit(self._base).scheme}:
+            raise TypeError("uploadUrl is no address that we send to")
+        return url
+
+    def _keep(self, begun: _Begun, *, chunk_size: int | None) -> RemoteSession:
+        state = {"drive": begun.drive, "name": begun.name, "before": begun.before, "url": begun.url}
+        return self._sessions.keep(state, chunk_size=chunk_size, commits_itself=True)
+
+    def _begun(self, session: RemoteSession) -> _Begun:
+        state = self._sessions.read(session)
+        return _Begun(drive=state["drive"], name=state["name"], before=state["before"], url=state["url"])
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
-        """Ask the session; when it is gone, look for the file that it may have made."""
-        url = self._sessions.read(session).get("url")
-        if url is None:
-            stored = await self._find(outgoing)
-            return Held(ranges=_up_to(outgoing.size if stored else 0), stored=stored)
+        """Ask the session; when it is gone, look whether `commit` may find a file that it has made."""
+        begun = self._begun(session)
+        if begun.drive != await self._drives.current():
+            raise RemoteSessionLost("it was begun elsewhere: in another drive, when another was signed in")
+        if begun.url is None:
+            return Held(ranges=_up_to(outgoing.size if await self._may_be_there(outgoing, begun) else 0))
         try:
-            answer = await self._calls.ask("GET", url, accept=(200,), of_session=True)
+            answer = await self._of_session(
+                outgoing, self._calls.ask("GET", begun.url, accept=(200,), of_session=True)
+            )
         except RemoteSessionLost:
-            stored = await self._find(outgoing)
-            if stored is None:
+            if not await self._may_be_there(outgoing, begun):
                 raise
-            return Held(ranges=_up_to(outgoing.size), stored=stored)
-        expected = _next_expected(answer)
+            return Held(ranges=_up_to(outgoing.size))
+        expected = next_expected(answer)
         if expected is None:
+            # It would hold the name against the next one.
+            await self._give_up(begun)
             raise RemoteSessionLost("it does not tell what it expects")
         return Held(ranges=_up_to(min(expected, outgoing.size)))
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a fragment, or the whole file."""
-        url = self._sessions.read(session).get("url")
-        if url is None:
-            return await self._put_whole(outgoing, cargo)
+        begun = self._begun(session)
+        if begun.url is None:
+            return await self._put_whole(outgoing, begun, cargo)
         headers = {"Content-Range": f"bytes {cargo.start}-{cargo.stop - 1}/{outgoing.size}"}
+        last = cargo.stop == outgoing.size
         try:
-            answer = await self._calls.bring("PUT", url, cargo, headers=headers, accept=(200, 201, 202))
+            answer = await self._of_session(
+                outgoing,
+                self._calls.bring("PUT", begun.url, cargo, headers=headers, accept=(200, 201, 202)),
+            )
         except RemoteSessionLost:
             # Perhaps this is the second time, and the first one made the file.
             with asking_after():
-                stored = await self._find(outgoing) if cargo.stop == outgoing.size else None
-            if stored is None:
-                raise
-            return stored
+                if not last or not await self._may_be_there(outgoing, begun):
+                    raise
+            return None
+        except PeerBusy as error:
+            if last and is_taken(error):
+                return None
+            raise
+        self._shut_out.discard(outgoing.id)
         if answer.status_code == 202:
-            expected = _next_expected(answer)
-            if cargo.stop == outgoing.size or (expected is not None and expected < cargo.stop):
+            expected = next_expected(answer)
+            if last or (expected is not None and expected < cargo.stop):
                 raise PeerBusy(202, f"bytes up to {expected} of {cargo.stop} were kept")
             return None
-        return await self._made(outgoing, answer)
+        return told(answer, begun.name)
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Find the file that the last fragment made; make an empty one."""
-        stored = await self._find(outgoing)
-        if stored is not None and (outgoing.size or outgoing.if_exists is IfExists.REPLACE):
-            return stored
-        if outgoing.size:
-            raise RemoteSessionLost("the file is not there")
-        return await self._put_whole(outgoing, EMPTY)
+        begun = self._begun(session)
+        stored = await self._find(outgoing, begun, checksum)
+        if stored is None and not outgoing.size:
+            stored = await self._put_whole(outgoing, begun, EMPTY)
+            with asking_after():
+                stored = stored or await self._find(outgoing, begun, checksum)
+        self._shut_out.discard(outgoing.id)
+        if stored is None:
+            await self._give_up(begun)
+            raise RemoteSessionLost(f"what lies under {begun.name} is not what was sent")
+        return stored
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
-        found = (await self._item(stored.name)).stored
-        for _ in range(HASH_ASKS - 1):
-            if found.checksum is not None:
-                break
-            await asyncio.sleep(self._hash_wait_s)
-            found = (await self._item(stored.name)).stored
-        return found
+        drive = await self._drives.current()
+        if stored.id is None:
+            found = await self._drives.find(drive, stored.name)
+        else:
+            found = await self._drives.find_by_id(drive, stored.id, stored.name)
+        found = await self._drives.hashed(drive, found)
+        if found is None:
+            raise PeerRefused(404, "itemNotFound", f"{stored.name} was there, and is no more")
+        return found.stored
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
-        """Delete the session."""
-        url = self._sessions.read(session).get("url")
-        if url is not None:
-            with suppress(RemoteSessionLost):
-                await self._calls.ask("DELETE", url, accept=(204,), of_session=True)
+        """Delete the session, in whoever's drive it is."""
+        await self._give_up(self._begun(session))
+        self._shut_out.discard(outgoing.id)
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return the hash that OneDrive tells."""
@@ -238,151 +326,93 @@ class OneDriveRemote:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._downloads.close()
         await self._calls.close()
 
-    async def _put_whole(self, outgoing: Outgoing, cargo: Cargo) -> Stored:
-        behaviour = f"@microsoft.graph.conflictBehavior={outgoing.if_exists}"
-        url = f"{self._at(outgoing.name)}:/content?{behaviour}"
+    async def _give_up(self, begun: _Begun) -> None:
+        if begun.url is not None:
+            # One that lets us in no more is as good as gone.
+            with suppress(RemoteSessionLost, PeerBlocked):
+                await self._calls.ask("DELETE", begun.url, accept=(204,), of_session=True)
+
+    async def _of_session(self, outgoing: Outgoing, request: Awaitable[Answer]) -> Answer:
+        """Return the answer of a session. Raises RemoteSessionLost also when it lets us in no more (rule 5)."""
+        try:
+            return await request
+        except PeerBlocked as error:
+            if error.obstacle is not Obstacle.AUTH:
+                raise
+            if outgoing.id in self._shut_out:
+                self._shut_out.discard(outgoing.id)
+                raise
+            self._shut_out.add(outgoing.id)
+            raise RemoteSessionLost(f"its address is good no more: {error}") from error
+
+    async def _put_whole(self, outgoing: Outgoing, begun: _Begun, cargo: Cargo) -> Stored | None:
+        """Send all in one request; None when `commit` has to tell whether the file there is it."""
+        behaviour = f"@microsoft.graph.conflictBehavior={begun.behaviour}"
+        url = f"{at(begun.drive, begun.name)}:/content?{behaviour}"
         kind = {"Content-Type": outgoing.content_type or "application/octet-stream"}
 
-        async def put(credentials: Mapping[str, str]) -> Answer:
+        async def put(token: str) -> Answer:
             return await self._calls.bring(
                 "PUT",
                 url,
                 cargo,
                 headers=kind,
-                credentials=credentials,
+                credentials=bearer(token),
                 accept=(200, 201),
                 of_session=False,
             )
 
         try:
-            return await self._made(outgoing, await self._signed_in(put))
+            return told(await self._drives.signed_in(put), begun.name)
         except PeerBusy as error:
-            raise _told_exists(error, outgoing) from error
+            if is_taken(error):
+                return None
+            raise
 
-    async def _made(self, outgoing: Outgoing, answer: Answer) -> Stored:
-        """Read the item that an answer describes; it may describe none."""
-        if answer.content.strip():
-            return read_json(answer, lambda document: _Item.read(document, outgoing.name)).stored
-        with asking_after():
-            return (await self._item(outgoing.name)).stored
+    async def _may_be_there(self, outgoing: Outgoing, begun: _Begun) -> bool:
+        """Whether what lies under the name can be what was sent; `commit` tells."""
+        item = await self._drives.find(begun.drive, begun.name)
+        if item is None or not begun.may_have_made(item):
+            return False
+        return item.stored.size == outgoing.size or self._is_rewritten(outgoing)
 
-    async def _find(self, outgoing: Outgoing) -> Stored | None:
-        """Return the item if it can be what this transfer has made."""
-        try:
-            item = await self._item(outgoing.name)
-        except PeerRefused as error:
-            if error.status != 404:
-                raise
+    async def _find(self, outgoing: Outgoing, begun: _Begun, checksum: Checksum | None) -> Stored | None:
+        """Return the file that was made of what was sent; None when there is none, or another one (rule 3)."""
+        item = await self._drives.find(begun.drive, begun.name)
+        if item is None or not begun.may_have_made(item):
             return None
-        return item.stored if item.is_of(outgoing) else None
+        if checksum is not None:
+            item = await self._drives.hashed(begun.drive, item)
+        ours = item is not None and await self._is_ours(item, outgoing, begun, checksum)
+        return item.stored if item is not None and ours else None
 
-    async def _item(self, name: str) -> "_Item":
-        answer = await self._ask("GET", self._at(name), accept=(200,))
-        return read_json(answer, lambda document: _Item.read(document, name))
+    async def _is_ours(
+        self, item: Item, outgoing: Outgoing, begun: _Begun, checksum: Checksum | None
+    ) -> bool:
+        """Whether a file that was not there before is what was sent."""
+        found = item.stored.checksum
+        if found is not None and found == checksum:
+            return True
+        differs = found is not None and checksum is not None
+        if begun.url is not None:
+            # What came in fragments has the time that we gave it, which tells where no hash does.
+            same_size = item.stored.size == outgoing.size and not differs
+            return item.has_time(outgoing.modified_at) and (same_size or self._is_rewritten(outgoing))
+        if differs or item.stored.size != outgoing.size:
+            return False
+        return checksum is None or await self._read_sum(item) == checksum
 
-    def _at(self, name: str) -> str:
-        return f"{self._drive}/root:/{quote(name)}"
-
-    async def _ask(self, method: str, url: str, **parts: Any) -> Answer:
-        async def ask(credentials: Mapping[str, str]) -> Answer:
-            return await self._calls.ask(method, url, credentials=credentials, **parts)
-
-        return await self._signed_in(ask)
-
-    async def _signed_in(self, request: Callable[[Mapping[str, str]], Awaitable[Answer]]) -> Answer:
-        try:
-            return await request(_bearer(await self._tokens(False)))
-        except PeerBlocked as error:
-            if error.obstacle is not Obstacle.AUTH:
-                raise
-        return await request(_bearer(await self._tokens(True)))
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+    async def _read_sum(self, item: Item) -> Checksum | None:
+        """Return the hash of a small file that has none there; None where it cannot be read."""
+        if item.download is None:
+            return None
+        total = QuickXorSum()
+        total.update((await self._downloads.ask("GET", item.download, accept=(200,))).content)
+        return total.checksum()
 
 
 def _up_to(size: int) -> Ranges:
     return Ranges.of([(0, size)])
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _seconds(text: object) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Item:
-    """A file or folder as Graph tells it."""
-
-    stored: Stored
-    is_file: bool
-    modified_at: float
-    written_at: float
-
-    @classmethod
-    def read(cls, document: dict[str, Any], name: str) -> "_Item":
-        file = document.get("file") or {}
-        told = (file.get("hashes") or {}).get("quickXorHash")
-        folder = name.rsplit("/", 1)[0] + "/" if "/" in name else ""
-        return cls(
-            stored=Stored(
-                name=folder + str(document.get("name", name.rsplit("/", 1)[-1])),
-                id=str(document["id"]),
-                size=document.get("size"),
-                etag=document.get("eTag"),
-                checksum=None if told is None else Checksum("quickXorHash", str(told)),
-            ),
-            is_file="file" in document,
-            modified_at=_seconds((document.get("fileSystemInfo") or {}).get("lastModifiedDateTime")),
-            written_at=_seconds(document.get("lastModifiedDateTime")),
-        )
-
-    def is_of(self, outgoing: Outgoing) -> bool:
-        """Whether it can be what a transfer made: its size, and its time, or written since it was begun."""
-        if not self.is_file or self.stored.size != outgoing.size:
-            return False
-        if abs(self.modified_at - outgoing.modified_at) <= SAME_TIME_S:
-            return True
-        return outgoing.size < ONE_PUT and self.written_at >= int(outgoing.intended_at)
-
-
-def _members(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members with names in lower case: some drives write them in PascalCase."""
-    return {str(name).lower(): value for name, value in document.items()}
-
-
-def _upload_url(document: dict[str, Any]) -> str:
-    url = _members(document)["uploadurl"]
-    if not isinstance(url, str):
-        raise TypeError("uploadUrl is no text")
-    return url
-
-
-def _next_expected(answer: Answer) -> int | None:
-    """Return the first byte that a session expects; None when it does not say.
-
-    Raises:
-        PeerUnreadable: it is no answer of a session.
-    """
-    if not answer.content.strip():
-        return None
-    ranges = read_json(answer, lambda document: list(_members(document).get("nextexpectedranges") or []))
-    found = [_RANGE.fullmatch(str(text).strip()) for text in ranges]
-    starts = [int(match[1]) for match in found if match is not None]
-    return min(starts) if starts else None
-
-
-def _told_exists(error: PeerBusy, outgoing: Outgoing) -> Exception:
-    """Return the error of a 409: the name is taken for good, or by another open session, which passes."""
-    if error.status == 409 and "nameAlreadyExists" in error.detail and outgoing.if_exists is IfExists.FAIL:
-        return PeerRefused(409, "target-exists", f"there is a file {outgoing.name} already")
-    return error

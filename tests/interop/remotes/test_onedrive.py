@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, PeerUnreachable, RemoteSessionLost
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, RemoteSessionLost
 from haulier.core.outgoing import Basis, Held, Stored, VerifyPolicy
 from haulier.core.transfer import Obstacle
 from haulier.remotes.onedrive import OneDriveRemote
@@ -102,15 +102,14 @@ class TestFaults(NetworkFaults):
     async def test_lost_answers_to_every_request_are_outlived(
         self, remote: Remote, proxy: FaultProxy, sources: Sources
     ) -> None:
-        """An answer to the first one, lost, leaves a session that holds the name until it expires."""
+        """An answer to the one that begins, lost, leaves a session that holds the name until it expires."""
         data = Random(22).randbytes(SEVERAL)
         delivery = delivery_of(remote, sources, data)
-        proxy.plan(*[Plan(down=Flow(drop=Drop.RST, after=0))] * 4)
-        with pytest.raises(PeerUnreachable):
-            await remote.create(delivery.outgoing)
+        self.drive.faults.append(Fault("POST", "createUploadSession", 504, after=True))
         with pytest.raises(AssertionError, match="do not end"):
             await deliver(delivery)
         self.drive.now += 3601
+        proxy.plan(*[Plan(down=Flow(drop=Drop.RST, after=0))] * 4)
         assert await self.read_back(remote, await deliver(delivery)) == data
 
     async def count(self, remote: Remote, stored: Stored) -> int | None:

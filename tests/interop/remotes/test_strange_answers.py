@@ -23,7 +23,13 @@ from haulier.sending_ports import Remote
 from haulier.testing.remote_contract import Sources, delivery_of
 
 MIB = 1024 * 1024
-BEGUN = {"id": "u", "token": "t", "chunk_size": MIB, "uploadUrl": "http://127.0.0.1:{port}/session"}
+BEGUN = {
+    "id": "u",
+    "token": "t",
+    "chunk_size": MIB,
+    "uploadUrl": "http://127.0.0.1:{port}/session",
+    "file": {},
+}
 PAGE = "<html><body>Please accept our terms to use this network.</body></html>"
 
 
@@ -175,7 +181,6 @@ CREATED = said(
 GOES_ON = {
     "haulier": (said("202 Accepted", '{"status": "finishing"}'), "commit"),
     "tus in one request": (CREATED, "send"),
-    "onedrive": (said("201 Created"), "send"),
 }
 """The answer to the request that may make the file, after which more has to be asked; and the call that it belongs to."""
 

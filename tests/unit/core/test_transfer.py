@@ -138,6 +138,13 @@ def test_an_open_session_says_that_there_was_no_commit() -> None:
     assert again.cancel(now=1.0).outcome is Outcome.CANCELLED
 
 
+def test_one_that_may_have_been_made_stays_past_the_point_of_no_return_and_no_other_gets_there() -> None:
+    asked = running().advance().requeue().request().initialize().begin(10, now=0.0, undecided=True)
+    assert asked.cancel(now=1.0) == asked
+    never = running().requeue().request().initialize().begin(10, now=0.0, undecided=True)
+    assert never.cancel(now=1.0).outcome is Outcome.CANCELLED
+
+
 def test_what_belongs_to_a_phase_goes_with_it() -> None:
     waiting = running().wait_until(60.0, REASON)
     assert (waiting.retry_at, waiting.reason, waiting.step, waiting.pace) == (60.0, REASON, None, None)

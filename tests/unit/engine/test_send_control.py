@@ -15,8 +15,10 @@ from haulier.core.errors import (
     PeerUnreachable,
     RemoteSessionLost,
 )
-from haulier.core.outgoing import IfExists, Outgoing, RemoteSession, Stored
+from haulier.core.outgoing import Held, IfExists, Outgoing, RemoteSession, Stored
+from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
+from haulier.core.values import replace
 from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_runner import SendLimits
 from haulier.engine.slots import SlotLimits
@@ -455,6 +457,66 @@ async def test_one_whose_file_an_earlier_request_may_yet_make_stays_so_without_a
             assert (row.transfer.attempts, row.transfer.past_return) == (attempts, True)
             world.clock.advance(300)
             await settle()
+
+
+async def test_one_that_turns_out_to_be_held_whole_stays_past_the_point_of_no_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its remote can tell by the checksum alone whether the file is the one that was sent."""
+    world = Sending()
+    world.ordered.plan("send", Accident(error=PeerUnreachable("http://remote", "cut"), done=True))
+    world.ordered.plan("commit", PeerUnreachable("http://remote", "cut"))
+    offset = world.ordered.offset
+
+    async def unsure(outgoing: Outgoing, session: RemoteSession) -> Held:
+        return replace(await offset(outgoing, session), stored=None)
+
+    monkeypatch.setattr(world.ordered, "offset", unsure)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        for attempts in (1, 2):
+            row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+            assert (row.transfer.attempts, row.transfer.past_return) == (attempts, True)
+            world.clock.advance(300)
+            await settle()
+        assert (await manager.cancel(queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.files == {"a": [b"1"]}
+
+
+@pytest.mark.parametrize("told", [Held(ranges=Ranges.of([(0, 1)])), Held(stored=Stored(name="a", size=1))])
+async def test_a_file_that_is_there_before_its_last_byte_went_is_that_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, told: Held
+) -> None:
+    world = Sending()
+    world.ordered.plan("send", PeerBusy(503, "busy"))
+
+    async def offset(outgoing: Outgoing, session: RemoteSession) -> Held:
+        return told
+
+    monkeypatch.setattr(world.ordered, "offset", offset)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert not row.transfer.past_return
+        world.clock.advance(300)
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.files == {"a": [b"1"]}
+    assert world.ordered.calls.count("create") == 2
+
+
+async def test_targets_that_differ_in_case_go_one_after_the_other_where_the_remote_says_so() -> None:
+    world = Sending()
+    world.remotes["folding"] = folding = MemoryRemote(replace(IN_ORDER, folds_case=True))
+    gate = folding.gate("create")
+    async with world.running() as manager:
+        queued = [await manager.queue(world.file(name, b"1"), f"folding:{name}") for name in ("X", "x")]
+        await gate.wait_reached()
+        await settle()
+        assert folding.calls == ["create"]
+        gate.open()
+        for each in queued:
+            await manager.wait(each)
+    assert list(folding.files) == ["X", "x"]
 
 
 async def test_a_cancel_that_another_process_has_written_is_obeyed_before_the_last_bytes_go() -> None:

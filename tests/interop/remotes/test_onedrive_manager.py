@@ -1,0 +1,504 @@
+"""OneDrive through the upload manager: whatever is lost on the way, and whoever else writes there, ours arrives, once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import field
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from haulier.adapters.local_files import SystemFiles
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
+from haulier.core.dispatch import Dispatch
+from haulier.core.outgoing import IfExists, VerifyPolicy
+from haulier.core.transfer import Obstacle, Outcome, Phase
+from haulier.core.values import dataclass
+from haulier.engine.send import UploadManager
+from haulier.engine.send_runner import SendLimits
+from haulier.engine.slots import SlotLimits
+from haulier.remotes.onedrive import OneDriveRemote
+from haulier.testing import ManualClock, SeededIdentifiers
+from tests.support.onedrive import DRIVE, TOKEN, Drive, Fault, standing_in
+from tests.support.sending import SOON_S, in_phase
+
+SMALL = 1000
+LARGE = 10 * 1024 * 1024 + 5
+"""Two fragments."""
+SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+WAYS = pytest.mark.parametrize("way", list(IfExists))
+LOST = pytest.mark.parametrize("kept", [False, True], ids=["request", "answer"])
+"""What of the last request is lost."""
+
+
+@dataclass
+class World:
+    """A manager's world with a drive in it."""
+
+    drive: Drive
+    url: str
+    folder: Path
+    """Of what is sent; the body writer takes files on a disk."""
+    tokens: list[str] = field(default_factory=lambda: [TOKEN])
+    """The last one is good for who is signed in; each renewal takes one away, up to it."""
+    drive_id: str | None = DRIVE
+    limits: SendLimits = field(default_factory=SendLimits)
+    clock: ManualClock = field(default_factory=ManualClock)
+    journal: MemoryJournalFile = field(default_factory=MemoryJournalFile)
+    renewals: int = 0
+
+    def __post_init__(self) -> None:
+        self.ids = SeededIdentifiers(self.clock)
+
+    async def token(self, renew: bool) -> str:
+        if renew:
+            self.renewals += 1
+            if len(self.tokens) > 1:
+                del self.tokens[0]
+        return self.tokens[0]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[UploadManager]:
+        """A process of its own."""
+        policy = self.limits.policies.get("drive", VerifyPolicy())
+        remote = OneDriveRemote(
+            self.token,
+            drive_id=self.drive_id,
+            base_url=f"{self.url}/v1.0",
+            rewritten=policy.extensions,
+            hash_wait_s=0,
+        )
+        manager = UploadManager(
+            MemoryJournal(self.journal),
+            {"drive": remote},
+            files=SystemFiles(),
+            clock=self.clock,
+            ids=self.ids,
+            chance=lambda: 0.0,
+            limits=self.limits,
+        )
+        try:
+            async with asyncio.timeout(SOON_S), manager:
+                yield manager
+        finally:
+            await remote.close()
+
+    def file(self, name: str, data: bytes) -> str:
+        """Write a file and return its path."""
+        path = self.folder / name
+        path.write_bytes(data)
+        return str(path)
+
+    async def send(self, data: bytes, *, name: str = "x.bin", way: IfExists = IfExists.REPLACE) -> Dispatch:
+        """Send one file to its end."""
+        async with self.running() as manager:
+            return await self.queued(manager, data, name=name, way=way)
+
+    async def queued(
+        self, manager: UploadManager, data: bytes, *, name: str = "x.bin", way: IfExists = IfExists.REPLACE
+    ) -> Dispatch:
+        path = self.file("source", data)
+        return await manager.wait(await manager.queue(path, f"drive:{name}", if_exists=way))
+
+    def lose(self, size: int, *, kept: bool, **more: object) -> None:
+        """Lose the request that makes a file, or its answer."""
+        pattern, nth = ("/content", 1) if size == SMALL else ("/upload/", 2)
+        self.drive.faults.append(Fault("PUT", pattern, 504, nth=nth, after=kept, **more))  # type: ignore[arg-type]
+
+    @property
+    def files(self) -> dict[str, list[bytes]]:
+        """All that was ever sent, by name."""
+        return {item.name: item.contents for item in self.drive.items.values() if item.data is not None}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with standing_in() as (drive, url):
+        yield World(drive, url, tmp_path)
+
+
+@cache
+def content(size: int, seed: int = 1) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+class TestLostAnswers:
+    @SIZES
+    @WAYS
+    @LOST
+    @pytest.mark.parametrize("skew", [-3600, 3600])
+    async def test_a_free_name_gets_one_file(
+        self, world: World, size: int, way: IfExists, *, kept: bool, skew: int
+    ) -> None:
+        world.drive.now = world.clock.now() + skew
+        world.lose(size, kept=kept)
+        ended = await world.send(content(size), way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    @SIZES
+    @LOST
+    @pytest.mark.parametrize("ctags", [True, False])
+    @pytest.mark.parametrize("skew", [-3600, 3600])
+    async def test_an_older_file_of_the_same_size_gets_one_version(
+        self, world: World, size: int, *, kept: bool, ctags: bool, skew: int
+    ) -> None:
+        world.drive.ctags = ctags
+        world.drive.now = world.clock.now() + skew
+        world.drive.write("x.bin", content(size, 2))
+        world.lose(size, kept=kept)
+        ended = await world.send(content(size))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size, 2), content(size)]}
+
+    @SIZES
+    @LOST
+    async def test_a_name_beside_one_that_is_taken_gets_one_file(
+        self, world: World, size: int, *, kept: bool
+    ) -> None:
+        world.drive.write("x.bin", content(size, 2))
+        world.lose(size, kept=kept)
+        ended = await world.send(content(size), way=IfExists.RENAME)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert ended.stored is not None
+        assert ended.stored.name == "x 1.bin"
+        assert world.files == {"x.bin": [content(size, 2)], "x 1.bin": [content(size)]}
+
+    @SIZES
+    async def test_a_name_that_is_taken_is_refused_before_anything_is_sent(
+        self, world: World, size: int
+    ) -> None:
+        world.drive.write("x.bin", content(size))
+        ended = await world.send(content(size), way=IfExists.FAIL)
+        assert ended.transfer.outcome is Outcome.REJECTED
+        assert "target-exists" in str(ended.error)
+        assert {method for method, _, _ in world.drive.requests} == {"GET"}
+
+    @LOST
+    @WAYS
+    async def test_an_empty_file_is_made_once(self, world: World, way: IfExists, *, kept: bool) -> None:
+        world.lose(SMALL, kept=kept)
+        ended = await world.send(b"", way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [b""]}
+
+    @SIZES
+    @WAYS
+    async def test_answers_that_are_lost_again_and_again_make_one_file(
+        self, world: World, size: int, way: IfExists
+    ) -> None:
+        world.lose(size, kept=True)
+        world.drive.faults += [Fault("GET", "x", 503) for _ in range(3)]
+        ended = await world.send(content(size), way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    @SIZES
+    @WAYS
+    @LOST
+    async def test_a_drive_that_tells_no_hash_gets_one_file(
+        self, world: World, size: int, way: IfExists, *, kept: bool
+    ) -> None:
+        world.drive.hashes = -1
+        world.lose(size, kept=kept)
+        ended = await world.send(content(size), way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    @SIZES
+    async def test_a_hash_that_comes_late_is_waited_for(self, world: World, size: int) -> None:
+        world.drive.hashes = 3
+        world.lose(size, kept=True)
+        ended = await world.send(content(size))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    @SIZES
+    @WAYS
+    @pytest.mark.parametrize("policy", ["size", "off"])
+    async def test_where_no_hash_is_wanted_it_gets_one_file(
+        self, world: World, size: int, way: IfExists, policy: str
+    ) -> None:
+        world.limits = SendLimits(policies={"drive": VerifyPolicy.parse(policy)})
+        world.lose(size, kept=True)
+        ended = await world.send(content(size), way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    @SIZES
+    @WAYS
+    async def test_a_file_that_is_rewritten_on_arrival_is_known_where_that_was_said(
+        self, world: World, size: int, way: IfExists
+    ) -> None:
+        world.limits = SendLimits(policies={"drive": VerifyPolicy.parse("tolerate:docx")})
+
+        def rewrite() -> None:
+            item = world.drive.path("x.docx")
+            assert item is not None
+            assert item.data is not None
+            item.rewrite(item.data + b"<properties/>")
+
+        nth = 1 if size == SMALL else 2
+        world.drive.faults.append(Fault("PUT", "/upload/", 504, nth=nth, after=True, meanwhile=rewrite))
+        ended = await world.send(content(size), name="x.docx", way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.docx": [content(size)]}
+        assert ended.sum is not None
+        assert ended.stored is not None
+        assert ended.stored.checksum is not None
+        assert ended.sum != ended.stored.checksum
+
+
+class TestOthers:
+    """Somebody else writes a file of the same size to the same place, in just that moment."""
+
+    @SIZES
+    @LOST
+    @pytest.mark.parametrize("hashes", [0, -1], ids=["hashes", "no hashes"])
+    async def test_ours_is_sent_again_to_replace_it(
+        self, world: World, size: int, *, kept: bool, hashes: int
+    ) -> None:
+        world.drive.hashes = hashes
+        world.lose(size, kept=kept, meanwhile=lambda: world.drive.write("x.bin", content(size, 2)))
+        ended = await world.send(content(size))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files["x.bin"][-2:] == [content(size, 2), content(size)]
+
+    @SIZES
+    @LOST
+    @pytest.mark.parametrize("hashes", [0, -1], ids=["hashes", "no hashes"])
+    async def test_it_is_told_where_it_must_not_be_replaced(
+        self, world: World, size: int, *, kept: bool, hashes: int
+    ) -> None:
+        world.drive.hashes = hashes
+        world.lose(size, kept=kept, meanwhile=lambda: world.drive.write("x.bin", content(size, 2)))
+        ended = await world.send(content(size), way=IfExists.FAIL)
+        assert ended.transfer.outcome is Outcome.REJECTED
+        assert "target-exists" in str(ended.error)
+        assert world.drive.read("x.bin") == content(size, 2)
+
+    @SIZES
+    @LOST
+    @pytest.mark.parametrize("hashes", [0, -1], ids=["hashes", "no hashes"])
+    async def test_ours_is_put_beside_it_where_that_is_wanted(
+        self, world: World, size: int, *, kept: bool, hashes: int
+    ) -> None:
+        world.drive.hashes = hashes
+        world.drive.write("x.bin", b"first")
+        world.lose(size, kept=kept, meanwhile=lambda: world.drive.write("x 1.bin", content(size, 2)))
+        ended = await world.send(content(size), way=IfExists.RENAME)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert ended.stored is not None
+        assert ended.stored.name == "x 2.bin"
+        assert world.drive.read("x 1.bin") == content(size, 2)
+        assert world.drive.read("x 2.bin") == content(size)
+
+    @SIZES
+    @WAYS
+    @pytest.mark.parametrize("other", [0, 2000])
+    async def test_one_that_comes_before_the_last_byte_is_dealt_with_as_one_that_was_there(
+        self, world: World, size: int, way: IfExists, other: int
+    ) -> None:
+        """Nothing is lost here: the last request meets a name that was free when it began."""
+        pattern, nth = ("/content", 1) if size == SMALL else ("/upload/", 2)
+        theirs = content(other, 2)
+        world.drive.faults.append(
+            Fault("PUT", pattern, None, nth=nth, meanwhile=lambda: world.drive.write("x.bin", theirs))
+        )
+        ended = await world.send(content(size), way=way)
+        if way is IfExists.FAIL:
+            assert ended.transfer.outcome is Outcome.REJECTED
+            assert world.files == {"x.bin": [theirs]}
+            return
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        beside = {"x.bin": [theirs], "x 1.bin": [content(size)]}
+        assert world.files == (beside if way is IfExists.RENAME else {"x.bin": [theirs, content(size)]})
+
+    @SIZES
+    @pytest.mark.parametrize("hashes", [0, -1], ids=["hashes", "no hashes"])
+    async def test_one_that_comes_before_anything_was_sent_is_not_ours(
+        self, world: World, size: int, hashes: int
+    ) -> None:
+        world.drive.hashes = hashes
+        world.drive.faults.append(
+            Fault("PUT", "/content" if size == SMALL else "/upload/", 503, retry_after="60")
+        )
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(size)), "drive:x.bin")
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+            await manager.pause(queued)
+            # All sessions expire meanwhile.
+            world.drive.now += 3601
+            world.drive.write("x.bin", content(size, 2))
+            world.clock.advance(3601)
+            await manager.resume(queued)
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size, 2), content(size)]}
+
+    async def test_properties_that_somebody_changes_are_no_new_content(self, world: World) -> None:
+        item = world.drive.write("x.bin", content(SMALL, 2))
+
+        def touch() -> None:
+            item.etag += 1
+
+        world.lose(SMALL, kept=False, meanwhile=touch)
+        ended = await world.send(content(SMALL))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(SMALL, 2), content(SMALL)]}
+
+    @WAYS
+    @SIZES
+    async def test_a_folder_of_that_name_is_never_replaced(
+        self, world: World, way: IfExists, size: int
+    ) -> None:
+        world.drive.write("x.bin/inside", b"1")
+        ended = await world.send(content(size), way=way)
+        if way is IfExists.RENAME:
+            assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+            assert world.drive.read("x 1.bin") == content(size)
+        else:
+            assert ended.transfer.outcome is Outcome.REJECTED
+            assert "there is a folder x.bin" in str(ended.error)
+        assert world.drive.read("x.bin/inside") == b"1"
+
+
+class TestSequences:
+    @SIZES
+    async def test_second_content_of_the_same_size_arrives_after_pause_and_resume(
+        self, world: World, size: int
+    ) -> None:
+        first = await world.send(content(size))
+        assert first.transfer.outcome is Outcome.SUCCEEDED
+        world.drive.faults.append(
+            Fault("PUT", "/content" if size == SMALL else "/upload/", 503, retry_after="60")
+        )
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("b", content(size, 2)), "drive:x.bin")
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+            await manager.pause(queued)
+        world.clock.advance(60)
+        async with world.running() as manager:
+            await manager.resume(queued)
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size), content(size, 2)]}
+
+    @SIZES
+    @WAYS
+    async def test_a_process_that_ends_after_the_answer_was_lost_leaves_the_next_one_to_find_the_file(
+        self, world: World, size: int, way: IfExists
+    ) -> None:
+        world.lose(size, kept=True)
+        world.drive.faults.append(Fault("GET", "", 503, nth=2, retry_after="60"))
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(size)), "drive:x.bin", if_exists=way)
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+        world.clock.advance(60)
+        async with world.running() as manager:
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(size)]}
+
+    async def test_few_names_are_asked_for_where_hundreds_are_taken(self, world: World) -> None:
+        world.drive.write("x.bin", b"")
+        for number in range(1, 301):
+            world.drive.write(f"x {number}.bin", b"")
+        ended = await world.send(content(SMALL), way=IfExists.RENAME)
+        assert ended.stored is not None
+        assert ended.stored.name == "x 301.bin"
+        assert len(world.drive.requests) < 25
+
+    async def test_targets_that_differ_in_case_alone_go_one_after_the_other_in_order(
+        self, world: World
+    ) -> None:
+        world.limits = SendLimits(slots=SlotLimits(total=5, per_line=5, reserved=0))
+        async with world.running() as manager:
+            queued = [
+                await manager.queue(world.file(name, content(LARGE, seed)), f"drive:{name}")
+                for seed, name in enumerate(["Photo.JPG", "photo.jpg", "PHOTO.jpg"])
+            ]
+            ended = [await manager.wait(each) for each in queued]
+        assert [each.transfer.outcome for each in ended] == [Outcome.SUCCEEDED] * 3
+        assert world.files == {"Photo.JPG": [content(LARGE, seed) for seed in range(3)]}
+
+
+class TestShutOut:
+    """A session that lets us in no more, though its address was good when it was made."""
+
+    async def test_it_is_begun_anew_with_a_new_token_before_anybody_is_asked(self, world: World) -> None:
+        world.drive.tokens = {"old", "new"}
+        world.tokens = ["old", "new"]
+        world.drive.faults.append(Fault("PUT", "/upload/", 401, nth=2))
+        ended = await world.send(content(LARGE))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert (world.renewals, world.files) == (1, {"x.bin": [content(LARGE)]})
+
+    async def test_a_file_that_its_last_fragment_has_made_is_found_nevertheless(self, world: World) -> None:
+        world.lose(LARGE, kept=True)
+        world.drive.faults.append(Fault("GET", "/upload/", 401))
+        ended = await world.send(content(LARGE))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert (world.renewals, world.files) == (0, {"x.bin": [content(LARGE)]})
+
+    async def test_when_the_new_one_lets_nobody_in_either_somebody_has_to_sign_in(self, world: World) -> None:
+        world.drive.faults.append(Fault("PUT", "/upload/", 401, always=True))
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(LARGE)), "drive:x.bin")
+            row = await in_phase(manager, queued, Phase.BLOCKED)
+            assert row.transfer.obstacle is Obstacle.AUTH
+            assert (world.renewals, sum(m == "PUT" for m, _, _ in world.drive.requests)) == (1, 2)
+            world.drive.faults.clear()
+            world.drive.now += 3601
+            await manager.resume(queued)
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(LARGE)]}
+
+
+class TestAccounts:
+    """A remote without a drive_id sends to whoever is signed in."""
+
+    @pytest.fixture
+    def other(self, world: World) -> Drive:
+        world.drive_id = None
+        other = Drive("d2")
+        other.tokens = {"other"}
+        world.drive.beside.append(other)
+        return other
+
+    @SIZES
+    async def test_what_was_begun_as_one_is_sent_anew_as_another(
+        self, world: World, other: Drive, size: int
+    ) -> None:
+        pattern, nth = ("/content", 1) if size == SMALL else ("/upload/", 2)
+        world.drive.faults.append(Fault("PUT", pattern, 503, nth=nth, retry_after="60"))
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(size)), "drive:x.bin")
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+            world.tokens = ["other"]
+            world.clock.advance(60)
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert other.read("x.bin") == content(size)
+        assert world.files == {}
+
+    async def test_what_was_begun_as_one_can_be_given_up_as_another(self, world: World, other: Drive) -> None:
+        world.drive.faults.append(Fault("PUT", "/upload/", 503, retry_after="60"))
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(LARGE)), "drive:x.bin")
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+            world.tokens = ["other"]
+            ended = await manager.cancel(queued)
+        assert ended.transfer.outcome is Outcome.CANCELLED
+        assert [session.state for session in world.drive.sessions.values()] == ["cancelled"]
+        assert other.requests == []
+
+    async def test_a_file_goes_to_the_drive_of_who_is_signed_in(self, world: World, other: Drive) -> None:
+        assert (await world.send(content(SMALL))).transfer.outcome is Outcome.SUCCEEDED
+        world.tokens = ["other"]
+        assert (await world.send(content(SMALL, 2))).transfer.outcome is Outcome.SUCCEEDED
+        assert world.drive.read("x.bin") == content(SMALL)
+        assert other.read("x.bin") == content(SMALL, 2)
