@@ -551,6 +551,7 @@ def janitor_limits(settings: Settings) -> JanitorLimits:
     return JanitorLimits(
         interval_s=settings.janitor_interval_s,
         ttl_s=settings.session_ttl_s,
+        visitor_ttl_s=settings.visitor_ttl_s,
         trash_for_s=settings.trash_for_s,
         retention_s=settings.retention_s,
         events_for_s=settings.events_for_s,

@@ -35,6 +35,7 @@ from haulier.core.defaults import (
     RETENTION_S,
     SESSION_TTL_S,
     TRASH_FOR_S,
+    VISITOR_TTL_S,
 )
 from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
@@ -156,7 +157,7 @@ class Settings(BaseSettings):
     ] = SESSION_TTL_S
     visitor_ttl_s: Annotated[
         Seconds, Field(ge=1, le=3650 * DAY_S, description="seconds, 1 to 315360000 (ten years)")
-    ] = 30 * DAY_S
+    ] = VISITOR_TTL_S
     max_active_sessions: Annotated[
         Whole | None, Field(ge=1, le=10**6, description="a number, 1 to 1000000")
     ] = None

@@ -492,8 +492,12 @@ class SessionStore(Protocol[D]):
         """Let the time of the owner's open sessions be over, unless it is; return how many it has open."""
         ...
 
-    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
+    async def expire(
+        self, *, now: float, held: Collection[SessionId], limit: int, most_ttl_s: float = float("inf")
+    ) -> Sequence[Session[D]]:
         """Move up to `limit` open sessions whose time is over to expired, except `held`; return them.
+
+        Those alone whose time to live is at most so many seconds.
 
         Those that have been over for longest go first; their chunks are forgotten. A partial one stays while a
         live final one is made of it, and an open final one while anything that it is made of has time.

@@ -17,6 +17,7 @@ MAX_LIVE_OF_ADDRESS: Final = 2048
 keeps making tokens, or visitors, to fill a service from one place finds an end."""
 SESSION_TTL_S: Final = DAY_S
 """Without activity; a laptop that was closed in the evening goes on in the morning."""
+VISITOR_TTL_S: Final = 30 * DAY_S
 JANITOR_INTERVAL_S: Final = 60.0
 TRASH_FOR_S: Final = DAY_S
 RETENTION_S: Final = 30 * DAY_S

@@ -449,18 +449,18 @@ class Endings(Generic[D]):
         claims.ask_all(session_id)
         await claims.idle(session_id)
 
-    async def expire(self, now: float) -> int:
+    async def expire(self, now: float, most_ttl_s: float) -> int:
         """End sessions whose time is over; see `SessionService.expire`."""
         total = 0
-        while batch := await self._work.write(partial(self._expire_in, now), frees=True):
+        while batch := await self._work.write(partial(self._expire_in, now, most_ttl_s), frees=True):
             for session in batch:
                 await self.free(session.id, SessionStatus.EXPIRED)
             total += len(batch)
         return total
 
-    async def _expire_in(self, now: float, tx: Transaction[D]) -> Sequence[Session[D]]:
+    async def _expire_in(self, now: float, most_ttl_s: float, tx: Transaction[D]) -> Sequence[Session[D]]:
         held = self._context.ports.claims.held()
-        batch = await tx.sessions.expire(now=now, held=held, limit=BATCH)
+        batch = await tx.sessions.expire(now=now, held=held, limit=BATCH, most_ttl_s=most_ttl_s)
         for session in batch:
             await self._context.policy.ended(tx, session)
         return batch

@@ -5,13 +5,23 @@ Rule 2: a step that fails is logged and counted; the others go on, and it is tri
 Rule 3: what nobody names is set aside, never removed.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 from typing import Final, Protocol
 
-from haulier.core.defaults import EVENTS_FOR_S, JANITOR_INTERVAL_S, RETENTION_S, SESSION_TTL_S, TRASH_FOR_S
+from haulier.core.capsule import MAX_TTL_S
+from haulier.core.defaults import (
+    EVENTS_FOR_S,
+    JANITOR_INTERVAL_S,
+    RETENTION_S,
+    SESSION_TTL_S,
+    TRASH_FOR_S,
+    VISITOR_TTL_S,
+)
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
+from haulier.core.token import SIGN_IN_S
 from haulier.core.upload import Upload, UploadDetails
 from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
@@ -48,8 +58,8 @@ class Repairs(Protocol):
         """Go on with what a dead worker left half finished."""
         ...
 
-    async def expire(self, *, now: float | None = None) -> int:
-        """End what nobody has touched for its time to live."""
+    async def expire(self, *, now: float | None = None, most_ttl_s: float = float("inf")) -> int:
+        """End what nobody has touched for its time to live, if that is at most so many seconds."""
         ...
 
     async def purge(self, *, before: float) -> int:
@@ -75,7 +85,8 @@ class JanitorLimits:
 
     interval_s: float = JANITOR_INTERVAL_S
     ttl_s: float = SESSION_TTL_S
-    """Time to live of a session."""
+    """Time to live of a session for which its capsule says nothing else."""
+    visitor_ttl_s: float = VISITOR_TTL_S
     trash_for_s: float = TRASH_FOR_S
     retention_s: float = RETENTION_S
     events_for_s: float = EVENTS_FOR_S
@@ -83,7 +94,15 @@ class JanitorLimits:
     @property
     def longest_s(self) -> float:
         """The highest age that anything is judged by."""
-        return max(self.ttl_s, self.trash_for_s, self.retention_s, self.events_for_s, STRAY_AGE_S)
+        return max(
+            MAX_TTL_S,
+            SIGN_IN_S,
+            self.visitor_ttl_s,
+            self.trash_for_s,
+            self.retention_s,
+            self.events_for_s,
+            STRAY_AGE_S,
+        )
 
 
 class SweepForms(Protocol):
@@ -129,6 +148,11 @@ class JumpGuard:
         """
         misleads = self._monotonic - self._shifted_at <= age_s
         return self._wall - (self._shift if misleads else 0.0)
+
+    @property
+    def over_s(self) -> float:
+        """The highest age about which no jump misleads any more; infinite without a jump."""
+        return math.nextafter(self._monotonic - self._shifted_at, 0.0) if self._shift else math.inf
 
 
 class Janitor:
@@ -183,10 +207,10 @@ class Janitor:
             await self._step("processing", self._processing.redo)
         if self._jumps.look():
             return
-        longest_s, ttl_s = self._limits.longest_s, self._limits.ttl_s
-        await self._step("visitors", lambda: self._people.visitors.purge(now=self._jumps.now(longest_s)))
-        await self._step("sign-ins", lambda: self._people.accounts.purge_sign_ins(now=self._jumps.now(ttl_s)))
-        await self._step("expire", lambda: self._sessions.expire(now=self._jumps.now(ttl_s)))
+        visitors, accounts, jumps = self._people.visitors, self._people.accounts, self._jumps
+        await self._step("visitors", lambda: visitors.purge(now=jumps.now(self._limits.visitor_ttl_s)))
+        await self._step("sign-ins", lambda: accounts.purge_sign_ins(now=jumps.now(SIGN_IN_S)))
+        await self._step("expire", self._expire)
         await self._step(
             "trash", lambda: self._records.purge(deleted_before=self._old(self._limits.trash_for_s))
         )
@@ -207,7 +231,15 @@ class Janitor:
     async def expire(self) -> int:
         """End at once what is overdue, by the same clock as a sweep; return how many."""
         self._jumps.look()
-        return await self._sessions.expire(now=self._jumps.now(self._limits.ttl_s))
+        return await self._expire()
+
+    async def _expire(self) -> int:
+        jumps = self._jumps
+        # By the clock, whom no jump misleads about any more; all by what it would show without the jump.
+        ended = await self._sessions.expire(now=jumps.now(jumps.over_s), most_ttl_s=jumps.over_s)
+        if jumps.over_s < MAX_TTL_S:
+            ended += await self._sessions.expire(now=jumps.now(MAX_TTL_S))
+        return ended
 
     async def _free_forms(self) -> int:
         return 0 if self._sweep_forms is None else await self._sweep_forms(before=self._old(FORM_AGE_S))

@@ -464,12 +464,12 @@ class SessionService(Generic[D]):
         """As `abort`, but a finish that has failed here is not tried again: it ends without a result."""
         await self._endings.give_up(session_id)
 
-    async def expire(self, *, now: float | None = None) -> int:
+    async def expire(self, *, now: float | None = None, most_ttl_s: float = float("inf")) -> int:
         """End sessions whose last activity is longer ago than their time to live; return how many.
 
-        Never one that anybody holds, nor one that is finishing.
+        Never one that anybody holds, nor one that is finishing, nor one that has a longer time to live than `most_ttl_s`.
         """
-        return await self._endings.expire(self._context.now() if now is None else now)
+        return await self._endings.expire(self._context.now() if now is None else now, most_ttl_s)
 
     async def purge(self, *, before: float) -> int:
         """Remove what is left of sessions that ended before then; return how many."""

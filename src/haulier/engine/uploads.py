@@ -389,9 +389,9 @@ class UploadService:
         """
         await self._sessions.give_up(upload_id)
 
-    async def expire(self, *, now: float | None = None) -> int:
+    async def expire(self, *, now: float | None = None, most_ttl_s: float = float("inf")) -> int:
         """End uploads that nobody has touched for their time to live; return how many."""
-        return await self._sessions.expire(now=now)
+        return await self._sessions.expire(now=now, most_ttl_s=most_ttl_s)
 
     async def purge(self, *, before: float) -> int:
         """Remove the rows of uploads that ended before then; their records stay."""

@@ -165,6 +165,18 @@ class ExpiryContract:
             "finishing",
         ]
 
+    async def test_only_sessions_of_a_time_to_live_that_is_short_enough_expire(
+        self, database: Database
+    ) -> None:
+        """The bound is one that expires."""
+        await add_upload(database, upload("a"))
+        over = T0 + 2 * TTL_S
+        for most_ttl_s, ids in ((TTL_S - 0.125, []), (TTL_S, ["a"])):
+            expired = await database.write(
+                lambda tx, most=most_ttl_s: tx.sessions.expire(now=over, held=(), limit=9, most_ttl_s=most)  # type: ignore[misc]
+            )
+            assert [session.id for session in expired] == ids
+
     async def test_held_sessions_do_not_expire_and_do_not_use_up_the_limit(self, database: Database) -> None:
         """The longest overdue ones go first."""
         for number, name in enumerate("abcdef"):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from haulier.core.caller import Scope
 from haulier.core.errors import StorageUnavailable
 from haulier.core.session import SessionId, SessionStatus
 from haulier.engine import janitor
@@ -85,6 +86,54 @@ def test_the_guard_goes_by_the_time_at_which_it_looked() -> None:
     assert not guard.look()
     clock.step_wall(40 * DAY_S)
     assert guard.now(DAY_S) == 1000.0
+
+
+async def test_a_jump_ends_no_upload_whose_capsule_lets_it_live_for_longer_than_others() -> None:
+    async with engine() as one:
+        usual = await one.begin(5)
+        await one.accounts.set_capsule("default", {"ttl": "30d"})
+        long = await one.begin(5)
+        assert long.spec.ttl_s == 30 * DAY_S
+        one.clock.step_wall(60 * DAY_S)
+        await one.janitor.sweep()
+        one.clock.advance(2 * DAY_S)
+        await one.janitor.sweep()
+        assert (await one.state(usual.id)).status is SessionStatus.EXPIRED
+        assert (await one.state(long.id)).status is SessionStatus.OPEN
+        assert await one.janitor.expire() == 0
+        one.clock.advance(28 * DAY_S)
+        await one.janitor.sweep()
+        assert (await one.state(long.id)).status is SessionStatus.EXPIRED
+
+
+async def test_what_begins_after_a_jump_ends_in_its_own_time() -> None:
+    async with engine() as one:
+        one.clock.step_wall(365 * DAY_S)
+        await one.janitor.sweep()
+        one.clock.advance(DAY_S + 1)
+        later = await one.begin(5)
+        one.clock.advance(DAY_S + 1)
+        await one.janitor.sweep()
+        assert (await one.state(later.id)).status is SessionStatus.EXPIRED
+
+
+async def test_a_jump_takes_away_no_visitor_and_no_sign_in_before_its_time() -> None:
+    async with engine() as one:
+        made = await one.accounts.create_token("user:ada", scope=Scope.WRITE)
+        await one.accounts.sign_in(made.secret.reveal())
+        await one.visitors.begin(None)
+        one.clock.step_wall(40 * DAY_S)
+        await one.janitor.sweep()
+        one.clock.advance(2 * DAY_S)
+        await one.janitor.sweep()
+        assert {name for name, count in one.swept if count} & {"visitors", "sign-ins"} == set()
+        one.clock.advance(6 * DAY_S)
+        await one.janitor.sweep()
+        assert ("sign-ins", 1) in one.swept
+        assert ("visitors", 1) not in one.swept
+        one.clock.advance(30 * DAY_S)
+        await one.janitor.sweep()
+        assert ("visitors", 1) in one.swept
 
 
 async def test_a_jump_in_the_middle_of_a_sweep_empties_no_trash() -> None:

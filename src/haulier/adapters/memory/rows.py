@@ -534,7 +534,9 @@ class MemorySessionStore(Generic[D]):
             self._store(session.hasten(now=now))
         return len(own)
 
-    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Session[D]]:
+    async def expire(
+        self, *, now: float, held: Collection[SessionId], limit: int, most_ttl_s: float = float("inf")
+    ) -> Sequence[Session[D]]:
         """Expire the longest overdue open sessions that nobody holds."""
         await self._pause()
         overdue = (
@@ -542,6 +544,7 @@ class MemorySessionStore(Generic[D]):
             for session in self._rows.sessions.values()
             if session.status is SessionStatus.OPEN
             and session.expires_at <= now
+            and session.spec.ttl_s <= most_ttl_s
             and session.id not in held
             and not self._is_needed(session, now)
         )

@@ -329,6 +329,7 @@ OVERDUE: Final = (
     .where(
         _OPEN,
         uploads.c.expires_at <= _bind("now"),
+        uploads.c.ttl_s <= _bind("most_ttl_s"),
         # Whoever joins a partial one notes its use first, so that it is not overdue when it is looked at again.
         sa.or_(uploads.c.concat == sa.literal_column("'none'"), sa.not_(_made_of_it | _its_parts_have_time)),
     )

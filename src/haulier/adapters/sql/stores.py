@@ -315,10 +315,14 @@ class SqlSessionStore:
         """Let the time of the owner's open sessions be over."""
         return await self._sql.count(sql.HASTEN, {"owner": owner, "now": now})
 
-    async def expire(self, *, now: float, held: Collection[SessionId], limit: int) -> Sequence[Upload]:
+    async def expire(
+        self, *, now: float, held: Collection[SessionId], limit: int, most_ttl_s: float = float("inf")
+    ) -> Sequence[Upload]:
         """Expire the longest overdue open sessions that nobody holds."""
         # Enough candidates even if every held one is among them; each is judged again by its own statement.
-        overdue = await self._sql.rows(sql.OVERDUE, {"now": now, "limit": limit + len(held)})
+        overdue = await self._sql.rows(
+            sql.OVERDUE, {"now": now, "most_ttl_s": most_ttl_s, "limit": limit + len(held)}
+        )
         chosen = [row["id"] for row in overdue if row["id"] not in held][:limit]
         rows = [await self._sql.row(sql.EXPIRE, {"id": session_id, "now": now}) for session_id in chosen]
         expired = [_without_chunks(row) for row in rows if row is not None]
