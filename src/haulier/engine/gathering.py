@@ -1,6 +1,7 @@
 """Things that come at the same time, done together: whatever waits while the ones before it are being done.
 
-Rule 1: nothing waits for company. One alone is begun at once; what comes meanwhile is begun when that has ended.
+Rule 1: nothing waits by the clock for company. What comes in the same turns of the event loop is begun together, as soon as
+        a turn brings no more; what comes meanwhile is begun when that has ended.
 Rule 2: everybody has an outcome of its own. What fails together is done again one by one, in the order in which it came,
         so that one which is refused takes nobody with it. Only where nobody knows whether it was done, it is not repeated.
 Rule 3: whoever is cancelled no longer hears of its own, which is done as if somebody waited for it.
@@ -67,6 +68,7 @@ class Gathering(Generic[K, T]):
         together: list[_One[T]] = []
         try:
             while waiting:
+                await _turns(waiting)
                 together, waiting[:MOST] = waiting[:MOST], []
                 await self._do_together(key, together)
         finally:
@@ -87,3 +89,11 @@ class Gathering(Generic[K, T]):
             outcome = None
         for one in together:
             one.tell(outcome)
+
+
+async def _turns(waiting: Sequence[object]) -> None:
+    """Let turns of the event loop pass while each of them brings more, up to what is done together."""
+    known = 0
+    while known < len(waiting) < MOST:
+        known = len(waiting)
+        await asyncio.sleep(0)

@@ -86,6 +86,28 @@ class TestTogether:
         assert await scene.go_on(first, *others) == [None] * 4
         assert scene.doer.steps == [["key", "a"], ["key", "b", "c", "d"]]
 
+    async def test_what_comes_turn_after_turn_is_done_together(self, scene: Scene) -> None:
+        waiting = []
+        for thing in "abcde":
+            waiting += scene.add(thing)
+            await asyncio.sleep(0)
+        assert await scene.go_on(*waiting) == [None] * 5
+        assert scene.doer.steps == [["key", "a", "b", "c", "d", "e"]]
+
+    async def test_what_comes_after_a_turn_of_nothing_is_not_waited_for(self, scene: Scene) -> None:
+        [first] = scene.add("a")
+        await scene.doer.begun.wait()
+        assert await scene.go_on(first, *scene.add("b")) == [None, None]
+        assert scene.doer.steps == [["key", "a"], ["key", "b"]]
+
+    async def test_so_many_are_begun_though_each_turn_brings_more(self, scene: Scene) -> None:
+        waiting = []
+        for number in range(MOST + 1):
+            waiting += scene.add(str(number))
+            await asyncio.sleep(0)
+        await scene.go_on(*waiting)
+        assert [len(step) - 1 for step in scene.doer.steps] == [MOST, 1]
+
     async def test_nobody_is_told_before_its_own_is_done(self, scene: Scene) -> None:
         first = await scene.hold("a")
         [other] = scene.add("b")
