@@ -18,6 +18,9 @@ _PLAIN: Final = logging.getLogger(NAME)
 # Else the standard library shows warnings on standard error where nothing was said about logs.
 _PLAIN.addHandler(logging.NullHandler())
 
+Show = Callable[[int, dict[str, Any]], None]
+"""Shows an event of a level: its keys, of which `event` is its name. It may change them."""
+
 
 class EventLog:
     """Tells events; one for all modules."""
@@ -25,23 +28,23 @@ class EventLog:
     def __init__(self) -> None:
         self._least = logging.NOTSET
         self._prepare: Callable[[], None] | None = None
-        self._through: Any = None
+        self._show: Show | None = None
         """What shows events; None: what Structlog says at each."""
 
-    def show_through(self, logger: Any, level: int) -> None:
-        """Show events from a level on by this logger of Structlog, however it is configured from now on.
+    def show_by(self, show: "Show", level: int) -> None:
+        """Show events from a level on by this, however Structlog is configured from now on.
 
-        To ask it each time who shows events takes as long as to show a short one.
+        To ask it each time who shows events, and to go through its loggers, takes as long as to show a short one.
         """
         self._least = level
         self._prepare = None
-        self._through = logger
+        self._show = show
 
     def show_from(self, level: int, *, prepare: Callable[[], None] | None = None) -> None:
         """Drop events below a level, and call `prepare` before the first one that is not dropped."""
         self._least = level
         self._prepare = prepare
-        self._through = None
+        self._show = None
 
     def log(self, level: int, event: str, **keys: Any) -> None:
         """Tell an event."""
@@ -50,8 +53,8 @@ class EventLog:
         prepare, self._prepare = self._prepare, None
         if prepare is not None:
             prepare()
-        if self._through is not None:
-            self._through.log(level, event, **keys)
+        if self._show is not None:
+            self._show(level, {**keys, "event": event})
         elif (structlog := sys.modules.get("structlog")) is not None and structlog.is_configured():
             structlog.get_logger().log(level, event, **keys)
         elif _PLAIN.isEnabledFor(level):

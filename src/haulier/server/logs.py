@@ -8,16 +8,17 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Literal, TextIO
 
 import structlog
 
-from haulier.logs import catch_libraries, get_logger
+from haulier.logs import Show, catch_libraries, get_logger
 
 Event = MutableMapping[str, Any]
 
 _SHOWN_FROM: Final = logging.INFO
+_LEVELS: Final = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
 _LIBRARIES_FROM: Final = logging.WARNING
 """What libraries say below it is for their own developers; uvicorn tells every start there."""
 
@@ -59,7 +60,19 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
 def keep_logging(form: Literal["console", "json"], *, worker: str | None = None) -> None:
     """As `configure_logging`, for good: in a process that serves there is a line for each request."""
     configure_logging(form, worker=worker)
-    get_logger().show_through(structlog.get_logger().bind(), _SHOWN_FROM)
+    get_logger().show_by(_shower(structlog.get_config()["processors"], LossyLog(sys.stderr)), _SHOWN_FROM)
+
+
+def _shower(processors: Sequence[structlog.typing.Processor], log: LossyLog) -> Show:
+    """Return what shows events as a logger of structlog would, without its steps from one to the next."""
+
+    def show(level: int, event: Event) -> None:
+        shown: Any = event
+        for process in processors:
+            shown = process(log, _LEVELS[level], shown)
+        log.msg(shown)
+
+    return show
 
 
 def configure_embedded() -> None:

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -42,6 +43,28 @@ def test_a_process_that_serves_looks_once_how_lines_are_shown(capsys: pytest.Cap
         get_logger().info("hello", upload="u")
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["worker"], line["request"], line["upload"]) == ("hello", "w1", "r1", "u")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_it_shows_them_as_a_logger_of_structlog_does(
+    capsys: pytest.CaptureFixture[str], form: Literal["json", "console"]
+) -> None:
+    keep_logging(form, worker="w1")
+    for log in (get_logger(), structlog.get_logger()):
+        for level in (logging.INFO, logging.WARNING, logging.ERROR):
+            log.log(level, "hello", upload="u", status=201)
+        try:
+            raise ValueError("cause")
+        except ValueError:
+            log.exception("it.broke", upload="u")
+    lines = capsys.readouterr().err.splitlines()
+    ours, theirs = (_without_moments(half) for half in (lines[: len(lines) // 2], lines[len(lines) // 2 :]))
+    assert ours == theirs
+    assert "ValueError: cause" in "".join(ours)
+
+
+def _without_moments(lines: list[str]) -> list[str]:
+    return [re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "", line) for line in lines]
 
 
 def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,9 @@ from haulier.adapters.sql.stores import SqlTransaction
 
 T = TypeVar("T")
 
-MAX_ROWS: Final = 16
+MAX_ROWS: Final = 32
 """Added by one statement. A statement has a price of its own, and where names are looked up by their letters (docs/adr/0097) it
-writes a piece of their table: as much again as the row. The widest row has so many columns that more would pass the
-999 parameters that an older SQLite takes."""
+writes a piece of their table: as much again as the row. More rows would be more forms of each statement than the driver keeps."""
 
 # By place: the driver lets other threads run, and may wait long for its turn to go on, at each parameter that it has to
 # find by name.
