@@ -93,7 +93,7 @@ def canonical_network(text: str) -> str:
 
 def without_secrets(url: str) -> str:
     """Return a value that may be printed: what stands before the host of a URL may be a password."""
-    if "@" not in url and "password" not in url:
+    if not set(url) & set("@?#"):
         return url
     try:
         parts = urlsplit(url)
@@ -101,6 +101,27 @@ def without_secrets(url: str) -> str:
         return "***"
     host = parts.netloc.rpartition("@")[2]
     netloc = f"***@{host}" if "@" in parts.netloc else host
-    # A password may stand among the options, too.
-    query = "***" if "password" in parts.query else parts.query
-    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, parts.fragment))
+    query = "&".join(_without_secret(pair) for pair in parts.query.split("&"))
+    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, parts.fragment and "***"))
+
+
+def _without_secret(pair: str) -> str:
+    """Return an option of a URL: a password may stand among them, too, under whatever name."""
+    name, equals, _ = pair.partition("=")
+    return pair if name in _NO_SECRETS else f"{name}=***" if equals else "***" * bool(pair)
+
+
+_NO_SECRETS: Final = frozenset(
+    {
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "sslmode",
+        "sslrootcert",
+        "connect_timeout",
+        "application_name",
+    }
+)
+"""Options of libpq that people look for."""

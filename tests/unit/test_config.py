@@ -212,6 +212,9 @@ def test_what_comes_later_says_so(name: str, value: object, word: str) -> None:
 
 def test_a_password_in_a_url_is_not_told() -> None:
     assert "secret" not in str(refusal({"database_url": "postgres://u:secret@h/x"}))
+    for url in ("https://h/x?token=secret", "https://h/x?secret", "https://h/x#secret"):
+        assert "secret" not in str(refusal({"storage_url": url}))
+    assert "host=db" in str(refusal({"storage_url": "https:///x?host=db&passwd=hush"}))
     for url in ("postgresql://u:secret@h/x", "postgresql://h/x?user=u&password=secret"):
         settings = load_settings({"database_url": url})
         assert "secret" not in settings.database_place

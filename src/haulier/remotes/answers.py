@@ -7,10 +7,10 @@ Rule 2: no address of a request is told: it may be a secret. The remote's own wo
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, unquote_plus, urljoin, urlsplit
 
 from haulier.body.answers import Answer
 from haulier.body.connections import Origin
@@ -35,6 +35,8 @@ OBSTACLES: Final[Mapping[int, Obstacle]] = {401: Obstacle.AUTH, 507: Obstacle.QU
 """Statuses after which somebody has to act."""
 MAX_DETAIL: Final = 500
 """Characters of the remote's own words that are kept."""
+LEAST_SECRET: Final = 6
+"""Characters of a word of an address that may be a secret; shorter ones are numbers and names, which words are full of."""
 
 _XML_FIELD: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
 
@@ -53,16 +55,16 @@ class RetryTable:
     lost_slugs: frozenset[str] = frozenset()
     """Names of problems that mean that the session is gone, whatever their status."""
 
-    def failure(self, answer: Answer, *, of_session: bool, secret: str = "") -> PeerError:
+    def failure(self, answer: Answer, *, of_session: bool, secrets: Collection[str] = ()) -> PeerError:
         """Return the error that an answer tells.
 
         Args:
             answer: any that is not the hoped-for one.
             of_session: whether the request was about a session, so that it may be what is gone.
-            secret: what its words are not told with: servers like to repeat the address that they were asked at.
+            secrets: what its words are not told with, in whatever way they are written there: servers like to repeat the
+                address that they were asked at, and what they were shown.
         """
-        slug, detail = read_problem(answer)
-        detail = detail.replace(secret, "***") if secret else detail
+        slug, detail = read_problem(answer, secrets)
         told = Told(answer.status_code, slug, detail, retry_after(answer))
         return self.error_of(told, of_session=of_session)
 
@@ -141,8 +143,33 @@ def read_json(answer: Answer, read: Callable[[dict[str, Any]], T]) -> T:
         raise PeerUnreadable(answer.status_code, "the answer is not what was asked for") from error
 
 
-def read_problem(answer: Answer) -> tuple[str, str]:
-    """Return the name of the problem that an answer tells, and its words.
+def secrets_in(url: str, credentials: Iterable[str] = ()) -> Collection[str]:
+    """Return what is secret of a request: what stands in the query of its address, and what its headers show."""
+    query = urlsplit(url).query
+    values = [pair.partition("=")[2] or pair for pair in query.split("&")]
+    words = [word for shown in credentials for word in (shown, shown.rpartition(" ")[2])]
+    return {each for each in (*values, *words) if len(each) >= LEAST_SECRET} | ({query} if query else set())
+
+
+def _without(secrets: Collection[str], text: str) -> str:
+    forms = {form for secret in secrets for form in _forms(secret)}
+    if not forms:
+        return text
+    # The longest first: a shorter one may be a part of it. Percent-encoding knows no case.
+    anyone = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    return re.sub(anyone, "***", text, flags=re.IGNORECASE)
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the ways in which servers write it: as it was sent, decoded, encoded as a whole, or for HTML."""
+    from html import escape  # noqa: PLC0415 - a table, as below
+
+    plain = unquote_plus(secret)
+    return {secret, plain, quote(plain, safe=""), escape(plain), escape(secret)}
+
+
+def read_problem(answer: Answer, secrets: Collection[str] = ()) -> tuple[str, str]:
+    """Return the name of the problem that an answer tells, and its words, without secrets.
 
     Read are RFC 9457's problem details, the errors of Microsoft Graph and of S3, and plain text.
     """
@@ -151,7 +178,9 @@ def read_problem(answer: Answer) -> tuple[str, str]:
     slug, detail = _read_json(text) if text.lstrip().startswith("{") else _read_xml(text)
     if not detail and text and not text.lstrip().startswith(("{", "<")):
         detail = text
-    return slug or f"http-{status}", _one_line(detail or _phrase(status) or "an answer without a name")
+    told = detail or _phrase(status) or "an answer without a name"
+    # Before it is cut: a half of a secret is one, too.
+    return _without(secrets, slug) or f"http-{status}", _one_line(_without(secrets, told))
 
 
 def _read_json(text: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from haulier.body.connections import Origin
 from haulier.body.exchange import MAX_ANSWER
 from haulier.core.errors import ConfigError, InvalidRequest, PeerRefused, PeerUnreachable
 from haulier.core.hosts import shown_address, split_base
-from haulier.remotes.answers import RetryTable, redirected
+from haulier.remotes.answers import RetryTable, redirected, secrets_in
 from haulier.remotes.sessions import cargo_of
 from haulier.sending_ports import Cargo
 
@@ -52,7 +52,7 @@ class Calls:
         address = urlsplit(base_url)
         self._origin = Origin.of(address, proxied=False)
         self.host = str(self._origin)
-        self._secret = address.query
+        self._url = base_url
         self._table = table
         # One for both: a body goes on the connection, and in the thread, of the call that announced it.
         self._writer = BodyWriter(connections=BODIES + CONTROL_CONNECTIONS, tls=tls, most=most)
@@ -98,7 +98,7 @@ class Calls:
             headers={**fields, **self._own(url, credentials)},
             cargo=cargo_of(content),
         )
-        return self.judge(answer, accept=accept, of_session=of_session)
+        return self.judge(answer, accept=accept, of_session=of_session, url=url, credentials=credentials)
 
     async def bring(
         self,
@@ -115,7 +115,7 @@ class Calls:
         fields = {"User-Agent": "haulier", **headers, **self._own(url, credentials)}
         async with self._bodies:
             answer = await self._writer.send(method, url, headers=fields, cargo=cargo)
-        return self.judge(answer, accept=accept, of_session=of_session)
+        return self.judge(answer, accept=accept, of_session=of_session, url=url, credentials=credentials)
 
     async def relay(self, method: str, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
         """Send a short request of somebody who reads the answer himself, whatever it says; a redirect is none.
@@ -129,12 +129,21 @@ class Calls:
             raise redirected(answer.status_code, self.host, answer.headers["Location"])
         return answer
 
-    def judge(self, answer: Answer, *, accept: Collection[int], of_session: bool = False) -> Answer:
-        """Return the answer if it is a hoped-for one; raises as the table says."""
+    def judge(
+        self,
+        answer: Answer,
+        *,
+        accept: Collection[int],
+        of_session: bool = False,
+        url: str = "",
+        credentials: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Return the answer if it is a hoped-for one; raises as the table says, without what is secret of the request."""
         if answer.is_redirect:
             raise redirected(answer.status_code, self.host, answer.headers["Location"])
         if answer.status_code not in accept:
-            raise self._table.failure(answer, of_session=of_session, secret=self._secret)
+            secrets = {*secrets_in(self._url), *secrets_in(url, (credentials or {}).values())}
+            raise self._table.failure(answer, of_session=of_session, secrets=secrets)
         return answer
 
     def is_own(self, url: str) -> bool:

@@ -446,7 +446,7 @@ class S3Remote:
             "PUT", url, cargo, headers=_signed_headers(params), accept=(200, *REFUSING)
         )
         self._clock.check(answer, signed_at(url))
-        return self._calls.judge(answer, accept=(200,), of_session=True)
+        return self._calls.judge(answer, accept=(200,), of_session=True, url=url)
 
     async def _ask(self, operation: str, *, of_session: bool = False, **params: Any) -> dict[str, Any]:
         try:

@@ -5,7 +5,7 @@ import pytest
 from haulier.body.answers import Answer, Headers
 from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreadable, RemoteSessionLost
 from haulier.remotes import haulier, onedrive, s3, tus
-from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem, redirected
+from haulier.remotes.answers import MAX_DETAIL, RetryTable, read_json, read_problem, redirected, secrets_in
 
 TABLES = {"haulier": haulier.TABLE, "tus": tus.TABLE, "s3": s3.TABLE, "onedrive": onedrive.TABLE}
 ALWAYS = [408, 423, 425, 429, 500, 502, 503, 504, 509, 520, 599]
@@ -116,12 +116,33 @@ def test_a_host_that_is_an_address_is_told_as_one_can_use_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["no route for POST /f?key=secret", '{"detail": "/f?key=secret is not known"}']
+    "text",
+    [
+        "no route for POST /f?v=1&key=s3cr%2Bt-word",
+        '{"detail": "/f?v=1&key=s3cr%2Bt-word is not known"}',
+        '{"type": "about/s3cr+t-word", "detail": "unknown"}',
+        "key s3cr+t-word is wrong",
+        "key s3cr%2bt-word is wrong",
+        "/f?key=s3cr%2Bt-word&amp;v=1",
+        "a form &quot;s3cr+t-word&quot;",
+        f"{'x' * (MAX_DETAIL - 4)}s3cr+t-word",
+        "the token BEARER-t0ken is over",
+        "Authorization: Bearer BEARER-t0ken",
+    ],
 )
 def test_words_that_repeat_a_secret_are_told_without_it(text: str) -> None:
-    error = tus.TABLE.failure(answer(400, text), of_session=False, secret="key=secret")
-    assert "/f?***" in str(error)
-    assert "secret" not in str(error)
+    secrets = secrets_in("http://h/f?v=1&key=s3cr%2Bt-word", ["Bearer BEARER-t0ken"])
+    error = str(tus.TABLE.failure(answer(400, text), of_session=False, secrets=secrets))
+    assert not [part for part in ("s3cr", "t-word", "t0ken") if part in error], error
+
+
+def test_short_words_of_an_address_stay_in_other_words() -> None:
+    secrets = secrets_in("http://h/f?v=1&mode=fast")
+    error = tus.TABLE.failure(
+        answer(400, "at most 1 fast upload; /f?v=1&mode=fast"), of_session=False, secrets=secrets
+    )
+    assert "at most 1 fast upload; /f?***" in str(error)
+    assert secrets_in("http://h/f") == set()
 
 
 def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:
