@@ -71,6 +71,7 @@ class Session:
     modified: str | None
     expires_at: float
     data: bytearray = field(default_factory=bytearray)
+    fragments: int = 0
     state: str = "open"
     """open, complete, cancelled, commit_failed."""
 
@@ -126,6 +127,10 @@ class Drive:
         """Whether a cTag is told."""
         self.times = True
         """Whether the time that a session brings is kept."""
+        self.deny: int | None = None
+        """Which fragment of a session, from 1, is not let in any more, nor are those after it."""
+        self.session_url: str | None = None
+        """Told in the place of a session's address."""
         self.quota: int | None = None
         self.tokens = {TOKEN}
         self.beside: list[Drive] = []
@@ -389,9 +394,10 @@ class Graph:
         )
         drive.sessions[session.id] = session
         host = request.headers["host"]
-        return JSONResponse(
-            {"uploadUrl": f"http://{host}/upload/{session.id}?tempauth=secret", **self._told(session)}
-        )
+        url = drive.session_url
+        if url is None:
+            url = f"http://{host}/upload/{session.id}?tempauth=secret"
+        return JSONResponse({"uploadUrl": url, **self._told(session)})
 
     def _is_open(self, session: Session) -> bool:
         return session.state == "open" and session.expires_at > self.drive.now
@@ -417,6 +423,9 @@ class Graph:
             return Response(status_code=204)
         if "authorization" in request.headers:
             raise Failure(401, "unauthenticated", "no token may be shown to an upload session")
+        session.fragments += 1
+        if self.drive.deny is not None and session.fragments >= self.drive.deny:
+            raise Failure(401, "unauthenticated", "the address has run out")
         return self._fragment(request, session, body)
 
     def _fragment(self, request: Request, session: Session, body: bytes) -> Response:
@@ -459,6 +468,8 @@ class Graph:
 def _broken(fault: Fault) -> Response:
     assert fault.status is not None
     fields = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+    if fault.status == 302:
+        fields["Location"] = "http://127.0.0.1:9/elsewhere"
     document = {"error": {"code": f"fault{fault.status}", "message": "as planned"}}
     return JSONResponse(document, fault.status, headers=fields)
 

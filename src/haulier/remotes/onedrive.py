@@ -6,19 +6,20 @@ Rule 2: a fragment that was answered with an error may have been kept: the sessi
 Rule 3: what lay under the name is noted before anything is sent. When an answer was lost, a file there is ours if it is
         another one than that, and holds what was sent. No clock is asked.
 Rule 4: a name that was free is sent to as one that must not be taken: nothing makes a second file, or version, of ours.
-Rule 5: a session that lets us in no more is begun anew, with a new token, once; then somebody has to sign in.
+Rule 5: a session that does not let us in is asked, then begun anew with a new token, once; then somebody has to sign in.
+
+One module although it is long: each step of a transfer asks what the others have kept of it, and whether a file is its own.
 
 Source: Microsoft Graph documentation, "driveItem: createUploadSession", "Upload small files", "driveItem resource type".
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from haulier.body.answers import Answer
-from haulier.core.digest import Buffer
 from haulier.core.errors import InvalidRequest, PeerBlocked, PeerBusy, PeerRefused, RemoteSessionLost
 from haulier.core.outgoing import (
     Checksum,
@@ -30,7 +31,6 @@ from haulier.core.outgoing import (
     Stored,
     Summing,
 )
-from haulier.core.quick_xor import QuickXor
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
 from haulier.core.values import dataclass, replace
@@ -40,6 +40,7 @@ from haulier.remotes.onedrive_drive import Drives, Tokens
 from haulier.remotes.onedrive_names import why_forbidden
 from haulier.remotes.onedrive_wire import (
     Item,
+    QuickXorSum,
     at,
     bearer,
     is_taken,
@@ -79,21 +80,6 @@ TABLE: Final = RetryTable(
     lost_slugs=frozenset({"uploadSessionNotFound", "itemNotFound"}),
 )
 """416 is asked about: part of the fragment is there already."""
-
-
-class QuickXorSum:
-    """`Summing` by quickXorHash."""
-
-    def __init__(self) -> None:
-        self._hash = QuickXor()
-
-    def update(self, data: Buffer, /) -> None:
-        """Take the next bytes."""
-        self._hash.update(data)
-
-    def checksum(self) -> Checksum:
-        """Return it as Graph tells it."""
-        return Checksum("quickXorHash", self._hash.text())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +133,10 @@ class OneDriveRemote:
         self._calls = Calls(base, TABLE, tls=tls)
         self._downloads = Calls(base, TABLE, tls=tls, most=ONE_PUT)
         self._drives = Drives(self._calls, base, tokens, drive_id=drive_id, hash_wait_s=hash_wait_s)
-        self._shut_out: set[str] = set()
-        """Transfers whose last session let us in no more."""
+        self._doubted: set[str] = set()
+        """Transfers whose session did not let a fragment in, and was not asked yet."""
+        self._renewed: set[str] = set()
+        """Those that began another session because of that."""
 
     @property
     def limits(self) -> RemoteLimits:
@@ -196,7 +184,7 @@ class OneDriveRemote:
             f"{at(drive, name)}:/createUploadSession",
             json={"item": item},
             accept=(200,),
-            renew=outgoing.id in self._shut_out,
+            renew=outgoing.id in self._renewed,
         )
         url = read_json(answer, self._upload_url)
         return self._keep(replace(begun, url=url), chunk_size=None)
@@ -223,11 +211,18 @@ class OneDriveRemote:
         return PurePosixPath(outgoing.name).suffix.lower().lstrip(".") in self._rewritten
 
     def _upload_url(self, document: dict[str, Any]) -> str:
-        """Read the address of a session: what does not go to Graph in clear, does not go there in clear either."""
         url = upload_url(document)
-        if urlsplit(url).scheme not in {"https", urlsplit(self._base).scheme}:
+        if not self._is_address(url):
             raise TypeError("uploadUrl is no address that we send to")
         return url
+
+    def _is_address(self, url: str) -> bool:
+        """Whether it can be asked: what does not go to Graph in clear, does not go in clear elsewhere either."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
+        return bool(parts.hostname) and parts.scheme in {"https", urlsplit(self._base).scheme}
 
     def _keep(self, begun: _Begun, *, chunk_size: int | None) -> RemoteSession:
         state = {"drive": begun.drive, "name": begun.name, "before": begun.before, "url": begun.url}
@@ -246,13 +241,15 @@ class OneDriveRemote:
             return Held(ranges=_up_to(outgoing.size if await self._may_be_there(outgoing, begun) else 0))
         try:
             answer = await self._of_session(
-                outgoing, self._calls.ask("GET", begun.url, accept=(200,), of_session=True)
+                outgoing, begun, self._calls.ask("GET", begun.url, accept=(200,), of_session=True)
             )
         except RemoteSessionLost:
             if not await self._may_be_there(outgoing, begun):
                 raise
             return Held(ranges=_up_to(outgoing.size))
         expected = next_expected(answer)
+        if expected is None and await self._may_be_there(outgoing, begun):
+            return Held(ranges=_up_to(outgoing.size))
         if expected is None:
             # It would hold the name against the next one.
             await self._give_up(begun)
@@ -267,10 +264,7 @@ class OneDriveRemote:
         headers = {"Content-Range": f"bytes {cargo.start}-{cargo.stop - 1}/{outgoing.size}"}
         last = cargo.stop == outgoing.size
         try:
-            answer = await self._of_session(
-                outgoing,
-                self._calls.bring("PUT", begun.url, cargo, headers=headers, accept=(200, 201, 202)),
-            )
+            answer = await self._put_fragment(outgoing, begun, cargo, headers)
         except RemoteSessionLost:
             # Perhaps this is the second time, and the first one made the file.
             with asking_after():
@@ -281,13 +275,29 @@ class OneDriveRemote:
             if last and is_taken(error):
                 return None
             raise
-        self._shut_out.discard(outgoing.id)
+        self._doubted.discard(outgoing.id)
         if answer.status_code == 202:
             expected = next_expected(answer)
             if last or (expected is not None and expected < cargo.stop):
                 raise PeerBusy(202, f"bytes up to {expected} of {cargo.stop} were kept")
             return None
+        self._forget(outgoing)
         return told(answer, begun.name)
+
+    async def _put_fragment(
+        self, outgoing: Outgoing, begun: _Begun, cargo: Cargo, headers: Mapping[str, str]
+    ) -> Answer:
+        assert begun.url is not None
+        request = self._calls.bring("PUT", begun.url, cargo, headers=headers, accept=(200, 201, 202))
+        if outgoing.id in self._doubted | self._renewed:
+            return await self._of_session(outgoing, begun, request)
+        try:
+            return await request
+        except PeerBlocked as error:
+            if error.obstacle is not Obstacle.AUTH:
+                raise
+            self._doubted.add(outgoing.id)
+            raise PeerBusy(401, f"the session is asked whether it lets us in: {error}") from error
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Find the file that the last fragment made; make an empty one."""
@@ -297,7 +307,7 @@ class OneDriveRemote:
             stored = await self._put_whole(outgoing, begun, EMPTY)
             with asking_after():
                 stored = stored or await self._find(outgoing, begun, checksum)
-        self._shut_out.discard(outgoing.id)
+        self._forget(outgoing)
         if stored is None:
             await self._give_up(begun)
             raise RemoteSessionLost(f"what lies under {begun.name} is not what was sent")
@@ -318,7 +328,7 @@ class OneDriveRemote:
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Delete the session, in whoever's drive it is."""
         await self._give_up(self._begun(session))
-        self._shut_out.discard(outgoing.id)
+        self._forget(outgoing)
 
     def summing(self, outgoing: Outgoing, session: RemoteSession) -> Summing | None:
         """Return the hash that OneDrive tells."""
@@ -329,24 +339,31 @@ class OneDriveRemote:
         await self._downloads.close()
         await self._calls.close()
 
+    def _forget(self, outgoing: Outgoing) -> None:
+        self._doubted.discard(outgoing.id)
+        self._renewed.discard(outgoing.id)
+
     async def _give_up(self, begun: _Begun) -> None:
         if begun.url is not None:
             # One that lets us in no more is as good as gone.
             with suppress(RemoteSessionLost, PeerBlocked):
                 await self._calls.ask("DELETE", begun.url, accept=(204,), of_session=True)
 
-    async def _of_session(self, outgoing: Outgoing, request: Awaitable[Answer]) -> Answer:
-        """Return the answer of a session. Raises RemoteSessionLost also when it lets us in no more (rule 5)."""
+    async def _of_session(self, outgoing: Outgoing, begun: _Begun, request: Awaitable[Answer]) -> Answer:
+        """Return the answer of a session. Raises also what follows when it does not let us in (rule 5)."""
         try:
             return await request
         except PeerBlocked as error:
             if error.obstacle is not Obstacle.AUTH:
                 raise
-            if outgoing.id in self._shut_out:
-                self._shut_out.discard(outgoing.id)
+            self._doubted.discard(outgoing.id)
+            if outgoing.id in self._renewed:
+                self._renewed.discard(outgoing.id)
                 raise
-            self._shut_out.add(outgoing.id)
-            raise RemoteSessionLost(f"its address is good no more: {error}") from error
+            self._renewed.add(outgoing.id)
+            # It would hold the name against the next one.
+            await self._give_up(begun)
+            raise RemoteSessionLost(f"it does not let us in: {error}") from error
 
     async def _put_whole(self, outgoing: Outgoing, begun: _Begun, cargo: Cargo) -> Stored | None:
         """Send all in one request; None when `commit` has to tell whether the file there is it."""
@@ -407,10 +424,14 @@ class OneDriveRemote:
 
     async def _read_sum(self, item: Item) -> Checksum | None:
         """Return the hash of a small file that has none there; None where it cannot be read."""
-        if item.download is None:
+        if item.download is None or not self._is_address(item.download):
+            return None
+        try:
+            answer = await self._downloads.ask("GET", item.download, accept=(200,))
+        except (PeerRefused, PeerBlocked):
             return None
         total = QuickXorSum()
-        total.update((await self._downloads.ask("GET", item.download, accept=(200,))).content)
+        total.update(answer.content)
         return total.checksum()
 
 

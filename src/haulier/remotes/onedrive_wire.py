@@ -10,8 +10,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from haulier.body.answers import Answer
+from haulier.core.digest import Buffer
 from haulier.core.errors import PeerBusy
 from haulier.core.outgoing import Checksum, Stored
+from haulier.core.quick_xor import QuickXor
 from haulier.core.values import dataclass
 from haulier.remotes.answers import read_json
 
@@ -22,6 +24,21 @@ TIMES: Final = (-11_644_473_600.0, 253_402_300_799.0)
 
 _FRACTION: Final = re.compile(r"\.[0-9]+")
 _RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
+
+
+class QuickXorSum:
+    """`Summing` by quickXorHash."""
+
+    def __init__(self) -> None:
+        self._hash = QuickXor()
+
+    def update(self, data: Buffer, /) -> None:
+        """Take the next bytes."""
+        self._hash.update(data)
+
+    def checksum(self) -> Checksum:
+        """Return it as Graph tells it."""
+        return Checksum("quickXorHash", self._hash.text())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

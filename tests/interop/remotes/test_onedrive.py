@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, RemoteSessionLost
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, PeerUnreadable, RemoteSessionLost
 from haulier.core.outgoing import Basis, Held, Stored, VerifyPolicy
 from haulier.core.transfer import Obstacle
 from haulier.remotes.onedrive import OneDriveRemote
+from haulier.remotes.onedrive_wire import Item, time_text
 from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 from haulier.testing.remote_contract import Sources, delivery_of
@@ -147,6 +148,51 @@ class TestSessions:
         session = await remote.create(delivery.outgoing)
         await delivery.send_missing(session, Held())
         assert drive.read("plain.bin") == delivery.source.read(0, SEVERAL)
+
+    async def test_a_session_that_tells_no_ranges_any_more_is_given_up_so_that_it_holds_no_name(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+    ) -> None:
+        delivery = delivery_of(remote, sources, Random(63).randbytes(SEVERAL))
+        session = await remote.create(delivery.outgoing)
+        drive.ranges = "missing"
+        with pytest.raises(RemoteSessionLost):
+            await remote.offset(delivery.outgoing, session)
+        assert [it.state for it in drive.sessions.values()] == ["cancelled"]
+        drive.ranges = "open"
+        await delivery.run()
+        assert drive.read("plain.bin") == delivery.source.read(0, SEVERAL)
+
+    async def test_a_session_that_tells_no_ranges_any_more_because_it_made_the_file_is_not_begun_anew(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+    ) -> None:
+        data = Random(63).randbytes(SEVERAL)
+        delivery = delivery_of(remote, sources, data)
+        session = await remote.create(delivery.outgoing)
+        drive.ranges = "missing"
+        drive.write("plain.bin", data)
+        assert (await remote.offset(delivery.outgoing, session)).ranges.covers(0, SEVERAL)
+
+    @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "//x", "http://[", "file:///etc/passwd", "", "x"])
+    async def test_what_is_no_address_of_a_session_can_pass(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources, url: str
+    ) -> None:
+        drive.session_url = url
+        with pytest.raises(PeerUnreadable):
+            await remote.create(delivery_of(remote, sources, bytes(SEVERAL)).outgoing)
+
+    @pytest.mark.parametrize(
+        ("seconds", "told"),
+        [
+            (-1e18, "1601-01-01T00:00:00Z"),
+            (-1.5, "1969-12-31T23:59:58Z"),
+            (1.9, "1970-01-01T00:00:01Z"),
+            (1e18, "9999-12-31T23:59:59Z"),
+        ],
+    )
+    def test_times_that_no_drive_knows_are_told_as_the_nearest_ones(self, seconds: float, told: str) -> None:
+        assert time_text(seconds) == told
+        item = Item.read({"id": "1", "fileSystemInfo": {"lastModifiedDateTime": told}}, "x")
+        assert item.has_time(seconds)
 
     async def test_a_part_of_a_fragment_that_was_kept_is_not_sent_again(
         self, remote: OneDriveRemote, drive: Drive, sources: Sources

@@ -250,6 +250,22 @@ class TestLostAnswers:
         assert ended.stored.checksum is not None
         assert ended.sum != ended.stored.checksum
 
+    @WAYS
+    @pytest.mark.parametrize("status", [302, 401, 404])
+    async def test_content_that_cannot_be_read_proves_nothing_and_ends_nothing_as_stored(
+        self, world: World, way: IfExists, status: int
+    ) -> None:
+        """On a drive without hashes ours is sent again, beside itself where that is wanted; better than not at all."""
+        world.drive.hashes = -1
+        world.lose(SMALL, kept=True)
+        world.drive.faults.append(Fault("GET", "/download/", status, always=True))
+        ended = await world.send(content(SMALL), way=way)
+        if way is IfExists.FAIL:
+            assert ended.transfer.outcome is Outcome.REJECTED
+        else:
+            assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.drive.read("x.bin") == content(SMALL)
+
 
 class TestOthers:
     """Somebody else writes a file of the same size to the same place, in just that moment."""
@@ -428,13 +444,21 @@ class TestSequences:
 class TestShutOut:
     """A session that lets us in no more, though its address was good when it was made."""
 
-    async def test_it_is_begun_anew_with_a_new_token_before_anybody_is_asked(self, world: World) -> None:
-        world.drive.tokens = {"old", "new"}
-        world.tokens = ["old", "new"]
+    async def test_it_is_asked_and_gone_on_with_when_it_does(self, world: World) -> None:
         world.drive.faults.append(Fault("PUT", "/upload/", 401, nth=2))
         ended = await world.send(content(LARGE))
         assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert (world.renewals, world.files) == (0, {"x.bin": [content(LARGE)]})
+        assert len(world.drive.sessions) == 1
+
+    async def test_it_is_begun_anew_with_a_new_token_before_anybody_is_asked(self, world: World) -> None:
+        world.drive.tokens = {"old", "new"}
+        world.tokens = ["old", "new"]
+        world.drive.faults += [Fault("PUT", "/upload/", 401, nth=2), Fault("GET", "/upload/", 401)]
+        ended = await world.send(content(LARGE))
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
         assert (world.renewals, world.files) == (1, {"x.bin": [content(LARGE)]})
+        assert [it.state for it in world.drive.sessions.values()] == ["cancelled", "complete"]
 
     async def test_a_file_that_its_last_fragment_has_made_is_found_nevertheless(self, world: World) -> None:
         world.lose(LARGE, kept=True)
@@ -443,15 +467,19 @@ class TestShutOut:
         assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
         assert (world.renewals, world.files) == (0, {"x.bin": [content(LARGE)]})
 
-    async def test_when_the_new_one_lets_nobody_in_either_somebody_has_to_sign_in(self, world: World) -> None:
-        world.drive.faults.append(Fault("PUT", "/upload/", 401, always=True))
+    @pytest.mark.parametrize("from_nth", [1, 2])
+    async def test_when_the_new_one_does_not_either_somebody_has_to_sign_in(
+        self, world: World, from_nth: int
+    ) -> None:
+        """Also when each of them takes a fragment before that: nothing is sent for ever."""
+        world.drive.deny = from_nth
         async with world.running() as manager:
             queued = await manager.queue(world.file("a", content(LARGE)), "drive:x.bin")
             row = await in_phase(manager, queued, Phase.BLOCKED)
             assert row.transfer.obstacle is Obstacle.AUTH
-            assert (world.renewals, sum(m == "PUT" for m, _, _ in world.drive.requests)) == (1, 2)
-            world.drive.faults.clear()
-            world.drive.now += 3601
+            # Asked once, then begun anew once.
+            assert (world.renewals, len(world.drive.sessions)) == (1, 2)
+            world.drive.deny = None
             await manager.resume(queued)
             ended = await manager.wait(queued)
         assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
