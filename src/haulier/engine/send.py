@@ -19,7 +19,7 @@ from contextlib import aclosing
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from haulier.core.dispatch import MAX_ID, UNSEEN, Dispatch, Fingerprint, OnChange, Removed, Wanted, again
 from haulier.core.errors import (
@@ -29,6 +29,7 @@ from haulier.core.errors import (
     TransferNotFound,
     was_replaced,
 )
+from haulier.core.given import given_text, require_number
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
 from haulier.core.text import escaped, is_storable
@@ -42,7 +43,7 @@ from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
 from haulier.engine.send_watch import Changed, Happening, Hindered, Lagged, Progress, Readers, Watchers
 from haulier.engine.slots import SlotLimits
-from haulier.engine.throttle import Bandwidth
+from haulier.engine.throttle import Bandwidth, checked_bandwidth
 from haulier.logs import get_logger
 from haulier.machine import Clock, Identifiers
 from haulier.sending_ports import Journal, JournalPage, JournalQuery, JournalRows, LocalFiles, Remotes
@@ -61,6 +62,8 @@ WRITE_S: Final = 20.0
 """How long a write may take that nobody waits for any more: twice as long as another process may hold the journal."""
 LIST: Final = 100
 """Rows of a page."""
+MOST_ROWS: Final = 2**63 - 2
+"""More than any journal has; SQLite counts no further."""
 
 
 _ID: Final = re.compile(rf"[!-.0-~]{{1,{MAX_ID}}}")
@@ -195,6 +198,7 @@ class UploadManager:
         Args:
             grace_s: seconds that transfers past the point of no return have to come to their end.
         """
+        require_number("grace_s", grace_s, what="a number of seconds")
         async with self._changing:
             await self._stop(grace_s)
 
@@ -406,7 +410,7 @@ class UploadManager:
         priority = _choice(Priority, priority, "priority")
         if_exists = _choice(IfExists, if_exists, "if_exists")
         on_change = _choice(OnChange, on_change, "on_change")
-        place = self._files.absolute(os.fspath(path))
+        place = self._files.absolute(_given_path(path))
         _require_text("path", place)
         _require_text("to", to)
         remote, target = parse_target(to, PurePath(place).name)
@@ -439,8 +443,8 @@ class UploadManager:
             InvalidRequest: no target, or no id.
             StorageError
         """
-        place = self._files.absolute(os.fspath(path))
-        remote, target = parse_target(to, PurePath(place).name)
+        place = self._files.absolute(_given_path(path))
+        remote, target = parse_target(given_text("to", to), PurePath(place).name)
         row = self._begun(_check_id(id), remote, target, place, UNSEEN)
         failed = fail(row, error, now=self._clock.now())
         await self._write(partial(insert_ended, failed), lambda new: [failed] if new else [], wake=failed.id)
@@ -517,7 +521,8 @@ class UploadManager:
 
     async def get(self, transfer_id: str) -> TransferView | None:
         """Return how a transfer stands; None when there is none of that id, or no more."""
-        found = await self._journal.read(lambda rows: rows.find(TransferId(transfer_id)))
+        asked = _named(transfer_id)
+        found = await self._journal.read(lambda rows: rows.find(asked))
         return self.view(found) if isinstance(found, Dispatch) else None
 
     async def list(
@@ -529,9 +534,14 @@ class UploadManager:
         limit: int = LIST,
     ) -> tuple[Sequence[TransferView], int | None]:
         """Return a page of transfers, the newest first, and after what the next page begins; None: this is the last."""
-        if limit < 1:
-            raise ValueError("a page has one row at least")
-        query = JournalQuery(remote=remote, live=live)
+        require_number("limit", limit, what="a number of rows from 1 on", least=1, most=MOST_ROWS, whole=True)
+        if after is not None:
+            require_number("after", after, what="what the page before told, or None", whole=True)
+            after = min(after, MOST_ROWS)
+        query = JournalQuery(
+            remote=None if remote is None else given_text("remote", remote),
+            live=None if live is None else bool(live),
+        )
         page = await self._journal.read(partial(_read_page, query, after, limit))
         return [replace(self.view(row), number=number) for number, row in page.rows], page.next
 
@@ -560,11 +570,13 @@ class UploadManager:
             TransferTimeout: it has not ended in time, and goes on.
             StorageUnavailable: the manager has stopped, or was never started; the transfer is as it was.
         """
-        return await self._waiting.wait(TransferId(transfer_id), timeout_s)
+        if timeout_s is not None:
+            require_number("timeout_s", timeout_s, what="a number of seconds, or None")
+        return await self._waiting.wait(_named(transfer_id), timeout_s)
 
     async def _require(self, transfer_id: str) -> Dispatch:
-        found = await self._journal.read(lambda rows: rows.find(TransferId(transfer_id)))
-        return require(found, TransferId(transfer_id))
+        asked = _named(transfer_id)
+        return require(await self._journal.read(lambda rows: rows.find(asked)), asked)
 
     # --- what is wanted --------------------------------------------------------------------------------
 
@@ -609,17 +621,18 @@ class UploadManager:
         """
         now = self._clock.now()
         found = await self._write(
-            partial(remove, TransferId(transfer_id), now), lambda found: [] if found is None else [found]
+            partial(remove, _named(transfer_id), now), lambda found: [] if found is None else [found]
         )
         if found is None:
             raise TransferNotFound(transfer_id, 0.0)
 
     async def _change(self, transfer_id: str, change: Callable[[Dispatch], Dispatch]) -> Dispatch:
+        asked = _named(transfer_id)
         found, _ = await self._write(
-            partial(change_row, TransferId(transfer_id), change),
+            partial(change_row, asked, change),
             lambda result: [result[0]] if result[0] is not None and result[1] else [],
         )
-        return require(found, TransferId(transfer_id))
+        return require(found, asked)
 
     def set_bandwidth(self, bytes_per_s: float | None) -> None:
         """Bound the bytes per second of all transfers that run here, from now on; None is no bound."""
@@ -628,11 +641,14 @@ class UploadManager:
 
     async def ask_bandwidth(self, bytes_per_s: float | None) -> None:
         """Ask whoever runs the journal now to bound what it sends in a second; None is no bound. Raises StorageError."""
-        await self._journal.write(lambda rows: rows.ask_bandwidth(bytes_per_s))
+        bound = checked_bandwidth(bytes_per_s)
+        await self._journal.write(lambda rows: rows.ask_bandwidth(bound))
         await self._obey_bandwidth()
 
     def set_slots(self, slots: SlotLimits) -> None:
         """Set how many transfers run at once here, from now on; those that run already go on."""
+        if not isinstance(slots, SlotLimits):
+            raise InvalidRequest.of("slots", f"must be SlotLimits, not {slots!r}")
         self._limits = replace(self._limits, slots=slots)
         if self._runner is not None:
             self._runner.change_slots(slots)
@@ -653,16 +669,31 @@ def parse_target(to: str, filename: str) -> tuple[str, str]:
 
 def _require_text(field: str, text: str) -> None:
     """Refuse names that neither the journal nor a remote can be given."""
+    if not isinstance(text, str):
+        raise InvalidRequest.of(field, f"must be text, not {text!r}")
     if not is_storable(text):
         raise InvalidRequest.of(
             field, f"'{escaped(text)}' is not UTF-8, which names at remotes are; rename it"
         )
 
 
-def _check_id(text: str | None) -> TransferId | None:
+def _named(transfer_id: str) -> TransferId:
+    """Return what may be an id. Raises InvalidRequest."""
+    return TransferId(given_text("transfer_id", transfer_id))
+
+
+def _given_path(path: "str | os.PathLike[str]") -> str:
+    """Return a path as text. Raises InvalidRequest."""
+    place: object = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(place, str):
+        raise InvalidRequest.of("path", f"must be text or a path of pathlib, not {path!r}")
+    return place
+
+
+def _check_id(text: Any) -> TransferId | None:
     if text is None:
         return None
-    if not _ID.fullmatch(text) or text in {".", ".."}:
+    if not isinstance(text, str) or not _ID.fullmatch(text) or text in {".", ".."}:
         raise InvalidRequest.of(
             "id", f"must be 1 to {MAX_ID} visible ASCII characters, without / and not . or .."
         )

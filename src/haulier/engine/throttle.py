@@ -7,6 +7,7 @@ Rule 2: what was not used for a while is not saved up, but for a quarter of a se
 import asyncio
 from typing import Final
 
+from haulier.core.given import require_number
 from haulier.machine import Clock
 
 SAVED_S: Final = 0.25
@@ -16,6 +17,8 @@ PIECE_S: Final = 0.1
 LEAST_PIECE: Final = 4 * 1024
 """Bytes; below, the work for each piece costs more than the bytes."""
 MOST_PIECE: Final = 256 * 1024
+FASTEST: Final = 2**62
+"""Bytes per second that nothing reaches, and that a journal can still hold."""
 LOOK_S: Final = 0.25
 """Longest sleep before the rate is looked at again: so a higher one helps those that wait already."""
 
@@ -29,7 +32,7 @@ class Bandwidth:
     """
 
     def __init__(self, clock: Clock, bytes_per_s: float | None = None) -> None:
-        self._rate = _checked(bytes_per_s)
+        self._rate = checked_bandwidth(bytes_per_s)
         self._clock = clock
         self._there = 0.0
         self._counted_at = clock.monotonic()
@@ -49,8 +52,9 @@ class Bandwidth:
 
     def change(self, bytes_per_s: float | None) -> None:
         """Set another bound, for those that wait already, too."""
+        rate = checked_bandwidth(bytes_per_s)
         self._count()
-        self._rate = _checked(bytes_per_s)
+        self._rate = rate
 
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may go. Whoever cancels this has taken nothing."""
@@ -81,7 +85,9 @@ class Bandwidth:
         return max(rate * SAVED_S, float(self.piece or 0))
 
 
-def _checked(bytes_per_s: float | None) -> float | None:
-    if bytes_per_s is not None and not 1 <= bytes_per_s < float("inf"):  # no comparison holds for NaN
-        raise ValueError("a bound of bandwidth is 1 byte per second or more; None is no bound")
+def checked_bandwidth(bytes_per_s: float | None) -> float | None:
+    """Return a bound of bytes per second, None for none. Raises InvalidRequest."""
+    if bytes_per_s is not None:
+        what = "a number of bytes per second, 1 or more, or None for no bound"
+        require_number("bandwidth", bytes_per_s, what=what, least=1, most=FASTEST)
     return bytes_per_s

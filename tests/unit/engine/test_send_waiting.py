@@ -405,7 +405,7 @@ async def test_a_list_comes_in_pages_the_newest_first() -> None:
 @pytest.mark.parametrize("limit", [0, -1])
 async def test_a_page_without_rows_is_a_mistake(limit: int) -> None:
     async with Sending().running() as manager:
-        with pytest.raises(ValueError, match="one row at least"):
+        with pytest.raises(InvalidRequest, match="limit: must be a number of rows from 1 on"):
             await manager.list(limit=limit)
 
 

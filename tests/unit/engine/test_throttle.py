@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from haulier.core.errors import InvalidRequest
 from haulier.engine.throttle import Bandwidth
 from haulier.testing import ManualClock
 
@@ -127,7 +128,9 @@ def test_pieces_are_neither_tiny_nor_huge(rate: int, piece: int) -> None:
     assert Bandwidth(ManualClock(), rate).piece == piece
 
 
-@pytest.mark.parametrize("rate", [0, -1, 0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("rate", [0, -1, 0.5, float("nan"), float("inf"), 2**70, "x", True])
 def test_a_bound_of_nothing_is_a_mistake(rate: float) -> None:
-    with pytest.raises(ValueError, match="1 byte per second"):
+    with pytest.raises(
+        InvalidRequest, match="bandwidth: must be a number of bytes per second, 1 or more, or None"
+    ):
         Bandwidth(ManualClock(), rate)
