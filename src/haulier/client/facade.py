@@ -7,6 +7,7 @@ import asyncio
 import mimetypes
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
 from haulier.core.errors import InvalidRequest, LanesFailed, PeerCorrupted, SourceChanged, WaitTimeout
+from haulier.core.given import given_text, require_number, require_texts
 from haulier.core.link import USUAL_LINK_S
 from haulier.core.processing import is_image
 from haulier.core.record import AssetKind
@@ -79,8 +81,10 @@ class Client:
         home: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        if parallel < 1:
-            raise ValueError("parallel must be 1 or more")
+        require_texts(url=url, capsule=capsule)
+        if token is not None and not isinstance(token, str):
+            raise InvalidRequest.of("token", "must be text")  # what was given is not shown: it is a secret
+        require_number("parallel", parallel, what="a number of bodies, 1 or more", least=1, whole=True)
         self.capsule = capsule
         self._parallel = parallel
         self._gate = asyncio.Semaphore(parallel)
@@ -153,6 +157,9 @@ class Client:
             PeerUnreachable: no answer after all retries; a later call goes on from there.
             RequestError: an argument is malformed.
         """
+        _require_said(filename=filename, path=path, key=key, content_type=content_type)
+        _require_meant(source, digest, metadata)
+        require_texts(derivatives=derivatives)
         if key is not None:
             require_valid(check_key(key))
         if derivatives not in {"server", "local", "none"}:
@@ -210,6 +217,8 @@ class Client:
 
         Raises: as `upload`, except for what `TwoLanes.run` returns.
         """
+        _require_said(path=path, key=key)
+        _require_meant(source, digest, metadata)
         order = Order(
             filename=Path(source).name,
             capsule=self.capsule,
@@ -308,6 +317,8 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`.
         """
+        _require_said(status=status, since=since)
+        given_text("prefix", prefix)
         given = {"path": prefix, "status": status, "from": since, "mine": "true" if mine else None}
         params = {"capsule": self.capsule, "limit": str(PAGE), **{k: v for k, v in given.items() if v}}
         cursor: str | None = ""
@@ -351,6 +362,9 @@ class Client:
             PeerRefused, PeerUnreachable: as `upload`.
             OSError: the target's folder cannot be written to.
         """
+        given_text("kind", kind)
+        if not isinstance(target, str | os.PathLike):
+            raise InvalidRequest.of("target", f"must be a path, not {target!r}")
         record = await self.record(record_id)
         asset = record.asset(kind)
         report = Report(progress, None if asset is None else asset.size)
@@ -376,6 +390,11 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 404 `record-not-found`.
         """
+        given_text("kind", kind)
+        given_text("disposition", disposition)
+        require_number(
+            "expires_in_s", expires_in_s, what="a number of seconds", least=0, most=sys.float_info.max
+        )
         wanted = {"kind": kind, "expires_in": expires_in_s, "disposition": disposition}
         answer = await self._wire.call("POST", f"{_record_path(record_id)}/links", json=wanted)
         return Link.parse(answer.content)
@@ -395,6 +414,7 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 404 `upload-not-found`.
         """
+        given_text("upload_id", upload_id)
         return await self._wire.persevere(lambda: ask_state(self._wire, upload_id))
 
     async def wait(self, upload_id: str, *, timeout_s: float | None = None) -> UploadState:
@@ -404,6 +424,8 @@ class Client:
             WaitTimeout: it has not ended within `timeout_s`.
             PeerRefused, PeerUnreachable: as `state`.
         """
+        if timeout_s is not None:
+            require_number("timeout_s", timeout_s, what="a number of seconds, or None")
         state = await self.state(upload_id)
         try:
             async with asyncio.timeout(timeout_s):
@@ -421,6 +443,7 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`; 409 `upload-complete` when it is committed.
         """
+        given_text("upload_id", upload_id)
         require_done(await self._wire.call("DELETE", upload_path(upload_id)))
 
     async def events(self, upload_id: str) -> AsyncIterator[UploadState]:
@@ -430,6 +453,7 @@ class Client:
             PeerUnreachable: the stream of events was cut; asking again goes on.
             PeerRefused: as `state`.
         """
+        given_text("upload_id", upload_id)
         async with self._wire.events(f"{upload_path(upload_id)}/events") as source:
             async for event in source:
                 if event.data:
@@ -438,7 +462,24 @@ class Client:
 
 def _record_path(record_id: str) -> str:
     # Quoted whole: what was mistyped is an unknown id and never another address or parameter.
-    return f"/api/records/{quote(record_id, safe='')}"
+    return f"/api/records/{quote(given_text('record_id', record_id), safe='')}"
+
+
+def _require_said(**given: object) -> None:
+    """Refuse what is neither text nor None. Raises InvalidRequest."""
+    require_texts(**{name: each for name, each in given.items() if each is not None})
+
+
+def _require_meant(source: object, digest: object, metadata: object) -> None:
+    """Refuse what says nothing about what is to be sent. Raises InvalidRequest."""
+    if not isinstance(source, str | os.PathLike | AsyncIterable):
+        raise InvalidRequest.of("source", f"must be a path or an async iterable of bytes, not {source!r}")
+    require_texts(digest=digest)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidRequest.of("metadata", f"must be pairs of text, not {metadata!r}")
+    for pair in (metadata or {}).items():
+        for text in pair:
+            require_texts(metadata=text)
 
 
 @asynccontextmanager

@@ -13,13 +13,20 @@ from haulier.core.text import escaped, is_storable
 
 def given_text(field: str, given: Any) -> str:
     """Return text that can be written down. Raises InvalidRequest."""
-    if not isinstance(given, str):
-        raise InvalidRequest.of(field, f"must be text, not {given!r}")
-    if not is_storable(given):
+    require_texts(**{field: given})
+    text = str(given)
+    if not is_storable(text):
         raise InvalidRequest.of(
-            field, f"'{escaped(given)}' is no text: it has half a character, or NUL, in it"
+            field, f"'{escaped(text)}' is no text: it has half a character, or NUL, in it"
         )
-    return given
+    return text
+
+
+def require_texts(**given: Any) -> None:
+    """Refuse what is no text, by the name that it is given under. Raises InvalidRequest."""
+    for field, each in given.items():
+        if not isinstance(each, str):
+            raise InvalidRequest.of(field, f"must be text, not {each!r}")
 
 
 def require_number(
