@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from haulier import Outcome, UploadManager
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
 from haulier.core.dispatch import Dispatch
+from haulier.core.outgoing import IfExists
 from haulier.core.transfer import TransferId
 from tests.interop.remotes.servers import running
 from tests.interop.remotes.test_s3 import BUCKET, KEYS, Endpoint, make_bucket
@@ -35,6 +37,7 @@ class Place:
     SIZE: int
     TRANSITIONS: int
     """Transactions of one transfer, from queueing to the end, and one more than there are."""
+    WAY = IfExists.REPLACE
 
     def __init__(self, kind: str, url: str, **more: Any) -> None:
         self.settings = json.dumps({"type": kind, "url": url, **more})
@@ -167,6 +170,24 @@ class OneDrivePlace(Place):
             item.data = b""
 
 
+class BesideOneDrivePlace(OneDrivePlace):
+    SIZE = 1000
+    TRANSITIONS = 10
+    """One request, to a name that is free beside one that is taken."""
+    WAY = IfExists.RENAME
+
+    async def prepare(self) -> None:
+        for at in range(1, self.TRANSITIONS + 1):
+            for when in ("before", "after"):
+                if self._drive.path(f"{at}-{when}.bin") is None:
+                    self._drive.write(f"{at}-{when}.bin", bytes(self.SIZE))
+
+    async def versions(self, target: str) -> list[bytes]:
+        stem = target.removesuffix(".bin")
+        made = [item for item in self._drive.items.values() if re.fullmatch(rf"{stem} \d+\.bin", item.name)]
+        return [data for item in made for data in item.contents]
+
+
 class Counting:
     """A remote that counts what is sent to it."""
 
@@ -219,6 +240,12 @@ def onedrive() -> Iterator[Place]:
         yield OneDrivePlace(drive, url)
 
 
+@pytest.fixture(scope="module")
+def onedrive_beside() -> Iterator[Place]:
+    with standing_in() as (drive, url):
+        yield BesideOneDrivePlace(drive, url)
+
+
 @pytest.fixture
 async def place(request: pytest.FixtureRequest, kind: str, target: str) -> AsyncIterator[Place]:
     found: Place = request.getfixturevalue(kind)
@@ -232,11 +259,13 @@ def target(at: int, when: str) -> str:
     return f"{at}-{when}.bin"
 
 
-async def die(journal: Path, settings: str, file: Path, target: str, at: int, when: str) -> bytes:
+async def die(
+    journal: Path, settings: str, file: Path, target: str, at: int, when: str, way: IfExists
+) -> bytes:
     """Run a sender until it kills itself; return what it printed, which is nothing when it did."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.crashing_sender", str(journal), settings, str(file), target),
-        *(str(at), when),
+        *(str(at), when, way),
         stdout=asyncio.subprocess.PIPE,
         env=environment(),
     )
@@ -259,6 +288,7 @@ PLACES: dict[str, type[Place]] = {
     "s3": S3Place,
     "s3_whole": WholeS3Place,
     "onedrive": OneDrivePlace,
+    "onedrive_beside": BesideOneDrivePlace,
 }
 MOMENTS = [
     (kind, at, when)
@@ -273,14 +303,15 @@ async def test_killed_at_any_transition_it_arrives_once(
     place: Place, target: str, tmp_path: Path, at: int, when: str
 ) -> None:
     file, journal = make_file(tmp_path / "file.bin", place.SIZE), tmp_path / "journal.db"
-    printed = await die(journal, place.settings, file, target, at, when)
+    printed = await die(journal, place.settings, file, target, at, when, place.WAY)
     assert printed == (b"done" if at == place.TRANSITIONS else b"")
     row = await kept(journal, target)
     if row is None or row.session is None:
         place.forget()
     remote = Counting(place.settings)
     async with asyncio.timeout(60), UploadManager(journal, {"there": remote}) as manager:
-        ended = await manager.wait(await manager.queue(file, f"there:{target}", id=target))
+        queued = await manager.queue(file, f"there:{target}", id=target, if_exists=place.WAY)
+        ended = await manager.wait(queued)
     await remote.close()
     assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
     # What the journal knows to be there is not sent again.

@@ -1,7 +1,7 @@
 """A sender that kills itself, by SIGKILL, at the N-th transaction of its journal: before its commit, or right after it.
 
-`python -m tests.support.crashing_sender JOURNAL SETTINGS FILE TARGET N before|after`, the remote's settings as JSON; prints
-`done` when it came to its end alive.
+`python -m tests.support.crashing_sender JOURNAL SETTINGS FILE TARGET N before|after replace|fail|rename`, the remote's settings as
+JSON; prints `done` when it came to its end alive.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 from haulier import UploadManager
 from haulier.adapters.clock import SystemClock
 from haulier.adapters.journal import SqliteJournal
+from haulier.core.outgoing import IfExists
 from haulier.core.secret import Secret
 from haulier.remotes.catalogue import RemoteSettings, make_remote
 from haulier.sending_ports import Remote
@@ -53,10 +54,11 @@ class CrashingJournal(SqliteJournal):
 
 
 async def main() -> None:
-    journal, settings, file, target, at, when = sys.argv[1:]
+    journal, settings, file, target, at, when, way = sys.argv[1:]
     remote = remote_of(settings)
     async with UploadManager(CrashingJournal(Path(journal), int(at), when), {"there": remote}) as manager:
-        await manager.wait(await manager.queue(file, f"there:{target}", id=target))
+        queued = await manager.queue(file, f"there:{target}", id=target, if_exists=IfExists(way))
+        await manager.wait(queued)
     await remote.close()
     print("done")
 

@@ -1,7 +1,7 @@
 """OneDrive through the upload manager: whatever is lost on the way, and whoever else writes there, ours arrives, once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import field
 from functools import cache
@@ -27,6 +27,7 @@ from tests.support.sending import SOON_S, in_phase
 SMALL = 1000
 LARGE = 10 * 1024 * 1024 + 5
 """Two fragments."""
+ONE_FRAGMENT = 4_500_000
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 WAYS = pytest.mark.parametrize("way", list(IfExists))
 LOST = pytest.mark.parametrize("kept", [False, True], ids=["request", "answer"])
@@ -530,3 +531,67 @@ class TestAccounts:
         assert (await world.send(content(SMALL, 2))).transfer.outcome is Outcome.SUCCEEDED
         assert world.drive.read("x.bin") == content(SMALL)
         assert other.read("x.bin") == content(SMALL, 2)
+
+
+class TestChance:
+    """Faults that nobody chose; a seed that failed would be the same again."""
+
+    @pytest.mark.parametrize("seed", range(20))
+    async def test_whatever_is_lost_ours_arrives_once(self, world: World, seed: int) -> None:
+        chance = Random(seed)
+        size = chance.choice([0, SMALL, ONE_FRAGMENT])
+        way = chance.choice(list(IfExists))
+        self._deviate(world, chance)
+        files = {} if way is IfExists.FAIL or chance.random() < 0.5 else {"x.bin": [content(size, 2)]}
+        if files:
+            world.drive.write("x.bin", content(size, 2))
+        for _ in range(chance.randrange(1, 8)):
+            self._lose(world, chance)
+        ended = await world.send(content(size), way=way)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        name = "x 1.bin" if files and way is IfExists.RENAME else "x.bin"
+        files.setdefault(name, []).append(content(size))
+        assert world.files == files
+
+    @pytest.mark.parametrize("seed", range(20))
+    async def test_whoever_else_writes_a_success_is_one_and_nothing_is_replaced_that_must_not_be(
+        self, world: World, seed: int
+    ) -> None:
+        chance, others = Random(seed), 0
+        size = chance.choice([SMALL, ONE_FRAGMENT])
+        way = chance.choice(list(IfExists))
+        self._deviate(world, chance)
+
+        def write() -> None:
+            nonlocal others
+            others += 1
+            name = chance.choice(["x.bin", "x 1.bin"]) if way is IfExists.RENAME else "x.bin"
+            world.drive.write(name, content(size, 10 + others))
+
+        for _ in range(chance.randrange(1, 6)):
+            self._lose(world, chance, write if chance.random() < 0.5 else lambda: None)
+        ended = await world.send(content(size), way=way)
+        if ended.transfer.outcome is Outcome.SUCCEEDED:
+            assert ended.stored is not None
+            assert content(size) in world.files[ended.stored.name]
+        else:
+            assert others
+            assert "target-exists" in str(ended.error) or "quickXorHash" in str(ended.error)
+        times = [versions.count(content(size)) for versions in world.files.values()]
+        assert sum(times) <= 1 + others
+        if way is not IfExists.REPLACE:
+            assert all(
+                versions[0] == content(size) for versions in world.files.values() if content(size) in versions
+            )
+
+    def _deviate(self, world: World, chance: Random) -> None:
+        world.drive.hashes = chance.choice([0, 0, 2, -1])
+        world.drive.ctags = chance.random() < 0.7
+        world.drive.empty_answers = chance.random() < 0.3
+
+    def _lose(self, world: World, chance: Random, meanwhile: Callable[[], None] = lambda: None) -> None:
+        method = chance.choice(["GET", "GET", "PUT", "PUT", "POST"])
+        # A session whose address was lost would hold the name until it expires.
+        after = method != "POST" and chance.random() < 0.6
+        status, nth = chance.choice([423, 500, 503, 504]), chance.randrange(1, 4)
+        world.drive.faults.append(Fault(method, "", status, nth=nth, after=after, meanwhile=meanwhile))
