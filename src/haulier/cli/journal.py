@@ -302,13 +302,18 @@ class Obstacles:
     def __init__(self, manager: "send.UploadManager") -> None:
         self._manager = manager
         self._waited_for: set[str] = set()
+        self._unknown: set[str] = set()
+        """Of these, those that nobody had queued yet: they may join a transfer that has another id."""
         self._told: dict[str, str] = {}
 
     async def look(self, transfer_id: str) -> "TransferView | None":
         """Tell of this transfer from now on, and return how it stands."""
         self._waited_for.add(transfer_id)
         view = await self._manager.get(transfer_id)
-        if view is not None:
+        if view is None:
+            self._unknown.add(transfer_id)
+        else:
+            self._unknown.discard(transfer_id)
             self._waited_for.add(view.row.id)  # another one, where it joined that
             self._tell(view.row)
         return view
@@ -319,12 +324,17 @@ class Obstacles:
 
         async with aclosing(self._manager.events(anew=False)) as events:
             async for happening in events:
-                if isinstance(happening, Changed) and happening.row.id in self._waited_for:
+                if isinstance(happening, Lagged):
+                    await self._look_at(self._waited_for)
+                elif isinstance(happening, Changed) and happening.row.id in self._waited_for:
                     self._tell(happening.row)
-                elif isinstance(happening, Lagged):
-                    with suppress(HaulierError):
-                        for each in tuple(self._waited_for):
-                            await self.look(each)
+                elif isinstance(happening, Changed):
+                    await self._look_at(self._unknown)
+
+    async def _look_at(self, transfer_ids: set[str]) -> None:
+        with suppress(HaulierError):
+            for each in tuple(transfer_ids):
+                await self.look(each)
 
     def _tell(self, row: "Dispatch") -> None:
         why = _obstacle(row)

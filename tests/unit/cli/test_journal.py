@@ -77,6 +77,33 @@ async def test_what_stands_still_before_somebody_waits_for_it_is_told_once(said:
         assert await obstacles.look("nobody's") is None
 
 
+@pytest.mark.parametrize("paused", [True, False], ids=["paused before", "blocked later"])
+async def test_what_an_id_joins_later_is_told_too(said: list[str], *, paused: bool) -> None:
+    world = Sending()
+    gate = world.remote.gate("create")
+    world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in"))
+    async with (
+        world.running() as manager,
+        world.running(role=Role.NEVER) as other,
+        obstacles_told(other) as obstacles,
+    ):
+        path = world.file("a", b"1")
+        await manager.queue(path, "any:a", id="mine")
+        await gate.wait_reached()
+        if paused:
+            await manager.pause("mine")
+            gate.open()
+            await in_phase(manager, "mine", Phase.PAUSED, Phase.BLOCKED)
+        assert await obstacles.look("yours") is None
+        assert await manager.queue(path, "any:a", id="yours") == "mine"
+        gate.open()
+        await settle()
+        for _ in range(3):
+            world.clock.advance(1.0)
+            await settle()
+        assert said == [PAUSED if paused else SIGN_IN]
+
+
 async def test_what_comes_to_stand_still_is_told_and_told_again_when_it_does_so_again(
     said: list[str],
 ) -> None:
