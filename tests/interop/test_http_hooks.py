@@ -173,6 +173,32 @@ def test_a_finish_that_could_not_be_asked_is_gone_on_with(outsider: Outsider, ga
     wait_until(lambda: outsider.state(upload["id"])["status"] == "committed", "the janitor asked again")
 
 
+@pytest.mark.parametrize("way", ["put", "tus"])
+def test_what_was_told_as_failed_is_not_stored_after_all(
+    outsider: Outsider, gate: Listener, way: str
+) -> None:
+    asked: list[int] = []
+
+    def answer(number: int) -> tuple[int, dict[str, str]]:
+        if json.loads(gate.got[number][1])["type"] == "upload.finish":
+            asked.append(number)
+            return (500 if len(asked) == 1 else 200), {}
+        return 200, {}
+
+    gate.answer = answer
+    before = outsider.ask("GET", "/api/records?status=completed").json["items"]
+    told = {
+        "put": lambda: put(outsider, "told.bin"),
+        "tus": lambda: TusClient(outsider.port).post(
+            DATA,
+            {"Upload-Length": str(len(DATA)), "Content-Type": "application/offset+octet-stream"},
+        ),
+    }[way]()
+    assert told.problem == (503, "hook-unavailable")
+    assert len(asked) == 1
+    assert outsider.ask("GET", "/api/records?status=completed").json["items"] == before
+
+
 def test_a_tus_client_that_looks_after_a_finish_could_not_be_asked_waits_and_is_told_how_it_ends(
     service: ServeProcess, outsider: Outsider, gate: Listener
 ) -> None:

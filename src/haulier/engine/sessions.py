@@ -102,8 +102,8 @@ class SessionService(Generic[D]):
         try:
             return await self._endings.completed(found, started=True), True
         except StorageError:
-            if spec.concat is Concat.FINAL:
-                # Whoever began it hears of no id, and begins another one: two would be made when there is room.
+            if spec.key is None:
+                # Whoever began it hears of no id, and begins another one: in the end there would be two.
                 await finish_anyway(self._endings.give_up(found.id))
             raise
 

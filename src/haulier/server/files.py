@@ -168,7 +168,7 @@ class FileRoutes:
                 )
         except HaulierError:
             if not told and asked.begin.key is None:
-                await self._services.abandon(upload_id, caller=caller_of(request))
+                await self._services.abandon(upload_id)
             raise
 
     def _tell_address(self, request: Request, upload_id: SessionId) -> bool:

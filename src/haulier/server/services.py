@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 
-from haulier.core.caller import Caller
 from haulier.core.errors import HaulierError
 from haulier.core.session import SessionId
 from haulier.core.values import dataclass
@@ -58,9 +57,13 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     """Shared with the engine's observers; one an app."""
 
-    async def abandon(self, upload_id: SessionId, *, caller: Caller) -> None:
-        """Free an upload that nobody can go on with, since nobody was told its address. What fails is left to the janitor."""
+    async def abandon(self, upload_id: SessionId) -> None:
+        """Free an upload that failed and that nobody can go on with, since nobody was told its address.
+
+        A finish that failed is not tried again: its file would be stored after its sender was told that it is not. What
+        fails here is left to the janitor.
+        """
         try:
-            await self.uploads.abort(upload_id, caller=caller)
+            await self.uploads.give_up(upload_id)
         except HaulierError as error:
             log.warning("upload.abandoned", error=repr(error))

@@ -13,10 +13,12 @@ from haulier.core.errors import (
     UploadGone,
     UploadRefused,
 )
+from haulier.core.record import RecordStatus
 from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.core.values import replace
 from haulier.engine.hooks import FinishedUpload, Hooks
+from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
 from tests.support.engine import ME, Engine, engine
 
@@ -176,6 +178,28 @@ class TestFinish:
                     await one.uploads.offset(upload.id, caller=ME)
             else:
                 assert (await one.uploads.offset(upload.id, caller=ME)).status is SessionStatus.COMMITTED
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    async def test_an_empty_file_whose_sender_hears_of_no_id_is_not_stored_later(
+        self, key: str | None
+    ) -> None:
+        broken = True
+
+        async def scan(_: FinishedUpload) -> None:
+            if broken:
+                raise ZeroDivisionError
+
+        async with engine(hooks=Hooks(on_finish=scan)) as one:
+            with pytest.raises(HookUnavailable):
+                await one.begin_append(0, key=key)
+            broken = False
+            await one.janitor.sweep()
+            if key is not None:  # it is found again
+                upload = await one.begin_append(0, key=key)
+                await one.uploads.wait(upload.id, caller=ME, timeout_s=1)
+            page = await one.records.list(RecordQuery(), caller=ME)
+            kept = RecordStatus.FAILED if key is None else RecordStatus.COMPLETED
+            assert [record.status for record in page.items] == [kept]
 
     async def test_after_a_crash_the_hook_is_asked_again(self) -> None:
         asked: list[int] = []

@@ -331,7 +331,7 @@ async def test_what_cannot_be_freed_at_once_is_told_and_left_to_the_janitor(
         asked.append(upload_id)
         raise StorageUnavailable("for a moment")
 
-    monkeypatch.setattr(service.uploads, "abort", broken)
+    monkeypatch.setattr(service.uploads, "give_up", broken)
     wrong = {
         "Upload-Checksum": "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "Content-Digest": field(b"a") + ", " + field(b"a", "md5"),

@@ -154,7 +154,7 @@ class ResumableRoutes:
             return await self._receive(delivery, upload.id, final=delivery.complete)
         except HaulierError:
             if not known:
-                await self._services.abandon(upload.id, caller=caller_of(delivery.request))
+                await self._services.abandon(upload.id)
             raise
 
     def _created(self, request: Request, version: Version, upload: Upload) -> Response:

@@ -194,7 +194,7 @@ class TusRoutes:
             with self._services.metrics.receiving():
                 state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request), check=check)
         except HaulierError:
-            await self._services.abandon(upload_id, caller=caller_of(request))
+            await self._services.abandon(upload_id)
             raise
         return state.upload
 
