@@ -167,6 +167,8 @@ class SendRunner:
         self._limits = limits
         self._background = Background()
         self._runs: dict[TransferId, _Run] = {}
+        self._starting: dict[TransferId, bool] = {}
+        """Those that have a slot and whose rows are being read, and whether they are to be looked at after that."""
         self._touched: dict[TransferId, None] = {}
         self._kicked = asyncio.Event()
         self._prune_at = 0.0
@@ -279,6 +281,7 @@ class SendRunner:
         await self._prune()
         while not self._stopping.is_set() and (found := self.order.start_next()) is not None:
             entry, lease = found
+            self._starting[entry.key] = False
             self._background.start(self._run(entry.key, lease), name=f"send.{entry.key}")
 
     def _sleep_s(self) -> float:
@@ -289,6 +292,10 @@ class SendRunner:
 
     async def _look(self, transfer_id: TransferId) -> None:
         """Obey what is wanted of a transfer, and let it stand where it belongs."""
+        if transfer_id in self._starting:
+            # It does not stand in the queue any more, and has no run yet: put back, it would be sent twice at once.
+            self._starting[transfer_id] = True
+            return
         run = self._runs.get(transfer_id)
         if run is not None:
             found = await self._journal.read(lambda rows: rows.find(transfer_id))
@@ -380,6 +387,7 @@ class SendRunner:
         except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
             await self._stumble(transfer_id, error)
         finally:
+            self._starting.pop(transfer_id, None)
             self._runs.pop(transfer_id, None)
             self.touch(transfer_id)
 
@@ -388,6 +396,8 @@ class SendRunner:
         if not isinstance(row, Dispatch) or not _may_run(row):
             return
         run = self._runs[transfer_id] = _Run(self, row)
+        if self._starting.pop(transfer_id):
+            self.touch(transfer_id)
         remote = self._remotes.get(row.remote)
         if remote is None:
             await self._settle(

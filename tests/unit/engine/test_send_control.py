@@ -17,10 +17,10 @@ from haulier.core.errors import (
 )
 from haulier.core.outgoing import Held, IfExists, Outgoing, RemoteSession, Stored
 from haulier.core.ranges import Ranges
-from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step
+from haulier.core.transfer import Obstacle, Outcome, Phase, Priority, Step, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import Role, UploadManager
-from haulier.engine.send_runner import SendLimits
+from haulier.engine.send_runner import SendLimits, SendRunner
 from haulier.engine.slots import SlotLimits
 from haulier.sending_ports import Cargo
 from tests.support.engine import beside
@@ -622,3 +622,49 @@ async def test_a_remote_that_is_gone_from_the_settings_blocks_its_transfers() ->
         world.remotes["any"] = remote
         await manager.resume(queued)
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+class Starts:
+    """Holds whoever has got a slot before its row is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.one, self.may_go_on = asyncio.Event(), asyncio.Event()
+        run_one = SendRunner._run_one
+
+        async def late(runner: SendRunner, transfer_id: TransferId) -> None:
+            self.one.set()
+            await self.may_go_on.wait()
+            await run_one(runner, transfer_id)
+
+        monkeypatch.setattr(SendRunner, "_run_one", late)
+
+
+async def test_one_that_moves_up_while_its_row_is_read_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, starts = Sending(), Starts(monkeypatch)
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await starts.one.wait()
+        await manager.bump(queued)
+        await settle()
+        starts.may_go_on.set()
+        await gate.wait_reached()
+        await settle()
+        assert held(manager) == 1
+        gate.open()
+        await ended(manager, queued)
+    assert world.remote.calls.count("create") == 1
+    assert world.remote.files == {"a": [DATA]}
+
+
+async def test_a_cancel_while_its_row_is_read_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, starts = Sending(), Starts(monkeypatch)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await starts.one.wait()
+        cancelling = beside(manager.cancel(queued))
+        await settle()
+        starts.may_go_on.set()
+        assert (await cancelling).transfer.outcome is Outcome.CANCELLED
+        await ended(manager, queued)
+    assert world.remote.files == {}
