@@ -20,8 +20,9 @@ from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile
 from haulier.adapters.watched_files import WatchedFiles
 from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable
+from haulier.core.values import replace
 from haulier.sending_ports import Journal, JournalQuery
-from haulier.testing.journal_contract import JournalContract, OpenJournal, found, full, put, row
+from haulier.testing.journal_contract import T0, JournalContract, OpenJournal, found, full, put, row
 
 
 class TestMemoryJournal(JournalContract):
@@ -217,14 +218,17 @@ async def test_a_journal_that_was_made_before_figures_were_kept_gets_their_colum
     path = tmp_path / "journal.db"
     journal = SqliteJournal(path, SystemClock())
     await journal.open()
-    await journal.write(put(row("a")))
+    begun = row("a").moved(row("a").transfer.request().initialize().begin(10, now=T0), now=T0)
+    at_rest = begun.moved(begun.transfer.requeue(), now=T0)
+    await journal.write(put(at_rest))
     await journal.close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE transfers DROP COLUMN sent")
+        connection.execute("ALTER TABLE transfers DROP COLUMN furthest")
     for _ in range(2):
         journal = SqliteJournal(path, SystemClock())
         await journal.open()
-        assert await found(journal, "a") == row("a")
+        assert await found(journal, "a") == replace(at_rest, furthest=10)
         await journal.close()
 
 

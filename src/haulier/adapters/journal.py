@@ -16,7 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from haulier.adapters.journal_rows import ADDED, APPLICATION_ID, SENT, TABLES, VERSION, SqliteJournalRows
+from haulier.adapters.journal_rows import (
+    ADDED,
+    ADDED_COLUMNS,
+    APPLICATION_ID,
+    TABLES,
+    VERSION,
+    SqliteJournalRows,
+)
 from haulier.adapters.lock_files import holder_of, try_lock
 from haulier.adapters.sqlite_driver import translated
 from haulier.adapters.sqlite_file import SqliteFile
@@ -178,5 +185,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 def _add_what_lacks(connection: sqlite3.Connection) -> None:
     connection.execute(ADDED)
-    if not connection.execute("SELECT 1 FROM pragma_table_info('transfers') WHERE name = 'sent'").fetchone():
-        connection.execute(SENT)
+    there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('transfers')")}
+    for name, value in ADDED_COLUMNS.items():
+        if name not in there:
+            connection.execute(f"ALTER TABLE transfers ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+            connection.execute(f"UPDATE transfers SET {name} = {value}")  # noqa: S608 - names of ours

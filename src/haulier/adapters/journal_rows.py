@@ -87,14 +87,14 @@ CREATE TABLE IF NOT EXISTS bandwidth (
 ) STRICT
 """
 """What journals of version 1 may lack; who does not know it does without."""
-SENT: Final = "ALTER TABLE transfers ADD COLUMN sent INTEGER NOT NULL DEFAULT 0"
-"""The same, of a column."""
+ADDED_COLUMNS: Final = {"sent": "0", "furthest": "done"}
+"""The same, of columns: each a number, and what it is in rows of before."""
 
 _REPLACED: Final = (
     "remote", "target", "path", "source", "size", "priority", "queued_at", "bumped_at", "phase", "step", "done",
     "sent", "past_return", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "if_exists", "on_change",
     "wanted", "superseded_by", "retry_of", "intended_at", "session", "chunk_size", "commits_itself", "pace",
-    "restarts", "failures", "stalled_at", "sum", "stored", "error", "ended_at",
+    "restarts", "furthest", "failures", "stalled_at", "sum", "stored", "error", "ended_at",
 )  # fmt: skip
 _COLUMNS: Final = ("id", "revision", *_REPLACED)
 _PUT: Final = (
@@ -290,7 +290,7 @@ _OF_TRANSFER: Final = (
 )  # fmt: skip
 _OF_ROW: Final = (
     "target", "path", "bumped_at", "if_exists", "on_change", "wanted", "superseded_by", "retry_of", "intended_at",
-    "pace", "restarts", "failures", "stalled_at", "error", "ended_at",
+    "pace", "restarts", "furthest", "failures", "stalled_at", "error", "ended_at",
 )  # fmt: skip
 
 
@@ -343,6 +343,7 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         session=_session(row),
         pace=row["pace"],
         restarts=row["restarts"],
+        furthest=row["furthest"],
         failures=row["failures"],
         stalled_at=row["stalled_at"],
         sum=_maybe(_checksum, _maybe(json.loads, row["sum"])),

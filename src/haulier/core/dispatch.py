@@ -76,6 +76,8 @@ class Dispatch:
     """Bytes of the next chunk, where the remote leaves them to us."""
     restarts: int = 0
     """How often it began anew because the file had changed."""
+    furthest: int = 0
+    """Bytes of this revision that the remote has confirmed at its best, whichever session that was."""
     failures: int = 0
     """In a row, without confirmed progress."""
     stalled_at: float | None = None
@@ -178,14 +180,18 @@ class Dispatch:
         )
 
     def confirmed(self, transfer: Transfer, *, now: float) -> "Dispatch":
-        """Return the row after the remote has confirmed bytes: progress forgives the failures before it."""
-        if transfer.done <= self.transfer.done:
+        """Return the row after the remote has confirmed bytes: progress forgives the failures before it.
+
+        Bytes that were there before are none: a remote that loses every session would be sent to without end.
+        """
+        if transfer.done <= self.furthest:
             return self.moved(transfer, now=now)
-        return replace(self.moved(transfer, now=now), failures=0, stalled_at=None)
+        return replace(self.moved(transfer, now=now), furthest=transfer.done, failures=0, stalled_at=None)
 
     def only_moved_from(self, before: "Dispatch") -> bool:
         """Return whether nothing but how far it is differs from what it was."""
-        return replace(self, transfer=_uncounted(self.transfer), pace=before.pace) == replace(
+        figures = {"pace": before.pace, "furthest": before.furthest}
+        return replace(self, transfer=_uncounted(self.transfer), **figures) == replace(
             before, transfer=_uncounted(before.transfer)
         )
 
@@ -197,6 +203,7 @@ class Dispatch:
             transfer=transfer,
             source=source,
             session=None,
+            furthest=0,
             sum=None,
             stored=None,
             restarts=self.restarts + 1,

@@ -148,7 +148,9 @@ class Attempt:
         now = self._ports.clock.now()
         # Where all is held that makes the file by itself, `commit` tells whether it did.
         undecided = session.commits_itself and sending.done == source.size
-        await self._move(lambda transfer: transfer.begin(sending.done, now=now, undecided=undecided))
+        await self._save(
+            lambda row: row.confirmed(row.transfer.begin(sending.done, now=now, undecided=undecided), now=now)
+        )
         self._sent = sending.done
         async with tasks() as group:
             summed = group.create_task(self._sum(total))

@@ -44,6 +44,7 @@ def full(name: str) -> Dispatch:
         session=RemoteSession(state=Secret('{"url": "http://r/1"}'), chunk_size=None, commits_itself=True),
         pace=4096,
         restarts=2,
+        furthest=20,
         failures=3,
         stalled_at=T0 + 3,
         sum=Checksum("sha-256", "ab"),

@@ -56,11 +56,21 @@ def test_what_others_wrote_is_kept_when_the_runner_saves() -> None:
 
 def test_only_confirmed_progress_forgives_failures() -> None:
     running = row("a").transfer.request().initialize().begin(100, now=T0)
-    failing = replace(row("a"), transfer=running, failures=2, stalled_at=T0)
+    failing = replace(row("a"), transfer=running, furthest=100, failures=2, stalled_at=T0)
     same = failing.confirmed(running.confirm(100, now=T0), now=T0)
     more = failing.confirmed(running.confirm(101, now=T0), now=T0)
     assert (same.failures, same.stalled_at) == (2, T0)
-    assert (more.failures, more.stalled_at) == (0, None)
+    assert (more.failures, more.stalled_at, more.furthest) == (0, None, 101)
+
+
+def test_bytes_of_a_session_that_was_lost_are_progress_once_and_of_another_revision_again() -> None:
+    begun = row("a").transfer.request().initialize().begin(0, now=T0)
+    failing = replace(row("a"), transfer=begun, furthest=100, failures=2, stalled_at=T0)
+    once_more = failing.confirmed(begun.confirm(100, now=T0), now=T0)
+    assert (once_more.failures, once_more.stalled_at, once_more.furthest) == (2, T0, 100)
+    anew = failing.restart(failing.source)
+    assert (anew.failures, anew.furthest) == (2, 0)
+    assert anew.confirmed(begun.confirm(1, now=T0), now=T0).failures == 0
 
 
 def test_a_success_forgets_the_last_failure_and_nothing_else_does() -> None:

@@ -57,6 +57,45 @@ async def test_a_file_that_changes_while_it_is_sent_is_sent_anew_in_a_session_of
     assert world.ordered.sessions == 0
 
 
+async def test_a_remote_that_loses_every_session_after_a_chunk_is_not_sent_to_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    send = world.ordered.send
+
+    async def forgetful(outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
+        if cargo.start:
+            await world.ordered.cancel(outgoing, session)
+        return await send(outgoing, session, cargo)
+
+    monkeypatch.setattr(world.ordered, "send", forgetful)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        began_at = world.clock.now()
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        while world.clock.now() < began_at + 2 * 24 * 3600:
+            world.clock.advance(300)
+            await settle()
+        row = await in_phase(manager, queued, Phase.ENDED, Phase.WAITING_RETRY)
+    assert row.transfer.outcome is Outcome.TIMED_OUT
+    assert world.ordered.files == {}
+
+
+async def test_what_a_remote_kept_of_a_chunk_that_failed_is_progress() -> None:
+    world = Sending()
+    world.ordered.plan("send", Accident(error=PeerUnreachable("http://remote", "cut"), kept=1000))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        assert (await in_phase(manager, queued, Phase.WAITING_RETRY)).failures == 1
+        gate = world.ordered.gate("send")
+        world.clock.advance(300)
+        await gate.wait_reached()
+        row = await in_phase(manager, queued, Phase.IN_PROGRESS)
+        assert (row.failures, row.stalled_at, row.furthest) == (0, None, 1000)
+        gate.open()
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_file_that_grew_or_shrank_before_its_turn_is_sent_as_it_is() -> None:
     world = Sending()
