@@ -1,7 +1,7 @@
 """OneDrive and SharePoint, by Microsoft Graph v1.0: one PUT for small files, an upload session for others.
 
 Rule 1: the address of a session is a secret that needs no other credential, and is never shown a token. It belongs to the
-        drive that it was made in, whoever is signed in by now.
+        drive that it was made in, whoever is signed in by now. So does the file that was made.
 Rule 2: a fragment that was answered with an error may have been kept: the session is asked before anything is sent again.
 Rule 3: what lay under the name is noted before anything is sent. When an answer was lost, a file there is ours if it is
         another one than that, and holds what was sent. No clock is asked.
@@ -282,7 +282,7 @@ class OneDriveRemote:
                 raise PeerBusy(202, f"bytes up to {expected} of {cargo.stop} were kept")
             return None
         self._forget(outgoing)
-        return told(answer, begun.name)
+        return told(answer, begun.drive, begun.name)
 
     async def _put_fragment(
         self, outgoing: Outgoing, begun: _Begun, cargo: Cargo, headers: Mapping[str, str]
@@ -315,12 +315,7 @@ class OneDriveRemote:
 
     async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
-        drive = await self._drives.current()
-        if stored.id is None:
-            found = await self._drives.find(drive, stored.name)
-        else:
-            found = await self._drives.find_by_id(drive, stored.id, stored.name)
-        found = await self._drives.hashed(drive, found)
+        found = await self._drives.hashed(await self._drives.find_again(stored))
         if found is None:
             raise PeerRefused(404, "itemNotFound", f"{stored.name} was there, and is no more")
         return found.stored
@@ -383,7 +378,7 @@ class OneDriveRemote:
             )
 
         try:
-            return told(await self._drives.signed_in(put), begun.name)
+            return told(await self._drives.signed_in(put), begun.drive, begun.name)
         except PeerBusy as error:
             if is_taken(error):
                 return None
@@ -402,7 +397,7 @@ class OneDriveRemote:
         if item is None or not begun.may_have_made(item):
             return None
         if checksum is not None:
-            item = await self._drives.hashed(begun.drive, item)
+            item = await self._drives.hashed(item)
         ours = item is not None and await self._is_ours(item, outgoing, begun, checksum)
         return item.stored if item is not None and ours else None
 

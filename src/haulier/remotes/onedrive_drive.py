@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 from haulier.body.answers import Answer
 from haulier.core.errors import PeerBlocked, PeerRefused
+from haulier.core.outgoing import Stored
 from haulier.core.transfer import Obstacle
 from haulier.remotes.answers import read_json
 from haulier.remotes.calls import Calls
-from haulier.remotes.onedrive_wire import Item, at, bearer, numbered
+from haulier.remotes.onedrive_wire import Item, at, bearer, drive_of, numbered
 
 T = TypeVar("T")
 
@@ -96,29 +97,44 @@ class Drives:
 
     async def find(self, drive: str, name: str) -> Item | None:
         """Return what lies under a name, which may be spelt in other case; None when nothing does."""
-        return await self._look(at(drive, name), name)
+        return await self._look(at(drive, name), drive, name)
 
-    async def find_by_id(self, drive: str, item_id: str, name: str) -> Item | None:
-        """Return the item that had that name, whatever it is called by now; None when it is gone."""
-        return await self._look(f"{drive}/items/{quote(item_id, safe='')}", name)
+    async def find_again(self, stored: Stored) -> Item | None:
+        """Return the item in the drive that it was put into, whatever it is called by now; None when it is gone.
 
-    async def hashed(self, drive: str, found: Item | None) -> Item | None:
+        One that was not told is the one of that name, and so is one that was told at another place than this one.
+
+        Raises:
+            PeerBlocked: it is in the drive of somebody else, who alone can tell.
+        """
+        current, address = await self.current(), stored.id or ""
+        if not address.startswith(f"{self._base}/"):
+            return await self.find(current, stored.name)
+        drive = drive_of(address)
+        found = await self._look(address, drive, stored.name)
+        if found is None and drive != current:
+            # Graph hides what one may not see behind a 404, too.
+            reason = f"{stored.name} is in the drive of whoever was signed in when it was sent"
+            raise PeerBlocked(Obstacle.AUTH, reason)
+        return found
+
+    async def hashed(self, found: Item | None) -> Item | None:
         """Return an item with its hash; wait for that a few seconds. None when it goes meanwhile."""
         for _ in range(HASH_ASKS - 1):
             if found is None or found.stored.checksum is not None:
                 break
             await asyncio.sleep(self._hash_wait_s)
-            found = await self.find_by_id(drive, found.id, found.stored.name)
+            found = await self.find_again(found.stored)
         return found
 
-    async def _look(self, url: str, name: str) -> Item | None:
+    async def _look(self, url: str, drive: str, name: str) -> Item | None:
         try:
             answer = await self.ask("GET", url, accept=(200,))
         except PeerRefused as error:
             if error.status != 404:
                 raise
             return None
-        return read_json(answer, lambda document: Item.read(document, name))
+        return read_json(answer, lambda document: Item.read(document, drive, name))
 
     async def free_name(self, drive: str, wanted: str) -> str:
         """Return the name that is free beside one that is taken, as Graph counts them up.

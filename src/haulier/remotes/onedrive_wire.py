@@ -45,8 +45,8 @@ class QuickXorSum:
 class Item:
     """A file or folder as Graph tells it."""
 
-    id: str
     stored: Stored
+    """Its id is the item's address, for whoever asks for it may be signed in elsewhere by then."""
     is_file: bool
     mark: str
     """Another one after each change of its content, and for each other item."""
@@ -56,8 +56,8 @@ class Item:
     """Where its content can be read without credentials, for a while."""
 
     @classmethod
-    def read(cls, document: dict[str, Any], name: str) -> "Item":
-        """Read one that was asked for by `name`, whose folder it is in. Raises KeyError: it has no id."""
+    def read(cls, document: dict[str, Any], drive: str, name: str) -> "Item":
+        """Read one of a drive that was asked for by `name`, whose folder it is in. Raises KeyError: it has no id."""
         file = document.get("file") or {}
         told = (file.get("hashes") or {}).get("quickXorHash")
         folder = name.rsplit("/", 1)[0] + "/" if "/" in name else ""
@@ -66,10 +66,9 @@ class Item:
         # A cTag is kept when only properties change. Not every drive tells one.
         version = document.get("cTag") or document.get("eTag") or ""
         return cls(
-            id=item_id,
             stored=Stored(
                 name=folder + str(document.get("name", name.rsplit("/", 1)[-1])),
-                id=item_id,
+                id=f"{drive}/items/{quote(item_id, safe='')}",
                 size=document.get("size"),
                 etag=document.get("eTag"),
                 checksum=None if told is None else Checksum("quickXorHash", str(told)),
@@ -95,6 +94,11 @@ def at(drive: str, name: str) -> str:
     return f"{drive}/root:/{quote(name)}"
 
 
+def drive_of(address: str) -> str:
+    """Return the drive of an item."""
+    return address.rpartition("/items/")[0]
+
+
 def numbered(name: str, number: int) -> str:
     """Return the name that Graph would give a file whose own name is taken."""
     path = PurePosixPath(name)
@@ -106,11 +110,11 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(_within(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def told(answer: Answer, name: str) -> Stored | None:
+def told(answer: Answer, drive: str, name: str) -> Stored | None:
     """Read the item that an answer describes; it may describe none."""
     if not answer.content.strip():
         return None
-    return read_json(answer, lambda document: Item.read(document, name)).stored
+    return read_json(answer, lambda document: Item.read(document, drive, name)).stored
 
 
 def is_taken(error: PeerBusy) -> bool:

@@ -191,7 +191,9 @@ class TestSessions:
     )
     def test_times_that_no_drive_knows_are_told_as_the_nearest_ones(self, seconds: float, told: str) -> None:
         assert time_text(seconds) == told
-        item = Item.read({"id": "1", "fileSystemInfo": {"lastModifiedDateTime": told}}, "x")
+        item = Item.read(
+            {"id": "1", "fileSystemInfo": {"lastModifiedDateTime": told}}, "http://g/drives/d", "x"
+        )
         assert item.has_time(seconds)
 
     async def test_a_part_of_a_fragment_that_was_kept_is_not_sent_again(

@@ -525,6 +525,30 @@ class TestAccounts:
         assert [session.state for session in world.drive.sessions.values()] == ["cancelled"]
         assert other.requests == []
 
+    @pytest.mark.parametrize("hidden", [False, True], ids=["refused", "hidden"])
+    async def test_a_file_that_was_made_is_looked_for_where_it_is(
+        self, world: World, other: Drive, hidden: bool
+    ) -> None:
+        world.drive.hashes = -1
+        # Bob's drive has an item of that id, too.
+        other.write("theirs.bin", b"theirs")
+        world.drive.faults.append(Fault("GET", "/items/", 503, retry_after="60"))
+        async with world.running() as manager:
+            queued = await manager.queue(world.file("a", content(SMALL)), "drive:x.bin")
+            row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+            assert row.stored is not None
+            world.tokens = ["other"]
+            if hidden:
+                world.drive.faults.append(Fault("GET", "/items/", 404))
+            world.clock.advance(60)
+            row = await in_phase(manager, queued, Phase.BLOCKED)
+            assert row.transfer.obstacle is Obstacle.AUTH
+            world.tokens = [TOKEN]
+            await manager.resume(queued)
+            ended = await manager.wait(queued)
+        assert ended.transfer.outcome is Outcome.SUCCEEDED, ended.error
+        assert world.files == {"x.bin": [content(SMALL)]}
+
     async def test_a_file_goes_to_the_drive_of_who_is_signed_in(self, world: World, other: Drive) -> None:
         assert (await world.send(content(SMALL))).transfer.outcome is Outcome.SUCCEEDED
         world.tokens = ["other"]
