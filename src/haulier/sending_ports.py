@@ -356,13 +356,15 @@ class LocalFiles(Protocol):
         """Return which revision of a file is there.
 
         Raises:
-            OSError: it is missing or may not be read.
-            InvalidRequest: it is a folder, a pipe or a device.
+            OSError: it is missing, or may not or cannot be read.
+            InvalidRequest: it is a folder, a pipe or a device, or made while it is read, as in /proc and /sys: it has other
+                bytes than its size says.
+            SourceChanged: it was written to while it was looked at.
         """
         ...
 
     async def open(self, path: str) -> OpenSource:
-        """Open a file. Raises as `look`."""
+        """Open a file, which is the caller's to close. Raises as `look`."""
         ...
 
 
