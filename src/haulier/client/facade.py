@@ -31,7 +31,7 @@ from haulier.client.whole import WholeUpload
 from haulier.client.wire import RESTART, Wire
 from haulier.core.digest import parse_digest_name
 from haulier.core.errors import InvalidRequest, LanesFailed, PeerCorrupted, SourceChanged, WaitTimeout
-from haulier.core.given import given_text, require_number, require_texts
+from haulier.core.given import given_path, given_text, given_text_or_none, require_number
 from haulier.core.link import USUAL_LINK_S
 from haulier.core.processing import is_image
 from haulier.core.record import AssetKind
@@ -81,9 +81,10 @@ class Client:
         home: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        require_texts(url=url, capsule=capsule)
-        if token is not None and not isinstance(token, str):
-            raise InvalidRequest.of("token", "must be text")  # what was given is not shown: it is a secret
+        given_text("url", url, secret=isinstance(url, str))  # a password may be in it
+        given_text("capsule", capsule)
+        if token is not None:
+            given_text("token", token, secret=True)
         require_number("parallel", parallel, what="a number of bodies, 1 or more", least=1, whole=True)
         self.capsule = capsule
         self._parallel = parallel
@@ -157,9 +158,18 @@ class Client:
             PeerUnreachable: no answer after all retries; a later call goes on from there.
             RequestError: an argument is malformed.
         """
-        _require_said(filename=filename, path=path, key=key, content_type=content_type)
-        _require_meant(source, digest, metadata)
-        require_texts(derivatives=derivatives)
+        if not isinstance(source, AsyncIterable):
+            given_path("source", source)
+        for field, given in (
+            ("filename", filename),
+            ("path", path),
+            ("key", key),
+            ("content_type", content_type),
+        ):
+            given_text_or_none(field, given)
+        given_text("digest", digest)
+        given_text("derivatives", derivatives)
+        _require_pairs(metadata)
         if key is not None:
             require_valid(check_key(key))
         if derivatives not in {"server", "local", "none"}:
@@ -217,8 +227,11 @@ class Client:
 
         Raises: as `upload`, except for what `TwoLanes.run` returns.
         """
-        _require_said(path=path, key=key)
-        _require_meant(source, digest, metadata)
+        given_path("source", source)
+        given_text_or_none("path", path)
+        given_text_or_none("key", key)
+        given_text("digest", digest)
+        _require_pairs(metadata)
         order = Order(
             filename=Path(source).name,
             capsule=self.capsule,
@@ -317,8 +330,9 @@ class Client:
         Raises:
             PeerRefused, PeerUnreachable: as `upload`.
         """
-        _require_said(status=status, since=since)
         given_text("prefix", prefix)
+        given_text_or_none("status", status)
+        given_text_or_none("since", since)
         given = {"path": prefix, "status": status, "from": since, "mine": "true" if mine else None}
         params = {"capsule": self.capsule, "limit": str(PAGE), **{k: v for k, v in given.items() if v}}
         cursor: str | None = ""
@@ -363,8 +377,7 @@ class Client:
             OSError: the target's folder cannot be written to.
         """
         given_text("kind", kind)
-        if not isinstance(target, str | os.PathLike):
-            raise InvalidRequest.of("target", f"must be a path, not {target!r}")
+        given_path("target", target)
         record = await self.record(record_id)
         asset = record.asset(kind)
         report = Report(progress, None if asset is None else asset.size)
@@ -465,21 +478,15 @@ def _record_path(record_id: str) -> str:
     return f"/api/records/{quote(given_text('record_id', record_id), safe='')}"
 
 
-def _require_said(**given: object) -> None:
-    """Refuse what is neither text nor None. Raises InvalidRequest."""
-    require_texts(**{name: each for name, each in given.items() if each is not None})
-
-
-def _require_meant(source: object, digest: object, metadata: object) -> None:
-    """Refuse what says nothing about what is to be sent. Raises InvalidRequest."""
-    if not isinstance(source, str | os.PathLike | AsyncIterable):
-        raise InvalidRequest.of("source", f"must be a path or an async iterable of bytes, not {source!r}")
-    require_texts(digest=digest)
-    if metadata is not None and not isinstance(metadata, Mapping):
+def _require_pairs(metadata: object) -> None:
+    """Refuse metadata that are no pairs of text. Raises InvalidRequest."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
         raise InvalidRequest.of("metadata", f"must be pairs of text, not {metadata!r}")
-    for pair in (metadata or {}).items():
+    for pair in metadata.items():
         for text in pair:
-            require_texts(metadata=text)
+            given_text("metadata", text)
 
 
 @asynccontextmanager

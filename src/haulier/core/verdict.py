@@ -17,6 +17,7 @@ from haulier.core.errors import (
     StorageError,
 )
 from haulier.core.retry import BACK_OFF, Chance
+from haulier.core.text import escaped
 from haulier.core.transfer import Outcome, Phase
 from haulier.core.values import replace
 
@@ -119,7 +120,9 @@ def time_out(row: Dispatch, *, now: float, give_up_s: float = GIVE_UP_S) -> Disp
 
 
 def _words(error: BaseException) -> str:
-    return _fact(error)[:MAX_REASON]
+    return escaped(_fact(error)[:MAX_REASON])[
+        :MAX_REASON
+    ]  # a name in it may be no UTF-8, which no journal takes
 
 
 def _fact(error: BaseException) -> str:

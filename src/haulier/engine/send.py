@@ -29,10 +29,9 @@ from haulier.core.errors import (
     TransferNotFound,
     was_replaced,
 )
-from haulier.core.given import given_text, require_number
+from haulier.core.given import given_path, given_text, given_text_or_none, require_number
 from haulier.core.outgoing import IfExists
 from haulier.core.retry import Chance
-from haulier.core.text import escaped, is_storable
 from haulier.core.transfer import Direction, Phase, Priority, Snapshot, Transfer, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import fail
@@ -298,17 +297,17 @@ class UploadManager:
         if self._runner is not None:
             self._runner.touch(transfer_id)
         self._watchers.wake(transfer_id)
+        before = self._flowing.pop(transfer_id, None)
         found = await self._journal.read(lambda rows: rows.find(transfer_id))
         if found is None:
             return
-        if isinstance(found, Dispatch) and self._only_moved(found):
+        if isinstance(found, Dispatch) and self._only_moved(found, before):
             self.progressed(found.id, found.transfer.snapshot)
         else:
             self.changed(found)
 
-    def _only_moved(self, found: Dispatch) -> bool:
+    def _only_moved(self, found: Dispatch, before: Dispatch | None) -> bool:
         """Return whether only figures are new in what the runner, another process, has written."""
-        before = self._flowing.pop(found.id, None)
         if self._runner is not None or found.transfer.phase is not Phase.IN_PROGRESS:
             return False
         self._flowing[found.id] = found
@@ -410,10 +409,7 @@ class UploadManager:
         priority = _choice(Priority, priority, "priority")
         if_exists = _choice(IfExists, if_exists, "if_exists")
         on_change = _choice(OnChange, on_change, "on_change")
-        place = self._files.absolute(_given_path(path))
-        _require_text("path", place)
-        _require_text("to", to)
-        remote, target = parse_target(to, PurePath(place).name)
+        place, remote, target = self._place(path, to)
         where = self._remotes.get(remote)
         if where is None and not later:
             raise InvalidRequest.of(
@@ -440,15 +436,19 @@ class UploadManager:
         """Write down what could not be queued, as a transfer that has ended: it shows why, and can be retried.
 
         Raises:
-            InvalidRequest: no target, or no id.
+            InvalidRequest: no target, a name that is no UTF-8, or no id.
             StorageError
         """
-        place = self._files.absolute(_given_path(path))
-        remote, target = parse_target(given_text("to", to), PurePath(place).name)
+        place, remote, target = self._place(path, to)
         row = self._begun(_check_id(id), remote, target, place, UNSEEN)
         failed = fail(row, error, now=self._clock.now())
         await self._write(partial(insert_ended, failed), lambda new: [failed] if new else [], wake=failed.id)
         return failed.id
+
+    def _place(self, path: "str | os.PathLike[str]", to: str) -> tuple[str, str, str]:
+        """Return the file's absolute path, the remote and the name there. Raises InvalidRequest."""
+        place = given_text("path", self._files.absolute(given_path("path", path)))
+        return place, *parse_target(given_text("to", to), PurePath(place).name)
 
     def _begun(  # noqa: PLR0917 - what makes a transfer
         self,
@@ -539,7 +539,7 @@ class UploadManager:
             require_number("after", after, what="what the page before told, or None", whole=True)
             after = min(after, MOST_ROWS)
         query = JournalQuery(
-            remote=None if remote is None else given_text("remote", remote),
+            remote=given_text_or_none("remote", remote),
             live=None if live is None else bool(live),
         )
         page = await self._journal.read(partial(_read_page, query, after, limit))
@@ -667,27 +667,9 @@ def parse_target(to: str, filename: str) -> tuple[str, str]:
     return remote, path + filename if not path or path.endswith("/") else path
 
 
-def _require_text(field: str, text: str) -> None:
-    """Refuse names that neither the journal nor a remote can be given."""
-    if not isinstance(text, str):
-        raise InvalidRequest.of(field, f"must be text, not {text!r}")
-    if not is_storable(text):
-        raise InvalidRequest.of(
-            field, f"'{escaped(text)}' is not UTF-8, which names at remotes are; rename it"
-        )
-
-
 def _named(transfer_id: str) -> TransferId:
     """Return what may be an id. Raises InvalidRequest."""
     return TransferId(given_text("transfer_id", transfer_id))
-
-
-def _given_path(path: "str | os.PathLike[str]") -> str:
-    """Return a path as text. Raises InvalidRequest."""
-    place: object = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(place, str):
-        raise InvalidRequest.of("path", f"must be text or a path of pathlib, not {path!r}")
-    return place
 
 
 def _check_id(text: Any) -> TransferId | None:

@@ -5,7 +5,7 @@ from haulier.core.errors import PeerBlocked, SourceChanged
 from haulier.core.retry import BACK_OFF, is_due
 from haulier.core.transfer import Obstacle, Outcome, Phase, Priority
 from haulier.core.values import replace
-from haulier.core.verdict import may_restart, settle, stumble
+from haulier.core.verdict import fail, may_restart, settle, stumble
 from haulier.testing.journal_contract import T0, ended, full, row
 
 
@@ -71,6 +71,13 @@ def test_bytes_of_a_session_that_was_lost_are_progress_once_and_of_another_revis
     anew = failing.restart(failing.source)
     assert (anew.failures, anew.furthest) == (2, 0)
     assert anew.confirmed(begun.confirm(1, now=T0), now=T0).failures == 0
+
+
+def test_the_words_of_a_failure_can_be_written_down_and_are_no_page() -> None:
+    gone = fail(row("a"), FileNotFoundError(2, "gone", "/a\udcff"), now=T0)
+    assert gone.error == gone.transfer.reason == r"/a\xff: gone"
+    long = fail(row("a"), OSError("\udcff" * 1000), now=T0)
+    assert long.error == (r"\xff" * 125)
 
 
 def test_a_success_forgets_the_last_failure_and_nothing_else_does() -> None:

@@ -23,6 +23,13 @@ OF_AN_ID = {
 }
 
 
+class BytesPath:
+    """As `os.scandir` gives them for a folder that is named in bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"/a"
+
+
 async def refused(work: Awaitable[Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await work
@@ -44,6 +51,11 @@ async def test_what_is_to_be_queued_and_is_nothing_is_named() -> None:
             await refused(manager.queue(given, "any:a"), "path")  # type: ignore[arg-type]
             await refused(manager.queue(path, given), "to")  # type: ignore[arg-type]
             await refused(manager.queue_failed(path, given, error, id="x"), "to")  # type: ignore[arg-type]
+            await refused(manager.queue_failed(given, "any:a", error, id="x"), "path")  # type: ignore[arg-type]
+        no_paths: list[Any] = ["/a\udcff", BytesPath()]
+        for name in no_paths:
+            await refused(manager.queue(name, "any:a"), "path")
+            await refused(manager.queue_failed(name, "any:a", error, id="x"), "path")
         for given in NO_TEXTS[1:]:
             await refused(manager.queue(path, "any:a", id=given), "id")  # type: ignore[arg-type]
         assert await manager.list() == ([], None)
@@ -62,6 +74,8 @@ async def test_what_is_no_number_is_none() -> None:
         for field, call in calls.items():
             for given in NO_NUMBERS:
                 await refused(call(given), field)
+            if field != "after":
+                await refused(call(10**400), field)
         await refused(manager.list(limit=2.5), "limit")  # type: ignore[arg-type]
         await refused(manager.list(remote="\ud800"), "remote")
         assert await manager.list(after=2**70, live=True) == ([], None)
