@@ -8,7 +8,7 @@ import pytest
 
 from haulier.adapters.memory.journal import MemoryJournal
 from haulier.adapters.memory.remote import MemoryRemote
-from haulier.core.errors import PeerUnreachable, StorageUnavailable
+from haulier.core.errors import PeerRefused, PeerUnreachable, StorageUnavailable
 from haulier.core.outgoing import Outgoing, RemoteSession, Stored
 from haulier.core.transfer import Outcome, Phase, TransferId
 from haulier.core.values import replace
@@ -261,14 +261,84 @@ async def test_what_has_gone_is_shown_until_the_remote_says_what_it_holds_and_no
     assert world.ordered.files == {"a": [bytes(100)]}
 
 
-async def test_of_one_that_fails_for_good_only_what_was_confirmed_is_shown() -> None:
+async def test_of_one_that_fails_for_good_only_what_was_confirmed_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = Sending()
+    seen: list[int] = []
+
+    async def step(cargo: Cargo) -> None:
+        if cargo.start:
+            cargo.moved(60)
+            view = await manager.get("t")
+            assert view is not None
+            seen.append(view.snapshot.done)
+            raise PeerRefused(403, "no", "not here")
+
+    sending_by(monkeypatch, world.ordered, step)
     async with world.running() as manager:
-        queued = await manager.queue(world.file("a", bytes(100)), "any:a")
-        row = await manager.wait(queued)
-        failed = replace(row.transfer, phase=Phase.QUEUED, outcome=None, done=10, sent=60)
-        assert failed.snapshot.done == 60
-        assert failed.end(Outcome.ERRORED, now=1.0).snapshot.done == 10
+        await manager.queue(world.file("a", bytes(100_000)), "ordered:a", id="t")
+        row = await manager.wait("t")
+        assert row.transfer.outcome is Outcome.REJECTED
+        assert (seen, await far(manager, "t")) == ([65_536 + 60], 65_536)
+
+
+async def test_what_an_attempt_learnt_at_its_end_is_not_undone_by_a_note_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, gate, reached = Sending(), asyncio.Event(), asyncio.Event()
+    journal = MemoryJournal(world.journal)
+    write = journal.write
+
+    async def slow(work: Callable[..., object], *, durable: bool = True) -> object:
+        if not durable:
+            reached.set()
+            await gate.wait()
+        return await write(work, durable=durable)
+
+    async def step(cargo: Cargo) -> None:
+        world.clock.advance(1.0)
+        cargo.moved(10)
+        await reached.wait()
+        raise PeerUnreachable("http://remote", "cut", too_slow=True)
+
+    monkeypatch.setattr(journal, "write", slow)
+    sending_by(monkeypatch, world.ordered, step)
+    async with world.manager(journal=journal) as manager:
+        await manager.queue(world.file("a", bytes(100_000)), "ordered:a", id="t")
+        await reached.wait()
+        await settle()
+        gate.set()
+        row = await in_phase(manager, "t", Phase.WAITING_RETRY)
+        assert row.pace == 32 * 1024
+
+
+async def test_nothing_is_kept_of_what_was_removed_while_its_bytes_flowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, gone = Sending(), asyncio.Event()
+
+    async def step(cargo: Cargo) -> None:
+        world.clock.advance(1.0)
+        cargo.moved(10)
+        await settle()
+        await gone.wait()
+
+    sending_by(monkeypatch, world.remote, step)
+    async with world.running(role=Role.NEVER) as other, world.running() as manager:
+        await manager.queue(world.file("a", bytes(100)), "any:a", id="t")
+        await in_phase(manager, "t", Phase.IN_PROGRESS)
+        for _ in range(3):
+            world.clock.advance(1.0)
+            await settle()
+        assert list(other._flowing) == ["t"]
+        await manager.remove("t")
+        gone.set()
+        for _ in range(3):
+            world.clock.advance(1.0)
+            await settle()
+        assert await manager.get("t") is None
+        assert not other._flowing
 
 
 async def test_bytes_of_one_that_has_ended_meanwhile_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
