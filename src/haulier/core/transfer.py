@@ -199,7 +199,7 @@ class Transfer:
     Kept by rests: what the other side has of them it tells when the next attempt begins. Nothing goes on from there.
     """
     past_return: bool = False
-    """Whether the other side may hold the file as complete; kept by rests, until it says that it does not."""
+    """Whether the other side may hold the file as complete; kept by rests, until it surely does not."""
     attempts: int = 0
     pace: Pace | None = None
     retry_at: float | None = None
@@ -254,13 +254,19 @@ class Transfer:
     def begin(self, offset: int, *, now: float, undecided: bool = False) -> "Transfer":
         """Bytes flow from `offset` on, which is what the other side says that it holds of an open session.
 
-        Undecided: it may be the file as well, so that one that was past the point of no return still is.
+        Undecided: a request that went before may make the file of it yet, so that one that was past the point of no return
+        still is.
         """
         assert 0 <= offset <= self.size, (offset, self.size)
         entered = self._enter(Phase.IN_PROGRESS)
         pace = Pace.start(offset, now=now)
         past_return = self.past_return and undecided
         return replace(entered, step=Step.UPLOADING, done=offset, sent=0, pace=pace, past_return=past_return)
+
+    def start_over(self) -> "Transfer":
+        """Stand before the point of no return: another session is begun, of which nothing went yet."""
+        assert self.phase is Phase.INITIALIZING, self.phase
+        return replace(self, past_return=False)
 
     def confirm(self, done: int, *, now: float) -> "Transfer":
         """The receiving side holds `done` bytes; fewer than before when it has lost some."""

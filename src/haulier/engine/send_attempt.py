@@ -4,7 +4,8 @@ Rule 1: the remote's offset is the truth. An attempt begins by asking for it, an
 Rule 2: the remote's session is in the journal before its first byte is sent.
 Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
 Rule 4: the point of no return is in the journal before the last byte of the request that may make the file goes. For one
-        without a body it is taken back when there was not even a connection.
+        without a body it is taken back when there was not even a connection. Where the last byte makes the file, only another
+        session takes it back: one that says that it holds less may be about to make the file nevertheless.
 Rule 5: one that is cancelled while a session is begun waits for the answer, for a bounded time: what is begun there and
         not known here nobody can take away. The end of the process waits for nobody.
 """
@@ -134,7 +135,9 @@ class Attempt:
 
     async def _begin_session(self) -> None:
         session = await self._remote.create(self.row.outgoing)
-        await finish_anyway(self._save(lambda row: replace(row, session=session)))
+        await finish_anyway(
+            self._save(lambda row: replace(row, session=session, transfer=row.transfer.start_over()))
+        )
 
     async def _bring(self, source: OpenSource, held: Held) -> None:
         session = self.row.session
@@ -146,8 +149,8 @@ class Attempt:
             return
         sending = _Sending(source, session, held, total)
         now = self._ports.clock.now()
-        # Where all is held that makes the file by itself, `commit` tells whether it did.
-        undecided = session.commits_itself and sending.done == source.size
+        # Rule 4.
+        undecided = session.commits_itself
         await self._save(
             lambda row: row.confirmed(row.transfer.begin(sending.done, now=now, undecided=undecided), now=now)
         )

@@ -141,6 +141,8 @@ def test_an_open_session_says_that_there_was_no_commit() -> None:
 def test_one_that_may_have_been_made_stays_past_the_point_of_no_return_and_no_other_gets_there() -> None:
     asked = running().advance().requeue().request().initialize().begin(10, now=0.0, undecided=True)
     assert asked.cancel(now=1.0) == asked
+    anew = running().advance().requeue().request().initialize().start_over()
+    assert not anew.begin(10, now=0.0, undecided=True).past_return
     never = running().requeue().request().initialize().begin(10, now=0.0, undecided=True)
     assert never.cancel(now=1.0).outcome is Outcome.CANCELLED
 

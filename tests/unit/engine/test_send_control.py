@@ -483,6 +483,40 @@ async def test_one_that_turns_out_to_be_held_whole_stays_past_the_point_of_no_re
     assert world.ordered.files == {"a": [b"1"]}
 
 
+async def test_one_whose_last_request_may_yet_work_stays_past_the_point_of_no_return_whatever_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A session may tell that it holds less, and then make the file of a fragment that was answered with an error."""
+    world = Sending()
+    world.ordered.plan("send", Accident(error=PeerUnreachable("http://remote", "cut"), done=True))
+    offset, asked = world.ordered.offset, list[Held]()
+
+    async def late(outgoing: Outgoing, session: RemoteSession) -> Held:
+        asked.append(await offset(outgoing, session))
+        # The first answer is older than the file.
+        return Held() if len(asked) == 1 else Held(ranges=Ranges.of([(0, 1)]))
+
+    async def busy(outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> None:
+        raise PeerBusy(503, "busy")
+
+    monkeypatch.setattr(world.ordered, "offset", late)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "ordered:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        monkeypatch.setattr(world.ordered, "send", busy)
+        cancel = beside(manager.cancel(queued))
+        await settle()
+        world.clock.advance(300)
+        await settle()
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        assert (row.transfer.attempts, row.transfer.past_return) == (2, True)
+        assert not cancel.done()
+        world.clock.advance(300)
+        assert (await cancel).transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.files == {"a": [b"1"]}
+    assert world.ordered.calls.count("create") == 1
+
+
 @pytest.mark.parametrize("told", [Held(ranges=Ranges.of([(0, 1)])), Held(stored=Stored(name="a", size=1))])
 async def test_a_file_that_is_there_before_its_last_byte_went_is_that_of_somebody_else(
     monkeypatch: pytest.MonkeyPatch, told: Held
