@@ -376,6 +376,10 @@ class SessionStore(Protocol[D]):
         """If it is live under that fence: note that its holder is asked to let go, or to go on."""
         ...
 
+    async def unask(self, session_id: SessionId, fence: int) -> bool:
+        """If it is live under that fence: note that its holder tried, and could not; it may be asked again."""
+        ...
+
     async def release(self, session_id: SessionId, fence: int) -> bool:
         """If it is open under that fence: nobody appends any more."""
         ...

@@ -340,6 +340,10 @@ class Session(Generic[D]):
         """Somebody else needs what the holder has."""
         return replace(self, asked=self.fence)
 
+    def unask(self) -> "Session[D]":
+        """Its holder tried what it was asked for, and could not."""
+        return replace(self, asked=None)
+
     def follow(self, follower: str) -> "Session[D]":
         """`follower` is the one that follows the bytes."""
         return replace(self, follower=follower)

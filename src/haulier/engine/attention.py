@@ -107,13 +107,18 @@ class Attention(Generic[D]):
         for session_id in sorted(concerned):
             mark = marks.get(session_id)
             before = self._marks.get(session_id)
-            if session_id not in self._marks or before != mark:
+            if session_id not in self._marks or before != mark or self._is_asked_again(session_id, mark):
                 self._marks[session_id] = mark
                 self._warm[session_id] = self._context.ports.clock.monotonic() + WARM_S
                 await self._changed(session_id, mark, before)
         known = {*self._near(), *self._far()}
         self._marks = {key: mark for key, mark in self._marks.items() if key in known}
         self._warm = {key: until for key, until in self._warm.items() if key in known}
+
+    def _is_asked_again(self, session_id: SessionId, mark: Mark | None) -> bool:
+        """Whether a finish that failed here is asked for: what was taken back between two looks looks the same."""
+        failed = self._context.owed.get(session_id)
+        return mark is not None and failed is not None and mark.asked == failed
 
     async def _changed(self, session_id: SessionId, mark: Mark | None, before: Mark | None) -> None:
         self._context.changes.wake(session_id)
@@ -124,6 +129,8 @@ class Attention(Generic[D]):
             return
         self._append(session_id, mark)
         if mark.status is SessionStatus.FINISHING and mark.holder == self._context.ports.holder:
+            if self._context.owed.get(session_id) == mark.fence != mark.asked:
+                return
             session = await self._context.peek(session_id)
             if session.status is SessionStatus.FINISHING and session.fence == mark.fence:
                 self._endings.completing(session, take=False)

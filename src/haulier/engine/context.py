@@ -197,8 +197,11 @@ class SessionContext(Generic[D]):
         self.stopping = False
         self.holds: dict[SessionId, int] = {}
         """The fences of the sessions whose rows name this worker as the one that appends."""
-        self.owed: dict[SessionId, None] = {}
-        """Sessions that this worker may have to finish without knowing it: their rows are looked at."""
+        self.owed: dict[SessionId, int | None] = {}
+        """Sessions that this worker may have to finish without knowing it: their rows are looked at.
+
+        With the fence under which their finish failed here, if it did: then it goes on when it is asked.
+        """
         self._speeds: dict[SessionId, Speed] = {}
         self._looked: dict[SessionId, float] = {}
         """When it was last looked who follows a session that moves here and is not followed here."""

@@ -102,17 +102,25 @@ class Endings(Generic[D]):
             raise mismatch
 
     async def _next_look(self, session: Session[D]) -> Session[D]:
-        """Return the session after its next change, or when its holder may have died."""
+        """Return the session after its next change, or when its holder may have died.
+
+        Raises:
+            StorageUnavailable: its holder tried what it was asked for, and failed.
+        """
         with self._context.changes.watching(session.id) as changed:
             seen = await self._context.peek(session.id)
-            if seen.status is SessionStatus.FINISHING and seen.fence == session.fence:
+            if _is_held(seen, session.fence):
                 if seen.asked != seen.fence:
-                    # It may not know that it is to finish, or have given up on an error.
+                    # It may not know that it is to finish, or have failed before.
                     await self._work.write(lambda tx: tx.sessions.ask(seen.id, seen.fence), frees=True)
                     self._context.ports.signals.tell(seen.id)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await changed.wait()
+                now = await self._context.peek(session.id)
+                if _is_held(now, seen.fence) and now.asked != now.fence:
+                    raise StorageUnavailable("its finish failed in another worker, and is tried again")
+                return now
         return await self._context.peek(session.id)
 
     def completing(self, session: Session[D], *, take: bool) -> "asyncio.Task[None]":
@@ -121,10 +129,27 @@ class Endings(Generic[D]):
         if task is None:
             self._context.owed.pop(session.id, None)
             task = self._context.background.start(
-                self._complete(session, take=take), name=f"finish {session.id}"
+                self._try_to_complete(session, take=take), name=f"finish {session.id}"
             )
             self._completions[session.id] = task
         return task
+
+    async def _try_to_complete(self, session: Session[D], *, take: bool) -> None:
+        try:
+            await self._complete(session, take=take)
+        except StorageError:
+            # Once it is no longer under way here: an ask from now on begins it again.
+            await self._tell_failed(session.id)
+            raise
+
+    async def _tell_failed(self, session_id: SessionId) -> None:
+        """A finish failed here: let whoever waits for it in another worker know, and ask again."""
+        with contextlib.suppress(StorageError):
+            session = await self._context.peek(session_id)
+            if session.status is SessionStatus.FINISHING and session.holder == self._context.ports.holder:
+                self._context.owed[session_id] = session.fence
+                self._context.awake.set()
+                await self._work.write(lambda tx: tx.sessions.unask(session_id, session.fence), frees=True)
 
     async def _complete(self, session: Session[D], *, take: bool) -> None:
         """Go the way from `finishing` to a result; after a crash it is gone again, from the start."""
@@ -382,7 +407,8 @@ class Endings(Generic[D]):
             raise UploadBusy(session.id, "its finish takes long") from None
         except StorageError:
             # What it is made of stays as it is, and could not be freed before it: nothing else would make room.
-            if session.spec.concat is not Concat.FINAL:
+            holder = (await self._context.peek(session.id)).holder
+            if session.spec.concat is not Concat.FINAL or holder not in {None, self._context.ports.holder}:
                 raise
             await self.give_up(session.id)
 
@@ -492,6 +518,11 @@ class Endings(Generic[D]):
         else:
             left = session.spec.mode is Mode.APPEND and session.due
         return left and await self._context.may_take(session.holder)
+
+
+def _is_held(session: Session[D], fence: int) -> bool:
+    """Whether it is finishing still, under that fence."""
+    return session.status is SessionStatus.FINISHING and session.fence == fence
 
 
 def _final_name(session: Session[D]) -> tuple[str, int]:

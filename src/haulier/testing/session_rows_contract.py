@@ -465,6 +465,32 @@ class AppendsContract:
         session = await add_finishing(database, upload("a"))
         assert await database.write(lambda tx: tx.sessions.ask(A, session.fence))
 
+    async def test_a_holder_that_was_asked_and_could_not_may_be_asked_again(self, database: Database) -> None:
+        """Under its fence, while it is live."""
+        session = await add_finishing(database, upload("a"))
+        fence = session.fence
+
+        async def unask(fence: int) -> bool:
+            return await database.write(lambda tx: tx.sessions.unask(A, fence))
+
+        async def asked() -> int | None:
+            seen = await see(database, "a")
+            assert seen is not None
+            return seen.asked
+
+        assert await database.write(lambda tx: tx.sessions.ask(A, fence))
+        assert not await unask(fence - 1)
+        assert await asked() == fence
+        assert await unask(fence)
+        assert await asked() is None
+        assert await database.write(lambda tx: tx.sessions.ask(A, fence))
+        assert await asked() == fence
+        assert await database.write(
+            lambda tx: tx.sessions.end(A, fence, SessionStatus.FAILED, error="x", now=T0)
+        )
+        assert not await unask(fence)
+        assert not await database.write(lambda tx: tx.sessions.unask(NONE, 1))
+
     async def test_a_holder_lets_go_under_its_fence(self, database: Database) -> None:
         """By itself, or with its last offset."""
         await add_upload(database, upload("a", mode=Mode.APPEND))

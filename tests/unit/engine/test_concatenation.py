@@ -423,6 +423,16 @@ class TestFailures:
             assert await one.uploads.redo() == 1
             assert await one.content(await ended(one, final)) == HELLO
 
+    async def test_one_that_fails_in_another_worker_is_not_given_up_here(self) -> None:
+        async with engine() as one:
+            _, final = await bring_last(one, StorageUnavailable("no"))
+            two = one.neighbour()
+            one.sink.fail_next("concatenate", StorageUnavailable("no"))
+            with pytest.raises(StorageUnavailable, match="in another worker"):
+                await two.uploads.abort(final.id, caller=ME)
+            assert (await two.state(final.id)).status is SessionStatus.FINISHING
+            await two.background.stop(grace_s=0)
+
 
 class SinkWithoutPower(MemorySink):
     """One that cannot put parts together."""

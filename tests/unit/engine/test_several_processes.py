@@ -11,6 +11,7 @@ import pytest
 from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     DigestMismatch,
+    HookUnavailable,
     ServiceStopping,
     StorageFull,
     StorageUnavailable,
@@ -22,9 +23,10 @@ from haulier.core.errors import (
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.values import replace
 from haulier.engine import append_claims, appends, digests, endings
+from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.testing import MemorySink
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, beside, engine, until
+from tests.support.engine import CHUNK, ME, Engine, beside, engine, let_others_run, until
 
 A, B, C = b"a" * CHUNK, b"b" * CHUNK, b"c" * 10
 WHOLE = A + B + C
@@ -622,4 +624,41 @@ async def test_a_begin_that_found_no_room_takes_nothing_back_that_another_proces
         assert (await two.state(found.id)).received.total == len(A)
         done = await two.uploads.finish(found.id, caller=ME, digest=sha256(A))
         assert done.upload.status is SessionStatus.COMMITTED
+        await stop(two)
+
+
+async def test_a_finish_that_fails_in_one_process_has_failed_for_whoever_asks_another() -> None:
+    """Clients that ask a second worker for the offset took the end for a success, after half a minute."""
+    asked, broken, release = 0, True, asyncio.Event()
+
+    async def scan(_: FinishedUpload) -> None:
+        nonlocal asked
+        asked += 1
+        await release.wait()
+        if broken:
+            raise ZeroDivisionError
+
+    async with engine(hooks=Hooks(on_finish=scan)) as one:
+        two = one.neighbour()
+        upload = await one.begin_append(len(C))
+        append = beside(one.uploads.append(upload.id, 0, FakeBody(C), caller=ME))
+        await until(lambda: asked == 1)
+        waiting = beside(two.uploads.offset(upload.id, caller=ME))
+        await until(lambda: upload.id in two.uploads._sessions._context.changes.watched(), turns=1_000_000)
+        await let_others_run()
+        assert (state := await two.state(upload.id)).asked == state.fence
+        release.set()
+        with pytest.raises(HookUnavailable):
+            await append
+        with pytest.raises(UploadBusy, match="its finish failed"):
+            await waiting
+        two.signals.tell(upload.id)
+        await let_others_run()
+        assert asked == 1
+        # Its holder is asked again by whoever looks, and says again what came of it.
+        with pytest.raises(UploadBusy, match="its finish failed"):
+            await two.uploads.offset(upload.id, caller=ME)
+        broken = False
+        assert (await two.uploads.offset(upload.id, caller=ME)).status is SessionStatus.COMMITTED
+        assert asked == 3
         await stop(two)

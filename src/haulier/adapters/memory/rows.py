@@ -340,6 +340,11 @@ class MemorySessionStore(Generic[D]):
         session = await self._live(session_id)
         return session is not None and session.fence == fence and self._store(session.ask())
 
+    async def unask(self, session_id: SessionId, fence: int) -> bool:
+        """Note that the holder of that fence tried, and could not."""
+        session = await self._live(session_id)
+        return session is not None and session.fence == fence and self._store(session.unask())
+
     async def release(self, session_id: SessionId, fence: int) -> bool:
         """Let nobody append any more, under the fence."""
         session = await self._open(session_id)

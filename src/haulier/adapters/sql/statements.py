@@ -146,6 +146,7 @@ LOST: Final = _change(
 )
 CLAIM: Final = _change(_OPEN, _HELD, **_SEEN, **_NEXT_FENCE).returning(*SESSION_COLUMNS)
 ASK: Final = _change(_LIVE, _HELD, asked=_bind("fence"))
+UNASK: Final = _change(_LIVE, _HELD, asked=sa.null())
 RELEASE: Final = _change(_OPEN, _HELD, holder=sa.null())
 _ADVANCED: Final = {
     **_SEEN,

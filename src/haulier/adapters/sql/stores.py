@@ -176,6 +176,10 @@ class SqlSessionStore:
         """Note that the holder of that fence is asked."""
         return await self._held(sql.ASK, session_id, fence=fence)
 
+    async def unask(self, session_id: SessionId, fence: int) -> bool:
+        """Note that the holder of that fence tried, and could not."""
+        return await self._held(sql.UNASK, session_id, fence=fence)
+
     async def release(self, session_id: SessionId, fence: int) -> bool:
         """Let nobody append any more, under the fence."""
         return await self._held(sql.RELEASE, session_id, fence=fence)
