@@ -37,6 +37,12 @@ MAX_DETAIL: Final = 500
 """Characters of the remote's own words that are kept."""
 LEAST_SECRET: Final = 6
 """Characters of a word of an address that may be a secret; shorter ones are numbers and names, which words are full of."""
+LEAST_SEGMENT: Final = 16
+"""Characters of a part of a path that may be a secret; shorter ones are names, or words such as `finish`."""
+OWN_VALUES: Final = frozenset(
+    {"@microsoft.graph.conflictbehavior", "x-id", "x-amz-algorithm", "x-amz-expires", "x-amz-signedheaders"}
+)
+"""Names in the query of an address, in lower case, whose values are words of ours and no secrets."""
 
 _XML_FIELD: Final = re.compile(r"<(Code|Message)>([^<]*)</\1>")
 
@@ -54,6 +60,8 @@ class RetryTable:
     obstacle_slugs: Mapping[str, Obstacle] = field(default_factory=dict)
     lost_slugs: frozenset[str] = frozenset()
     """Names of problems that mean that the session is gone, whatever their status."""
+    told_apart: frozenset[str] = frozenset()
+    """Names of other problems that whoever asked knows."""
 
     def failure(self, answer: Answer, *, of_session: bool, secrets: Collection[str] = ()) -> PeerError:
         """Return the error that an answer tells.
@@ -64,9 +72,12 @@ class RetryTable:
             secrets: what its words are not told with, in whatever way they are written there: servers like to repeat the
                 address that they were asked at, and what they were shown.
         """
-        slug, detail = read_problem(answer, secrets)
+        slug, detail = read_problem(answer, secrets, known=self._slugs())
         told = Told(answer.status_code, slug, detail, retry_after(answer))
         return self.error_of(told, of_session=of_session)
+
+    def _slugs(self) -> Collection[str]:
+        return self.passing_slugs | self.lost_slugs | self.told_apart | self.obstacle_slugs.keys()
 
     def error_of(self, told: "Told", *, of_session: bool) -> PeerError:
         """Return the error that is told, in whatever words."""
@@ -143,12 +154,23 @@ def read_json(answer: Answer, read: Callable[[dict[str, Any]], T]) -> T:
         raise PeerUnreadable(answer.status_code, "the answer is not what was asked for") from error
 
 
-def secrets_in(url: str, credentials: Iterable[str] = ()) -> Collection[str]:
-    """Return what is secret of a request: what stands in the query of its address, and what its headers show."""
-    query = urlsplit(url).query
-    values = [pair.partition("=")[2] or pair for pair in query.split("&")]
+def secrets_in(url: str, credentials: Iterable[str] = (), *, hides_path: bool = False) -> Collection[str]:
+    """Return what is secret of a request.
+
+    Args:
+        url: its address, of which the query is.
+        credentials: what its headers show.
+        hides_path: whether the path is, too: whoever knows the address of a session needs nothing else.
+    """
+    parts = urlsplit(url)
+    pairs = [pair.partition("=") for pair in parts.query.split("&")]
+    values = [value or name for name, _, value in pairs if unquote_plus(name).lower() not in OWN_VALUES]
     words = [word for shown in credentials for word in (shown, shown.rpartition(" ")[2])]
-    return {each for each in (*values, *words) if len(each) >= LEAST_SECRET} | ({query} if query else set())
+    found = {each for each in (*values, *words) if len(each) >= LEAST_SECRET} | {parts.query}
+    if hides_path:
+        segments = {each for each in parts.path.split("/") if len(each) >= LEAST_SEGMENT}
+        found |= {url, *segments} | ({parts.path} if len(parts.path) >= LEAST_SECRET else set())
+    return found - {""}
 
 
 def _without(secrets: Collection[str], text: str) -> str:
@@ -168,8 +190,10 @@ def _forms(secret: str) -> set[str]:
     return {secret, plain, quote(plain, safe=""), escape(plain), escape(secret)}
 
 
-def read_problem(answer: Answer, secrets: Collection[str] = ()) -> tuple[str, str]:
-    """Return the name of the problem that an answer tells, and its words, without secrets.
+def read_problem(
+    answer: Answer, secrets: Collection[str] = (), *, known: Collection[str] = ()
+) -> tuple[str, str]:
+    """Return the name of the problem that an answer tells, and its words, without secrets. Known names are none.
 
     Read are RFC 9457's problem details, the errors of Microsoft Graph and of S3, and plain text.
     """
@@ -180,7 +204,8 @@ def read_problem(answer: Answer, secrets: Collection[str] = ()) -> tuple[str, st
         detail = text
     told = detail or _phrase(status) or "an answer without a name"
     # Before it is cut: a half of a secret is one, too.
-    return _without(secrets, slug) or f"http-{status}", _one_line(_without(secrets, told))
+    name = slug if slug in known else _without(secrets, slug)
+    return name or f"http-{status}", _one_line(_without(secrets, told))
 
 
 def _read_json(text: str) -> tuple[str, str]:

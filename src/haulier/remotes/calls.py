@@ -142,7 +142,9 @@ class Calls:
         if answer.is_redirect:
             raise redirected(answer.status_code, self.host, answer.headers["Location"])
         if answer.status_code not in accept:
-            secrets = {*secrets_in(self._url), *secrets_in(url, (credentials or {}).values())}
+            shown = (credentials or {}).values()
+            hides_path = of_session or not f"{url}/".startswith(f"{self._url.rstrip('/')}/")
+            secrets = {*secrets_in(self._url), *secrets_in(url, shown, hides_path=hides_path)}
             raise self._table.failure(answer, of_session=of_session, secrets=secrets)
         return answer
 

@@ -62,6 +62,7 @@ TABLE: Final = RetryTable(
     passing_slugs=frozenset({"upload-busy", "offset-mismatch", "chunks-missing"}),
     obstacle_slugs={"quota-exceeded": Obstacle.QUOTA, "storage-full": Obstacle.QUOTA},
     lost_slugs=frozenset({"idempotency-key-reused"}),
+    told_apart=frozenset({"chunk-conflict", "upload-complete", "digest-mismatch"}),
 )
 
 

@@ -78,6 +78,7 @@ TABLE: Final = RetryTable(
         "insufficientStorage": Obstacle.QUOTA,
     },
     lost_slugs=frozenset({"uploadSessionNotFound", "itemNotFound"}),
+    told_apart=frozenset({"nameAlreadyExists"}),
 )
 """416 is asked about: part of the fragment is there already."""
 

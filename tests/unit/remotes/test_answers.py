@@ -145,6 +145,53 @@ def test_short_words_of_an_address_stay_in_other_words() -> None:
     assert secrets_in("http://h/f") == set()
 
 
+SESSION = "https://sn3302.up.1drv.com/up/fe6987415ace7X4e1eF866337"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"no route for PUT {SESSION}",
+        "no route for PUT /up/fe6987415ace7X4e1eF866337",
+        "there is no fe6987415ace7X4e1eF866337",
+        "there is no %2Fup%2Ffe6987415ace7X4e1eF866337",
+        '{"type": "about/fe6987415ace7X4e1eF866337", "detail": "unknown"}',
+    ],
+)
+def test_words_that_repeat_the_address_of_a_session_are_told_without_it(text: str) -> None:
+    secrets = secrets_in(SESSION, hides_path=True)
+    assert "7415ace" not in str(tus.TABLE.failure(answer(400, text), of_session=False, secrets=secrets))
+
+
+def test_short_parts_of_a_path_stay_in_other_words() -> None:
+    secrets = secrets_in("http://h/up/0123456789abcdef/finish", hides_path=True)
+    error = tus.TABLE.failure(answer(400, "finish later"), of_session=False, secrets=secrets)
+    assert "finish later" in str(error)
+    assert secrets_in("http://h", hides_path=True) == {"http://h"}
+
+
+def test_a_known_name_of_a_problem_means_the_same_whatever_the_secrets_are() -> None:
+    text = '{"type": "http://h/errors/upload-busy", "detail": "wait"}'
+    secrets = secrets_in("http://h/f", ["Bearer upload"])
+    error = haulier.TABLE.failure(answer(409, text), of_session=False, secrets=secrets)
+    assert isinstance(error, PeerBusy)
+    assert "upload-busy" in str(error)
+    error = haulier.TABLE.failure(
+        answer(409, text.replace("busy", "complete")), of_session=False, secrets=secrets
+    )
+    assert isinstance(error, PeerRefused)
+    assert error.slug == "upload-complete"
+
+
+def test_what_we_say_ourselves_in_an_address_is_no_secret() -> None:
+    for said in (
+        "@microsoft.graph.conflictBehavior=replace",
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256",
+        "x-id=PutObject",
+    ):
+        assert secrets_in(f"http://h/f?{said}") == {said}
+
+
 def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:
     assert read_json(answer(200, '{"id": 7}'), lambda document: document["id"] + 1) == 8
 
