@@ -93,6 +93,9 @@ def canonical_network(text: str) -> str:
 
 def without_secrets(url: str) -> str:
     """Return a value that may be printed: what stands before the host of a URL may be a password."""
+    if "=" in url and "://" not in url:
+        # Words of libpq, where it takes a URL as well: `host=db password=...`.
+        return "***"
     if not set(url) & set("@?#"):
         return url
     try:

@@ -214,6 +214,8 @@ def test_a_password_in_a_url_is_not_told() -> None:
     assert "secret" not in str(refusal({"database_url": "postgres://u:secret@h/x"}))
     for url in ("https://h/x?token=secret", "https://h/x?secret", "https://h/x#secret"):
         assert "secret" not in str(refusal({"storage_url": url}))
+    for name in ("database_url", "storage_url"):
+        assert refusal({name: "host=db password=hush dbname=x"}).value == "***"
     assert "host=db" in str(refusal({"storage_url": "https:///x?host=db&passwd=hush"}))
     for url in ("postgresql://u:secret@h/x", "postgresql://h/x?user=u&password=secret"):
         settings = load_settings({"database_url": url})
