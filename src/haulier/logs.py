@@ -11,6 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+_LEVELS: Final = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
+"""Those above the lowest, which Structlog knows too."""
+
 NAME: Final = "haulier"
 """Of our logger in the standard library's logging."""
 
@@ -95,8 +98,10 @@ class LibraryLog(logging.Handler):
         """Tell what a library says."""
         if record.name == NAME:
             return  # told by us already, where nothing else shows events
+        # A library may have levels of its own, for which Structlog has no name.
+        level = next((level for level in _LEVELS if level <= record.levelno), logging.DEBUG)
         get_logger().log(
-            record.levelno, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
+            level, "library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info
         )
 
 

@@ -18,7 +18,11 @@ from haulier.logs import Show, catch_libraries, get_logger
 Event = MutableMapping[str, Any]
 
 _SHOWN_FROM: Final = logging.INFO
-_LEVELS: Final = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
+_LEVELS: Final = {
+    level: logging.getLevelName(level).lower()
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+}
+"""As structlog names them."""
 _LIBRARIES_FROM: Final = logging.WARNING
 """What libraries say below it is for their own developers; uvicorn tells every start there."""
 

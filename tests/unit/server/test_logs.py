@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +11,8 @@ import structlog
 
 from haulier.logs import get_logger
 from haulier.server.logs import configure_logging, keep_logging
+
+Configure = Callable[[Literal["console", "json"]], None]
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,7 @@ def _own_logging() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("library").setLevel(logging.NOTSET)
     structlog.reset_defaults()
     get_logger().show_from(logging.NOTSET)
 
@@ -51,7 +54,7 @@ def test_it_shows_them_as_a_logger_of_structlog_does(
 ) -> None:
     keep_logging(form, worker="w1")
     for log in (get_logger(), structlog.get_logger()):
-        for level in (logging.INFO, logging.WARNING, logging.ERROR):
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
             log.log(level, "hello", upload="u", status=201)
         try:
             raise ValueError("cause")
@@ -75,6 +78,20 @@ def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["logger"], line["text"]) == ("library", "uvicorn.error", "it broke")
     assert (line["level"], line["request"], line["worker"]) == ("error", "r1", "w1")
+
+
+@pytest.mark.parametrize("configure", [configure_logging, keep_logging])
+@pytest.mark.parametrize(
+    ("level", "shown"), [(50, "critical"), (60, "critical"), (35, "warning"), (25, "info"), (5, None)]
+)
+def test_a_level_of_a_library_s_own_is_the_one_below_it(
+    capsys: pytest.CaptureFixture[str], configure: Configure, level: int, shown: str | None
+) -> None:
+    configure("json")
+    logging.getLogger("library").setLevel(1)
+    logging.getLogger("library").log(level, "it broke")
+    lines = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ([] if shown is None else [shown])
 
 
 def test_a_library_s_traceback_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
