@@ -31,14 +31,15 @@ class _Lent:
 
 
 class _Server:
-    """Gives `limit` connections, and refuses the next."""
+    """Gives `limit` connections, and refuses the next; one that `forgets` gives others for those that were closed."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, forgets: bool = False) -> None:
         self.limit = limit
+        self.forgets = forgets
         self.given: list[_Lent] = []
 
     async def connect(self) -> Connection:
-        if len(self.given) == self.limit:
+        if sum(not (each.closed and self.forgets) for each in self.given) == self.limit:
             raise psycopg.OperationalError("sorry, too many clients already")
         self.given.append(_Lent())
         return cast("Connection", self.given[-1])
@@ -128,3 +129,24 @@ async def test_nobody_waits_when_all_that_were_out_are_lost() -> None:
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             await borrower.task
     assert served == ["a", "b"]
+
+
+async def test_who_waited_for_one_that_was_lost_has_the_one_that_the_server_gives_now() -> None:
+    server = _Server(1, forgets=True)
+    pool = Pool(server.connect, size=10)
+    served: list[str] = []
+    borrowers = []
+    for name in "abc":
+        borrowers.append(_Borrower(pool, name, served))
+        await _settle()
+    server.given[0].lose()
+    borrowers[0].enough.set()
+    await _settle()
+    # Those that it has no room for even so go on waiting.
+    assert served == ["a", "b"]
+    borrowers[1].enough.set()
+    await _settle()
+    assert served == ["a", "b", "c"]
+    borrowers[2].enough.set()
+    for borrower in borrowers:
+        await borrower.task

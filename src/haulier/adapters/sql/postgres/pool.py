@@ -40,7 +40,8 @@ class Pool:
                 await self._take_back(connection)
 
     async def _obtain(self) -> Connection:
-        if not self._idle:
+        waited = False
+        while not self._idle:
             try:
                 return await self._open()
             except psycopg.OperationalError:
@@ -48,6 +49,10 @@ class Pool:
                     handed = await self._stand_in_line()
                     if handed is not None:
                         return handed
+                    if not waited:
+                        # It was refused long ago: those that were lost since have left room.
+                        waited = True
+                        continue
                 # When the server is gone, so are those that were out: they came back too, and none was kept.
                 if not self._idle:
                     raise
@@ -95,11 +100,14 @@ class Pool:
         return None
 
     async def _take_back(self, connection: Connection) -> None:
-        whole = connection.info.transaction_status is TransactionStatus.IDLE
-        self._hand_on(connection if whole else None)
-        if not whole:
-            # The server rolls back what was open on it.
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            self._hand_on(connection)
+            return
+        try:
+            # The server rolls back what was open on it, and has room for another.
             await connection.close()
+        finally:
+            self._hand_on(None)
 
     async def drop_idle(self) -> None:
         """Close what waits to be lent: after one connection was lost, the others may be gone too."""
