@@ -6,7 +6,8 @@ Rule 2: a fragment that was answered with an error may have been kept: the sessi
 Rule 3: what lay under the name is noted before anything is sent. When an answer was lost, a file there is ours if it is
         another one than that, and holds what was sent. No clock is asked.
 Rule 4: a name that was free is sent to as one that must not be taken: nothing makes a second file, or version, of ours.
-Rule 5: a session that does not let us in is asked, then begun anew with a new token, once; then somebody has to sign in.
+Rule 5: a session that does not let us in is asked, then begun anew with a new token, once, however much the new one takes;
+        then somebody has to sign in. A process that begins forgets of whom it did so, and so does one of long ago.
 
 One module although it is long: each step of a transfer asks what the others have kept of it, and whether a file is its own.
 
@@ -66,6 +67,8 @@ MAX_SIZE: Final = 250 * 1024**3
 MAX_PATH: Final = 400
 """Characters of a path, names of folders and all."""
 HASH_WAIT_S: Final = 1.0
+MAX_LATEST: Final = 1000
+"""Transfers of which it is known that their session did not let us in; few are on their way at once."""
 
 TABLE: Final = RetryTable(
     passing=PASSING | {416},
@@ -105,6 +108,26 @@ class _Begun:
         return item.is_file and item.mark != self.before
 
 
+class _Latest:
+    """Ids of transfers, as many as can matter: one that is superseded, or fails otherwise, takes leave of nobody."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def __contains__(self, transfer_id: str) -> bool:
+        return transfer_id in self._ids
+
+    def add(self, transfer_id: str) -> None:
+        """Keep one, and forget the oldest where there are too many."""
+        self._ids[transfer_id] = None
+        if len(self._ids) > MAX_LATEST:
+            del self._ids[next(iter(self._ids))]
+
+    def discard(self, transfer_id: str) -> None:
+        """Forget one."""
+        self._ids.pop(transfer_id, None)
+
+
 class OneDriveRemote:
     """See the head of this file.
 
@@ -129,14 +152,15 @@ class OneDriveRemote:
     ) -> None:
         base = check_base_url(base_url)
         self._base = base
-        self._sessions = Sessions(f"onedrive {base}")
+        # What stood under "onedrive" had less in it.
+        self._sessions = Sessions(f"onedrive 2 {base}")
         self._rewritten = rewritten
         self._calls = Calls(base, TABLE, tls=tls)
         self._downloads = Calls(base, TABLE, tls=tls, most=ONE_PUT)
         self._drives = Drives(self._calls, base, tokens, drive_id=drive_id, hash_wait_s=hash_wait_s)
-        self._doubted: set[str] = set()
+        self._doubted = _Latest()
         """Transfers whose session did not let a fragment in, and was not asked yet."""
-        self._renewed: set[str] = set()
+        self._renewed = _Latest()
         """Those that began another session because of that."""
 
     @property
@@ -153,8 +177,7 @@ class OneDriveRemote:
 
     def check(self, outgoing: Outgoing) -> None:
         """Refuse names that OneDrive refuses, with the reason."""
-        if len(outgoing.name) > MAX_PATH:
-            raise InvalidRequest.of("target", f"must be at most {MAX_PATH} characters, folders and all")
+        _check_length(outgoing.name)
         for segment in outgoing.name.split("/"):
             reason = why_forbidden(segment)
             if reason:
@@ -196,7 +219,9 @@ class OneDriveRemote:
         if there is None:
             return outgoing.name, None
         if outgoing.if_exists is IfExists.RENAME:
-            return await self._drives.free_name(drive, outgoing.name), None
+            name = await self._drives.free_name(drive, outgoing.name)
+            _check_length(name)
+            return name, None
         if outgoing.if_exists is IfExists.FAIL or not there.is_file:
             kind = "file" if there.is_file else "folder"
             raise PeerRefused(409, "target-exists", f"there is a {kind} {outgoing.name} already")
@@ -290,7 +315,7 @@ class OneDriveRemote:
     ) -> Answer:
         assert begun.url is not None
         request = self._calls.bring("PUT", begun.url, cargo, headers=headers, accept=(200, 201, 202))
-        if outgoing.id in self._doubted | self._renewed:
+        if outgoing.id in self._doubted or outgoing.id in self._renewed:
             return await self._of_session(outgoing, begun, request)
         try:
             return await request
@@ -429,6 +454,13 @@ class OneDriveRemote:
         total = QuickXorSum()
         total.update(answer.content)
         return total.checksum()
+
+
+def _check_length(name: str) -> None:
+    if len(name) > MAX_PATH:
+        raise InvalidRequest.of(
+            "target", f"must be at most {MAX_PATH} characters, folders and the number of a free name and all"
+        )
 
 
 def _up_to(size: int) -> Ranges:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 HASH_ASKS: Final = 4
 """Times that an item is asked for a hash that it does not have yet; then its size has to do."""
+IN_ORDER: Final = 8
+"""Numbers that are asked for one by one."""
 MAX_NAMES: Final = 100_000
 """Files of one name, counted up, beside which no other one is put."""
 
@@ -137,14 +139,18 @@ class Drives:
         return read_json(answer, lambda document: Item.read(document, drive, name))
 
     async def free_name(self, drive: str, wanted: str) -> str:
-        """Return the name that is free beside one that is taken, as Graph counts them up.
+        """Return a name that is free beside one that is taken, as Graph counts them up: the first of the first few numbers.
 
-        Where hundreds are taken, few are asked for: in doubled steps, then in halves.
+        Where those are taken, few others are asked for: in doubled steps, then in halves. It is a free number behind one
+        that is taken, and not the first one where there are gaps.
 
         Raises:
             PeerRefused: too many are taken.
         """
-        taken, free = 0, 1
+        for number in range(1, IN_ORDER + 1):
+            if await self.find(drive, numbered(wanted, number)) is None:
+                return numbered(wanted, number)
+        taken, free = IN_ORDER, 2 * IN_ORDER
         while await self.find(drive, numbered(wanted, free)) is not None:
             taken, free = free, 2 * free
             if free > MAX_NAMES:

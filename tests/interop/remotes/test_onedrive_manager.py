@@ -382,6 +382,27 @@ class TestOthers:
         assert world.drive.read("x.bin/inside") == b"1"
 
 
+class TestFreeNames:
+    @pytest.mark.parametrize(
+        ("taken", "chosen"),
+        [([1, 2, 4], 3), ([1, 2, 3, 5, 6, 7, 8], 4), (range(1, 9), 9), (range(1, 40), 40)],
+        ids=["gap", "late gap", "first few", "many"],
+    )
+    async def test_the_next_free_one_is_chosen(self, world: World, taken: list[int], chosen: int) -> None:
+        for name in ("x.bin", *(f"x {number}.bin" for number in taken)):
+            world.drive.write(name, b"theirs")
+        ended = await world.send(content(SMALL), way=IfExists.RENAME)
+        assert ended.stored is not None, ended.error
+        assert ended.stored.name == f"x {chosen}.bin"
+
+    async def test_one_that_is_too_long_is_refused_before_anything_is_sent(self, world: World) -> None:
+        name = "/".join(["f" * 199, "g" * 200])
+        world.drive.write(name, b"theirs")
+        ended = await world.send(content(SMALL), name=name, way=IfExists.RENAME)
+        assert "at most 400 characters" in str(ended.error)
+        assert not [path for method, path, _ in world.drive.requests if method in {"PUT", "POST"}]
+
+
 class TestSequences:
     @SIZES
     async def test_second_content_of_the_same_size_arrives_after_pause_and_resume(

@@ -10,6 +10,7 @@ from haulier.core.outgoing import Outgoing, RemoteSession
 from haulier.core.secret import Secret
 from haulier.core.transfer import TransferId
 from haulier.remotes.catalogue import RemoteSettings, make_remote
+from haulier.remotes.onedrive import MAX_LATEST, _Latest
 from haulier.remotes.sessions import Sessions
 
 OUTGOING = Outgoing(id=TransferId("t"), name="n", size=1, modified_at=0.0, intended_at=0.0)
@@ -45,6 +46,25 @@ async def test_what_was_begun_elsewhere_is_lost_and_nobody_is_asked_for_it(
     with pytest.raises(RemoteSessionLost, match="it was begun elsewhere"):
         await remote.cancel(OUTGOING, session)
     await remote.close()
+
+
+async def test_what_an_older_version_kept_of_onedrive_is_lost() -> None:
+    remote = make_remote(REMOTES[-1])
+    session = kept(place="onedrive http://127.0.0.1:9", url="http://127.0.0.1:9/upload/1")
+    with pytest.raises(RemoteSessionLost):
+        await remote.offset(OUTGOING, session)
+    await remote.close()
+
+
+def test_of_transfers_whose_session_let_nobody_in_the_latest_are_known() -> None:
+    latest = _Latest()
+    for number in range(MAX_LATEST + 1):
+        latest.add(str(number))
+    assert "0" not in latest
+    assert "1" in latest
+    latest.discard("1")
+    latest.discard("1")
+    assert "1" not in latest
 
 
 @pytest.mark.parametrize(
