@@ -232,14 +232,10 @@ def prepare_tree(
     calls = calls or SystemCalls()
     try:
         make_tree(root.absolute(), calls)
-        resolved = root.resolve()
-        for name in TREE:
-            require_writable(resolved / name, calls)
-        _warn_when_full(resolved, min_free, calls)
-        probe(resolved, calls, locks)
     except StorageError as error:
         raise _config_error(setting, root, error) from error
-    return resolved
+    look_at_tree(root, setting=setting, min_free=min_free, calls=calls, locks=locks)
+    return root.resolve()
 
 
 def look_at_tree(
@@ -250,7 +246,7 @@ def look_at_tree(
     calls: SystemCalls | None = None,
     locks: RangeLocks = LOCKS,
 ) -> bool:
-    """Judge a tree as `prepare_tree` does, and return whether all of it is there.
+    """Judge a tree, for `prepare_tree` once it is made, and return whether all of it is there.
 
     What is missing is not made; what is there is proved by a small file that is taken away again.
 
@@ -295,15 +291,18 @@ def prepare_shelf(
     with _shelf_told(root, path, setting):
         resolved = _shelf_inside(root, path)
         make_directory(resolved, calls)
-        require_writable(resolved, calls)
-        _probe_link(root.resolve() / INCOMING, resolved, calls)
+    look_at_shelf(root, path, setting=setting, calls=calls)
     return resolved
 
 
 def look_at_shelf(
     root: Path, path: Path, *, setting: str = "ingestion_dir", calls: SystemCalls | None = None
 ) -> bool:
-    """Judge a shelf as `prepare_shelf` does, and return whether it is there; as `look_at_tree`. Raises ConfigError."""
+    """Judge a shelf, for `prepare_shelf` once it is made, and return whether it is there; as `look_at_tree`.
+
+    Raises:
+        ConfigError: as `prepare_shelf`.
+    """
     calls = calls or SystemCalls()
     with _shelf_told(root, path, setting):
         resolved, incoming = _shelf_inside(root, path), root.resolve() / INCOMING
