@@ -45,6 +45,8 @@ INTERRUPTED: Final = 130
 
 REFUSING_STATUSES: Final = frozenset({401, 403, 413, 421, 429})
 """Access, and quotas of every kind: sessions, bytes, requests."""
+ARGUMENTS: Final = frozenset({"prefix", "record_id"})
+"""What the client calls the arguments that it is given as they were typed."""
 HIDING_SLUGS: Final = frozenset({"capsule-not-found"})
 """How a service refuses whoever may not even know what there is."""
 
@@ -61,6 +63,8 @@ def exit_code(error: BaseException) -> int:
         return REFUSED
     if isinstance(error, ConfigError):
         return UNREACHABLE if error.unreachable else USAGE
+    if isinstance(error, InvalidRequest) and all(problem.field in ARGUMENTS for problem in error.errors):
+        return USAGE
     return FAILED
 
 
