@@ -120,9 +120,8 @@ def time_out(row: Dispatch, *, now: float, give_up_s: float = GIVE_UP_S) -> Disp
 
 
 def _words(error: BaseException) -> str:
-    return escaped(_fact(error)[:MAX_REASON])[
-        :MAX_REASON
-    ]  # a name in it may be no UTF-8, which no journal takes
+    # A name in it may be no UTF-8, which no journal takes; what stands for that is longer.
+    return escaped(_fact(error)[:MAX_REASON])[:MAX_REASON]
 
 
 def _fact(error: BaseException) -> str:
