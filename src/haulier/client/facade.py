@@ -160,27 +160,17 @@ class Client:
         """
         if not isinstance(source, AsyncIterable):
             given_path("source", source)
-        for field, given in (
-            ("filename", filename),
-            ("path", path),
-            ("key", key),
-            ("content_type", content_type),
-        ):
-            given_text_or_none(field, given)
-        given_text("digest", digest)
-        given_text("derivatives", derivatives)
-        _require_pairs(metadata)
-        if key is not None:
-            require_valid(check_key(key))
-        if derivatives not in {"server", "local", "none"}:
+        given_text_or_none("filename", filename)
+        if given_text("derivatives", derivatives) not in {"server", "local", "none"}:
             raise InvalidRequest.of("derivatives", "must be server, local or none")
-        order = Order(
-            filename=_own_name(source) if filename is None else filename,
-            capsule=self.capsule,
-            digest=parse_digest_name(digest, field="digest"),
+        if key is not None:
+            require_valid(check_key(given_text("key", key)))
+        order = self._order(
+            _own_name(source) if filename is None else filename,
             path=path,
+            digest=digest,
             content_type=content_type,
-            metadata=metadata or {},
+            metadata=metadata,
             derivatives=derivatives == "server",
         )
         if isinstance(source, AsyncIterable):
@@ -191,6 +181,28 @@ class Client:
             if derivatives == "local" and is_image(content_type or _guess_type(order.filename)):
                 return await self._upload_lanes(file, order, key, progress)
             return await self._upload_file(file, order, key, Report(progress, file.size))
+
+    def _order(
+        self,
+        filename: str,
+        *,
+        path: str | None,
+        digest: str,
+        metadata: Mapping[str, str] | None,
+        derivatives: bool,
+        content_type: str | None = None,
+    ) -> Order:
+        """Return what was asked for. Raises InvalidRequest, and DigestMalformed: it cannot be meant."""
+        _require_pairs(metadata)
+        return Order(
+            filename=filename,
+            capsule=self.capsule,
+            digest=parse_digest_name(given_text("digest", digest), field="digest"),
+            path=given_text_or_none("path", path),
+            content_type=given_text_or_none("content_type", content_type),
+            metadata=metadata or {},
+            derivatives=derivatives,
+        )
 
     async def _upload_lanes(
         self, file: FileSource, order: Order, key: str | None, progress: ProgressCallback | None
@@ -228,18 +240,8 @@ class Client:
         Raises: as `upload`, except for what `TwoLanes.run` returns.
         """
         given_path("source", source)
-        given_text_or_none("path", path)
         given_text_or_none("key", key)
-        given_text("digest", digest)
-        _require_pairs(metadata)
-        order = Order(
-            filename=Path(source).name,
-            capsule=self.capsule,
-            digest=parse_digest_name(digest, field="digest"),
-            path=path,
-            metadata=metadata or {},
-            derivatives=False,
-        )
+        order = self._order(Path(source).name, path=path, digest=digest, metadata=metadata, derivatives=False)
         async with _opened(source) as file, self._lanes(file, order, key, progress) as lanes:
             yield lanes
 

@@ -58,6 +58,13 @@ class _Borrower:
             await self.enough.wait()
 
 
+async def _come(pool: Pool, name: str, served: list[str]) -> _Borrower:
+    """Let one come, and get what it gets or stand in line."""
+    borrower = _Borrower(pool, name, served)
+    await _settle()
+    return borrower
+
+
 async def _settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -66,10 +73,7 @@ async def _settle() -> None:
 async def test_whoever_waits_is_served_before_whoever_comes_when_one_returns() -> None:
     pool = Pool(_Server(1).connect, size=10)
     served: list[str] = []
-    borrowers = []
-    for name in "abc":
-        borrowers.append(_Borrower(pool, name, served))
-        await _settle()
+    borrowers = [await _come(pool, name, served) for name in "abc"]
     assert served == ["a"]
 
     # The one that comes back is asked for in the moment in which it is there.
@@ -94,10 +98,7 @@ async def test_whoever_waits_is_served_before_whoever_comes_when_one_returns() -
 async def test_whoever_gives_up_waiting_loses_no_connection(*, handed: bool) -> None:
     pool = Pool(_Server(1).connect, size=10)
     served: list[str] = []
-    borrowers = []
-    for name in "abc":
-        borrowers.append(_Borrower(pool, name, served))
-        await _settle()
+    borrowers = [await _come(pool, name, served) for name in "abc"]
     borrowers[0].enough.set()
     if handed:
         # Its first step returns the connection; the next in line has it, and has not run yet.
@@ -116,10 +117,7 @@ async def test_nobody_waits_when_all_that_were_out_are_lost() -> None:
     server = _Server(2)
     pool = Pool(server.connect, size=10)
     served: list[str] = []
-    borrowers = []
-    for name in "abcd":
-        borrowers.append(_Borrower(pool, name, served))
-        await _settle()
+    borrowers = [await _come(pool, name, served) for name in "abcd"]
     for lent, borrower in zip(server.given, borrowers, strict=False):
         lent.lose()
         borrower.enough.set()
@@ -135,10 +133,7 @@ async def test_who_waited_for_one_that_was_lost_has_the_one_that_the_server_give
     server = _Server(1, forgets=True)
     pool = Pool(server.connect, size=10)
     served: list[str] = []
-    borrowers = []
-    for name in "abc":
-        borrowers.append(_Borrower(pool, name, served))
-        await _settle()
+    borrowers = [await _come(pool, name, served) for name in "abc"]
     server.given[0].lose()
     borrowers[0].enough.set()
     await _settle()
