@@ -601,7 +601,6 @@ class TestBandwidth:
     ) -> None:
         large = OpenedFile(make_file(tmp_path / "large.bin", 64 * MIB))
         bound = CountingBandwidth(SystemClock())
-        taken: list[int] = []
 
         async def reading(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
             head = await read_head(reader)
@@ -609,8 +608,8 @@ class TestBandwidth:
             left = length_of(head)
             while left:
                 left -= len(await reader.read(MIB))
-                taken.append(left)
-                if left < 60 * MIB:
+                # Megabytes may lie in the kernel's buffers by now: only what was asked for shows that the bound is seen.
+                if bound.taken:
                     bound.change(None)
             out.write(OK)
 
