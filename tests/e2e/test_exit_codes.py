@@ -185,6 +185,16 @@ def test_standard_input_that_is_closed_or_has_no_name_is_told(haulier: Commands)
     assert (nameless.code, nameless.err) == (1, "haulier: filename: must not be empty, '.' or '..'\n")
 
 
+def test_output_that_is_closed_keeps_nothing_from_being_sent(haulier: Commands) -> None:
+    for number, closed in enumerate((">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-")):
+        name = f"{number}.bin"
+        (haulier.folder / name).write_text(closed)
+        assert haulier.shell(f"haulier put {name} {closed}").code == 0
+    assert haulier.shell("haulier put missing 2>&-").code == 1
+    listed = haulier.run("ls", "--json").documents
+    assert sorted(each["filename"] for each in listed) == ["0.bin", "1.bin", "2.bin", "3.bin"]
+
+
 def test_what_exceeds_a_quota_is_4(tmp_path: Path) -> None:
     with serving(tmp_path / "data", {"HAULIER_MAX_UPLOAD_BYTES": str(10 * MIB)}) as service:
         haulier = Commands(service.url, tmp_path / "work")

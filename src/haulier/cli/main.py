@@ -5,6 +5,7 @@ Rule 1: a command's module is imported when the command is called; it imports Ty
 """
 
 import gc
+import os
 import sys
 from typing import Annotated, ClassVar
 
@@ -88,6 +89,7 @@ def _haulier(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    _replace_closed_streams()
     # Names of files are bytes: those that are not UTF-8 can be named in a message all the same.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -99,3 +101,21 @@ def main() -> None:
 
         tell(explain(error))
         sys.exit(FAILED)
+
+
+def _replace_closed_streams() -> None:
+    """Let standard streams that whoever started us has closed lead nowhere.
+
+    A file that is opened next would get such a number, and with it what other code writes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest that is free, so this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Standard input stays None: whoever is to read it says that it is closed.
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)

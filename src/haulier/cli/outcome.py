@@ -115,9 +115,6 @@ def explain(error: BaseException) -> str:
 
 def tell(text: str) -> None:
     """Say something to people, in one line; names in it may be strangers'."""
-    # Closed by who started us; print would take standard output, where results are read.
-    if sys.stderr is None:
-        return
     print(f"haulier: {printable(text)}", file=sys.stderr)
 
 

@@ -80,7 +80,7 @@ def put(
     """
     if STDIN in files and len(files) > 1:
         raise typer.BadParameter("- stands alone: standard input is one stream", param_hint="FILE")
-    if files == [STDIN] and sys.stdin is None:  # its number is another file's by now
+    if files == [STDIN] and sys.stdin is None:
         raise typer.BadParameter("- is standard input, and that is closed", param_hint="FILE")
     found = Selection([]) if files == [STDIN] else _collect(files, recursive=recursive)
     items = found.items

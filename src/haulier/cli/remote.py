@@ -138,7 +138,10 @@ def login(name: Name, home: HomeDirectory = None) -> None:
 
 @app.command()
 def rm(name: Name, home: HomeDirectory = None) -> None:
-    """Forget a remote; transfers to it are blocked until there is one of that name again."""
+    """Forget a remote; transfers to it are blocked.
+
+    They go on when one of that name is set up again, and they are resumed.
+    """
 
     def work() -> int:
         open_places(home).remove(name)

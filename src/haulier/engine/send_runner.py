@@ -400,9 +400,8 @@ class SendRunner:
             self.touch(transfer_id)
         remote = self._remotes.get(row.remote)
         if remote is None:
-            await self._settle(
-                run, None, PeerBlocked(Obstacle.CONFLICT, f"there is no remote {row.remote!r} here")
-            )
+            missing = f"there is no remote {row.remote!r} here; set it up, and resume this"
+            await self._settle(run, None, PeerBlocked(Obstacle.CONFLICT, missing))
             return
         attempt = Attempt(row, run, self._ports_for(row, remote))
         # Owned here: it has ended when this method goes on.
