@@ -18,7 +18,6 @@ from haulier.directories import prepare_directories, require_own_storage
 from haulier.engine.hooks import NO_HOOKS, Hooks
 from haulier.server.app import create_app
 from haulier.server.embedded_guard import Authenticate
-from haulier.server.logs import configure_embedded
 
 
 class EmbeddedService:
@@ -37,7 +36,6 @@ class EmbeddedService:
         Raises:
             ConfigError: the service cannot start with these settings.
         """
-        configure_embedded()
         settings = self._settings
         root = prepare_directories(settings)
         with only_service(root):

@@ -61,7 +61,9 @@ class EventLog:
         elif (structlog := sys.modules.get("structlog")) is not None and structlog.is_configured():
             structlog.get_logger().log(level, event, **keys)
         elif _PLAIN.isEnabledFor(level):
-            _tell_plainly(level, event, keys)
+            # Which request it is about, in a service inside of another program.
+            about = {} if structlog is None else structlog.contextvars.get_contextvars()
+            _tell_plainly(level, event, {**about, **keys})
 
     def debug(self, event: str, **keys: Any) -> None:
         """Tell what only whoever looks for a mistake wants to know."""

@@ -144,19 +144,21 @@ async def test_what_the_host_raises_is_the_answer(tmp_path: Path, status: int, s
         assert answer.headers["tus-resumable"] == "1.0.0"
 
 
-async def test_a_fault_of_the_host_s_puts_no_key_into_the_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+async def test_a_fault_of_the_host_s_goes_to_its_own_log_without_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(request: Request) -> str:
         raise KeyError("the host's own fault")
 
     structlog.reset_defaults()
+    headers = {"X-API-Key": "a-secret-key", "X-Request-ID": "request-7"}
     async with client(host(tmp_path / "data", broken)) as asking:
-        answer = await asking.get("/files/api/records", headers={"X-API-Key": "a-secret-key"})
+        answer = await asking.get("/files/api/records", headers=headers)
     assert answer.json()["type"].endswith("/errors/internal-error")
-    logged = "".join(capsys.readouterr())
-    assert "the host's own fault" in logged
-    assert "a-secret-key" not in logged
+    assert "the host's own fault" in caplog.text
+    assert "request='request-7'" in caplog.text
+    assert "a-secret-key" not in caplog.text
+    assert "".join(capsys.readouterr()) == ""
 
 
 async def test_a_starlette_application_mounts_it_as_well_however_deep(tmp_path: Path) -> None:

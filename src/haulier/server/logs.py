@@ -79,14 +79,6 @@ def _shower(processors: Sequence[structlog.typing.Processor], log: LossyLog) -> 
     return show
 
 
-def configure_embedded() -> None:
-    """Where the embedding program has not said how events are shown: as structlog does, tracebacks without variables."""
-    if structlog.is_configured():
-        return
-    *processors, _ = structlog.get_config()["processors"]
-    structlog.configure(processors=[*processors, _console(colors=sys.stdout.isatty())])
-
-
 def _with_worker(worker: str) -> structlog.typing.Processor:
     def add(_logger: object, _name: str, event: Event) -> Event:
         event["worker"] = worker
