@@ -196,7 +196,8 @@ class Transfer:
     sent: int = 0
     """Bytes that have gone, those on their way included, as far as they were noted; fewer than `done` where nobody counts them.
 
-    Kept by rests: what the other side has of them it tells when the next attempt begins. Nothing goes on from there.
+    Kept by rests: what the other side has of them it tells when the next attempt begins. Nothing goes on from there. Not kept by
+    an obstacle: they were refused.
     """
     past_return: bool = False
     """Whether the other side may hold the file as complete; kept by rests, until it surely does not."""
@@ -311,7 +312,7 @@ class Transfer:
 
     def block(self, obstacle: Obstacle, reason: str) -> "Transfer":
         """Rest until somebody has removed the obstacle."""
-        return replace(self._enter(Phase.BLOCKED), obstacle=obstacle, reason=reason)
+        return replace(self._enter(Phase.BLOCKED), obstacle=obstacle, reason=reason, sent=0)
 
     def requeue(self) -> "Transfer":
         """Wait for a slot again, after a rest or because the attempt was cut."""

@@ -157,6 +157,13 @@ def test_what_belongs_to_a_phase_goes_with_it() -> None:
     assert blocked.requeue().obstacle is None
 
 
+def test_bytes_that_were_refused_are_not_shown_as_gone() -> None:
+    moved = running(1000, offset=100).move(600, now=1.0)
+    assert moved.wait_until(60.0, REASON).snapshot.done == 600
+    assert moved.pause().snapshot.done == 600
+    assert moved.block(Obstacle.QUOTA, "full").snapshot.done == 100
+
+
 def test_each_start_from_the_queue_is_an_attempt() -> None:
     assert queued().attempts == 0
     again = queued().request().queue_remotely().request()
