@@ -356,9 +356,12 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
 def _session(row: dict[str, Any]) -> RemoteSession | None:
     if row["session"] is None:
         return None
+    chunk_size = row["chunk_size"]
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunks of {chunk_size} bytes")
     return RemoteSession(
         state=Secret(row["session"]),
-        chunk_size=row["chunk_size"],
+        chunk_size=chunk_size,
         commits_itself=bool(row["commits_itself"]),
     )
 

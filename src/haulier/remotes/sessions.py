@@ -31,8 +31,17 @@ class Sessions:
         return RemoteSession(state=Secret(text), chunk_size=chunk_size, commits_itself=commits_itself)
 
     def read(self, session: RemoteSession) -> dict[str, Any]:
-        """Return what `keep` was given. Raises RemoteSessionLost: it was begun elsewhere."""
-        state: dict[str, Any] = json.loads(session.state.reveal())
+        """Return what `keep` was given.
+
+        Raises:
+            RemoteSessionLost: it was begun elsewhere, or what the journal has of it is damaged.
+        """
+        try:
+            state = json.loads(session.state.reveal())
+        except ValueError:
+            state = None
+        if not isinstance(state, dict):
+            raise RemoteSessionLost("what the journal has of it cannot be read")
         if state.get("place") != self._place:
             raise RemoteSessionLost("it was begun elsewhere: the remote was set up anew since then")
         return state

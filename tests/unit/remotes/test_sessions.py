@@ -48,6 +48,18 @@ async def test_what_was_begun_elsewhere_is_lost_and_nobody_is_asked_for_it(
     await remote.close()
 
 
+@pytest.mark.parametrize("settings", REMOTES, ids=[each.type for each in REMOTES])
+@pytest.mark.parametrize("text", ["", "garbage", "[]", "null"])
+async def test_what_is_damaged_is_lost_and_nobody_is_asked_for_it(
+    settings: RemoteSettings, text: str
+) -> None:
+    remote = make_remote(settings)
+    session = RemoteSession(state=Secret(text), chunk_size=None, commits_itself=False)
+    with pytest.raises(RemoteSessionLost, match="cannot be read"):
+        await remote.offset(OUTGOING, session)
+    await remote.close()
+
+
 async def test_what_an_older_version_kept_of_onedrive_is_lost() -> None:
     remote = make_remote(REMOTES[-1])
     session = kept(place="onedrive http://127.0.0.1:9", url="http://127.0.0.1:9/upload/1")
