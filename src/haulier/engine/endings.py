@@ -10,7 +10,7 @@ Rule 4: an acceptance may outlive its bytes when the power fails, unless it was 
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from haulier.core.errors import (
     ChunksMissing,
     DigestMismatch,
     RequestError,
+    ServiceStopping,
     StorageError,
     StorageUnavailable,
     UploadBusy,
@@ -40,6 +41,9 @@ log = get_logger()
 
 FINISH_WAIT_S: Final = 25.0
 """How long a finish keeps its caller waiting; below the 30 s after which many proxies give up."""
+STOP_S: Final = 4.0
+"""How long a finish may still take when the service stops: most end within it, and of the 6 s in which a service saves what
+is running enough is left for whoever then gives its upload up."""
 LOOK_S: Final = 0.5
 """How often whoever waits for a finish of another process looks whether that one still lives."""
 BATCH: Final = 200
@@ -56,6 +60,37 @@ class Endings(Generic[D]):
         self._concatenation = Concatenation(context)
         self._eraser = Eraser(self._work, self._sink)
         self._completions: dict[SessionId, asyncio.Task[None]] = {}
+        self._limits: set[asyncio.Timeout] = set()
+        """Of what must not outlast a stop."""
+        self._stops_at: float | None = None
+        """Until when that may take, by the loop's clock; None: the service does not stop."""
+
+    def stop(self) -> None:
+        """Let finishes, and who waits for them, end within `STOP_S`; harmless when the service stops already.
+
+        One that takes longer has failed for now, as if the storage did not answer: the next process goes on with it, unless
+        its upload is given up.
+        """
+        if self._stops_at is None:
+            self._stops_at = asyncio.get_running_loop().time() + STOP_S
+            for limit in self._limits:
+                limit.reschedule(self._stops_at)
+
+    @contextlib.asynccontextmanager
+    async def _until_stopped(self) -> AsyncIterator[None]:
+        """Raise ServiceStopping in place of what outlasts a stop."""
+        limit = asyncio.timeout_at(self._stops_at)
+        try:
+            async with limit:
+                self._limits.add(limit)
+                try:
+                    yield
+                finally:
+                    self._limits.discard(limit)
+        except TimeoutError:
+            if limit.expired():
+                raise ServiceStopping from None
+            raise
 
     async def completed(self, session: Session[D], *, started: bool) -> Session[D]:
         """Return the session once its finish, if there is one, has a result, or after a while.
@@ -67,7 +102,7 @@ class Endings(Generic[D]):
         if session.status is not SessionStatus.FINISHING:
             return session
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_WAIT_S):
+            async with asyncio.timeout(FINISH_WAIT_S), self._until_stopped():
                 await self._outcome(session, started=started)
         return await self._context.load(session.id)
 
@@ -136,7 +171,8 @@ class Endings(Generic[D]):
 
     async def _try_to_complete(self, session: Session[D], *, take: bool) -> None:
         try:
-            await self._complete(session, take=take)
+            async with self._until_stopped():
+                await self._complete(session, take=take)
         except StorageError:
             # Once it is no longer under way here: an ask from now on begins it again.
             await self._tell_failed(session.id)
@@ -374,12 +410,11 @@ class Endings(Generic[D]):
         while (session := await self._context.peek(session_id)).status is SessionStatus.FINISHING:
             if session.holder != self._context.ports.holder:
                 break
-            # Word of its own begin may have started it once more.
-            await self._at_rest(session_id)
             doomed = [_final_name(session)[0]]
             if await self._end(
                 session, session.fence, SessionStatus.FAILED, "it was given up", doomed=doomed
             ):
+                # It may hang, or word of its own begin may have started it once more: either way it changes no row any more.
                 await self._at_rest(session_id)
                 await self.free(session_id, SessionStatus.FAILED)
                 await self._eraser.erase(doomed)
@@ -401,7 +436,7 @@ class Endings(Generic[D]):
         try:
             # A RequestError has moved the session on; after any other one asking again would go round for ever.
             with contextlib.suppress(RequestError):
-                async with asyncio.timeout(FINISH_WAIT_S):
+                async with asyncio.timeout(FINISH_WAIT_S), self._until_stopped():
                     await self._outcome(session, started=False)
         except TimeoutError:
             raise UploadBusy(session.id, "its finish takes long") from None

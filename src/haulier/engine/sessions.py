@@ -19,6 +19,7 @@ from haulier.core.errors import (
     HaulierError,
     InvalidRequest,
     StorageError,
+    UploadComplete,
     UploadNotFound,
     WaitTimeout,
 )
@@ -104,7 +105,10 @@ class SessionService(Generic[D]):
         except StorageError:
             if spec.key is None:
                 # Whoever began it hears of no id, and begins another one: in the end there would be two.
-                await finish_anyway(self._endings.give_up(found.id))
+                try:
+                    await finish_anyway(self._endings.give_up(found.id))
+                except UploadComplete:  # the answer to its commit was lost, or came too late
+                    return await self.load(found.id), True
             raise
 
     async def total_of(self, partials: Sequence[SessionId], *, scope: str, owner: str) -> int | None:
@@ -556,8 +560,12 @@ class SessionService(Generic[D]):
                 await self._context.release(session_id, fence)
 
     async def stop(self) -> None:
-        """Take no more bytes; let every running body save what it has, and wake whoever waits."""
+        """Take no more bytes; let every running body save what it has, and wake whoever waits.
+
+        Finishes that are under way have a while still, which is not awaited here.
+        """
         self._context.stopping = True
+        self._endings.stop()
         claims = self._context.ports.claims
         held = sorted(claims.held())
         for session_id in held:

@@ -94,11 +94,8 @@ class FileRoutes:
             created = offset == 0
         else:
             created, offset = begun.created, None
-        if offset == 0:
-            state = await self._receive(request, begun.upload.id, asked, body)
-        else:
-            # Empty files, and repetitions of what is whole already: nothing is left to be received.
-            state = await self._uploads.finish(begun.upload.id, caller=caller_of(request))
+        # Of empty files, and of repetitions of what is whole already, nothing is left to be received.
+        state = await self._complete(request, begun.upload.id, asked, body if offset == 0 else None)
         presented = await self._presenter.present_result(state, base)
         return self._answer(base, state.upload, presented, asked, created=created)
 
@@ -157,19 +154,25 @@ class FileRoutes:
         )
         return _Asked(begin=begin, digests=others, wanted=wanted_digests(request))
 
-    async def _receive(
-        self, request: Request, upload_id: SessionId, asked: _Asked, body: Body
+    async def _complete(
+        self, request: Request, upload_id: SessionId, asked: _Asked, body: Body | None
     ) -> UploadState:
-        told = self._tell_address(request, upload_id)
+        """Receive the body, if there is one to receive, and return what the finish came to."""
+        caller = caller_of(request)
+        known = asked.begin.key is not None
         try:
+            if body is None:
+                return await self._uploads.finish(upload_id, caller=caller)
+            known = self._tell_address(request, upload_id) or known
             with self._services.metrics.receiving():
                 return await self._uploads.append(
-                    upload_id, 0, body, caller=caller_of(request), digests=asked.digests, final=True
+                    upload_id, 0, body, caller=caller, digests=asked.digests, final=True
                 )
         except HaulierError:
-            if not told and asked.begin.key is None:
-                await self._services.abandon(upload_id)
-            raise
+            state = None if known else await self._services.abandon(upload_id, caller=caller)
+            if state is None:
+                raise
+            return state
 
     def _tell_address(self, request: Request, upload_id: SessionId) -> bool:
         """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""

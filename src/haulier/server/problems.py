@@ -408,6 +408,9 @@ _REASONS: Final[Mapping[str, str]] = {
 }
 """Our words for what pydantic says in its own."""
 
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing. Source: RFC 9110 section 9.2.1."""
+
 Headers: TypeAlias = dict[str, str]
 
 
@@ -519,9 +522,12 @@ class ProblemAnswers:
                 raise
             await self._answer(scope, receive, send, error)
         except asyncio.CancelledError:
-            # The server ends, and waits for no request any more. Whoever asked may ask again: this is no mistake of ours.
-            if not started:
+            # The server ends, and waits for no request any more: this is no mistake of ours. Whoever only asked may ask
+            # again. What was to be changed may be changed by now, or later: to say anything of it would be a guess.
+            if not started and scope["method"] in _SAFE:
                 await self._answer(scope, receive, send, ServiceStopping())
+            else:
+                request_info(scope).problem = TABLE[ServiceStopping].slug
             raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:

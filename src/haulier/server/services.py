@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 
-from haulier.core.errors import HaulierError
+from haulier.core.caller import Caller
+from haulier.core.errors import HaulierError, UploadComplete
 from haulier.core.session import SessionId
 from haulier.core.values import dataclass
 from haulier.engine.accounts import Accounts
@@ -15,7 +16,7 @@ from haulier.engine.operations import OperatorService
 from haulier.engine.outbox import Feed
 from haulier.engine.records import RecordService
 from haulier.engine.send import UploadManager
-from haulier.engine.uploads import UploadService
+from haulier.engine.uploads import UploadService, UploadState
 from haulier.engine.visitors import VisitorService
 from haulier.logs import get_logger
 from haulier.machine import Clock
@@ -57,13 +58,18 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     """Shared with the engine's observers; one an app."""
 
-    async def abandon(self, upload_id: SessionId) -> None:
+    async def abandon(self, upload_id: SessionId, *, caller: Caller) -> UploadState | None:
         """Free an upload that failed and that nobody can go on with, since nobody was told its address.
+
+        Returns it if it is complete after all, as its sender has to be told: its commit came before its failure.
 
         A finish that failed is not tried again: its file would be stored after its sender was told that it is not. What
         fails here is left to the janitor.
         """
         try:
             await self.uploads.give_up(upload_id)
+        except UploadComplete:
+            return await self.uploads.state(upload_id, caller=caller)
         except HaulierError as error:
             log.warning("upload.abandoned", error=repr(error))
+        return None

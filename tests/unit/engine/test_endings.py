@@ -11,6 +11,7 @@ from haulier.core.digest import Digest, DigestName
 from haulier.core.errors import (
     ChunksMissing,
     DigestMismatch,
+    ServiceStopping,
     StorageNotWritable,
     StorageUnavailable,
     UploadBusy,
@@ -695,3 +696,125 @@ async def test_a_finish_whose_bytes_the_disk_has_lost_fails_for_good() -> None:
         record = await one.database.read(lambda tx: tx.records.load(upload.details.record))  # type: ignore[arg-type]
         assert record is not None
         assert record.status is RecordStatus.FAILED
+
+
+def hangs_at_commit(one: Engine) -> tuple[asyncio.Event, asyncio.Event]:
+    """Let the next finish hang in the storage; return what is set then, and what ends it."""
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go.wait()
+
+    one.before_sink("commit", hold)
+    return reached, go
+
+
+async def test_a_finish_that_outlasts_a_stop_fails_for_now_and_is_gone_on_with_by_the_next_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endings, "STOP_S", 0.0)
+    async with engine() as one:
+        upload = await ready(one)
+        reached, _ = hangs_at_commit(one)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await reached.wait()
+        await one.uploads.stop()
+        await one.uploads.stop()
+        with pytest.raises(ServiceStopping):
+            await finish
+        assert (await one.state(upload.id)).status is SessionStatus.FINISHING
+        two = await one.restart()
+        await two.uploads.redo()
+        state = await two.uploads.wait(upload.id, caller=ME, timeout_s=60)
+        assert state.upload.status is SessionStatus.COMMITTED
+
+
+async def test_a_finish_that_failed_as_the_service_stops_can_be_given_up_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endings, "STOP_S", 0.0)
+    async with engine() as one:
+        upload = await ready(one)
+        reached, _ = hangs_at_commit(one)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await reached.wait()
+        await one.uploads.stop()
+        with pytest.raises(ServiceStopping):
+            await finish
+        await one.uploads.give_up(upload.id)
+        two = await one.restart()
+        assert await two.uploads.redo() == 0
+        assert (await two.state(upload.id)).status is SessionStatus.FAILED
+        assert (two.disk.parts, two.disk.blobs) == ({}, {})
+
+
+async def test_a_finish_that_ends_in_time_does_not_notice_the_stop() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        reached, go = hangs_at_commit(one)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await reached.wait()
+        await one.uploads.stop()
+        go.set()
+        assert (await finish).upload.status is SessionStatus.COMMITTED
+
+
+async def test_what_is_given_up_has_ended_before_its_finish_lets_go() -> None:
+    """A thread that hangs in the storage cannot be interrupted: the row must not wait for it."""
+    async with engine() as one:
+        upload = await ready(one)
+        reached, go = hangs_at_commit(one)
+        finish = beside(one.uploads.finish(upload.id, caller=ME))
+        await reached.wait()
+        giving_up = beside(one.uploads.give_up(upload.id))
+        await let_others_run()
+        assert (await one.state(upload.id)).status is SessionStatus.FAILED
+        assert not giving_up.done()
+        go.set()
+        await giving_up
+        await asyncio.wait({finish})
+        assert (one.disk.parts, one.disk.blobs) == ({}, {})
+
+
+async def test_a_timeout_in_the_storage_is_no_stop() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", TimeoutError("a mistake of ours"))
+        state = await one.uploads.finish(upload.id, caller=ME)
+        assert state.upload.status is SessionStatus.FINISHING
+
+
+async def test_a_begin_that_completes_is_told_so_when_only_the_answer_to_its_commit_was_lost() -> None:
+    async with engine() as one:
+        real = one.database.write
+
+        async def write(work: Any, **how: bool) -> Any:
+            result = await real(work, **how)
+            if how.get("durable"):
+                one.database.write = real  # type: ignore[method-assign]
+                raise StorageUnavailable("the answer is lost")
+            return result
+
+        one.database.write = write  # type: ignore[method-assign]
+        upload = await one.begin(0, mode=Mode.APPEND)
+        assert upload.status is SessionStatus.COMMITTED
+
+
+async def test_who_gives_up_what_is_committed_by_then_is_told_so() -> None:
+    async with engine() as one:
+        upload = await ready(one)
+        one.sink.fail_next("commit", StorageUnavailable("for a moment"))
+        with pytest.raises(StorageUnavailable):
+            await one.uploads.finish(upload.id, caller=ME)
+        real = one.database.write
+
+        async def write(work: Any, **how: bool) -> Any:
+            one.database.write = real  # type: ignore[method-assign]
+            await one.uploads.finish(upload.id, caller=ME)
+            return await real(work, **how)
+
+        one.database.write = write  # type: ignore[method-assign]
+        with pytest.raises(UploadComplete):
+            await one.uploads.give_up(upload.id)
+        assert await one.content(await one.state(upload.id)) == DATA

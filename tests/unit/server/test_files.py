@@ -343,6 +343,36 @@ async def test_what_cannot_be_freed_at_once_is_told_and_left_to_the_janitor(
     assert [entry["event"] for entry in logs].count("upload.abandoned") == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("PUT", "/api/files/a", {}),
+        ("POST", "/tus/", {**TUS, **MEDIA_TYPE, "Upload-Length": str(len(LONG))}),
+        ("POST", "/resumable/", {"Upload-Complete": "?1"}),
+    ],
+)
+async def test_a_file_that_is_stored_is_told_as_stored_though_the_answer_to_its_commit_was_lost(
+    service: MemoryService,
+    client: httpx2.AsyncClient,
+    method: str,
+    target: str,
+    headers: dict[str, str],
+) -> None:
+    real = service.database.write
+
+    async def write(work: Any, **how: bool) -> Any:
+        result = await real(work, **how)
+        if how.get("durable"):
+            service.database.write = real  # type: ignore[method-assign]
+            raise StorageUnavailable("the answer is lost")
+        return result
+
+    service.database.write = write  # type: ignore[method-assign]
+    response = await client.request(method, target, content=LONG, headers=headers)
+    assert response.status_code in {200, 201}
+    assert [each["status"] for each in await stored(client)] == ["completed"]
+
+
 async def test_a_cut_body_is_logged_and_answered_where_somebody_listens(service: MemoryService) -> None:
     cut = Cut(sent=b"", length=11, key="k")
     await cut.run(service.app(local_users=True))

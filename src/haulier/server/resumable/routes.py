@@ -153,9 +153,11 @@ class ResumableRoutes:
         try:
             return await self._receive(delivery, upload.id, final=delivery.complete)
         except HaulierError:
-            if not known:
-                await self._services.abandon(upload.id)
-            raise
+            caller = caller_of(delivery.request)
+            state = None if known else await self._services.abandon(upload.id, caller=caller)
+            if state is None:
+                raise
+            return state
 
     def _created(self, request: Request, version: Version, upload: Upload) -> Response:
         headers = {"Location": _address(request, upload.id), **self._state_of(version, upload)}

@@ -190,12 +190,15 @@ class TusRoutes:
     async def _receive_first(
         self, request: Request, upload_id: SessionId, body: Body, check: BodyCheck | None
     ) -> Upload:
+        caller = caller_of(request)
         try:
             with self._services.metrics.receiving():
-                state = await self._uploads.append(upload_id, 0, body, caller=caller_of(request), check=check)
+                state = await self._uploads.append(upload_id, 0, body, caller=caller, check=check)
         except HaulierError:
-            await self._services.abandon(upload_id)
-            raise
+            stored = await self._services.abandon(upload_id, caller=caller)
+            if stored is None:
+                raise
+            state = stored
         return state.upload
 
     # --- one upload ----------------------------------------------------------------------------------
