@@ -685,12 +685,12 @@ class HookUnavailable(StorageError):
 
 
 class ServiceStopping(StorageError):
-    """This process is about to end; what arrived is kept and the upload can be continued."""
+    """This process is about to end; what arrived is kept, and an upload that has an address or a key can be continued."""
 
     retryable: ClassVar[bool] = True
 
     def __str__(self) -> str:
-        return "the service is stopping; continue in a moment"
+        return "the service is stopping; continue in a moment, or send again what has no address and no key"
 
 
 class PeerRefused(PeerError):

@@ -165,7 +165,10 @@ SAID: list[tuple[HaulierError, str]] = [
     (DirectoryNotCreatable("/data", "a file is there"), "/data cannot be created: a file is there"),
     (HookUnavailable("on_begin"), "on_begin does not answer"),
     (QueueFull("a check"), "too many wait for a check; try again in a moment"),
-    (ServiceStopping(), "the service is stopping; continue in a moment"),
+    (
+        ServiceStopping(),
+        "the service is stopping; continue in a moment, or send again what has no address and no key",
+    ),
     (PeerRefused(404, "upload-not-found", "no such upload"), "no such upload (upload-not-found, 404)"),
     (
         NodeBusy("the node of .storage", "17"),
