@@ -187,8 +187,15 @@ class TusWire:
             scheme = urlsplit(place).scheme
         except (KeyError, ValueError):
             raise PeerUnreadable(answer.status_code, "the server tells no Location") from None
-        leaves = scheme not in {"http", "https"} or (scheme == "http" and self.url.startswith("https:"))
-        if leaves or (self._credentials and not self._calls.is_own(place)):
+        ours = urlsplit(self.url).scheme
+        if scheme not in {"http", "https"} or (scheme == "http" and ours == "https"):
+            raise PeerRefused(
+                answer.status_code,
+                "other-scheme",
+                f"the server puts the upload at an address of {scheme}, and was set up at one of {ours}; behind a proxy "
+                "that ends TLS, let it obey X-Forwarded-Proto, or tell it its public address",
+            )
+        if self._credentials and not self._calls.is_own(place):
             raise PeerRefused(
                 answer.status_code,
                 "other-host",

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from haulier.client import Client
-from haulier.core.errors import ConfigError, PeerUnreachable
+from haulier.core.errors import ConfigError, PeerRefused, PeerUnreachable
 from haulier.core.outgoing import Stored
 from haulier.core.retry import RetryPolicy
 from haulier.core.secret import Secret
@@ -138,6 +138,20 @@ class TestEveryKind:
             monkeypatch.setenv("http_proxy", proxy.url)
             await probed(made(kind, "http://there.example"))
         assert [head.split()[1].startswith("http://there.example/") for head in proxy.heads] == [True]
+
+
+async def test_an_upload_at_an_address_without_encryption_is_refused_with_the_cure(
+    authority: Authority, sources: Sources
+) -> None:
+    answer = said("201 Created", Location="http://127.0.0.1:9/1", Tus_Version="1.0.0")
+    async with host(lambda *_: answer, tls=authority.serving) as server:
+        remote = made("tus", f"https://127.0.0.1:{server.port}", ca=str(authority.certificate))
+        try:
+            with pytest.raises(PeerRefused, match="X-Forwarded-Proto") as told:
+                await remote.create(delivery_of(remote, sources, b"data").outgoing)
+        finally:
+            await remote.close()
+    assert told.value.slug == "other-scheme"
 
 
 async def test_a_client_of_a_service_on_this_machine_trusts_what_the_environment_names(
