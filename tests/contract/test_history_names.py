@@ -176,6 +176,17 @@ async def test_the_full_text_table_gives_what_fits_in_order(tmp_path: Path) -> N
     assert not any("TEMP B-TREE" in line for line in plan)
 
 
+async def test_names_that_come_together_are_written_at_once(tmp_path: Path) -> None:
+    """In whatever order: each step back in time would be a segment of its own, to be merged with others later."""
+    place = tmp_path / "haulier.db"
+    rows = [record(f"r{number}", begun_at=T0 + number * 7 % 16) for number in range(16)]
+    async with open_database(place) as database:
+        await database.write(lambda tx: tx.records.insert(*rows))
+    with sa.create_engine(alchemy_url(place), poolclass=sa.NullPool).connect() as connection:
+        segments = connection.exec_driver_sql("SELECT count(DISTINCT segid) FROM record_names_idx").scalar()
+    assert segments == 1
+
+
 async def test_a_short_name_is_looked_for_in_so_many_rows_a_page(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

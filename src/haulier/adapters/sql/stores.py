@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from haulier.adapters.sql import statements as sql
@@ -411,7 +412,9 @@ class SqlRecordStore:
 
     async def insert(self, *records: Record) -> None:
         """Add records, with the assets that they have."""
-        await self._sql.count_all(sql.INSERT_RECORD, [record_parameters(record) for record in records])
+        # SQLite's full-text table writes all that it holds whenever a time of creation, its row id, is before the last one.
+        by_time = sorted(records, key=attrgetter("created_at"))
+        await self._sql.count_all(sql.INSERT_RECORD, [record_parameters(record) for record in by_time])
         assets = [asset_parameters(record.id, asset) for record in records for asset in record.assets]
         if assets:
             await self._sql.count_all(sql.INSERT_ASSET, assets)
