@@ -95,6 +95,7 @@ async def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path
         ("done", 5000),
         ("outcome", "succeeded"),
         ("session = 'kept', chunk_size", -1),
+        ("pace", 0),
     ],
 )
 async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(

@@ -328,6 +328,8 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         speed=row["speed"],
     )
     source = Fingerprint(**json.loads(row["source"]))
+    if row["pace"] is not None and row["pace"] < 1:
+        raise ValueError(f"chunks of {row['pace']} bytes")
     return Dispatch(
         transfer=transfer,
         target=row["target"],

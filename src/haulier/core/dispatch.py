@@ -154,9 +154,8 @@ class Dispatch:
         if self.given_up:
             return self._give_up(now=now)
         if self.wanted is Wanted.PAUSE:
-            return (
-                self if self.transfer.phase is Phase.BLOCKED else self.moved(self.transfer.pause(), now=now)
-            )
+            rests = self.transfer.phase is Phase.BLOCKED
+            return self if rests else self.moved(self.transfer.pause(), now=now)
         if self.transfer.phase in {Phase.PAUSED, Phase.BLOCKED}:
             return self.moved(self.transfer.requeue(), now=now)
         return self
@@ -170,7 +169,9 @@ class Dispatch:
         return self.moved(ended, now=now)
 
     def moved(self, transfer: Transfer, *, now: float) -> "Dispatch":
-        """Return the row with the next value of its transfer."""
+        """Return the row with the next value of its transfer; itself where that is the one it has."""
+        if transfer is self.transfer:
+            return self
         ended = transfer.phase is Phase.ENDED and self.live
         return replace(
             self,

@@ -140,9 +140,12 @@ class ChunkPace:
     """Bytes per second: a moving average over chunks."""
 
     @classmethod
-    def start(cls, limits: RemoteLimits) -> "ChunkPace":
-        """Begin where nothing is known yet."""
-        return cls(limits=limits, size=_on_grid(limits.first_chunk, limits))
+    def start(cls, limits: RemoteLimits, size: int | None = None) -> "ChunkPace":
+        """Begin with chunks of about that size, as an attempt before had them; None: nothing is known yet.
+
+        That attempt may have gone to a remote of another kind, with another grid.
+        """
+        return cls(limits=limits, size=_on_grid(limits.first_chunk if size is None else size, limits))
 
     def took(self, sent: int, seconds: float) -> "ChunkPace":
         """`sent` bytes took that long; the next chunk should take `CHUNK_S`. It grows to the double at most."""

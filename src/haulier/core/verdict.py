@@ -3,6 +3,7 @@
 Which answers of a remote mean what is the remote's own knowledge; here is what follows from the meaning.
 """
 
+import errno
 from typing import Final
 
 from haulier.core.dispatch import Dispatch, OnChange, Wanted
@@ -36,6 +37,13 @@ ENDS: Final[dict[type[BaseException], Outcome]] = {
     OSError: Outcome.ERRORED,
 }
 """Errors that end a transfer, and how; a changed source does so only when it may not begin anew."""
+SHORTAGES: Final = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR),
+        *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH),
+    }
+)
+"""Errors of the system that say nothing about the file: this machine is short of something, or the disk is away."""
 PASSES: Final[tuple[type[HaulierError], ...]] = (RemoteSessionLost, StorageError)
 """Errors that can pass although they are not of the remote; of the others their own `retryable` says so."""
 
@@ -58,6 +66,7 @@ def settle(
     | refused, not acceptable there | rejected |
     | the file changed | begins anew with a new session; aborted where that is not allowed |
     | what is stored differs from what was sent | errored |
+    | the system is short of files or memory, or a disk is away | as what can pass by itself |
     | the file cannot be read | errored |
     | anything else is a mistake of ours | errored |
     """
@@ -65,9 +74,15 @@ def settle(
     if isinstance(error, PeerBlocked):
         wanted = Wanted.PAUSE if row.wanted is Wanted.RUN else row.wanted
         return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
-    if isinstance(error, PASSES) or (isinstance(error, HaulierError) and error.retryable):
+    if _passes(error):
         return _back_off(failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, give_up_s)
     return _end(failed, error, reason, now=now)
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, HaulierError):
+        return error.retryable or isinstance(error, PASSES)
+    return isinstance(error, OSError) and error.errno in SHORTAGES
 
 
 def fail(row: Dispatch, error: BaseException, *, now: float) -> Dispatch:

@@ -176,9 +176,7 @@ class Attempt:
 
     async def _send_in_order(self, sending: "_Sending") -> Stored | None:
         size, position, stored = sending.source.size, sending.done, None
-        self.chunk = ChunkPace.start(self._remote.limits)
-        if self.row.pace is not None:
-            self.chunk = replace(self.chunk, size=self.row.pace)
+        self.chunk = ChunkPace.start(self._remote.limits, self.row.pace)
         while position < size:
             stop = min(position + self.chunk.size, size)
             began = self._ports.clock.monotonic()

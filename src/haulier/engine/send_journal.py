@@ -80,7 +80,7 @@ class SharedJournal:
         others = await self._journal.commits_of_others()
         heard = others != self._others
         if not heard:
-            self._seen = max(own, default=self._seen)
+            self._seen = max([self._seen, *own])
         else:
             while changed := await self.read(lambda rows: rows.changed(after=self._seen, limit=HEARD)):
                 for revision, transfer_id in changed:

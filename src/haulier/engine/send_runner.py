@@ -221,6 +221,8 @@ class SendRunner:
     async def stop(self, *, grace_s: float) -> None:
         """Let nobody start any more, let who is past the point of no return come to its end, and save the others."""
         self._stopping.set()
+        if self._leftovers is not None:
+            self._leftovers.cancel()  # the next start tries all of them again
         for run in list(self._runs.values()):
             run.stop()
         if self._runs:
@@ -383,6 +385,7 @@ class SendRunner:
         except StorageError as error:
             # What the journal last took is what the row says; it is gone on with from there.
             log.warning("send.journal_failed", transfer=transfer_id, error=str(error))
+            self._kicked.set()  # its slot is free by now
             await wait_or_sleep(self._stopping, self._clock, AGAIN_S)
         except Exception as error:  # noqa: BLE001 - rule 3; it is logged there
             await self._stumble(transfer_id, error)
@@ -521,12 +524,12 @@ class SendRunner:
         now = self._clock.now()
         if now < self._prune_at <= now + DAY_S:  # further away: the clock was set back
             return
-        self._prune_at = now + DAY_S
         if self._leftovers is None or self._leftovers.done():
             self._leftovers = self._background.start(self._clean_leftovers(), name="send.leftovers")
         before = now - self._limits.retention_s
         while await self._journal.write(lambda rows: rows.prune(before=before, limit=BATCH)) == BATCH:
             pass
+        self._prune_at = now + DAY_S  # last: while the journal cannot be used, this is done again
 
 
 _AT_REST: Final = frozenset({Phase.QUEUED, Phase.WAITING_RETRY, Phase.PAUSED, Phase.BLOCKED})

@@ -1,5 +1,9 @@
 """A row of the journal: what may be wanted of it, and what becomes of it."""
 
+import errno
+
+import pytest
+
 from haulier.core.dispatch import Dispatch, Wanted, enqueue
 from haulier.core.errors import PeerBlocked, SourceChanged
 from haulier.core.retry import BACK_OFF, is_due
@@ -39,6 +43,34 @@ def test_one_that_somebody_paused_rests_on_when_it_is_asked_for_again() -> None:
     paused = row("a").want(Wanted.PAUSE).obey(now=T0)
     assert paused.transfer.phase is Phase.PAUSED
     assert enqueue(replace(row("b"), path=paused.path), [paused]) == (paused.id, [])
+
+
+def test_what_rests_as_it_is_wanted_to_is_left_alone() -> None:
+    """Else each look at it would write its row, and tell a change that there is not."""
+    paused = row("a").want(Wanted.PAUSE).obey(now=T0)
+    assert paused.obey(now=T0 + 1) is paused
+    past = row("a")
+    past = replace(past, transfer=replace(past.transfer, past_return=True)).want(Wanted.CANCEL)
+    assert past.obey(now=T0 + 1) is past
+
+
+@pytest.mark.parametrize(
+    ("code", "phase"),
+    [
+        (errno.EMFILE, Phase.WAITING_RETRY),
+        (errno.ENOMEM, Phase.WAITING_RETRY),
+        (errno.ESTALE, Phase.WAITING_RETRY),
+        (errno.ENOENT, Phase.ENDED),
+        (errno.EACCES, Phase.ENDED),
+        (errno.EIO, Phase.ENDED),
+    ],
+)
+def test_what_the_system_is_short_of_can_pass_and_what_is_wrong_with_the_file_cannot(
+    code: int, phase: Phase
+) -> None:
+    running = row("a")
+    running = running.moved(running.transfer.request(), now=T0)
+    assert settle(running, OSError(code, "x"), now=T0, chance=lambda: 0.0).transfer.phase is phase
 
 
 def test_a_row_that_is_to_run_and_does_is_left_alone() -> None:

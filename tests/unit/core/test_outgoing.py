@@ -40,6 +40,11 @@ class TestChunkPace:
 
     def test_it_begins_on_the_grid(self) -> None:
         assert ChunkPace.start(self.limits).size == 10 * MIB
+        # As an attempt had them that went to a remote with another grid.
+        for size in (1, 7_000_001, 2**40):
+            begun = ChunkPace.start(self.limits, size).size
+            assert begun % self.limits.grid == 0
+            assert self.limits.least_chunk <= begun <= self.limits.most_chunk
         odd = RemoteLimits(max_size=None, grid=1000, first_chunk=5500, least_chunk=10)
         assert ChunkPace.start(odd).size == 5000
 
