@@ -415,6 +415,26 @@ async def test_sessions_that_were_left_are_given_up_page_by_page_and_again_every
     assert world.remote.calls.count("cancel") == 10
 
 
+async def test_a_stop_does_not_wait_for_what_was_left_at_a_remote_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("haulier.engine.send_runner.CLEAN_S", FAR)
+    world = Sending()
+    session = RemoteSession(state=Secret('{"session": "1"}'), chunk_size=None, commits_itself=False)
+    left = row("a", remote="any")
+    left = left.moved(left.transfer.end(Outcome.ERRORED, now=1.8e9), now=1.8e9)
+    await MemoryJournal(world.journal).write(partial(put, replace(left, session=session)))
+    gate = world.remote.gate("cancel")
+    async with world.running():
+        await gate.wait_reached()
+    async with world.running() as again:
+        gate.open()
+        await settle()
+        view = await again.get(left.id)
+    assert view is not None
+    assert view.row.session is None
+
+
 async def test_a_reader_that_lagged_is_shown_all_that_lives_however_much_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
