@@ -11,6 +11,7 @@ from haulier.adapters.jobs import LocalJobs
 from haulier.adapters.signals import MemorySignals
 from haulier.adapters.workers import MemoryWorkers
 from haulier.core.caller import LOCAL
+from haulier.core.errors import StorageUnavailable
 from haulier.core.record import RecordId
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload, UploadDetails
@@ -306,6 +307,20 @@ def count_reads(one: Engine) -> list[None]:
 
     one.database.read = read  # type: ignore[method-assign]
     return reads
+
+
+def lose_an_answer(database: MemoryDatabase[UploadDetails]) -> None:
+    """Let the next durable commit be told as failed, though it is done."""
+    real = database.write
+
+    async def write(work: Any, **how: bool) -> Any:
+        result = await real(work, **how)
+        if how.get("durable"):
+            database.write = real  # type: ignore[method-assign]
+            raise StorageUnavailable("the answer is lost")
+        return result
+
+    database.write = write  # type: ignore[method-assign]
 
 
 def beside(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -168,11 +168,10 @@ class FileRoutes:
                 return await self._uploads.append(
                     upload_id, 0, body, caller=caller, digests=asked.digests, final=True
                 )
-        except HaulierError:
-            state = None if known else await self._services.abandon(upload_id, caller=caller)
-            if state is None:
+        except HaulierError as error:
+            if known:
                 raise
-            return state
+            return await self._services.abandon(upload_id, error, caller=caller)
 
     def _tell_address(self, request: Request, upload_id: SessionId) -> bool:
         """Send a 104 with the upload's address to a client that reads it; return whether it was sent."""

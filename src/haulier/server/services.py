@@ -58,13 +58,16 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     """Shared with the engine's observers; one an app."""
 
-    async def abandon(self, upload_id: SessionId, *, caller: Caller) -> UploadState | None:
+    async def abandon(self, upload_id: SessionId, failure: HaulierError, *, caller: Caller) -> UploadState:
         """Free an upload that failed and that nobody can go on with, since nobody was told its address.
 
         Returns it if it is complete after all, as its sender has to be told: its commit came before its failure.
 
         A finish that failed is not tried again: its file would be stored after its sender was told that it is not. What
         fails here is left to the janitor.
+
+        Raises:
+            `failure`: it is not stored.
         """
         try:
             await self.uploads.give_up(upload_id)
@@ -72,4 +75,4 @@ class Services:
             return await self.uploads.state(upload_id, caller=caller)
         except HaulierError as error:
             log.warning("upload.abandoned", error=repr(error))
-        return None
+        raise failure

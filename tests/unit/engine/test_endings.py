@@ -28,7 +28,7 @@ from haulier.engine import sessions as sessions_module
 from haulier.engine.hooks import FinishedUpload, Hooks
 from haulier.ports import RecordQuery
 from tests.support.bodies import FakeBody
-from tests.support.engine import CHUNK, ME, Engine, beside, engine, let_others_run, until
+from tests.support.engine import CHUNK, ME, Engine, beside, engine, let_others_run, lose_an_answer, until
 
 DAY_S = 24 * 3600.0
 DATA = b"12345"
@@ -710,19 +710,25 @@ def hangs_at_commit(one: Engine) -> tuple[asyncio.Event, asyncio.Event]:
     return reached, go
 
 
+async def stopped_in_finish(one: Engine) -> Upload:
+    """Return an upload whose finish has outlasted a stop."""
+    upload = await ready(one)
+    reached, _ = hangs_at_commit(one)
+    finish = beside(one.uploads.finish(upload.id, caller=ME))
+    await reached.wait()
+    await one.uploads.stop()
+    await one.uploads.stop()  # which is harmless
+    with pytest.raises(ServiceStopping):
+        await finish
+    return upload
+
+
 async def test_a_finish_that_outlasts_a_stop_fails_for_now_and_is_gone_on_with_by_the_next_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(endings, "STOP_S", 0.0)
     async with engine() as one:
-        upload = await ready(one)
-        reached, _ = hangs_at_commit(one)
-        finish = beside(one.uploads.finish(upload.id, caller=ME))
-        await reached.wait()
-        await one.uploads.stop()
-        await one.uploads.stop()
-        with pytest.raises(ServiceStopping):
-            await finish
+        upload = await stopped_in_finish(one)
         assert (await one.state(upload.id)).status is SessionStatus.FINISHING
         two = await one.restart()
         await two.uploads.redo()
@@ -735,13 +741,7 @@ async def test_a_finish_that_failed_as_the_service_stops_can_be_given_up_for_goo
 ) -> None:
     monkeypatch.setattr(endings, "STOP_S", 0.0)
     async with engine() as one:
-        upload = await ready(one)
-        reached, _ = hangs_at_commit(one)
-        finish = beside(one.uploads.finish(upload.id, caller=ME))
-        await reached.wait()
-        await one.uploads.stop()
-        with pytest.raises(ServiceStopping):
-            await finish
+        upload = await stopped_in_finish(one)
         await one.uploads.give_up(upload.id)
         two = await one.restart()
         assert await two.uploads.redo() == 0
@@ -787,16 +787,7 @@ async def test_a_timeout_in_the_storage_is_no_stop() -> None:
 
 async def test_a_begin_that_completes_is_told_so_when_only_the_answer_to_its_commit_was_lost() -> None:
     async with engine() as one:
-        real = one.database.write
-
-        async def write(work: Any, **how: bool) -> Any:
-            result = await real(work, **how)
-            if how.get("durable"):
-                one.database.write = real  # type: ignore[method-assign]
-                raise StorageUnavailable("the answer is lost")
-            return result
-
-        one.database.write = write  # type: ignore[method-assign]
+        lose_an_answer(one.database)
         upload = await one.begin(0, mode=Mode.APPEND)
         assert upload.status is SessionStatus.COMMITTED
 

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from haulier.core.errors import StorageFull, StorageUnavailable
 from haulier.engine.whole import MOST
 from haulier.server.http.asgi import MALFORMED
+from tests.support.engine import lose_an_answer
 from tests.support.service import ORIGIN, MemoryService, with_server
 from tests.support.tus import MEDIA_TYPE, TUS
 
@@ -358,16 +359,7 @@ async def test_a_file_that_is_stored_is_told_as_stored_though_the_answer_to_its_
     target: str,
     headers: dict[str, str],
 ) -> None:
-    real = service.database.write
-
-    async def write(work: Any, **how: bool) -> Any:
-        result = await real(work, **how)
-        if how.get("durable"):
-            service.database.write = real  # type: ignore[method-assign]
-            raise StorageUnavailable("the answer is lost")
-        return result
-
-    service.database.write = write  # type: ignore[method-assign]
+    lose_an_answer(service.database)
     response = await client.request(method, target, content=LONG, headers=headers)
     assert response.status_code in {200, 201}
     assert [each["status"] for each in await stored(client)] == ["completed"]
@@ -401,10 +393,10 @@ async def test_a_file_that_cannot_even_be_given_up_keeps_its_own_error(
     client: httpx2.AsyncClient, service: MemoryService
 ) -> None:
     async def lose(*_: object, **__: object) -> None:
-        raise StorageFull(1, 0)
+        raise StorageUnavailable("gone")
 
     service.sink.fail_next("write", StorageFull(11, 0))
-    service.uploads.abort = lose  # type: ignore[method-assign]
+    service.uploads.give_up = lose  # type: ignore[method-assign]
     problem(await client.put("/api/files/a", content=LONG), 507, "storage-full")
 
 

@@ -152,12 +152,10 @@ class ResumableRoutes:
         known = self._tell(delivery.request, location) or upload.spec.key is not None
         try:
             return await self._receive(delivery, upload.id, final=delivery.complete)
-        except HaulierError:
-            caller = caller_of(delivery.request)
-            state = None if known else await self._services.abandon(upload.id, caller=caller)
-            if state is None:
+        except HaulierError as error:
+            if known:
                 raise
-            return state
+            return await self._services.abandon(upload.id, error, caller=caller_of(delivery.request))
 
     def _created(self, request: Request, version: Version, upload: Upload) -> Response:
         headers = {"Location": _address(request, upload.id), **self._state_of(version, upload)}

@@ -194,11 +194,8 @@ class TusRoutes:
         try:
             with self._services.metrics.receiving():
                 state = await self._uploads.append(upload_id, 0, body, caller=caller, check=check)
-        except HaulierError:
-            stored = await self._services.abandon(upload_id, caller=caller)
-            if stored is None:
-                raise
-            state = stored
+        except HaulierError as error:
+            state = await self._services.abandon(upload_id, error, caller=caller)
         return state.upload
 
     # --- one upload ----------------------------------------------------------------------------------
