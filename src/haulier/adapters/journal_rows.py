@@ -328,8 +328,6 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         speed=row["speed"],
     )
     source = Fingerprint(**json.loads(row["source"]))
-    if row["pace"] is not None and row["pace"] < 1:
-        raise ValueError(f"chunks of {row['pace']} bytes")
     return Dispatch(
         transfer=transfer,
         target=row["target"],
@@ -343,7 +341,7 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         bumped_at=row["bumped_at"],
         intended_at=row["intended_at"],
         session=_session(row),
-        pace=row["pace"],
+        pace=_maybe(_chunk_length, row["pace"]),
         restarts=row["restarts"],
         furthest=row["furthest"],
         failures=row["failures"],
@@ -358,14 +356,17 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
 def _session(row: dict[str, Any]) -> RemoteSession | None:
     if row["session"] is None:
         return None
-    chunk_size = row["chunk_size"]
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunks of {chunk_size} bytes")
     return RemoteSession(
         state=Secret(row["session"]),
-        chunk_size=chunk_size,
+        chunk_size=_maybe(_chunk_length, row["chunk_size"]),
         commits_itself=bool(row["commits_itself"]),
     )
+
+
+def _chunk_length(size: int) -> int:
+    if size < 1:
+        raise ValueError(f"chunks of {size} bytes")
+    return size
 
 
 def _checksum(fields: dict[str, str]) -> Checksum:

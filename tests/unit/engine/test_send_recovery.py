@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from haulier.adapters.memory.journal import MemoryJournal
+from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch, OnChange, Removed
 from haulier.core.errors import (
@@ -764,5 +764,28 @@ async def test_many_old_results_are_forgotten_in_several_steps(monkeypatch: pyte
             await manager.wait(await manager.queue(world.file(f"f{n}", b"x"), f"any:f{n}"))
     world.clock.advance(31 * 24 * 3600)
     async with world.running() as manager:
+        await settle()
+        assert await manager.list() == ([], None)
+
+
+async def test_what_is_old_is_forgotten_though_the_journal_failed_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    async with world.running() as manager:
+        await manager.wait(await manager.queue(world.file("a", DATA), "any:a"))
+    world.clock.advance(31 * 24 * 3600)
+    real, failures = MemoryJournalRows.prune, [StorageUnavailable("for a moment")]
+
+    def prune(rows: MemoryJournalRows, **how: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return real(rows, **how)
+
+    monkeypatch.setattr(MemoryJournalRows, "prune", prune)
+    async with world.running() as manager:
+        await settle()
+        assert failures == []
+        world.clock.advance(60)
         await settle()
         assert await manager.list() == ([], None)
