@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,37 @@ async def test_starting_and_stopping_may_be_repeated(net: Network, music: Path, 
     async with asyncio.timeout(DEADLINE_S):
         await download.ended.wait()
     assert download.transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_an_upload_that_is_cancelled_before_its_attempt_begins_is_cancelled(
+    net: Network, music: Path, tmp_path: Path
+) -> None:
+    alice, bob = await net.node("alice", music), await net.node("bob")
+    download = await bob.downloads.fetch("alice", VIRTUAL, tmp_path / "got")
+    async with asyncio.timeout(DEADLINE_S):
+        # Step by step: an attempt begins in the very next one.
+        while not any(upload.task for upload in alice.uploads.live):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        [upload] = alice.uploads.live
+        await alice.uploads.cancel(upload)
+        await download.ended.wait()
+    assert upload.transfer.outcome is Outcome.CANCELLED
+    assert (alice.uploads.live, alice.uploads.slots.held) == ([], 0)
+    assert not (tmp_path / "got").exists()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_who_connects_while_a_node_stops_is_let_go(net: Network, steps: int) -> None:
+    alice = await net.node("alice")
+    before = asyncio.all_tasks()
+    with socket.create_connection(alice.address, DEADLINE_S) as stranger:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await alice.stop()
+        await eventually(lambda: asyncio.all_tasks() <= before, "its tasks have ended")
+        assert alice.peers.count == 0
+        with suppress(ConnectionResetError):
+            assert await asyncio.to_thread(stranger.recv, 1) == b""
 
 
 async def test_a_node_can_be_stopped_and_started_while_transfers_run_and_wait(

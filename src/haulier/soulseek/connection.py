@@ -186,6 +186,19 @@ class Connection:
             await self.writer.wait_closed()
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """Close a server once every connection that it has taken was told of.
+
+    asyncio forgets one that it takes in the very step in which its server is closed, and leaves it open.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    await asyncio.sleep(0)  # what was taken gets its transport,
+    await asyncio.sleep(0)  # and is told of
+    server.close()
+
+
 def _keep_alive(writer: asyncio.StreamWriter) -> None:
     """Let the kernel notice a peer that vanished silently, within two minutes."""
     sock = writer.get_extra_info("socket")

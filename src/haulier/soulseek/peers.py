@@ -16,7 +16,7 @@ from typing import Protocol
 from haulier.core.errors import PeerError
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
-from haulier.soulseek.connection import Connection, ConnectionLost, Leave, Limits
+from haulier.soulseek.connection import Connection, ConnectionLost, Leave, Limits, stop_listening
 from haulier.soulseek.messages import (
     FILE,
     PEER,
@@ -101,7 +101,7 @@ class Peers:
         """Take no more connections and close all for messages."""
         server, self._server = self._server, None
         if server is not None:
-            server.close()
+            await stop_listening(server)
         for link in self._links:
             link.connection.close()
 
@@ -109,7 +109,8 @@ class Peers:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self._bounds)
-        connection.left = self._count_in(connection.address)
+        if self._server is not None:  # one that was taken just before the end is told of after it
+            connection.left = self._count_in(connection.address)
         if connection.left is None:
             connection.abort()
         else:

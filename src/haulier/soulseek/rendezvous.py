@@ -16,7 +16,7 @@ from haulier.core.values import dataclass
 from haulier.soulseek.accounts import Accounts, refusal_of
 from haulier.soulseek.bounds import Bounds
 from haulier.soulseek.codec import Message
-from haulier.soulseek.connection import Connection, ConnectionLost, Limits
+from haulier.soulseek.connection import Connection, ConnectionLost, Limits, stop_listening
 from haulier.soulseek.messages import (
     FROM_SERVER,
     OFFLINE_ADDRESS,
@@ -158,7 +158,7 @@ class Rendezvous:
         """End all connections; a second call is harmless."""
         server, self._server = self._server, None
         if server is not None:
-            server.close()
+            await stop_listening(server)
         await self._tasks.stop()
 
     @property
@@ -169,6 +169,9 @@ class Rendezvous:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Connection(reader, writer, self._bounds)
         link.switch(TO_SERVER, FROM_SERVER)
+        if self._server is None:  # it was taken just before the end
+            link.abort()
+            return
         link.left = self._limits.enter(link.address)
         if link.left is None:
             link.send_nowait(LoginAnswer(False, "SVRFULL"))

@@ -48,7 +48,9 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancel all, and wait until they have ended."""
-        while self._running:
-            for task in self._running:
+        while running := set(self._running):
+            # One that is cancelled before its first step does nothing at all: what it was given would stay open.
+            await asyncio.sleep(0)
+            for task in running:
                 task.cancel()
-            await asyncio.wait(set(self._running))
+            await asyncio.wait(running)

@@ -270,7 +270,7 @@ class Uploads:
         if upload.task is not None:
             upload.task.cancel()
             await asyncio.wait({upload.task})
-        elif upload.transfer.phase is not Phase.ENDED:
+        if upload.transfer.phase is not Phase.ENDED:  # no attempt was made, or it was stopped before it began
             self._attempts.cancel(upload)
             self.pump()
 
