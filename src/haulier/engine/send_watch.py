@@ -2,7 +2,7 @@
 
 Rule 1: whoever waits begins to listen before looking, so that no change falls between the two.
 Rule 2: of a reader of events state changes are never dropped; progress is replaced by newer progress, and the last one
-        always comes. One that lags too far is told so, and given everything anew.
+        always comes. One that lags too far is told so, and given everything anew, after that how the journal is.
 """
 
 import asyncio
@@ -139,7 +139,9 @@ class Reader:
         elif len(self._changes) < MAX_BEHIND:
             self._changes.append(happening)
         else:
-            self._changes.clear()
+            # Transfers are given anew. Whether the journal can be used was said once, and can be looked up nowhere.
+            journal = [it for it in (*self._changes, happening) if isinstance(it, Hindered)]
+            self._changes = deque(journal[-1:])
             self._progress.clear()
             self._lagged = True
         self._woken.set()

@@ -24,7 +24,7 @@ from haulier.core.transfer import Outcome, Phase, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import POLL_S, Role, UploadManager
 from haulier.engine.send_runner import SendLimits
-from haulier.engine.send_watch import MAX_BEHIND, Changed, Happening, Lagged, Progress
+from haulier.engine.send_watch import MAX_BEHIND, Changed, Happening, Hindered, Lagged, Progress
 from haulier.engine.slots import SlotLimits
 from haulier.sending_ports import Cargo
 from tests.support.engine import beside
@@ -545,6 +545,27 @@ async def test_a_reader_that_lags_is_told_so_and_shown_what_there_is(anew: bool)
         lagged = await anext(events)
         assert isinstance(lagged, Lagged)
         assert [row.id for row in lagged.live] == ([queued] if anew else [])
+        await events.aclose()
+
+
+@pytest.mark.parametrize("later", [0, 2 * MAX_BEHIND], ids=["at the limit", "before others"])
+async def test_a_reader_that_lags_still_hears_that_the_journal_was_replaced(later: int) -> None:
+    world = Sending()
+    async with world.running(role=Role.NEVER) as manager:
+        events = manager.events(anew=False)
+        first = beside(anext(events))
+        await settle()
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        assert isinstance(await first, Changed)
+        row = await manager._require(queued)
+        for _ in range(MAX_BEHIND):
+            manager.changed(row)
+        error = StorageUnavailable("another journal", replaced=True)
+        manager._journal.note(error)
+        for _ in range(later):
+            manager.changed(row)
+        assert await anext(events) == Lagged(())
+        assert await anext(events) == Hindered(error)
         await events.aclose()
 
 
