@@ -53,6 +53,7 @@ class Bars(AbstractContextManager["Bars"]):
     def __init__(self, total: int | None) -> None:
         # Who is no person is shown none, and does not wait for the library that draws them.
         self._bars = _drawn_bars() if sys.stderr.isatty() else None
+        self._total = total
         self._all = None if self._bars is None else self._bars.add_task("total", total=total)
 
     def __enter__(self) -> Self:
@@ -68,6 +69,13 @@ class Bars(AbstractContextManager["Bars"]):
     def drawn(self) -> bool:
         """Whether anybody sees them."""
         return self._bars is not None
+
+    def grow(self, size: int) -> None:
+        """One more file comes, of so many bytes."""
+        self._total = (self._total or 0) + size
+        if self._bars is not None:
+            assert self._all is not None
+            self._bars.update(self._all, total=self._total)
 
     def file(self, name: str) -> "FileBar":
         """Return the bar of one file."""

@@ -242,17 +242,15 @@ def tell_no_runner() -> int:
 
 
 @asynccontextmanager
-async def hindrances_told(manager: "UploadManager", place: Path) -> AsyncIterator[None]:
+async def hindrances_told(manager: "send.UploadManager", place: Path) -> AsyncIterator[None]:
     """Say meanwhile when the journal cannot be written, and when it can again."""
-    telling = asyncio.get_running_loop().create_task(_tell_hindrances(manager, place))
-    try:
+    from haulier.engine.tasks import beside
+
+    async with beside(_tell_hindrances(manager, place)):
         yield
-    finally:
-        telling.cancel()
-        await asyncio.wait({telling})
 
 
-async def _tell_hindrances(manager: "UploadManager", place: Path) -> None:
+async def _tell_hindrances(manager: "send.UploadManager", place: Path) -> None:
     async with aclosing(_hindrances(manager)) as errors:
         async for error in errors:
             if not was_replaced(error):  # that ends the waits, and is told there
@@ -267,7 +265,7 @@ async def wait_replaced(manager: "UploadManager") -> None:
                 raise error
 
 
-async def _hindrances(manager: "UploadManager") -> "AsyncGenerator[StorageError | None, None]":
+async def _hindrances(manager: "send.UploadManager") -> "AsyncGenerator[StorageError | None, None]":
     from haulier.engine.send_watch import Hindered
 
     async with aclosing(manager.events(anew=False)) as events:
@@ -286,14 +284,12 @@ def _hindrance(place: Path, error: "StorageError | None") -> str:
 @asynccontextmanager
 async def obstacles_told(manager: "send.UploadManager") -> "AsyncIterator[Obstacles]":
     """Say meanwhile what somebody has to do about transfers that stand still until he does."""
+    from haulier.engine.tasks import beside
+
     obstacles = Obstacles(manager)
-    following = asyncio.get_running_loop().create_task(obstacles.follow())
-    await asyncio.sleep(0)  # it listens from here on
-    try:
+    async with beside(obstacles.follow()):
+        await asyncio.sleep(0)  # it listens from here on
         yield obstacles
-    finally:
-        following.cancel()
-        await asyncio.wait({following})
 
 
 class Obstacles:

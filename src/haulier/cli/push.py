@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -129,14 +130,19 @@ def push(
             obstacles_told(manager) as obstacles,
         ):
             sending = _Push(manager, obstacles, as_json=as_json, timeout_s=timeout)
-            queued = [
-                await sending.queue(file, to, priority.priority, if_exists, transfer_id) for file in files
-            ]
+
+            async def queue_all() -> "list[TransferId | None]":
+                return [
+                    await sending.queue(file, to, priority.priority, if_exists, transfer_id) for file in files
+                ]
+
             if no_wait:
-                return await sending.leave(queued)
-            with Bars(sending.total) as bars:
-                async with hindrances_told(manager, journal_path(journal, home)):
-                    return await sending.wait_all(queued, bars)
+                return await sending.leave(await queue_all())
+            with Bars(0) as bars:
+                async with sending.shown(bars):
+                    queued = await queue_all()
+                    async with hindrances_told(manager, journal_path(journal, home)):
+                        return await sending.wait_all(queued)
 
     run(work(), interrupted=HINT)
 
@@ -166,7 +172,9 @@ class _Push:
         self._codes: set[int] = set()
         self._told: set[str] = set()
         self._timed_out = False
-        self.total = 0
+        self._drawing: _Drawing | None = None
+        self._ours: set[str] = set()
+        """Those that are drawn."""
 
     async def queue(
         self, file: Path, to: str, priority: Priority, if_exists: IfExists, transfer_id: str | None
@@ -180,8 +188,11 @@ class _Push:
             code = tell_failed(str(file), error)
             self._codes.add(USAGE if _is_of_options(error) else code)
             return None
+        self._ours.add(queued)
         view = await self._obstacles.look(queued)
-        self.total += 0 if view is None else view.snapshot.size
+        if self._drawing is not None and view is not None:
+            # It may have begun before anybody knew its id, or for somebody else.
+            self._drawing.begin(view.row)
         return queued
 
     async def leave(self, queued: "list[TransferId | None]") -> int:
@@ -194,15 +205,24 @@ class _Push:
             self._codes.add(tell_no_runner())
         return worst_code(self._codes)
 
-    async def wait_all(self, queued: "list[TransferId | None]", bars: Bars) -> int:
+    @asynccontextmanager
+    async def shown(self, bars: Bars) -> AsyncIterator[None]:
+        """Draw meanwhile what happens to what is queued."""
+        from haulier.engine.tasks import beside
+
+        self._drawing = _Drawing(bars)
+        async with beside(self._show(self._drawing)):
+            await asyncio.sleep(0)  # it listens from here on
+            yield
+
+    async def wait_all(self, queued: "list[TransferId | None]") -> int:
         """Wait for all, and tell each as it ends."""
-        ours = frozenset(each for each in queued if each is not None)
-        showing = asyncio.get_running_loop().create_task(self._show(ours, bars))
-        try:
-            await asyncio.gather(*(self._wait(each) for each in queued if each is not None))
-        finally:
-            showing.cancel()
-            await asyncio.wait({showing})
+        from haulier.engine.tasks import tasks
+
+        async with tasks() as group:
+            for each in queued:
+                if each is not None:
+                    group.create_task(self._wait(each))
         if self._timed_out:
             # He who has no more time has none for the end of what runs, either.
             await self._manager.stop(grace_s=0.0)
@@ -224,16 +244,14 @@ class _Push:
             )
         self._codes.add(code_of(row))
 
-    async def _show(self, transfers: "frozenset[TransferId]", bars: Bars) -> None:
-        """Draw what happens to these."""
+    async def _show(self, drawing: "_Drawing") -> None:
         from haulier.engine.send_watch import Changed, Progress
 
-        drawing = _Drawing(bars)
         async with aclosing(self._manager.events(anew=False)) as events:
             async for happening in events:
-                if isinstance(happening, Progress) and happening.id in transfers:
+                if isinstance(happening, Progress) and happening.id in self._ours:
                     drawing.moved(happening.id, happening.done, happening.size)
-                elif isinstance(happening, Changed) and happening.row.id in transfers:
+                elif isinstance(happening, Changed) and happening.row.id in self._ours:
                     drawing.changed(happening.row)
 
 
@@ -255,6 +273,12 @@ class _Drawing:
             from haulier.core.progress import Progress
 
             self._shown[transfer_id][1](Progress(done=done, size=size, waiting=waiting))
+
+    def begin(self, row: "Dispatch") -> None:
+        """Draw one more, as it is now."""
+        if row.live:
+            self._bars.grow(row.source.size)
+        self.changed(row)
 
     def changed(self, row: "Dispatch") -> None:
         """Begin a bar, say why it stands still, or take it away."""

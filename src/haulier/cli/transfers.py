@@ -127,6 +127,7 @@ def wait(
 
     async def work() -> int:
         from haulier.engine.send import UNKNOWN_S
+        from haulier.engine.tasks import tasks
 
         place, codes, told, timed_out = journal_path(journal, home), set[int](), set[str](), False
         waited_s = await wait_there(place, UNKNOWN_S if timeout is None else min(timeout, UNKNOWN_S))
@@ -158,8 +159,13 @@ def wait(
                 print_row(row, as_json=as_json)
                 codes.add(code_of(row))
 
-            async with hindrances_told(manager, place), obstacles_told(manager) as obstacles:
-                await asyncio.gather(*map(wait_one, transfers))
+            async with (
+                hindrances_told(manager, place),
+                obstacles_told(manager) as obstacles,
+                tasks() as group,
+            ):
+                for each in transfers:
+                    group.create_task(wait_one(each))
             if timed_out:
                 await manager.stop(grace_s=0.0)  # as a push
         return worst_code(codes)

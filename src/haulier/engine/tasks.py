@@ -6,11 +6,11 @@ Rule 2: when a wait for a thread returns or raises, the thread touches nothing a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -26,6 +26,15 @@ async def tasks() -> AsyncIterator[asyncio.TaskGroup]:
             yield group
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do `work` for as long as the block takes: its error ends the block and comes out, its end changes nothing."""
+    async with tasks() as group:
+        doing = group.create_task(work)
+        yield
+        doing.cancel()
 
 
 def _first(error: BaseException) -> BaseException:

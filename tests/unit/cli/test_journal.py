@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from haulier.cli.journal import code_of, is_there, obstacles_told, wait_there
-from haulier.core.errors import PeerBlocked
+from haulier.cli.journal import code_of, hindrances_told, is_there, obstacles_told, wait_there
+from haulier.core.errors import PeerBlocked, StorageUnavailable
 from haulier.core.transfer import Obstacle, Outcome, Phase
 from haulier.engine.send import Role
 from haulier.testing.journal_contract import T0, row
@@ -150,3 +150,34 @@ async def test_what_is_resumed_stands_still_no_more_although_nobody_runs_it(said
         assert view is not None
         assert view.row.transfer.phase is Phase.BLOCKED
     assert said == []
+
+
+@pytest.mark.parametrize("telling", ["obstacles", "hindrances"])
+async def test_an_error_of_what_is_told_meanwhile_ends_the_wait(
+    telling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("haulier.cli.journal.tell", fail)
+    world = Sending()
+    gate = world.remote.gate("create")
+    world.remote.plan("create", PeerBlocked(Obstacle.AUTH, "sign in"))
+    async with world.running() as manager:
+        await manager.queue(world.file("a", b"1"), "any:a", id="mine")
+        await gate.wait_reached()
+
+        async def wait() -> None:
+            async with obstacles_told(manager) as obstacles, hindrances_told(manager, Path("/journal.db")):
+                await obstacles.look("mine")
+                await settle()
+                if telling == "obstacles":
+                    gate.open()
+                else:
+                    manager._journal.note(StorageUnavailable("the disk is on fire"))
+                await manager.wait("mine")
+
+        with pytest.raises(BrokenPipeError):
+            await wait()
+        manager._journal.note(None)
+        gate.open()

@@ -1,11 +1,13 @@
 """What `haulier push` does for each of many files."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pytest
+
 from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
-from haulier.cli.display import Bars
 from haulier.cli.journal import Obstacles
 from haulier.cli.outcome import DONE, UNREACHABLE
 from haulier.cli.push import MAX_BARS, _Drawing, _Push
@@ -13,7 +15,7 @@ from haulier.core.outgoing import IfExists
 from haulier.core.transfer import Outcome, Priority, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import Role
-from tests.support.sending import Sending
+from tests.support.sending import Sending, settle
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ async def steps_of(count: int) -> tuple[float, float]:
             made = await pushing.queue(file, "any:to/", Priority.NORMAL, IfExists.REPLACE, None)
             assert made is not None
             queued.append(TransferId(CountedId(made)))
-        assert await pushing.wait_all(queued, Bars(0)) == DONE
+        assert await pushing.wait_all(queued) == DONE
     assert len(world.remote.files) == count
     return CountedId.compared / count, journal.transactions / count
 
@@ -77,7 +79,7 @@ async def test_whose_time_is_over_waits_for_no_end_of_what_runs() -> None:
             Path(world.file("a", b"1")), "any:to/", Priority.NORMAL, IfExists.REPLACE, None
         )
         await gate.wait_reached()
-        assert await pushing.wait_all([made], Bars(0)) == UNREACHABLE
+        assert await pushing.wait_all([made]) == UNREACHABLE
         assert not manager.runs
     gate.open()
     async with world.manager() as manager:
@@ -93,6 +95,10 @@ class FakeBars:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.total = 0
+
+    def grow(self, size: int) -> None:
+        self.total += size
 
     def file(self, name: str) -> Any:
         self.begun.append(name)
@@ -114,3 +120,75 @@ async def test_thousands_that_wait_do_not_get_a_bar_each() -> None:
             row = await manager._require(queued)
             drawing.changed(replace(row, transfer=row.transfer.request()))
     assert len(bars.begun) == MAX_BARS
+
+
+async def test_what_has_begun_before_all_is_queued_has_its_bar() -> None:
+    world, bars = Sending(), FakeBars()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=None)
+        async with pushing.shown(bars):  # type: ignore[arg-type]  # a terminal's
+            first = await queue_one(pushing, world.file("a", b"1"))
+            await gate.wait_reached()
+            await settle()
+            second = await queue_one(pushing, world.file("b", b"22"))
+            gate.open()
+            assert await pushing.wait_all([first, second]) == DONE
+    assert bars.begun == ["to/a", "to/b"]
+    assert bars.total == 3
+
+
+async def test_what_runs_for_somebody_else_already_has_its_bar() -> None:
+    world, bars = Sending(), FakeBars()
+    gate = world.remote.gate("create")
+    async with world.running() as manager, world.running(role=Role.NEVER) as observer:
+        path = world.file("a", b"1")
+        joined = await manager.queue(path, "any:to/")
+        await gate.wait_reached()
+        pushing = _Push(observer, Obstacles(observer), as_json=True, timeout_s=None)
+        async with pushing.shown(bars):  # type: ignore[arg-type]  # a terminal's
+            assert await queue_one(pushing, path) == joined
+            assert bars.begun == ["to/a"]
+        gate.open()
+        await manager.wait(joined)
+
+
+async def queue_one(pushing: _Push, path: str) -> TransferId | None:
+    return await pushing.queue(Path(path), "any:to/", Priority.NORMAL, IfExists.REPLACE, None)
+
+
+async def test_whose_output_nobody_reads_any_more_waits_for_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("haulier.cli.push.print_row", fail)
+    world = Sending()
+    async with world.running() as manager:
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=None)
+        ended = await queue_one(pushing, world.file("a", b"1"))
+        assert ended is not None
+        await manager.wait(ended)
+        gate = world.remote.gate("create")
+        running = await queue_one(pushing, world.file("b", b"1"))
+        before = asyncio.all_tasks()
+        with pytest.raises(BrokenPipeError):
+            await pushing.wait_all([running, ended])
+        assert not [task for task in asyncio.all_tasks() - before if "_wait" in repr(task.get_coro())]
+        gate.open()
+
+
+async def test_an_error_of_what_draws_ends_the_push_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    world, bars = Sending(), FakeBars()
+    monkeypatch.setattr(bars, "file", fail)
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=None)
+        with pytest.raises(BrokenPipeError):
+            async with pushing.shown(bars):  # type: ignore[arg-type]  # a terminal's
+                await pushing.wait_all([await queue_one(pushing, world.file("a", b"1"))])
+        gate.open()

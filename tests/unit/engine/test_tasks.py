@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from haulier.engine.tasks import in_thread, tasks
+from haulier.engine.tasks import beside, in_thread, tasks
 
 
 class Slow:
@@ -74,3 +74,48 @@ async def test_the_first_error_of_a_group_comes_out_as_itself() -> None:
 
     with pytest.raises(OSError, match="no"):
         await both()
+
+
+async def test_what_is_done_beside_a_block_ends_with_it() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    async with beside(work()):
+        await asyncio.sleep(0)
+    assert ended.is_set()
+    ended.clear()
+
+    async def fail() -> None:
+        async with beside(work()):
+            await asyncio.sleep(0)
+            raise OSError("of the block")
+
+    with pytest.raises(OSError, match="of the block"):
+        await fail()
+    assert ended.is_set()
+
+
+async def test_an_error_beside_a_block_ends_the_block_and_comes_out() -> None:
+    async def work() -> None:
+        raise OSError("beside")
+
+    with pytest.raises(OSError, match="beside"):
+        async with beside(work()):
+            await asyncio.get_running_loop().create_future()
+
+
+async def test_what_ends_beside_a_block_lets_it_go_on() -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    done = False
+    async with beside(work()):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        done = True
+    assert done
