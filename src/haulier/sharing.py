@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -29,6 +28,7 @@ from haulier.adapters.memory.shares import MemoryShareIndex
 from haulier.adapters.node_beside import CONTROL_ADDRESS, CONTROL_TOKEN
 from haulier.adapters.share_index import FILE_NAME as SHARES
 from haulier.adapters.share_index import SqliteShareIndex
+from haulier.adapters.stop_signals import until_stopped
 from haulier.adapters.transfer_queue import FILE_NAME as TRANSFERS
 from haulier.adapters.transfer_queue import SqliteTransferQueueStore
 from haulier.core.errors import ConfigError, NodeBusy
@@ -116,7 +116,7 @@ async def share(
             ready(f"{node.address[0]}:{node.address[1]}")
             await _show_until_ended(node, watch)
 
-    await _until_stopped(work())
+    await until_stopped(work())
 
 
 async def _show_until_ended(node: Node, watch: Callable[[Node], None] | None) -> None:
@@ -180,7 +180,7 @@ async def rendezvous(
             finally:
                 await server.stop()
 
-    await _until_stopped(work())
+    await until_stopped(work())
 
 
 def lanes(*, together: float | None, each: float | None) -> Lanes:
@@ -365,22 +365,3 @@ def _replace(path: Path, line: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{line}\n")
     new.replace(path)
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work to its end, or until a signal cancels it, once; raises its error."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    working, waiting = loop.create_task(work), loop.create_task(stopped.wait())
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        working.cancel()
-        await asyncio.wait({working, waiting})
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-    if not working.cancelled():
-        working.result()

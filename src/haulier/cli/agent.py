@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -52,15 +51,14 @@ def agent(
     """Run the transfer queue until SIGTERM or Ctrl-C."""
     log_to_stderr(log_form)
 
-    async def work() -> int:
+    async def work() -> None:
         async with open_manager(
             journal, home, lambda role: role.REQUIRED, give_up_s=give_up_s, bandwidth=bandwidth
         ) as manager:
             print(f"haulier agent ready, journal {journal_path(journal, home)}", flush=True)
-            await _until_stopped(wait_replaced(manager))
-        return DONE
+            await wait_replaced(manager)
 
-    run(work())
+    run(_until_stopped(work()))
 
 
 def watch(
@@ -87,8 +85,9 @@ def watch(
         )
     log_to_stderr(log_form)
 
-    async def work() -> int:
+    async def work() -> None:
         from haulier.adapters.watched_files import WatchedFiles
+        from haulier.engine.tasks import tasks
 
         # A name that was mistyped would be told with the first file only.
         open_places(home).require_settings(remote)
@@ -101,31 +100,18 @@ def watch(
             _opened(known),
         ):
             print(f"haulier watch ready, journal {place}", flush=True)
-            await _until_stopped(wait_replaced(manager), Watch(manager, known, folder, to).run())
-        return DONE
+            async with tasks() as group:
+                group.create_task(wait_replaced(manager))
+                group.create_task(Watch(manager, known, folder, to).run())
 
-    run(work())
-
-
-async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all of it until SIGTERM or Ctrl-C, or until one of them fails; that is raised."""
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(each) for each in (_stopped(), *work)]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, Exception):
-            raise ended
+    run(_until_stopped(work()))
 
 
-async def _stopped() -> None:
-    """Wait for SIGTERM or Ctrl-C."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> int:
+    from haulier.adapters.stop_signals import until_stopped
+
+    await until_stopped(work)
+    return DONE
 
 
 @dataclass(frozen=True, slots=True)
