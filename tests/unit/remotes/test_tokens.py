@@ -1,5 +1,6 @@
 """Tokens that a command prints."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -53,3 +54,38 @@ async def test_a_program_that_is_not_there_blocks() -> None:
 def test_what_is_no_command_is_a_mistake_of_the_operator(command: str) -> None:
     with pytest.raises(ConfigError, match="token_command"):
         CommandTokens(command)
+
+
+def sleeping(folder: Path, *, left: bool) -> str:
+    """A command that writes its number down and never ends; or that leaves its output to one that does not."""
+    script = folder / "sleeping.sh"
+    last = "sleep 20 & wait" if left else "exec sleep 20"
+    script.write_text(f"echo $$ > '{folder}/pid.new'\nmv '{folder}/pid.new' '{folder}/pid'\n{last}\n")
+    return f"sh '{script}'"
+
+
+def is_left(folder: Path) -> bool:
+    """Whether the process is there still, if only as a zombie."""
+    return Path(f"/proc/{(folder / 'pid').read_text().strip()}").exists()
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_command_that_takes_too_long_is_ended_and_leaves_no_zombie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, left: bool
+) -> None:
+    monkeypatch.setattr("haulier.remotes.tokens.DEADLINE_S", 0.5)
+    with pytest.raises(PeerBlocked, match="took longer"):
+        await CommandTokens(sleeping(tmp_path, left=left))(False)
+    assert not is_left(tmp_path)
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_cancel_ends_the_command_and_leaves_no_zombie(tmp_path: Path, *, left: bool) -> None:
+    asking = asyncio.get_running_loop().create_task(CommandTokens(sleeping(tmp_path, left=left))(False))
+    async with asyncio.timeout(20):
+        while not (tmp_path / "pid").exists():  # noqa: ASYNC110 - another process sets no event of ours
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not is_left(tmp_path)
