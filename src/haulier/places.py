@@ -19,6 +19,7 @@ from haulier.core.values import replace
 from haulier.core.verdict import GIVE_UP_S
 from haulier.engine.send_runner import SendLimits
 from haulier.logs import get_logger
+from haulier.private_files import replace_private
 from haulier.remotes.catalogue import RemoteSettings, check_settings, make_remote, takes_secret, trusted_by
 from haulier.sending_ports import Remote
 
@@ -174,14 +175,7 @@ class RemotePlaces:
 
     def _write(self, remotes: Mapping[str, RemoteSettings]) -> None:
         text = json.dumps({"remotes": {name: _document(each) for name, each in remotes.items()}}, indent=2)
-        whole = self.path.with_suffix(".new")
-        whole.unlink(missing_ok=True)  # what a crash left; we hold the lock
-        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(self.path)
+        replace_private(self.path, text)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

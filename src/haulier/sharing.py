@@ -36,6 +36,7 @@ from haulier.core.transfer import Direction
 from haulier.core.values import dataclass
 from haulier.logs import get_logger
 from haulier.ports import ShareIndex
+from haulier.private_files import replace_private
 from haulier.server.logs import configure_logging
 from haulier.soulseek.control import control_app
 from haulier.soulseek.download import Download
@@ -312,7 +313,8 @@ async def controlled(node: Node, settings: ControlSettings, data_dir: Path) -> A
         while not server.started and not serving.done():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(STARTING_S)
         address = data_dir / CONTROL_ADDRESS
-        _replace(address, json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}))
+        told = json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()})
+        replace_private(address, f"{told}\n")
         try:
             yield
         finally:
@@ -353,15 +355,5 @@ def _token(path: Path, given: str | None) -> str:
             raise ConfigError("data_dir", str(path.parent), f"{path} must have mode 0600; use chmod 600")
         return path.read_text().strip()
     token = given or secrets.token_urlsafe(_TOKEN_BYTES)
-    _replace(path, token)
+    replace_private(path, f"{token}\n")
     return token
-
-
-def _replace(path: Path, line: str) -> None:
-    """Write a file of our own user's (0600) in one step."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{line}\n")
-    new.replace(path)

@@ -48,6 +48,12 @@ class Authority:
     declined: bool = False
     broken: str = ""
     """A page in the place of every answer."""
+    failing: int = 0
+    """The status of every answer about tokens, instead of the good one; 0: none."""
+    answering: threading.Event = field(default_factory=threading.Event)
+    """Where it is not set, questions for tokens wait."""
+    asked: threading.Event = field(default_factory=threading.Event)
+    """Set with the first question for a token."""
     grants: list[str] = field(default_factory=list)
     """Of every token that was asked for."""
     scopes: list[str] = field(default_factory=list)
@@ -88,6 +94,10 @@ class Authority:
                     "message": f"Open {self.url}/device and enter the code ABCD1234.",
                 }
             case "POST", "oauth2/v2.0/token":
+                self.asked.set()
+                self.answering.wait(60)
+                if self.failing:
+                    raise Refused(self.failing, "", "")
                 self._know(form)
                 return self._token(form)
             case _:
@@ -165,6 +175,7 @@ def authority(folder: Path) -> Iterator[Authority]:
         capture_output=True,
     )
     made = Authority(certificate)
+    made.answering.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -184,6 +195,12 @@ def authority(folder: Path) -> Iterator[Authority]:
                     document = made.answer(self.command, self.path.partition("?")[0], dict(parse_qsl(body)))
                 except Refused as refused:
                     status, document = refused.status, refused.document
+                    if status == made.failing:
+                        self.send_response(status)
+                        self.send_header("Retry-After", "7")
+                        self.send_header("Content-Length", "0")
+                        self.end_headers()
+                        return
                 text = json.dumps(document)
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
@@ -200,5 +217,6 @@ def authority(folder: Path) -> Iterator[Authority]:
         try:
             yield made
         finally:
+            made.answering.set()
             server.shutdown()
             serving.join()

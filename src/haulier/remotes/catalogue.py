@@ -257,7 +257,7 @@ def _sign_in(settings: RemoteSettings) -> "MicrosoftTokens":
             resource=f"{graph.scheme}://{graph.netloc}",
             secret=settings.secrets["client_secret"] if by_program else None,
             cache=settings.tokens,
-            ca=options.get("ca"),
+            tls=trusted_by(settings),
         )
     )
 
