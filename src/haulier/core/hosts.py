@@ -29,6 +29,10 @@ def split_base(url: str, *, example: str) -> SplitResult:
     Raises:
         ValueError: it is no http or https address; says what it must be.
     """
+    if not all("!" <= character <= "~" for character in url):
+        raise ValueError(
+            "must be visible ASCII: others are %XX in a path, and in a host what its punycode is (xn--...)"
+        )
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - reading it is the check

@@ -2,7 +2,7 @@
 
 import pytest
 
-from haulier.core.hosts import is_loopback, shown_address
+from haulier.core.hosts import is_loopback, shown_address, split_base
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
@@ -36,3 +36,22 @@ def test_nothing_else_is_taken_for_it(host: str) -> None:
 )
 def test_an_address_is_shown_without_what_lets_somebody_use_it(url: str, shown: str) -> None:
     assert shown_address(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://files.example/\udcff", "http://files.example/é", "http://files.example/a b", "http://files.example/\n",
+        " http://files.example", "http://müller.example",
+    ],
+)  # fmt: skip
+def test_an_address_that_no_request_can_carry_is_refused_where_it_is_given(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^must be visible ASCII: "):
+        split_base(url, example="http://127.0.0.1:8000")
+
+
+def test_an_address_is_taken_apart() -> None:
+    parts = split_base("https://xn--mller-kva.example:8443/a%20b/", example="http://127.0.0.1:8000")
+    assert (parts.scheme, parts.hostname, parts.port, parts.path) == (
+        "https", "xn--mller-kva.example", 8443, "/a%20b/",
+    )  # fmt: skip
