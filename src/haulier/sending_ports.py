@@ -264,7 +264,7 @@ class JournalRows(Protocol):
         """Write down what is asked of whoever runs the journal, now; who begins later brings a bound of its own."""
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
-        """Return ended rows that still have a session at their remote, the newest first, from below `after` on."""
+        """Return ended rows of which sessions lie at their remote still, the newest first, from below `after` on."""
         ...
 
     def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:

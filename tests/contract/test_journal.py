@@ -96,6 +96,7 @@ async def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path
         ("outcome", "succeeded"),
         ("session = 'kept', chunk_size", -1),
         ("pace", 0),
+        ("left_there", "[[]]"),
     ],
 )
 async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(
@@ -216,7 +217,7 @@ async def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
         assert (path.read_bytes(), mode(path)) == (before, 0o644)
 
 
-async def test_a_journal_that_was_made_before_figures_were_kept_gets_their_column(tmp_path: Path) -> None:
+async def test_a_journal_that_was_made_before_columns_were_added_gets_them(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = SqliteJournal(path, SystemClock())
     await journal.open()
@@ -227,6 +228,8 @@ async def test_a_journal_that_was_made_before_figures_were_kept_gets_their_colum
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE transfers DROP COLUMN sent")
         connection.execute("ALTER TABLE transfers DROP COLUMN furthest")
+        connection.execute("DROP INDEX transfers_leftovers")
+        connection.execute("ALTER TABLE transfers DROP COLUMN left_there")
     for _ in range(2):
         journal = SqliteJournal(path, SystemClock())
         await journal.open()

@@ -184,9 +184,10 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 def _add_what_lacks(connection: sqlite3.Connection) -> None:
-    connection.execute(ADDED)
     there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('transfers')")}
-    for name, value in ADDED_COLUMNS.items():
+    for name, (kind, value) in ADDED_COLUMNS.items():
         if name not in there:
-            connection.execute(f"ALTER TABLE transfers ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+            connection.execute(f"ALTER TABLE transfers ADD COLUMN {name} {kind}")
             connection.execute(f"UPDATE transfers SET {name} = {value}")  # noqa: S608 - names of ours
+    for statement in ADDED.split(";\n"):
+        connection.execute(statement)

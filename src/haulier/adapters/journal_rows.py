@@ -67,7 +67,6 @@ CREATE TABLE transfers (
 ) STRICT;
 CREATE INDEX transfers_live ON transfers (remote, target) WHERE phase <> 'ended';
 CREATE INDEX transfers_waiting ON transfers (number) WHERE phase <> 'ended';
-CREATE INDEX transfers_leftover ON transfers (number) WHERE phase = 'ended' AND session IS NOT NULL;
 CREATE INDEX transfers_revision ON transfers (revision);
 CREATE INDEX transfers_ended ON transfers (ended_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE removed (
@@ -81,19 +80,27 @@ CREATE TABLE quarantine (id TEXT, content TEXT NOT NULL, reason TEXT NOT NULL) S
 CREATE TABLE revision (value INTEGER NOT NULL) STRICT;
 INSERT INTO revision VALUES (0);
 """
-ADDED: Final = """
+ADDED_COLUMNS: Final = {
+    "sent": ("INTEGER NOT NULL DEFAULT 0", "0"),
+    "furthest": ("INTEGER NOT NULL DEFAULT 0", "done"),
+    "left_there": ("TEXT", "NULL"),
+}
+"""Columns that journals of version 1 may lack, each with its type and what it is in rows of before; who does not know them does
+without."""
+_LEFTOVERS: Final = "phase = 'ended' AND (session IS NOT NULL OR left_there IS NOT NULL)"
+ADDED: Final = f"""
 CREATE TABLE IF NOT EXISTS bandwidth (
     only INTEGER PRIMARY KEY CHECK (only = 0), revision INTEGER NOT NULL, bytes_per_s REAL
-) STRICT
+) STRICT;
+CREATE INDEX IF NOT EXISTS transfers_leftovers ON transfers (number) WHERE {_LEFTOVERS};
+DROP INDEX IF EXISTS transfers_leftover;
 """
-"""What journals of version 1 may lack; who does not know it does without."""
-ADDED_COLUMNS: Final = {"sent": "0", "furthest": "done"}
-"""The same, of columns: each a number, and what it is in rows of before."""
+"""The same, of all else."""
 
 _REPLACED: Final = (
     "remote", "target", "path", "source", "size", "priority", "queued_at", "bumped_at", "phase", "step", "done",
     "sent", "past_return", "attempts", "retry_at", "obstacle", "reason", "outcome", "speed", "if_exists", "on_change",
-    "wanted", "superseded_by", "retry_of", "intended_at", "session", "chunk_size", "commits_itself", "pace",
+    "wanted", "superseded_by", "retry_of", "intended_at", "session", "chunk_size", "commits_itself", "left_there", "pace",
     "restarts", "furthest", "failures", "stalled_at", "sum", "stored", "error", "ended_at",
 )  # fmt: skip
 _COLUMNS: Final = ("id", "revision", *_REPLACED)
@@ -190,8 +197,8 @@ class SqliteJournalRows:
         )
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
-        """Return ended rows that still have a session."""
-        return self._page("phase = 'ended' AND session IS NOT NULL", after, limit)
+        """Return ended rows of which sessions lie at their remote still."""
+        return self._page(_LEFTOVERS, after, limit)
 
     def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
@@ -267,15 +274,17 @@ def _waiting(found: sqlite3.Row) -> Waiting:
 
 
 def _written(row: Dispatch) -> dict[str, object]:
-    transfer, session = row.transfer, row.session
+    transfer = row.transfer
+    state, chunk_size, commits_itself = (None,) * 3 if row.session is None else _session_told(row.session)
     fields: dict[str, object] = {
         "id": row.id,
         "remote": row.remote,
         "source": json.dumps(asdict(row.source)),
         "past_return": int(transfer.past_return),
-        "session": None if session is None else session.state.reveal(),
-        "chunk_size": None if session is None else session.chunk_size,
-        "commits_itself": None if session is None else int(session.commits_itself),
+        "session": state,
+        "chunk_size": chunk_size,
+        "commits_itself": commits_itself,
+        "left_there": json.dumps([_session_told(each) for each in row.left]) if row.left else None,
         "sum": None if row.sum is None else json.dumps(asdict(row.sum)),
         "stored": None if row.stored is None else json.dumps(asdict(row.stored)),
     }
@@ -340,7 +349,10 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         retry_of=_maybe(TransferId, row["retry_of"]),
         bumped_at=row["bumped_at"],
         intended_at=row["intended_at"],
-        session=_session(row),
+        session=None
+        if row["session"] is None
+        else _session(row["session"], row["chunk_size"], row["commits_itself"]),
+        left=tuple(_session(*each) for each in json.loads(row["left_there"] or "[]")),
         pace=_maybe(_chunk_length, row["pace"]),
         restarts=row["restarts"],
         furthest=row["furthest"],
@@ -353,14 +365,16 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
     )
 
 
-def _session(row: dict[str, Any]) -> RemoteSession | None:
-    if row["session"] is None:
-        return None
+def _session(state: str, chunk_size: int | None, commits_itself: int | None) -> RemoteSession:
     return RemoteSession(
-        state=Secret(row["session"]),
-        chunk_size=_maybe(_chunk_length, row["chunk_size"]),
-        commits_itself=bool(row["commits_itself"]),
+        state=Secret(state),
+        chunk_size=_maybe(_chunk_length, chunk_size),
+        commits_itself=bool(commits_itself),
     )
+
+
+def _session_told(session: RemoteSession) -> tuple[str, int | None, int]:
+    return session.state.reveal(), session.chunk_size, int(session.commits_itself)
 
 
 def _chunk_length(size: int) -> int:

@@ -7,7 +7,7 @@ Rule 2: of one target at most one transfer runs and one waits behind it. Newer c
 Rule 3: past the point of no return nothing is obeyed: the transfer ends with what truly happened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -72,6 +72,8 @@ class Dispatch:
     intended_at: float | None = None
     """When the first attempt began: whatever lies about at the remote from since then may be ours."""
     session: RemoteSession | None = None
+    left: tuple[RemoteSession, ...] = ()
+    """Sessions of earlier revisions of the file that the remote has not given up."""
     pace: int | None = None
     """Bytes of the next chunk, where the remote leaves them to us."""
     restarts: int = 0
@@ -111,6 +113,12 @@ class Dispatch:
             intended_at=self.transfer.queued_at if self.intended_at is None else self.intended_at,
             if_exists=self.if_exists,
         )
+
+    @property
+    def leftovers(self) -> tuple[RemoteSession, ...]:
+        """What lies at the remote and is of no use any more."""
+        ours = () if self.live or self.session is None else (self.session,)
+        return (*self.left, *ours)
 
     @property
     def live(self) -> bool:
@@ -197,18 +205,24 @@ class Dispatch:
         )
 
     def restart(self, source: Fingerprint) -> "Dispatch":
-        """Begin anew with the file as it is now; one session never gets bytes of two revisions."""
+        """Begin anew with the file as it is now; one session never gets bytes of two revisions, and is left where it lies."""
         transfer = replace(self.transfer, size=source.size, done=0, sent=0, past_return=False)
         return replace(
             self,
             transfer=transfer,
             source=source,
             session=None,
+            left=self.left if self.session is None else (*self.left, self.session),
             furthest=0,
             sum=None,
             stored=None,
             restarts=self.restarts + 1,
         )
+
+    def without(self, given_up: Collection[RemoteSession]) -> "Dispatch":
+        """Return the row after the remote has given up these sessions."""
+        left = tuple(each for each in self.left if each not in given_up)
+        return replace(self, session=None if self.session in given_up else self.session, left=left)
 
     def merged(self, other: "Dispatch") -> "Dispatch":
         """Return the runner's row with what everybody else may have written into it meanwhile."""

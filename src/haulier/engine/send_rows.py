@@ -1,9 +1,10 @@
 """What is done with the rows of a journal, each in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue, is_repeat
 from haulier.core.errors import InvalidRequest, TransferNotFound, TransferRemoved
+from haulier.core.outgoing import RemoteSession
 from haulier.core.transfer import TransferId
 from haulier.core.values import replace
 from haulier.sending_ports import JournalRows, Waiting
@@ -112,8 +113,8 @@ def remove_if_wanted(rows: JournalRows, row: Dispatch, *, now: float) -> Dispatc
     return gone
 
 
-def forget_session(transfer_id: TransferId, rows: JournalRows) -> None:
-    """Note that the remote has given up what was begun."""
+def forget_sessions(transfer_id: TransferId, given_up: Collection[RemoteSession], rows: JournalRows) -> None:
+    """Note that the remote has given up these sessions of a transfer that has ended."""
     row = rows.find(transfer_id)
     if isinstance(row, Dispatch) and not row.live:
-        rows.put(replace(row, session=None))
+        rows.put(row.without(given_up))

@@ -10,14 +10,14 @@ One module although it is long: starting, stopping and settling hold the same ro
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Any, Final, Protocol
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import HaulierError, PeerBlocked, RemoteSessionLost, StorageError
-from haulier.core.outgoing import VerifyPolicy
+from haulier.core.outgoing import RemoteSession, VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
 from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
 from haulier.core.values import dataclass, replace
@@ -26,7 +26,7 @@ from haulier.engine.background import Background
 from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHeld
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
-from haulier.engine.send_rows import forget_session, read_waiting, remove_if_wanted, save_row
+from haulier.engine.send_rows import forget_sessions, read_waiting, remove_if_wanted, save_row
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
 from haulier.logs import get_logger
@@ -339,7 +339,7 @@ class SendRunner:
         """Let it stand where it belongs."""
         if not isinstance(found, Dispatch) or not found.live:
             self.order.forget(transfer_id)
-            if isinstance(found, Dispatch) and found.session is not None:
+            if isinstance(found, Dispatch) and found.leftovers:
                 self._background.start(self._clean(found), name=f"send.clean.{transfer_id}")
             return
         due_at = found.transfer.retry_at
@@ -408,12 +408,20 @@ class SendRunner:
             return
         attempt = Attempt(row, run, self._ports_for(row, remote))
         # Owned here: it has ended when this method goes on.
-        run.inner = asyncio.get_running_loop().create_task(attempt.run(), name=f"send.attempt.{transfer_id}")
+        run.inner = asyncio.get_running_loop().create_task(
+            self._attempt(run, remote, attempt), name=f"send.attempt.{transfer_id}"
+        )
         if self._stopping.is_set():
             run.halt()
         await asyncio.wait({run.inner})
         await run.wait_noted()
         await self._after(run, remote, attempt)
+
+    async def _attempt(self, run: _Run, remote: Remote, attempt: Attempt) -> None:
+        if run.row.session is None and run.row.left:
+            # Before another is begun: some remotes have room for one of a name only.
+            run.row = run.row.without(await self._give_up(remote, run.row, run.row.left))
+        await attempt.run()
 
     def _ports_for(self, row: Dispatch, remote: Remote) -> AttemptPorts:
         return AttemptPorts(
@@ -446,8 +454,8 @@ class SendRunner:
     async def _halted(self, run: _Run, remote: Remote) -> None:
         """Its attempt was stopped: because of what is wanted of it, or because we end."""
         row = await run.save(lambda row: row, durable=False)
-        if row.given_up and row.session is not None and await self._give_up_session(remote, row):
-            run.row = replace(run.row, session=None)
+        if row.given_up and row.session is not None:
+            run.row = run.row.without(await self._give_up(remote, row, [row.session]))
         await run.save(lambda row: row.halt(now=self._clock.now()))
 
     async def _settle(self, run: _Run, remote: Remote | None, error: BaseException) -> None:
@@ -479,7 +487,7 @@ class SendRunner:
             await run.save(lambda row: settle(row, gone, now=now, chance=self._chance))
             return
         if run.row.session is not None:
-            await self._give_up_session(remote, run.row)
+            run.row = run.row.without(await self._give_up(remote, run.row, [run.row.session]))
         await run.save(
             lambda row: replace(
                 row.moved(row.transfer.wait_until(now + 1.0, str(error)), now=now).restart(source),
@@ -487,21 +495,28 @@ class SendRunner:
             )
         )
 
-    async def _give_up_session(self, remote: Remote, row: Dispatch) -> bool:
-        """Return whether the remote has given up what was begun."""
-        assert row.session is not None
+    async def _give_up(
+        self, remote: Remote, row: Dispatch, sessions: Sequence[RemoteSession]
+    ) -> Collection[RemoteSession]:
+        """Return which of these sessions the remote has given up; after one that it does not, the others are not tried."""
+        given_up: list[RemoteSession] = []
         try:
-            async with asyncio.timeout(CLEAN_S):
-                await remote.cancel(row.outgoing, row.session)
-        except RemoteSessionLost:
-            return True  # begun where this remote is no more: nobody can give it up
+            for session in sessions:
+                outgoing = row.outgoing
+                if session in row.left:
+                    # What the remote remembers of this transfer is of the session that came after this one.
+                    outgoing = replace(outgoing, id=TransferId(f"{row.id}, earlier"))
+                async with asyncio.timeout(CLEAN_S):
+                    with contextlib.suppress(
+                        RemoteSessionLost
+                    ):  # begun where this remote is no more: nobody can
+                        await remote.cancel(outgoing, session)
+                given_up.append(session)
         except (HaulierError, TimeoutError) as error:
             log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
-            return False
         except Exception:
             log.exception("send.session_left", transfer=row.id, remote=row.remote)
-            return False
-        return True
+        return given_up
 
     async def _clean_leftovers(self) -> None:
         """Cancel the sessions of transfers that ended while nobody could."""
@@ -516,8 +531,8 @@ class SendRunner:
 
     async def _clean(self, row: Dispatch) -> None:
         remote = self._remotes.get(row.remote)
-        if remote is not None and await self._give_up_session(remote, row):
-            await self._journal.write(partial(forget_session, row.id))
+        if remote is not None and (given_up := await self._give_up(remote, row, row.leftovers)):
+            await self._journal.write(partial(forget_sessions, row.id, given_up))
 
     async def _prune(self) -> None:
         """Once a day: forget what is old, and try again to give up what was left at remotes."""

@@ -42,6 +42,10 @@ def full(name: str) -> Dispatch:
         bumped_at=T0 + 1,
         intended_at=T0 + 2,
         session=RemoteSession(state=Secret('{"url": "http://r/1"}'), chunk_size=None, commits_itself=True),
+        left=(
+            RemoteSession(state=Secret('{"url": "http://r/0"}'), chunk_size=8, commits_itself=False),
+            RemoteSession(state=Secret("of before"), chunk_size=None, commits_itself=True),
+        ),
         pace=4096,
         restarts=2,
         furthest=20,
@@ -213,11 +217,13 @@ class JournalContract:
         whole = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=4))
         assert whole.next is None
 
-    async def test_leftovers_are_ended_rows_with_a_session(self, open_journal: OpenJournal) -> None:
+    async def test_leftovers_are_ended_rows_of_which_sessions_are_left(
+        self, open_journal: OpenJournal
+    ) -> None:
         journal = await open_journal()
         session = RemoteSession(state=Secret("s"), chunk_size=None, commits_itself=False)
         left = replace(ended("a", T0), session=session)
-        also = replace(ended("d", T0), session=session)
+        also = replace(ended("d", T0), left=(session,))
         await journal.write(put(left, ended("b", T0), full("c"), also))
         first = await journal.read(lambda rows: rows.leftovers(after=None, limit=1))
         assert list(first.rows) == [(first.next, also)]

@@ -57,6 +57,60 @@ async def test_a_file_that_changes_while_it_is_sent_is_sent_anew_in_a_session_of
     assert world.ordered.sessions == 0
 
 
+@pytest.mark.parametrize("failures", [1, 2, 3], ids=["once", "until the next has begun", "until the end"])
+async def test_a_session_of_a_file_that_changed_which_the_remote_does_not_give_up_is_not_forgotten(
+    failures: int,
+) -> None:
+    world = Sending()
+    asked: list[str] = []
+    cancel = world.ordered.cancel
+
+    async def noted(outgoing: Outgoing, session: RemoteSession) -> None:
+        asked.append(outgoing.id)
+        await cancel(outgoing, session)
+
+    world.ordered.cancel = noted  # type: ignore[method-assign]
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        world.ordered.plan("cancel", *(PeerBusy(503, "not now") for _ in range(failures)))
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        world.files.write("/a", DATA[::-1], in_place=True)
+        gate.open()
+        row = await wait_out(world, manager, queued)
+        await settle()
+        assert row.transfer.outcome is Outcome.SUCCEEDED
+        assert world.ordered.files == {"a": [DATA[::-1]]}
+        assert world.ordered.sessions == (failures == 3)
+    async with world.running() as manager:
+        await settle()
+        view = await manager.get(queued)
+    assert view is not None
+    assert (view.row.leftovers, world.ordered.sessions) == ((), 0)
+    # What a remote remembers under the transfer's id is of the file that it has now.
+    assert asked == [queued, *[f"{queued}, earlier"] * failures]
+
+
+async def test_of_several_sessions_that_are_left_none_is_tried_after_one_that_is_not_given_up() -> None:
+    world = Sending()
+    world.ordered.plan("cancel", *(PeerBusy(503, "not now") for _ in range(4)))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        for number in (1, 2):
+            gate = world.ordered.gate("send")
+            reached = beside(gate.wait_reached())
+            while not reached.done():
+                await settle()
+                world.clock.advance(1.0)
+            world.files.write("/a", DATA[number:], in_place=True)
+            gate.open()
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+        row = await wait_out(world, manager, queued)
+        await settle()
+    assert (row.transfer.outcome, len(row.left)) == (Outcome.SUCCEEDED, 2)
+    assert world.ordered.sessions == 0
+
+
 async def test_a_remote_that_loses_every_session_after_a_chunk_is_not_sent_to_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

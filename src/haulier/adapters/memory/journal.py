@@ -105,8 +105,8 @@ class MemoryJournalRows:
         self._it.bandwidth = (self._it.revision, bytes_per_s)
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
-        """Return ended rows that still have a session."""
-        return self._page(lambda row: not row.live and row.session is not None, after, limit)
+        """Return ended rows of which sessions lie at their remote still."""
+        return self._page(lambda row: not row.live and bool(row.leftovers), after, limit)
 
     def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
