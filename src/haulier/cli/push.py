@@ -250,7 +250,7 @@ class _Push:
         async with aclosing(self._manager.events(anew=False)) as events:
             async for happening in events:
                 if isinstance(happening, Progress) and happening.id in self._ours:
-                    drawing.moved(happening.id, happening.done, happening.size)
+                    drawing.moved(happening.id, happening.snapshot.done, happening.snapshot.size)
                 elif isinstance(happening, Changed) and happening.row.id in self._ours:
                     drawing.changed(happening.row)
 

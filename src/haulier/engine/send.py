@@ -302,7 +302,7 @@ class UploadManager:
         if found is None:
             return
         if isinstance(found, Dispatch) and self._only_moved(found, before):
-            self.progressed(found.id, found.transfer.snapshot)
+            self.progressed(found)
         else:
             self.changed(found)
 
@@ -326,17 +326,9 @@ class UploadManager:
             log.warning("send.journal_replaced", error=str(error))
         self._readers.tell(Hindered(error))
 
-    def progressed(self, transfer_id: TransferId, snapshot: Snapshot) -> None:
+    def progressed(self, row: Dispatch) -> None:
         """Tell those who follow how far a transfer is."""
-        self._readers.tell(
-            Progress(
-                id=transfer_id,
-                done=snapshot.done,
-                size=snapshot.size,
-                speed=snapshot.speed,
-                eta_s=snapshot.eta_s,
-            )
-        )
+        self._readers.tell(Progress(row))
 
     async def events(self, *, anew: bool = True) -> AsyncGenerator[Happening, None]:
         """Yield what happens from now on, until the manager stops. Close it to let go.

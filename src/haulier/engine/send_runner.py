@@ -66,8 +66,8 @@ class Audience(Protocol):
     def changed(self, found: Dispatch | Removed) -> None:
         """A transfer is in another state."""
 
-    def progressed(self, transfer_id: TransferId, snapshot: Snapshot) -> None:
-        """A transfer is on its way."""
+    def progressed(self, row: Dispatch) -> None:
+        """A transfer is further on its way."""
 
 
 @dataclass(eq=False, slots=True)
@@ -112,7 +112,7 @@ class _Run:
             return  # it has ended meanwhile, and its attempt does not know yet
         transfer = before.move(sent, now=self.runner.now())
         self.row = replace(self.row, transfer=transfer)
-        self.runner.audience.progressed(self.row.id, transfer.snapshot)
+        self.runner.audience.progressed(self.row)
         if transfer.pace is not before.pace and (self.noting is None or self.noting.done()):
             self.noting = self.runner.start(self._note(), name=f"send.note.{self.row.id}")
 
@@ -301,6 +301,8 @@ class SendRunner:
         run = self._runs.get(transfer_id)
         if run is not None:
             found = await self._journal.read(lambda rows: rows.find(transfer_id))
+            if isinstance(found, Dispatch):
+                run.row = run.row.merged(found)  # what is told of its progress says what is wanted of it, too
             if not isinstance(found, Dispatch) or found.to_be_stopped:
                 run.stop()
             return

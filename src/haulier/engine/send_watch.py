@@ -13,23 +13,28 @@ from typing import Final
 
 from haulier.core.dispatch import Dispatch, Removed
 from haulier.core.errors import StorageError
-from haulier.core.transfer import TransferId
+from haulier.core.transfer import Snapshot, TransferId
 from haulier.core.values import dataclass
 
 MAX_BEHIND: Final = 1000
 """State changes that a reader may be behind: some hundred kilobytes. Who lags further is better off looking anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a transfer is that runs here."""
+    """A transfer that runs is further, and nothing else; all of it, so that nobody has to look it up."""
 
-    id: TransferId
-    done: int
-    """Bytes, those on their way included."""
-    size: int
-    speed: float | None
-    eta_s: float | None
+    row: Dispatch
+
+    @property
+    def id(self) -> TransferId:
+        """The transfer's."""
+        return self.row.id
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """How far it is."""
+        return self.row.transfer.snapshot
 
 
 @dataclass(frozen=True, slots=True)

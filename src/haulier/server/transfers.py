@@ -354,9 +354,7 @@ async def transfer_messages(manager: UploadManager) -> AsyncGenerator[Message, N
             elif isinstance(happening, Removed):
                 yield Message(name="transfer.removed", data=json.dumps({"id": happening.id}))
             elif isinstance(happening, Progress):
-                view = await manager.get(happening.id)
-                if view is not None:
-                    yield Message(name="transfer.progress", data=TransferOut.of(view).model_dump_json())
+                yield _told(manager.view(happening.row), "transfer.progress")
             elif isinstance(happening, Lagged):
                 for row in happening.live:
                     yield _told(manager.view(row))
@@ -373,5 +371,5 @@ async def node_messages(node: NodeBeside) -> AsyncGenerator[Message, None]:
                 yield Message(name=name, data=TransferOut.of_document(news.value).model_dump_json())
 
 
-def _told(view: TransferView) -> Message:
-    return Message(name="transfer.changed", data=TransferOut.of(view).model_dump_json())
+def _told(view: TransferView, name: str = "transfer.changed") -> Message:
+    return Message(name=name, data=TransferOut.of(view).model_dump_json())

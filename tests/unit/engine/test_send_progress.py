@@ -10,7 +10,7 @@ from haulier.adapters.memory.journal import MemoryJournal
 from haulier.adapters.memory.remote import MemoryRemote
 from haulier.core.errors import PeerRefused, PeerUnreachable, StorageUnavailable
 from haulier.core.outgoing import Outgoing, RemoteSession, Stored
-from haulier.core.transfer import Outcome, Phase, TransferId
+from haulier.core.transfer import Outcome, Phase, Priority, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import Role, UploadManager
 from haulier.engine.send_watch import Changed, Progress
@@ -151,7 +151,7 @@ async def test_other_processes_are_told_figures_as_figures_and_states_as_states(
         async with aclosing(other.events()) as events:
             async for happening in events:
                 if isinstance(happening, Progress):
-                    told.append(happening.done)
+                    told.append(happening.snapshot.done)
                 elif isinstance(happening, Changed):
                     told.append(happening.row.transfer.phase)
 
@@ -195,6 +195,44 @@ async def test_who_takes_over_tells_all_that_others_want_as_a_change(monkeypatch
     assert [it.row.transfer.phase for it in found[:2] if isinstance(it, Changed)] == [Phase.IN_PROGRESS] * 2
 
 
+@pytest.mark.parametrize("by", ["the runner", "another process"])
+async def test_progress_says_what_has_come_to_be_wanted_meanwhile(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Sending()
+    managers: dict[str, UploadManager] = {}
+    told: list[tuple[int, Priority]] = []
+
+    async def step(cargo: Cargo) -> None:
+        cargo.moved(10)
+        await settle()
+        await managers[by].set_priority("t", Priority.HIGH)
+        world.clock.advance(0.3)
+        await settle()
+        cargo.moved(20)
+        await settle()
+
+    async def follow(manager: UploadManager) -> None:
+        async with aclosing(manager.events()) as events:
+            told.extend(
+                [
+                    (it.snapshot.done, it.row.transfer.priority)
+                    async for it in events
+                    if isinstance(it, Progress)
+                ]
+            )
+
+    sending_by(monkeypatch, world.remote, step)
+    async with world.running(role=Role.NEVER) as other, world.running() as manager:
+        managers.update({"the runner": manager, "another process": other})
+        following = beside(follow(manager))
+        await settle()
+        await manager.queue(world.file("a", bytes(100)), "any:a", id="t")
+        await manager.wait("t")
+    await following
+    assert told[:2] == [(10, Priority.NORMAL), (20, Priority.HIGH)]
+
+
 async def test_no_figure_falls_while_parallel_chunks_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Sending()
     seen: list[int] = []
@@ -213,7 +251,7 @@ async def test_no_figure_falls_while_parallel_chunks_arrive(monkeypatch: pytest.
 
     async def follow(manager: UploadManager) -> None:
         async with aclosing(manager.events()) as events:
-            seen.extend([it.done async for it in events if isinstance(it, Progress)])
+            seen.extend([it.snapshot.done async for it in events if isinstance(it, Progress)])
 
     sending_by(monkeypatch, world.remote, step)
     own, theirs = list[int](), list[int]()

@@ -544,7 +544,7 @@ async def test_events_tell_every_state_and_the_last_of_the_progress() -> None:
         Phase.IN_PROGRESS,
         Phase.ENDED,
     ]
-    assert [it.done for it in found if isinstance(it, Progress) and it.id == queued][-1] == len(DATA)
+    assert [it.snapshot.done for it in found if isinstance(it, Progress) and it.id == queued][-1] == len(DATA)
     assert [it.id for it in found if isinstance(it, Removed)] == [removed]
 
 
@@ -571,7 +571,11 @@ async def test_a_file_that_goes_in_one_request_has_a_speed_before_it_is_confirme
         await settle()
         queued = await manager.queue(world.file("a", bytes(4200)), "any:a")
         await following
-        told = [(it.done, it.speed) async for it in until_ended(events) if isinstance(it, Progress)]
+        told = [
+            (it.snapshot.done, it.snapshot.speed)
+            async for it in until_ended(events)
+            if isinstance(it, Progress)
+        ]
         row = await manager.wait(queued)
     assert seen == [(1000, 1000.0, 3.2), (3000, 1200.0, 1.0)]
     assert (4200, 1200.0) in told

@@ -5,6 +5,8 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from haulier.adapters.memory.transfer_queue import MemoryTransferQueueStore
 from haulier.core.caller import Scope
 from haulier.core.dispatch import Removed
@@ -272,6 +274,34 @@ async def test_an_id_that_json_has_to_escape_arrives_as_it_is() -> None:
         message = await first
         assert (message.name, json.loads(message.data)) == ("transfer.removed", {"id": 'a"\\b'})
         await messages.aclose()
+
+
+async def test_progress_reads_no_journal_however_many_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = MemoryService()
+    gate = service.remote.gate("send")
+    async with service.client(), asyncio.timeout(60):
+        name = await queued(service, "a")
+        await gate.wait_reached()
+        await settle()
+        followers = [transfer_messages(service.transfers) for _ in range(50)]
+        waiting = [beside(anext(each)) for each in followers]
+        await settle()
+        view = await service.transfers.get(name)
+        assert view is not None
+
+        async def fail(*_: object) -> None:
+            raise AssertionError("it was read")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.transfers._journal, "read", fail)
+            service.transfers.progressed(view.row)
+            messages = [await each for each in waiting]
+        assert {message.name for message in messages} == {"transfer.progress"}
+        assert {json.loads(message.data)["id"] for message in messages} == {name}
+        for each in followers:
+            await each.aclose()
+        gate.open()
+        await service.transfers.wait(name)
 
 
 async def test_a_reader_that_lagged_is_shown_what_has_not_ended() -> None:
