@@ -55,9 +55,15 @@ def may_restart(row: Dispatch, error: BaseException) -> bool:
 
 
 def settle(
-    row: Dispatch, error: BaseException, *, now: float, chance: Chance, give_up_s: float = GIVE_UP_S
+    row: Dispatch,
+    error: BaseException,
+    *,
+    now: float,
+    chance: Chance,
+    stalled_s: float = 0.0,
+    give_up_s: float = GIVE_UP_S,
 ) -> Dispatch:
-    """Return the row of a transfer whose attempt ended with that error.
+    """Return the row of a transfer whose attempt ended with that error, after failing for `stalled_s` without progress.
 
     | error | what follows |
     |---|---|
@@ -75,7 +81,9 @@ def settle(
         wanted = Wanted.PAUSE if row.wanted is Wanted.RUN else row.wanted
         return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
     if _passes(error):
-        return _back_off(failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, give_up_s)
+        return _back_off(
+            failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, stalled_s, give_up_s
+        )
     return _end(failed, error, reason, now=now)
 
 
@@ -92,7 +100,13 @@ def fail(row: Dispatch, error: BaseException, *, now: float) -> Dispatch:
 
 
 def stumble(
-    row: Dispatch, error: BaseException, *, now: float, chance: Chance, give_up_s: float = GIVE_UP_S
+    row: Dispatch,
+    error: BaseException,
+    *,
+    now: float,
+    chance: Chance,
+    stalled_s: float = 0.0,
+    give_up_s: float = GIVE_UP_S,
 ) -> Dispatch:
     """Return the row after a mistake of ours outside of any attempt: it says nothing about the file or its remote.
 
@@ -103,7 +117,7 @@ def stumble(
     if row.transfer.phase is not Phase.QUEUED:
         row = row.moved(row.transfer.requeue(), now=now)
     failed, reason = _failed(row, error, now=now)
-    return _back_off(failed, reason, 0.0, now, chance, give_up_s)
+    return _back_off(failed, reason, 0.0, now, chance, stalled_s, give_up_s)
 
 
 def _end(row: Dispatch, error: BaseException, reason: str, *, now: float) -> Dispatch:
@@ -113,19 +127,24 @@ def _end(row: Dispatch, error: BaseException, reason: str, *, now: float) -> Dis
 
 def _failed(row: Dispatch, error: BaseException, *, now: float) -> tuple[Dispatch, str]:
     reason = _words(error)
-    stalled_at = now if row.stalled_at is None else row.stalled_at
+    # No later than now: after a clock that was set back the next run would count for too long.
+    stalled_at = now if row.stalled_at is None else min(row.stalled_at, now)
     return replace(row, failures=row.failures + 1, stalled_at=stalled_at, error=reason), reason
 
 
 def _back_off(  # noqa: PLR0917 - private, and called once
-    row: Dispatch, reason: str, at_least: float, now: float, chance: Chance, give_up_s: float
+    row: Dispatch,
+    reason: str,
+    at_least: float,
+    now: float,
+    chance: Chance,
+    stalled_s: float,
+    give_up_s: float,
 ) -> Dispatch:
-    assert row.stalled_at is not None
-    ends_at = row.stalled_at + give_up_s
-    if now >= ends_at:
+    if stalled_s >= give_up_s:
         return time_out(row, now=now, give_up_s=give_up_s)
-    due = min(now + BACK_OFF.delay(row.failures, chance, at_least=at_least), ends_at)
-    return row.moved(row.transfer.wait_until(due, reason), now=now)
+    delay_s = min(BACK_OFF.delay(row.failures, chance, at_least=at_least), give_up_s - stalled_s)
+    return row.moved(row.transfer.wait_until(now + delay_s, reason), now=now)
 
 
 def time_out(row: Dispatch, *, now: float, give_up_s: float = GIVE_UP_S) -> Dispatch:

@@ -132,14 +132,11 @@ class SendOrder:
         return due
 
     def _take_left_behind(self, now: float) -> list[TransferId]:
-        """The clock was set back: take out retries that are due only because of the time that it showed before."""
-        left = [name for name, at in self._due_at.items() if self._retries(name) and is_due(at, now=now)]
+        """The clock was set back: take out those that would wait for longer than they should, by the time that it showed before."""
+        left = [name for name, at in self._due_at.items() if is_due(at, now=now)]
         for transfer_id in left:
             del self._due_at[transfer_id]
         return left
-
-    def _retries(self, transfer_id: TransferId) -> bool:
-        return transfer_id not in self._known or self._known[transfer_id].phase is Phase.WAITING_RETRY
 
     def look_again(self, transfer_id: TransferId, at: float) -> None:
         """Let it be until then; nothing is known of it that could be relied on."""

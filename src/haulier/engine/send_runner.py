@@ -27,6 +27,7 @@ from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHel
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
 from haulier.engine.send_rows import forget_sessions, read_waiting, remove_if_wanted, save_row
+from haulier.engine.send_stalls import Stalls
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
 from haulier.logs import get_logger
@@ -165,6 +166,7 @@ class SendRunner:
         self._chance = chance
         self._throttle = throttle
         self._limits = limits
+        self._stalls = Stalls(clock)
         self._background = Background()
         self._runs: dict[TransferId, _Run] = {}
         self._starting: dict[TransferId, bool] = {}
@@ -330,7 +332,7 @@ class SendRunner:
             and is_due(transfer.retry_at, now=now)
         ):
             new = new.moved(transfer.requeue(), now=now)
-        elif transfer.phase is Phase.BLOCKED and now >= self._gives_up_at(new):
+        elif transfer.phase is Phase.BLOCKED and self._stalls.seconds(new) >= self._limits.give_up_s:
             new = time_out(new, now=now, give_up_s=self._limits.give_up_s)
         if new is not row:
             rows.put(new)
@@ -341,12 +343,13 @@ class SendRunner:
         """Let it stand where it belongs."""
         if not isinstance(found, Dispatch) or not found.live:
             self.order.forget(transfer_id)
+            self._stalls.forget(transfer_id)
             if isinstance(found, Dispatch) and found.leftovers:
                 self._background.start(self._clean(found), name=f"send.clean.{transfer_id}")
             return
-        due_at = found.transfer.retry_at
+        due_at, stalled_s = found.transfer.retry_at, self._stalls.seconds(found)
         if found.transfer.phase is Phase.BLOCKED:
-            due_at = self._gives_up_at(found)
+            due_at = self._clock.now() + self._limits.give_up_s - stalled_s
         self.order.put(Waiting.of(found), due_at=due_at)
 
     async def _stumble(self, transfer_id: TransferId, error: Exception) -> None:
@@ -367,7 +370,7 @@ class SendRunner:
         row, now = rows.find(transfer_id), self._clock.now()
         if not isinstance(row, Dispatch) or row.id != transfer_id:
             return row if isinstance(row, Removed) else None
-        new = stumble(row, error, now=now, chance=self._chance, give_up_s=self._limits.give_up_s)
+        new = self._verdict(stumble, row, error)
         if new is not row:
             rows.put(new)
         return remove_if_wanted(rows, new, now=now)
@@ -376,9 +379,16 @@ class SendRunner:
         remote = self._remotes.get(name)
         return remote is not None and remote.limits.folds_case
 
-    def _gives_up_at(self, row: Dispatch) -> float:
-        assert row.stalled_at is not None, row.id
-        return row.stalled_at + self._limits.give_up_s
+    def _verdict(self, verdict: Callable[..., Dispatch], row: Dispatch, error: BaseException) -> Dispatch:
+        """Return what becomes of a row after an error, as this run counts and allows."""
+        return verdict(
+            row,
+            error,
+            now=self._clock.now(),
+            chance=self._chance,
+            stalled_s=self._stalls.seconds(row),
+            give_up_s=self._limits.give_up_s,
+        )
 
     async def _run(self, transfer_id: TransferId, lease: Lease) -> None:
         try:
@@ -475,9 +485,7 @@ class SendRunner:
         if remote is not None and may_restart(row, error):
             await self._restart(run, remote, error)
             return
-        await run.save(
-            lambda row: settle(row, error, now=now, chance=self._chance, give_up_s=self._limits.give_up_s)
-        )
+        await run.save(lambda row: self._verdict(settle, row, error))
 
     async def _restart(self, run: _Run, remote: Remote, error: BaseException) -> None:
         """The file has changed: give up what was begun with the old one, and queue the new one."""
@@ -486,7 +494,7 @@ class SendRunner:
             source = await self._files.look(run.row.path)
         except (OSError, HaulierError) as found:
             gone: Exception = found
-            await run.save(lambda row: settle(row, gone, now=now, chance=self._chance))
+            await run.save(lambda row: self._verdict(settle, row, gone))
             return
         if run.row.session is not None:
             run.row = run.row.without(await self._give_up(remote, run.row, [run.row.session]))

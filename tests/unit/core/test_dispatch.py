@@ -148,9 +148,11 @@ def test_a_mistake_of_ours_lets_a_transfer_rest_and_times_it_out_after_a_day() -
     running = replace(running, transfer=running.transfer.request().initialize())
     resting = stumble(running, KeyError("x"), now=T0, chance=lambda: 0.5)
     assert (resting.transfer.phase, resting.transfer.retry_at) == (Phase.WAITING_RETRY, T0 + 0.5)
-    again = stumble(resting, KeyError("x"), now=T0 + 1, chance=lambda: 0.5)
+    again = stumble(resting, KeyError("x"), now=T0 + 1, chance=lambda: 0.5, stalled_s=1.0)
     assert (again.failures, again.transfer.retry_at) == (2, T0 + 2)
-    over = stumble(again, KeyError("x"), now=T0 + 24 * 3600, chance=lambda: 0.5)
+    late = stumble(again, KeyError("x"), now=T0 + 10, chance=lambda: 0.5, stalled_s=24 * 3600 - 1)
+    assert late.transfer.retry_at == T0 + 11
+    over = stumble(again, KeyError("x"), now=T0 + 10, chance=lambda: 0.5, stalled_s=24 * 3600)
     assert over.transfer.outcome is Outcome.TIMED_OUT
     assert stumble(over, KeyError("x"), now=T0 + 24 * 3600, chance=lambda: 0.5) is over
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from structlog.testing import capture_logs
 
 from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalFile, MemoryJournalRows
+from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch, Removed, Wanted
 from haulier.core.errors import (
     PeerBlocked,
@@ -330,7 +331,88 @@ async def test_a_mistake_while_listening_does_not_end_it(monkeypatch: pytest.Mon
         assert (await other.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
 
 
-# --- clocks that are set back --------------------------------------------------------------------------
+# --- clocks that are set forward, or back ---------------------------------------------------------------
+
+
+async def pass_hours(world: Sending, hours: int) -> None:
+    for _ in range(hours * 12):
+        world.clock.advance(300)
+        await settle()
+
+
+def fail_always(world: Sending, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.remote, "create", fail)
+
+
+NEVER: Final = {
+    Phase.WAITING_RETRY: PeerUnreachable("http://remote", "cut"),
+    Phase.BLOCKED: PeerBlocked(Obstacle.QUOTA, "full"),
+}
+
+
+@pytest.mark.parametrize("step_s", [30 * FAR, -30 * FAR], ids=["forward", "back"])
+@pytest.mark.parametrize("phase", NEVER)
+async def test_a_clock_that_is_set_changes_nothing_about_when_a_transfer_is_given_up(
+    phase: Phase, step_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Sending()
+    fail_always(world, NEVER[phase], monkeypatch)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, phase)
+        await pass_hours(world, 1)
+        world.clock.step_wall(step_s)
+        await pass_hours(world, 22)
+        assert (await in_phase(manager, queued, phase, Phase.ENDED)).transfer.phase is phase
+        await pass_hours(world, 2)
+        row = await in_phase(manager, queued, phase, Phase.ENDED)
+    assert row.transfer.outcome is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("back_s", [0.0, 30 * FAR], ids=["right", "set back"])
+async def test_what_passes_between_two_runs_counts_as_the_clock_says_and_no_longer(
+    back_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Sending()
+    fail_always(world, NEVER[Phase.WAITING_RETRY], monkeypatch)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+    world.clock.step_wall(-back_s)
+    if not back_s:
+        world.clock.advance(12 * 3600)
+    else:
+        async with world.running():
+            await pass_hours(world, 12)
+    async with world.running() as manager:
+        await pass_hours(world, 11)
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        await pass_hours(world, 2)
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY, Phase.ENDED)
+    assert row.transfer.outcome is Outcome.TIMED_OUT
+
+
+async def test_progress_forgives_what_it_took_to_get_there() -> None:
+    world = Sending()
+    cut = PeerUnreachable("http://remote", "cut")
+    world.ordered.plan("send", *[cut] * 200, Accident(error=cut, kept=1000), *[cut] * 1000)
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+        for _ in range(24):
+            row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+            if row.furthest:
+                break
+            await pass_hours(world, 1)
+        assert (row.furthest, row.failures < 20) == (1000, True)
+        await pass_hours(world, 22)
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        await pass_hours(world, 3)
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY, Phase.ENDED)
+    assert row.transfer.outcome is Outcome.TIMED_OUT
 
 
 async def test_a_retry_is_made_although_the_clock_was_set_back_a_day() -> None:
