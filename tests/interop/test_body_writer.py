@@ -252,6 +252,21 @@ class TestBody:
                 left.clear()
         assert seen.connections == 2
 
+    async def test_a_kept_connection_that_nobody_asks_for_is_closed(
+        self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def until_its_end(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+            await read_request(reader, seen)
+            out.write(OK)
+            assert await reader.read() == b""
+            ended.set()
+
+        monkeypatch.setattr("haulier.body.connections.IDLE_S", 0.2)
+        ended = asyncio.Event()
+        async with server(until_its_end) as (port, _):
+            await writer.send("PUT", url(port), headers={}, cargo=whole(source))
+            await asyncio.wait_for(ended.wait(), 20)
+
     async def test_more_requests_than_connections_wait(self, source: OpenedFile) -> None:
         most, now = 0, 0
 

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import socket
 import ssl
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -111,7 +110,10 @@ class Connections:
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
-        self._kept: dict[Origin, list[tuple[float, socket.socket]]] = defaultdict(list)
+        self._kept: dict[Origin, list[tuple[float, socket.socket]]] = {}
+        """The youngest last."""
+        self._expiry: asyncio.TimerHandle | None = None
+        """Closes what is not taken in time; there while something is kept, or a moment longer."""
 
     async def take(self, origin: Origin) -> socket.socket:
         """Return a non-blocking connection for one request.
@@ -122,8 +124,10 @@ class Connections:
         return self._take_kept(origin) or await self._connect(origin)
 
     def give_back(self, origin: Origin, connection: socket.socket) -> None:
-        """Keep a connection that was left clean."""
-        self._kept[origin].append((_now(), connection))
+        """Keep a connection that was left clean, for a while."""
+        self._kept.setdefault(origin, []).append((_now(), connection))
+        if self._expiry is None:
+            self._expiry = asyncio.get_running_loop().call_later(IDLE_S, self._expire)
 
     def close(self) -> None:
         """Close all that are kept."""
@@ -131,9 +135,27 @@ class Connections:
             for _, connection in kept:
                 connection.close()
         self._kept.clear()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _expire(self) -> None:
+        """Close those that are too old, and come back when the next one is."""
+        now = _now()
+        for origin, kept in list(self._kept.items()):
+            while kept and now - kept[0][0] >= IDLE_S:
+                kept.pop(0)[1].close()
+            if not kept:
+                del self._kept[origin]
+        oldest = min((kept[0][0] for kept in self._kept.values()), default=None)
+        self._expiry = (
+            None
+            if oldest is None
+            else asyncio.get_running_loop().call_later(oldest + IDLE_S - now, self._expire)
+        )
 
     def _take_kept(self, origin: Origin) -> socket.socket | None:
-        kept = self._kept[origin]
+        kept = self._kept.get(origin, [])
         while kept:
             since, connection = kept.pop()
             if _now() - since < IDLE_S and _is_quiet(connection):
@@ -260,10 +282,16 @@ async def _dial(found: _Found) -> socket.socket:
 
 async def _give_up(trying: "set[asyncio.Task[socket.socket]]") -> None:
     for task in trying:
+        # By whoever ends last: a second cancel must not leave one open that was made in the last moment.
+        task.add_done_callback(_close_made)
         task.cancel()
-    for made in await asyncio.gather(*trying, return_exceptions=True):
-        if isinstance(made, socket.socket):  # in the last moment
-            made.close()
+    if trying:
+        await asyncio.wait(trying)
+
+
+def _close_made(task: "asyncio.Task[socket.socket]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 async def _shake_hands(secure: ssl.SSLSocket) -> None:

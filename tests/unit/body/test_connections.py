@@ -1,0 +1,210 @@
+"""Connections that are kept between requests, origins, and proxies."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from haulier.body import connections
+from haulier.body.connections import Connections, Origin
+
+HERE = Origin(scheme="http", host="127.0.0.1", port=80)
+THERE = Origin(scheme="http", host="there.example", port=80)
+
+
+class Loop:
+    """What a loop knows of time, which is ours."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.due: list[tuple[float, Callable[[], None], Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Any:
+        handle = _Handle()
+        self.due.append((self.now + delay_s, call, handle))
+        return handle
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and do what is due meanwhile."""
+        until = self.now + seconds
+        while ready := sorted((each for each in self.due if each[0] <= until), key=lambda each: each[0]):
+            self.due.remove(ready[0])
+            self.now, call, handle = ready[0]
+            if not handle.cancelled:
+                call()
+        self.now = until
+
+    @property
+    def waits(self) -> bool:
+        return any(not handle.cancelled for _, _, handle in self.due)
+
+
+class _Handle:
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    made = Loop()
+    # Only there: the test itself runs on a real one.
+    monkeypatch.setattr(connections, "asyncio", SimpleNamespace(get_running_loop=lambda: made))
+    return made
+
+
+@pytest.fixture
+def far() -> list[socket.socket]:
+    """The other ends, so that they live as long as the test."""
+    return []
+
+
+@pytest.fixture
+def connected(far: list[socket.socket]) -> Any:
+    """Returns a new connection, and closes whatever is left."""
+    made: list[socket.socket] = []
+
+    def make() -> socket.socket:
+        near, other = socket.socketpair()
+        near.setblocking(False)
+        made.append(near)
+        far.append(other)
+        return near
+
+    yield make
+    for each in (*made, *far):
+        each.close()
+
+
+def is_open(connection: socket.socket) -> bool:
+    return connection.fileno() != -1
+
+
+class TestKept:
+    def test_nobody_asks_and_it_is_closed_in_time(self, loop: Loop, connected: Any) -> None:
+        kept, connection = Connections(None), connected()
+        kept.give_back(HERE, connection)
+        loop.advance(connections.IDLE_S - 0.1)
+        assert is_open(connection)
+        loop.advance(0.1)
+        assert not is_open(connection)
+        assert not loop.waits
+
+    async def test_one_that_is_used_again_and_again_stays(self, loop: Loop, connected: Any) -> None:
+        kept, connection = Connections(None), connected()
+        for _ in range(5):
+            kept.give_back(HERE, connection)
+            loop.advance(connections.IDLE_S - 0.1)
+            assert await kept.take(HERE) is connection
+        loop.advance(100)
+        assert is_open(connection), "it is in use"
+        assert not loop.waits
+
+    def test_each_goes_at_its_own_time_whatever_its_origin(self, loop: Loop, connected: Any) -> None:
+        kept = Connections(None)
+        made = [connected() for _ in range(3)]
+        for origin, connection in zip((HERE, THERE, HERE), made, strict=True):
+            kept.give_back(origin, connection)
+            loop.advance(1.0)
+        for closed in range(4):
+            assert [is_open(each) for each in made] == [False] * closed + [True] * (3 - closed)
+            loop.advance(1.0)
+        assert not loop.waits
+
+    def test_only_one_timer_runs_however_many_are_kept(self, loop: Loop, connected: Any) -> None:
+        kept = Connections(None)
+        for _ in range(10):
+            kept.give_back(HERE, connected())
+        assert len(loop.due) == 1
+
+    def test_closing_closes_all_and_leaves_nothing_to_be_done(self, loop: Loop, connected: Any) -> None:
+        kept, connection = Connections(None), connected()
+        kept.give_back(HERE, connection)
+        kept.close()
+        assert not is_open(connection)
+        assert not loop.waits
+        again = connected()
+        kept.give_back(HERE, again)
+        loop.advance(connections.IDLE_S)
+        assert not is_open(again)
+
+    async def test_the_one_that_was_used_last_is_taken_first(self, loop: Loop, connected: Any) -> None:
+        kept = Connections(None)
+        first, second = connected(), connected()
+        kept.give_back(HERE, first)
+        kept.give_back(HERE, second)
+        assert await kept.take(HERE) is second
+        assert await kept.take(HERE) is first
+
+    @pytest.mark.parametrize("said", [b"HTTP/1.1 408 Request Timeout\r\n", b""])
+    async def test_one_that_speaks_or_has_ended_is_closed_and_not_taken(
+        self, loop: Loop, connected: Any, far: list[socket.socket], said: bytes
+    ) -> None:
+        kept = Connections(None)
+        quiet, other = connected(), connected()
+        kept.give_back(HERE, quiet)
+        kept.give_back(HERE, other)
+        if said:
+            far[1].sendall(said)
+        else:
+            far[1].close()
+        assert await kept.take(HERE) is quiet
+        assert not is_open(other)
+
+
+class TestAddresses:
+    """Of a host that has several, the first that accepts is taken."""
+
+    async def test_one_that_accepts_while_we_are_cancelled_is_closed_however_often_that_is(
+        self, connected: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: socket.socket = connected()
+        accepts, ends = asyncio.Event(), asyncio.Event()
+
+        async def dial(found: Any) -> socket.socket:
+            if found == ("first",):
+                await accepts.wait()
+                return made
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                # Not at once, so that there is time for another cancel.
+                await asyncio.wait({asyncio.get_running_loop().create_task(ends.wait())})
+            raise AssertionError
+
+        monkeypatch.setattr(connections, "_look_up", returning([("first",), ("second",)]))
+        monkeypatch.setattr(connections, "_dial", dial)
+        monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
+        opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
+        await turns(20)
+        accepts.set()
+        await turns(1)
+        opening.cancel()
+        await turns(3)
+        opening.cancel()
+        await turns(3)
+        ends.set()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await turns(3)
+        assert not is_open(made)
+
+
+def returning(value: Any) -> Any:
+    async def call(*_: object) -> Any:
+        return value
+
+    return call
+
+
+async def turns(count: int) -> None:
+    """Let everything that can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
