@@ -35,6 +35,7 @@ HaulierError
 │   ├── PeerRefused · PeerUnreachable
 │   ├── PeerUnreadable          somebody on the way has answered in its place; try again
 │   ├── PeerBusy                what passes by itself; try again
+│   ├── RemoteHeld              it has asked others to wait, and so all of us
 │   ├── PeerBlocked             somebody has to do something first: quota, credentials, a conflict
 │   ├── RemoteSessionLost       what had been begun there is gone; begin anew
 │   ├── PeerCorrupted           what it holds is not what was sent
@@ -118,6 +119,16 @@ class StorageError(HaulierError):
 
 class PeerError(HaulierError):
     """A remote service or a peer refused, vanished or broke its protocol."""
+
+    @property
+    def retry_after_s(self) -> float:
+        """What the remote asks everybody here to wait, in seconds; 0 when it does not say."""
+        return 0.0
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether a deadline passed, here or at a gateway: less at once may pass."""
+        return False
 
 
 class ConfigError(HaulierError):
@@ -734,7 +745,6 @@ class PeerUnreachable(PeerError):
     url: str
     reason: str
     too_slow: bool = False
-    """Whether a deadline passed: less at once may pass."""
     sent: bool = True
     """Whether something of this call may have arrived; False when there was not even a connection."""
     retryable: ClassVar[bool] = True
@@ -749,7 +759,6 @@ class PeerBusy(PeerError):
     status: int
     detail: str
     retry_after_s: float = 0.0
-    """What it asks everybody here to wait; 0 when it does not say."""
     retryable: ClassVar[bool] = True
 
     @property
@@ -759,6 +768,15 @@ class PeerBusy(PeerError):
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.status}; it can pass)"
+
+
+class RemoteHeld(PeerError):
+    """The remote has asked another request to wait, and so all of ours."""
+
+    retryable: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "the remote asks to wait"
 
 
 class PeerBlocked(PeerError):

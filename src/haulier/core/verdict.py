@@ -12,6 +12,7 @@ from haulier.core.errors import (
     InvalidRequest,
     PeerBlocked,
     PeerCorrupted,
+    PeerError,
     PeerRefused,
     RemoteSessionLost,
     SourceChanged,
@@ -68,7 +69,7 @@ def settle(
     | error | what follows |
     |---|---|
     | can pass by itself | waits, longer each time; after `give_up_s` without progress it ends as timed out |
-    | an obstacle (quota, credentials, conflict) | blocked until somebody resumes it, or for `give_up_s` |
+    | an obstacle (quota, credentials, conflict, no such remote) | blocked until somebody resumes it, or for `give_up_s` |
     | refused, not acceptable there | rejected |
     | the file changed | begins anew with a new session; aborted where that is not allowed |
     | what is stored differs from what was sent | errored |
@@ -81,9 +82,8 @@ def settle(
         wanted = Wanted.PAUSE if row.wanted is Wanted.RUN else row.wanted
         return replace(failed.moved(row.transfer.block(error.obstacle, reason), now=now), wanted=wanted)
     if _passes(error):
-        return _back_off(
-            failed, reason, getattr(error, "retry_after_s", 0.0), now, chance, stalled_s, give_up_s
-        )
+        at_least = error.retry_after_s if isinstance(error, PeerError) else 0.0
+        return _back_off(failed, reason, at_least, now, chance, stalled_s, give_up_s)
     return _end(failed, error, reason, now=now)
 
 

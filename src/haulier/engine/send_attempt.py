@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from haulier.core.dispatch import Dispatch
-from haulier.core.errors import HaulierError, PeerUnreachable, RemoteSessionLost, SourceChanged
+from haulier.core.errors import PeerUnreachable, RemoteSessionLost, SourceChanged
 from haulier.core.outgoing import (
     Checksum,
     ChunkPace,
@@ -57,10 +57,6 @@ class Desk(Protocol):
 
     def require_free(self) -> None:
         """Raise RemoteHeld when the remote has asked everybody here to wait."""
-
-
-class RemoteHeld(HaulierError):
-    """The remote asked another transfer's request to wait, and so all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

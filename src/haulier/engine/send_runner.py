@@ -16,14 +16,21 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted
-from haulier.core.errors import HaulierError, PeerBlocked, RemoteSessionLost, StorageError
+from haulier.core.errors import (
+    HaulierError,
+    PeerBlocked,
+    PeerError,
+    RemoteHeld,
+    RemoteSessionLost,
+    StorageError,
+)
 from haulier.core.outgoing import RemoteSession, VerifyPolicy
 from haulier.core.retry import MAX_RETRY_AFTER_S, Chance, is_due
 from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
-from haulier.engine.send_attempt import Attempt, AttemptPorts, Change, RemoteHeld
+from haulier.engine.send_attempt import Attempt, AttemptPorts, Change
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
 from haulier.engine.send_rows import forget_sessions, read_waiting, remove_if_wanted, save_row
@@ -80,31 +87,37 @@ class _Run:
     inner: "asyncio.Task[None] | None" = None
     accepted: bool = False
     """Whether the remote has the file, though the row does not say so yet."""
-    stopping: bool = False
+    stopped: bool = False
+    """Whether it was cut short. What its task knows of that is no use: of a group that fails it counts the group's own cancel."""
     noting: "asyncio.Task[None] | None" = None
     """Writes down how far it is, for other processes."""
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Parallel chunks are confirmed one after the other: each starts from what the one before it has saved."""
 
     def stop(self) -> None:
-        """Cut it short, unless it is past the point of no return."""
-        if not (self.accepted or self.row.transfer.past_return):
+        """Cut it short, unless it is past the point of no return, or was stopped already: then it is cleaning up."""
+        if not (self.stopped or self.accepted or self.row.transfer.past_return):
             self.halt()
 
     def halt(self) -> None:
-        """Cut it short, wherever it is."""
-        self.stopping = True
+        """Cut it short, wherever it is, and what it cleans up, too."""
+        self.stopped = True
         if self.inner is not None:
             self.inner.cancel()
 
     async def save(self, change: Change, *, durable: bool = True) -> Dispatch:
         """Change the row, as an attempt does."""
-        async with self.saving:
-            saved = await self.runner.save(self.row, change, durable=durable)
-            self.row = replace(saved, transfer=saved.transfer.keep_up(self.row.transfer))
+        await self._write(change, durable=durable)
+        # Whoever saves goes on: its remote has made an error of a stop, if there was one.
+        self.stopped = False
         if self.row.to_be_stopped and self.row.live:
             self.stop()  # whoever wanted that may be another process, which we have not heard yet
         return self.row
+
+    async def _write(self, change: Change, *, durable: bool) -> None:
+        async with self.saving:
+            saved = await self.runner.save(self.row, change, durable=durable)
+            self.row = replace(saved, transfer=saved.transfer.keep_up(self.row.transfer))
 
     def progress(self, sent: int) -> None:
         """Take in how far it is, and write it down with each sample of the speed: once a second at most."""
@@ -120,7 +133,7 @@ class _Run:
     async def _note(self) -> None:
         # That a journal cannot be written is told there, and only what others are shown is older then.
         with contextlib.suppress(StorageError):
-            await self.save(lambda row: row, durable=False)
+            await self._write(lambda row: row, durable=False)
 
     async def wait_noted(self) -> None:
         """Wait until nothing of it is being written that whoever has the row next would not know of."""
@@ -416,7 +429,7 @@ class SendRunner:
         remote = self._remotes.get(row.remote)
         if remote is None:
             missing = f"there is no remote {row.remote!r} here; set it up, and resume this"
-            await self._settle(run, None, PeerBlocked(Obstacle.CONFLICT, missing))
+            await self._settle(run, None, PeerBlocked(Obstacle.REMOTE, missing))
             return
         attempt = Attempt(row, run, self._ports_for(row, remote))
         # Owned here: it has ended when this method goes on.
@@ -453,12 +466,10 @@ class SendRunner:
         if isinstance(error, RemoteHeld):
             until = self.order.held_until(run.row.remote) or self._clock.now()
             await run.save(
-                lambda row: row.moved(
-                    row.transfer.wait_until(until, "the remote asks to wait"), now=self._clock.now()
-                )
+                lambda row: row.moved(row.transfer.wait_until(until, str(error)), now=self._clock.now())
             )
         elif error is not None:
-            if attempt.chunk is not None and getattr(error, "too_slow", False):
+            if attempt.chunk is not None and isinstance(error, PeerError) and error.too_slow:
                 halved = attempt.chunk.halve().size
                 run.row = replace(run.row, pace=halved)
             await self._settle(run, remote, error)
@@ -479,9 +490,8 @@ class SendRunner:
             error=str(error),
             kind=type(error).__name__,
         )
-        wait_s = min(getattr(error, "retry_after_s", 0.0), MAX_RETRY_AFTER_S)
-        if wait_s > 0:
-            self.order.hold(row.remote, now + wait_s)
+        if isinstance(error, PeerError) and error.retry_after_s > 0:
+            self.order.hold(row.remote, now + min(error.retry_after_s, MAX_RETRY_AFTER_S))
         if remote is not None and may_restart(row, error):
             await self._restart(run, remote, error)
             return

@@ -51,6 +51,7 @@ from haulier.core.errors import (
     QueueFull,
     QuotaExceeded,
     RecordNotFound,
+    RemoteHeld,
     RemoteSessionLost,
     ServiceStopping,
     SourceChanged,
@@ -164,6 +165,7 @@ SAID: list[tuple[HaulierError, str]] = [
     (StorageNotWritable("/data", "read-only"), "/data is not writable: read-only"),
     (DirectoryNotCreatable("/data", "a file is there"), "/data cannot be created: a file is there"),
     (HookUnavailable("on_begin"), "on_begin does not answer"),
+    (RemoteHeld(), "the remote asks to wait"),
     (QueueFull("a check"), "too many wait for a check; try again in a moment"),
     (
         ServiceStopping(),
@@ -191,6 +193,7 @@ RETRYABLE = {
     "PeerBusy",
     "PeerUnreachable",
     "PeerUnreadable",
+    "RemoteHeld",
     "RemoteSessionLost",
     "QueueFull",
     "ServiceStopping",

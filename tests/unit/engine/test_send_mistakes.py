@@ -15,6 +15,7 @@ from haulier.core.errors import (
     PeerBlocked,
     PeerBusy,
     PeerUnreachable,
+    RemoteSessionLost,
     StorageError,
     StorageFull,
     StorageUnavailable,
@@ -108,6 +109,89 @@ async def test_what_a_cancelled_caller_wanted_is_obeyed() -> None:
         pausing.cancel()
         journal.answer.set()
         await in_phase(manager, queued, Phase.PAUSED)
+
+
+class CleaningUp:
+    """The question for an offset, which is not answered, and has something to clean up when it is stopped."""
+
+    def __init__(self, world: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.stopped, self.ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.done = False
+        self._world = world
+        monkeypatch.setattr(world.remote, "offset", self._ask)
+
+    async def _ask(self, *_: object) -> None:
+        try:
+            self.asked.set()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.stopped.set()
+            await self.ready.wait()
+            self.done = True
+
+    async def begin(self, manager: UploadManager) -> TransferId:
+        """Queue one, and let it come so far that it is stopped and cleans up."""
+        gate = self._world.remote.gate("send")
+        queued = await manager.queue(self._world.file("a", b"1"), "any:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        await in_phase(manager, queued, Phase.PAUSED)
+        await manager.resume(queued)
+        await self.asked.wait()
+        await manager.pause(queued)
+        await self.stopped.wait()
+        return queued
+
+
+async def test_what_is_cleaned_up_after_a_stop_is_not_cut_short_by_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Sending()
+    cleaning = CleaningUp(world, monkeypatch)
+    async with asyncio.timeout(SOON_S), world.running() as manager:
+        queued = await cleaning.begin(manager)
+        cancelling = beside(manager.cancel(queued))
+        await settle()
+        cleaning.ready.set()
+        assert (await cancelling).transfer.outcome is Outcome.CANCELLED
+    assert cleaning.done
+
+
+@pytest.mark.parametrize("call", ["offset", "send"])
+async def test_a_stop_that_a_remote_answers_with_an_error_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    world = Sending()
+    called = asyncio.Event()
+
+    async def lose(*_: object) -> None:
+        called.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            raise RemoteSessionLost("the connection was closed")
+
+    gate = world.remote.gate("send")
+    async with asyncio.timeout(SOON_S), world.running() as manager:
+        queued = await manager.queue(world.file("a", b"1"), "any:a")
+        await gate.wait_reached()
+        await manager.pause(queued)
+        await in_phase(manager, queued, Phase.PAUSED)
+        monkeypatch.setattr(world.remote, call, lose)
+        await manager.resume(queued)
+        await called.wait()
+        assert (await manager.cancel(queued)).transfer.outcome is Outcome.CANCELLED
+
+
+async def test_the_end_does_not_wait_for_what_is_cleaned_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Sending()
+    cleaning = CleaningUp(world, monkeypatch)
+    async with asyncio.timeout(SOON_S):
+        manager = world.manager()
+        await manager.start()
+        await cleaning.begin(manager)
+        await manager.stop(grace_s=0.0)
+    assert not cleaning.done
 
 
 # --- a transfer ends once ------------------------------------------------------------------------------
