@@ -20,6 +20,7 @@ from haulier.core.errors import (
     StorageFull,
     StorageUnavailable,
     TransferNotFound,
+    TransferRemoved,
     TransferTimeout,
 )
 from haulier.core.outgoing import RemoteSession
@@ -413,6 +414,24 @@ async def test_a_mistake_while_listening_does_not_end_it(monkeypatch: pytest.Mon
             await settle()
         assert len(tries) > 1
         assert (await other.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+
+
+async def test_one_whose_row_is_gone_from_the_journal_is_stopped_and_holds_no_slot() -> None:
+    world = Sending()
+    gate = world.ordered.gate("send")
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        gone = Removed(id=queued, removed_at=world.clock.now(), reason="its row cannot be read")
+        await MemoryJournal(world.journal).write(lambda rows: rows.remove(gone))
+        world.clock.advance(0.3)
+        await settle()
+        assert manager._runner is not None
+        assert manager._runner.slots.statistics.held == 0
+        gate.open()
+        with pytest.raises(TransferRemoved, match="cannot be read"):
+            await manager.wait(queued)
+    assert world.ordered.files == {}
 
 
 # --- clocks that are set forward, or back ---------------------------------------------------------------
