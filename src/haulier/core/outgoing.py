@@ -54,6 +54,11 @@ class Outgoing:
         """The last segment of the name."""
         return self.name.rsplit("/", 1)[-1]
 
+    def check_segments(self) -> None:
+        """Refuse a name that addresses and folders would take for another. Raises InvalidRequest."""
+        if {"", ".", ".."} & set(self.name.split("/")):
+            raise InvalidRequest.of("target", f"{self.name!r} must not have empty segments, . or ..")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSession:

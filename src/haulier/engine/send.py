@@ -37,7 +37,7 @@ from haulier.core.values import dataclass, replace
 from haulier.core.verdict import fail
 from haulier.engine.background import Background, finish_anyway
 from haulier.engine.send_journal import SharedJournal
-from haulier.engine.send_rows import change_row, insert, insert_ended, remove, require
+from haulier.engine.send_rows import Change, change_row, insert, insert_ended, remove, require
 from haulier.engine.send_runner import BATCH, SendLimits, SendRunner
 from haulier.engine.send_waiting import AGAIN_S, WaitingRoom
 from haulier.engine.send_watch import Changed, Happening, Hindered, Lagged, Progress, Readers, Watchers
@@ -618,7 +618,7 @@ class UploadManager:
         if found is None:
             raise TransferNotFound(transfer_id, 0.0)
 
-    async def _change(self, transfer_id: str, change: Callable[[Dispatch], Dispatch]) -> Dispatch:
+    async def _change(self, transfer_id: str, change: Change) -> Dispatch:
         asked = _named(transfer_id)
         found, _ = await self._write(
             partial(change_row, asked, change),

@@ -31,11 +31,10 @@ from haulier.core.transfer import Outcome, Phase, Step, Transfer
 from haulier.core.values import dataclass, replace
 from haulier.engine.background import finish_anyway, finish_if_soon
 from haulier.engine.following import Following
+from haulier.engine.send_rows import Change
 from haulier.engine.tasks import tasks
 from haulier.machine import Clock
 from haulier.sending_ports import Cargo, LocalFiles, OpenSource, Remote, Throttle
-
-Change = Callable[[Dispatch], Dispatch]
 
 
 class Desk(Protocol):

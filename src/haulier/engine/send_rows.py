@@ -10,6 +10,7 @@ from haulier.core.values import replace
 from haulier.sending_ports import JournalRows, Waiting
 
 Change = Callable[[Dispatch], Dispatch]
+"""What is to become of a row, as the journal has it."""
 
 
 def insert(new: Dispatch, rows: JournalRows) -> tuple[TransferId, list[Dispatch]]:
@@ -46,7 +47,7 @@ def insert_ended(new: Dispatch, rows: JournalRows) -> bool:
 
 
 def change_row(
-    transfer_id: TransferId, change: Callable[[Dispatch], Dispatch], rows: JournalRows
+    transfer_id: TransferId, change: Change, rows: JournalRows
 ) -> tuple[Dispatch | Removed | None, bool]:
     """Change a row, as one of its owners; return it, and whether anything has changed."""
     row = rows.find(transfer_id)

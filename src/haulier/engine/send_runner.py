@@ -30,10 +30,10 @@ from haulier.core.transfer import Obstacle, Phase, Snapshot, TransferId
 from haulier.core.values import dataclass, replace
 from haulier.core.verdict import GIVE_UP_S, may_restart, settle, stumble, time_out
 from haulier.engine.background import Background
-from haulier.engine.send_attempt import Attempt, AttemptPorts, Change
+from haulier.engine.send_attempt import Attempt, AttemptPorts
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
-from haulier.engine.send_rows import forget_sessions, read_waiting, remove_if_wanted, save_row
+from haulier.engine.send_rows import Change, forget_sessions, read_waiting, remove_if_wanted, save_row
 from haulier.engine.send_stalls import Stalls
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots

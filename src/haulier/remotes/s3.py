@@ -217,8 +217,7 @@ class S3Remote:
             raise InvalidRequest.of("target", f"must be at most {MAX_KEY} bytes of UTF-8, with its prefix")
         if _UNLISTED.search(key):
             raise InvalidRequest.of("target", f"{outgoing.name!r} has characters that XML cannot carry")
-        if {"", ".", ".."} & set(outgoing.name.split("/")):
-            raise InvalidRequest.of("target", f"{outgoing.name!r} must not have empty segments, . or ..")
+        outgoing.check_segments()
         if outgoing.size > MAX_SIZE:
             raise InvalidRequest.of("size", f"must be at most {MAX_SIZE} bytes (5 TiB)")
 

@@ -124,8 +124,7 @@ class TusRemote:
         """Refuse names that are none, and ways of the existing file that tus does not know."""
         if len(outgoing.name.encode("utf-8", "surrogatepass")) > MAX_NAME or "\0" in outgoing.name:
             raise InvalidRequest.of("target", f"must be at most {MAX_NAME} bytes of UTF-8, without NUL")
-        if {"", ".", ".."} & set(outgoing.name.split("/")):
-            raise InvalidRequest.of("target", f"{outgoing.name!r} must not have empty segments, . or ..")
+        outgoing.check_segments()
         if outgoing.if_exists is not IfExists.REPLACE:
             raise InvalidRequest.of("if_exists", "tus has no names that could exist; only replace is known")
         most = self._wire.offers.max_size

@@ -32,6 +32,15 @@ class TestOutgoing:
         assert outgoing("Photos/2026/a.jpg").filename == "a.jpg"
         assert outgoing("a.jpg").filename == "a.jpg"
 
+    @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", ".", "a/../b", "a/."])
+    def test_a_name_with_segments_that_mean_something_else_is_refused(self, name: str) -> None:
+        with pytest.raises(InvalidRequest, match=r"must not have empty segments, \. or \.\."):
+            outgoing(name).check_segments()
+
+    @pytest.mark.parametrize("name", ["a", "a/b", "...", "a/..b"])
+    def test_a_name_of_ordinary_segments_is_not(self, name: str) -> None:
+        outgoing(name).check_segments()
+
 
 class TestChunkPace:
     limits = RemoteLimits(
