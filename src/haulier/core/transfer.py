@@ -68,8 +68,6 @@ class Obstacle(StrEnum):
     QUOTA = "quota"
     AUTH = "auth"
     CONFLICT = "conflict"
-    REMOTE = "remote"
-    """There is none of that name here."""
 
 
 class Outcome(StrEnum):

@@ -69,7 +69,7 @@ def settle(
     | error | what follows |
     |---|---|
     | can pass by itself | waits, longer each time; after `give_up_s` without progress it ends as timed out |
-    | an obstacle (quota, credentials, conflict, no such remote) | blocked until somebody resumes it, or for `give_up_s` |
+    | an obstacle (quota, credentials, conflict) | blocked until somebody resumes it, or for `give_up_s` |
     | refused, not acceptable there | rejected |
     | the file changed | begins anew with a new session; aborted where that is not allowed |
     | what is stored differs from what was sent | errored |

@@ -429,7 +429,7 @@ class SendRunner:
         remote = self._remotes.get(row.remote)
         if remote is None:
             missing = f"there is no remote {row.remote!r} here; set it up, and resume this"
-            await self._settle(run, None, PeerBlocked(Obstacle.REMOTE, missing))
+            await self._settle(run, None, PeerBlocked(Obstacle.CONFLICT, missing))
             return
         attempt = Attempt(row, run, self._ports_for(row, remote))
         # Owned here: it has ended when this method goes on.

@@ -652,7 +652,7 @@ async def test_a_remote_that_is_gone_from_the_settings_blocks_its_transfers() ->
     gate.open()
     async with world.running() as manager:
         row = await in_phase(manager, queued, Phase.BLOCKED)
-        assert row.transfer.reason == "there is no remote 'any' here; set it up, and resume this (remote)"
+        assert row.transfer.reason == "there is no remote 'any' here; set it up, and resume this (conflict)"
         world.remotes["any"] = remote
         await manager.resume(queued)
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
