@@ -146,8 +146,14 @@ class Remote(Protocol):
         """
         ...
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
-        """Ask how the remote describes the file now, with its checksum where it tells one."""
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
+        """Ask how the remote describes the file now, with its checksum where it tells one.
+
+        Args:
+            outgoing: what was sent.
+            session: that made the file.
+            stored: what was told of it then.
+        """
         ...
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:

@@ -262,9 +262,10 @@ class Attempt:
                 row.confirmed(_verifying(row.transfer, size, now=now), now=now), stored=stored, sum=checksum
             )
         )
-        outgoing, policy = self.row.outgoing, self._ports.policy
+        outgoing, policy, session = self.row.outgoing, self._ports.policy, self.row.session
+        assert session is not None  # it made the file, and is given up with the end only
         if policy.mode is not VerifyMode.OFF:
-            stored = await self._remote.verify(outgoing, stored)
+            stored = await self._remote.verify(outgoing, session, stored)
         policy.compare(outgoing, checksum, stored)
         now = self._ports.clock.now()
         await self._save(

@@ -215,8 +215,11 @@ class HaulierRemote:
         with asking_after():
             return await self._wait_record(outgoing, session)
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
-        """Ask for the record; who may only write keeps what the end of the upload told."""
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
+        """Ask for the record; who may only write keeps what the end of the upload told.
+
+        Of a record that is hidden from our token, because it is another's than it was, the upload's own tells (rule 1).
+        """
         try:
             answer = await self._calls.ask(
                 "GET",
@@ -227,10 +230,25 @@ class HaulierRemote:
         except PeerBlocked:
             return stored
         except PeerRefused as error:
+            if error.status == 404:
+                return await self._ask_upload_for(stored, session)
             if error.status != 403:
                 raise
             return stored
         return read_json(answer, _read_record)
+
+    async def _ask_upload_for(self, stored: Stored, session: RemoteSession) -> Stored:
+        """Return the record as the upload that made it tells."""
+        record = f"it was stored as record {stored.id}"
+        try:
+            state = await self._state(session)
+        except RemoteSessionLost as error:
+            raise PeerBlocked(
+                Obstacle.REMOTE, f"{record}, which is not to be seen here: {error.reason}"
+            ) from error
+        if state.result is None:
+            raise PeerRefused(404, "record-deleted", f"{record}, and has been deleted since")
+        return state.result
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:
         """Abort the upload."""

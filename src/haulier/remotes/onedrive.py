@@ -339,7 +339,7 @@ class OneDriveRemote:
             raise RemoteSessionLost(f"what lies under {begun.name} is not what was sent")
         return stored
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
         found = await self._drives.hashed(await self._drives.find_again(stored))
         if found is None:

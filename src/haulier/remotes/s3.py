@@ -278,9 +278,12 @@ class S3Remote:
             raise RemoteSessionLost("the object is not there")
         return stored or await self._put_whole(outgoing, session, EMPTY)
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Ask for the object's head."""
-        key = self._prefix + stored.name
+        try:
+            key = self._sessions.read(session)["key"]
+        except RemoteSessionLost as error:
+            raise PeerBlocked(Obstacle.REMOTE, f"{stored.name} was stored; {error.reason}") from error
         return _describe(stored.name, await self._ask("head_object", Key=key))
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:

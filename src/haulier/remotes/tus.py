@@ -185,7 +185,7 @@ class TusRemote:
         _require_at(held.ranges.prefix, outgoing.size)
         return held.stored or _stored(outgoing, state.url or "")
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Keep what the last chunk told: servers may forget an upload as soon as it is complete."""
         return stored
 

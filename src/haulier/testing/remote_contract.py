@@ -104,13 +104,18 @@ class Delivery:
         return await self.finish(await self.remote.create(self.outgoing))
 
     async def finish(self, session: RemoteSession, *, checksum: Checksum | None = None) -> Stored:
-        """Go on from wherever the remote is."""
+        """Go on from wherever the remote is, to the end; return how it describes the file."""
+        stored = await self.make(session, checksum=checksum)
+        return await self.remote.verify(self.outgoing, session, stored)
+
+    async def make(self, session: RemoteSession, *, checksum: Checksum | None = None) -> Stored:
+        """Go on from wherever the remote is, until there is a file; return what is told of it then."""
         held = await self.remote.offset(self.outgoing, session)
         stored = held.stored or await self.send_missing(session, held)
         if stored is None:
             wanted = checksum or self.checksum(session)
             stored = await self.remote.commit(self.outgoing, session, wanted)
-        return await self.remote.verify(self.outgoing, stored)
+        return stored
 
     async def end(self, session: RemoteSession) -> Stored | None:
         """Take the step that makes the file, when all before it are done."""

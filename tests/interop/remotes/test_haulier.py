@@ -1,6 +1,7 @@
 """Our own service as a remote: the promises of `Remote`, and what is special about it."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from haulier.sending_ports import Remote
 from haulier.testing import RemoteContract
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.faults import NetworkFaults, deliver
+from tests.interop.remotes.test_strange_answers import host, said
 from tests.support.callers import make_token
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import MIB
@@ -190,6 +192,50 @@ class TestTokens:
         stored = await delivery.finish(session)
         assert stored.checksum == delivery.checksum(session)
         await after.close()
+
+    async def test_a_file_that_only_its_sender_sees_is_known_by_the_token_of_its_upload(
+        self, guarded: tuple[ServeProcess, Secret], sources: Sources
+    ) -> None:
+        """Who sends on with the token of somebody else is not told that the file is not there: it is."""
+        service, token = guarded
+        before = HaulierRemote(service.url, token=token)
+        delivery = delivery_of(before, sources, b"to be seen by its sender")
+        session = await before.create(delivery.outgoing)
+        stored = await delivery.make(session)
+        await before.close()
+        other = await asyncio.to_thread(make_token, service.data_dir, "another", Scope.OWNER)
+        after = HaulierRemote(service.url, token=Secret(other.token))
+        found = await after.verify(delivery.outgoing, session, stored)
+        assert (found.id, found.size) == (stored.id, delivery.outgoing.size)
+        assert found.checksum == delivery.checksum(session)
+        await after.close()
+
+    async def test_a_file_that_was_sent_elsewhere_waits_for_that_place(
+        self, guarded: tuple[ServeProcess, Secret], service: ServeProcess, sources: Sources
+    ) -> None:
+        before = HaulierRemote(guarded[0].url, token=guarded[1])
+        delivery = delivery_of(before, sources, b"sent before the remote was set up anew")
+        session = await before.create(delivery.outgoing)
+        stored = await delivery.make(session)
+        await before.close()
+        after = HaulierRemote(service.url)
+        with pytest.raises(PeerBlocked, match="set up") as told:
+            await after.verify(delivery.outgoing, session, stored)
+        assert told.value.obstacle is Obstacle.REMOTE
+        await after.close()
+
+    async def test_a_file_that_was_deleted_since_is_told_as_such(self, sources: Sources) -> None:
+        state = json.dumps({"id": "u", "chunk_size": 8, "status": "committed", "result": None})
+
+        told = said("200 OK", state, Content_Type="application/json")
+        answers = {"POST": [told], "GET": [said("404 Not Found"), told]}
+        async with host(lambda method, _: answers[method].pop(0)) as server:
+            remote = HaulierRemote(server.url, token=Secret("hl_secret"))
+            delivery = delivery_of(remote, sources, b"1")
+            session = await remote.create(delivery.outgoing)
+            with pytest.raises(PeerRefused, match="was stored as record r, and has been deleted since"):
+                await remote.verify(delivery.outgoing, session, Stored(name="a", id="r", size=1))
+            await remote.close()
 
     async def test_a_capsule_that_is_not_there_is_final(
         self, guarded: tuple[ServeProcess, Secret], sources: Sources

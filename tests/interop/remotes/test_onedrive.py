@@ -323,7 +323,7 @@ class TestVerification:
         session = await remote.create(delivery.outgoing)
         stored = await delivery.finish(session)
         corrupt(drive, "plain.bin")
-        found = await remote.verify(delivery.outgoing, stored)
+        found = await remote.verify(delivery.outgoing, session, stored)
         with pytest.raises(PeerCorrupted):
             VerifyPolicy().compare(delivery.outgoing, delivery.checksum(session), found)
 
@@ -336,7 +336,7 @@ class TestVerification:
         stored = await delivery.finish(session)
         assert stored.checksum == ours
         enrich(drive, "report.docx")
-        found = await remote.verify(delivery.outgoing, stored)
+        found = await remote.verify(delivery.outgoing, session, stored)
         assert found.checksum != ours
         tolerant = VerifyPolicy.parse("tolerate:docx")
         assert tolerant.compare(delivery.outgoing, ours, found) is Basis.TOLERATED

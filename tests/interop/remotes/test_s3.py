@@ -383,7 +383,7 @@ async def test_a_changed_byte_there_is_found_by_verification(
     stored = await delivery.finish(session)
     async with weed_endpoint.client() as client:
         await client.put_object(Bucket=BUCKET, Key="spoilt.bin", Body=b"the bytes that were Sent")
-    found = await remote.verify(delivery.outgoing, stored)
+    found = await remote.verify(delivery.outgoing, session, stored)
     with pytest.raises(PeerCorrupted):
         VerifyPolicy().compare(delivery.outgoing, delivery.checksum(session), found)
     await remote.close()

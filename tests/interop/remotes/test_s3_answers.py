@@ -93,6 +93,19 @@ async def test_an_error_inside_a_200_to_the_completion_is_an_error(
             await remote.commit(delivery.outgoing, session, None)
 
 
+async def test_an_object_of_a_remote_that_was_set_up_anew_since_waits_for_that(sources: Sources) -> None:
+    """At its new place there is no such object, or another one of that name."""
+    async with service() as (s3, remote):
+        delivery = delivery_of(remote, sources, bytes(SIZE))
+        session = await remote.create(delivery.outgoing)
+        stored = await remote.commit(delivery.outgoing, session, None)
+        elsewhere = remote_at(s3.host.url, prefix="another/")
+        with pytest.raises(PeerBlocked, match="was stored; it was begun elsewhere") as told:
+            await elsewhere.verify(delivery.outgoing, session, stored)
+        assert told.value.obstacle is Obstacle.REMOTE
+        await elsewhere.close()
+
+
 async def test_parts_are_listed_page_after_page(sources: Sources) -> None:
     async with service() as (s3, remote):
         delivery = delivery_of(remote, sources, bytes(SIZE))
@@ -129,7 +142,7 @@ async def test_keys_that_are_refused_without_a_word_block_what_has_arrived(
         session = await remote.create(delivery.outgoing)
         stored = await remote.commit(delivery.outgoing, session, None)
         s3.answers["head"] = said(status)
-        for ask in (remote.verify(delivery.outgoing, stored), remote.probe()):
+        for ask in (remote.verify(delivery.outgoing, session, stored), remote.probe()):
             with pytest.raises(PeerBlocked, match="the keys are refused") as told:
                 await ask
             assert told.value.obstacle is Obstacle.AUTH

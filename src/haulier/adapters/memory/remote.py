@@ -196,7 +196,7 @@ class MemoryRemote:
         assert held.made is not None
         return held.made
 
-    async def verify(self, outgoing: Outgoing, stored: Stored) -> Stored:
+    async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Describe the newest version."""
         _raise(await self._enter("verify"))
         versions = self.files.get(stored.name)
