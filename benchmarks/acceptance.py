@@ -21,7 +21,7 @@ import uvloop
 from benchmarks.harness import Verdict, conclude
 from haulier.adapters.sql.database import SqlDatabase, open_database
 from haulier.adapters.sql.postgres import database as postgres
-from haulier.core.session import MIB
+from haulier.core.quantity import MIB
 from haulier.testing.rows import T0, add_upload, chunk, upload
 from tests.support.postgres import SETTINGS, own_cluster
 

@@ -41,8 +41,8 @@ from haulier.core.digest import DigestName
 from haulier.core.errors import ConfigError
 from haulier.core.hosts import is_loopback
 from haulier.core.ingestion import EXTENSIONS, MAX_BYTES
-from haulier.core.quantity import RATE
-from haulier.core.session import MAX_CLIENT_CHUNK, MIB, MIN_CHUNK
+from haulier.core.quantity import MIB, RATE
+from haulier.core.session import MAX_CLIENT_CHUNK, MIN_CHUNK
 from haulier.core.upload import MAX_SIZE
 from haulier.setting_values import (
     Rate,

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from haulier.core.errors import ChunkOutOfRange
+from haulier.core.quantity import MIB
 from haulier.core.session import (
     GONE,
     MAX_CHUNK,
     MAX_CHUNKS,
     MAX_CLIENT_CHUNK,
-    MIB,
     MIN_CHUNK,
     Mode,
     Session,

@@ -23,8 +23,9 @@ from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.core.caller import Role, Scope
 from haulier.core.capsule import Capsule, CapsulePolicy
 from haulier.core.errors import CapsuleNotFound, QuotaExceeded
+from haulier.core.quantity import MIB
 from haulier.core.record import AssetKind, RecordId, RecordStatus
-from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
+from haulier.core.session import Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.core.token import Token
 from haulier.core.upload import UploadDetails
 from haulier.core.values import replace

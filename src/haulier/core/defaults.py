@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from haulier.core.session import MIB
+from haulier.core.quantity import MIB
 
 DAY_S: Final = 24 * 3600.0
 

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from haulier.core.errors import NameNotAccepted
-from haulier.core.session import MIB
+from haulier.core.quantity import MIB
 from haulier.core.values import dataclass
 
 PROTOCOL: Final = "form"

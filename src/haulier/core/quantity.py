@@ -1,7 +1,9 @@
-"""Numbers of bytes as people write them."""
+"""Numbers of bytes, and as people write them."""
 
 import re
 from typing import Final
+
+MIB: Final = 1024 * 1024
 
 _UNITS: Final = {
     "B": 1,

@@ -34,6 +34,11 @@ class Ranges:
                 merged.append((start, stop))
         return cls(tuple(merged))
 
+    @classmethod
+    def up_to(cls, size: int) -> "Ranges":
+        """Return the first `size` bytes."""
+        return cls.of([(0, size)])
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self.pairs)
 

@@ -13,12 +13,12 @@ from typing import Final, Generic, TypeVar
 from haulier.core.chunks import ChunkGrid
 from haulier.core.errors import UploadBusy, UploadComplete, UploadGone
 from haulier.core.ids import SessionId as SessionId  # noqa: PLC0414 - a session's users look for it here
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.values import dataclass, replace
 
 D = TypeVar("D")
 
-MIB: Final = 1024 * 1024
 MIN_CHUNK: Final = 256 * 1024
 """Smallest chunk a client may ask for. Precedent: tus-js-client and Google Drive use 256 KiB grids."""
 MAX_CLIENT_CHUNK: Final = 64 * MIB

@@ -30,7 +30,8 @@ from haulier.core.errors import (
     RequestError,
     StorageError,
 )
-from haulier.core.session import MIB, Concat, Mode, Session, SessionId, SessionStatus
+from haulier.core.quantity import MIB
+from haulier.core.session import Concat, Mode, Session, SessionId, SessionStatus
 from haulier.core.values import dataclass
 from haulier.engine.append_claims import AppendClaims
 from haulier.engine.background import SETTLE_S, finish_anyway

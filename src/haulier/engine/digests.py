@@ -13,8 +13,9 @@ from typing import Final
 
 from haulier.core.digest import Buffer, Digest, DigestName, OrderedDigest
 from haulier.core.errors import StorageError, UploadBusy
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
-from haulier.core.session import MIB, SessionId
+from haulier.core.session import SessionId
 from haulier.core.values import dataclass
 from haulier.engine.background import Background
 from haulier.logs import get_logger

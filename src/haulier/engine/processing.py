@@ -18,8 +18,8 @@ from haulier.core.digest import Buffer, Digest, DigestName, new_hasher
 from haulier.core.errors import HaulierError, QuotaExceeded, StorageError, StorageUnavailable
 from haulier.core.event import EventKind
 from haulier.core.processing import Derivatives, ProcessingFailure, Unprocessed, content_of
+from haulier.core.quantity import MIB
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
-from haulier.core.session import MIB
 from haulier.core.upload import UploadDetails
 from haulier.core.values import dataclass
 from haulier.engine.holders import may_take

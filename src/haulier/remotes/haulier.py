@@ -166,9 +166,9 @@ class HaulierRemote:
         if state.status == "committed":
             if state.result is None:
                 raise RemoteSessionLost("its record has been deleted")
-            return Held(ranges=_all(outgoing), stored=state.result)
+            return Held(ranges=Ranges.up_to(outgoing.size), stored=state.result)
         if state.status == "finishing":
-            return Held(ranges=_all(outgoing))
+            return Held(ranges=Ranges.up_to(outgoing.size))
         return Held(ranges=state.received)
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
@@ -329,10 +329,6 @@ def _key(outgoing: Outgoing) -> str:
 def _check_way(outgoing: Outgoing) -> Iterator[FieldProblem]:
     if outgoing.if_exists is not IfExists.REPLACE:
         yield FieldProblem("if_exists", "a Haulier service keeps every record; only replace is known there")
-
-
-def _all(outgoing: Outgoing) -> Ranges:
-    return Ranges.of([(0, outgoing.size)])
 
 
 def _read_record(document: dict[str, Any]) -> Stored:

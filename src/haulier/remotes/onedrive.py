@@ -32,6 +32,7 @@ from haulier.core.outgoing import (
     Stored,
     Summing,
 )
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.transfer import Obstacle
 from haulier.core.values import dataclass, replace
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     import ssl
 
 GRAPH: Final = "https://graph.microsoft.com/v1.0"
-MIB: Final = 1024 * 1024
 ONE_PUT: Final = 4_000_000
 """Bytes below which a file goes in one request; Graph says 4 MB, and has said 250 MB since."""
 GRID: Final = 327_680
@@ -264,7 +264,9 @@ class OneDriveRemote:
         if begun.drive != await self._drives.current():
             raise RemoteSessionLost("it was begun elsewhere: in another drive, when another was signed in")
         if begun.url is None:
-            return Held(ranges=_up_to(outgoing.size if await self._may_be_there(outgoing, begun) else 0))
+            return Held(
+                ranges=Ranges.up_to(outgoing.size if await self._may_be_there(outgoing, begun) else 0)
+            )
         try:
             answer = await self._of_session(
                 outgoing, begun, self._calls.ask("GET", begun.url, accept=(200,), of_session=True)
@@ -272,15 +274,15 @@ class OneDriveRemote:
         except RemoteSessionLost:
             if not await self._may_be_there(outgoing, begun):
                 raise
-            return Held(ranges=_up_to(outgoing.size))
+            return Held(ranges=Ranges.up_to(outgoing.size))
         expected = next_expected(answer)
         if expected is None and await self._may_be_there(outgoing, begun):
-            return Held(ranges=_up_to(outgoing.size))
+            return Held(ranges=Ranges.up_to(outgoing.size))
         if expected is None:
             # It would hold the name against the next one.
             await self._give_up(begun)
             raise RemoteSessionLost("it does not tell what it expects")
-        return Held(ranges=_up_to(min(expected, outgoing.size)))
+        return Held(ranges=Ranges.up_to(min(expected, outgoing.size)))
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Put a fragment, or the whole file."""
@@ -461,7 +463,3 @@ def _check_length(name: str) -> None:
         raise InvalidRequest.of(
             "target", f"must be at most {MAX_PATH} characters, folders and the number of a free name and all"
         )
-
-
-def _up_to(size: int) -> Ranges:
-    return Ranges.of([(0, size)])

@@ -48,6 +48,7 @@ from haulier.core.outgoing import (
     Stored,
     Summing,
 )
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.retry import parse_retry_after
 from haulier.core.secret import Secret
@@ -63,7 +64,6 @@ from haulier.sending_ports import Cargo
 if TYPE_CHECKING:
     import ssl
 
-MIB: Final = 1024 * 1024
 ONE_PUT: Final = 16 * MIB
 """Bytes below which a file goes in one request."""
 LEAST_PART: Final = 8 * MIB
@@ -254,7 +254,7 @@ class S3Remote:
             stored = await self._find(outgoing, session)
             if stored is None:
                 raise
-            return Held(ranges=Ranges.of([(0, outgoing.size)]), stored=stored)
+            return Held(ranges=Ranges.up_to(outgoing.size), stored=stored)
         return Held(ranges=Ranges.of(_span(part, outgoing, session) for part in parts))
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:

@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 from aiobotocore.awsrequest import AioAWSResponse
 
 from haulier.body.answers import Answer
+from haulier.core.quantity import MIB
 from haulier.remotes.s3_clock import ServerClock
 
-MIB: Final = 1024 * 1024
 MAX_LISTING: Final = 4 * MIB
 """Bytes of an answer that are read: a listing has 1000 keys of 1024 bytes at most, which may be percent-encoded."""
 NOT_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "expect"})

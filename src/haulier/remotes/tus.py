@@ -27,6 +27,7 @@ from haulier.core.outgoing import (
     Stored,
     Summing,
 )
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.secret import Secret
 from haulier.core.values import dataclass, replace
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE", "TusRemote"]
 
-MIB: Final = 1024 * 1024
 UNKNOWN_TYPE: Final = "application/octet-stream"
 MAX_NAME: Final = 4096
 """Bytes of a name: headers have bounds, and base64 makes it a third longer."""
@@ -161,7 +161,7 @@ class TusRemote:
         offset = _offset_of(outgoing, await self._wire.head(url))
         # An empty one is complete from the start; it is made, and told, by `commit`.
         complete = offset == outgoing.size > 0
-        return Held(ranges=_up_to(offset), stored=_stored(outgoing, url) if complete else None)
+        return Held(ranges=Ranges.up_to(offset), stored=_stored(outgoing, url) if complete else None)
 
     async def send(self, outgoing: Outgoing, session: RemoteSession, cargo: Cargo) -> Stored | None:
         """Append one chunk, or what is missing of one part."""
@@ -262,7 +262,7 @@ class TusRemote:
         if state.final is not None:
             final = await self._wire.head(state.final)
             if final.offset is not None and _offset_of(outgoing, final) == outgoing.size:
-                return Held(ranges=_up_to(outgoing.size), stored=_stored(outgoing, state.final))
+                return Held(ranges=Ranges.up_to(outgoing.size), stored=_stored(outgoing, state.final))
         assert session.chunk_size is not None
         spans = []
         for index, part in enumerate(state.parts):
@@ -320,10 +320,6 @@ def _rest(cargo: Cargo, offset: int, *, most: int | None = None) -> Cargo:
         moved=lambda count: cargo.moved(offset + count),
         before_end=cargo.before_end if stop == cargo.stop else None,
     )
-
-
-def _up_to(size: int) -> Ranges:
-    return Ranges.of([(0, size)])
 
 
 def _stored(outgoing: Outgoing, url: str) -> Stored:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from haulier.core.digest import Digest, DigestName, format_digest_field, parse_digest_field, parse_want_digest
 from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthExceeded
-from haulier.core.session import MIB
+from haulier.core.quantity import MIB
 from haulier.core.upload import MAX_SIZE
 from haulier.ports import Body, BodyEnd
 from haulier.server.addresses import header

@@ -3,11 +3,8 @@
 Times are seconds, sizes bytes, unless a name says otherwise.
 """
 
-from typing import Final
-
+from haulier.core.quantity import MIB
 from haulier.core.values import dataclass
-
-MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,8 @@ import pytest
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import StorageError, StorageUnavailable
+from haulier.core.quantity import MIB
 from haulier.ports import ByteSink, Concatenating, RangeBusy, RangeWriter, Sweeping
-
-MIB = 1024 * 1024
 
 
 class SweepingSink(ByteSink, Sweeping, Protocol):

@@ -3,8 +3,9 @@
 from functools import partial
 from typing import Any
 
+from haulier.core.quantity import MIB
 from haulier.core.record import RecordId, RecordStatus
-from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.testing.rows import T0, Database, add_finishing, add_record, add_upload, chunk, record, upload
 

@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from haulier.core.digest import Digest, DigestName
+from haulier.core.quantity import MIB
 from haulier.core.record import Asset, AssetKind, Record, RecordId
-from haulier.core.session import MIB, Chunk, LiveLimit, Mode, Session, SessionId, SessionSpec
+from haulier.core.session import Chunk, LiveLimit, Mode, Session, SessionId, SessionSpec
 from haulier.core.upload import UploadDetails
 from haulier.core.values import replace
 from haulier.ports import UnitOfWork

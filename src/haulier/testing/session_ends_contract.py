@@ -4,9 +4,10 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.record import RecordId
-from haulier.core.session import MIB, Mode, SessionId, SessionStatus
+from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import UploadDetails
 from haulier.core.values import replace
 from haulier.testing.rows import (

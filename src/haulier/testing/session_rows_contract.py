@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from haulier.core.errors import QuotaExceeded
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.record import AssetKind, RecordId
-from haulier.core.session import MIB, Concat, LiveLimit, Mode, SessionId, SessionStatus
+from haulier.core.session import Concat, LiveLimit, Mode, SessionId, SessionStatus
 from haulier.core.values import replace
 from haulier.ports import KeyTaken
 from haulier.testing.concatenation_contract import ConcatenationContract

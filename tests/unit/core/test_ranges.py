@@ -159,3 +159,8 @@ def test_missing_are_the_gaps_below_the_size(size: int, gaps: tuple[tuple[int, i
 def test_of_nothing_all_is_missing() -> None:
     assert Ranges().missing(7) == ((0, 7),)
     assert Ranges(((3, 5),)).missing(7) == ((0, 3), (5, 7))
+
+
+@pytest.mark.parametrize(("size", "pairs"), [(0, ()), (1, ((0, 1),)), (10, ((0, 10),))])
+def test_the_first_bytes_are_a_set(size: int, pairs: tuple[tuple[int, int], ...]) -> None:
+    assert Ranges.up_to(size).pairs == pairs

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from haulier.core.errors import ChunkOutOfRange, UploadBusy, UploadComplete, UploadGone
+from haulier.core.quantity import MIB
 from haulier.core.ranges import Ranges
 from haulier.core.session import (
     GONE,
@@ -12,7 +13,6 @@ from haulier.core.session import (
     MAX_CHUNK,
     MAX_CHUNKS,
     MAX_CLIENT_CHUNK,
-    MIB,
     MIN_CHUNK,
     TRANSITIONS,
     Mode,

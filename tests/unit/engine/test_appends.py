@@ -22,7 +22,8 @@ from haulier.core.errors import (
     UploadComplete,
     UploadGone,
 )
-from haulier.core.session import MIB, SessionId, SessionStatus
+from haulier.core.quantity import MIB
+from haulier.core.session import SessionId, SessionStatus
 from haulier.engine.context import SessionLimits
 from haulier.engine.planning import UploadLimits
 from haulier.ports import BodyEnd, Deliver

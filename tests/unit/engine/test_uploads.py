@@ -14,8 +14,9 @@ from haulier.core.errors import (
     RecordNotFound,
     StorageUnavailable,
 )
+from haulier.core.quantity import MIB
 from haulier.core.record import AssetKind, RecordId, RecordStatus
-from haulier.core.session import MIB, SessionStatus
+from haulier.core.session import SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.core.values import replace
 from haulier.engine.context import SessionLimits
