@@ -3,13 +3,18 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haulier.body import connections
-from haulier.body.connections import Connections, Origin
+from haulier.body.connections import Connections, Origin, proxy_credentials
+from haulier.core.errors import InvalidRequest
 
 HERE = Origin(scheme="http", host="127.0.0.1", port=80)
 THERE = Origin(scheme="http", host="there.example", port=80)
@@ -208,3 +213,108 @@ async def turns(count: int) -> None:
     """Let everything that can go on do so."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def origin_of(url: str, **more: Any) -> Origin:
+    return Origin.of(urlsplit(url), **more)
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
+class TestOrigin:
+    @pytest.mark.parametrize(
+        ("url", "authority", "place"),
+        [
+            ("http://Files.example/a?b", "files.example", "files.example:80"),
+            ("https://files.example", "files.example", "files.example:443"),
+            ("http://files.example:443", "files.example:443", "files.example:443"),
+            ("https://files.example:443/", "files.example", "files.example:443"),
+            ("http://[::1]:8000", "[::1]:8000", "[::1]:8000"),
+            ("http://[::1]/", "[::1]", "[::1]:80"),
+        ],
+    )
+    def test_where_requests_go_is_told_as_one_writes_it(self, url: str, authority: str, place: str) -> None:
+        found = origin_of(url)
+        assert (found.authority, found.place) == (authority, place)
+        assert str(found) == f"{urlsplit(url).scheme}://{authority}"
+
+    @pytest.mark.parametrize(
+        "url", ["ftp://x", "http://", "files.example", "http://x:99999", "http://x:port"]
+    )
+    def test_what_is_no_address_is_refused(self, url: str) -> None:
+        with pytest.raises(InvalidRequest):
+            origin_of(url)
+
+
+@pytest.mark.usefixtures("no_proxies")
+class TestProxies:
+    @pytest.mark.parametrize(
+        ("environment", "url", "proxy"),
+        [
+            ({"http_proxy": "http://p:1"}, "http://there.example", "http://p:1"),
+            ({"http_proxy": "http://p:1"}, "https://there.example", None),
+            ({"https_proxy": "p:1"}, "https://there.example", "http://p:1"),
+            ({"all_proxy": "http://p:1"}, "https://there.example", "http://p:1"),
+            ({"all_proxy": "http://all:1", "http_proxy": "http://p:1"}, "http://there.example", "http://p:1"),
+            ({"all_proxy": "http://p:1", "no_proxy": "there.example"}, "http://there.example", None),
+            ({"all_proxy": "http://p:1", "no_proxy": "there.example:80"}, "http://there.example", None),
+            (
+                {"all_proxy": "http://p:1", "no_proxy": "there.example:81"},
+                "http://there.example",
+                "http://p:1",
+            ),
+            ({"all_proxy": "http://p:1"}, "http://127.0.0.1:8000", None),
+            ({"all_proxy": "http://p:1"}, "http://localhost", None),
+            ({"all_proxy": "http://p:1"}, "http://[::1]", None),
+        ],
+    )
+    def test_the_environment_says_what_stands_between(
+        self, environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert origin_of(url).proxy == proxy
+        assert origin_of(url, proxied=False).proxy is None
+
+    @pytest.mark.parametrize(
+        "proxy", ["https://u:secret@p:1", "socks5://u:secret@p:1", "http://:1", "http://p:port"]
+    )
+    def test_one_that_cannot_be_used_is_told_without_its_password(
+        self, proxy: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("all_proxy", proxy)
+        with pytest.raises(InvalidRequest, match="HTTP_PROXY") as told:
+            origin_of("http://there.example")
+        assert "secret" not in str(told.value)
+
+    def test_credentials_of_a_proxy_are_decoded(self) -> None:
+        given = Origin(scheme="http", host="h", port=80, proxy="http://us%40er:p%3Aw@p:1")
+        # Of "us@er:p:w". Source: RFC 7617 section 2.
+        assert proxy_credentials(given) == [("Proxy-Authorization", "Basic dXNAZXI6cDp3")]
+        for plain in (None, "http://p:1"):
+            assert proxy_credentials(Origin(scheme="http", host="h", port=80, proxy=plain)) == []
+
+
+class TestOrder:
+    @given(st.lists(st.sampled_from([socket.AF_INET6, socket.AF_INET]), max_size=8))
+    def test_both_families_take_turns_and_each_keeps_its_order(
+        self, families: list[socket.AddressFamily]
+    ) -> None:
+        found: list[Any] = [
+            (family, socket.SOCK_STREAM, 6, "", number) for number, family in enumerate(families)
+        ]
+        mixed = connections._interleaved(found)
+        assert sorted(mixed, key=lambda each: each[4]) == found
+        assert mixed[:1] == found[:1]
+        for family in set(families):
+            own = [each[4] for each in mixed if each[0] is family]
+            assert own == sorted(own)
+        fewer = min(families.count(socket.AF_INET6), families.count(socket.AF_INET))
+        turns_taken = [each[0] for each in mixed[: 2 * fewer]]
+        assert all(one is not other for one, other in pairwise(turns_taken))
