@@ -244,7 +244,7 @@ class HaulierRemote:
             state = await self._state(session)
         except RemoteSessionLost as error:
             raise PeerBlocked(
-                Obstacle.REMOTE, f"{record}, which is not to be seen here: {error.reason}"
+                Obstacle.CONFLICT, f"{record}, which is not to be seen here: {error.reason}"
             ) from error
         if state.result is None:
             raise PeerRefused(404, "record-deleted", f"{record}, and has been deleted since")

@@ -283,7 +283,7 @@ class S3Remote:
         try:
             key = self._sessions.read(session)["key"]
         except RemoteSessionLost as error:
-            raise PeerBlocked(Obstacle.REMOTE, f"{stored.name} was stored; {error.reason}") from error
+            raise PeerBlocked(Obstacle.CONFLICT, f"{stored.name} was stored; {error.reason}") from error
         return _describe(stored.name, await self._ask("head_object", Key=key))
 
     async def cancel(self, outgoing: Outgoing, session: RemoteSession) -> None:

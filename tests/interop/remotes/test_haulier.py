@@ -221,7 +221,7 @@ class TestTokens:
         after = HaulierRemote(service.url)
         with pytest.raises(PeerBlocked, match="set up") as told:
             await after.verify(delivery.outgoing, session, stored)
-        assert told.value.obstacle is Obstacle.REMOTE
+        assert told.value.obstacle is Obstacle.CONFLICT
         await after.close()
 
     async def test_a_file_that_was_deleted_since_is_told_as_such(self, sources: Sources) -> None:

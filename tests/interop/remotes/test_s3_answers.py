@@ -102,7 +102,7 @@ async def test_an_object_of_a_remote_that_was_set_up_anew_since_waits_for_that(s
         elsewhere = remote_at(s3.host.url, prefix="another/")
         with pytest.raises(PeerBlocked, match="was stored; it was begun elsewhere") as told:
             await elsewhere.verify(delivery.outgoing, session, stored)
-        assert told.value.obstacle is Obstacle.REMOTE
+        assert told.value.obstacle is Obstacle.CONFLICT
         await elsewhere.close()
 
 
