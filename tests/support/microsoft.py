@@ -50,6 +50,8 @@ class Authority:
     """A page in the place of every answer."""
     failing: int = 0
     """The status of every answer about tokens, instead of the good one; 0: none."""
+    failed: threading.Event = field(default_factory=threading.Event)
+    """Set with the first answer that failed so."""
     answering: threading.Event = field(default_factory=threading.Event)
     """Where it is not set, questions for tokens wait."""
     asked: threading.Event = field(default_factory=threading.Event)
@@ -97,6 +99,7 @@ class Authority:
                 self.asked.set()
                 self.answering.wait(60)
                 if self.failing:
+                    self.failed.set()
                     raise Refused(self.failing, "", "")
                 self._know(form)
                 return self._token(form)

@@ -229,8 +229,9 @@ async def _open(host: str, port: int) -> socket.socket:
     waiting = iter(_interleaved(await _look_up(host, port)))
     error: BaseException = OSError("it has no address")
     trying: set[asyncio.Task[socket.socket]] = set()
+    first: socket.socket | None = None
     try:
-        while True:
+        while first is None:
             following = next(waiting, None)
             if following is not None:
                 trying.add(loop.create_task(_dial(following)))
@@ -242,13 +243,21 @@ async def _open(host: str, port: int) -> socket.socket:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for task in done:
-                trying.discard(task)
                 refused = task.exception()
-                if refused is None:
-                    return task.result()
-                error = refused
+                if refused is not None:
+                    trying.discard(task)
+                    error = refused
+                elif first is None:
+                    trying.discard(task)
+                    first = task.result()
     finally:
-        await _give_up(trying)
+        try:
+            await _give_up(trying)
+        except BaseException:  # cancelled while the others end: then nobody takes this one
+            if first is not None:
+                first.close()
+            raise
+    return first
 
 
 async def _look_up(host: str, port: int) -> Sequence[_Found]:

@@ -188,9 +188,10 @@ class _Push:
             code = tell_failed(str(file), error)
             self._codes.add(USAGE if _is_of_options(error) else code)
             return None
+        known = queued in self._ours
         self._ours.add(queued)
         view = await self._obstacles.look(queued)
-        if self._drawing is not None and view is not None:
+        if self._drawing is not None and view is not None and not known:
             # It may have begun before anybody knew its id, or for somebody else.
             self._drawing.begin(view.row)
         return queued

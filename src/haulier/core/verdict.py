@@ -132,7 +132,7 @@ def _failed(row: Dispatch, error: BaseException, *, now: float) -> tuple[Dispatc
     return replace(row, failures=row.failures + 1, stalled_at=stalled_at, error=reason), reason
 
 
-def _back_off(  # noqa: PLR0917 - private, and called once
+def _back_off(  # noqa: PLR0917 - private, and all of it is what the two have in common
     row: Dispatch,
     reason: str,
     at_least: float,

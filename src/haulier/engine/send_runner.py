@@ -477,7 +477,8 @@ class SendRunner:
     async def _halted(self, run: _Run, remote: Remote) -> None:
         """Its attempt was stopped: because of what is wanted of it, or because we end."""
         row = await run.save(lambda row: row, durable=False)
-        if row.given_up and row.session is not None:
+        # Past the point of no return it goes on, later: the session may have made the file, and tells of it.
+        if row.given_up and not row.transfer.past_return and row.session is not None:
             run.row = run.row.without(await self._give_up(remote, row, [row.session]))
         await run.save(lambda row: row.halt(now=self._clock.now()))
 
@@ -518,24 +519,27 @@ class SendRunner:
     async def _give_up(
         self, remote: Remote, row: Dispatch, sessions: Sequence[RemoteSession]
     ) -> Collection[RemoteSession]:
-        """Return which of these sessions the remote has given up; after one that it does not, the others are not tried."""
+        """Return which of these sessions the remote has given up; a remote that fails is not asked for the others."""
         given_up: list[RemoteSession] = []
-        try:
-            for session in sessions:
-                outgoing = row.outgoing
-                if session in row.left:
-                    # What the remote remembers of this transfer is of the session that came after this one.
-                    outgoing = replace(outgoing, id=TransferId(f"{row.id}, earlier"))
+        for session in sessions:
+            outgoing = row.outgoing
+            if session in row.left:
+                # What the remote remembers of this transfer is of the session that came after this one.
+                outgoing = replace(outgoing, id=TransferId(f"{row.id}, earlier"))
+            try:
                 async with asyncio.timeout(CLEAN_S):
-                    with contextlib.suppress(
-                        RemoteSessionLost
-                    ):  # begun where this remote is no more: nobody can
-                        await remote.cancel(outgoing, session)
+                    await remote.cancel(outgoing, session)
+            except RemoteSessionLost:
+                given_up.append(session)  # begun where this remote is no more: nobody can
+            except (HaulierError, TimeoutError) as error:
+                log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
+                if not isinstance(error, HaulierError) or error.retryable:
+                    break
+            except Exception:
+                log.exception("send.session_left", transfer=row.id, remote=row.remote)
+                break
+            else:
                 given_up.append(session)
-        except (HaulierError, TimeoutError) as error:
-            log.info("send.session_left", transfer=row.id, remote=row.remote, error=str(error))
-        except Exception:
-            log.exception("send.session_left", transfer=row.id, remote=row.remote)
         return given_up
 
     async def _clean_leftovers(self) -> None:

@@ -38,6 +38,8 @@ T = TypeVar("T")
 CLOUD: Final = "https://login.microsoftonline.com"
 TIMEOUT_S: Final = 30.0
 """How long one answer of the authority may take."""
+POLL_S: Final = 5.0
+"""Between two questions whether a code was entered, where the authority does not say. Source: RFC 8628 section 3.5."""
 PASSING_ERRORS: Final = frozenset({"temporarily_unavailable", "server_error"})
 """Errors of OAuth that pass. Source: RFC 6749 section 4.1.2.1."""
 NO_AUTHORITY: Final = (
@@ -104,13 +106,29 @@ class MicrosoftTokens:
         async with self._running:
             flow = await self._line.run(self._asked, lambda client: client.initiate_device_flow(self._scopes))
             tell(str(flow["message"]))
-            await self._line.run(
-                self._taken,
-                lambda client: client.acquire_token_by_device_flow(flow),
-                # The library looks at this between its questions.
-                interrupt=lambda: flow.__setitem__("expires_at", 0),
-            )
+            await self._wait_entered(flow)
         self._kept.require_kept()
+
+    async def _wait_entered(self, flow: dict[str, Any]) -> None:
+        """Ask whether the code was entered, for as long as it is good; an authority that fails meanwhile is asked again."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + float(flow["expires_in"])
+        while True:
+            try:
+                await self._line.run(
+                    self._taken,
+                    lambda client: client.acquire_token_by_device_flow(flow),
+                    # The library looks at this between its questions.
+                    interrupt=lambda: flow.__setitem__("expires_at", 0),
+                )
+            except (PeerUnreachable, PeerBusy) as error:
+                pause_s = max(float(flow.get("interval", POLL_S)), error.retry_after_s)
+                if loop.time() + pause_s >= ends_at:
+                    raise
+                log.warning("sign_in.asked_again", remote=self._application.remote, error=str(error))
+                await asyncio.sleep(pause_s)
+            else:
+                return
 
     @property
     def _scopes(self) -> list[str]:

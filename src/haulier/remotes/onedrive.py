@@ -343,6 +343,10 @@ class OneDriveRemote:
 
     async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Ask for the item until it has a hash, for a few seconds."""
+        try:
+            self._begun(session)
+        except RemoteSessionLost as error:
+            raise PeerBlocked(Obstacle.CONFLICT, f"{stored.name} was stored; {error.reason}") from error
         found = await self._drives.hashed(await self._drives.find_again(stored))
         if found is None:
             raise PeerRefused(404, "itemNotFound", f"{stored.name} was there, and is no more")

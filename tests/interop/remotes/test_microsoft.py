@@ -96,6 +96,18 @@ class TestDeviceCode:
         assert microsoft.grants[2:] == ["refresh_token"]
         assert await tokens_of(settings(microsoft, cache))(True) == "access-3"
 
+    @pytest.mark.parametrize("status", [500, 503])
+    async def test_an_authority_that_fails_while_the_code_is_entered_is_asked_again(
+        self, microsoft: Authority, cache: Path, status: int
+    ) -> None:
+        microsoft.failing = status
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(tokens_of(settings(microsoft, cache)).sign_in(lambda _: None))
+            assert await asyncio.to_thread(microsoft.failed.wait, 60)
+            microsoft.failing = 0
+        assert microsoft.grants[-1] == "device_code"
+        assert await tokens_of(settings(microsoft, cache))(False) == "access-1"
+
     async def test_who_has_not_signed_in_is_blocked_and_told_how(
         self, microsoft: Authority, cache: Path
     ) -> None:

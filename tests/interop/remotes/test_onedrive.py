@@ -327,6 +327,18 @@ class TestVerification:
         with pytest.raises(PeerCorrupted):
             VerifyPolicy().compare(delivery.outgoing, delivery.checksum(session), found)
 
+    async def test_a_file_that_was_sent_elsewhere_waits_for_that_place(
+        self, remote: OneDriveRemote, place: tuple[Drive, str], sources: Sources
+    ) -> None:
+        delivery = delivery_of(remote, sources, b"sent before the remote was set up anew")
+        session = await remote.create(delivery.outgoing)
+        stored = await delivery.make(session)
+        after = remote_at(place[1].replace("127.0.0.1", "localhost"))
+        with pytest.raises(PeerBlocked, match="set up") as told:
+            await after.verify(delivery.outgoing, session, stored)
+        assert told.value.obstacle is Obstacle.CONFLICT
+        await after.close()
+
     async def test_a_file_that_is_rewritten_there_is_tolerated_where_that_was_said(
         self, remote: OneDriveRemote, drive: Drive, sources: Sources
     ) -> None:

@@ -201,6 +201,37 @@ class TestAddresses:
         await turns(3)
         assert not is_open(made)
 
+    async def test_one_that_has_accepted_is_closed_when_we_are_cancelled_while_the_others_end(
+        self, connected: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: socket.socket = connected()
+        accepts, ends = asyncio.Event(), asyncio.Event()
+
+        async def dial(found: Any) -> socket.socket:
+            if found == ("first",):
+                await accepts.wait()
+                return made
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await asyncio.wait({asyncio.get_running_loop().create_task(ends.wait())})
+            raise AssertionError
+
+        monkeypatch.setattr(connections, "_look_up", returning([("first",), ("second",)]))
+        monkeypatch.setattr(connections, "_dial", dial)
+        monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
+        opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
+        await turns(20)
+        accepts.set()
+        await turns(5)
+        assert not opening.done(), "it waits for the other one to end"
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        ends.set()
+        await turns(3)
+        assert not is_open(made)
+
 
 def returning(value: Any) -> Any:
     async def call(*_: object) -> Any:

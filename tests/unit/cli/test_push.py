@@ -153,6 +153,20 @@ async def test_what_runs_for_somebody_else_already_has_its_bar() -> None:
         await manager.wait(joined)
 
 
+async def test_a_file_that_is_given_twice_counts_once() -> None:
+    world, bars = Sending(), FakeBars()
+    gate = world.remote.gate("create")
+    async with world.running() as manager:
+        pushing = _Push(manager, Obstacles(manager), as_json=True, timeout_s=None)
+        async with pushing.shown(bars):  # type: ignore[arg-type]  # a terminal's
+            first = await queue_one(pushing, world.file("a", b"123"))
+            second = await queue_one(pushing, "/a")
+            assert first == second
+            gate.open()
+            assert await pushing.wait_all([first, second]) == DONE
+    assert (bars.begun, bars.total) == (["to/a"], 3)
+
+
 async def queue_one(pushing: _Push, path: str) -> TransferId | None:
     return await pushing.queue(Path(path), "any:to/", Priority.NORMAL, IfExists.REPLACE, None)
 

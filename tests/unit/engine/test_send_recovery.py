@@ -12,8 +12,10 @@ from haulier.adapters.memory.journal import MemoryJournal, MemoryJournalRows
 from haulier.adapters.memory.remote import Accident
 from haulier.core.dispatch import Dispatch, OnChange, Removed
 from haulier.core.errors import (
+    HaulierError,
     JournalBusy,
     PeerBusy,
+    PeerRefused,
     PeerUnreachable,
     RemoteSessionLost,
     StorageUnavailable,
@@ -109,6 +111,84 @@ async def test_of_several_sessions_that_are_left_none_is_tried_after_one_that_is
         await settle()
     assert (row.transfer.outcome, len(row.left)) == (Outcome.SUCCEEDED, 2)
     assert world.ordered.sessions == 0
+
+
+async def test_a_session_that_the_remote_refuses_to_give_up_keeps_no_other_there() -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        world.ordered.plan("cancel", *(PeerRefused(403, "forbidden", "not this one") for _ in range(4)))
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        world.files.write("/a", DATA[::-1], in_place=True)
+        gate.open()
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        again = world.ordered.gate("send")
+        reached = beside(again.wait_reached())
+        while not reached.done():
+            await settle()
+            world.clock.advance(1.0)
+        assert world.ordered.sessions == 2
+        row = await manager.cancel(queued)
+        await settle()
+    # Refused: the first when the file changed and before the second was begun, the second at the cancel, the first after it.
+    assert (row.transfer.outcome, world.ordered.sessions) == (Outcome.CANCELLED, 1)
+
+
+@pytest.mark.parametrize(("remote", "call"), [("any", "commit"), ("any", "verify"), ("ordered", "verify")])
+async def test_who_is_cancelled_too_late_and_stopped_then_is_told_as_stored(
+    monkeypatch: pytest.MonkeyPatch, remote: str, call: str
+) -> None:
+    world = Sending()
+    place = world.remotes[remote]
+    work, done = getattr(place, call), asyncio.Event()
+
+    async def silent(*given: Any) -> None:
+        await work(*given)
+        done.set()
+        await asyncio.get_running_loop().create_future()
+
+    async with asyncio.timeout(SOON_S), world.manager() as manager:
+        with monkeypatch.context() as patched:
+            patched.setattr(place, call, silent)
+            queued = await manager.queue(world.file("a", DATA), f"{remote}:a")
+            await done.wait()
+            cancelling = beside(manager.cancel(queued))
+            await settle()
+            await manager.stop(grace_s=0.0)
+            with suppress(HaulierError):
+                await cancelling
+    assert "cancel" not in place.calls, "what has made the file tells of it"
+    async with world.running() as manager:
+        row = await wait_out(world, manager, queued)
+    assert (row.transfer.outcome, row.error) == (Outcome.SUCCEEDED, None)
+    assert place.files == {"a": [DATA]}
+
+
+@pytest.mark.parametrize("remote", ["any", "ordered"])
+async def test_what_is_stored_already_is_compared_without_the_file(remote: str) -> None:
+    world = Sending()
+    place = world.remotes[remote]
+    place.plan("verify", PeerBusy(503, "not now"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), f"{remote}:a")
+        await in_phase(manager, queued, Phase.WAITING_RETRY)
+        world.files.remove("/a")
+        row = await wait_out(world, manager, queued)
+    assert (row.transfer.outcome, row.error) == (Outcome.SUCCEEDED, None)
+    assert place.files == {"a": [DATA]}
+
+
+async def test_what_is_stored_already_is_told_by_a_journal_that_lacks_its_session() -> None:
+    world = Sending()
+    world.remote.plan("verify", PeerBusy(503, "not now"))
+    async with world.running() as manager:
+        queued = await manager.queue(world.file("a", DATA), "any:a")
+        row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+    await MemoryJournal(world.journal).write(lambda rows: rows.put(replace(row, session=None)))
+    async with world.running() as manager:
+        row = await wait_out(world, manager, queued)
+    assert (row.transfer.outcome, world.remote.calls.count("verify")) == (Outcome.SUCCEEDED, 1)
 
 
 async def test_a_remote_that_loses_every_session_after_a_chunk_is_not_sent_to_without_end(
