@@ -8,7 +8,7 @@ One module although it is long: as `ports`, it is what an adapter's author has t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from haulier.core.values import dataclass
@@ -248,7 +248,11 @@ class JournalRows(Protocol):
         """Let another id name a transfer too."""
 
     def remove(self, gone: Removed) -> None:
-        """Forget the row, but for the fact that it was there."""
+        """Forget the row of a transfer that has ended, but for the fact that it was there.
+
+        Where sessions of it lie at its remote still, only `leftover` and `leftovers` know the row from here on, until
+        `forget_sessions` has had the last of them.
+        """
 
     def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
         """Return live rows with numbers above `after`, the oldest first."""
@@ -268,6 +272,13 @@ class JournalRows(Protocol):
 
     def ask_bandwidth(self, bytes_per_s: float | None) -> None:
         """Write down what is asked of whoever runs the journal, now; who begins later brings a bound of its own."""
+
+    def leftover(self, transfer_id: TransferId) -> Dispatch | None:
+        """Return an ended row of which sessions lie at its remote still, be it removed or not."""
+        ...
+
+    def forget_sessions(self, transfer_id: TransferId, given_up: Collection[RemoteSession]) -> None:
+        """Note that the remote has given up these sessions of a transfer that has ended."""
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows of which sessions lie at their remote still, the newest first, from below `after` on."""

@@ -6,7 +6,7 @@ Rule 1: a row that cannot be read never stops the others: whoever meets it while
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -129,9 +129,9 @@ class SqliteJournalRows:
         """Return the transfer of that id."""
         joined = self._one("SELECT transfer FROM joined WHERE id = ?", transfer_id)
         own = transfer_id if joined is None else TransferId(joined["transfer"])
-        found = self._one("SELECT * FROM transfers WHERE id = ?", own)
-        row = None if found is None else self._read(found)
-        return self._removed(own) if row is None else row
+        # First: of one that was removed the row may be there still, for what lies at its remote. Last: one that cannot be
+        # read has just been put aside.
+        return self._removed(own) or self._row(own) or self._removed(own)
 
     def live_of(self, remote: str, target: str) -> Sequence[Dispatch]:
         """Return what has not ended of a target."""
@@ -153,12 +153,9 @@ class SqliteJournalRows:
         )
 
     def remove(self, gone: Removed) -> None:
-        """Forget the row."""
-        self._connection.execute("DELETE FROM transfers WHERE id = ?", (gone.id,))
-        self._connection.execute(
-            "INSERT OR REPLACE INTO removed VALUES (?, ?, ?, ?)",
-            (gone.id, self._next_revision(), gone.removed_at, gone.reason),
-        )
+        """Forget the row, or leave it to who cleans up."""
+        self._connection.execute(f"DELETE FROM transfers WHERE id = ? AND NOT ({_LEFTOVERS})", (gone.id,))  # noqa: S608
+        self._bury(gone)
 
     def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
         """Return live rows, the oldest first."""
@@ -172,7 +169,7 @@ class SqliteJournalRows:
     def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
         """Return which rows were written after that revision."""
         found = self._all(
-            "SELECT revision, id FROM transfers WHERE revision > :after"
+            "SELECT revision, id FROM transfers WHERE revision > :after AND id NOT IN (SELECT id FROM removed)"
             " UNION ALL SELECT revision, id FROM removed WHERE revision > :after"
             " UNION ALL SELECT revision, id FROM joined WHERE revision > :after"
             " ORDER BY revision LIMIT :limit",
@@ -196,6 +193,22 @@ class SqliteJournalRows:
             "INSERT OR REPLACE INTO bandwidth VALUES (0, ?, ?)", (self._next_revision(), bytes_per_s)
         )
 
+    def leftover(self, transfer_id: TransferId) -> Dispatch | None:
+        """Return an ended row of which sessions lie at its remote still."""
+        row = self._row(transfer_id)
+        return row if row is not None and not row.live and row.leftovers else None
+
+    def forget_sessions(self, transfer_id: TransferId, given_up: Collection[RemoteSession]) -> None:
+        """Take them out of the row, and the row out of the journal if it was removed and has no more."""
+        row = self.leftover(transfer_id)
+        if row is None:
+            return
+        left = row.without(given_up)
+        if left.leftovers or self._removed(transfer_id) is None:
+            self.put(left)
+        else:
+            self._drop(transfer_id)
+
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows of which sessions lie at their remote still."""
         return self._page(_LEFTOVERS, after, limit)
@@ -203,7 +216,8 @@ class SqliteJournalRows:
     def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
         return self._page(
-            "(:remote IS NULL OR remote = :remote) AND (:live IS NULL OR (phase <> 'ended') = :live)",
+            "(:remote IS NULL OR remote = :remote) AND (:live IS NULL OR (phase <> 'ended') = :live)"
+            " AND id NOT IN (SELECT id FROM removed)",
             after,
             limit,
             remote=query.remote,
@@ -230,6 +244,10 @@ class SqliteJournalRows:
                 self._connection.execute("DELETE FROM joined WHERE transfer = ?", (row["id"],))
         return len(ended) + len(gone)
 
+    def _row(self, transfer_id: TransferId) -> Dispatch | None:
+        found = self._one("SELECT * FROM transfers WHERE id = ?", transfer_id)
+        return None if found is None else self._read(found)
+
     def _removed(self, transfer_id: TransferId) -> Removed | None:
         found = self._one("SELECT * FROM removed WHERE id = ?", transfer_id)
         if found is None:
@@ -247,8 +265,18 @@ class SqliteJournalRows:
     def _put_aside(self, found: sqlite3.Row, reason: str, *, now: float) -> None:
         content = json.dumps(dict(found))
         self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?)", (found["id"], content, reason))
-        self.remove(
+        self._drop(found["id"])
+        self._bury(
             Removed(id=TransferId(found["id"]), removed_at=now, reason=f"its row cannot be read: {reason}")
+        )
+
+    def _drop(self, transfer_id: TransferId) -> None:
+        self._connection.execute("DELETE FROM transfers WHERE id = ?", (transfer_id,))
+
+    def _bury(self, gone: Removed) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO removed VALUES (?, ?, ?, ?)",
+            (gone.id, self._next_revision(), gone.removed_at, gone.reason),
         )
 
     def _next_revision(self) -> int:

@@ -1,10 +1,9 @@
 """What is done with the rows of a journal, each in one transaction."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from haulier.core.dispatch import Dispatch, Removed, Wanted, enqueue, is_repeat
 from haulier.core.errors import InvalidRequest, TransferNotFound, TransferRemoved
-from haulier.core.outgoing import RemoteSession
 from haulier.core.transfer import TransferId
 from haulier.core.values import replace
 from haulier.sending_ports import JournalRows, Waiting
@@ -112,10 +111,3 @@ def remove_if_wanted(rows: JournalRows, row: Dispatch, *, now: float) -> Dispatc
     gone = Removed(id=row.id, removed_at=now)
     rows.remove(gone)
     return gone
-
-
-def forget_sessions(transfer_id: TransferId, given_up: Collection[RemoteSession], rows: JournalRows) -> None:
-    """Note that the remote has given up these sessions of a transfer that has ended."""
-    row = rows.find(transfer_id)
-    if isinstance(row, Dispatch) and not row.live:
-        rows.put(row.without(given_up))

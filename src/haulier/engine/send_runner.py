@@ -33,7 +33,7 @@ from haulier.engine.background import Background
 from haulier.engine.send_attempt import Attempt, AttemptPorts
 from haulier.engine.send_journal import SharedJournal
 from haulier.engine.send_order import SendOrder
-from haulier.engine.send_rows import Change, forget_sessions, read_waiting, remove_if_wanted, save_row
+from haulier.engine.send_rows import Change, read_waiting, remove_if_wanted, save_row
 from haulier.engine.send_stalls import Stalls
 from haulier.engine.send_waiting import AGAIN_S, wait_or_sleep
 from haulier.engine.slots import Lease, SlotLimits, Slots
@@ -357,8 +357,8 @@ class SendRunner:
         if not isinstance(found, Dispatch) or not found.live:
             self.order.forget(transfer_id)
             self._stalls.forget(transfer_id)
-            if isinstance(found, Dispatch) and found.leftovers:
-                self._background.start(self._clean(found), name=f"send.clean.{transfer_id}")
+            if isinstance(found, Removed) or (found is not None and found.leftovers):
+                self._background.start(self._clean_of(transfer_id), name=f"send.clean.{transfer_id}")
             return
         due_at, stalled_s = found.transfer.retry_at, self._stalls.seconds(found)
         if found.transfer.phase is Phase.BLOCKED:
@@ -553,10 +553,15 @@ class SendRunner:
                 return
             after = page.next
 
+    async def _clean_of(self, transfer_id: TransferId) -> None:
+        row = await self._journal.read(lambda rows: rows.leftover(transfer_id))
+        if row is not None:
+            await self._clean(row)
+
     async def _clean(self, row: Dispatch) -> None:
         remote = self._remotes.get(row.remote)
         if remote is not None and (given_up := await self._give_up(remote, row, row.leftovers)):
-            await self._journal.write(partial(forget_sessions, row.id, given_up))
+            await self._journal.write(lambda rows: rows.forget_sessions(row.id, given_up))
 
     async def _prune(self) -> None:
         """Once a day: forget what is old, and try again to give up what was left at remotes."""

@@ -73,6 +73,11 @@ def put(*rows_: Dispatch) -> Callable[[JournalRows], None]:
     return work
 
 
+def forget(name: str, *given_up: RemoteSession) -> Callable[[JournalRows], None]:
+    """Work of the runner: these sessions are no more."""
+    return lambda rows: rows.forget_sessions(TransferId(name), given_up)
+
+
 async def found(journal: Journal, name: str) -> Dispatch | Removed | None:
     """Read one row."""
     return await journal.read(lambda rows: rows.find(TransferId(name)))
@@ -229,6 +234,40 @@ class JournalContract:
         assert list(first.rows) == [(first.next, also)]
         second = await journal.read(lambda rows: rows.leftovers(after=first.next, limit=1))
         assert ([each for _, each in second.rows], second.next) == ([left], None)
+
+    async def test_a_removed_row_is_there_for_who_cleans_up_until_nothing_lies_at_the_remote(
+        self, open_journal: OpenJournal
+    ) -> None:
+        journal = await open_journal()
+        first, second = (
+            RemoteSession(state=Secret(name), chunk_size=None, commits_itself=False) for name in "12"
+        )
+        left = replace(ended("a", T0), session=second, left=(first,))
+        gone = Removed(id=left.id, removed_at=T0)
+        await journal.write(put(left))
+        await journal.write(lambda rows: rows.remove(gone))
+        for given_up, lies in ((), (first, second)), ((first,), (second,)), ((second,), ()), ((second,), ()):
+            await journal.write(forget(left.id, *given_up))
+            assert await found(journal, "a") == gone
+            page = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=10))
+            assert list(page.rows) == []
+            kept = await journal.read(lambda rows: rows.leftover(left.id))
+            assert (() if kept is None else kept.leftovers) == lies
+            page = await journal.read(lambda rows: rows.leftovers(after=None, limit=10))
+            assert [each for _, each in page.rows] == ([] if kept is None else [kept])
+            changed = await journal.read(lambda rows: rows.changed(after=0, limit=10))
+            assert [name for _, name in changed] == ["a"]
+
+    async def test_sessions_are_forgotten_of_ended_rows_only(self, open_journal: OpenJournal) -> None:
+        journal = await open_journal()
+        session = RemoteSession(state=Secret("s"), chunk_size=None, commits_itself=False)
+        live, left = replace(row("live"), session=session), replace(ended("a", T0), session=session)
+        await journal.write(put(live, left))
+        for name in ("live", "a", "nobody"):
+            await journal.write(forget(name, session))
+        assert await found(journal, "live") == live
+        assert await found(journal, "a") == ended("a", T0)
+        assert await journal.read(lambda rows: rows.leftover(TransferId("live"))) is None
 
     async def test_only_what_is_old_is_pruned_with_the_ids_that_joined_it(
         self, open_journal: OpenJournal

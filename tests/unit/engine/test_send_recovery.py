@@ -20,6 +20,7 @@ from haulier.core.errors import (
     RemoteSessionLost,
     StorageUnavailable,
     TransferNotFound,
+    TransferRemoved,
 )
 from haulier.core.outgoing import Outgoing, RemoteSession, Stored, VerifyMode, VerifyPolicy
 from haulier.core.transfer import Outcome, Phase, TransferId
@@ -133,6 +134,42 @@ async def test_a_session_that_the_remote_refuses_to_give_up_keeps_no_other_there
         await settle()
     # Refused: the first when the file changed and before the second was begun, the second at the cancel, the first after it.
     assert (row.transfer.outcome, world.ordered.sessions) == (Outcome.CANCELLED, 1)
+
+
+@pytest.mark.parametrize("failures", [0, 1], ids=["at once", "later"])
+@pytest.mark.parametrize("state", ["paused", "waiting", "running", "ended"])
+async def test_what_is_removed_is_given_up_at_its_remote(state: str, failures: int) -> None:
+    world = Sending()
+    accident = PeerBusy(503, "not now")
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        if state == "waiting":
+            world.ordered.plan("send", accident)
+        queued = await manager.queue(world.file("a", DATA), "ordered:a")
+        await gate.wait_reached()
+        if state == "paused":
+            await manager.pause(queued)
+            await in_phase(manager, queued, Phase.PAUSED)
+        elif state == "waiting":
+            gate.open()
+            await in_phase(manager, queued, Phase.WAITING_RETRY)
+        elif state == "ended":
+            world.ordered.plan("cancel", accident, accident)
+            await manager.cancel(queued)
+            await settle()
+        assert world.ordered.sessions == 1
+        # At the end of one that runs it is asked once more.
+        world.ordered.plan("cancel", *[accident] * failures * (2 if state == "running" else 1))
+        await manager.remove(queued)
+        await settle()
+        with pytest.raises(TransferRemoved):
+            await manager.wait(queued)
+        assert await manager.get(queued) is None
+        assert world.ordered.sessions == failures
+    async with world.running() as manager:
+        await settle()
+        assert await manager.list() == ([], None)
+        assert (world.ordered.sessions, world.ordered.files) == (0, {})
 
 
 @pytest.mark.parametrize(("remote", "call"), [("any", "commit"), ("any", "verify"), ("ordered", "verify")])

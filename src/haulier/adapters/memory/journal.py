@@ -1,12 +1,13 @@
 """A journal in memory: what several processes share is a `MemoryJournalFile`, each has a `MemoryJournal` on it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import field
 from typing import TypeVar
 
 from haulier.core.dispatch import Dispatch, Removed
+from haulier.core.outgoing import RemoteSession
 from haulier.core.transfer import TransferId
 from haulier.core.values import dataclass
 from haulier.sending_ports import JournalPage, JournalQuery, Waiting
@@ -58,7 +59,8 @@ class MemoryJournalRows:
         """Return the transfer of that id."""
         own = self._it.joined.get(transfer_id, transfer_id)
         found = self._it.rows.get(own)
-        return self._it.removed.get(own) if found is None else found[1]
+        # First: of one that was removed the row may be there still, for what lies at its remote.
+        return self._it.removed.get(own) or (None if found is None else found[1])
 
     def live_of(self, remote: str, target: str) -> Sequence[Dispatch]:
         """Return what has not ended of a target."""
@@ -78,8 +80,9 @@ class MemoryJournalRows:
         self._note(transfer_id)
 
     def remove(self, gone: Removed) -> None:
-        """Forget the row."""
-        self._it.rows.pop(gone.id, None)
+        """Forget the row, or leave it to who cleans up."""
+        if self.leftover(gone.id) is None:
+            self._it.rows.pop(gone.id, None)
         self._it.removed[gone.id] = gone
         self._note(gone.id)
 
@@ -104,6 +107,22 @@ class MemoryJournalRows:
         self._it.revision += 1
         self._it.bandwidth = (self._it.revision, bytes_per_s)
 
+    def leftover(self, transfer_id: TransferId) -> Dispatch | None:
+        """Return an ended row of which sessions lie at its remote still."""
+        found = self._it.rows.get(transfer_id)
+        return None if found is None or found[1].live or not found[1].leftovers else found[1]
+
+    def forget_sessions(self, transfer_id: TransferId, given_up: Collection[RemoteSession]) -> None:
+        """Take them out of the row, and the row out of the journal if it was removed and has no more."""
+        row = self.leftover(transfer_id)
+        if row is None:
+            return
+        left = row.without(given_up)
+        if left.leftovers or transfer_id not in self._it.removed:
+            self.put(left)
+        else:
+            del self._it.rows[transfer_id]
+
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows of which sessions lie at their remote still."""
         return self._page(lambda row: not row.live and bool(row.leftovers), after, limit)
@@ -111,7 +130,13 @@ class MemoryJournalRows:
     def list(self, query: JournalQuery, *, after: int | None, limit: int) -> JournalPage:
         """Return rows, the newest first."""
         return self._page(
-            lambda row: query.remote in {None, row.remote} and query.live in {None, row.live}, after, limit
+            lambda row: (
+                query.remote in {None, row.remote}
+                and query.live in {None, row.live}
+                and row.id not in self._it.removed
+            ),
+            after,
+            limit,
         )
 
     def _page(self, fits: Callable[[Dispatch], bool], after: int | None, limit: int) -> JournalPage:
