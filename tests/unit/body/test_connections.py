@@ -164,6 +164,27 @@ class TestKept:
         assert not is_open(other)
 
 
+class Racing:
+    """Two addresses: the first accepts when it is let, the second never, and does not end at once when it is given up."""
+
+    def __init__(self, made: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.accepts, self.ends = asyncio.Event(), asyncio.Event()
+        self._made = made
+        monkeypatch.setattr(connections, "_look_up", returning([("first",), ("second",)]))
+        monkeypatch.setattr(connections, "_dial", self._dial)
+        monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
+
+    async def _dial(self, found: Any) -> socket.socket:
+        if found == ("first",):
+            await self.accepts.wait()
+            return self._made
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.wait({asyncio.get_running_loop().create_task(self.ends.wait())})
+        raise AssertionError
+
+
 class TestAddresses:
     """Of a host that has several, the first that accepts is taken."""
 
@@ -171,31 +192,16 @@ class TestAddresses:
         self, connected: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made: socket.socket = connected()
-        accepts, ends = asyncio.Event(), asyncio.Event()
-
-        async def dial(found: Any) -> socket.socket:
-            if found == ("first",):
-                await accepts.wait()
-                return made
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                # Not at once, so that there is time for another cancel.
-                await asyncio.wait({asyncio.get_running_loop().create_task(ends.wait())})
-            raise AssertionError
-
-        monkeypatch.setattr(connections, "_look_up", returning([("first",), ("second",)]))
-        monkeypatch.setattr(connections, "_dial", dial)
-        monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
+        racing = Racing(made, monkeypatch)
         opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
         await turns(20)
-        accepts.set()
+        racing.accepts.set()
         await turns(1)
         opening.cancel()
         await turns(3)
         opening.cancel()
         await turns(3)
-        ends.set()
+        racing.ends.set()
         with pytest.raises(asyncio.CancelledError):
             await opening
         await turns(3)
@@ -205,30 +211,16 @@ class TestAddresses:
         self, connected: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made: socket.socket = connected()
-        accepts, ends = asyncio.Event(), asyncio.Event()
-
-        async def dial(found: Any) -> socket.socket:
-            if found == ("first",):
-                await accepts.wait()
-                return made
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                await asyncio.wait({asyncio.get_running_loop().create_task(ends.wait())})
-            raise AssertionError
-
-        monkeypatch.setattr(connections, "_look_up", returning([("first",), ("second",)]))
-        monkeypatch.setattr(connections, "_dial", dial)
-        monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
+        racing = Racing(made, monkeypatch)
         opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
         await turns(20)
-        accepts.set()
+        racing.accepts.set()
         await turns(5)
         assert not opening.done(), "it waits for the other one to end"
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        ends.set()
+        racing.ends.set()
         await turns(3)
         assert not is_open(made)
 
