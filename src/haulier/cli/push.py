@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -130,12 +131,7 @@ def push(
             obstacles_told(manager) as obstacles,
         ):
             sending = _Push(manager, obstacles, as_json=as_json, timeout_s=timeout)
-
-            async def queue_all() -> "list[TransferId | None]":
-                return [
-                    await sending.queue(file, to, priority.priority, if_exists, transfer_id) for file in files
-                ]
-
+            queue_all = partial(sending.queue_all, files, to, priority.priority, if_exists, transfer_id)
             if no_wait:
                 return await sending.leave(await queue_all())
             with Bars(0) as bars:
@@ -175,6 +171,12 @@ class _Push:
         self._drawing: _Drawing | None = None
         self._ours: set[str] = set()
         """Those that are drawn."""
+
+    async def queue_all(
+        self, files: list[Path], to: str, priority: Priority, if_exists: IfExists, transfer_id: str | None
+    ) -> "list[TransferId | None]":
+        """Queue files, in their order; None where one could not be."""
+        return [await self.queue(file, to, priority, if_exists, transfer_id) for file in files]
 
     async def queue(
         self, file: Path, to: str, priority: Priority, if_exists: IfExists, transfer_id: str | None

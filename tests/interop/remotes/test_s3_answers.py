@@ -158,7 +158,8 @@ async def test_keys_that_may_not_list_uploads_may_send_all_the_same(sources: Sou
     async with service() as (s3, remote):
         s3.answers["uploads"] = said("403 Forbidden", failed("AccessDenied"))
         delivery = delivery_of(remote, sources, bytes(SIZE))
-        await remote.commit(delivery.outgoing, await remote.create(delivery.outgoing), None)
+        stored = await remote.commit(delivery.outgoing, await remote.create(delivery.outgoing), None)
+        assert stored.size == SIZE
 
 
 def _large() -> Outgoing:

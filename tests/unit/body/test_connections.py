@@ -174,6 +174,13 @@ class Racing:
         monkeypatch.setattr(connections, "_dial", self._dial)
         monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.0)
 
+    async def begin(self) -> "asyncio.Task[socket.socket]":
+        """Try both, and let the first accept."""
+        opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
+        await turns(20)
+        self.accepts.set()
+        return opening
+
     async def _dial(self, found: Any) -> socket.socket:
         if found == ("first",):
             await self.accepts.wait()
@@ -193,9 +200,7 @@ class TestAddresses:
     ) -> None:
         made: socket.socket = connected()
         racing = Racing(made, monkeypatch)
-        opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
-        await turns(20)
-        racing.accepts.set()
+        opening = await racing.begin()
         await turns(1)
         opening.cancel()
         await turns(3)
@@ -212,9 +217,7 @@ class TestAddresses:
     ) -> None:
         made: socket.socket = connected()
         racing = Racing(made, monkeypatch)
-        opening = asyncio.get_running_loop().create_task(connections._open("host", 80))
-        await turns(20)
-        racing.accepts.set()
+        opening = await racing.begin()
         await turns(5)
         assert not opening.done(), "it waits for the other one to end"
         opening.cancel()
