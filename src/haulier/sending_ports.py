@@ -254,8 +254,8 @@ class JournalRows(Protocol):
         `forget_sessions` has had the last of them.
         """
 
-    def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
-        """Return live rows with numbers above `after`, the oldest first."""
+    def waiting(self, *, after: int | None, limit: int) -> Sequence[Waiting]:
+        """Return live rows with numbers above `after`, the oldest first; none when there are no more that can be read."""
         ...
 
     def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:

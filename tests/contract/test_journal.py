@@ -8,8 +8,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -22,7 +23,9 @@ from haulier.core.dispatch import Removed
 from haulier.core.errors import ConfigError, StorageUnavailable
 from haulier.core.values import replace
 from haulier.sending_ports import Journal, JournalQuery
-from haulier.testing.journal_contract import T0, JournalContract, OpenJournal, found, full, put, row
+from haulier.testing.journal_contract import T0, JournalContract, OpenJournal, ended, found, full, put, row
+
+NO_TEXT: Final = b"half a character: \xc3"
 
 
 class TestMemoryJournal(JournalContract):
@@ -97,6 +100,13 @@ async def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path
         ("session = 'kept', chunk_size", -1),
         ("pace", 0),
         ("left_there", "[[]]"),
+        ("sum", "[" * 5000),
+        ("size", 2000),
+        ("retry_at = NULL, phase", "waiting_retry"),
+        ("queued_at", -inf),
+        ("retry_at", inf),
+        ("speed", inf),
+        *((column, NO_TEXT) for column in ("remote", "target", "path", "step", "wanted", "error", "session")),
     ],
 )
 async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(
@@ -104,18 +114,71 @@ async def test_a_row_that_cannot_be_read_is_put_aside_and_stops_no_other(
 ) -> None:
     await journal.write(put(row("bad"), row("good")))
     with closing(sqlite3.connect(journal.path)) as connection, connection:
-        connection.execute(f"UPDATE transfers SET {column} = ? WHERE id = 'bad'", (value,))
-    waiting = await journal.read(lambda rows: rows.waiting(after=0, limit=10))
-    assert [each.id for each in waiting] == ["bad", "good"]
+        as_text = "CAST(? AS TEXT)" if value is NO_TEXT else "?"
+        connection.execute(f"UPDATE transfers SET {column} = {as_text} WHERE id = 'bad'", (value,))
+    waiting = await journal.read(lambda rows: rows.waiting(after=None, limit=10))
+    assert waiting[-1].id == "good"
+    page = await journal.read(lambda rows: rows.list(JournalQuery(), after=None, limit=10))
+    assert [each.id for _, each in page.rows] == ["good"]
     assert await found(journal, "bad") is None
-    gone = await journal.write(lambda rows: rows.find(waiting[0].id))
+    gone = await journal.write(lambda rows: rows.find(row("bad").id))
     assert isinstance(gone, Removed)
     assert gone.reason.startswith("its row cannot be read: ")
     assert await found(journal, "good") == row("good")
     with closing(sqlite3.connect(journal.path)) as connection:
         kept = connection.execute("SELECT id, content FROM quarantine").fetchall()
     assert [name for name, _ in kept] == ["bad"]
-    assert "/bad" in kept[0][1]
+    assert '"id": "bad"' in kept[0][1]
+
+
+async def test_rows_that_nobody_can_ask_for_are_put_aside_by_whoever_begins_to_run_them(
+    journal: SqliteJournal,
+) -> None:
+    await journal.write(put(row("a"), row("b"), row("c"), row("good")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("UPDATE transfers SET id = CAST(x'ff' || id AS TEXT) WHERE id <> 'good'")
+    waiting = await journal.write(lambda rows: rows.waiting(after=None, limit=2))
+    assert [each.id for each in waiting] == ["good"]
+    with closing(sqlite3.connect(journal.path)) as connection:
+        assert connection.execute("SELECT id, reason FROM quarantine ORDER BY id").fetchall() == [
+            (rf"\xff{each}", "ValueError: id is no UTF-8") for each in ("a", "b", "c")
+        ]
+        assert connection.execute("SELECT count(*) FROM transfers").fetchone() == (1,)
+
+
+async def test_what_is_left_of_rows_whose_ids_cannot_be_read_is_pruned(journal: SqliteJournal) -> None:
+    await journal.write(lambda rows: rows.remove(Removed(id=row("gone").id, removed_at=1.0)))
+    await journal.write(put(ended("b", 1.0)))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        for table in ("removed", "transfers"):
+            connection.execute(f"UPDATE {table} SET id = CAST(x'ff' AS TEXT)")
+    assert await journal.write(lambda rows: rows.prune(before=2.0, limit=10)) == 2
+    assert await journal.write(lambda rows: rows.prune(before=2.0, limit=10)) == 0
+
+
+async def test_a_row_that_has_not_ended_is_not_pruned_whatever_it_says_of_its_end(
+    journal: SqliteJournal,
+) -> None:
+    await journal.write(put(row("a")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("UPDATE transfers SET ended_at = 1.0")
+    assert await journal.write(lambda rows: rows.prune(before=2.0, limit=10)) == 0
+
+
+async def test_a_row_with_a_number_below_all_others_is_run_too(journal: SqliteJournal) -> None:
+    await journal.write(put(row("a"), row("b")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("UPDATE transfers SET number = -7 WHERE id = 'b'")
+    waiting = await journal.read(lambda rows: rows.waiting(after=None, limit=10))
+    assert [each.id for each in waiting] == ["b", "a"]
+
+
+async def test_a_row_that_claims_a_revision_to_come_hides_no_change_of_others(journal: SqliteJournal) -> None:
+    await journal.write(put(row("a"), row("b")))
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("UPDATE transfers SET revision = 9223372036854775807 WHERE id = 'a'")
+    await journal.write(put(row("c")))
+    assert await journal.read(lambda rows: rows.changed(after=1, limit=10)) == [(2, "b"), (3, "c")]
 
 
 async def test_a_page_with_a_row_that_cannot_be_read_is_not_the_last_one(journal: SqliteJournal) -> None:

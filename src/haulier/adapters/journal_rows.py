@@ -1,14 +1,16 @@
 """The tables of a journal, and how its rows are written and read.
 
 Rule 1: a row that cannot be read never stops the others: whoever meets it while writing moves its text to `quarantine`,
-        and what is left is a removed row with the reason.
+        and what is left is a removed row with the reason. A text that is no UTF-8 is one of the ways in which it cannot be.
 """
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 from haulier.core.dispatch import Dispatch, Fingerprint, OnChange, Removed, Wanted
@@ -157,23 +159,29 @@ class SqliteJournalRows:
         self._connection.execute(f"DELETE FROM transfers WHERE id = ? AND NOT ({_LEFTOVERS})", (gone.id,))  # noqa: S608
         self._bury(gone)
 
-    def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
+    def waiting(self, *, after: int | None, limit: int) -> Sequence[Waiting]:
         """Return live rows, the oldest first."""
-        found = self._all(
-            f"SELECT {_WAITING} FROM transfers WHERE number > ? AND phase <> 'ended' ORDER BY number LIMIT ?",  # noqa: S608
-            after,
-            limit,
-        )
-        return [_waiting(each) for each in found]
+        while True:
+            found = self._all(
+                f"SELECT {_WAITING} FROM transfers WHERE (:after IS NULL OR number > :after) AND phase <> 'ended'"  # noqa: S608
+                " ORDER BY number LIMIT :limit",
+                {"after": after, "limit": limit},
+            )
+            rows = [row for each in found if (row := self._made(_waiting, each)) is not None]
+            if rows or len(found) < limit:  # else none of so many can be read; that is not the end
+                return rows
+            after = found[-1]["number"]
 
     def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
         """Return which rows were written after that revision."""
+        # A row that claims a revision which there has not been hides no other.
         found = self._all(
-            "SELECT revision, id FROM transfers WHERE revision > :after AND id NOT IN (SELECT id FROM removed)"
-            " UNION ALL SELECT revision, id FROM removed WHERE revision > :after"
-            " UNION ALL SELECT revision, id FROM joined WHERE revision > :after"
+            "SELECT revision, id FROM transfers WHERE revision > :after AND revision <= :last"
+            " AND id NOT IN (SELECT id FROM removed)"
+            " UNION ALL SELECT revision, id FROM removed WHERE revision > :after AND revision <= :last"
+            " UNION ALL SELECT revision, id FROM joined WHERE revision > :after AND revision <= :last"
             " ORDER BY revision LIMIT :limit",
-            {"after": after, "limit": limit},
+            {"after": after, "last": self.revision(), "limit": limit},
         )
         return [(each["revision"], TransferId(each["id"])) for each in found]
 
@@ -207,7 +215,7 @@ class SqliteJournalRows:
         if left.leftovers or self._removed(transfer_id) is None:
             self.put(left)
         else:
-            self._drop(transfer_id)
+            self._connection.execute("DELETE FROM transfers WHERE id = ?", (transfer_id,))
 
     def leftovers(self, *, after: int | None, limit: int) -> JournalPage:
         """Return ended rows of which sessions lie at their remote still."""
@@ -236,11 +244,17 @@ class SqliteJournalRows:
 
     def prune(self, *, before: float, limit: int) -> int:
         """Remove what ended, or was removed, before that time."""
-        ended = self._all("SELECT id FROM transfers WHERE ended_at < ? LIMIT ?", before, limit)
-        gone = self._all("SELECT id FROM removed WHERE removed_at < ? LIMIT ?", before, limit - len(ended))
+        ended = self._all(
+            "SELECT rowid AS row, id FROM transfers WHERE ended_at < ? AND phase = 'ended' LIMIT ?",
+            before,
+            limit,
+        )
+        gone = self._all(
+            "SELECT rowid AS row, id FROM removed WHERE removed_at < ? LIMIT ?", before, limit - len(ended)
+        )
         for table, rows in (("transfers", ended), ("removed", gone)):
             for row in rows:
-                self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (row["id"],))  # noqa: S608 - two names
+                self._connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row["row"],))  # noqa: S608 - two names
                 self._connection.execute("DELETE FROM joined WHERE transfer = ?", (row["id"],))
         return len(ended) + len(gone)
 
@@ -255,23 +269,28 @@ class SqliteJournalRows:
         return Removed(id=transfer_id, removed_at=found["removed_at"], reason=found["reason"])
 
     def _read(self, found: sqlite3.Row) -> Dispatch | None:
+        return self._made(_dispatch, found)
+
+    def _made(self, make: Callable[[Mapping[str, Any]], T], found: sqlite3.Row) -> T | None:
+        """Return what is made of a row; None when it cannot be read."""
         try:
-            return _dispatch(found)
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            row = dict(found)
+            _require_sound(row)
+            return make(row)
+        except (ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
             if self._now is not None:
-                self._put_aside(found, f"{type(error).__name__}: {error}", now=self._now())
+                self._put_aside(found["number"], f"{type(error).__name__}: {error}", now=self._now())
             return None
 
-    def _put_aside(self, found: sqlite3.Row, reason: str, *, now: float) -> None:
+    def _put_aside(self, number: int, reason: str, *, now: float) -> None:
+        found = self._one("SELECT * FROM transfers WHERE number = ?", number)
+        assert found is not None, number
         content = json.dumps(dict(found))
         self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?)", (found["id"], content, reason))
-        self._drop(found["id"])
+        self._connection.execute("DELETE FROM transfers WHERE number = ?", (number,))
         self._bury(
             Removed(id=TransferId(found["id"]), removed_at=now, reason=f"its row cannot be read: {reason}")
         )
-
-    def _drop(self, transfer_id: TransferId) -> None:
-        self._connection.execute("DELETE FROM transfers WHERE id = ?", (transfer_id,))
 
     def _bury(self, gone: Removed) -> None:
         self._connection.execute(
@@ -285,20 +304,54 @@ class SqliteJournalRows:
         return int(found["value"])
 
     def _one(self, statement: str, *values: object) -> sqlite3.Row | None:
-        found = self._connection.execute(statement, values).fetchall()
+        found = self._all(statement, *values)
         return found[0] if found else None
 
     def _all(self, statement: str, *values: Any) -> Sequence[sqlite3.Row]:
         named = values[0] if values and isinstance(values[0], dict) else values
-        return self._connection.execute(statement, named).fetchall()
+        try:
+            return self._connection.execute(statement, named).fetchall()
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):
+                raise
+            # Not SQLite's, but the driver's own: a text is no UTF-8, and all rows are withheld for it.
+            with _garbled_shown(self._connection):
+                return self._connection.execute(statement, named).fetchall()
 
 
-def _waiting(found: sqlite3.Row) -> Waiting:
-    fields = dict(found)
-    # A phase that nobody knows is not lost: it waits, and is put aside when its turn comes and the row is read.
-    phase = Phase(fields["phase"]) if fields["phase"] in set(Phase) else Phase.QUEUED
-    wanted = Wanted(fields["wanted"]) if fields["wanted"] in set(Wanted) else Wanted.RUN
-    return Waiting(**{**fields, "phase": phase, "wanted": wanted})
+class _Garbled(str):
+    """A text of the file that is no UTF-8, as people can be shown it."""
+
+    __slots__ = ()
+
+
+def _shown(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _Garbled(raw.decode(errors="backslashreplace"))
+
+
+@contextmanager
+def _garbled_shown(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.text_factory = _shown
+    try:
+        yield
+    finally:
+        connection.text_factory = str
+
+
+def _require_sound(row: Mapping[str, object]) -> None:
+    """Refuse what is neither text nor a number, whatever the column. Raises ValueError."""
+    for name, value in row.items():
+        if isinstance(value, _Garbled):
+            raise ValueError(f"{name} is no UTF-8")  # noqa: TRY004 - of the right type it is
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{name} is {value}")
+
+
+def _waiting(row: Mapping[str, Any]) -> Waiting:
+    return Waiting(**{**row, "phase": Phase(row["phase"]), "wanted": Wanted(row["wanted"])})
 
 
 def _written(row: Dispatch) -> dict[str, object]:
@@ -339,12 +392,13 @@ def _maybe(kind: Callable[[Any], T], value: object) -> T | None:
     return None if value is None else kind(value)
 
 
-def _dispatch(found: sqlite3.Row) -> Dispatch:
-    row = dict(found)
+def _dispatch(row: Mapping[str, Any]) -> Dispatch:
     phase, step = Phase(row["phase"]), _maybe(Step, row["step"])
     outcome = _maybe(Outcome, row["outcome"])
     if (phase is Phase.ENDED) != (outcome is not None) or not 0 <= row["done"] <= row["size"]:
         raise ValueError(f"{phase} with outcome {outcome} and {row['done']} of {row['size']} bytes")
+    if phase is Phase.WAITING_RETRY and row["retry_at"] is None:
+        raise ValueError(f"{phase} without an end")
     transfer = Transfer(
         id=TransferId(row["id"]),
         direction=Direction.UPLOAD,
@@ -365,6 +419,8 @@ def _dispatch(found: sqlite3.Row) -> Dispatch:
         speed=row["speed"],
     )
     source = Fingerprint(**json.loads(row["source"]))
+    if source.size != transfer.size:
+        raise ValueError(f"{transfer.size} bytes of a file of {source.size}")
     return Dispatch(
         transfer=transfer,
         target=row["target"],

@@ -81,7 +81,7 @@ def require(found: Dispatch | Removed | None, transfer_id: TransferId) -> Dispat
     return found
 
 
-def read_waiting(after: int, limit: int, rows: JournalRows) -> Sequence[Waiting]:
+def read_waiting(after: int | None, limit: int, rows: JournalRows) -> Sequence[Waiting]:
     """Return the next live rows."""
     return rows.waiting(after=after, limit=limit)
 

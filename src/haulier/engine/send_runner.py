@@ -270,8 +270,9 @@ class SendRunner:
 
     async def _load(self) -> None:
         """Let all that has not ended stand where it belongs."""
-        after = 0
-        while batch := await self._journal.read(partial(read_waiting, after, BATCH)):
+        after: int | None = None
+        # Not merely read: what cannot be is put aside, also where nobody could ever ask for it.
+        while batch := await self._journal.write(partial(read_waiting, after, BATCH)):
             for waiting in batch:
                 if waiting.phase not in _AT_REST:
                     # Its runner died in the middle of it: it stands first of its target, and is looked at.

@@ -103,7 +103,7 @@ class JournalContract:
         await journal.write(put(row("a"), row("b")))
         await journal.write(put(replace(full("a"))), durable=False)
         assert await found(journal, "a") == full("a")
-        waiting = await journal.read(lambda rows: rows.waiting(after=0, limit=10))
+        waiting = await journal.read(lambda rows: rows.waiting(after=None, limit=10))
         assert [each.id for each in waiting] == ["a", "b"]
 
     async def test_the_last_bandwidth_that_was_asked_for_is_told_with_when(
@@ -151,7 +151,7 @@ class JournalContract:
     ) -> None:
         journal = await open_journal()
         await journal.write(put(full("a"), ended("b", T0), row("c", queued_at=T0 + 1)))
-        first = (await journal.read(lambda rows: rows.waiting(after=0, limit=1)))[0]
+        first = (await journal.read(lambda rows: rows.waiting(after=None, limit=1)))[0]
         assert first == Waiting(
             id=TransferId("a"),
             number=first.number,
@@ -181,7 +181,7 @@ class JournalContract:
         await journal.write(put(row("a")))
         await journal.write(lambda rows: rows.remove(gone))
         assert await found(journal, "a") == gone
-        assert await journal.read(lambda rows: rows.waiting(after=0, limit=10)) == []
+        assert await journal.read(lambda rows: rows.waiting(after=None, limit=10)) == []
 
     async def test_changes_come_in_order_each_row_once(self, open_journal: OpenJournal) -> None:
         journal = await open_journal()

@@ -822,6 +822,8 @@ async def test_a_journal_that_cannot_be_used_for_a_while_is_tried_again(
     async with asyncio.timeout(60):
         while min(calls.values()) < 3 or world.remote.files.get("a") is None:
             await pass_time(world)
+            with suppress(StorageUnavailable):
+                await manager.get(queued)
         assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
         await manager.stop()
 

@@ -86,9 +86,10 @@ class MemoryJournalRows:
         self._it.removed[gone.id] = gone
         self._note(gone.id)
 
-    def waiting(self, *, after: int, limit: int) -> Sequence[Waiting]:
+    def waiting(self, *, after: int | None, limit: int) -> Sequence[Waiting]:
         """Return live rows, the oldest first."""
-        return [Waiting.of(row, number=number) for number, row in self._live() if number > after][:limit]
+        found = [(number, row) for number, row in self._live() if after is None or number > after]
+        return [Waiting.of(row, number=number) for number, row in found[:limit]]
 
     def changed(self, *, after: int, limit: int) -> Sequence[tuple[int, TransferId]]:
         """Return which rows were written after that revision."""
