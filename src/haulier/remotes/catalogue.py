@@ -6,6 +6,7 @@ Rule 2: an error never tells the value of an option or a secret that is not know
 Rule 3: what a remote needs beyond the base package is imported when such a remote is made, and named when missing.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BUCKET: Final = re.compile(r"[a-zA-Z0-9._-]{1,255}|arn:[\x21-\x7e]+")
+_REGION: Final = re.compile(r"(?![0-9]+$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
+"""What botocore signs for; services that are not Amazon's have older rules for names than Amazon."""
 MAX_PARALLEL: Final = 16
 """Parts of one file at once; more only wait for each other."""
 
@@ -84,8 +88,15 @@ def _s3(settings: RemoteSettings) -> Remote:
 
 def _judge_s3(settings: RemoteSettings) -> None:
     check_base_url(settings.url)
-    if not settings.options.get("bucket"):
+    bucket, region = settings.options.get("bucket"), settings.options.get("region", "us-east-1")
+    if not bucket:
         raise ConfigError("option bucket", "", "s3 needs the name of a bucket")
+    if not _BUCKET.fullmatch(bucket):
+        raise ConfigError(
+            "option bucket", bucket, "it must be 1 to 255 letters, digits, . - and _, or an ARN"
+        )
+    if not _REGION.fullmatch(region):
+        raise ConfigError("option region", region, "it must be letters, digits and -, such as eu-central-1")
     _yes_or_no(settings.options, "path_style")
     _checksums(settings)
 

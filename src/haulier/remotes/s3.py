@@ -9,21 +9,25 @@ Rule 4: a part that is listed with another size than the grid's is not ours to t
 One module although it is long: one key's life, from its name to its sum, and what S3's words mean on the way.
 """
 
-import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import google_crc32c
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own
+    CredentialRetrievalError,
+    HTTPClientError,
+    ParamValidationError,
+)
 from botocore.parsers import ResponseParserError
 
 from haulier.body.answers import Answer
@@ -56,6 +60,7 @@ from haulier.core.transfer import Obstacle
 from haulier.engine.tasks import in_thread
 from haulier.remotes.answers import PASSING, RetryTable, Told
 from haulier.remotes.calls import Calls, asking_after, check_base_url
+from haulier.remotes.s3_client import Keys, OwnClient
 from haulier.remotes.s3_clock import REFUSING, ClockFollowed, ServerClock, signed_at
 from haulier.remotes.s3_session import MAX_LISTING, OwnSession
 from haulier.remotes.sessions import EMPTY, Sessions
@@ -63,6 +68,8 @@ from haulier.sending_ports import Cargo
 
 if TYPE_CHECKING:
     import ssl
+
+T = TypeVar("T")
 
 ONE_PUT: Final = 16 * MIB
 """Bytes below which a file goes in one request."""
@@ -191,7 +198,7 @@ class S3Remote:
         self._checksums = amazon if checksums is None else checksums
         by_path = not amazon if path_style is None else path_style
         self._clock = ServerClock()
-        self._config = AioConfig(
+        config = AioConfig(
             region_name=region,
             signature_version="s3v4",
             s3={"addressing_style": "path" if by_path else "virtual"},
@@ -200,10 +207,7 @@ class S3Remote:
             response_checksum_validation="when_required",
             http_session_cls=partial(OwnSession, self._calls.relay, self._clock),
         )
-        self._keys = keys
-        self._stack = AsyncExitStack()
-        self._made: Any = None
-        self._making = asyncio.Lock()
+        self._client = OwnClient(self._url, config, keys, self._clock.follow_in)
 
     @property
     def limits(self) -> RemoteLimits:
@@ -304,7 +308,7 @@ class S3Remote:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._stack.aclose()
+        await self._client.close()
         await self._calls.close()
 
     async def _choose_key(self, outgoing: Outgoing) -> str:
@@ -363,16 +367,15 @@ class S3Remote:
         state = self._sessions.read(session)
         name = state["key"].removeprefix(self._prefix)
         try:
-            parts = [part async for part in self._parts(state)]
-            covered = Ranges.of(_span(part, outgoing, session) for part in parts)
-            if not covered.covers(0, outgoing.size):
+            spans = [(_span(part, outgoing, session), part) async for part in self._parts(state)]
+            if not Ranges.of(span for span, _ in spans).covers(0, outgoing.size):
                 raise PeerBusy(409, "parts are missing")
             made = await self._ask(
                 "complete_multipart_upload",
                 of_session=True,
                 Key=state["key"],
                 UploadId=state["upload"],
-                MultipartUpload={"Parts": [_named(part) for part in parts]},
+                MultipartUpload={"Parts": [_named(part) for (start, stop), part in spans if start < stop]},
                 **_condition(outgoing),
             )
         except RemoteSessionLost:
@@ -397,7 +400,10 @@ class S3Remote:
             )
             for part in page.get("Parts", []):
                 yield part
-            after = page.get("NextPartNumberMarker") if page.get("IsTruncated") else None
+            following = page.get("NextPartNumberMarker") if page.get("IsTruncated") else None
+            if following is not None and following <= after:
+                raise PeerUnreadable(200, "a page of its list leads back to one before it")
+            after = following
 
     async def _abort_leftovers(self, key: str, *, since: float) -> None:
         """Abort uploads of this key that an attempt of ours began, and could not write down."""
@@ -415,8 +421,8 @@ class S3Remote:
             begun: datetime | None = upload.get("Initiated")
             # S3 tells whole seconds, of its own clock.
             intended = datetime.fromtimestamp(int(since), UTC) + self._clock.ahead
-            if upload["Key"] == key and begun and begun >= intended:
-                state = {"key": key, "upload": upload["UploadId"]}
+            if upload.get("Key") == key and begun and begun >= intended:
+                state = {"key": key, "upload": _member(upload, "UploadId")}
                 try:
                     await self._ask(
                         "abort_multipart_upload", of_session=True, Key=key, UploadId=state["upload"]
@@ -431,40 +437,51 @@ class S3Remote:
         return {"ChecksumCRC32C": await in_thread(_crc32c, cargo)}
 
     async def _bring(self, operation: str, params: Mapping[str, Any], cargo: Cargo) -> Answer:
-        try:
-            return await self._bring_signed(operation, params, cargo)
-        except ClockFollowed:
-            return await self._bring_signed(operation, params, cargo)
-
-    async def _bring_signed(self, operation: str, params: Mapping[str, Any], cargo: Cargo) -> Answer:
-        client = await self._client()
-        try:
+        async def bring(client: Any) -> Answer:
             url = await client.generate_presigned_url(
                 operation, Params={"Bucket": self._bucket, **params}, ExpiresIn=SIGNED_S
             )
-        except (BotoCoreError, ClientError) as error:
-            raise self._translated(error, of_session=False) from error
-        answer = await self._calls.bring(
-            "PUT", url, cargo, headers=_signed_headers(params), accept=(200, *REFUSING)
-        )
-        self._clock.check(answer, signed_at(url))
-        return self._calls.judge(answer, accept=(200,), of_session=True, url=url)
+            answer = await self._calls.bring(
+                "PUT", url, cargo, headers=_signed_headers(params), accept=(200, *REFUSING)
+            )
+            self._clock.check(answer, signed_at(url))
+            return self._calls.judge(answer, accept=(200,), of_session=True, url=url)
+
+        return await self._signed(bring, of_session=False)
 
     async def _ask(self, operation: str, *, of_session: bool = False, **params: Any) -> dict[str, Any]:
-        try:
-            return await self._ask_signed(operation, of_session=of_session, **params)
-        except ClockFollowed:
-            return await self._ask_signed(operation, of_session=of_session, **params)
-
-    async def _ask_signed(self, operation: str, *, of_session: bool, **params: Any) -> dict[str, Any]:
-        client = await self._client()
-        try:
+        async def ask(client: Any) -> dict[str, Any]:
             answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._bucket, **params)
-        except ResponseParserError as error:
+            return answer
+
+        return await self._signed(ask, of_session=of_session)
+
+    async def _signed(self, request: Callable[[Any], Awaitable[T]], *, of_session: bool) -> T:
+        """Make a request; once more when the service's clock, or other keys than those refused, may be signed by now."""
+        signed_with: Keys = ()
+        try:
+            client, signed_with = await self._taken()
+            return await self._told(request(client), of_session=of_session)
+        except ClockFollowed:
+            pass
+        except PeerBlocked as error:
+            if error.obstacle is not Obstacle.AUTH or not await self._client.finds_others(signed_with):
+                raise
+        client, _ = await self._taken()
+        return await self._told(request(client), of_session=of_session)
+
+    async def _taken(self) -> tuple[Any, Keys]:
+        return await self._told(self._client.take(), of_session=False)
+
+    async def _told(self, answer: Awaitable[T], *, of_session: bool) -> T:
+        """Return what botocore returns; its errors are told as ours."""
+        try:
+            return await answer
+        except (ResponseParserError, ValueError, OverflowError) as error:
+            # Of numbers and times botocore lets through what its readers say.
             raise PeerUnreadable(200, "the answer is not what was asked for") from error
         except (BotoCoreError, ClientError) as error:
             raise self._translated(error, of_session=of_session) from error
-        return answer
 
     def _translated(self, error: Exception, *, of_session: bool) -> PeerError:
         """Translate botocore's errors, in this one place."""
@@ -480,23 +497,16 @@ class S3Remote:
                 ),
                 of_session=of_session,
             )
-        if isinstance(error, NoCredentialsError | PartialCredentialsError):
-            return PeerBlocked(Obstacle.AUTH, str(error))
-        return PeerUnreachable(self._calls.host, type(error).__name__)
-
-    async def _client(self) -> Any:
-        async with self._making:
-            if self._made is None:
-                keys = {}
-                if self._keys is not None:
-                    access, secret = (key.reveal() for key in self._keys)
-                    keys = {"aws_access_key_id": access, "aws_secret_access_key": secret}
-                opening = get_session().create_client(
-                    "s3", endpoint_url=self._url, config=self._config, **keys
-                )
-                self._made = await self._stack.enter_async_context(opening)
-                self._clock.follow_in(self._made)
-            return self._made
+        if isinstance(error, HTTPClientError | ConnectionError):
+            # Of whoever gives keys: our own requests go another way.
+            return PeerUnreachable(self._calls.host, type(error).__name__)
+        if isinstance(error, ParamValidationError):
+            return PeerRefused(400, type(error).__name__, str(error))
+        if isinstance(error, CredentialRetrievalError):
+            # Not in its words: they are those of a program that prints secrets.
+            return PeerBlocked(Obstacle.AUTH, f"keys cannot be had from {error.kwargs['provider']}")
+        # All others are about what is set up on this machine for the AWS tools.
+        return PeerBlocked(Obstacle.AUTH, str(error))
 
 
 MARK: Final = "haulier-transfer"
@@ -552,9 +562,9 @@ def _told_exists(error: PeerRefused, outgoing: Outgoing) -> PeerError:
 def _span(part: Mapping[str, Any], outgoing: Outgoing, session: RemoteSession) -> tuple[int, int]:
     """Return the bytes of a part; none when it is not the grid's (rule 4)."""
     assert session.chunk_size is not None
-    start = (part["PartNumber"] - 1) * session.chunk_size
+    start = (_member(part, "PartNumber") - 1) * session.chunk_size
     stop = min(start + session.chunk_size, outgoing.size)
-    return (start, stop) if part["Size"] == stop - start else (0, 0)
+    return (start, stop) if _member(part, "Size") == stop - start else (0, 0)
 
 
 def _member(answer: Mapping[str, Any], name: str) -> Any:

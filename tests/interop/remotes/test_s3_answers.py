@@ -1,6 +1,7 @@
 """What S3 may answer and the services of our tests never do: errors in a success, many pages, keys that may little."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -8,13 +9,14 @@ from typing import Final
 
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable
+from haulier.core.errors import PeerBlocked, PeerBusy, PeerRefused, PeerUnreachable, PeerUnreadable
 from haulier.core.outgoing import IfExists, Outgoing
 from haulier.core.transfer import Obstacle
 from haulier.remotes.s3 import S3Remote
 from haulier.remotes.s3_session import MAX_LISTING
 from haulier.testing.remote_contract import Sources, delivery_of
 from tests.interop.remotes.test_s3 import (
+    BUCKET,
     MIB,
     Endpoint,
     make_bucket,
@@ -113,6 +115,60 @@ async def test_parts_are_listed_page_after_page(sources: Sources) -> None:
         s3.answers["parts"] = said("200 OK", listed([1, 2], after=2))
         held = await remote.offset(delivery.outgoing, session)
         assert held.ranges.pairs == ((0, SIZE),)
+
+
+async def test_a_page_of_parts_that_leads_back_can_pass(sources: Sources) -> None:
+    """A service that does not know the number that a page is to begin after gives the first one again and again."""
+    async with service() as (s3, remote):
+        delivery = delivery_of(remote, sources, bytes(SIZE))
+        session = await remote.create(delivery.outgoing)
+        s3.answers["parts"] = said("200 OK", listed([1], after=1))
+        with pytest.raises(PeerUnreadable, match="leads back"):
+            await remote.offset(delivery.outgoing, session)
+
+
+async def test_parts_that_are_not_of_this_file_are_left_out(
+    moto_endpoint: Endpoint, sources: Sources
+) -> None:
+    await make_bucket(moto_endpoint)
+    remote = remote_at(moto_endpoint.url)
+    data = Random(47).randbytes(SIZE)
+    delivery = delivery_of(remote, sources, data)
+    session = await remote.create(delivery.outgoing)
+    upload = json.loads(session.state.reveal())["upload"]
+    async with moto_endpoint.client() as client:
+        await client.upload_part(
+            Bucket=BUCKET, Key=delivery.outgoing.name, UploadId=upload, PartNumber=9, Body=bytes(8 * MIB)
+        )
+    stored = await delivery.finish(session)
+    assert await read_back(moto_endpoint, stored) == data
+    await remote.close()
+
+
+@pytest.mark.parametrize(
+    "uploads",
+    [
+        "<ListMultipartUploadsResult><MaxUploads>x</MaxUploads></ListMultipartUploadsResult>",
+        "<ListMultipartUploadsResult><Upload><Initiated>soon</Initiated></Upload></ListMultipartUploadsResult>",
+    ],
+    ids=["a number", "a time"],
+)
+async def test_what_is_no_number_or_time_can_pass(uploads: str) -> None:
+    async with service() as (s3, remote):
+        s3.answers["uploads"] = said("200 OK", uploads)
+        with pytest.raises(PeerUnreadable):
+            await remote.create(_large())
+
+
+async def test_a_part_that_is_listed_without_its_size_can_pass(sources: Sources) -> None:
+    async with service() as (s3, remote):
+        delivery = delivery_of(remote, sources, bytes(SIZE))
+        session = await remote.create(delivery.outgoing)
+        s3.answers["parts"] = said(
+            "200 OK", "<ListPartsResult><Part><PartNumber>1</PartNumber></Part></ListPartsResult>"
+        )
+        with pytest.raises(PeerUnreadable, match="no Size"):
+            await remote.offset(delivery.outgoing, session)
 
 
 @pytest.mark.parametrize(

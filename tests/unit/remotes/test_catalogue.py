@@ -73,6 +73,12 @@ def test_there_are_four_kinds() -> None:
         ),
         (settings("tus", url="http://me:hun/ter2@x"), r"^url='\*\*\*' .*must be an address like"),
         (settings("tus", url="http://x:99999"), "it must be an address"),
+        (settings("s3", bucket="no/folders"), "^option bucket='no/folders' .*letters, digits"),
+        (
+            settings("s3", bucket="b", region="eu central"),
+            "^option region='eu central' .*such as eu-central-1",
+        ),
+        (settings("s3", bucket="b", region=""), "^option region='' "),
         (settings("onedrive"), "onedrive needs token_command"),
         (settings("tus", header="hunter2"), r"^option header='\*\*\*' .*the name of a header"),
         (settings("tus", header__="hunter2"), "the name of a header"),
