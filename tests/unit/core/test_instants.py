@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from haulier.core.instants import iso_time
+from haulier.core.instants import iso_time, iso_time_finely
 
 
 def test_a_time_is_told_in_milliseconds_of_utc() -> None:
@@ -21,3 +21,5 @@ def test_a_time_is_told_in_milliseconds_of_utc() -> None:
 def test_it_is_cut_where_datetime_cuts_it(seconds: float) -> None:
     expected = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     assert iso_time(seconds) == expected.replace("+00:00", "Z")
+    finely = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    assert iso_time_finely(seconds) == finely.replace("+00:00", "Z")
