@@ -51,39 +51,43 @@ class EventLog:
 
     def log(self, level: int, event: str, **keys: Any) -> None:
         """Tell an event."""
+        self._tell(level, event, keys)
+
+    def debug(self, event: str, **keys: Any) -> None:
+        """Tell what only whoever looks for a mistake wants to know."""
+        self._tell(logging.DEBUG, event, keys)
+
+    def info(self, event: str, **keys: Any) -> None:
+        """Tell what has happened."""
+        self._tell(logging.INFO, event, keys)
+
+    def warning(self, event: str, **keys: Any) -> None:
+        """Tell what somebody may have to look at."""
+        self._tell(logging.WARNING, event, keys)
+
+    def error(self, event: str, **keys: Any) -> None:
+        """Tell what somebody has to look at."""
+        self._tell(logging.ERROR, event, keys)
+
+    def exception(self, event: str, **keys: Any) -> None:
+        """Tell an error with the traceback of what is being handled."""
+        self._tell(logging.ERROR, event, {"exc_info": True, **keys})
+
+    def _tell(self, level: int, event: str, keys: dict[str, Any]) -> None:
         if level < self._least:
             return
         prepare, self._prepare = self._prepare, None
         if prepare is not None:
             prepare()
         if self._show is not None:
-            self._show(level, {**keys, "event": event})
+            keys["event"] = event
+            self._show(level, keys)
         elif (structlog := sys.modules.get("structlog")) is not None and structlog.is_configured():
             structlog.get_logger().log(level, event, **keys)
         elif _PLAIN.isEnabledFor(level):
             # Which request it is about, in a service inside of another program.
             about = {} if structlog is None else structlog.contextvars.get_contextvars()
             _tell_plainly(level, event, {**about, **keys})
-
-    def debug(self, event: str, **keys: Any) -> None:
-        """Tell what only whoever looks for a mistake wants to know."""
-        self.log(logging.DEBUG, event, **keys)
-
-    def info(self, event: str, **keys: Any) -> None:
-        """Tell what has happened."""
-        self.log(logging.INFO, event, **keys)
-
-    def warning(self, event: str, **keys: Any) -> None:
-        """Tell what somebody may have to look at."""
-        self.log(logging.WARNING, event, **keys)
-
-    def error(self, event: str, **keys: Any) -> None:
-        """Tell what somebody has to look at."""
-        self.log(logging.ERROR, event, **keys)
-
-    def exception(self, event: str, **keys: Any) -> None:
-        """Tell an error with the traceback of what is being handled."""
-        self.log(logging.ERROR, event, **{"exc_info": True, **keys})
 
 
 def _tell_plainly(level: int, event: str, keys: dict[str, Any]) -> None:

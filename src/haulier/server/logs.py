@@ -4,15 +4,17 @@ Rule 1: a log line never fails what it is about.
 Rule 2: what libraries say through the standard library's logging comes out the same way.
 """
 
-import contextlib
+import json
 import logging
 import re
 import sys
+import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Literal, TextIO
 
 import structlog
 
+from haulier.core.instants import iso_time_finely
 from haulier.logs import Show, catch_libraries, get_logger
 
 Event = MutableMapping[str, Any]
@@ -38,9 +40,11 @@ class LossyLog:
 
     def msg(self, line: str) -> None:
         """Write a line, if it can be written."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+        try:
             self._stream.write(f"{line}\n")
             self._stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            return
 
     debug = info = warning = error = critical = msg
 
@@ -52,7 +56,7 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
             structlog.contextvars.merge_contextvars,
             *([] if worker is None else [_with_worker(worker)]),
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _stamp,
             *_rendering(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_SHOWN_FROM),
@@ -79,6 +83,12 @@ def _shower(processors: Sequence[structlog.typing.Processor], log: LossyLog) -> 
     return show
 
 
+def _stamp(_logger: object, _name: str, event: Event) -> Event:
+    """Say when, by the machine's own clock; as structlog's own stamp does, in a third of its time."""
+    event["timestamp"] = iso_time_finely(time.time())  # noqa: TID251 - whatever clock the service goes by
+    return event
+
+
 def _with_worker(worker: str) -> structlog.typing.Processor:
     def add(_logger: object, _name: str, event: Event) -> Event:
         event["worker"] = worker
@@ -89,8 +99,16 @@ def _with_worker(worker: str) -> structlog.typing.Processor:
 
 def _rendering(form: Literal["console", "json"]) -> list[structlog.typing.Processor]:
     if form == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.format_exc_info, _as_json]
     return [_console(colors=sys.stderr.isatty())]
+
+
+def _as_json(_logger: object, _name: str, event: Event) -> str:
+    return _encode(event)
+
+
+_encode: Final = json.JSONEncoder(default=repr).encode
+"""Made once; structlog has a new encoder made for each line."""
 
 
 def _console(*, colors: bool) -> structlog.typing.Processor:
@@ -108,20 +126,23 @@ def _plainly(renderer: structlog.typing.Processor) -> structlog.typing.Processor
     def render(logger: object, name: str, event: Event) -> Any:
         if not _ELABORATE.isdisjoint(event):
             return renderer(logger, name, event)
-        time, level, what = (event.pop(key, "") for key in ("timestamp", "level", "event"))
-        pairs = " ".join([_pair(key, event[key]) for key in sorted(event)])
-        return f"{time} [{level:<9}] {what:<30} {pairs}".rstrip()
+        at, level, what = event.pop("timestamp", ""), event.pop("level", ""), event.pop("event", "")
+        pairs = sorted(event.items())
+        # One look at all texts together: those of nearly every event need no more.
+        if _PLAIN.fullmatch("".join([value for _, value in pairs if isinstance(value, str)])):
+            told = [
+                f"{key}={value}" if isinstance(value, str) else f"{key}={value!r}" for key, value in pairs
+            ]
+        else:
+            told = [f"{key}={_readable(value)}" for key, value in pairs]
+        return f"{at} [{level:<9}] {what:<30} {' '.join(told)}".rstrip()
 
     return render
 
 
-def _pair(key: str, value: object) -> str:
-    plain = isinstance(value, str) and (_PLAIN.fullmatch(value) is not None or _reads_alone(value))
-    return f"{key}={value if plain else repr(value)}"
-
-
-def _reads_alone(text: str) -> bool:
-    return text.isprintable() and _AMBIGUOUS.search(text) is None
+def _readable(value: object) -> str:
+    alone = isinstance(value, str) and value.isprintable() and _AMBIGUOUS.search(value) is None
+    return f"{value}" if alone else repr(value)
 
 
 _ELABORATE: Final = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -122,6 +123,34 @@ def test_lines_without_colours_are_those_of_structlog(capsys: pytest.CaptureFixt
     log.info("request", **told)
     log.warning("a.longer.event.than.its.column.is.wide", error="line\nline")
     assert _without_times(ours) == _without_times(capsys.readouterr().err)
+
+
+def test_lines_in_json_are_those_of_structlog(capsys: pytest.CaptureFixture[str]) -> None:
+    told: dict[str, Any] = {
+        "path": "/ä\u2028b\x1b",
+        "status": 201,
+        "took": 0.5,
+        "nothing": None,
+        "error": ValueError("x"),
+        "many": [1, {"a": Path("b")}],
+    }
+    configure_logging("json", worker="w1")
+    log = structlog.get_logger()
+    log.info("request", **told)
+    ours = capsys.readouterr().err
+    *processors, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*processors, structlog.processors.JSONRenderer()])
+    log.info("request", **told)
+    assert _without_moments([ours]) == _without_moments([capsys.readouterr().err])
+
+
+def test_a_line_says_when_it_was_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_logging("json")
+    monkeypatch.setattr("haulier.server.logs.time.time", lambda: 1_795_975_200.000012)
+    get_logger().info("hello")
+    assert json.loads(capsys.readouterr().err)["timestamp"] == "2026-11-29T18:00:00.000012Z"
 
 
 def _without_times(text: str) -> list[str]:
