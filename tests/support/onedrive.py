@@ -1,7 +1,7 @@
 """A stand-in for Microsoft Graph's drives: the smallest that rclone's onedrive backend takes for the real one.
 
 Rule 1: what a session says and does is what the documentation says, with the deviations that are seen in the field as
-        switches: `ranges`, `strict`, `hashes`, `ctags`, `times`.
+        switches: `ranges`, `strict`, `hashes`, `ctags`, `times`, `personal`.
 Rule 2: faults are addressed by method, pattern and how often the request was met, and are used up by happening.
 Rule 3: time is a number that tests move: sessions expire by it.
 Rule 4: names are one in whatever case. Content that changes gives a file a new eTag and a new cTag, anything else a new eTag.
@@ -129,6 +129,8 @@ class Drive:
         """Whether the time that a session brings is kept."""
         self.deny: int | None = None
         """Which fragment of a session, from 1, is not let in any more, nor are those after it."""
+        self.personal = False
+        """Whether a session that is gone is told as personal drives do."""
         self.session_url: str | None = None
         """Told in the place of a session's address."""
         self.quota: int | None = None
@@ -415,6 +417,8 @@ class Graph:
     def _session(self, request: Request, key: str, body: bytes) -> Response:
         session = self.drive.sessions.get(key)
         if session is None or not self._is_open(session):
+            if self.drive.personal:
+                raise Failure(400, "invalidRequest", "Upload session not found")
             raise Failure(404, "itemNotFound", "the upload session was not found")
         if request.method == "GET":
             return JSONResponse(self._told(session))

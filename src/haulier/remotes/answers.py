@@ -199,7 +199,7 @@ def read_problem(
     """
     status = answer.status_code
     text = answer.text[:65_536]
-    slug, detail = _read_json(text) if text.lstrip().startswith("{") else _read_xml(text)
+    slug, detail = _read_json(text, known) if text.lstrip().startswith("{") else _read_xml(text)
     if not detail and text and not text.lstrip().startswith(("{", "<")):
         detail = text
     told = detail or _phrase(status) or "an answer without a name"
@@ -208,17 +208,30 @@ def read_problem(
     return name or f"http-{status}", _one_line(_without(secrets, told))
 
 
-def _read_json(text: str) -> tuple[str, str]:
+def _read_json(text: str, known: Collection[str]) -> tuple[str, str]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return "", ""
     error = document.get("error")
     if isinstance(error, dict):  # Microsoft Graph
-        return str(error.get("code") or ""), str(error.get("message") or "")
+        return _read_code(error, known), str(error.get("message") or "")
     kind = str(document.get("type") or "")
     slug = kind.rsplit("/", 1)[-1] if "/" in kind else ""
     return slug, str(document.get("detail") or document.get("title") or "")
+
+
+def _read_code(error: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return the most exact code that is known; where none is, the one that is told first.
+
+    Source: Microsoft Graph documentation, "Error response resource type": `innererror` has more specific ones, and may be nested.
+    """
+    codes: list[str] = []
+    within: object = error
+    while isinstance(within, dict):
+        codes.append(str(within.get("code") or ""))
+        within = within.get("innererror") or within.get("innerError")
+    return next((code for code in reversed(codes) if code in known), codes[0])
 
 
 def _read_xml(text: str) -> tuple[str, str]:

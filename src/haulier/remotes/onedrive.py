@@ -8,6 +8,8 @@ Rule 3: what lay under the name is noted before anything is sent. When an answer
 Rule 4: a name that was free is sent to as one that must not be taken: nothing makes a second file, or version, of ours.
 Rule 5: a session that does not let us in is asked, then begun anew with a new token, once, however much the new one takes;
         then somebody has to sign in. A process that begins forgets of whom it did so, and so does one of long ago.
+Rule 6: personal drives say 400 of a session that is gone, in whatever words. Nothing about a question, or a leave, can be wrong: there
+        it is always that. A fragment may be wrong, so the session is asked.
 
 One module although it is long: each step of a transfer asks what the others have kept of it, and whether a file is its own.
 
@@ -64,6 +66,7 @@ GRID: Final = 327_680
 """Fragments are a multiple of 320 KiB, but for the last."""
 LARGEST: Final = 60 * MIB - 1
 MAX_SIZE: Final = 250 * 1024**3
+BAD_REQUEST: Final = 400
 MAX_PATH: Final = 400
 """Characters of a path, names of folders and all."""
 HASH_WAIT_S: Final = 1.0
@@ -268,9 +271,7 @@ class OneDriveRemote:
                 ranges=Ranges.up_to(outgoing.size if await self._may_be_there(outgoing, begun) else 0)
             )
         try:
-            answer = await self._of_session(
-                outgoing, begun, self._calls.ask("GET", begun.url, accept=(200,), of_session=True)
-            )
+            answer = await self._of_session(outgoing, begun, self._ask_session(begun.url))
         except RemoteSessionLost:
             if not await self._may_be_there(outgoing, begun):
                 raise
@@ -316,7 +317,7 @@ class OneDriveRemote:
         self, outgoing: Outgoing, begun: _Begun, cargo: Cargo, headers: Mapping[str, str]
     ) -> Answer:
         assert begun.url is not None
-        request = self._calls.bring("PUT", begun.url, cargo, headers=headers, accept=(200, 201, 202))
+        request = self._bring_fragment(begun.url, cargo, headers)
         if outgoing.id in self._doubted or outgoing.id in self._renewed:
             return await self._of_session(outgoing, begun, request)
         try:
@@ -326,6 +327,25 @@ class OneDriveRemote:
                 raise
             self._doubted.add(outgoing.id)
             raise PeerBusy(401, f"the session is asked whether it lets us in: {error}") from error
+
+    async def _bring_fragment(self, url: str, cargo: Cargo, headers: Mapping[str, str]) -> Answer:
+        try:
+            return await self._calls.bring("PUT", url, cargo, headers=headers, accept=(200, 201, 202))
+        except PeerRefused as error:
+            # Rule 6. Of one that goes on it is what it says.
+            if error.status == BAD_REQUEST:
+                with asking_after():
+                    await self._ask_session(url)
+            raise
+
+    async def _ask_session(self, url: str) -> Answer:
+        """Ask a session where it is. Raises RemoteSessionLost: also for a 400 (rule 6)."""
+        try:
+            return await self._calls.ask("GET", url, accept=(200,), of_session=True)
+        except PeerRefused as error:
+            if error.status != BAD_REQUEST:
+                raise
+            raise RemoteSessionLost(str(error)) from error
 
     async def commit(self, outgoing: Outgoing, session: RemoteSession, checksum: Checksum | None) -> Stored:
         """Find the file that the last fragment made; make an empty one."""
@@ -374,7 +394,7 @@ class OneDriveRemote:
         if begun.url is not None:
             # One that lets us in no more is as good as gone.
             with suppress(RemoteSessionLost, PeerBlocked):
-                await self._calls.ask("DELETE", begun.url, accept=(204,), of_session=True)
+                await self._calls.ask("DELETE", begun.url, accept=(204, BAD_REQUEST), of_session=True)
 
     async def _of_session(self, outgoing: Outgoing, begun: _Begun, request: Awaitable[Answer]) -> Answer:
         """Return the answer of a session. Raises also what follows when it does not let us in (rule 5)."""

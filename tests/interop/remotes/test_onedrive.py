@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from haulier.core.errors import PeerBlocked, PeerBusy, PeerCorrupted, PeerUnreadable, RemoteSessionLost
+from haulier.core.errors import (
+    PeerBlocked,
+    PeerBusy,
+    PeerCorrupted,
+    PeerRefused,
+    PeerUnreadable,
+    RemoteSessionLost,
+)
 from haulier.core.outgoing import Basis, Held, Stored, VerifyPolicy
 from haulier.core.transfer import Obstacle
 from haulier.remotes.onedrive import OneDriveRemote
@@ -28,6 +35,7 @@ from tests.support.onedrive import DRIVE, TOKEN, Drive, Fault, corrupt, enrich, 
 MIB = 1024 * 1024
 CHUNK = 10 * MIB
 SEVERAL = 2 * CHUNK + 5
+PERSONAL = pytest.mark.parametrize("personal", [False, True], ids=["business", "personal"])
 
 
 class Tokens:
@@ -232,9 +240,11 @@ class TestSessions:
         stored = await delivery_of(remote, sources, Random(66).randbytes(SEVERAL)).run()
         assert stored.id is not None
 
+    @PERSONAL
     async def test_a_session_that_expired_is_begun_anew_under_another_address(
-        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources, personal: bool
     ) -> None:
+        drive.personal = personal
         delivery = delivery_of(remote, sources, Random(67).randbytes(SEVERAL))
         session = await remote.create(delivery.outgoing)
         await delivery.send(session, 0, CHUNK)
@@ -247,6 +257,43 @@ class TestSessions:
         assert again.state != session.state
         await deliver(delivery, again)
         assert drive.read("plain.bin") == delivery.source.read(0, SEVERAL)
+
+    @PERSONAL
+    async def test_a_session_that_is_gone_because_it_made_the_file_is_not_begun_anew(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources, personal: bool
+    ) -> None:
+        drive.personal = personal
+        delivery = delivery_of(remote, sources, Random(79).randbytes(SEVERAL))
+        session = await remote.create(delivery.outgoing)
+        await delivery.send(session, 0, CHUNK)
+        await delivery.send(session, CHUNK, 2 * CHUNK)
+        drive.faults.append(Fault("PUT", "/upload/", 504, after=True))
+        with pytest.raises(PeerBusy):
+            await delivery.send(session, 2 * CHUNK, SEVERAL)
+        assert await delivery.send(session, 2 * CHUNK, SEVERAL) is None
+        await delivery.finish(session)
+        item = drive.path("plain.bin")
+        assert item is not None
+        assert item.versions == 1
+
+    @PERSONAL
+    async def test_to_give_up_what_is_gone_is_fine(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources, personal: bool
+    ) -> None:
+        drive.personal = personal
+        delivery = delivery_of(remote, sources, Random(80).randbytes(SEVERAL))
+        session = await remote.create(delivery.outgoing)
+        drive.now += 3601
+        await remote.cancel(delivery.outgoing, session)
+
+    async def test_a_fragment_that_an_open_session_calls_wrong_is_final(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+    ) -> None:
+        delivery = delivery_of(remote, sources, Random(81).randbytes(SEVERAL))
+        session = await remote.create(delivery.outgoing)
+        drive.faults.append(Fault("PUT", "/upload/", 400))
+        with pytest.raises(PeerRefused, match="fault400"):
+            await delivery.send(session, 0, CHUNK)
 
     async def test_another_open_session_of_the_name_passes(
         self, remote: OneDriveRemote, drive: Drive, sources: Sources

@@ -51,6 +51,19 @@ class TestEveryTable:
         ("onedrive", 416, "", PeerBusy),
         ("onedrive", 404, "", RemoteSessionLost),
         ("onedrive", 400, '{"error": {"code": "uploadSessionNotFound", "message": "x"}}', RemoteSessionLost),
+        (
+            "onedrive",
+            400,
+            '{"error": {"code": "invalidRequest", "innererror": {"code": "uploadSessionNotFound"}}}',
+            RemoteSessionLost,
+        ),
+        (
+            "onedrive",
+            403,
+            '{"error": {"code": "x", "innerError": {"code": "y", "innererror": {"code": "accessDenied"}}}}',
+            PeerBlocked,
+        ),
+        ("onedrive", 400, '{"error": {"code": "x", "innerError": {"date": "2026"}}}', PeerRefused),
         ("onedrive", 412, "", PeerRefused),
         ("s3", 400, "<Error><Code>RequestTimeout</Code></Error>", PeerBusy),
         ("s3", 403, "<Error><Code>RequestTimeTooSkewed</Code></Error>", PeerBusy),
@@ -77,6 +90,7 @@ def test_a_session_is_lost_only_where_one_was_asked_for() -> None:
     [
         ('{"type": "https://x/errors/storage-full", "detail": "no room"}', ("storage-full", "no room")),
         ('{"error": {"code": "quotaLimitReached", "message": "full"}}', ("quotaLimitReached", "full")),
+        ('{"error": {"code": "a", "message": "b", "innererror": {"code": "c"}}}', ("a", "b")),
         ("<Error><Code>SlowDown</Code><Message>slow</Message></Error>", ("SlowDown", "slow")),
         ("plain\n  words", ("http-500", "plain words")),
         ("", ("http-500", "Internal Server Error")),
