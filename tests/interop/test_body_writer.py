@@ -252,6 +252,25 @@ class TestBody:
                 left.clear()
         assert seen.connections == 2
 
+    async def test_a_server_that_ends_each_connection_at_its_second_request_gets_new_ones(
+        self, writer: BodyWriter, source: OpenedFile
+    ) -> None:
+        """It says nothing of that, and waits until it is asked: whoever asks twice would never get an answer."""
+
+        async def once(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+            await read_request(reader, seen)
+            out.write(OK)
+            await reader.read(1)
+
+        async with server(once) as (port, seen):
+            await writer.send("PUT", url(port), headers={}, cargo=whole(source))
+            with pytest.raises(PeerUnreachable):
+                await writer.send("PUT", url(port), headers={}, cargo=whole(source))
+            for _ in range(3):
+                answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
+                assert answer.status_code == 201
+        assert seen.connections == 4
+
     async def test_a_kept_connection_that_nobody_asks_for_is_closed(
         self, writer: BodyWriter, source: OpenedFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,6 +3,8 @@
 Rule 1: a connection that was not left clean is closed; one that has something to say before it is asked is, too.
 Rule 2: a kept connection is younger than the time after which servers close theirs: a request that meets its
         end would look like a failure.
+Rule 3: who ends a kept connection under a request is asked on new ones only for a while. It may do so each time, at the second request
+        of each attempt, and nobody would ever get further than that.
 """
 
 import asyncio
@@ -21,6 +23,8 @@ from haulier.core.values import dataclass, replace
 
 IDLE_S: Final = 4.0
 """How long an unused connection is kept. uvicorn, the most impatient server that we know, closes after 5 s."""
+ALONE_S: Final = 600.0
+"""How long rule 3 holds: twice the longest pause between two attempts."""
 CONNECT_S: Final = 10.0
 """How long an address may take to accept, and to agree on keys. Control calls wait as long."""
 NEXT_ADDRESS_S: Final = 0.25
@@ -112,6 +116,10 @@ class Connections:
         self._tls = tls
         self._kept: dict[Origin, list[tuple[float, socket.socket]]] = {}
         """The youngest last."""
+        self._again: set[socket.socket] = set()
+        """Those that carry a request which is not their first."""
+        self._alone: dict[Origin, float] = {}
+        """Whose connections are not kept, and until when."""
         self._expiry: asyncio.TimerHandle | None = None
         """Closes what is not taken in time; there while something is kept, or a moment longer."""
 
@@ -125,9 +133,21 @@ class Connections:
 
     def give_back(self, origin: Origin, connection: socket.socket) -> None:
         """Keep a connection that was left clean, for a while."""
+        self._again.discard(connection)
+        if _now() < self._alone.get(origin, 0.0):
+            connection.close()
+            return
+        self._alone.pop(origin, None)
         self._kept.setdefault(origin, []).append((_now(), connection))
         if self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(IDLE_S, self._expire)
+
+    def drop(self, origin: Origin, connection: socket.socket, *, broken: bool = False) -> None:
+        """Close a connection; `broken`: the other side ended it under a request (rule 3)."""
+        if broken and connection in self._again:
+            self._alone[origin] = _now() + ALONE_S
+        self._again.discard(connection)
+        connection.close()
 
     def close(self) -> None:
         """Close all that are kept."""
@@ -159,6 +179,7 @@ class Connections:
         while kept:
             since, connection = kept.pop()
             if _now() - since < IDLE_S and _is_quiet(connection):
+                self._again.add(connection)
                 return connection
             connection.close()
         return None

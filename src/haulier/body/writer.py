@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from haulier.body.answers import Answer
 from haulier.body.connections import Connections, Origin, proxy_credentials
 from haulier.body.exchange import MAX_ANSWER, Exchange
+from haulier.core.errors import PeerUnreachable
 from haulier.engine.tasks import in_thread
 from haulier.sending_ports import Cargo
 
@@ -65,13 +66,14 @@ class BodyWriter:
                 answer = await self._exchange(
                     connection, origin, _head(method, address, origin, headers), cargo
                 )
-            except BaseException:
-                connection.close()
+            except BaseException as error:
+                broken = isinstance(error, PeerUnreachable) and not error.too_slow
+                self._connections.drop(origin, connection, broken=broken)
                 raise
             if answer.keeps_alive:
                 self._connections.give_back(origin, connection)
             else:
-                connection.close()
+                self._connections.drop(origin, connection)
         return answer
 
     async def close(self) -> None:

@@ -140,6 +140,37 @@ class TestKept:
         loop.advance(connections.IDLE_S)
         assert not is_open(again)
 
+    async def test_none_is_kept_for_a_while_where_one_was_ended_under_a_request(
+        self, loop: Loop, connected: Any
+    ) -> None:
+        kept, connection = Connections(None), connected()
+        kept.give_back(HERE, connection)
+        kept.drop(HERE, await kept.take(HERE), broken=True)
+        assert not is_open(connection)
+        one, other = connected(), connected()
+        kept.give_back(HERE, one)
+        kept.give_back(THERE, other)
+        assert not is_open(one)
+        assert await kept.take(THERE) is other
+        loop.advance(connections.ALONE_S)
+        again = connected()
+        kept.give_back(HERE, again)
+        assert await kept.take(HERE) is again
+
+    @pytest.mark.parametrize("broken", [False, True], ids=["ours", "theirs"])
+    async def test_the_end_of_one_at_its_first_request_or_by_us_says_nothing_of_others(
+        self, loop: Loop, connected: Any, broken: bool
+    ) -> None:
+        kept = Connections(None)
+        first = connected()
+        if not broken:
+            kept.give_back(HERE, first)
+            assert await kept.take(HERE) is first
+        kept.drop(HERE, first, broken=broken)
+        following = connected()
+        kept.give_back(HERE, following)
+        assert await kept.take(HERE) is following
+
     async def test_the_one_that_was_used_last_is_taken_first(self, loop: Loop, connected: Any) -> None:
         kept = Connections(None)
         first, second = connected(), connected()
