@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 FILE: Final = "remotes.json"
 JOURNAL: Final = "journal.db"
+TOKENS: Final = ".tokens"
+"""What the names of files end with that keep a remote's tokens."""
 MAX_NAME: Final = 64
 """Characters of a remote's name: it is typed, and shown in tables."""
 MAX_FILE: Final = 16 * 1024 * 1024
@@ -140,8 +142,17 @@ class RemotePlaces:
         for remote in remotes:
             await remote.close()
 
+    def keeps(self, path: Path) -> bool:
+        """Return whether a file, by its path without links in it, is one of these: most have secrets in them."""
+        ours = path.name in {FILE, self._lock.name} or path.suffix == TOKENS
+        return ours and path.parent == Path(os.path.realpath(self.path.parent))
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_suffix(".lock")
+
     def _tokens(self, name: str) -> Path:
-        return self.path.with_name(f"{name}.tokens")
+        return self.path.with_name(f"{name}{TOKENS}")
 
     def _made(self, settings: RemoteSettings) -> Remote:
         made = self._remotes.get(settings.name)
@@ -182,7 +193,7 @@ class RemotePlaces:
         """Be the only process that changes the file."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
                 "home", str(self.path.parent), f"expected a directory that can be written ({error.strerror})"

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,10 @@ def stored(haulier: Commands, prefix: str) -> dict[str, int]:
     found = haulier.run("ls", prefix, "--json").documents
     assert len({each["path"] for each in found}) == len(found), "two versions of one path"
     return {each["path"]: each["size"] for each in found}
+
+
+def is_there(haulier: Commands, folder: str, name: str) -> bool:
+    return f"{folder}{name}" in stored(haulier, folder)
 
 
 def ids(ran: Ran) -> list[str]:
@@ -363,6 +368,23 @@ def test_a_watched_folder_is_sent_when_it_is_quiet(haulier: Commands) -> None:
     assert [each["target"] for each in haulier.run("transfers", "list", "--json").documents] == [
         "watched/sub/f"
     ]
+
+
+def test_what_haulier_keeps_itself_is_not_sent_from_a_watched_folder(haulier: Commands) -> None:
+    (haulier.folder / "f.txt").write_bytes(b"123")
+    (haulier.folder / "link").symlink_to(".")
+    for to, journal in (("default/", ()), ("named/", ("--journal", "link/f"))):
+        watch = haulier.start("watch", "link", "--to", f"here:{to}", *journal)
+        try:
+            first_line(watch)
+            wait_until(partial(is_there, haulier, to, "f.txt"), "the file has arrived")
+            later = haulier.folder / f"{to[:-1]}-later"
+            later.write_bytes(b"4")
+            wait_until(partial(is_there, haulier, to, later.name), "another one has, too")
+        finally:
+            assert stop(watch) == 0
+        assert stored(haulier, to) == {f"{to}f.txt": 3, f"{to}{later.name}": 1}
+        later.unlink()
 
 
 def test_a_name_that_is_no_text_is_told_and_keeps_nothing_else_back(haulier: Commands) -> None:

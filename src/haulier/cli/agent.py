@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -39,6 +39,8 @@ WATCHED: Final = ".watched"
 """What the name of the file has more than the journal's beside it that keeps what was queued."""
 LOOK_S: Final = 1.0
 """How often a watched folder is looked at."""
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+"""What the names of a database's files end with."""
 
 
 def agent(
@@ -102,7 +104,7 @@ def watch(
             print(f"haulier watch ready, journal {place}", flush=True)
             async with tasks() as group:
                 group.create_task(wait_replaced(manager))
-                group.create_task(Watch(manager, known, folder, to).run())
+                group.create_task(Watch(manager, known, folder, to, ours=_kept(place, home)).run())
 
     run(_until_stopped(work()))
 
@@ -130,10 +132,20 @@ class Watch:
     Rule 1: a file counts as queued once it is, and that is kept for as long as the file is there: it is not sent again as it
             is, however old its result.
     Rule 2: what cannot be queued is told once, and tried again.
+    Rule 3: what we keep ourselves is never sent: it has secrets in it, and changes with each file that is queued.
     """
 
-    def __init__(self, manager: "UploadManager", known: "WatchedFiles", folder: Path, to: str) -> None:
-        """Take the parts; `known` is open."""
+    def __init__(
+        self,
+        manager: "UploadManager",
+        known: "WatchedFiles",
+        folder: Path,
+        to: str,
+        *,
+        ours: Callable[[Path], bool],
+    ) -> None:
+        """Take the parts; `known` is open. `ours` tells by its path, without links in it, what we keep ourselves."""
+        self._ours = ours
         self._manager = manager
         self._known = known
         self._folder = folder.absolute()
@@ -147,7 +159,7 @@ class Watch:
         self._queued = await self._known.load()
         loop = asyncio.get_running_loop()
         while True:
-            seen = await asyncio.to_thread(lambda: list(_files(self._folder)))
+            seen = await asyncio.to_thread(lambda: list(_files(self._folder, self._ours)))
             await self.look(seen, now=loop.time())
             await asyncio.sleep(LOOK_S)
 
@@ -211,12 +223,28 @@ def _id_of(each: Seen, to: str) -> str:
     return f"watch-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
-def _files(folder: Path) -> Iterator[Seen]:
-    """Find the files below; what vanishes while it is looked at is not there."""
+def _kept(journal: Path, home: Path | None) -> Callable[[Path], bool]:
+    """Return what tells by its path, without links in it, whether a file is one that we keep ourselves."""
+    places, default = open_places(home), journal_path(None, home)
+    links = {journal, default}
+    files = links | {Path(os.path.realpath(each)) for each in links}
+    kept = {
+        Path(os.path.realpath(each.parent), f"{each.name}{what}")
+        for each in files
+        for what in (".lock", *_BESIDE, *(WATCHED + end for end in _BESIDE))
+    }
+    return lambda path: path in kept or places.keeps(path)
+
+
+def _files(folder: Path, ours: Callable[[Path], bool]) -> Iterator[Seen]:
+    """Find the files below, but for ours; what vanishes while it is looked at is not there."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = Path(os.path.realpath(place))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(place) / name
+            if ours(real / name):
+                continue
             with suppress(OSError):
                 status = path.stat()
                 if path.is_file():

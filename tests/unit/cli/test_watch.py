@@ -24,7 +24,7 @@ async def watching(world: Sending, folder: Path) -> AsyncIterator[tuple[Watch, U
     await known.open()
     try:
         async with world.running() as manager:
-            watch = Watch(manager, known, Path("/in"), "any:to/")
+            watch = Watch(manager, known, Path("/in"), "any:to/", ours=lambda _: False)
             watch._queued = await known.load()
             yield watch, manager
     finally:
