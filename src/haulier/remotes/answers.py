@@ -144,9 +144,13 @@ def read_json(answer: Answer, read: Callable[[dict[str, Any]], T]) -> T:
         PeerUnreadable: it is none, or `read` misses something in it; the answer itself is not told.
     """
     try:
-        document = json.loads(answer.text)
+        text = answer.text
+        document = json.loads(text)
         if not isinstance(document, dict):
             raise TypeError("it is no JSON object")
+        if "\\u" in text:
+            # Half a character is no text, and nothing could be asked, or kept, with it. Raises ValueError.
+            json.dumps(document, ensure_ascii=False).encode()
         return read(document)
     except KeyError as error:
         raise PeerUnreadable(answer.status_code, f"the answer has no {error}") from error

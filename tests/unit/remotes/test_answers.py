@@ -219,8 +219,9 @@ def test_json_that_is_read_comes_back_as_it_was_made_of() -> None:
         ("[" * 100_000, "the answer is not what was asked for"),
         ('{"id": null}', "the answer is not what was asked for"),
         ('{"secret": 1}', "the answer has no 'id'"),
+        ('{"id": 1, "url": ["\\udc80"]}', "the answer is not what was asked for"),
     ],
-    ids=["a page", "nothing", "a list", "deep", "another type", "missing"],
+    ids=["a page", "nothing", "a list", "deep", "another type", "missing", "half a character"],
 )
 def test_an_answer_that_cannot_be_read_can_pass_and_is_not_told(text: str, expected: str) -> None:
     with pytest.raises(PeerUnreadable) as told:
