@@ -2,7 +2,8 @@
 
 Rule 1: the remote's offset is the truth. An attempt begins by asking for it, and after any error the next attempt does.
 Rule 2: the remote's session is in the journal before its first byte is sent.
-Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions.
+Rule 3: the open file is compared after every chunk, so that one session never gets bytes of two revisions; and before the last
+        bytes of a request that may make the file, so that none is made of two.
 Rule 4: the point of no return is in the journal before the last byte of the request that may make the file goes. For one
         without a body it is taken back when there was not even a connection. Where the last byte makes the file, only another
         session takes it back: one that says that it holds less may be about to make the file nevertheless.
@@ -210,13 +211,17 @@ class Attempt:
             gone = count
             self._desk.progress(self._sent)
 
+        async def before_end() -> None:
+            await sending.source.check()
+            await self._pass_return()
+
         cargo = Cargo(
             source=sending.source,
             start=start,
             stop=stop,
             throttle=self._ports.throttle,
             moved=moved,
-            before_end=self._pass_return if last and sending.session.commits_itself else None,
+            before_end=before_end if last and sending.session.commits_itself else None,
         )
         stored = await self._remote.send(self.row.outgoing, sending.session, cargo)
         moved(cargo.size)

@@ -22,7 +22,7 @@ from haulier.core.errors import (
     TransferNotFound,
     TransferRemoved,
 )
-from haulier.core.outgoing import Outgoing, RemoteSession, Stored, VerifyMode, VerifyPolicy
+from haulier.core.outgoing import IfExists, Outgoing, RemoteSession, Stored, VerifyMode, VerifyPolicy
 from haulier.core.transfer import Outcome, Phase, TransferId
 from haulier.core.values import replace
 from haulier.engine.send import POLL_S, Role, UploadManager
@@ -57,6 +57,21 @@ async def test_a_file_that_changes_while_it_is_sent_is_sent_anew_in_a_session_of
     assert row.transfer.outcome is Outcome.SUCCEEDED
     assert row.restarts == 1
     assert world.ordered.files == {"a": [DATA[::-1]]}
+    assert world.ordered.sessions == 0
+
+
+@pytest.mark.parametrize("way", [IfExists.REPLACE, IfExists.FAIL])
+async def test_no_file_is_made_of_one_that_changes_during_the_request_that_makes_it(way: IfExists) -> None:
+    world = Sending()
+    async with world.running() as manager:
+        gate = world.ordered.gate("send")
+        queued = await manager.queue(world.file("a", b"old"), "ordered:a", if_exists=way)
+        await gate.wait_reached()
+        world.files.write("/a", b"new", in_place=True)
+        gate.open()
+        row = await wait_out(world, manager, queued)
+    assert row.transfer.outcome is Outcome.SUCCEEDED
+    assert world.ordered.files == {"a": [b"new"]}
     assert world.ordered.sessions == 0
 
 
