@@ -38,7 +38,7 @@ class _Put:
         ahead = ReadAhead(body)
         taken = await server.uploads.take(request, ahead, caller=LOCAL)
         if taken is not None:
-            return taken
+            return taken.upload
         upload = (await server.uploads.begin(request, caller=LOCAL)).upload
         try:
             state = await server.uploads.append(upload.id, 0, ahead, caller=LOCAL, final=True)

@@ -1,7 +1,7 @@
 """What the parts of the session engine share: its ports, its policy, and the words they have in common."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
@@ -93,13 +93,6 @@ class SessionPolicy(Protocol[D]):
 
     async def committed(self, tx: Transaction[D], session: Session[D]) -> None:
         """In the transaction that commits the session; a RequestError makes the session fail."""
-
-    async def kept(self, tx: Transaction[D], sessions: Sequence[Session[D]], by: Hashable) -> None:
-        """In the transaction that adds sessions of one owner in one scope which are committed already.
-
-        `by`: what let them in, in the words of whoever keeps them; equal for those that are added together. A RequestError,
-        or `NotAsJudged`, leaves nothing of them.
-        """
 
     def settled(self, session: Session[D]) -> None:
         """The transaction that committed the session has returned; not told when its answer was lost."""

@@ -17,7 +17,7 @@ from haulier.core.processing import MAX_INLINE, data_url, is_image
 from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload, UploadDetails
-from haulier.core.values import replace
+from haulier.core.values import dataclass, replace
 from haulier.engine.body_checks import SHORT, Scan
 from haulier.engine.context import NotAsJudged
 from haulier.engine.digests import SHARED_FROM, Digests
@@ -46,8 +46,17 @@ class UploadObserver(Protocol):
         """An upload came to its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakenUpload:
+    """An upload that was committed at once, and its record: as it was begun, and as it is now."""
+
+    upload: Upload
+    begun: Record
+    record: Record
+
+
 class UploadPolicy:
-    """What uploads decide; `SessionPolicy` says when each call comes and what it means."""
+    """What uploads decide; `SessionPolicy` and `WholePolicy` say when each call comes and what it means."""
 
     def __init__(
         self,
@@ -168,26 +177,40 @@ class UploadPolicy:
         unfinished = details.adds_to_record or more
         await tell(tx, EventKind.UPDATED if unfinished else EventKind.COMPLETED, details.record, now=now)
 
-    async def kept(self, tx: Transaction[UploadDetails], sessions: Sequence[Upload], by: Hashable) -> None:
+    def made_of(self, session: Upload) -> TakenUpload:
+        """Return the upload's record as well, for which nothing has to be looked up."""
+        assert session.details.record is not None, f"upload {session.id} makes no record"
+        begun = new_record(session, session.details.record)
+        record = begun.complete(asset_of(session), now=session.last_seen_at, more=self.goes_on(session))
+        return TakenUpload(session, begun, record)
+
+    async def kept(self, tx: Transaction[UploadDetails], made: Sequence[TakenUpload], by: Hashable) -> None:
         """Count the bytes, and add the records with their assets, if the `Admission` still holds by which they came."""
         assert isinstance(by, Admission)
         rights = await self._access.rights(tx, by.caller, by.capsule)
         if rights is None or not by.holds(rights):
             raise NotAsJudged
         capsule = rights.capsule
-        size = sum(session.size or 0 for session in sessions)
+        size = sum(taken.record.size or 0 for taken in made)
         await tx.capsules.reserve(capsule.name, size)
         await tx.capsules.use(capsule.name, reserved=size, size=size)
-        records, events = list[Record](), list[Event]()
-        for session in sessions:
-            more = self.goes_on(session)
-            begun, record = _records_of(session, more=more)
-            records.append(record)
-            events.append(event_of(EventKind.CREATED, begun, now=session.created_at))
-            kind = EventKind.UPDATED if more else EventKind.COMPLETED
-            events.append(event_in(kind, record, capsule, now=session.created_at))
-        await tx.records.insert(*records)
+        await tx.records.insert(*(taken.record for taken in made))
+        events = list[Event]()
+        for taken in made:
+            kind = EventKind.UPDATED if taken.record.unprocessed else EventKind.COMPLETED
+            events.append(event_of(EventKind.CREATED, taken.begun, now=taken.begun.created_at))
+            events.append(event_in(kind, taken.record, capsule, now=taken.begun.created_at))
         await tx.events.append(*events)
+
+    def taken(self, made: TakenUpload) -> None:
+        """Tell who counts, and ask for what is left to be done."""
+        record = made.record
+        if self._observer is not None:
+            self._observer.begun()
+            self._observer.accepted(record.size or 0)
+            self._observer.ended(SessionStatus.COMMITTED)
+        if self._jobs is not None and record.unprocessed:
+            self._jobs.enqueue(record.id, line=record.owner)
 
     def goes_on(self, session: Upload) -> bool:
         """Whether something is left to be done with what a committed upload brought."""
@@ -336,19 +359,6 @@ def asset_of(session: Upload) -> Asset:
 def wants_pictures(original: UploadDetails) -> bool:
     """Whether the service is to make smaller pictures of what came alone."""
     return original.derivatives and is_image(original.content_type)
-
-
-def record_of(session: Upload, *, more: bool) -> Record:
-    """Return the record of an upload that was committed as it was begun; `more`: something is left to be done."""
-    _, record = _records_of(session, more=more)
-    return record
-
-
-def _records_of(session: Upload, *, more: bool) -> tuple[Record, Record]:
-    """Return it as it is at first, and `record_of`."""
-    assert session.details.record is not None, f"upload {session.id} makes no record"
-    begun = new_record(session, session.details.record)
-    return begun, begun.complete(asset_of(session), now=session.last_seen_at, more=more)
 
 
 def new_record(session: Upload, record_id: RecordId) -> Record:

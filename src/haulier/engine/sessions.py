@@ -32,11 +32,12 @@ from haulier.engine.chunks import ChunkIntake
 from haulier.engine.concatenation import total_of, total_size
 from haulier.engine.context import SessionContext, SessionLimits, SessionPolicy, SessionPorts
 from haulier.engine.endings import LOOK_S, Endings
-from haulier.engine.whole import WholeSessions
+from haulier.engine.whole import WholePolicy, WholeSessions
 from haulier.logs import get_logger
 from haulier.ports import Body, Ears, KeyTaken, Transaction
 
 D = TypeVar("D")
+M = TypeVar("M")
 
 log = get_logger()
 
@@ -63,8 +64,10 @@ class SessionService(Generic[D]):
         self._chunks = ChunkIntake(self._context)
         self._appends = AppendIntake(self._context, self._endings)
         self._attention = Attention(self._context, self._endings)
-        self.whole = WholeSessions(self._context)
-        """The short way, for what is here in full."""
+
+    def whole(self, policy: WholePolicy[D, M]) -> WholeSessions[D, M]:
+        """Return the short way, for what is here in full."""
+        return WholeSessions(self._context, policy)
 
     # --- begin ---------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from haulier.core.errors import (
     InvalidRequest,
     RequestError,
 )
-from haulier.core.record import AssetKind, Record
+from haulier.core.record import AssetKind
 from haulier.core.session import Concat, Mode, SessionId, SessionSpec, SessionStatus
 from haulier.core.upload import (
     BeginUpload,
@@ -30,7 +30,7 @@ from haulier.engine.digests import Digests
 from haulier.engine.gate import Admission, UploadGate
 from haulier.engine.hooks import NO_HOOKS, Hooks, ask
 from haulier.engine.planning import Planner, UploadLimits
-from haulier.engine.policy import DigestCheck, UploadObserver, UploadPolicy, record_of
+from haulier.engine.policy import DigestCheck, TakenUpload, UploadObserver, UploadPolicy
 from haulier.engine.sessions import SessionService
 from haulier.engine.whole import ReadAhead
 from haulier.ports import AccessPolicy, Body, Ears, JobQueue
@@ -86,6 +86,7 @@ class UploadService:
         self._sessions: SessionService[UploadDetails] = SessionService(
             ports, self._policy, background, limits.sessions
         )
+        self._whole = self._sessions.whole(self._policy)
 
     def _progressed(self, upload_id: SessionId) -> None:
         self._sessions.notify(upload_id)
@@ -148,7 +149,7 @@ class UploadService:
         caller: Caller,
         digests: tuple[Digest, ...] = (),
         check: BodyCheck | None = None,
-    ) -> Upload | None:
+    ) -> TakenUpload | None:
         """Take a short file in one step; None: it has to be begun, and `body` to be received, as any other.
 
         Whatever is wrong with it is said there. Only who may not begin at all is told here.
@@ -189,7 +190,7 @@ class UploadService:
         *,
         admission: Admission,
         caller: Caller,
-    ) -> Upload | None:
+    ) -> TakenUpload | None:
         spec, details = plan
         self._ahead.add(body)
         try:
@@ -200,16 +201,9 @@ class UploadService:
             return None
         await judge_whole(check, content)
         details = self._policy.judge(details, content)
-        upload = await self._sessions.whole.keep(
+        return await self._whole.keep(
             spec, details, content, by=admission, limit=self._planner.live_limit(caller)
         )
-        if self._observer is not None:
-            self._observer.begun()
-        return upload
-
-    def record_of_taken(self, upload: Upload) -> Record:
-        """Return the record of an upload that was just taken in one step, without a look into the database."""
-        return record_of(upload, more=self._policy.goes_on(upload))
 
     # --- reading -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ Rule 3: whatever is not as it should be by then - a body that was cut, another d
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from haulier.core.digest import Buffer
 from haulier.core.errors import RequestError
@@ -21,6 +21,7 @@ from haulier.engine.gathering import Gathering
 from haulier.ports import Body, BodyEnd, Deliver, Transaction
 
 D = TypeVar("D")
+M = TypeVar("M")
 
 MOST: Final = 16 * 1024
 """Bytes of a file that is taken in one step: of a thousand that come slowly no more than 16 MiB are in memory, of the
@@ -70,6 +71,23 @@ class ReadAhead:
         self._body.stop()
 
 
+class WholePolicy(Protocol[D, M]):
+    """What is decided about sessions that are committed at once; `M`: such a session, and what is made of it."""
+
+    def made_of(self, session: Session[D]) -> M:
+        """Return what a session makes, before anything of it is written."""
+
+    async def kept(self, tx: Transaction[D], made: Sequence[M], by: Hashable) -> None:
+        """In the transaction that adds sessions of one owner in one scope, and with them what they make.
+
+        `by`: what let them in, in the words of whoever keeps them; equal for those that are added together. A RequestError,
+        or `NotAsJudged`, leaves nothing of them.
+        """
+
+    def taken(self, made: M) -> None:
+        """The transaction that added it has returned; not told when its answer was lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Alike:
     """What sessions have in common that are added together: who may, and what for, is judged once."""
@@ -80,18 +98,19 @@ class _Alike:
     limit: LiveLimit
 
 
-class WholeSessions(Generic[D]):
+class WholeSessions(Generic[D, M]):
     """The short way of the session engine."""
 
-    def __init__(self, context: SessionContext[D]) -> None:
+    def __init__(self, context: SessionContext[D], policy: WholePolicy[D, M]) -> None:
         self._context = context
+        self._policy = policy
         self._sink = context.ports.sink
-        self._gathering: Gathering[_Alike, Session[D]] = Gathering(self._add, context.background)
+        self._gathering: Gathering[_Alike, tuple[Session[D], M]] = Gathering(self._add, context.background)
 
     async def keep(
         self, spec: SessionSpec, details: D, content: bytes, *, by: Hashable, limit: LiveLimit
-    ) -> Session[D]:
-        """Return a committed session that has this content.
+    ) -> M:
+        """Commit a session that has this content, and return what the policy makes of it.
 
         Args:
             spec: of an append without a key, whose size is that of the content.
@@ -107,16 +126,15 @@ class WholeSessions(Generic[D]):
         session = await self._committed(spec, details)
         assert session.blob_key is not None
         await self._sink.store(session.blob_key, content)
+        made = self._policy.made_of(session)
         try:
-            await self._gathering.add(_Alike(spec.scope, spec.owner, by, limit), session)
+            await self._gathering.add(_Alike(spec.scope, spec.owner, by, limit), (session, made))
         except (RequestError, NotAsJudged):
             await finish_anyway(self._sink.delete(session.blob_key))
             raise
         # Nobody waits for what nobody knew of: no watcher and no other process has to be told.
-        self._context.policy.accepted(session.id, 0, len(content))
-        self._context.policy.left(session.id, session.status)
-        self._context.policy.settled(session)
-        return session
+        self._policy.taken(made)
+        return made
 
     async def _committed(self, spec: SessionSpec, details: D) -> Session[D]:
         assert spec.key is None, "somebody may come back for it"
@@ -128,9 +146,9 @@ class WholeSessions(Generic[D]):
             session_id, spec, details, blob_key=blob_key, now=now, boot_id=ports.boot_id
         )
 
-    async def _add(self, alike: _Alike, sessions: Sequence[Session[D]]) -> None:
-        await self._context.ports.work.write(partial(self._add_in, sessions, alike), durable=True)
+    async def _add(self, alike: _Alike, pairs: Sequence[tuple[Session[D], M]]) -> None:
+        await self._context.ports.work.write(partial(self._add_in, pairs, alike), durable=True)
 
-    async def _add_in(self, sessions: Sequence[Session[D]], alike: _Alike, tx: Transaction[D]) -> None:
-        await tx.sessions.insert_committed(sessions, limit=alike.limit)
-        await self._context.policy.kept(tx, sessions, alike.by)
+    async def _add_in(self, pairs: Sequence[tuple[Session[D], M]], alike: _Alike, tx: Transaction[D]) -> None:
+        await tx.sessions.insert_committed([session for session, _ in pairs], limit=alike.limit)
+        await self._policy.kept(tx, [made for _, made in pairs], alike.by)

@@ -17,6 +17,7 @@ from haulier.core.errors import HaulierError, InvalidRequest, OffsetMismatch
 from haulier.core.session import Mode, SessionId, SessionStatus
 from haulier.core.upload import BeginUpload, Upload
 from haulier.core.values import dataclass
+from haulier.engine.policy import TakenUpload
 from haulier.engine.uploads import UploadState
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
@@ -85,8 +86,8 @@ class FileRoutes:
         base = base_url(request.scope)
         taken = await self._take(request, asked, body)
         if taken is not None:
-            document = record_document(self._uploads.record_of_taken(taken), base)
-            return self._answer(base, taken, document, asked, created=True)
+            document = record_document(taken.record, base)
+            return self._answer(base, taken.upload, document, asked, created=True)
         begun = await self._uploads.begin(asked.begin, caller=caller_of(request))
         note_upload(begun.upload.id)
         if begun.upload.status is SessionStatus.OPEN:
@@ -99,17 +100,17 @@ class FileRoutes:
         presented = await self._presenter.present_result(state, base)
         return self._answer(base, state.upload, presented, asked, created=created)
 
-    async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> Upload | None:
+    async def _take(self, request: Request, asked: _Asked, body: ReadAhead) -> TakenUpload | None:
         """Take a short file in one step, unless its sender wants to know where it could go on."""
         if self._interim and spoken_version(request.scope) is not None:
             return None
         with self._services.metrics.receiving():
-            upload = await self._uploads.take(
+            taken = await self._uploads.take(
                 asked.begin, body, caller=caller_of(request), digests=asked.digests
             )
-        if upload is not None:
-            note_upload(upload.id)
-        return upload
+        if taken is not None:
+            note_upload(taken.upload.id)
+        return taken
 
     async def _offset(self, request: Request, upload_id: SessionId) -> int | None:
         """Return 0 when a repetition may send its body, None when nothing is left to be sent.

@@ -30,7 +30,7 @@ from haulier.engine.body_checks import BodyCheck, Scan
 from haulier.engine.context import SessionLimits
 from haulier.engine.hooks import Hooks
 from haulier.engine.planning import UploadLimits
-from haulier.engine.policy import UploadPolicy
+from haulier.engine.policy import TakenUpload, UploadPolicy
 from haulier.engine.whole import MOST, ReadAhead
 from haulier.ports import BodyEnd
 from haulier.testing.rows import upload
@@ -44,7 +44,12 @@ MD5 = Digest(DigestName.MD5, hashlib.md5(HELLO).digest())
 WRONG = Digest(DigestName.SHA_256, bytes(32))
 
 
-async def take(
+async def take(one: Engine, body: FakeBody | ReadAhead | None = None, **how: Any) -> Upload | None:
+    taken = await take_with_record(one, body, **how)
+    return None if taken is None else taken.upload
+
+
+async def take_with_record(
     one: Engine,
     body: FakeBody | ReadAhead | None = None,
     *,
@@ -52,7 +57,7 @@ async def take(
     digests: tuple[Digest, ...] = (),
     check: BodyCheck | None = None,
     **request: Any,
-) -> Upload | None:
+) -> TakenUpload | None:
     given = body or FakeBody(HELLO)
     ahead = given if isinstance(given, ReadAhead) else ReadAhead(given)
     asked = BeginUpload(**{"filename": "a.txt", "size": given.length, "mode": Mode.APPEND, **request})
@@ -180,15 +185,15 @@ class TestTogether:
     async def test_files_that_come_at_the_same_time_share_a_transaction(self) -> None:
         async with engine() as one:
             writes = count_writes(one)
-            uploads = await asyncio.gather(*(take(one, FakeBody(bytes(n))) for n in range(1, 11)))
+            brought = (take_with_record(one, FakeBody(bytes(n))) for n in range(1, 11))
+            together = await asyncio.gather(*brought)
             assert len(writes) < 4
             assert all(how == {"durable": True} for how in writes)
-            for size, upload in enumerate(uploads, 1):
-                assert upload is not None
-                assert await one.state(upload.id) == upload
-                assert upload.size == size
-                record = await one.records.get(RecordId(upload.details.record or ""), caller=ME)
-                assert record == one.uploads.record_of_taken(upload)
+            for size, taken in enumerate(together, 1):
+                assert taken is not None
+                assert await one.state(taken.upload.id) == taken.upload
+                assert await one.records.get(taken.record.id, caller=ME) == taken.record
+                assert taken.upload.size == size
             capsule = await one.database.read(lambda tx: tx.capsules.load("default"))
             assert capsule is not None
             assert (capsule.used, capsule.reserved) == (55, 0)

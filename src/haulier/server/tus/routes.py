@@ -168,10 +168,11 @@ class TusRoutes:
     ) -> Upload | None:
         """Take a short file that comes with its creation in one step."""
         with self._services.metrics.receiving():
-            upload = await self._uploads.take(asked, body, caller=caller_of(request), check=check)
-        if upload is not None:
-            note_upload(upload.id)
-        return upload
+            taken = await self._uploads.take(asked, body, caller=caller_of(request), check=check)
+        if taken is None:
+            return None
+        note_upload(taken.upload.id)
+        return taken.upload
 
     async def _begin(self, request: Request, asked: BeginUpload) -> Upload:
         begun = await self._uploads.begin(asked, caller=caller_of(request))
