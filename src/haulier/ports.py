@@ -836,6 +836,13 @@ class CapsuleStore(Protocol):
             CapsuleNotFound · QuotaExceeded
         """
 
+    async def fill(self, name: str, size: int) -> None:
+        """Use `size` bytes that were not set aside.
+
+        Raises:
+            CapsuleNotFound · QuotaExceeded
+        """
+
     async def release(self, name: str, size: int) -> None:
         """Give reserved bytes back."""
 

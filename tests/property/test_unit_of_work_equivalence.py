@@ -539,6 +539,10 @@ class RecordsOfBoth(BothDatabases):
     def reserve(self, name: str, size: int) -> None:
         self.do(lambda tx: tx.capsules.reserve(name, size))
 
+    @rule(name=st.sampled_from(["default", "small", "none"]), size=st.integers(0, 700))
+    def fill(self, name: str, size: int) -> None:
+        self.do(lambda tx: tx.capsules.fill(name, size))
+
     @rule(
         name=st.sampled_from(["default", "small", "none"]),
         reserved=st.integers(0, 700),

@@ -192,8 +192,7 @@ class UploadPolicy:
             raise NotAsJudged
         capsule = rights.capsule
         size = sum(taken.record.size or 0 for taken in made)
-        await tx.capsules.reserve(capsule.name, size)
-        await tx.capsules.use(capsule.name, reserved=size, size=size)
+        await tx.capsules.fill(capsule.name, size)
         await tx.records.insert(*(taken.record for taken in made))
         events = list[Event]()
         for taken in made:

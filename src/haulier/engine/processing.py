@@ -245,8 +245,7 @@ class ProcessingService:
             return ()
         added = [asset for asset in result.assets if await tx.records.add_asset(record.id, asset)]
         if size := sum(asset.size for asset in added):
-            await tx.capsules.reserve(record.capsule, size)
-            await tx.capsules.use(record.capsule, reserved=size, size=size)
+            await tx.capsules.fill(record.capsule, size)
         if result.sides is not None:
             width, height = result.sides
             await tx.processing.measure(record.id, AssetKind.ORIGINAL, width=width, height=height)

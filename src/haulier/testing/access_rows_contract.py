@@ -67,6 +67,21 @@ class CapsuleRowsContract:
         await database.write(lambda tx: tx.capsules.use("small", reserved=0, size=-500))
         await database.write(lambda tx: tx.capsules.reserve("small", 1000))
 
+    async def test_bytes_that_nobody_set_aside_count_against_the_quota_too(self, database: Database) -> None:
+        """To the last byte, beside those that are set aside."""
+        await database.write(lambda tx: tx.capsules.reserve("small", 600))
+        with pytest.raises(QuotaExceeded) as refused:
+            await database.write(lambda tx: tx.capsules.fill("small", 401))
+        assert (refused.value.resource, refused.value.limit) == ("bytes", 1000)
+        await database.write(lambda tx: tx.capsules.fill("small", 400))
+        capsule = await see_capsule(database, "small")
+        assert capsule is not None
+        assert (capsule.used, capsule.reserved) == (400, 600)
+        with pytest.raises(QuotaExceeded):
+            await database.write(lambda tx: tx.capsules.fill("small", 1))
+        with pytest.raises(CapsuleNotFound):
+            await database.write(lambda tx: tx.capsules.fill("none", 1))
+
     async def test_without_a_quota_any_size_fits(self, database: Database) -> None:
         """An exbibyte, for instance."""
         await database.write(lambda tx: tx.capsules.reserve("default", 2**60))

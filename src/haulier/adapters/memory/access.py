@@ -118,12 +118,19 @@ class MemoryCapsuleStore:
 
     async def reserve(self, name: str, size: int) -> None:
         """Set `size` bytes aside, if the quota allows it."""
+        self._rows.capsules[name] = _moved(await self._with_room(name, size), reserved=size)
+
+    async def fill(self, name: str, size: int) -> None:
+        """Use `size` bytes, if the quota allows it."""
+        self._rows.capsules[name] = _moved(await self._with_room(name, size), used=size)
+
+    async def _with_room(self, name: str, size: int) -> Capsule:
         capsule = await self.load(name)
         if capsule is None:
             raise CapsuleNotFound(name)
         if capsule.quota is not None and capsule.used + capsule.reserved + size > capsule.quota:
             raise QuotaExceeded("bytes", capsule.quota, "capsule")
-        self._rows.capsules[name] = _moved(capsule, reserved=size)
+        return capsule
 
     async def release(self, name: str, size: int) -> None:
         """Give reserved bytes back."""

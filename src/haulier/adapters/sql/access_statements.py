@@ -41,16 +41,20 @@ CHANGE_CAPSULE: Final = (
     .where(_THIS_CAPSULE)
     .values(owner=_bind("new_owner"), policy=_bind("new_policy"), quota_bytes=_bind("new_quota"))
 )
-RESERVE: Final = (
+TAKE_ROOM: Final = (
     sa.update(capsules)
     .where(
         _THIS_CAPSULE,
         sa.or_(
             capsules.c.quota_bytes.is_(None),
-            capsules.c.used_bytes + capsules.c.reserved_bytes + _bind("bytes") <= capsules.c.quota_bytes,
+            capsules.c.used_bytes + capsules.c.reserved_bytes + _bind("bytes") + _bind("reserved")
+            <= capsules.c.quota_bytes,
         ),
     )
-    .values(reserved_bytes=capsules.c.reserved_bytes + _bind("bytes"))
+    .values(
+        reserved_bytes=capsules.c.reserved_bytes + _bind("reserved"),
+        used_bytes=capsules.c.used_bytes + _bind("bytes"),
+    )
 )
 USE: Final = (
     sa.update(capsules)

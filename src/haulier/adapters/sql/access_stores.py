@@ -88,7 +88,14 @@ class SqlCapsuleStore:
 
     async def reserve(self, name: str, size: int) -> None:
         """Set `size` bytes aside, if the quota allows it."""
-        if await self._sql.count(sql.RESERVE, {"capsule": name, "bytes": size}):
+        await self._take_room(name, reserved=size, size=0)
+
+    async def fill(self, name: str, size: int) -> None:
+        """Use `size` bytes, if the quota allows it."""
+        await self._take_room(name, reserved=0, size=size)
+
+    async def _take_room(self, name: str, *, reserved: int, size: int) -> None:
+        if await self._sql.count(sql.TAKE_ROOM, {"capsule": name, "reserved": reserved, "bytes": size}):
             return
         capsule = await self.load(name)
         if capsule is None:
