@@ -83,24 +83,18 @@ def request(target: str, *, length: int, offset: int = 0, method: str = "PUT") -
 
 def upload(program: Program, source: Path, *plans: Sequence[dict[str, Any]]) -> float:
     """Send each plan on a connection of its own, all at once; return the seconds until the last is answered."""
-    command = [sys.executable, "-m", "benchmarks.uploader", str(program.port), str(source)]
-    clients = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in plans
-    ]
-    for client in clients:
+    command = [sys.executable, "-m", "benchmarks.uploader", str(program.port), str(source), str(len(plans))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdin is not None
         assert client.stdout is not None
         client.stdout.readline()
-    started = time.perf_counter()
-    for client, plan in zip(clients, plans, strict=True):
-        assert client.stdin is not None
-        client.stdin.write(json.dumps(list(plan)) + "\n")
+        started = time.perf_counter()
+        client.stdin.write(json.dumps(plans) + "\n")
         client.stdin.flush()
-    answers = [client.stdout.readline() for client in clients if client.stdout is not None]
-    wall_s = time.perf_counter() - started
-    for client, answer in zip(clients, answers, strict=True):
-        client.communicate()
-        if not answer or json.loads(answer)["refused"]:
-            raise RuntimeError(f"{program.name} refused an upload: {answer}")
+        answer = client.stdout.readline()
+        wall_s = time.perf_counter() - started
+    if not answer or json.loads(answer)["refused"]:
+        raise RuntimeError(f"{program.name} refused an upload: {answer}")
     return wall_s
 
 
