@@ -12,6 +12,7 @@ from typing import IO
 import httpx2
 import pytest
 
+from tests.support.process_state import has_open
 from tests.support.processes import Commands, Ran, ServeProcess, serving, wait_until
 
 
@@ -302,8 +303,12 @@ def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str]:
     return process.returncode, told[0]
 
 
+def journal_of(haulier: Commands) -> Path:
+    return haulier.folder / "home" / "journal.db"
+
+
 def lose_journal(haulier: Commands) -> None:
-    (haulier.folder / "home" / "journal.db").unlink()
+    journal_of(haulier).unlink()
 
 
 def test_an_agent_whose_journal_was_removed_says_so_ends_and_leaves_the_new_one_to_a_push(
@@ -332,6 +337,7 @@ def test_whoever_waits_in_a_journal_that_was_removed_is_told_so_once(haulier: Co
     wait_until(lambda: haulier.run("transfers", "list").out.count("Waiting, Retry") == 3, "all are queued")
     queued = ids(haulier.run("transfers", "list", "--json"))
     waiting = haulier.start("transfers", "wait", *queued)
+    wait_until(lambda: has_open(waiting.pid, journal_of(haulier)), "it has the journal that is removed")
     watch = haulier.start("watch", ".", "--to", "dead:watched/")
     first_line(watch)
     lose_journal(haulier)

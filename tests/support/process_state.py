@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from haulier.core.values import dataclass
@@ -53,6 +54,15 @@ def tasks_of(pid: int, accidents: Accidents) -> int:
     os.kill(pid, signal.SIGUSR1)
     wait_until(told.exists, "the service has counted its tasks")
     return int(told.read_text())
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether a process has a file open. Source: proc(5), /proc/PID/fd."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(descriptor.readlink())
+    return path.resolve() in found
 
 
 def is_running(pid: int) -> bool:
