@@ -514,6 +514,21 @@ class TestBrokenConnections:
         await hasty.close()
         large.close()
 
+    async def test_a_refusal_whose_text_never_ends_is_a_refusal(self, source: OpenedFile) -> None:
+        over = asyncio.Event()
+
+        async def half(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+            await read_request(reader, seen)
+            out.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 100\r\n\r\nhalf")
+            await over.wait()
+
+        hasty = BodyWriter(connections=1, silence_s=0.3)
+        async with server(half) as (port, _):
+            answer = await hasty.send("PUT", url(port), headers={}, cargo=whole(source))
+            over.set()
+        assert (answer.status_code, answer.text, answer.keeps_alive) == (413, "half", False)
+        await hasty.close()
+
     async def test_what_is_no_http_is_told(self, writer: BodyWriter, source: OpenedFile) -> None:
         async def other(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
             await read_request(reader, seen)

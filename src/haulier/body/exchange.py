@@ -218,6 +218,9 @@ class Exchange:
         self._poll.register(self._connection, wanted)
         ready = self._poll.poll(at_most_ms)
         if not ready and at_most_ms:
+            if self._refused:
+                self._end_early("it was silent for too long")
+                return
             raise PeerUnreachable(self._url, "it was silent for too long", too_slow=True)
         if ready and ready[0][1] & ~select.POLLOUT:
             self._receive()
