@@ -461,7 +461,12 @@ class SendRunner:
     async def _after(self, run: _Run, remote: Remote, attempt: Attempt) -> None:
         assert run.inner is not None
         if run.inner.cancelled():
-            await self._halted(run, remote)
+            if run.inner.cancelling():
+                await self._halted(run, remote)
+            else:
+                # Something was cancelled that it shares with others. Made again at once, that may go on for ever.
+                unasked = asyncio.CancelledError("nobody has stopped it")
+                await run.save(lambda row: self._verdict(stumble, row, unasked))
             return
         error = run.inner.exception()
         if isinstance(error, RemoteHeld):

@@ -74,6 +74,43 @@ def put(each: Dispatch, rows: JournalRows) -> None:
 # --- whoever is cancelled ------------------------------------------------------------------------------
 
 
+async def test_a_runner_that_is_stopped_while_it_begins_lets_go_of_the_journal() -> None:
+    world = Sending()
+    journal = LateJournal(world.journal, lambda _: True)
+    manager = world.manager(journal=journal)
+    await manager.start()
+    await journal.committed.wait()
+    await manager.stop()
+    assert await journal.holder() is None
+
+
+@pytest.mark.parametrize(
+    ("remote", "operation"),
+    [("any", "create"), ("ordered", "send"), ("any", "commit"), ("any", "verify")],
+)
+async def test_an_attempt_that_nobody_here_has_cancelled_is_made_again_later(
+    monkeypatch: pytest.MonkeyPatch, remote: str, operation: str
+) -> None:
+    world = Sending()
+    calls = 0
+
+    async def cancelled(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise asyncio.CancelledError
+
+    async with world.running() as manager:
+        with monkeypatch.context() as patched:
+            patched.setattr(world.remote if remote == "any" else world.ordered, operation, cancelled)
+            queued = await manager.queue(world.file("a", b"1"), f"{remote}:a")
+            row = await in_phase(manager, queued, Phase.WAITING_RETRY)
+            assert row.error == "a mistake in haulier itself: CancelledError: nobody has stopped it"
+            assert calls == 1
+        world.clock.advance(AGAIN_S)
+        assert (await manager.wait(queued)).transfer.outcome is Outcome.SUCCEEDED
+    assert {**world.remote.files, **world.ordered.files} == {"a": [b"1"]}
+
+
 async def test_what_a_cancelled_caller_has_queued_is_sent_and_can_be_waited_for() -> None:
     world = Sending()
     journal = LateJournal(world.journal, lambda result: isinstance(result, tuple) and result[0] == "mine")
