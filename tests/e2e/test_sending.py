@@ -86,6 +86,12 @@ def test_what_cannot_be_pushed_is_told_and_keeps_nothing_else_back(haulier: Comm
     no_id = haulier.run("push", "good", "--to", "here:good", "--id", "a/b")
     assert no_id.code == 2
     assert "without /" in no_id.err
+    not_known = haulier.run("push", "good", "--to", "here:good", "--if-exists", "fail")
+    assert not_known.code == 2
+    assert "if_exists: a Haulier service keeps every record; only replace is known there" in not_known.err
+    no_text = haulier.run("transfers", "show", os.fsdecode(b"\xff"))
+    assert no_text.code == 2
+    assert "transfer_id: '\\xff' is not UTF-8" in no_text.err
     several = haulier.run("push", "good", "good", "--to", "here:one")
     assert several.code == 2
     assert "ends with /" in several.err

@@ -45,8 +45,8 @@ INTERRUPTED: Final = 130
 
 REFUSING_STATUSES: Final = frozenset({401, 403, 413, 421, 429})
 """Access, and quotas of every kind: sessions, bytes, requests."""
-ARGUMENTS: Final = frozenset({"prefix", "record_id"})
-"""What the client calls the arguments that it is given as they were typed."""
+ARGUMENTS: Final = frozenset({"prefix", "record_id", "transfer_id"})
+"""What the client and the upload manager call the arguments that it is given as they were typed."""
 HIDING_SLUGS: Final = frozenset({"capsule-not-found"})
 """How a service refuses whoever may not even know what there is."""
 

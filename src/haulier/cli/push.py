@@ -69,8 +69,8 @@ IfThere = Annotated[
     IfExists,
     typer.Option("--if-exists", envvar="HAULIER_IF_EXISTS", help="What is done about a file that is there."),
 ]
-_OPTIONS: Final = frozenset({"to", "id"})
-"""Fields of options that the manager judges. A `target` that a remote refuses mostly has the file's name in it."""
+_OPTIONS: Final = frozenset({"to", "id", "if_exists"})
+"""Fields of options that the manager and the remote judge. A `target` that a remote refuses mostly has the file's name in it."""
 MAX_BARS: Final = 20
 """Bars at once: more than any number of slots, fewer than a terminal has lines. Those that only wait may be thousands."""
 HINT = (

@@ -283,7 +283,8 @@ class TransferRoutes:
         wait: Annotated[
             float | None,
             Query(
-                description="Seconds to wait for its end; clamped to 0 to 60. The answer is how it stands then"
+                description="Seconds to wait for its end; clamped to 0 to 60. The answer is how it stands then",
+                allow_inf_nan=False,
             ),
         ] = None,
     ) -> Response:

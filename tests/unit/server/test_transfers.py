@@ -54,6 +54,15 @@ async def test_transfers_are_listed_shown_and_awaited() -> None:
         assert (shown["bytes"], shown["label"]) == (len(DATA), "Completed, Succeeded")
 
 
+async def test_a_wait_that_is_no_number_is_refused_by_its_name() -> None:
+    service = MemoryService()
+    async with service.client() as client:
+        for wait in ("nan", "inf", "soon"):
+            answer = await client.get("/api/transfers/any", params={"wait": wait})
+            assert answer.status_code == 422
+            assert [each["field"] for each in answer.json()["errors"]] == ["wait"]
+
+
 class NodeOfTest:
     """A node beside the service, without a process."""
 
