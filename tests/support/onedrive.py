@@ -137,8 +137,8 @@ class Drive:
         self.tokens = {TOKEN}
         self.beside: list[Drive] = []
         """Those of other people, with tokens of their own."""
-        self.empty_answers = False
-        """Whether the answer to the last fragment has no body."""
+        self.empty_answer: int | None = None
+        """What whatever made a file is answered with, without a body; None: with its item."""
         self._ids = count(1)
         self._root = self._add("root", None, None)
 
@@ -371,7 +371,7 @@ class Graph:
         else:
             parent, name = self.drive.folder(base, path)
         item, new = self.drive.store(parent.id, name, body, behaviour)
-        return JSONResponse(self.drive.document(item), 201 if new else 200)
+        return self._made(item, new=new)
 
     def _begin(self, request: Request, base: Item, path: str | None, document: dict[str, Any]) -> Response:
         drive, wanted = self.drive, document.get("item", {})
@@ -464,9 +464,12 @@ class Graph:
             session.state = "commit_failed"
             raise
         session.state = "complete"
-        if drive.empty_answers:
-            return Response(status_code=201 if new else 200)
-        return JSONResponse(drive.document(item), 201 if new else 200)
+        return self._made(item, new=new)
+
+    def _made(self, item: Item, *, new: bool) -> Response:
+        if self.drive.empty_answer is not None:
+            return Response(status_code=self.drive.empty_answer)
+        return JSONResponse(self.drive.document(item), 201 if new else 200)
 
 
 def _broken(fault: Fault) -> Response:

@@ -66,6 +66,8 @@ GRID: Final = 327_680
 """Fragments are a multiple of 320 KiB, but for the last."""
 LARGEST: Final = 60 * MIB - 1
 MAX_SIZE: Final = 250 * 1024**3
+MADE: Final = (200, 201, 204)
+"""What is said when there is the file, with or without a word about it."""
 BAD_REQUEST: Final = 400
 MAX_PATH: Final = 400
 """Characters of a path, names of folders and all."""
@@ -83,7 +85,7 @@ TABLE: Final = RetryTable(
         "quotaLimitReached": Obstacle.QUOTA,
         "insufficientStorage": Obstacle.QUOTA,
     },
-    lost_slugs=frozenset({"uploadSessionNotFound", "itemNotFound"}),
+    lost_slugs=frozenset({"uploadSessionNotFound", "uploadSessionFailed", "itemNotFound"}),
     told_apart=frozenset({"nameAlreadyExists"}),
 )
 """416 is asked about: part of the fragment is there already."""
@@ -330,7 +332,7 @@ class OneDriveRemote:
 
     async def _bring_fragment(self, url: str, cargo: Cargo, headers: Mapping[str, str]) -> Answer:
         try:
-            return await self._calls.bring("PUT", url, cargo, headers=headers, accept=(200, 201, 202))
+            return await self._calls.bring("PUT", url, cargo, headers=headers, accept=(*MADE, 202))
         except PeerRefused as error:
             # Rule 6. Of one that goes on it is what it says.
             if error.status == BAD_REQUEST:
@@ -425,7 +427,7 @@ class OneDriveRemote:
                 cargo,
                 headers=kind,
                 credentials=bearer(token),
-                accept=(200, 201),
+                accept=MADE,
                 of_session=False,
             )
 

@@ -233,12 +233,18 @@ class TestSessions:
         assert (item.data, item.versions) == (delivery.source.read(0, SEVERAL), 1)
         assert sum(method == "PUT" for method, path, _ in drive.requests if "/upload/" in path) == 3
 
-    async def test_an_empty_answer_to_the_last_fragment_is_looked_up(
-        self, remote: OneDriveRemote, drive: Drive, sources: Sources
+    @pytest.mark.parametrize("status", [200, 201, 204])
+    @pytest.mark.parametrize("size", [0, 1000, SEVERAL], ids=["empty", "small", "large"])
+    async def test_an_empty_answer_to_what_made_the_file_is_looked_up(
+        self, remote: OneDriveRemote, drive: Drive, sources: Sources, size: int, status: int
     ) -> None:
-        drive.empty_answers = True
-        stored = await delivery_of(remote, sources, Random(66).randbytes(SEVERAL)).run()
+        drive.empty_answer = status
+        stored = await delivery_of(remote, sources, Random(66).randbytes(size)).run()
+        item = drive.path("plain.bin")
+        assert item is not None
         assert stored.id is not None
+        assert stored.id.endswith(f"/items/{item.id}")
+        assert item.versions == 1
 
     @PERSONAL
     async def test_a_session_that_expired_is_begun_anew_under_another_address(

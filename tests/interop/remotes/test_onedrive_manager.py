@@ -633,7 +633,7 @@ class TestChance:
     def _deviate(self, world: World, chance: Random) -> None:
         world.drive.hashes = chance.choice([0, 0, 2, -1])
         world.drive.ctags = chance.random() < 0.7
-        world.drive.empty_answers = chance.random() < 0.3
+        world.drive.empty_answer = chance.choice([200, 204]) if chance.random() < 0.3 else None
 
     def _lose(self, world: World, chance: Random, meanwhile: Callable[[], None] = lambda: None) -> None:
         method = chance.choice(["GET", "GET", "PUT", "PUT", "POST"])

@@ -59,6 +59,12 @@ class TestEveryTable:
         ),
         (
             "onedrive",
+            400,
+            '{"error": {"code": "invalidRequest", "innererror": {"code": "uploadSessionFailed"}}}',
+            RemoteSessionLost,
+        ),
+        (
+            "onedrive",
             403,
             '{"error": {"code": "x", "innerError": {"code": "y", "innererror": {"code": "accessDenied"}}}}',
             PeerBlocked,
