@@ -2,7 +2,8 @@
 
 Layers, outermost first: the request's id, log and counts; who really asks, where proxies stand in between; CORS
 headers; what every answer of a protocol says; errors to problems; addresses with a NUL; limits of an address; the
-guard; limits of an owner; preflights; frequent routes; routes.
+guard; limits of an owner; preflights; frequent routes; routes. Those that only look at a request, or note what its answer
+is to carry, are plain functions that return the next one's awaitable: no coroutine of their own for each request.
 """
 
 from collections.abc import Callable

@@ -7,13 +7,14 @@ Source: the WHATWG Fetch standard, section "CORS protocol".
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.server.addresses import headers_named
+from haulier.server.requests import request_info
 
 METHODS: Final = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS"
 _TUS: Final = "Tus-Resumable, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum, X-HTTP-Method-Override"
@@ -42,23 +43,19 @@ class CorsHeaders:
         self._app = app
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Add what an allowed page needs to read the answer."""
-        if scope["type"] != "http" or not self._origins:
-            await self._app(scope, receive, send)
-            return
+        if scope["type"] == "http" and self._origins:
+            self._note(scope)
+        return self._app(scope, receive, send)
+
+    def _note(self, scope: Scope) -> None:
+        added = request_info(scope).headers
+        added.append((b"vary", b"Origin"))
         given = headers_named(scope, b"origin")
-        added = [(b"vary", b"Origin")]
         if len(given) == 1 and given[0] in self._origins:
             added.append((b"access-control-allow-origin", given[0].encode("ascii")))
             added.append((b"access-control-expose-headers", EXPOSED.encode("ascii")))
-
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
-
-        await self._app(scope, receive, add)
 
 
 class Preflights:
@@ -68,19 +65,18 @@ class Preflights:
         self._app = app
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer a preflight of an allowed origin; pass everything else on."""
         asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
         if not asked or not headers_named(scope, b"access-control-request-method"):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         allowed = self._origins.intersection(headers_named(scope, b"origin"))
         headers = {
             "Access-Control-Allow-Methods": METHODS,
             "Access-Control-Allow-Headers": ", ".join([REQUEST_HEADERS, *_others(scope)]),
             "Access-Control-Max-Age": str(MAX_AGE_S),
         }
-        await Response(status_code=204, headers=headers if allowed else {})(scope, receive, send)
+        return Response(status_code=204, headers=headers if allowed else {})(scope, receive, send)
 
 
 def _others(scope: Scope) -> Iterable[str]:

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.core.errors import (
     AccessDenied,
@@ -509,27 +509,21 @@ class ProblemAnswers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def note_start(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
+        info = request_info(scope)
         try:
-            await self._app(scope, receive, note_start)
+            await self._app(scope, receive, send)
         except Exception as error:
-            if started:
+            if info.status:
                 # Too late for words: the server cuts the connection, so that nobody takes it for whole.
                 raise
             await self._answer(scope, receive, send, error)
         except asyncio.CancelledError:
             # The server ends, and waits for no request any more: this is no mistake of ours. Whoever only asked may ask
             # again. What was to be changed may be changed by now, or later: to say anything of it would be a guess.
-            if not started and scope["method"] in _SAFE:
+            if not info.status and scope["method"] in _SAFE:
                 await self._answer(scope, receive, send, ServiceStopping())
             else:
-                request_info(scope).problem = TABLE[ServiceStopping].slug
+                info.problem = TABLE[ServiceStopping].slug
             raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:

@@ -11,7 +11,7 @@ Source: RFC 7239 for `Forwarded`; `X-Forwarded-*` have no standard but what ngin
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
@@ -138,7 +138,7 @@ class PublicAddress:
         self._path = "" if public_url is None else urlsplit(public_url).path
         self._proxies = proxies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on as its client made it."""
         if scope["type"] == "http":
             client = scope.get("client")
@@ -149,7 +149,7 @@ class PublicAddress:
                 # A proxy may take our path away before it calls us, or leave it.
                 if self._path and scope["path"].startswith(f"{self._path}/"):
                     scope["root_path"] = self._path
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _believe(self, scope: Scope) -> None:
         hop = self._proxies.resolve(scope)

@@ -30,6 +30,8 @@ class RequestInfo:
     """Notes about one request, kept in its scope and shared by all layers that it passes."""
 
     id: str
+    status: int = 0
+    """Of the answer, from its first message on."""
     problem: str | None = None
     """The slug of the problem that it was answered with."""
     instance: str | None = None
@@ -39,8 +41,10 @@ class RequestInfo:
     """The protocol by whose rules problems are told, where it has its own."""
     problem_headers: dict[str, str] = field(default_factory=dict)
     """Headers that a problem carries beside its own, for instance where an upload goes on."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Headers that the answer carries, whatever it is."""
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Headers that the answer carries, whatever it is; nobody keeps such an answer for others."""
+    """Such headers that are for this caller; nobody keeps an answer with them for others."""
 
 
 def request_info(scope: Scope) -> RequestInfo:
@@ -55,7 +59,10 @@ def note_upload(upload_id: str) -> None:
 
 
 class RequestLog:
-    """ASGI middleware, outermost: gives the request its id, counts it and logs it when it is over."""
+    """ASGI middleware, outermost: gives the request its id, its answer what layers noted, counts it and logs it.
+
+    It alone looks at the messages of an answer: a look of each layer would be a step more for each message of each.
+    """
 
     def __init__(self, app: ASGIApp, *, clock: Clock, metrics: Metrics, new_id: Callable[[], str]) -> None:
         self._app = app
@@ -71,12 +78,10 @@ class RequestLog:
         given = headers_named(scope, b"x-request-id")
         info = RequestInfo(id=given[0] if given and _REQUEST_ID.fullmatch(given[0]) else self._new_id())
         scope[_KEY] = info
-        status = 0
 
         async def note(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = int(message["status"])
+                info.status = int(message["status"])
                 message["headers"] = _with_notes(message.get("headers", ()), info)
             await send(message)
 
@@ -86,23 +91,28 @@ class RequestLog:
         try:
             await self._app(scope, receive, note)
         finally:
-            self._over(scope, info, status, self._clock.monotonic() - started)
+            self._over(scope, info, self._clock.monotonic() - started)
 
-    def _over(self, scope: Scope, info: RequestInfo, status: int, duration_s: float) -> None:
-        self._metrics.answered(_template(scope), scope["method"], status, duration_s, problem=info.problem)
-        refusal = {"problem": info.problem, "instance": info.instance, "error": info.error}
+    def _over(self, scope: Scope, info: RequestInfo, duration_s: float) -> None:
+        method, status = scope["method"], info.status
+        self._metrics.answered(_template(scope), method, status, duration_s, problem=info.problem)
         log.info(
             "request",
-            method=scope["method"],
+            method=method,
             path=_shown(scope),
             status=status or None,
             duration_ms=round(duration_s * 1000, 1),
-            **{name: value for name, value in refusal.items() if value is not None},
+            **({} if info.problem is None else _refusal(info)),
         )
 
 
+def _refusal(info: RequestInfo) -> dict[str, str]:
+    told = {"problem": info.problem, "instance": info.instance, "error": info.error}
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _with_notes(headers: Iterable[tuple[bytes, bytes]], info: RequestInfo) -> list[tuple[bytes, bytes]]:
-    found = [*headers, (b"x-request-id", info.id.encode("ascii")), *info.fields]
+    found = [*headers, *info.headers, (b"x-request-id", info.id.encode("ascii")), *info.fields]
     if info.fields and all(name != b"cache-control" for name, _ in found):
         found.append((b"cache-control", b"no-store"))
     return found

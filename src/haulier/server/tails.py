@@ -1,7 +1,7 @@
 """The last parts of addresses, where anything at all may be named."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -33,11 +33,11 @@ class NulRefusal:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or refuse it."""
         if scope["type"] == "http" and "\0" in scope["path"] and not _names_a_file(scope):
             raise RouteNotFound(scope["path"])
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def _names_a_file(scope: Scope) -> bool:

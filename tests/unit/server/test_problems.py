@@ -10,6 +10,7 @@ import pytest
 
 import haulier.core.errors as tree
 import haulier.server.errors  # noqa: F401 - its leaves are part of the tree
+from haulier.adapters.clock import SystemClock
 from haulier.core.errors import (
     ChunksMissing,
     ConfigError,
@@ -27,6 +28,7 @@ from haulier.core.errors import (
     WaitTimeout,
 )
 from haulier.server.errors import MethodNotAllowed, RangeNotSatisfiable
+from haulier.server.metrics import Metrics
 from haulier.server.problems import (
     INTERNAL,
     NEVER_BY_HTTP,
@@ -36,7 +38,7 @@ from haulier.server.problems import (
     problem_response,
     row_of,
 )
-from haulier.server.requests import request_info
+from haulier.server.requests import RequestLog, request_info
 
 PAGES = Path(__file__).parents[3] / "docs" / "errors"
 SCOPE: Any = {
@@ -228,9 +230,13 @@ async def test_a_request_that_the_end_of_the_server_cuts_is_told_so_where_that_i
         raise AssertionError
 
     scope = {**SCOPE, "method": method, "path": "/api/records"}
-    running = asyncio.get_running_loop().create_task(
-        ProblemAnswers(hang, new_instance=lambda: "one")(scope, receive, send)
+    layers = RequestLog(
+        ProblemAnswers(hang, new_instance=lambda: "one"),
+        clock=SystemClock(),
+        metrics=Metrics(),
+        new_id=lambda: "two",
     )
+    running = asyncio.get_running_loop().create_task(layers(scope, receive, send))
     await reached.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,9 +1,12 @@
 """Every answer below `/tus` says which version of the protocol it speaks, refusals of all layers too."""
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.server.access import TUS
 from haulier.server.addresses import route_path
+from haulier.server.requests import request_info
 from haulier.server.tus.headers import VERSION
 
 
@@ -16,19 +19,11 @@ class TusVersion:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Add the version to answers of this protocol."""
-        if scope["type"] != "http" or not speaks_tus(scope):
-            await self._app(scope, receive, send)
-            return
-
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                version = (b"tus-resumable", VERSION.encode("ascii"))
-                message["headers"] = [*message.get("headers", ()), version]
-            await send(message)
-
-        await self._app(scope, receive, add)
+        if scope["type"] == "http" and speaks_tus(scope):
+            request_info(scope).headers.append((b"tus-resumable", VERSION.encode("ascii")))
+        return self._app(scope, receive, send)
 
 
 def speaks_tus(scope: Scope) -> bool:
