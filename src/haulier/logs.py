@@ -8,7 +8,9 @@ does in all, and most of those have nothing to log.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Final
 
 _LEVELS: Final = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
@@ -20,6 +22,9 @@ NAME: Final = "haulier"
 _PLAIN: Final = logging.getLogger(NAME)
 # Else the standard library shows warnings on standard error where nothing was said about logs.
 _PLAIN.addHandler(logging.NullHandler())
+
+_context: Final[ContextVar[Mapping[str, str]]] = ContextVar("haulier.logs", default=MappingProxyType({}))
+"""What every event carries. One variable for all keys: structlog's own context has one for each, and is found by a search."""
 
 Show = Callable[[int, dict[str, Any]], None]
 """Shows an event of a level: its keys, of which `event` is its name. It may change them."""
@@ -79,15 +84,16 @@ class EventLog:
         prepare, self._prepare = self._prepare, None
         if prepare is not None:
             prepare()
+        context = _context.get()
         if self._show is not None:
             keys["event"] = event
+            for key, value in context.items():
+                keys.setdefault(key, value)
             self._show(level, keys)
         elif (structlog := sys.modules.get("structlog")) is not None and structlog.is_configured():
-            structlog.get_logger().log(level, event, **keys)
+            structlog.get_logger().log(level, event, **{**context, **keys})
         elif _PLAIN.isEnabledFor(level):
-            # Which request it is about, in a service inside of another program.
-            about = {} if structlog is None else structlog.contextvars.get_contextvars()
-            _tell_plainly(level, event, {**about, **keys})
+            _tell_plainly(level, event, {**context, **keys})
 
 
 def _tell_plainly(level: int, event: str, keys: dict[str, Any]) -> None:
@@ -114,6 +120,16 @@ class LibraryLog(logging.Handler):
 def catch_libraries(least: int) -> None:
     """Let what libraries say through the standard library's logging, from a level on, be told as events."""
     logging.basicConfig(handlers=[LibraryLog()], level=least, force=True)
+
+
+def set_context(**keys: str) -> None:
+    """Have each event from here on carry these keys and no others, in this task and those that it begins."""
+    _context.set(keys)
+
+
+def add_context(**keys: str) -> None:
+    """Have each event from here on carry these keys too."""
+    _context.set({**_context.get(), **keys})
 
 
 _LOG = EventLog()

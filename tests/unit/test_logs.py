@@ -10,7 +10,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from haulier.logs import EventLog, catch_libraries, get_logger
+from haulier.logs import EventLog, add_context, catch_libraries, get_logger, set_context
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +22,7 @@ def _restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    set_context()
 
 
 def test_events_are_told_with_their_level_and_keys() -> None:
@@ -36,6 +37,22 @@ def test_events_are_told_with_their_level_and_keys() -> None:
         {"event": "b", "log_level": "info"},
         {"event": "c", "log_level": "warning"},
         {"event": "d", "reason": "x", "log_level": "error"},
+    ]
+
+
+def test_events_carry_what_was_said_about_all_of_them_and_their_own_keys_win() -> None:
+    log = get_logger()
+    with capture_logs() as told:
+        set_context(request="r1", upload="u0")
+        set_context(request="r2")
+        log.info("a")
+        add_context(upload="u1")
+        log.info("b", n=1)
+        log.info("c", upload="own")
+    assert told == [
+        {"event": "a", "request": "r2", "log_level": "info"},
+        {"event": "b", "request": "r2", "upload": "u1", "n": 1, "log_level": "info"},
+        {"event": "c", "request": "r2", "upload": "own", "log_level": "info"},
     ]
 
 
@@ -122,14 +139,15 @@ def test_what_a_program_configures_is_shown_there(caplog: pytest.LogCaptureFixtu
     log = get_logger()
     with caplog.at_level(logging.INFO, logger="haulier"):
         log.debug("not this")
+        set_context(request="r1")
         log.info("send.queued", transfer="a\nb", joined=False)
         try:
             raise ValueError("cause")
         except ValueError:
             log.exception("broken")
     assert [(it.name, it.levelname, it.getMessage(), it.filename) for it in caplog.records] == [
-        ("haulier", "INFO", r"send.queued transfer='a\nb' joined=False", "test_logs.py"),
-        ("haulier", "ERROR", "broken", "test_logs.py"),
+        ("haulier", "INFO", r"send.queued request='r1' transfer='a\nb' joined=False", "test_logs.py"),
+        ("haulier", "ERROR", "broken request='r1'", "test_logs.py"),
     ]
     assert "ValueError: cause" in caplog.text
 

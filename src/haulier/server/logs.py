@@ -53,7 +53,6 @@ def configure_logging(form: Literal["console", "json"], *, worker: str | None = 
     """Send log events to standard error; `worker` is named on every line, where there are several."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             *([] if worker is None else [_with_worker(worker)]),
             structlog.processors.add_log_level,
             _stamp,

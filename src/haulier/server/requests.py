@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Final
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haulier.core.values import dataclass
-from haulier.logs import get_logger
+from haulier.logs import add_context, get_logger, set_context
 from haulier.machine import Clock
 from haulier.server.access import LINKS
 from haulier.server.addresses import headers_named, route_path
@@ -55,7 +54,7 @@ def request_info(scope: Scope) -> RequestInfo:
 
 def note_upload(upload_id: str) -> None:
     """Name the upload in every log line of this request from here on."""
-    structlog.contextvars.bind_contextvars(upload=upload_id)
+    add_context(upload=upload_id)
 
 
 class RequestLog:
@@ -86,8 +85,7 @@ class RequestLog:
             await send(message)
 
         started = self._clock.monotonic()
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request=info.id)
+        set_context(request=info.id)
         try:
             await self._app(scope, receive, note)
         finally:

@@ -14,7 +14,6 @@ def _plain_logs() -> Iterator[None]:
     """Log like a service does: without drawings of what stood in every frame."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from haulier.logs import get_logger
+from haulier.logs import add_context, get_logger, set_context
 from haulier.server.logs import configure_logging, keep_logging
 
 Configure = Callable[[Literal["console", "json"]], None]
@@ -27,6 +27,7 @@ def _own_logging() -> Iterator[None]:
     logging.getLogger("library").setLevel(logging.NOTSET)
     structlog.reset_defaults()
     get_logger().show_from(logging.NOTSET)
+    set_context()
 
 
 def test_each_line_names_its_worker_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,11 +43,21 @@ def test_each_line_names_its_worker_where_there_are_several(capsys: pytest.Captu
 def test_a_process_that_serves_looks_once_how_lines_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     keep_logging("json", worker="w1")
     structlog.reset_defaults()
-    with structlog.contextvars.bound_contextvars(request="r1"):
-        get_logger().debug("hidden")
-        get_logger().info("hello", upload="u")
+    set_context(request="r1")
+    get_logger().debug("hidden")
+    get_logger().info("hello", upload="u")
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["worker"], line["request"], line["upload"]) == ("hello", "w1", "r1", "u")
+
+
+def test_what_all_lines_carry_stands_behind_their_own_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    keep_logging("json", worker="w1")
+    set_context(request="r1")
+    add_context(upload="u1")
+    get_logger().info("hello", upload="own", n=1)
+    line = json.loads(capsys.readouterr().err)
+    assert list(line) == ["upload", "n", "event", "request", "worker", "level", "timestamp"]
+    assert (line["upload"], line["request"]) == ("own", "r1")
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
@@ -74,8 +85,8 @@ def _without_moments(lines: list[str]) -> list[str]:
 def test_what_libraries_say_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("json", worker="w1")
     logging.getLogger("uvicorn.error").info("not for operators")
-    with structlog.contextvars.bound_contextvars(request="r1"):
-        logging.getLogger("uvicorn.error").error("it %s", "broke")
+    set_context(request="r1")
+    logging.getLogger("uvicorn.error").error("it %s", "broke")
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["logger"], line["text"]) == ("library", "uvicorn.error", "it broke")
     assert (line["level"], line["request"], line["worker"]) == ("error", "r1", "w1")
