@@ -30,7 +30,7 @@ from haulier.adapters.sql.sqlite.database import SqliteDatabase
 from haulier.adapters.worker_locks import WorkerLocks, new_worker
 from haulier.adapters.workers import SharedWorkers
 from haulier.bounded.processor import BoundedProcessor
-from haulier.config import Settings, child_environment, require_closed
+from haulier.config import Settings, require_closed
 from haulier.core.errors import (
     ConfigError,
     HaulierError,
@@ -68,11 +68,12 @@ from haulier.places import JOURNAL, RemotePlaces, home_directory
 from haulier.ports import Signals
 from haulier.sender import UploadManager
 from haulier.server.app import create_app
+from haulier.server.counts import SharedCounts, prepare_counts
 from haulier.server.http.limits import BODY_WINDOW_S, ConnectionLimits
 from haulier.server.http.serving import StopBudget, Until, listen, serve, serve_handed
 from haulier.server.http.supervisor import Supervisor, WorkerPlace
 from haulier.server.logs import keep_logging
-from haulier.server.metrics import COUNTS_VARIABLE, Metrics, prepare_counts, share_counts
+from haulier.server.metrics import Metrics
 from haulier.server.page import installed_page
 from haulier.server.services import Services
 
@@ -136,7 +137,6 @@ def _serve_alone(settings: Settings, root: Path) -> int:
 def run_worker(settings: Settings, identity: Identity, channel: socket.socket) -> int:
     """Serve as one of several workers, until the supervisor ends it; return the exit code."""
     keep_logging(settings.log, worker=identity.worker)
-    share_counts(identity.slot)
     try:
         look_at_rows(settings)
         service = Service(settings, settings.root, identity)
@@ -156,7 +156,6 @@ def _supervise(settings: Settings, root: Path) -> int:
     sockets = listen(settings.host, settings.port)
     prepare_counts(counts_directory(root), settings.workers)
     given = settings.model_dump_json().encode()
-    environment = child_environment({COUNTS_VARIABLE: str(counts_directory(root))})
 
     async def spawn(place: WorkerPlace) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -173,7 +172,6 @@ def _supervise(settings: Settings, root: Path) -> int:
             stdin=asyncio.subprocess.PIPE,
             stdout=2,
             pass_fds=(place.channel,),
-            env=environment,
         )
         assert process.stdin is not None
         process.stdin.write(given)
@@ -237,7 +235,9 @@ class Service:
         self._jobs: LocalJobs | None = None
         self._processing: ProcessingService | None = None
         self._stopping = False
-        metrics = Metrics(shared=counts_directory(root) if identity.workers > 1 else None)
+        metrics = Metrics(
+            SharedCounts(counts_directory(root), identity.slot) if identity.workers > 1 else None
+        )
         access = GrantedAccess(clock, opened=not settings.tokens_required)
         signals = _signals_of(self._database, clock)
         self._feed = Feed(self._database, access, signals)

@@ -402,11 +402,6 @@ def settings_from_text(text: str) -> Settings:
     return Settings(**json.loads(text))
 
 
-def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process of ours: this one's, and what it needs beside."""
-    return {**os.environ, **additions}  # noqa: TID251 - rule 1
-
-
 def _build(flags: Mapping[str, object], file: dict[str, Any]) -> Settings:
     class Layered(Settings):
         @classmethod
