@@ -14,7 +14,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haulier.config import Settings
 from haulier.server.bearer import Callers, TokenGuard
@@ -52,6 +52,14 @@ NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "
 
 class _Application(FastAPI):
     """FastAPI without its own layers around a request: `ProblemAnswers` answers whatever is raised."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to our layers at once; what FastAPI does before is for its telemetry."""
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return our layers around the routes."""

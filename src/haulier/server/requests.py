@@ -48,7 +48,9 @@ class RequestInfo:
 
 def request_info(scope: Scope) -> RequestInfo:
     """Return the notes about this request."""
-    info: RequestInfo = scope.setdefault(_KEY, RequestInfo(id=""))
+    info: RequestInfo | None = scope.get(_KEY)
+    if info is None:
+        info = scope[_KEY] = RequestInfo(id="")
     return info
 
 

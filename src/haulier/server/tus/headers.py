@@ -32,6 +32,9 @@ class MadeOf:
     """Ids as they stand in the addresses, whether there are such uploads or not."""
 
 
+_ALONE: Final = MadeOf(Concat.NONE)
+
+
 def read_concat(text: str | None) -> MadeOf:
     """Read `Upload-Concat`.
 
@@ -41,7 +44,7 @@ def read_concat(text: str | None) -> MadeOf:
         InvalidRequest: it is something else, or an address is none of an upload here.
     """
     if text is None:
-        return MadeOf(Concat.NONE)
+        return _ALONE
     kind, semicolon, listed = text.partition(";")
     if kind == Concat.PARTIAL.value and not semicolon:
         return MadeOf(Concat.PARTIAL)

@@ -1,6 +1,7 @@
 """Every answer below `/tus` says which version of the protocol it speaks, refusals of all layers too."""
 
 from collections.abc import Awaitable
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -8,6 +9,8 @@ from haulier.server.access import TUS
 from haulier.server.addresses import route_path
 from haulier.server.requests import request_info
 from haulier.server.tus.headers import VERSION
+
+_FIELD: Final = (b"tus-resumable", VERSION.encode("ascii"))
 
 
 class TusVersion:
@@ -22,7 +25,7 @@ class TusVersion:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Add the version to answers of this protocol."""
         if scope["type"] == "http" and speaks_tus(scope):
-            request_info(scope).headers.append((b"tus-resumable", VERSION.encode("ascii")))
+            request_info(scope).headers.append(_FIELD)
         return self._app(scope, receive, send)
 
 
