@@ -17,37 +17,52 @@ PUBLIC_URL: Final = "haulier.public_url"
 PREFIX: Final = "haulier.prefix"
 """In the scope where a trusted proxy gave it: what it takes away from the beginning of every path."""
 _FIELDS: Final = "haulier.fields"
-"""In the scope: its list of headers, and what `_read_fields` made of that."""
+"""In the scope: its list of headers, and what `fields_of` made of that."""
+
+Fields = Mapping[bytes, Sequence[str]]
+"""Headers by their names in lower case, each with all of its values."""
 
 _HOST: Final = re.compile(
     r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII
 )
 
 
-def headers_named(scope: Scope, name: bytes) -> Sequence[str]:
-    """Return all values of a header; `name` in lower case.
+def fields_of(scope: Scope) -> Fields:
+    """Return a request's headers; they are read once.
+
+    A request is asked for some twenty, of which it has few: who looks for several takes all of them from here.
 
     White space around a value is no part of it (RFC 9110 section 5.5); not every parser takes it off.
     """
-    read: tuple[object, Mapping[bytes, Sequence[str]]] | None = scope.get(_FIELDS)
-    if read is None or read[0] is not scope["headers"]:  # whoever changes headers makes a list of its own
-        return _read_fields(scope).get(name, ())
-    return read[1].get(name, ())
-
-
-def _read_fields(scope: Scope) -> Mapping[bytes, Sequence[str]]:
-    """Return the headers by their names, and keep them: a request is asked for some twenty, of which it has few."""
+    read: tuple[object, Fields] | None = scope.get(_FIELDS)
+    headers = scope["headers"]
+    if read is not None and read[0] is headers:  # whoever changes headers makes a list of its own
+        return read[1]
     fields: dict[bytes, list[str]] = {}
-    for name, value in scope["headers"]:
-        fields.setdefault(name, []).append(value.decode("latin-1").strip(" \t"))
-    scope[_FIELDS] = (scope["headers"], fields)
+    for name, value in headers:
+        text = value.decode("latin-1").strip(" \t")
+        if name in fields:
+            fields[name].append(text)
+        else:
+            fields[name] = [text]
+    scope[_FIELDS] = (headers, fields)
     return fields
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def headers_named(scope: Scope, name: bytes) -> Sequence[str]:
+    """Return all values of a header; `name` in lower case."""
+    return fields_of(scope).get(name, ())
+
+
+def joined(fields: Fields, name: bytes) -> str | None:
     """Return a header's value, its repetitions joined by commas as RFC 9110 section 5.3 reads them."""
-    values = headers_named(scope, name)
-    return ", ".join(values) if values else None
+    values = fields.get(name)
+    return None if values is None else ", ".join(values)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the value of one header of a request, as `joined` does."""
+    return joined(fields_of(scope), name)
 
 
 def route_path(scope: Scope) -> str:
@@ -65,7 +80,7 @@ def base_url(scope: Scope) -> str:
     public: str | None = scope.get(PUBLIC_URL)
     if public is not None:
         return public
-    hosts = headers_named(scope, b"host")
+    hosts = fields_of(scope).get(b"host", ())
     if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
         return socket_url(scope)
     return f"{scope.get('scheme', 'http')}://{hosts[0]}{_prefix(scope)}"

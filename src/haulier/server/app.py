@@ -132,14 +132,17 @@ def create_app(
 
 
 def _layers(services: Services, settings: Settings, authenticate: Authenticate | None) -> list[Middleware]:
+    """Return our layers; one that would only pass on everything is left out."""
+    proxies = Middleware(
+        PublicAddress,
+        public_url=settings.public_url,
+        proxies=TrustedProxies.of(settings.trusted_proxies),
+    )
+    cors = Middleware(CorsHeaders, origins=settings.cors_origin)
     return [
         Middleware(RequestLog, clock=services.clock, metrics=services.metrics, new_id=services.new_id),
-        Middleware(
-            PublicAddress,
-            public_url=settings.public_url,
-            proxies=TrustedProxies.of(settings.trusted_proxies),
-        ),
-        Middleware(CorsHeaders, origins=settings.cors_origin),
+        *([proxies] if settings.trusted_proxies or settings.public_url is not None else ()),
+        *([cors] if settings.cors_origin else ()),
         Middleware(TusVersion),
         Middleware(ProblemAnswers, new_instance=services.new_id),
         Middleware(NulRefusal),

@@ -5,7 +5,7 @@ Rule 1: a JSON body is read only under its own media type: a web page can send f
 Rule 2: a body that is not the whole and plain representation is refused, never stored as if it were.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +17,7 @@ from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthEx
 from haulier.core.quantity import MIB
 from haulier.core.upload import MAX_SIZE
 from haulier.ports import Body, BodyEnd
-from haulier.server.addresses import header
+from haulier.server.addresses import Fields, header
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
 from haulier.server.problems import field_problems
@@ -64,7 +64,7 @@ async def read_json(request: Request, model: type[M], *, silence_s: float, empty
         raise InvalidRequest(tuple(problems)) from None
 
 
-def require_plain_body(request: Request) -> None:
+def require_plain_body(fields: Fields) -> None:
     """Refuse a body that is encoded or a part of something.
 
     Source: RFC 9110 section 14.5 (a PUT with Content-Range stores nonsense where it is ignored) and
@@ -74,11 +74,12 @@ def require_plain_body(request: Request) -> None:
         InvalidRequest: it has a Content-Range, as `curl -C` sends it.
         MediaTypeRefused: it has a Content-Encoding.
     """
-    if header(request.scope, b"content-range") is not None:
+    if b"content-range" in fields:
         raise InvalidRequest.of("Content-Range", "must not be sent; continue with PATCH and Upload-Offset")
-    coding = header(request.scope, b"content-encoding")
-    if coding is not None and coding.strip().lower() != "identity":
-        raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
+    if b"content-encoding" in fields:
+        coding = ", ".join(fields[b"content-encoding"])
+        if coding.strip().lower() != "identity":
+            raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
 
 
 async def is_empty(body: Body) -> bool:
@@ -92,20 +93,22 @@ def _leave(_piece: object) -> None:
     """Take nothing."""
 
 
-def body_digests(request: Request) -> tuple[Digest, ...]:
+def body_digests(fields: Fields) -> tuple[Digest, ...]:
     """Return what `Content-Digest` says about this body. Raises DigestMalformed."""
-    text = header(request.scope, b"content-digest")
-    return () if text is None else parse_digest_field("Content-Digest", text)
+    if b"content-digest" not in fields:
+        return ()
+    return parse_digest_field("Content-Digest", ", ".join(fields[b"content-digest"]))
 
 
-def file_digests(request: Request) -> tuple[Digest, ...]:
+def file_digests(fields: Fields) -> tuple[Digest, ...]:
     """Return what `Repr-Digest` says about the whole file. Raises DigestMalformed."""
-    text = header(request.scope, b"repr-digest")
-    return () if text is None else parse_digest_field("Repr-Digest", text)
+    if b"repr-digest" not in fields:
+        return ()
+    return parse_digest_field("Repr-Digest", ", ".join(fields[b"repr-digest"]))
 
 
 def split_promises(
-    promised: Iterable[Digest], name: DigestName | None, *, default: DigestName
+    promised: Collection[Digest], name: DigestName | None, *, default: DigestName
 ) -> tuple[Digest | None, tuple[Digest, ...]]:
     """Choose the digest that a whole upload is judged by; the others are to be judged otherwise, or refused.
 
@@ -114,16 +117,19 @@ def split_promises(
         name: of the digest that its sender wants to be computed, if it says so.
         default: the one that is computed otherwise.
     """
+    if not promised:
+        return None, ()
     ordered = sorted(set(promised), key=lambda digest: (digest.name != (name or default), digest.name))
     if ordered and name in {None, ordered[0].name}:
         return ordered[0], tuple(ordered[1:])
     return None, tuple(ordered)
 
 
-def wanted_digests(request: Request) -> tuple[DigestName, ...]:
+def wanted_digests(fields: Fields) -> tuple[DigestName, ...]:
     """Return what `Want-Repr-Digest` asks for. Raises DigestMalformed."""
-    text = header(request.scope, b"want-repr-digest")
-    return () if text is None else parse_want_digest("Want-Repr-Digest", text)
+    if b"want-repr-digest" not in fields:
+        return ()
+    return parse_want_digest("Want-Repr-Digest", ", ".join(fields[b"want-repr-digest"]))
 
 
 def digest_header(digest: Digest | None, wanted: tuple[DigestName, ...]) -> dict[str, str]:

@@ -20,12 +20,14 @@ from haulier.core.caller import Scope as TokenScope
 from haulier.core.visitor import Visitor
 from haulier.engine.visitors import VisitorService
 from haulier.server.access import NOBODY
-from haulier.server.addresses import header, headers_named, route_path
+from haulier.server.addresses import fields_of, header, headers_named, route_path
 from haulier.server.limits import Buckets, address_key, require_room
 from haulier.server.requests import request_info
 
 SESSION_HEADER: Final = "X-Session-ID"
 """Carries what the cookie has, both ways, for programs that keep no cookies."""
+_SESSION_FIELD: Final = SESSION_HEADER.lower().encode("ascii")
+_COOKIE_FIELD: Final = b"cookie"
 MAX_SHOWN: Final = 4
 """Texts of one request that are looked at; a browser sends one, or two after its path has changed."""
 
@@ -42,6 +44,8 @@ _INGESTION: Final = "/api/ingestion/"
 _UPLOAD: Final = "/api/ingestion/upload"
 _HISTORY: Final = "/api/ingestion/history"
 _PAGE: Final = "/"
+_MAKING: Final = {"GET": _PAGE, "POST": _UPLOAD}
+"""What makes a visitor, by its method."""
 
 
 class Browsers:
@@ -54,10 +58,10 @@ class Browsers:
 
     async def known(self, scope: Scope) -> Visitor | None:
         """Return the visitor that a request names; its browser is told when that lasts longer than before."""
-        shown = [
-            *headers_named(scope, SESSION_HEADER.lower().encode()),
-            *cookies_named(scope, cookie_name(scope)),
-        ]
+        fields = fields_of(scope)
+        if _SESSION_FIELD not in fields and _COOKIE_FIELD not in fields:
+            return None
+        shown = [*fields.get(_SESSION_FIELD, ()), *cookies_named(scope, cookie_name(scope))]
         seen = await self._visitors.find(islice(shown, MAX_SHOWN))
         if seen is None:
             return None
@@ -67,10 +71,11 @@ class Browsers:
 
     async def welcomed(self, scope: Scope) -> Visitor | None:
         """As `known`; where a visitor is made of whoever comes, it is made."""
-        return await self.known(scope) or await self._made(scope)
+        visitor = await self.known(scope)
+        return await self._made(scope) if visitor is None and makes_visitors(scope) else visitor
 
     async def _made(self, scope: Scope) -> Visitor | None:
-        if not makes_visitors(scope) or not self._has_room(scope):
+        if not self._has_room(scope):
             return None
         visitor = await self._visitors.begin(header(scope, b"user-agent"))
         self.keep(scope, visitor)
@@ -87,7 +92,7 @@ class Browsers:
         """Return who calls a service with tokens without one; None: nobody who is let in."""
         visitor = await self.known(scope)
         if visitor is None and is_for_visitors(scope) and await self._visitors.admitted():
-            visitor = await self._made(scope)
+            visitor = await self._made(scope) if makes_visitors(scope) else None
             if visitor is None:
                 return NOBODY
         return None if visitor is None else Caller(owner=visitor.owner, scope=TokenScope.WRITE)
@@ -107,8 +112,8 @@ class Browsers:
 
 def makes_visitors(scope: Scope) -> bool:
     """Whether a request makes a visitor of whoever is none."""
-    asked = (scope["method"], route_path(scope))
-    return asked in {("GET", _PAGE), ("POST", _UPLOAD)}
+    path = _MAKING.get(scope["method"])
+    return path is not None and path == route_path(scope)
 
 
 def goes_by_cookie(scope: Scope) -> bool:
@@ -116,7 +121,7 @@ def goes_by_cookie(scope: Scope) -> bool:
     if any(cookies_named(scope, sign_in_cookie(scope))):
         return True
     shown = any(cookies_named(scope, cookie_name(scope)))
-    return (shown or is_for_visitors(scope)) and not headers_named(scope, SESSION_HEADER.lower().encode())
+    return (shown or is_for_visitors(scope)) and not headers_named(scope, _SESSION_FIELD)
 
 
 def is_for_visitors(scope: Scope) -> bool:
@@ -162,7 +167,7 @@ def _port(scope: Scope) -> int:
 
 def cookies_named(scope: Scope, name: str) -> Iterator[str]:
     """Yield the values of a cookie; a browser sends one for each path that it was set for."""
-    for line in headers_named(scope, b"cookie"):
+    for line in headers_named(scope, _COOKIE_FIELD):
         for pair in line.split(";"):
             key, _, value = pair.partition("=")
             if key.strip() == name:

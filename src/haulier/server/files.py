@@ -22,8 +22,8 @@ from haulier.engine.uploads import UploadState
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
 from haulier.server.access import caller_of
-from haulier.server.addresses import base_url, header
-from haulier.server.answers import json_answer
+from haulier.server.addresses import base_url, fields_of, joined
+from haulier.server.answers import CREATED, json_answer
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -128,14 +128,15 @@ class FileRoutes:
         return 0
 
     def _read(self, request: Request, length: int | None) -> _Asked:
-        require_plain_body(request)
+        fields = fields_of(request.scope)
+        require_plain_body(fields)
         filename = last_segment(request, PREFIX, field="filename")
         query = query_of(request)
         named = query.get("digest")
         name = None if named is None else parse_digest_name(named, field="digest")
         # The whole upload's is better: a body with a digest of its own keeps nothing when it is cut.
         expected, others = split_promises(
-            [*file_digests(request), *body_digests(request)], name, default=self._default
+            file_digests(fields) + body_digests(fields), name, default=self._default
         )
         if length == 0:
             # An empty upload is complete before it has a body that could be judged.
@@ -147,13 +148,13 @@ class FileRoutes:
             mode=Mode.APPEND,
             capsule=query.get("capsule", "default"),
             path=query.get("path"),
-            content_type=header(request.scope, b"content-type"),
+            content_type=joined(fields, b"content-type"),
             digest_name=name,
             expected=expected,
             derivatives=_derivatives(query.get("derivatives", "server")),
-            key=idempotency_key(request),
+            key=idempotency_key(fields),
         )
-        return _Asked(begin=begin, digests=others, wanted=wanted_digests(request))
+        return _Asked(begin=begin, digests=others, wanted=wanted_digests(fields))
 
     async def _complete(
         self, request: Request, upload_id: SessionId, asked: _Asked, body: Body | None
@@ -187,7 +188,7 @@ class FileRoutes:
         if upload.status.live:
             return json_answer(presented, HTTPStatus.ACCEPTED, headers=headers)
         headers |= digest_header(upload.details.digest, asked.wanted)
-        return json_answer(presented, HTTPStatus.CREATED if created else HTTPStatus.OK, headers=headers)
+        return json_answer(presented, CREATED if created else HTTPStatus.OK, headers=headers)
 
 
 def _derivatives(text: str) -> bool:

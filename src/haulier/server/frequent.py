@@ -20,11 +20,9 @@ class FrequentRoute(Route):
     Parameters of its path stay text.
     """
 
-    def takes(self, scope: Scope) -> bool:
-        """Whether a request is for it, by its path and its method; its scope says so from then on."""
-        if self.methods is None or scope["method"] not in self.methods:
-            return False
-        match = self.path_regex.match(route_path(scope))
+    def takes(self, scope: Scope, path: str) -> bool:
+        """Whether a request of one of its methods is for it, by its path; its scope says so from then on."""
+        match = self.path_regex.match(path)
         if match is None:
             return False
         scope.update(route=self, endpoint=self.endpoint, path_params=match.groupdict())
@@ -37,13 +35,19 @@ class FrequentRoutes:
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         """Take out of `routes` those that come often; `app` has all of them."""
         self._app = app
-        self._routes = [route for route in routes if isinstance(route, FrequentRoute)]
+        self._routes: dict[str, list[FrequentRoute]] = {}
+        """By method."""
+        for route in routes:
+            if isinstance(route, FrequentRoute):
+                for method in route.methods or ():
+                    self._routes.setdefault(method, []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
         if scope["type"] == "http":
-            for route in self._routes:
-                if route.takes(scope):
+            path = route_path(scope)
+            for route in self._routes.get(scope["method"], ()):
+                if route.takes(scope, path):
                     response = await route.endpoint(Request(scope, receive, send))
                     await response(scope, receive, send)
                     return

@@ -5,6 +5,7 @@ Rule 1: a name that is not ours is refused before anything else is judged: a pag
 Rule 2: an address is ours when the connection came to it: nobody can rebind an address.
 """
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from starlette.types import Scope
 from haulier.config import Settings
 from haulier.core.hosts import is_address, is_loopback
 from haulier.core.values import dataclass
-from haulier.server.addresses import headers_named, server_name
+from haulier.server.addresses import fields_of, server_name
 from haulier.server.errors import HostRefused
 
 LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "[::1]", "localhost"})
@@ -42,9 +43,9 @@ class HostRules:
         Raises:
             HostRefused: any other name, none, or several.
         """
-        hosts = headers_named(scope, b"host")
+        hosts = fields_of(scope).get(b"host", ())
         name, port = split_host(hosts[0]) if len(hosts) == 1 else ("", -1)
-        if not self._is_given(name, port) and not self._is_own(scope, name, port):
+        if not self._is_own(scope, name, port) and not self._is_given(name, port):
             raise HostRefused(", ".join(hosts)[:200], self.cure)
 
     def _is_given(self, name: str, port: int | None) -> bool:
@@ -77,8 +78,12 @@ def host_rules(settings: Settings) -> HostRules:
     )
 
 
+@lru_cache(maxsize=16)
 def split_host(host: str) -> tuple[str, int | None]:
-    """Return name and port of a `Host`, lower case; None without a port, -1 where it cannot be read."""
+    """Return name and port of a `Host`, lower case; None without a port, -1 where it cannot be read.
+
+    Nearly all requests name the same few, so what was read last is kept.
+    """
     name, colon, port = host.lower().rpartition(":")
     if not colon or host.endswith("]"):
         return host.lower(), None

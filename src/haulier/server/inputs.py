@@ -28,7 +28,7 @@ from haulier.core.upload import (
     check_key,
     require_valid,
 )
-from haulier.server.addresses import header
+from haulier.server.addresses import Fields
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
 
 MAX_WAIT_S: Final = 60.0
@@ -227,11 +227,12 @@ def query_of(request: Request) -> Mapping[str, str]:
     return request.query_params
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(fields: Fields) -> str | None:
     """Return the request's key. Raises InvalidRequest."""
-    key = header(request.scope, b"idempotency-key")
-    if key is not None:
-        require_valid(check_key(key))
+    if b"idempotency-key" not in fields:
+        return None
+    key = ", ".join(fields[b"idempotency-key"])
+    require_valid(check_key(key))
     return key
 
 

@@ -8,18 +8,20 @@ from typing import Final
 
 from starlette.types import Scope
 
-from haulier.server.addresses import header
+from haulier.server.addresses import fields_of
 from haulier.server.http.asgi import INTERIM_EXTENSION, Interim
 
 STATUS: Final = 104
 VERSION: Final = "Upload-Draft-Interop-Version"
+_FIELD: Final = VERSION.lower().encode("ascii")
 SPOKEN: Final = {str(number): number for number in (3, 4, 5, 6, 7, 8)}
 """The interop versions of the draft whose clients are answered in their own words; how is in `resumable.versions`."""
 
 
 def spoken_version(scope: Scope) -> int | None:
     """Return the interop version that a request names, if we speak it."""
-    return SPOKEN.get(header(scope, VERSION.lower().encode("ascii")) or "")
+    fields = fields_of(scope)
+    return SPOKEN.get(", ".join(fields[_FIELD])) if _FIELD in fields else None
 
 
 def send_resumption(scope: Scope, headers: Mapping[str, str]) -> bool:

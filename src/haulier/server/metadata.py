@@ -90,7 +90,11 @@ def _text_of(value: bytes) -> str | None:
 
 
 def _first_of(texts: Mapping[str, str], *keys: str) -> str | None:
-    return next((texts[key] for key in keys if texts.get(key, "") not in _NOTHING), None)
+    for key in keys:
+        text = texts.get(key, "")
+        if text not in _NOTHING:
+            return text
+    return None
 
 
 def _path_of(text: str) -> str | None:

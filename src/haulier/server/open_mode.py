@@ -21,7 +21,7 @@ from haulier.core.caller import LOCAL
 from haulier.core.values import dataclass, replace
 from haulier.core.visitor import Visitor
 from haulier.server.access import CALLER, NOBODY, is_probe
-from haulier.server.addresses import headers_named
+from haulier.server.addresses import Fields, fields_of
 from haulier.server.browsers import Browsers, is_history
 from haulier.server.errors import NotLocal
 from haulier.server.hosts import LOOPBACK_NAMES, HostRules
@@ -59,9 +59,12 @@ class OpenModeRules:
         """
         if not self.anybody:
             _OWN_NAME.require(scope)
-        _refuse_forwarded(scope)
-        foreign = self._foreign_origin(scope)
-        self._require_own_site(scope, origin_allowed=foreign)
+        fields = fields_of(scope)
+        _refuse_forwarded(fields)
+        # Only browsers send these two.
+        foreign = b"origin" in fields and self._foreign_origin(scope)
+        for site in fields.get(b"sec-fetch-site", ()):
+            _require_own_site(site, scope["method"], origin_allowed=foreign)
 
     def _foreign_origin(self, scope: Scope) -> bool:
         """Return whether a foreign, allowed page asks."""
@@ -72,19 +75,16 @@ class OpenModeRules:
             "origin", "--cors-origin", f"a page of {foreign[:200]!r} asks, which is not this service's own"
         )
 
-    @staticmethod
-    def _require_own_site(scope: Scope, *, origin_allowed: bool) -> None:
-        for site in headers_named(scope, b"sec-fetch-site"):
-            # `none`: typed into the address bar or opened from outside of a browser.
-            typed = site == "none" and scope["method"] in {"GET", "HEAD"}
-            if site != "same-origin" and not typed and not origin_allowed:
-                raise NotLocal(
-                    "sec-fetch-site", "--cors-origin", f"a browser asks for another site ({site[:40]!r})"
-                )
+
+def _require_own_site(site: str, method: str, *, origin_allowed: bool) -> None:
+    # `none`: typed into the address bar or opened from outside of a browser.
+    typed = site == "none" and method in {"GET", "HEAD"}
+    if site != "same-origin" and not typed and not origin_allowed:
+        raise NotLocal("sec-fetch-site", "--cors-origin", f"a browser asks for another site ({site[:40]!r})")
 
 
-def _refuse_forwarded(scope: Scope) -> None:
-    for name, _ in scope["headers"]:
+def _refuse_forwarded(fields: Fields) -> None:
+    for name in fields:
         if name in _FORWARDED or name.startswith(b"x-forwarded-"):
             raise NotLocal(
                 "forwarded",

@@ -21,7 +21,7 @@ from haulier.core.record import Asset, AssetKind, Record, RecordId, RecordStatus
 from haulier.core.upload import IMAGE_TYPES
 from haulier.ports import RecordQuery
 from haulier.server.access import LINKS, caller_of
-from haulier.server.addresses import base_url, header
+from haulier.server.addresses import base_url, fields_of, header
 from haulier.server.answers import json_answer
 from haulier.server.bodies import digest_header, read_json, wanted_digests
 from haulier.server.content import chained, choose_span, entity_tag, is_known, is_meant, presentation
@@ -184,13 +184,13 @@ class RecordRoutes:
     async def finalise(self, request: Request) -> Response:
         """Make a record of uploads that were begun with `lanes` and are committed. May be repeated with a key."""
         wanted = await read_json(request, FinaliseIn, silence_s=self._silence_s)
-        asked = wanted.request(key=idempotency_key(request))
+        asked = wanted.request(key=idempotency_key(fields_of(request.scope)))
         (record,) = await self._lanes.finalise(asked, caller=caller_of(request))
         return json_answer(RecordOut.of(record, base_url(request.scope)), HTTPStatus.CREATED)
 
     async def get(self, request: Request, record_id: str) -> Response:
         """Read one record; `deleted_at` says whether it is in the trash."""
-        wanted = wanted_digests(request)
+        wanted = wanted_digests(fields_of(request.scope))
         record = await self._records.get(RecordId(record_id), caller=caller_of(request))
         return self._record(request, record, headers=digest_header(record.digest, wanted))
 
@@ -272,7 +272,7 @@ class RecordRoutes:
     async def _send(
         self, request: Request, record: Record, asset: Asset, *, attached: bool = False
     ) -> Response:
-        wanted = wanted_digests(request)
+        wanted = wanted_digests(fields_of(request.scope))
         tag = entity_tag(asset)
         headers = {
             "ETag": tag,

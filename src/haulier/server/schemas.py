@@ -48,7 +48,7 @@ def _iso_or_none(seconds: float | None) -> str | None:
 
 def digest_object(digest: Digest | None) -> dict[str, str] | None:
     """Return a digest as `{"sha-256": "hex"}`."""
-    return None if digest is None else {digest.name.value: digest.hex}
+    return None if digest is None else {str(digest.name): digest.hex}
 
 
 class VisitorOut(BaseModel):
@@ -262,7 +262,10 @@ class RecordOut(BaseModel):
 
 
 def record_document(record: Record, base: str) -> Document:
-    """Return what `RecordOut` says of a record, for an answer of which it is all: what we made needs no judging."""
+    """Return what `RecordOut` says of a record, for an answer of which it is all: what we made needs no judging.
+
+    `str` of a member of an enumeration of texts is its text; to ask for its value calls two functions of Python.
+    """
     return {
         "id": record.id,
         "capsule": record.capsule,
@@ -271,7 +274,7 @@ def record_document(record: Record, base: str) -> Document:
         "size": record.size,
         "content_type": record.content_type,
         "digest": digest_object(record.digest),
-        "status": record.status.value,
+        "status": str(record.status),
         "error": record.error,
         "created_at": iso_time(record.created_at),
         "uploaded_at": _iso_or_none(record.uploaded_at),
@@ -284,14 +287,15 @@ def record_document(record: Record, base: str) -> Document:
 
 def _asset_document(asset: Asset, record_id: str, base: str) -> Document:
     """Present an asset; where its bytes lie is nobody's business."""
+    kind = str(asset.kind)
     return {
-        "kind": asset.kind.value,
+        "kind": kind,
         "size": asset.size,
         "content_type": asset.content_type,
         "digest": digest_object(asset.digest),
         "width": asset.width,
         "height": asset.height,
-        "url": f"{base}/api/records/{record_id}/assets/{asset.kind.value}",
+        "url": f"{base}/api/records/{record_id}/assets/{kind}",
         "data_url": asset.data_url,
     }
 

@@ -16,8 +16,8 @@ from haulier.core.errors import WaitTimeout
 from haulier.core.session import SessionId
 from haulier.engine.uploads import UploadState
 from haulier.server.access import caller_of
-from haulier.server.addresses import base_url, header
-from haulier.server.answers import json_answer
+from haulier.server.addresses import base_url, fields_of, joined
+from haulier.server.answers import Answer, json_answer
 from haulier.server.bodies import (
     body_digests,
     digest_header,
@@ -82,7 +82,7 @@ class UploadRoutes:
         """Begin an upload. The same `Idempotency-Key` with the same request answers the same upload."""
         wanted = await read_json(request, BeginIn, silence_s=self._silence_s)
         begun = await self._uploads.begin(
-            wanted.request(key=idempotency_key(request)), caller=caller_of(request)
+            wanted.request(key=idempotency_key(fields_of(request.scope))), caller=caller_of(request)
         )
         note_upload(begun.upload.id)
         answer = BegunOut.of(begun.upload, begun.token, base_url(request.scope))
@@ -99,7 +99,7 @@ class UploadRoutes:
 
     async def finish(self, request: Request, upload_id: str) -> Response:
         """Make the upload a record. Repeating it, or waiting, gives the same result."""
-        wanted = wanted_digests(request)
+        wanted = wanted_digests(fields_of(request.scope))
         asked = await read_json(request, FinishIn, silence_s=self._silence_s, empty=FinishIn())
         state = await self._uploads.finish(
             _noted(upload_id), caller=caller_of(request), digest=read_digest(asked.digest), size=asked.size
@@ -116,7 +116,8 @@ class UploadRoutes:
 
     async def put_chunk(self, request: Request) -> Response:
         """Store one chunk; the same bytes again are fine."""
-        require_plain_body(request)
+        fields = fields_of(request.scope)
+        require_plain_body(fields)
         index = whole_number(request.path_params["index"], field="index")
         with self._services.metrics.receiving():
             await self._uploads.put_chunk(
@@ -124,24 +125,25 @@ class UploadRoutes:
                 index,
                 open_body(request.scope, request.receive, silence_s=self._silence_s),
                 caller=caller_of(request),
-                digests=body_digests(request),
+                digests=body_digests(fields),
                 replace=flag(request, "replace"),
             )
-        return Response(status_code=HTTPStatus.NO_CONTENT)
+        return Answer(HTTPStatus.NO_CONTENT, {})
 
     async def append(self, request: Request) -> Response:
         """Append at the upload's end."""
-        require_plain_body(request)
+        fields = fields_of(request.scope)
+        require_plain_body(fields)
         with self._services.metrics.receiving():
             state = await self._uploads.append(
                 _noted(request.path_params["upload_id"]),
-                whole_number(header(request.scope, b"upload-offset"), field="Upload-Offset"),
+                whole_number(joined(fields, b"upload-offset"), field="Upload-Offset"),
                 open_body(request.scope, request.receive, silence_s=self._silence_s),
                 caller=caller_of(request),
-                digests=body_digests(request),
+                digests=body_digests(fields),
             )
         offset = {"Upload-Offset": str(state.upload.offset)}
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers=offset)
+        return Answer(HTTPStatus.NO_CONTENT, offset)
 
     async def offset(self, request: Request) -> Response:
         """Tell where an append goes on; a running one is asked to let go first."""

@@ -14,7 +14,7 @@ from haulier.core.upload import BeginUpload, check_filename, require_valid
 from haulier.core.values import dataclass, replace
 from haulier.ports import Body
 from haulier.server.access import RESUMABLE
-from haulier.server.addresses import header
+from haulier.server.addresses import fields_of, header
 from haulier.server.bodies import (
     body_digests,
     file_digests,
@@ -58,7 +58,7 @@ class Delivery:
         Raises:
             InvalidRequest · MediaTypeRefused · DigestMalformed · LengthInconsistent
         """
-        require_plain_body(request)
+        require_plain_body(fields_of(request.scope))
         body = open_body(request.scope, request.receive, silence_s=silence_s)
         return cls(
             request=request,
@@ -67,7 +67,7 @@ class Delivery:
             offset=offset,
             complete=complete,
             length=_told_length(request, body, offset, complete=complete),
-            digests=body_digests(request),
+            digests=body_digests(fields_of(request.scope)),
         )
 
     @property
@@ -115,7 +115,7 @@ def read_creation(
     described = _described(request)
     named = query.get("digest")
     name = None if named is None else parse_digest_name(named, field="digest")
-    expected, others = split_promises(file_digests(request), name, default=default)
+    expected, others = split_promises(file_digests(fields_of(request.scope)), name, default=default)
     begin = BeginUpload(
         filename=described.filename,
         # An empty file has no last byte whose sender could be waited for.
@@ -129,7 +129,7 @@ def read_creation(
         raw_metadata=header(request.scope, b"upload-metadata"),
         digest_name=name,
         expected=expected,
-        key=idempotency_key(request),
+        key=idempotency_key(fields_of(request.scope)),
         protocol=PROTOCOL,
     )
     return begin, others

@@ -36,7 +36,7 @@ from haulier.core.session import SessionId, SessionStatus
 from haulier.core.upload import Upload
 from haulier.engine.uploads import UploadState
 from haulier.server.access import RESUMABLE, caller_of
-from haulier.server.addresses import base_url, header
+from haulier.server.addresses import base_url, fields_of, header
 from haulier.server.bodies import (
     digest_header,
     file_digests,
@@ -239,7 +239,7 @@ class ResumableRoutes:
         )
         # What the whole must be is said with its last bytes only.
         promised, others = split_promises(
-            file_digests(request) if complete else (), None, default=self._default
+            file_digests(fields_of(request.scope)) if complete else (), None, default=self._default
         )
         delivery = delivery.judged_by(others)
         upload_id = _named(request)
@@ -338,7 +338,7 @@ class ResumableRoutes:
         """Return all that is told to who asks for the upload."""
         return {
             **self._state_of(version, upload),
-            **digest_header(upload.details.digest, wanted_digests(request)),
+            **digest_header(upload.details.digest, wanted_digests(fields_of(request.scope))),
         }
 
     def _state_of(self, version: Version, upload: Upload) -> Headers:

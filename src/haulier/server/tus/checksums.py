@@ -20,7 +20,7 @@ from haulier.core.digest import Buffer, Hasher
 from haulier.core.errors import DigestMismatch, InvalidRequest
 from haulier.core.values import dataclass
 from haulier.engine.body_checks import BodyCheck, Scan
-from haulier.server.addresses import header
+from haulier.server.addresses import fields_of, joined
 from haulier.server.http.asgi import TRAILERS_EXTENSION, announced_length
 
 FIELD: Final = "Upload-Checksum"
@@ -130,9 +130,12 @@ def check_of(scope: Scope) -> BodyCheck | None:
     Raises:
         InvalidRequest: a checksum that cannot be read, or a trailer that cannot come.
     """
-    text = header(scope, b"upload-checksum")
+    fields = fields_of(scope)
+    if b"upload-checksum" not in fields and b"trailer" not in fields:
+        return None
+    text = joined(fields, b"upload-checksum")
     given = None if text is None else read_checksum(text)
-    announced = (header(scope, b"trailer") or "").lower().split(",")
+    announced = (joined(fields, b"trailer") or "").lower().split(",")
     if FIELD.lower() not in map(str.strip, announced):
         return None if given is None else ChecksumCheck(given, None)
     if announced_length(scope) is not None:

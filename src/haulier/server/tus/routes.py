@@ -34,7 +34,8 @@ from haulier.engine.body_checks import BodyCheck
 from haulier.engine.whole import ReadAhead
 from haulier.ports import Body
 from haulier.server.access import TUS, caller_of
-from haulier.server.addresses import base_url, header
+from haulier.server.addresses import Fields, base_url, fields_of, joined
+from haulier.server.answers import CREATED, Answer
 from haulier.server.bodies import is_empty, require_plain_body, whole_number
 from haulier.server.errors import MediaTypeRefused, MethodNotAllowed, TusVersionRefused
 from haulier.server.frequent import FrequentRoute
@@ -111,12 +112,13 @@ class TusRoutes:
         Source: "X-HTTP-Method-Override": its value MUST be taken for the method, the actual one ignored.
         """
         request_info(request.scope).dialect = DIALECT
-        method = header(request.scope, b"x-http-method-override") or request.method
+        fields = fields_of(request.scope)
+        method = joined(fields, b"x-http-method-override") or request.method
         handler = handlers.get(method)
         if handler is None:
             raise MethodNotAllowed(method[:32], tuple(handlers))
         if method not in {"GET", "OPTIONS"}:
-            _require_version(request)
+            _require_version(fields)
         return await handler(request)
 
     # --- what is possible ----------------------------------------------------------------------------
@@ -143,7 +145,7 @@ class TusRoutes:
     async def create(self, request: Request) -> Response:
         """Create an upload, with or without its first bytes."""
         body = ReadAhead(open_body(request.scope, request.receive, silence_s=self._silence_s))
-        with_bytes = self._brings_bytes(request, body)
+        with_bytes = self._brings_bytes(fields_of(request.scope), body)
         asked = _read_creation(request)
         check = None
         if with_bytes:
@@ -161,7 +163,7 @@ class TusRoutes:
         headers = {"Location": f"{base_url(request.scope)}{TUS}/{upload.id}", **_state_of(upload)}
         if with_bytes and asked.concat is not Concat.FINAL:
             headers["Upload-Offset"] = str(upload.offset)
-        return Response(status_code=HTTPStatus.CREATED, headers=headers)
+        return Answer(CREATED, headers)
 
     async def _take(
         self, request: Request, asked: BeginUpload, body: ReadAhead, check: BodyCheck | None
@@ -180,12 +182,12 @@ class TusRoutes:
         return begun.upload
 
     @staticmethod
-    def _brings_bytes(request: Request, body: Body) -> bool:
+    def _brings_bytes(fields: Fields, body: Body) -> bool:
         """Whether the request is a creation with upload. Source: "Creation With Upload"."""
-        require_plain_body(request)
-        if body.length == 0 and not _has_media_type(request):
+        require_plain_body(fields)
+        if body.length == 0 and not _has_media_type(fields):
             return False
-        _require_media_type(request)
+        _require_media_type(fields)
         return True
 
     async def _receive_first(
@@ -222,16 +224,17 @@ class TusRoutes:
 
     async def append(self, request: Request) -> Response:
         """Append at the upload's end."""
-        require_plain_body(request)
-        _require_media_type(request)
-        offset = whole_number(header(request.scope, b"upload-offset"), field="Upload-Offset")
+        fields = fields_of(request.scope)
+        require_plain_body(fields)
+        _require_media_type(fields)
+        offset = whole_number(joined(fields, b"upload-offset"), field="Upload-Offset")
         check = check_of(request.scope)
         upload_id = _named(request)
         body = open_body(request.scope, request.receive, silence_s=self._silence_s)
         try:
             with self._services.metrics.receiving():
                 state = await self._uploads.append(
-                    upload_id, offset, body, caller=caller_of(request), check=check, size=_length_of(request)
+                    upload_id, offset, body, caller=caller_of(request), check=check, size=_length_of(fields)
                 )
             upload = state.upload
         except UploadComplete:
@@ -239,7 +242,7 @@ class TusRoutes:
             if check is not None:
                 await check.verify(_of_nothing)
         headers = {"Upload-Offset": str(upload.offset), **_state_of(upload)}
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+        return Answer(HTTPStatus.NO_CONTENT, headers)
 
     async def _nothing_more(self, request: Request, upload_id: SessionId, offset: int, body: Body) -> Upload:
         """Answer a PATCH of an upload that is complete as any other: its offset is the end.
@@ -321,23 +324,23 @@ def _known_shape(name: str) -> SessionId:
     return SessionId(name)
 
 
-def _require_version(request: Request) -> None:
+def _require_version(fields: Fields) -> None:
     """Refuse another version of the protocol before anything is done.
 
     Source: "Tus-Resumable": 412 with Tus-Version, and the request MUST NOT be processed.
     """
-    version = header(request.scope, b"tus-resumable")
+    version = joined(fields, b"tus-resumable")
     if version != VERSION:
         raise TusVersionRefused(VERSION, None if version is None else version[:32])
 
 
-def _has_media_type(request: Request) -> bool:
-    return (header(request.scope, b"content-type") or "").strip().lower() == MEDIA_TYPE
+def _has_media_type(fields: Fields) -> bool:
+    return (joined(fields, b"content-type") or "").strip().lower() == MEDIA_TYPE
 
 
-def _require_media_type(request: Request) -> None:
-    if not _has_media_type(request):
-        raise MediaTypeRefused(MEDIA_TYPE, header(request.scope, b"content-type"))
+def _require_media_type(fields: Fields) -> None:
+    if not _has_media_type(fields):
+        raise MediaTypeRefused(MEDIA_TYPE, joined(fields, b"content-type"))
 
 
 async def _require_fit(body: Body, room: int | None, *, limit: int | None = None) -> None:
@@ -361,22 +364,23 @@ async def _of_nothing(_consume: object) -> None:
     """Scan an empty body."""
 
 
-def _length_of(request: Request) -> int | None:
-    text = header(request.scope, b"upload-length")
+def _length_of(fields: Fields) -> int | None:
+    text = joined(fields, b"upload-length")
     return None if text is None else whole_number(text, field="Upload-Length")
 
 
 def _read_creation(request: Request) -> BeginUpload:
     """Read what a creation asks for. Raises InvalidRequest and DigestMalformed."""
-    raw = header(request.scope, b"upload-metadata")
+    fields = fields_of(request.scope)
+    raw = joined(fields, b"upload-metadata")
     described = describe(read_metadata(raw))
-    raw_concat = header(request.scope, b"upload-concat")
+    raw_concat = joined(fields, b"upload-concat")
     made_of = read_concat(raw_concat)
     query = query_of(request)
     digest = query.get("digest")
     return BeginUpload(
         filename=described.filename,
-        size=_read_size(request, made_of.concat),
+        size=_read_size(fields, made_of.concat),
         mode=Mode.APPEND,
         capsule=query.get("capsule", "default"),
         path=described.path,
@@ -391,13 +395,13 @@ def _read_creation(request: Request) -> BeginUpload:
     )
 
 
-def _read_size(request: Request, concat: Concat) -> int | None:
+def _read_size(fields: Fields, concat: Concat) -> int | None:
     """Return the length of a new upload, None when it is deferred, or that of others.
 
     Source: "Creation", POST: one of `Upload-Length` and `Upload-Defer-Length: 1` must be given. "Concatenation": the
     length MUST NOT be included in the creation of a final upload.
     """
-    length, deferred = _length_of(request), header(request.scope, b"upload-defer-length")
+    length, deferred = _length_of(fields), joined(fields, b"upload-defer-length")
     if concat is Concat.FINAL:
         if (length, deferred) != (None, None):
             raise InvalidRequest.of(
