@@ -171,7 +171,8 @@ class FastBody:
 
     def __init__(self, wire: Wire, length: int) -> None:
         self._wire = wire
-        self._length = length
+        self.length = length
+        """Announced bytes."""
         self._wanted = 0
         """Bytes up to the announced end or the limit, whichever comes first."""
         self._missing = 0
@@ -182,19 +183,15 @@ class FastBody:
         self._failure: BaseException | None = None
         self._stopped = False
         self._cut = False
-        self._changed = asyncio.Event()
-
-    @property
-    def length(self) -> int:
-        """Announced bytes."""
-        return self._length
+        self._changed: asyncio.Event | None = None
+        """What `receive` waits for; a short body is here before anybody waits."""
 
     async def receive(self, deliver: Deliver, *, limit: int | None = None) -> BodyEnd:
         """Hand every piece to `deliver`, in order, until the body ends; to be called once."""
         if self._stopped:
             return BodyEnd.STOPPED
         self._deliver = deliver
-        self._wanted = self._missing = self._length if limit is None else min(self._length, limit)
+        self._wanted = self._missing = self.length if limit is None else min(self.length, limit)
         try:
             self.feed(self._wire.attach(self))
             return await self._pump()
@@ -206,12 +203,16 @@ class FastBody:
     def stop(self) -> None:
         """Make a running or later `receive` end with `STOPPED`; harmless when it has ended."""
         self._stopped = True
-        self._changed.set()
+        self._tell()
 
     def cut(self) -> None:
         """Take note that nothing more will arrive; what has arrived is still delivered."""
         self._cut = True
-        self._changed.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
     def feed(self, piece: Buffer) -> None:
         """Take the next bytes from the wire, which are valid during this call only."""
@@ -225,7 +226,7 @@ class FastBody:
             self._backlog += piece
             self._wire.pause_reading()
         if not self._missing:
-            self._changed.set()
+            self._tell()
 
     def _hand_over(self, piece: Buffer) -> None:
         assert self._deliver is not None
@@ -236,7 +237,7 @@ class FastBody:
             self._missing = 0
         if self._pending is not None or self._failure is not None:
             self._wire.pause_reading()
-            self._changed.set()
+            self._tell()
 
     async def _pump(self) -> BodyEnd:
         while True:
@@ -256,16 +257,17 @@ class FastBody:
 
     def _end(self) -> BodyEnd | None:
         if not self._missing:
-            return BodyEnd.COMPLETE if self._wanted == self._length else BodyEnd.LIMIT
+            return BodyEnd.COMPLETE if self._wanted == self.length else BodyEnd.LIMIT
         if self._stopped:
             return BodyEnd.STOPPED
         return BodyEnd.CUT if self._cut else None
 
     async def _wait(self) -> None:
-        self._changed.clear()
+        changed = self._changed = self._changed or asyncio.Event()
+        changed.clear()
         self._wire.resume_reading()
         try:
-            await self._changed.wait()
+            await changed.wait()
         except asyncio.CancelledError:
             if self._pending is not None:  # a write that has begun is finished
                 await self._pending

@@ -19,10 +19,12 @@ import asyncio
 import re
 from enum import Enum, auto
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote
 from uuid import uuid4
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -36,7 +38,7 @@ from haulier.server.http.asgi import (
     TRAILERS_EXTENSION,
     FastBody,
 )
-from haulier.server.http.exchange import BodyWire, Messages, send_interim, without_ring
+from haulier.server.http.exchange import BodyWire, Exchange
 from haulier.server.http.limits import BodyMeter, ConnectionLimits, HeadMeter
 from haulier.server.http.refusals import refusal
 from haulier.server.http.transport import Exit, Receiver, keep_in_cache, receive_buffer
@@ -60,6 +62,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
     """One connection of our server; see the rules above."""
 
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+    cycle: Exchange
 
     def __init__(
         self,
@@ -85,7 +88,6 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         self._body_left: int | None = 0
         """Bytes of this body still to come; None while unknown (chunked)."""
         self._direct: FastBody | None = None
-        self._messages: Messages | None = None
         self._served: RequestResponseCycle | None = None
         """The request that the application was given last; others may have been read behind it."""
 
@@ -128,7 +130,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         """Leave it to our own timer, which knows bodies and heads in progress."""
 
     def _serving(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
+        cycle: Exchange | None = self.cycle  # uvicorn's annotation leaves the None out
         return cycle is not None and not cycle.response_complete
 
     # --- bytes ---------------------------------------------------------------------------------------
@@ -195,7 +197,8 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         """A request begins."""
         if self._replaying:
             return
-        super().on_message_begin()
+        self.url, self.headers = b"", []
+        self.expect_100_continue = False
         self._phase = _Phase.HEAD
         self._since = self.loop.time()
         self._meter.begin()
@@ -205,17 +208,18 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         """A part of the request target."""
         if not self._replaying:
             self._meter.count_target(self.url, url)
-            super().on_url(url)
+            self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field: a header, or after the head a trailer."""
         if self._replaying:
             return
         self._meter.count(len(name) + len(value), fields=1)
+        name = name.lower()
         if self._phase is _Phase.BODY:
-            self._trailers.append((name.lower(), value))
+            self._trailers.append((name, value))
         else:
-            super().on_header(name, value)
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: hand the request to the application, with our extensions."""
@@ -223,23 +227,70 @@ class HaulierHttpProtocol(HttpToolsProtocol):
             self._replaying = False
             return
         self._meter.reported()
-        self._check_framing()
-        self._prefer_name_in_target()
-        super().on_headers_complete()
-        cycle = self.cycle
+        version = self.parser.get_http_version()
+        self._check_framing(version)
+        if not self.url.startswith(b"/"):
+            self._prefer_name_in_target()
+        self._wants_keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        exchange = self._exchange(version)
+        before: Exchange | None = self.cycle  # uvicorn's annotation leaves the None out
+        self.cycle = exchange
         self._phase = _Phase.BODY
         self._since = self.loop.time()
         self._speed.begin(self._since, held_s=self._exit.held_s())
-        self._wants_keep_alive = cycle.keep_alive
         self._limit_keep_alive()
-        self._messages = Messages(cycle)
-        cycle.receive = self._messages.next  # type: ignore[method-assign, assignment]  # uvicorn offers no hook
-        self.scope["extensions"] = self._extensions(cycle)
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:  # it has its turn when all before it are answered
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def _exchange(self, version: str) -> Exchange:
+        """Return the request whose head is whole."""
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        extensions: dict[str, Any] = {
+            CONNECTION_EXTENSION: self._connection,
+            TRAILERS_EXTENSION: self._trailers,
+        }
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "extensions": extensions,
+        }
+        exchange = Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self._wants_keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if self._body_left is not None:
+            extensions[BODY_EXTENSION] = FastBody(BodyWire(self, exchange), self._body_left)
+        if version == "1.1":
+            extensions[INTERIM_EXTENSION] = exchange.send_interim
+        return exchange
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
-        serve: Any = without_ring(cycle, app)  # uvicorn names each message, Starlette none
-        super()._start_asgi_task(cycle, serve)
+        super()._start_asgi_task(cycle, app)
 
     def _prefer_name_in_target(self) -> None:
         """Let the name in a target of absolute form stand for Host, so that no rule judges another one.
@@ -247,7 +298,7 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         Source: RFC 9112 section 3.2.2.
         """
         _, absolute, rest = self.url.partition(b"://")
-        if absolute and not self.url.startswith(b"/"):
+        if absolute:
             authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
             self.headers[:] = [field for field in self.headers if field[0] != b"host"]
             self.headers.append((b"host", authority))
@@ -255,14 +306,13 @@ class HaulierHttpProtocol(HttpToolsProtocol):
                 end = len(self.url) - len(rest) + len(authority)
                 self.url = b"%s/%s" % (self.url[:end], self.url[end:])
 
-    def _check_framing(self) -> None:
-        """Take the body's length from the fields that the parser has judged.
+    def _check_framing(self, version: str) -> None:
+        """Take the body's length, and whether its sender waits to be asked for it, from the fields that the parser has judged.
 
         The parser lets 0.9 and 2.0 pass as well, in whose names nobody sends these fields with this meaning.
 
         Source: RFC 9112 sections 2.3, 6.1 and 6.3.
         """
-        version = self.parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             raise RequestMalformed
         self._body_left = 0
@@ -275,17 +325,8 @@ class HaulierHttpProtocol(HttpToolsProtocol):
                     raise CodingNotSupported("chunked")
                 if version == "1.0":  # which has no transfer codings
                     raise RequestMalformed
-
-    def _extensions(self, cycle: RequestResponseCycle) -> dict[str, Any]:
-        extensions: dict[str, Any] = {
-            CONNECTION_EXTENSION: self._connection,
-            TRAILERS_EXTENSION: self._trailers,
-        }
-        if self._body_left is not None:
-            extensions[BODY_EXTENSION] = FastBody(BodyWire(self, cycle), self._body_left)
-        if self.scope["http_version"] == "1.1":
-            extensions[INTERIM_EXTENSION] = lambda status, headers: send_interim(cycle, status, headers)
-        return extensions
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body that nobody receives directly."""
@@ -293,14 +334,32 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         if self._body_left is not None:
             self._body_left -= len(body)
         self._speed.count(len(body))
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         if self.parser.should_upgrade():
             return
         self._message_ended()
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """An answer is whole: read on, and have the next request answered if it has come already."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def _message_ended(self) -> None:
         self._phase = _Phase.BETWEEN
@@ -374,10 +433,10 @@ class HaulierHttpProtocol(HttpToolsProtocol):
         direct, self._direct = self._direct, None
         if direct is not None:
             direct.cut()
-        assert self._messages is not None
-        self._messages.broken = True
-        self._messages.malformed = malformed
-        self.cycle.message_event.set()
+        exchange = self.cycle
+        exchange.broken = True
+        exchange.malformed = malformed
+        exchange.message_event.set()
 
     def _close(self) -> None:
         """Close so that what was written last can be read (Rule 2); called by the transport."""

@@ -331,7 +331,7 @@ def spare_collector() -> None:
     """Let the garbage collector look at little, and seldom.
 
     What a service is made of stays until it ends: some hundred thousand objects, 50 ms of a full collection, in which
-    nothing is received. A request that is over leaves nothing that refers to itself (`exchange.without_ring`); but those
+    nothing is received. A request that is over leaves nothing that refers to itself (`Exchange.run_asgi`); but those
     that come together have more objects than make the collector start, and are gone before it finds anything.
     Source: `gc.freeze` and `gc.set_threshold` of Python's manual.
     """

@@ -2,9 +2,9 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from haulier.engine.whole import ReadAhead
 from haulier.server.http.asgi import FastBody, open_body
-from haulier.server.http.exchange import BodyWire, Messages, without_ring
+from haulier.server.http.exchange import BodyWire, Exchange
 from haulier.server.http.protocol import HaulierHttpProtocol
 from haulier.server.http.transport import Exit
 
@@ -76,7 +76,7 @@ async def test_no_ring_of_a_request_that_is_over_waits_for_the_garbage_collector
 
     left = await left_by(ask)
     writer.close()
-    assert not {RequestResponseCycle, Messages, FastBody, BodyWire} & left
+    assert not {Exchange, FastBody, BodyWire} & left
 
 
 @pytest.mark.parametrize("port", [echo, stream], indirect=True, ids=["direct body", "messages"])
@@ -106,7 +106,7 @@ async def test_no_ring_of_a_connection_that_is_over_waits_for_it_either(
             await ended.get()
 
     left = await left_by(ask)
-    assert not {HaulierHttpProtocol, Exit, RequestResponseCycle, asyncio.TimerHandle} & left
+    assert not {HaulierHttpProtocol, Exit, Exchange, asyncio.TimerHandle} & left
 
 
 @pytest.mark.parametrize("behind", [0, 1, 3])
@@ -137,13 +137,150 @@ async def test_a_ring_would_be_found() -> None:
     assert Ring in await left_by(ask)
 
 
-async def test_a_request_that_fails_leaves_none_either() -> None:
-    async def fail(*_: Any) -> Any:
-        raise RuntimeError
+class Written:
+    """A transport and its flow, of which we see what was written."""
 
-    cycle: Any = SimpleNamespace(receive=None)
-    scope: dict[str, Any] = {"extensions": {"body": cycle}}
-    with pytest.raises(RuntimeError):
-        await without_ring(cycle, fail)(scope, fail, fail)
-    assert scope == {"extensions": {}}
-    assert not hasattr(cycle, "receive")
+    write_paused = False
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+@pytest.fixture
+def new_cycle(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    def make(kind: type[RequestResponseCycle], *, method: str = "PUT", keep_alive: bool = True) -> Any:
+        return kind(
+            scope={"method": method, "extensions": {"body": {}}},  # type: ignore[typeddict-item]
+            transport=Written(),  # type: ignore[arg-type]
+            flow=Written(),  # type: ignore[arg-type]
+            logger=logging.getLogger(request.node.name),
+            access_logger=logging.getLogger(request.node.name),
+            access_log=False,
+            default_headers=[(b"date", b"today")],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=lambda: None,
+        )
+
+    return make
+
+
+START = "http.response.start"
+BODY = "http.response.body"
+LENGTH = (b"content-length", b"3")
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": START, "status": status, "headers": list(headers)}
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": BODY, "body": body, "more_body": more}
+
+
+@pytest.mark.parametrize("method", ["PUT", "HEAD"])
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([start(LENGTH, (b"location", b"/\xe9 \t~"), status=201), part(b"abc")], id="plain"),
+        pytest.param([start(LENGTH), part(b"a", more=True), part(b"bc")], id="in parts"),
+        pytest.param([start(LENGTH), {"type": BODY, "body": b"abc"}], id="more is not said"),
+        pytest.param([start((b"content-length", b"0")), {"type": BODY}], id="no body is said"),
+        pytest.param([start(), part(b"abc")], id="of unknown length"),
+        pytest.param([{"type": START, "status": 200}, part(b"abc")], id="no headers are said"),
+        pytest.param([start(status=204), part(b"")], id="no content"),
+        pytest.param([start(LENGTH, (b"connection", b"close")), part(b"abc")], id="ends the connection"),
+        pytest.param([start((b"transfer-encoding", b"chunked")), part(b"abc")], id="chunked"),
+        pytest.param([start((b"Content-Length", b"3"), (b"x_y", b"")), part(b"abc")], id="capital letters"),
+        pytest.param([start(LENGTH, LENGTH), part(b"abc")], id="length twice"),
+        pytest.param([start(LENGTH, (b"a b", b"")), part(b"abc")], id="bad name"),
+        pytest.param([start(LENGTH, (b"a", b"b\r\nc: d")), part(b"abc")], id="bad value"),
+        pytest.param([start((b"content-length", b"x")), part(b"abc")], id="bad length"),
+        pytest.param([start(LENGTH), part(b"ab")], id="too short"),
+        pytest.param([start(LENGTH), part(b"abcd")], id="too long"),
+        pytest.param([part(b"abc")], id="no start"),
+        pytest.param([start(LENGTH), start(LENGTH)], id="two starts"),
+        pytest.param([start(LENGTH), part(b"abc"), part(b"abc")], id="two bodies"),
+        pytest.param([start(LENGTH), part(b"abc"), part(b"")], id="something behind the end"),
+    ],
+)
+async def test_an_answer_is_the_one_that_uvicorn_would_send(
+    messages: list[dict[str, Any]], method: str, new_cycle: Callable[..., Any], *, keep_alive: bool
+) -> None:
+    seen = []
+    for kind in (RequestResponseCycle, Exchange):
+        cycle = new_cycle(kind, method=method, keep_alive=keep_alive)
+        refused = None
+        try:
+            for message in messages:
+                await cycle.send(message)
+        except (RuntimeError, ValueError) as error:
+            refused = type(error)
+        ended = (cycle.response_started, cycle.response_complete, cycle.message_event.is_set())
+        seen.append((cycle.transport.data, cycle.transport.closed, cycle.keep_alive, ended, refused))
+    assert seen[0] == seen[1]
+
+
+async def test_who_has_left_is_sent_nothing(new_cycle: Callable[..., Any]) -> None:
+    cycle = new_cycle(Exchange)
+    cycle.disconnected = True
+    await cycle.send(start(LENGTH))
+    assert cycle.transport.data == b""
+
+
+async def fail(*_: Any) -> None:
+    raise RuntimeError("broke")
+
+
+async def say_nothing(*_: Any) -> None:
+    """Return without an answer."""
+
+
+async def stop_halfway(_scope: Any, _receive: Any, send: Any) -> None:
+    await send(start(LENGTH))
+
+
+async def fail_halfway(_scope: Any, _receive: Any, send: Any) -> None:
+    await send(start(LENGTH))
+    raise RuntimeError("broke")
+
+
+@pytest.mark.parametrize(
+    ("app", "answered"), [(fail, True), (say_nothing, True), (stop_halfway, False), (fail_halfway, False)]
+)
+async def test_a_request_that_fails_is_answered_or_cut_and_logged_and_leaves_no_ring(
+    app: Any, new_cycle: Callable[..., Any], caplog: pytest.LogCaptureFixture, *, answered: bool
+) -> None:
+    cycle = new_cycle(Exchange)
+    await cycle.run_asgi(app)
+    assert cycle.transport.closed
+    assert cycle.transport.data.startswith(b"HTTP/1.1 500 " if answered else b"HTTP/1.1 200 ")
+    assert [entry.levelname for entry in caplog.records] == ["ERROR"]
+    assert cycle.scope["extensions"] == {}
+
+
+async def test_a_request_that_the_end_of_the_server_cuts_is_no_error(
+    new_cycle: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    cycle = new_cycle(Exchange)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(cycle.run_asgi(wait))
+        await asyncio.sleep(0)
+        running.cancel()
+    assert (cycle.transport.data, cycle.transport.closed) == (b"", True)
+    assert not caplog.records

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server, ServerState
 
-from haulier.server.http.exchange import Messages
+from haulier.server.http.exchange import Exchange
 from haulier.server.http.protocol import HaulierHttpProtocol
 
 
@@ -68,6 +68,7 @@ class TestProtocol:
             ("on_headers_complete", ["self"]),
             ("on_body", ["self", "body"]),
             ("on_message_complete", ["self"]),
+            ("on_response_complete", ["self"]),
             ("_start_asgi_task", ["self", "cycle", "app"]),
         ],
     )
@@ -78,17 +79,17 @@ class TestProtocol:
     def test_it_has_no_other_reports_that_we_would_have_to_extend(self) -> None:
         reports = {name for name in vars(HttpToolsProtocol) if name.startswith("on_")}
         ours = {name for name in vars(HaulierHttpProtocol) if name.startswith("on_")}
-        assert reports - ours == {"on_response_complete"}
+        assert reports - ours == set()
 
-    def test_a_request_is_started_only_after_its_head_was_reported(self) -> None:
-        # We replace the cycle's receive and add extensions when super() is back: its task must not have run.
-        text = source(HttpToolsProtocol.on_headers_complete)
-        assert "self._start_asgi_task(self.cycle, app)" in text
-        assert "self.loop.create_task(cycle.run_asgi(app))" in source(HttpToolsProtocol._start_asgi_task)
-        assert "self.scope, self.receive, self.send" in source(RequestResponseCycle.run_asgi)
+    def test_a_request_runs_in_a_task_that_the_end_of_the_server_waits_for(self) -> None:
+        text = source(HttpToolsProtocol._start_asgi_task)
+        assert "self.loop.create_task(cycle.run_asgi(app))" in text
+        assert "self.tasks.add(task)" in text
 
-    def test_the_end_of_an_answer_resumes_reading(self) -> None:
-        assert "self.flow.resume_reading()" in source(HttpToolsProtocol.on_response_complete)
+    def test_no_timer_of_its_own_is_set_but_at_the_end_of_an_answer(self) -> None:
+        # `on_response_complete` is ours, so that there is none at all.
+        assert source(HttpToolsProtocol).count("call_later") == 1
+        assert "call_later" in source(HttpToolsProtocol.on_response_complete)
 
     def test_a_disconnect_is_told_to_the_cycle(self) -> None:
         text = source(HttpToolsProtocol.connection_lost)
@@ -97,12 +98,14 @@ class TestProtocol:
 
 
 class TestCycle:
-    @pytest.fixture
-    async def cycle(self, protocol: HttpToolsProtocol) -> RequestResponseCycle:
-        return RequestResponseCycle(
-            scope={},  # type: ignore[typeddict-item]
-            transport=None,  # type: ignore[arg-type]
-            flow=None,  # type: ignore[arg-type]
+    @pytest.fixture(params=[RequestResponseCycle, Exchange])
+    async def cycle(
+        self, protocol: HttpToolsProtocol, request: pytest.FixtureRequest
+    ) -> RequestResponseCycle:
+        made: RequestResponseCycle = request.param(
+            scope={},
+            transport=None,
+            flow=None,
             logger=protocol.logger,
             access_logger=protocol.logger,
             access_log=False,
@@ -112,6 +115,7 @@ class TestCycle:
             keep_alive=True,
             on_response=lambda: None,
         )
+        return made
 
     async def test_it_has_the_state_that_we_read_and_write(self, cycle: RequestResponseCycle) -> None:
         assert cycle.body == bytearray()
@@ -131,28 +135,29 @@ class TestCycle:
             in text
         )
 
+    @pytest.mark.parametrize("cycle", [RequestResponseCycle], indirect=True)
     async def test_it_forgets_what_arrived_before_a_disconnect(self, cycle: RequestResponseCycle) -> None:
-        # The reason for `Messages`; when this fails, it can go.
+        # The reason for our `receive`; when this fails, it can go.
         cycle.body += b"abc"
         cycle.disconnected = True
         cycle.transport = None  # type: ignore[assignment] # not needed for a disconnect
         assert (await cycle.receive())["type"] == "http.disconnect"
 
+    @pytest.mark.parametrize("cycle", [Exchange], indirect=True)
     async def test_our_receive_does_not(self, cycle: RequestResponseCycle) -> None:
-        messages = Messages(cycle)
         cycle.body += b"abc"
         cycle.disconnected = True
-        assert await messages.next() == {"type": "http.request", "body": b"abc", "more_body": True}
-        assert await messages.next() == {"type": "http.disconnect"}
+        assert await cycle.receive() == {"type": "http.request", "body": b"abc", "more_body": True}
+        assert await cycle.receive() == {"type": "http.disconnect"}
 
+    @pytest.mark.parametrize("cycle", [Exchange], indirect=True)
     async def test_our_receive_tells_the_end_of_a_whole_body_before_the_disconnect(
         self, cycle: RequestResponseCycle
     ) -> None:
-        messages = Messages(cycle)
         cycle.more_body = False
         cycle.disconnected = True
-        assert await messages.next() == {"type": "http.request", "body": b"", "more_body": False}
-        assert await messages.next() == {"type": "http.disconnect"}
+        assert await cycle.receive() == {"type": "http.request", "body": b"", "more_body": False}
+        assert await cycle.receive() == {"type": "http.disconnect"}
 
 
 class TestFlowControl:
