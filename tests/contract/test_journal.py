@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import sqlite3
 import stat
 import sys
@@ -84,6 +85,15 @@ async def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path
     await journal.open()
     await journal.close()
     assert mode(path) == 0o600
+
+
+async def test_what_is_no_regular_file_is_no_journal_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    os.mkfifo(path)
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="Not a regular file"):
+        await SqliteJournal(path, SystemClock()).open()
+    assert mode(path) == 0o644
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Rule 2: such a file is closed at once. Its log and the index of that keep their 
 """
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
@@ -112,12 +113,17 @@ class SqliteFile:
         return connection
 
     def _make(self) -> os.stat_result:
-        """Make the file, or find it; return which one it is. Raises OSError."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        """Make the file, or find it; return which one it is. Raises OSError, also when it is a pipe or a device."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, PRIVATE)
         try:
-            return os.fstat(descriptor)
+            status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            # An empty database, to SQLite: /dev/null would be closed to everybody else on this machine.
+            raise OSError(errno.EINVAL, "Not a regular file", str(self._path))
+        return status
 
     def _close_to_others(self) -> None:
         """Take what others may do with it, once it is known to be ours and before SQLite puts more beside it.
