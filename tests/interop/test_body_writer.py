@@ -317,6 +317,17 @@ class TestBody:
             answer = await writer.send("PUT", url(port), headers={}, cargo=whole(source))
         assert answer.status_code == 201
 
+    async def test_interim_answers_without_end_are_none(self, writer: BodyWriter, source: OpenedFile) -> None:
+        async def interim(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
+            await read_request(reader, seen)
+            while True:
+                out.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000)
+                await out.drain()
+
+        async with server(interim) as (port, _):
+            with pytest.raises(PeerUnreachable, match="everything but an answer"):
+                await writer.send("PUT", url(port), headers={}, cargo=whole(source))
+
     async def test_a_chunked_answer_is_read(self, writer: BodyWriter, source: OpenedFile) -> None:
         async def chunked(reader: asyncio.StreamReader, out: asyncio.StreamWriter, seen: Seen) -> None:
             await read_request(reader, seen)

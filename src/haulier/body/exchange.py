@@ -34,7 +34,9 @@ there, which costs more than sending a megabyte."""
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of an answer's body that are read. Answers to bodies are results and problems, never files."""
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of an answer's head, its interim responses included. Precedent: curl takes 100 KiB for a header."""
+"""Bytes of an answer's head, and of that of each interim response. Precedent: curl takes 100 KiB for a header."""
+MAX_INTERIM: Final = 1024 * 1024
+"""Bytes before the answer: interim responses tell progress once a second or so, and 104 takes a hundred bytes: three hours."""
 READ: Final = 64 * 1024
 
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -82,6 +84,8 @@ class Exchange:
         self._broken: OSError | None = None
         self._response: h11.Response | None = None
         self._body = bytearray()
+        self._before = 0
+        """Bytes that came while there was no answer."""
         self._answered = False
         self._poll = select.poll()
 
@@ -233,11 +237,14 @@ class Exchange:
         except OSError as error:
             self._broken = self._broken or error
             data = b""
+        self._before += len(data) if self._response is None else 0
         try:
             self._http.receive_data(data)
             self._take_events()
         except h11.RemoteProtocolError as error:
             self._end_early(str(error))
+        if self._response is None and self._before > MAX_INTERIM:
+            self._end_early("it says everything but an answer")
         if not data and not self._is_over:
             self._end_early("it closed the connection without an answer")
 
