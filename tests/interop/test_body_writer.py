@@ -490,13 +490,20 @@ class TestBrokenConnections:
         assert answer.status_code == 201
         assert [request.digest for request in seen.requests] == [digest(source, 0, source.size)]
 
-    @pytest.mark.parametrize("after", [0, 10, len(OK) - 1])
+    @pytest.mark.parametrize(
+        ("after", "told"),
+        [
+            (0, "it closed the connection without an answer$"),
+            (10, "it closed the connection without an answer$"),
+            (len(OK) - 1, "without sending complete message body"),
+        ],
+    )
     async def test_an_answer_that_is_cut_is_told(
-        self, writer: BodyWriter, source: OpenedFile, after: int
+        self, writer: BodyWriter, source: OpenedFile, after: int, told: str
     ) -> None:
         async with server(answering) as (port, seen), FaultProxy(port) as proxy:
             proxy.plan(Plan(down=Flow(drop=Drop.FIN, after=after)))
-            with pytest.raises(PeerUnreachable):
+            with pytest.raises(PeerUnreachable, match=told):
                 await writer.send("PUT", url(proxy.port), headers={}, cargo=whole(source))
         assert len(seen.requests) == 1
 

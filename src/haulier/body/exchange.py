@@ -38,6 +38,7 @@ MAX_HEAD: Final = 64 * 1024
 MAX_INTERIM: Final = 1024 * 1024
 """Bytes before the answer: interim responses tell progress once a second or so, and 104 takes a hundred bytes: three hours."""
 READ: Final = 64 * 1024
+LEFT: Final = "it closed the connection without an answer"
 
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -242,11 +243,12 @@ class Exchange:
             self._http.receive_data(data)
             self._take_events()
         except h11.RemoteProtocolError as error:
-            self._end_early(str(error))
+            # Of an end before any answer h11 tells in which of its states that is none.
+            self._end_early(str(error) if data or self._response is not None else LEFT)
         if self._response is None and self._before > MAX_INTERIM:
             self._end_early("it says everything but an answer")
         if not data and not self._is_over:
-            self._end_early("it closed the connection without an answer")
+            self._end_early(LEFT)
 
     def _take_events(self) -> None:
         while True:
