@@ -289,7 +289,10 @@ class HaulierRemote:
 
     def _read_begun(self, document: dict[str, Any]) -> RemoteSession:
         state = {"id": str(document["id"]), "token": document.get("token")}
-        return self._sessions.keep(state, chunk_size=int(document["chunk_size"]), commits_itself=False)
+        chunk_size = int(document["chunk_size"])
+        if not 1 <= chunk_size <= MAX_SIZE:
+            raise ValueError(f"chunks of {chunk_size} bytes")
+        return self._sessions.keep(state, chunk_size=chunk_size, commits_itself=False)
 
     def _upload(self, session: RemoteSession) -> str:
         return f"{self._url}/api/uploads/{quote(self._sessions.read(session)['id'], safe='')}"
@@ -336,7 +339,7 @@ def _read_record(document: dict[str, Any]) -> Stored:
     name, value = next(iter(digest.items()), (None, None))
     return Stored(
         name=document.get("path") or document["filename"],
-        id=document["id"],
+        id=str(document["id"]),
         size=document["size"],
         checksum=None if name is None or value is None else Checksum(name, value),
     )

@@ -159,6 +159,18 @@ async def test_a_page_in_the_place_of_an_answer_can_pass(
     assert "terms" not in str(told.value)
 
 
+@pytest.mark.parametrize("length", [0, -1, 2**63, "x", None])
+async def test_a_length_of_chunks_that_is_none_can_pass(
+    sources: Sources, closing: Closing, length: object
+) -> None:
+    """The journal would put the row aside, or refuse it."""
+    begun = json.dumps(BEGUN | {"chunk_size": length})
+    async with host(lambda *_: said("201 Created", begun)) as service:
+        remote = closing(HaulierRemote(service.url))
+        with pytest.raises(PeerUnreadable):
+            await remote.create(delivery_of(remote, sources, b"1").outgoing)
+
+
 @pytest.mark.parametrize("kind", ["haulier", "onedrive"])
 async def test_a_page_in_the_place_of_a_state_can_pass(kind: str, sources: Sources, closing: Closing) -> None:
     def begin(method: str, port: int) -> bytes:

@@ -35,6 +35,9 @@ class TestKey:
 
 
 class TestRecord:
+    def test_its_id_is_text_whatever_it_is_there(self) -> None:
+        assert _read_record({**RECORD, "id": 7}).id == "7"
+
     def test_it_is_read(self) -> None:
         assert _read_record({**RECORD, "digest": {"sha-256": "ab"}}) == Stored(
             name="in/a.bin", id="r", size=5, checksum=Checksum("sha-256", "ab")
