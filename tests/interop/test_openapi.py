@@ -40,6 +40,7 @@ NEGATABLE = (
     "deleteRecords",
     "finaliseRecord",
     "finish",
+    "giveLink",
     "listRecords",
     "putChunk",
     "putFile",

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from haulier.server.ingestion import IngestedOut
-from haulier.server.inputs import BeginIn, DeleteIn, FinaliseIn, FinishIn
+from haulier.server.inputs import BeginIn, DeleteIn, FinaliseIn, FinishIn, LinkIn
 from haulier.server.problems import MEDIA_TYPE, SLUGS, TABLE, Row
 from haulier.server.schemas import (
     HEX_EXAMPLE,
@@ -28,26 +29,31 @@ Json = dict[str, Any]
 _ROWS: Final[Mapping[str, Row]] = {row.slug: row for row in TABLE.values()}
 # The last two are HTTP's own limits, met before any operation is.
 _ALWAYS: Final = ("internal-error", "rate-limited", "target-too-long", "head-too-large")
-_GUARDED: Final = ("host-refused", "not-local", "origin-refused", "unauthenticated", "access-denied")
+_LOCAL: Final = ("host-refused", "not-local")
+_GUARDED: Final = (*_LOCAL, "origin-refused", "unauthenticated", "access-denied")
 _READING: Final = ("storage-unavailable",)
 _WRITING: Final = (
     "invalid-request", "upload-not-found", "upload-gone", "upload-complete", "upload-busy", "service-stopping",
     "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
 )  # fmt: skip
-_BODIES: Final = ("digest-malformed", "digest-mismatch", "body-cut", "type-not-accepted", "length-exceeded")
+# What any JSON may be, whatever it asks for.
+_JSON: Final = ("invalid-request", "type-not-accepted", "length-exceeded", "body-cut", "malformed-body")
+_BODIES: Final = (
+    "digest-malformed", "digest-mismatch", "body-cut", "malformed-body", "type-not-accepted", "length-exceeded",
+)  # fmt: skip
 _BEGINNING: Final = (
     "upload-refused", "hook-unavailable",
     "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "quota-exceeded",
-    "length-exceeded", "file-empty", "digest-malformed", "body-cut", "type-not-accepted", "service-stopping",
+    "length-exceeded", "file-empty", "digest-malformed", "service-stopping",
     "storage-full", "storage-unavailable", "storage-not-writable", "directory-not-creatable",
 )  # fmt: skip
 # Judged once more when a finish starts, with bytes whose number was unknown until then.
 _COMPLETING: Final = ("file-empty", "quota-exceeded", "upload-refused", "hook-unavailable")
 
 PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
-    "begin": _BEGINNING,
+    "begin": (*_BEGINNING, *_JSON),
     "state": ("upload-not-found", "invalid-request", "service-stopping", *_READING),
-    "finish": (*_WRITING, *_BODIES, *_COMPLETING, "chunks-missing"),
+    "finish": (*_WRITING, *_JSON, *_COMPLETING, "digest-malformed", "digest-mismatch", "chunks-missing"),
     "abort": _WRITING,
     "putChunk": (
         *_WRITING, *_BODIES, "chunk-conflict", "chunk-out-of-range", "chunk-too-long", "chunk-too-short",
@@ -58,13 +64,13 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "followEvents": ("invalid-request", "capsule-not-found", "quota-exceeded", *_READING),
     "putFile": (*_BEGINNING, *_WRITING, *_BODIES, "offset-mismatch"),
     "finaliseRecord": (
-        "invalid-request", "capsule-not-found", "record-not-found", "idempotency-key-reused", "body-cut",
+        *_JSON, "capsule-not-found", "record-not-found", "idempotency-key-reused",
         "upload-not-found", "upload-gone", "upload-complete", "upload-busy", *_READING,
     ),
     "listRecords": ("invalid-request", "capsule-not-found", *_READING),
     "record": ("record-not-found", "digest-malformed", *_READING),
     "deleteRecord": ("record-not-found", "upload-busy", "invalid-request", *_READING),
-    "deleteRecords": ("invalid-request", "body-cut", *_READING),
+    "deleteRecords": (*_JSON, *_READING),
     "restoreRecord": ("record-not-found", *_READING),
     "retryRecord": ("record-not-found", "asset-not-found", "upload-busy", "invalid-request", *_READING),
     "asset": (
@@ -72,7 +78,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         *_READING,
     ),
     "assetHead": ("record-not-found", "asset-not-found", "digest-malformed", "precondition-failed", *_READING),
-    "giveLink": ("record-not-found", "asset-not-found", "invalid-request", "body-cut", "type-not-accepted", *_READING),
+    "giveLink": (*_JSON, "record-not-found", "asset-not-found", *_READING),
     "followLink": (
         "link-not-found", "digest-malformed", "precondition-failed", "range-not-satisfiable", *_READING,
     ),
@@ -113,7 +119,8 @@ PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
 _DIGEST: Final = "sha-256=:mDSHbc+wXLFnpcJJU+uljErImxrfV/KPL50JrxB+6PA=:"
 
 
-_PUBLIC: Final = frozenset({"health", "ready", "followLink", "followLinkHead"})
+_PROBES: Final = frozenset({"health", "ready"})
+_PUBLIC: Final = _PROBES | {"followLink", "followLinkHead"}
 _SECURITY: Final[list[Json]] = [{"bearer": []}, {}]
 """A token, or none in open mode."""
 _SECURITY_SCHEMES: Final[Json] = {
@@ -359,6 +366,7 @@ _KNOWN: Final[Mapping[str, Json]] = {
         "requestBody": {"required": True, "content": _json(FinaliseIn)},
     },
     "deleteRecords": {"requestBody": {"required": True, "content": _json(DeleteIn)}},
+    "giveLink": {"requestBody": {"required": False, "content": _json(LinkIn)}},
     "record": {"parameters": [_WANT]},
     "historyExport": {
         "responses": {
@@ -392,17 +400,26 @@ def document_with(app: FastAPI) -> Json:
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):  # answers that we never give
             schemas.pop(name, None)
-        schemas |= _schemas(BeginIn, DeleteIn, FinaliseIn, FinishIn, ProblemOut, IngestedOut)
+        schemas |= _schemas(BeginIn, DeleteIn, FinaliseIn, FinishIn, LinkIn, ProblemOut, IngestedOut)
+        # FastAPI drops every null of its document, also those that the examples are to show.
+        for name, schema in _schemas(*_answered(app), mode="serialization").items():
+            if "examples" in schema:
+                schemas[name]["examples"] = schema["examples"]
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _schemas(*models: type[BaseModel]) -> Json:
+def _schemas(*models: type[BaseModel], mode: JsonSchemaMode = "validation") -> Json:
     _, schema = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [(model, mode) for model in models], ref_template="#/components/schemas/{model}"
     )
     definitions: Json = schema["$defs"]
     return definitions
+
+
+def _answered(app: FastAPI) -> list[type[BaseModel]]:
+    answers = (route.response_model for route in app.routes if isinstance(route, APIRoute))
+    return [answer for answer in answers if isinstance(answer, type) and issubclass(answer, BaseModel)]
 
 
 def _operations(document: Json) -> Iterable[Json]:
@@ -426,7 +443,10 @@ def _complete(operation: Json) -> None:
 
 
 def _everywhere(name: str) -> tuple[str, ...]:
-    return _ALWAYS if name in _PUBLIC else (*_GUARDED, *_ALWAYS)
+    if name in _PROBES:
+        return _ALWAYS
+    # Whoever has a link is not asked who they are; open mode still judges by which way they came.
+    return (*(_LOCAL if name in _PUBLIC else _GUARDED), *_ALWAYS)
 
 
 def _problems(slugs: Iterable[str]) -> Json:

@@ -291,7 +291,7 @@ TABLE: Final[Mapping[type[HaulierError], Row]] = {
         slug="service-stopping", status=503, title="The service is stopping", retry_after_s=2
     ),
     FormMalformed: Row(
-        slug="malformed-body", status=400, title="The form cannot be read", fields=("reason",)
+        slug="malformed-body", status=400, title="The body cannot be read", fields=("reason",)
     ),
     HostRefused: Row(slug="host-refused", status=421, title="Not our name", fields=("host",)),
     NotLocal: Row(slug="not-local", status=403, title="Only for this machine", fields=("rule", "flag")),

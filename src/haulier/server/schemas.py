@@ -229,6 +229,7 @@ _RECORD_OBJECT: Final[dict[str, Any]] = {
             "width": None,
             "height": None,
             "url": f"{_BASE}/api/records/{RECORD_EXAMPLE}/assets/original",
+            "data_url": None,
         }
     ],
 }

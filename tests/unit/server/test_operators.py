@@ -5,9 +5,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from jsonschema_rs import Draft202012Validator
 from structlog.testing import capture_logs
 
 from haulier.core.session import SessionStatus
+from haulier.server.bodies import MAX_JSON
 from haulier.server.problems import SLUGS
 from haulier.testing import ManualClock
 from tests.support.service import MemoryService
@@ -293,6 +295,55 @@ class TestOpenApi:
                 reference = media["schema"].get("$ref", "").rpartition("/")[2]
                 assert "example" in media or schemas[reference]["examples"], (path, method)
             assert operation["summary"]
+
+    @pytest.mark.parametrize(
+        ("sent", "slug"),
+        [
+            ({"headers": {"content-type": "text/plain"}, "content": b"{}"}, "type-not-accepted"),
+            (
+                {"headers": {"content-type": "application/json"}, "content": b" " * (MAX_JSON + 1)},
+                "length-exceeded",
+            ),
+            ({"headers": {"content-type": "application/json"}, "content": b"{"}, "invalid-request"),
+        ],
+    )
+    async def test_whatever_json_is_refused_for_is_in_the_document(
+        self, client: httpx2.AsyncClient, sent: Any, slug: str
+    ) -> None:
+        document = (await client.get("/openapi.json")).json()
+        taking_json = {
+            path: operation
+            for (path, method), operation in self.operations(document).items()
+            if method == "post" and "application/json" in operation.get("requestBody", {}).get("content", {})
+        }
+        assert len(taking_json) == 5
+        for path, operation in taking_json.items():
+            refused = await client.post(path, **sent)
+            told = operation["responses"][str(refused.status_code)]
+            assert refused.json()["type"].endswith(slug)
+            assert f"`{slug}`" in told["description"], path
+            # What ends a body early is answered to all of them alike.
+            assert "`malformed-body`" in operation["responses"]["400"]["description"], path
+            assert "`body-cut`" in operation["responses"]["408"]["description"], path
+
+    async def test_a_link_that_open_mode_refuses_is_in_the_document(self, client: httpx2.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+        for method in ("get", "head"):
+            answers = document["paths"]["/links/{link}"][method]["responses"]
+            assert "`host-refused`" in answers["421"]["description"]
+            assert answers["403"]["description"] == "`not-local`: Only for this machine"
+
+    async def test_every_example_fits_its_schema_nulls_too(self, client: httpx2.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+        components = {"components": document["components"]}
+        for name, schema in document["components"]["schemas"].items():
+            for example in schema.get("examples", []):
+                wrong = [
+                    error.message for error in Draft202012Validator(schema | components).iter_errors(example)
+                ]
+                assert (name, wrong) == (name, [])
+        state = document["components"]["schemas"]["StateOut"]["examples"][0]
+        assert (state["result"], state["error"]) == (None, None)
 
     async def test_every_reference_leads_somewhere(self, client: httpx2.AsyncClient) -> None:
         text = (await client.get("/openapi.json")).text
