@@ -32,15 +32,12 @@ class ReadAhead:
     """A body that may be read before it is received: `Body`."""
 
     def __init__(self, body: Body) -> None:
+        self.length: Final = body.length
+        """Announced bytes; None when the sender does not say."""
         self._body = body
         self._read = bytearray()
         self._end: BodyEnd | None = None
         """Why reading it ended; None: it was not read."""
-
-    @property
-    def length(self) -> int | None:
-        """Announced bytes; None when the sender does not say."""
-        return self._body.length
 
     @property
     def short(self) -> bool:
