@@ -147,7 +147,10 @@ class TusRemote:
             return self._sessions.keep(_State().told(), chunk_size=outgoing.size, commits_itself=True)
         if self._parallel > 1 and outgoing.size >= 2 * LEAST_PART and "concatenation" in offered:
             return await self._create_parts(outgoing)
-        url = await self._wire.create({**_metadata(outgoing), "Upload-Length": str(outgoing.size)})
+        # Rule 4: an empty upload whose length is told is a file at once.
+        later = outgoing.size == 0 and "creation-defer-length" in offered
+        length = {"Upload-Defer-Length": "1"} if later else {"Upload-Length": str(outgoing.size)}
+        url = await self._wire.create({**_metadata(outgoing), **length})
         return self._sessions.keep(_State(url=url).told(), chunk_size=None, commits_itself=True)
 
     async def offset(self, outgoing: Outgoing, session: RemoteSession) -> Held:
@@ -181,9 +184,18 @@ class TusRemote:
         state = _State.of(self._sessions.read(session))
         if state.parts:
             return await self._put_together(outgoing, state)
+        if outgoing.size == 0 and state.url is not None:
+            return await self._make_empty(outgoing, state.url)
         held = await self.offset(outgoing, session)
         _require_at(held.ranges.prefix, outgoing.size)
         return held.stored or _stored(outgoing, state.url or "")
+
+    async def _make_empty(self, outgoing: Outgoing, url: str) -> Stored:
+        place = await self._wire.head(url)
+        _require_at(_offset_of(outgoing, place), 0)
+        if place.deferred:
+            await self._wire.end_empty(url)
+        return _stored(outgoing, url)
 
     async def verify(self, outgoing: Outgoing, session: RemoteSession, stored: Stored) -> Stored:
         """Keep what the last chunk told: servers may forget an upload as soon as it is complete."""

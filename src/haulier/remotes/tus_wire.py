@@ -61,11 +61,17 @@ class Place:
 
     offset: int | None
     length: int | None
+    deferred: bool = False
+    """The length is still to be told."""
 
     @classmethod
     def read(cls, answer: Answer) -> "Place":
         """Read it from the headers. Raises PeerUnreadable."""
-        return cls(offset=_number(answer, "Upload-Offset"), length=_number(answer, "Upload-Length"))
+        return cls(
+            offset=_number(answer, "Upload-Offset"),
+            length=_number(answer, "Upload-Length"),
+            deferred=answer.headers.get("Upload-Defer-Length") == "1",
+        )
 
 
 class TusWire:
@@ -154,6 +160,12 @@ class TusWire:
             "PATCH", url, cargo, headers=headers, credentials=self._credentials, accept=(204, 200)
         )
         return require_number(Place.read(answer).offset, "Upload-Offset")
+
+    async def end_empty(self, url: str) -> None:
+        """Say that an upload whose length was still to be told has no bytes. Raises RemoteSessionLost."""
+        headers = {**BYTES, "Upload-Offset": "0", "Upload-Length": "0"}
+        answer = await self._ask("PATCH", url, headers=headers, accept=(204, 200), of_session=True)
+        require_number(Place.read(answer).offset, "Upload-Offset")
 
     async def remove(self, url: str) -> None:
         """Terminate an upload, where the server can; else it expires."""

@@ -264,6 +264,29 @@ async def test_a_small_file_goes_with_the_creation_of_its_upload(
     assert found == data
 
 
+@pytest.mark.parametrize("maker", ["ours", "node", "python"])
+async def test_an_empty_file_is_none_before_its_end_is_told(
+    maker: str, request: pytest.FixtureRequest, sources: Sources
+) -> None:
+    """Else who dies before its address is written down leaves a file, and sends a second one."""
+    place = request.getfixturevalue("service" if maker == "ours" else maker)
+    remote = TusRemote(f"{place.url}/tus/" if maker == "ours" else place[1])
+    delivery = delivery_of(remote, sources, b"")
+    session = await remote.create(delivery.outgoing)
+    url = json.loads(session.state.reveal())["url"]
+    async with httpx2.AsyncClient(trust_env=False, headers={"Tus-Resumable": "1.0.0"}) as http:
+        before = (await http.head(url)).headers
+        assert ("Upload-Length" in before, before["Upload-Defer-Length"]) == (False, "1")
+        stored = await remote.commit(delivery.outgoing, session, None)
+        assert stored == Stored(name=delivery.outgoing.name, id=url, size=0)
+        after = (await http.head(url)).headers
+        assert (after["Upload-Length"], after["Upload-Offset"]) == ("0", "0")
+        assert "Upload-Defer-Length" not in after
+    # A repetition finds it.
+    assert await remote.commit(delivery.outgoing, session, None) == stored
+    await remote.close()
+
+
 @contextmanager
 def made_by(maker: str, folder: Path) -> Iterator[tuple[Server, str]]:
     server, url = {"node": node_server, "python": python_server}[maker](folder)

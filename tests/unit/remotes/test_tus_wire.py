@@ -58,7 +58,12 @@ class TestOffers:
 
 class TestPlace:
     def test_what_is_said_is_read_and_nothing_else(self) -> None:
-        assert Place.read(said(Upload_Offset="5", Upload_Length="10")) == Place(offset=5, length=10)
+        assert Place.read(said(Upload_Offset="5", Upload_Length="10")) == Place(
+            offset=5, length=10, deferred=False
+        )
+        assert Place.read(said(Upload_Offset="0", Upload_Defer_Length="1")) == Place(
+            offset=0, length=None, deferred=True
+        )
         assert Place.read(said()) == Place(offset=None, length=None)
 
     @pytest.mark.parametrize("text", ["-1", "5.0", "", "five", "\u0665", "9" * 20, " 5"])
