@@ -112,11 +112,7 @@ def push(
     A transfer is kept in the journal: whatever is interrupted, even by kill -9, goes on when somebody runs the journal
     again. The same file for the same target is never sent twice at once; a changed one takes the place of the old.
     """
-    if len(files) > 1 and not to.endswith((":", "/")):
-        raise typer.BadParameter("several files need a folder: a PATH that ends with /", param_hint="--to")
-    _refuse_same_names(files)
-    if len(files) > 1 and transfer_id is not None:
-        raise typer.BadParameter("an id names one transfer; give one FILE", param_hint="--id")
+    _judge_files(files, to, transfer_id)
     log_to_stderr(quiet=True)
 
     async def work() -> int:
@@ -141,6 +137,15 @@ def push(
                         return await sending.wait_all(queued)
 
     run(work(), interrupted=HINT)
+
+
+def _judge_files(files: list[Path], to: str, transfer_id: str | None) -> None:
+    """Refuse several files that need a folder or ids of their own. Raises BadParameter."""
+    if len(files) > 1 and not to.endswith((":", "/")):
+        raise typer.BadParameter("several files need a folder: a PATH that ends with /", param_hint="--to")
+    _refuse_same_names(files)
+    if len(files) > 1 and transfer_id is not None:
+        raise typer.BadParameter("an id names one transfer; give one FILE", param_hint="--id")
 
 
 def _refuse_same_names(files: list[Path]) -> None:

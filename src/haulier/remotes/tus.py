@@ -162,7 +162,7 @@ class TusRemote:
         if url is None:
             return Held()
         offset = _offset_of(outgoing, await self._wire.head(url))
-        # An empty one is complete from the start; it is made, and told, by `commit`.
+        # An empty one is made, and told, by `commit`, even where it is complete from the start.
         complete = offset == outgoing.size > 0
         return Held(ranges=Ranges.up_to(offset), stored=_stored(outgoing, url) if complete else None)
 

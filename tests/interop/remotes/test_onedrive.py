@@ -291,6 +291,9 @@ class TestSessions:
         session = await remote.create(delivery.outgoing)
         drive.now += 3601
         await remote.cancel(delivery.outgoing, session)
+        with pytest.raises(RemoteSessionLost):
+            await remote.offset(delivery.outgoing, session)
+        assert drive.path("plain.bin") is None
 
     async def test_a_fragment_that_an_open_session_calls_wrong_is_final(
         self, remote: OneDriveRemote, drive: Drive, sources: Sources

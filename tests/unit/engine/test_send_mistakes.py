@@ -146,7 +146,7 @@ async def test_what_a_cancelled_caller_wanted_is_obeyed() -> None:
         await journal.committed.wait()
         pausing.cancel()
         journal.answer.set()
-        await in_phase(manager, queued, Phase.PAUSED)
+        assert (await in_phase(manager, queued, Phase.PAUSED)).wanted is Wanted.PAUSE
 
 
 class CleaningUp:

@@ -102,7 +102,7 @@ class DiskTree:
                 place, name = shelf, blob_key.removeprefix(prefix)
         return f"{place}/{name[:2]}/{name[2:4]}", name
 
-    def writing_errors(self, needed: int = 0) -> "WritingErrors":
+    def writing_errors(self, needed: int = 0) -> WritingErrors:
         """Translate what goes wrong while `needed` bytes are written."""
         return WritingErrors(self.root, needed)
 

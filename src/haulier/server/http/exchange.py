@@ -152,7 +152,7 @@ class Exchange(RequestResponseCycle):
             return None
         self.expected_content_length = int(length)
         self.chunked_encoding = False
-        lines = [b"%b: %b\r\n" % field for field in fields]
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in fields]
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         return b"%b%b%b" % (STATUS_LINE[message["status"]], b"".join(lines), end)
 
