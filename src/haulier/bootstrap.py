@@ -255,7 +255,7 @@ class Service:
         self._transfers = transfers_of(settings, self._places, SystemClock())
         self._node = NodeOfDirectory(settings.root)
         self._deliveries = self._deliveries_for(settings, hooks, ports)
-        records = RecordService(work, self._sink, access, clock)
+        records = RecordService(work, self._sink, access, clock, jobs=jobs)
         self._links = LinkService(records, clock, secret=self._secret)
         self._visitors = VisitorService(
             work, clock, ports.ids, access, secret=self._secret, ttl_s=settings.visitor_ttl_s

@@ -129,7 +129,7 @@ class Engine:
         self.lanes = LaneService(
             self.work, access, self.clock, SeededIdentifiers(self.clock, seed + 1000), jobs=jobs
         )
-        self.records = RecordService(self.work, self.sink, access, self.clock)
+        self.records = RecordService(self.work, self.sink, access, self.clock, jobs=jobs)
         self.accounts = Accounts(self.work, self.clock, SeededIdentifiers(self.clock, seed + 3000))
         self.visitors = visitor_service(self.work, self.clock, seed=seed + 2000)
         self.swept: list[tuple[str, int]] = []

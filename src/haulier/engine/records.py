@@ -25,7 +25,7 @@ from haulier.engine.erasing import Eraser
 from haulier.engine.gate import require_known
 from haulier.engine.outbox import tell
 from haulier.machine import Clock
-from haulier.ports import AccessPolicy, ByteSink, Page, RecordQuery, Transaction, UnitOfWork
+from haulier.ports import AccessPolicy, ByteSink, JobQueue, Page, RecordQuery, Transaction, UnitOfWork
 
 PURGE_BATCH: Final = 200
 """Records whose bytes one round of the janitor removes."""
@@ -35,8 +35,16 @@ class RecordService:
     """Records of every front end."""
 
     def __init__(
-        self, work: UnitOfWork[UploadDetails], sink: ByteSink, access: AccessPolicy, clock: Clock
+        self,
+        work: UnitOfWork[UploadDetails],
+        sink: ByteSink,
+        access: AccessPolicy,
+        clock: Clock,
+        *,
+        jobs: JobQueue | None = None,
     ) -> None:
+        """`jobs` takes images that are to be processed; None: that is not done here."""
+        self._jobs = jobs
         self._work = work
         self._sink = sink
         self._access = access
@@ -170,7 +178,11 @@ class RecordService:
             restored = await self._work.write(partial(_restore, record_id, now), durable=True)
             if not restored:
                 raise RecordNotFound(record_id)
-        return await self.get(record_id, caller=caller)
+        record = await self.get(record_id, caller=caller)
+        if self._jobs is not None and record.unprocessed:
+            # What had its turn while it was in the trash was left as it was.
+            self._jobs.enqueue(record.id, line=record.owner)
+        return record
 
     async def _removable(self, record_id: RecordId, caller: Caller) -> Record:
         record, rights = await self._work.read(partial(self._look, record_id, caller))

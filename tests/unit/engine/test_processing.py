@@ -196,7 +196,7 @@ async def test_a_record_deleted_for_good_meanwhile_leaves_nothing() -> None:
         assert (one.disk.blobs, used(one)) == ({}, 0)
 
 
-async def test_what_is_in_the_trash_is_processed_after_its_return() -> None:
+async def test_what_was_in_the_trash_at_its_turn_is_processed_at_its_return() -> None:
     async with picturing() as one:
         held = one.pictures.first = Held()
         first, second = await send(one), await send(one)
@@ -208,7 +208,6 @@ async def test_what_is_in_the_trash_is_processed_after_its_return() -> None:
         await settled(one, second)
         assert (await settled(one, third)).status is RecordStatus.UPLOADED
         await one.records.restore(third, caller=ME)
-        assert await one.processing.redo() == 1
         assert kinds(await settled(one, third)) == ALL
 
 
