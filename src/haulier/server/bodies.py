@@ -17,7 +17,7 @@ from haulier.core.errors import BodyCut, BodyMalformed, InvalidRequest, LengthEx
 from haulier.core.quantity import MIB
 from haulier.core.upload import MAX_SIZE
 from haulier.ports import Body, BodyEnd
-from haulier.server.addresses import Fields, header
+from haulier.server.addresses import Fields, header, joined
 from haulier.server.errors import MediaTypeRefused
 from haulier.server.http.asgi import open_body
 from haulier.server.problems import field_problems
@@ -76,10 +76,9 @@ def require_plain_body(fields: Fields) -> None:
     """
     if b"content-range" in fields:
         raise InvalidRequest.of("Content-Range", "must not be sent; continue with PATCH and Upload-Offset")
-    if b"content-encoding" in fields:
-        coding = ", ".join(fields[b"content-encoding"])
-        if coding.strip().lower() != "identity":
-            raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
+    coding = joined(fields, b"content-encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise MediaTypeRefused("identity", f"{coding[:64]} (Content-Encoding)")
 
 
 async def is_empty(body: Body) -> bool:
@@ -95,16 +94,14 @@ def _leave(_piece: object) -> None:
 
 def body_digests(fields: Fields) -> tuple[Digest, ...]:
     """Return what `Content-Digest` says about this body. Raises DigestMalformed."""
-    if b"content-digest" not in fields:
-        return ()
-    return parse_digest_field("Content-Digest", ", ".join(fields[b"content-digest"]))
+    text = joined(fields, b"content-digest")
+    return () if text is None else parse_digest_field("Content-Digest", text)
 
 
 def file_digests(fields: Fields) -> tuple[Digest, ...]:
     """Return what `Repr-Digest` says about the whole file. Raises DigestMalformed."""
-    if b"repr-digest" not in fields:
-        return ()
-    return parse_digest_field("Repr-Digest", ", ".join(fields[b"repr-digest"]))
+    text = joined(fields, b"repr-digest")
+    return () if text is None else parse_digest_field("Repr-Digest", text)
 
 
 def split_promises(
@@ -127,9 +124,8 @@ def split_promises(
 
 def wanted_digests(fields: Fields) -> tuple[DigestName, ...]:
     """Return what `Want-Repr-Digest` asks for. Raises DigestMalformed."""
-    if b"want-repr-digest" not in fields:
-        return ()
-    return parse_want_digest("Want-Repr-Digest", ", ".join(fields[b"want-repr-digest"]))
+    text = joined(fields, b"want-repr-digest")
+    return () if text is None else parse_want_digest("Want-Repr-Digest", text)
 
 
 def digest_header(digest: Digest | None, wanted: tuple[DigestName, ...]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from haulier.core.upload import (
     check_key,
     require_valid,
 )
-from haulier.server.addresses import Fields
+from haulier.server.addresses import Fields, joined
 from haulier.server.schemas import HEX_EXAMPLE, RECORD_EXAMPLE, UPLOAD_EXAMPLE
 
 MAX_WAIT_S: Final = 60.0
@@ -229,10 +229,9 @@ def query_of(request: Request) -> Mapping[str, str]:
 
 def idempotency_key(fields: Fields) -> str | None:
     """Return the request's key. Raises InvalidRequest."""
-    if b"idempotency-key" not in fields:
-        return None
-    key = ", ".join(fields[b"idempotency-key"])
-    require_valid(check_key(key))
+    key = joined(fields, b"idempotency-key")
+    if key is not None:
+        require_valid(check_key(key))
     return key
 
 
